@@ -1,0 +1,336 @@
+/*
+ * ept/ - guest-physical memory that is not there until it is touched.
+ *
+ * A space is one VM's guest-physical memory: areas (its VMAs) backed by
+ * objects (where pages come from), a page-table mirror that says what is
+ * installed where, and fault threads that resolve what the guest touches.
+ *
+ *   guest access -> nested page fault -> event -> request -> area
+ *                -> handler of the case -> install -> ledger
+ *
+ * This room makes no KVM call and knows no device. It offers memory slots for
+ * the monitor to register and one entry for every touch of guest memory,
+ * whoever touches: vCPU (through userfaultfd), device or loader (by a call).
+ *
+ * Life of a space:
+ *   ept_space_create -> ept_area_add... -> ept_space_start
+ *     -> (guest runs; any thread may touch) -> ept_space_stop -> ept_space_destroy
+ *
+ * Locks: every function here may be called from any thread unless it says
+ * otherwise; docs/locking.md has the table. Errors: 0 or a negative errno.
+ * Sizes and addresses are bytes; times are nanoseconds of CLOCK_MONOTONIC.
+ */
+#ifndef FOAL_EPT_H
+#define FOAL_EPT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#define EPT_PAGE_SHIFT 12
+#define EPT_PAGE_SIZE  (1UL << EPT_PAGE_SHIFT)
+#define EPT_PAGE_MASK  (~(EPT_PAGE_SIZE - 1))
+/* A mirror of four levels spans 48 bits, as a four-level EPT does (SDM 3C 29.3.2). */
+#define EPT_GPA_BITS 48
+
+/* A guest-physical address; never a pointer, never mixed with one. */
+typedef struct {
+	uint64_t v;
+} gpa_t;
+
+#define GPA(x) ((gpa_t){(uint64_t)(x)})
+
+struct ept_space;
+struct ept_area;
+struct ept_object;
+
+/* --- the words of a fault ------------------------------------------------ */
+
+enum ept_access { EPT_READ, EPT_WRITE };
+
+/* Who touched. An event whose thread is no known vCPU came from KVM's own worker. */
+#define EPT_ORIGINS(X)                                                                             \
+	X(VCPU, "vcpu")                                                                            \
+	X(KVM, "kvm")                                                                              \
+	X(DEVICE, "device")                                                                        \
+	X(LOADER, "loader")
+
+enum ept_origin {
+#define X(id, name) EPT_ORIGIN_##id,
+	EPT_ORIGINS(X)
+#undef X
+		EPT_NR_ORIGINS
+};
+
+/*
+ * The cases. Every fault ends as exactly one; handler, counter, trace name and
+ * test carry the name given here (docs/fault-paths.md goes through them).
+ */
+#define EPT_CASES(X)                                                                               \
+	X(ANON_READ, "anon_read", "untouched anonymous page read: shared zero page")               \
+	X(ANON_WRITE, "anon_write", "untouched anonymous page written: own zeroed page")           \
+	X(ANON_WP, "anon_wp", "zero page written: own zeroed page in its place")                   \
+	X(FILE_READ, "file_read", "private file page read: cached page, read-only")                \
+	X(FILE_COW, "file_cow", "untouched private file page written: own copy in one step")       \
+	X(FILE_WP, "file_wp", "private file page written after it was read: own copy")             \
+	X(SHARED_READ, "shared_read", "shared file page read: cached page, write-protected")       \
+	X(SHARED_WRITE, "shared_write", "untouched shared file page written: noted dirty")         \
+	X(SHARED_MKWRITE, "shared_mkwrite", "clean shared file page written: noted dirty")         \
+	X(SPURIOUS, "spurious", "the access was granted already")                                  \
+	X(TRANSIT, "transit", "another thread was bringing the page in")                           \
+	X(RO_WRITE, "ro_write", "write to a read-only area: dropped")                              \
+	X(NO_AREA, "no_area", "no area there: open bus")                                           \
+	X(IO_ERROR, "io_error", "the object could not be read")                                    \
+	X(NO_MEMORY, "no_memory", "the host has no memory for the page")                           \
+	X(DYING, "dying", "the space is being stopped: install refused")
+
+enum ept_case {
+#define X(id, name, what) EPT_CASE_##id,
+	EPT_CASES(X)
+#undef X
+		EPT_NR_CASES
+};
+
+const char *ept_case_name(enum ept_case c);
+const char *ept_case_what(enum ept_case c);
+const char *ept_origin_name(enum ept_origin o);
+
+enum ept_result {
+	EPT_RESOLVED,	/* the access will succeed (or was dropped by policy) */
+	EPT_RETRY,	/* state moved meanwhile; only the top loop sees this */
+	EPT_BUS_ERROR,	/* nothing there, or the object could not be read */
+	EPT_OUT_OF_MEM, /* no memory for the page */
+	EPT_FATAL,	/* the space cannot go on; ept_space_failure() says why */
+};
+
+/* --- objects --------------------------------------------------------------- */
+
+enum ept_file_mode {
+	EPT_FILE_RO,	 /* pages are read; the guest cannot write */
+	EPT_FILE_COW,	 /* pages are read; guest writes go to private copies */
+	EPT_FILE_SHARED, /* guest writes reach the file at ept_space_sync() */
+};
+
+/*
+ * An object over @length bytes of the open file @fd from byte @offset (any
+ * alignment; need not be page-aligned). Beyond @length the last page reads as
+ * zeros. @fd is dup'ed; @name (a path, for messages and counters) is copied.
+ * Regular files and block devices only.
+ * Errors: -EINVAL (empty range, wrong kind of file, range past its end),
+ * -EBADF/-EACCES (not open for what @mode needs), -ENOMEM, -EMFILE.
+ */
+int ept_object_file(int fd, const char *name, uint64_t offset, uint64_t length,
+		    enum ept_file_mode mode, struct ept_object **out);
+
+/* Drop the caller's reference; areas hold their own. NULL is allowed. */
+void ept_object_put(struct ept_object *obj);
+
+/* --- spaces and areas ------------------------------------------------------ */
+
+enum ept_engine {
+	EPT_ENGINE_HANDLER, /* our handlers, through userfaultfd */
+	EPT_ENGINE_KERNEL,  /* the host kernel's own fault path; no case is seen */
+};
+
+struct ept_config {
+	const char *vm_name;	    /* for messages; copied */
+	enum ept_engine engine;	    /* for every area of this space */
+	unsigned fault_threads;	    /* one a vCPU; 1..EPT_MAX_FAULT_THREADS */
+	unsigned fault_around;	    /* pages, power of two, 1 (off)..512; 0: default, 16 */
+	bool no_zero_page;	    /* a first read installs an own page */
+};
+
+#define EPT_MAX_FAULT_THREADS 64
+
+/*
+ * Create an empty space. Opens userfaultfd for the handler engine.
+ * Errors: -EPERM (no right to userfaultfd), -ENOSYS (kernel without a feature
+ * that is needed: missing, write-protect and minor faults on shmem; Linux
+ * 5.19), -EINVAL, -ENOMEM, -EMFILE.
+ */
+int ept_space_create(const struct ept_config *config, struct ept_space **out);
+
+/*
+ * Add an area of @size bytes at @gpa, both multiples of EPT_PAGE_SIZE, before
+ * ept_space_start(). Where it overlaps an anonymous area it replaces that
+ * part (as mmap's MAP_FIXED does); overlap with a file area is -EEXIST.
+ * @obj is NULL for anonymous memory; for a file @size may be anything up to
+ * the object's length rounded up to a page, starting at object byte 0.
+ * @name is copied ("ram", "kernel:.text", "pmem0").
+ * Errors: -EINVAL, -EEXIST, -ENOMEM, -ERANGE (outside EPT_GPA_BITS).
+ */
+int ept_area_add(struct ept_space *space, const char *name, gpa_t gpa, uint64_t size,
+		 struct ept_object *obj, struct ept_area **out);
+
+/*
+ * Map every area and start the fault threads. After this the slots are fixed
+ * and guest memory may be touched.
+ */
+int ept_space_start(struct ept_space *space);
+
+/* Where a range of guest-physical memory lies in this process. */
+struct ept_slot {
+	gpa_t gpa;
+	uint64_t size;	/* bytes */
+	void *hva;
+	bool read_only; /* register with KVM_MEM_READONLY */
+};
+
+/*
+ * The memory slots of a started space, ascending, none touching another unless
+ * read_only differs. Returns how many there are; fills at most @max.
+ */
+size_t ept_space_slots(const struct ept_space *space, struct ept_slot *slots, size_t max);
+
+/*
+ * Tell the space which thread runs vCPU @vcpu, called by that thread before
+ * its first KVM_RUN, and which CPU it is on whenever it comes back to user
+ * space (cheap: one relaxed store). The fault thread that serves it moves there.
+ */
+void ept_vcpu_bind(struct ept_space *space, unsigned vcpu, pid_t tid);
+void ept_vcpu_on_cpu(struct ept_space *space, unsigned vcpu, int cpu);
+
+/*
+ * End fault handling: refuse further installs, wake every waiter (what it then
+ * sees in guest memory is undefined, so the vCPUs must have been told to leave
+ * KVM_RUN, immediate_exit set, before), end the fault threads. Idempotent.
+ */
+void ept_space_stop(struct ept_space *space);
+
+/* Unmap and free all. The space must be stopped and no thread may touch it. */
+void ept_space_destroy(struct ept_space *space);
+
+/* --- touching guest memory from the monitor -------------------------------- */
+
+/*
+ * Resolve [@gpa, @gpa + @len) for @access as a fault would, and describe it as
+ * at most @max iovecs (host-contiguous runs merged). On success the memory may
+ * be read (and written, for EPT_WRITE) through them until the space is
+ * stopped. Must not be called by a fault thread.
+ * Returns the number of iovecs (0 for @len 0), or -EFAULT (some of it is no
+ * guest memory, or a write to a read-only area), -EIO (object unreadable),
+ * -ENOMEM, -E2BIG (more than @max runs), -ESHUTDOWN (stopping).
+ */
+ssize_t ept_map(struct ept_space *space, gpa_t gpa, uint64_t len, enum ept_access access,
+		enum ept_origin origin, struct iovec *iov, size_t max);
+
+/* Copy out of or into guest memory; errors as ept_map. */
+int ept_read(struct ept_space *space, gpa_t gpa, void *buf, size_t len, enum ept_origin origin);
+int ept_write(struct ept_space *space, gpa_t gpa, const void *buf, size_t len,
+	      enum ept_origin origin);
+
+/*
+ * Count an access that the hardware reported outside any slot or as a write to
+ * a read-only slot, and say which it was: EPT_CASE_NO_AREA or
+ * EPT_CASE_RO_WRITE.
+ */
+enum ept_case ept_stray(struct ept_space *space, gpa_t gpa, enum ept_access access);
+
+/*
+ * Give [@gpa, @gpa + @size) back: pages are dropped, anonymous memory reads as
+ * zero afterwards. Whole pages only; file areas are refused (-EOPNOTSUPP).
+ */
+int ept_discard(struct ept_space *space, gpa_t gpa, uint64_t size);
+
+/*
+ * Write the dirty pages of @area's shared file back and make them durable
+ * (write-protect, pwrite, fdatasync). Returns 0 when everything written by the
+ * guest before the call is on disk; on error (-EIO, -ENOSPC, ...) the pages
+ * stay dirty and a later call tries again. Other area kinds: 0.
+ */
+int ept_area_sync(struct ept_area *area);
+
+/* The same for every area; goes on after an error and returns the first. */
+int ept_space_sync(struct ept_space *space);
+
+/* --- failure ----------------------------------------------------------------- */
+
+struct ept_failure {
+	enum ept_case kase;
+	gpa_t gpa;
+	int error;	   /* negative errno */
+	char message[256]; /* one line: what, which VM and area, which file and byte, what to do */
+};
+
+/* An eventfd that becomes readable when the space has failed. Owned by the space. */
+int ept_space_failure_fd(const struct ept_space *space);
+
+/* The first failure, or NULL. Valid until the space is destroyed. */
+const struct ept_failure *ept_space_failure(const struct ept_space *space);
+
+/*
+ * Look at what no fault would tell of: files that shrank under an area. Called
+ * now and then by the monitor (it costs a stat a file); a finding fails the space.
+ */
+void ept_space_check(struct ept_space *space);
+
+/* --- counters ---------------------------------------------------------------- */
+
+/* Latency buckets: 16 a power of two, so any value is within 6.25 %. */
+#define EPT_HIST_BUCKETS 512
+
+struct ept_hist {
+	uint64_t count, max;
+	uint32_t bucket[EPT_HIST_BUCKETS];
+};
+
+/* The value (ns) below which @percent of the samples lie; 0 without samples. */
+uint64_t ept_hist_percentile(const struct ept_hist *h, double percent);
+
+/* Listed once: declared, summed, printed and exported from here. */
+#define EPT_COUNTERS(X)                                                                            \
+	X(faults, "faults")           /* faults that ended as this case */                         \
+	X(major, "major")             /* of these, the ones that read the object */                \
+	X(installed, "installed")     /* pages installed, the asked one included */                \
+	X(around, "around")           /* of these, pages nobody had asked for yet */               \
+	X(bytes_read, "bytes_read")   /* bytes read from the object */
+
+struct ept_case_stats {
+#define X(field, name) uint64_t field;
+	EPT_COUNTERS(X)
+#undef X
+	uint64_t by_origin[EPT_NR_ORIGINS]; /* sums to faults */
+	struct ept_hist latency;	    /* ns from picked up to resolved */
+};
+
+struct ept_area_info {
+	const char *name;
+	gpa_t gpa;
+	uint64_t size;
+	enum ept_engine engine;
+	const char *file;	 /* NULL for anonymous memory */
+	enum ept_file_mode mode; /* of a file */
+	uint64_t file_bytes;	 /* bytes of the file this area covers */
+	uint64_t file_read;	 /* of these, bytes ever read (each counted once) */
+	uint64_t resident;	 /* bytes installed now, zero pages not counted */
+	uint64_t dirty;		 /* bytes waiting for write-back */
+};
+
+size_t ept_area_count(const struct ept_space *space);
+struct ept_area *ept_area_at(const struct ept_space *space, size_t index);
+void ept_area_info(struct ept_area *area, struct ept_area_info *out);
+
+/* The counters of one case of one area; index ept_area_count() holds what hit no area. */
+void ept_area_case_stats(const struct ept_space *space, size_t index, enum ept_case c,
+			 struct ept_case_stats *out);
+
+/* Events read from userfaultfd, by origin; each has ended as exactly one case. */
+void ept_space_events(const struct ept_space *space, uint64_t by_origin[EPT_NR_ORIGINS]);
+
+/* --- what the host offers --------------------------------------------------- */
+
+struct ept_host {
+	int userfaultfd_error; /* 0, or why it cannot be opened */
+	uint64_t features;     /* UFFD_FEATURE_* bits */
+	bool needs_privilege;  /* only with CAP_SYS_PTRACE, /dev/userfaultfd or the sysctl */
+	bool usable;	       /* every feature the handler engine needs is there */
+};
+
+void ept_host_probe(struct ept_host *out);
+
+/* The name of feature bit @bit (0..63), or NULL if this build knows none. */
+const char *ept_host_feature_name(unsigned bit);
+
+#endif
