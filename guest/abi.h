@@ -28,7 +28,6 @@
 #define FOAL_LEGACY_HOLE_END   0x100000UL
 
 /* Boot information, written by the loader before the first KVM_RUN. */
-#define FOAL_BOOT_GDT      0x500UL
 #define FOAL_START_INFO    0x6000UL
 #define FOAL_MEMMAP        0x7000UL
 #define FOAL_CMDLINE       0x20000UL

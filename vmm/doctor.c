@@ -1,0 +1,157 @@
+/* foal doctor: what this host offers, and the command that mends what is missing. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/sysinfo.h>
+#include <unistd.h>
+
+#include "vmm/kvm.h"
+#include "vmm/run.h"
+
+/* Values of Linux 6.x that Debian 12's headers do not have yet. */
+#define CAP_MEMORY_FAULT_INFO 232
+#define CAP_PRE_FAULT_MEMORY  236
+
+static void line(const char *mark, const char *what, const char *value, const char *mend)
+{
+	printf("%-8s %-28s %s\n", mark, what, value);
+	if (mend)
+		printf("%-8s %-28s -> %s\n", "", "", mend);
+}
+
+static bool read_line(const char *path, char *buf, size_t size)
+{
+	FILE *f = fopen(path, "re");
+	bool ok = f && fgets(buf, (int)size, f);
+
+	if (f)
+		fclose(f);
+	if (ok)
+		buf[strcspn(buf, "\n")] = 0;
+	return ok;
+}
+
+static const struct {
+	int cap;
+	const char *what;
+	bool needed;
+} caps[] = {
+    {KVM_CAP_SPLIT_IRQCHIP, "split irqchip", true},
+    {KVM_CAP_READONLY_MEM, "read-only memory slots", true},
+    {KVM_CAP_SIGNAL_MSI, "MSI injection", true},
+    {KVM_CAP_IMMEDIATE_EXIT, "immediate exit", true},
+    {KVM_CAP_X86_DISABLE_EXITS, "HLT without exit", false},
+    {KVM_CAP_BINARY_STATS_FD, "KVM statistics", false},
+    {KVM_CAP_TSC_DEADLINE_TIMER, "TSC-deadline timer", false},
+    {CAP_MEMORY_FAULT_INFO, "memory fault information", false},
+    {CAP_PRE_FAULT_MEMORY, "pre-fault of nested pages", false},
+};
+
+static int doctor_kvm(void)
+{
+	struct foal_error err = {0};
+	struct kvm kvm = {.dev_fd = -1, .vm_fd = -1};
+	char value[64];
+
+	if (kvm_open(&kvm, &err)) {
+		line("MISSING", "/dev/kvm", err.text, NULL);
+		kvm_close(&kvm);
+		return FOAL_EXIT_HOST;
+	}
+	line("ok", "/dev/kvm", "usable", NULL);
+	for (size_t i = 0; i < sizeof(caps) / sizeof(caps[0]); i++) {
+		int has = ioctl(kvm.dev_fd, KVM_CHECK_EXTENSION, caps[i].cap);
+		line(has > 0	      ? "ok"
+		     : caps[i].needed ? "MISSING"
+				      : "absent",
+		     caps[i].what, has > 0 ? "yes" : "no", NULL);
+	}
+	snprintf(value, sizeof(value), "%d",
+		 ioctl(kvm.dev_fd, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS));
+	line("ok", "vCPUs at most", value, NULL);
+	kvm_close(&kvm);
+	return 0;
+}
+
+/* The module's parameter says whether nested paging is on; without one KVM shadows. */
+static void doctor_paging(void)
+{
+	char value[16];
+
+	if (read_line("/sys/module/kvm_intel/parameters/ept", value, sizeof(value)))
+		line(value[0] == 'Y' || value[0] == '1' ? "ok" : "absent", "nested paging",
+		     value[0] == 'Y' || value[0] == '1' ? "EPT (Intel)" : "off: shadow paging",
+		     NULL);
+	else if (read_line("/sys/module/kvm_amd/parameters/npt", value, sizeof(value)))
+		line(value[0] == 'Y' || value[0] == '1' ? "ok" : "absent", "nested paging",
+		     value[0] == 'Y' || value[0] == '1' ? "NPT (AMD)" : "off: shadow paging", NULL);
+	else
+		line("absent", "nested paging",
+		     "no kvm_intel or kvm_amd: software KVM, shadow paging", NULL);
+}
+
+static int doctor_userfaultfd(void)
+{
+	struct ept_host host;
+	char names[512] = "";
+	size_t n = 0;
+
+	ept_host_probe(&host);
+	if (host.userfaultfd_error) {
+		line("MISSING", "userfaultfd", strerror(-host.userfaultfd_error),
+		     "sysctl vm.unprivileged_userfaultfd=1, or give this user /dev/userfaultfd "
+		     "(chmod, udev), or run as root; until then --fault-engine kernel is used and "
+		     "no fault is seen");
+		return 1;
+	}
+	for (unsigned bit = 0; bit < 64; bit++) {
+		const char *name = ept_host_feature_name(bit);
+		if ((host.features & (1ULL << bit)) && name && n < sizeof(names))
+			n += (size_t)snprintf(names + n, sizeof(names) - n, "%s%s", n ? " " : "",
+					      name);
+	}
+	line(host.usable ? "ok" : "MISSING", "userfaultfd",
+	     host.usable ? "every feature that the handlers need" : "a feature is missing",
+	     host.usable ? NULL : "Linux 5.19 or newer");
+	line("ok", "userfaultfd features", names, NULL);
+	line("ok", "userfaultfd for others",
+	     host.needs_privilege ? "root, or whoever may open /dev/userfaultfd" : "everybody",
+	     NULL);
+	return host.usable ? 0 : 1;
+}
+
+static void doctor_memory(void)
+{
+	char value[128];
+	struct sysinfo si;
+
+	if (read_line("/sys/kernel/mm/transparent_hugepage/enabled", value, sizeof(value)))
+		line("ok", "transparent huge pages", value, NULL);
+	if (sysinfo(&si) == 0) {
+		snprintf(value, sizeof(value), "%llu MiB, swap %llu MiB",
+			 (unsigned long long)si.totalram * si.mem_unit >> 20,
+			 (unsigned long long)si.totalswap * si.mem_unit >> 20);
+		line("ok", "memory", value, NULL);
+	}
+	snprintf(value, sizeof(value), "%ld", sysconf(_SC_NPROCESSORS_ONLN));
+	line("ok", "processors", value, NULL);
+}
+
+/* 0: everything foal can use is there; 1: it runs, with less; 101: it cannot run. */
+int command_doctor(int argc, char **argv, uint64_t main_ns)
+{
+	(void)argv, (void)main_ns;
+	if (argc > 1) {
+		struct foal_error err = {0};
+		error_set(&err, FOAL_EXIT_USAGE, -EINVAL, "doctor: takes no arguments");
+		error_print(&err);
+		return err.status;
+	}
+	int status = doctor_kvm();
+	doctor_paging();
+	int less = doctor_userfaultfd();
+	doctor_memory();
+	return status ? status : less;
+}

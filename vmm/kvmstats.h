@@ -1,0 +1,31 @@
+/*
+ * KVM's own counts, read through KVM_GET_STATS_FD (api.rst 4.133): what
+ * hardware and the host kernel did, beside what our handlers say.
+ */
+#ifndef FOAL_VMM_KVMSTATS_H
+#define FOAL_VMM_KVMSTATS_H
+
+#include <stdint.h>
+
+#define KVM_STATS_MAX 128
+
+struct kvm_stat {
+	char name[48];
+	uint64_t value; /* summed over the descriptors read */
+};
+
+struct kvm_stats {
+	unsigned count;
+	struct kvm_stat stat[KVM_STATS_MAX];
+};
+
+/*
+ * Add the scalar statistics of a VM or vCPU descriptor @kvm_fd to @stats.
+ * Returns 0 or a negative errno (-ENOTTY: a kernel before 5.14).
+ */
+int kvm_stats_add(struct kvm_stats *stats, int kvm_fd);
+
+/* The value of @name, 0 if KVM has no such count. */
+uint64_t kvm_stats_get(const struct kvm_stats *stats, const char *name);
+
+#endif

@@ -1,0 +1,44 @@
+/* foal: virtual machines whose memory is not there until it is touched. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/options.h"
+#include "vmm/run.h"
+#include "vmm/vm.h"
+
+static int command_help(int argc, char **argv, uint64_t main_ns)
+{
+	(void)argc, (void)argv, (void)main_ns;
+	puts("foal: virtual machines whose memory is not there until it is touched\n\n"
+	     "  foal run     boot a kernel on lazily backed memory\n"
+	     "  foal doctor  what this host offers, and what to do about what is missing\n"
+	     "  foal help    this text\n");
+	options_usage();
+	return 0;
+}
+
+static const struct {
+	const char *name;
+	int (*call)(int argc, char **argv, uint64_t main_ns);
+} commands[] = {
+    {"run", command_run},     {"doctor", command_doctor}, {"help", command_help},
+    {"--help", command_help}, {"-h", command_help},
+};
+
+int main(int argc, char **argv)
+{
+	uint64_t main_ns = now_ns();
+	struct foal_error err = {0};
+
+	for (size_t i = 0; argc > 1 && i < sizeof(commands) / sizeof(commands[0]); i++) {
+		if (strcmp(argv[1], commands[i].name) == 0)
+			exit(commands[i].call(argc - 1, argv + 1, main_ns));
+	}
+	error_set(&err, FOAL_EXIT_USAGE, -1,
+		  argc > 1 ? "%s: no such command; see foal help"
+			   : "a command is needed%s; see foal help",
+		  argc > 1 ? argv[1] : "");
+	error_print(&err);
+	exit(err.status);
+}

@@ -1,0 +1,11 @@
+/* The commands of foal, each a function from its arguments to an exit status. */
+#ifndef FOAL_VMM_RUN_H
+#define FOAL_VMM_RUN_H
+
+#include <stdint.h>
+
+/* @main_ns is CLOCK_MONOTONIC at the start of main(). */
+int command_run(int argc, char **argv, uint64_t main_ns);
+int command_doctor(int argc, char **argv, uint64_t main_ns);
+
+#endif

@@ -1,0 +1,141 @@
+/* Gathering; the two ways to print lie in stats_json.c and stats_table.c. */
+#include "vmm/stats.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool report_case(const struct report *report, size_t area, enum ept_case c,
+		 struct ept_case_stats *out)
+{
+	ept_area_case_stats(report->vm->space, area, c, out);
+	return out->faults != 0;
+}
+
+static bool in_guest(const struct ept_slot *slots, size_t count, uintptr_t addr)
+{
+	for (size_t i = 0; i < count; i++) {
+		uintptr_t start = (uintptr_t)slots[i].hva;
+		if (addr >= start && addr - start < slots[i].size)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Split this process's resident memory (proc(5), smaps) into guest memory, by
+ * the slots' addresses and the page caches' memfds, and the monitor's own.
+ */
+static void read_resident(struct report *report)
+{
+	const struct ept_space *space = report->vm->space;
+	size_t count = ept_space_slots(space, NULL, 0);
+	struct ept_slot *slots = calloc(count ? count : 1, sizeof(*slots));
+	FILE *smaps = fopen("/proc/self/smaps", "re");
+	char line[512];
+	bool guest = false;
+
+	if (slots && smaps) {
+		ept_space_slots(space, slots, count);
+		while (fgets(line, sizeof(line), smaps)) {
+			uint64_t start, end, kib;
+			if (sscanf(line, "%" SCNx64 "-%" SCNx64 " ", &start, &end) == 2)
+				guest = in_guest(slots, count, start) || strstr(line, "/memfd:");
+			else if (sscanf(line, "Rss: %" SCNu64, &kib) == 1)
+				*(guest ? &report->resident_guest : &report->resident_self) +=
+				    kib << 10;
+		}
+	}
+	if (smaps)
+		fclose(smaps);
+	free(slots);
+}
+
+static void add_file(struct report *report, const char *path, const char *use, uint64_t size,
+		     uint64_t read)
+{
+	report->files[report->file_count++] =
+	    (struct file_report){.path = path, .use = use, .size = size, .read = read};
+}
+
+/* Bytes read through the areas called @prefix..., each byte once. */
+static uint64_t area_read(const struct vm *vm, const char *prefix)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < ept_area_count(vm->space); i++) {
+		struct ept_area_info info;
+		ept_area_info(ept_area_at(vm->space, i), &info);
+		if (strncmp(info.name, prefix, strlen(prefix)) == 0)
+			sum += info.file_read;
+	}
+	return sum;
+}
+
+static void read_files(struct report *report)
+{
+	const struct vm *vm = report->vm;
+
+	add_file(report, vm->image.path, "kernel", vm->image.size,
+		 vm->image.bytes_read + area_read(vm, "kernel:"));
+	if (vm->opt->initrd)
+		add_file(report, vm->opt->initrd, "initrd", vm->initrd_size,
+			 area_read(vm, "initrd"));
+	for (unsigned i = 0; i < vm->opt->disk_count; i++) {
+		struct disk_stats stats;
+		virtio_blk_stats(vm->disks[i].device, &stats);
+		add_file(report, vm->opt->disks[i].path, "disk", stats.file_bytes, stats.file_read);
+	}
+	for (unsigned i = 0; i < vm->opt->pmem_count; i++) {
+		struct ept_area_info info;
+		ept_area_info(vm->pmems[i].area, &info);
+		add_file(report, vm->opt->pmems[i].path, "pmem", vm->pmems[i].size, info.file_read);
+	}
+}
+
+static void read_kvm(struct report *report)
+{
+	const struct vm *vm = report->vm;
+
+	report->kvm_known = kvm_stats_add(&report->kvm, vm->kvm.vm_fd) == 0;
+	for (unsigned i = 0; i < vm->vcpu_count && report->kvm_known; i++)
+		report->kvm_known = kvm_stats_add(&report->kvm, vm->vcpus[i].fd) == 0;
+}
+
+static int write_report(const struct report *report, struct foal_error *err)
+{
+	const struct run_options *opt = report->vm->opt;
+	FILE *out = opt->stats == STATS_JSON ? stdout : stderr;
+
+	if (opt->stats_file)
+		out = fopen(opt->stats_file, "we");
+	if (!out)
+		return error_set(err, FOAL_EXIT_USAGE, -errno, "--stats-file %s: %s",
+				 opt->stats_file, strerror(errno));
+	int r = opt->stats == STATS_JSON ? stats_json(report, out) : stats_table(report, out);
+	if (fflush(out) != 0 && r == 0)
+		r = -errno;
+	if (opt->stats_file)
+		fclose(out);
+	return r ? error_set(err, FOAL_EXIT_HOST, r, "%s: writing the statistics: %s",
+			     opt->stats_file ? opt->stats_file : "standard output", strerror(-r))
+		 : 0;
+}
+
+int stats_report(struct vm *vm, struct foal_error *err)
+{
+	if (vm->opt->stats == STATS_OFF)
+		return 0;
+	struct report *report = calloc(1, sizeof(*report));
+	if (!report)
+		return error_set(err, FOAL_EXIT_HOST, -ENOMEM, "out of memory for statistics");
+	report->vm = vm;
+	read_resident(report);
+	read_files(report);
+	read_kvm(report);
+	ept_space_events(vm->space, report->events);
+	int r = write_report(report, err);
+	free(report);
+	return r;
+}

@@ -1,0 +1,40 @@
+/*
+ * What a run did, in figures: gathered once when the vCPUs have left, then
+ * printed as a table or as JSON (docs/stats.md names the fields).
+ */
+#ifndef FOAL_VMM_STATS_H
+#define FOAL_VMM_STATS_H
+
+#include <stdio.h>
+
+#include "vmm/kvmstats.h"
+#include "vmm/vm.h"
+
+/* One file of the VM and how much of it was ever read. */
+struct file_report {
+	const char *path, *use; /* use: kernel, initrd, disk, pmem */
+	uint64_t size, read;	/* bytes */
+};
+
+struct report {
+	const struct vm *vm;
+	struct kvm_stats kvm;
+	bool kvm_known;		 /* KVM_GET_STATS_FD worked */
+	uint64_t resident_guest; /* bytes of guest memory and page caches */
+	uint64_t resident_self;	 /* bytes of the monitor itself */
+	uint64_t events[EPT_NR_ORIGINS];
+	unsigned file_count;
+	struct file_report files[2 + 2 * MAX_FILES];
+};
+
+/* Print what opt->stats asks for, where it asks for it. */
+int stats_report(struct vm *vm, struct foal_error *err);
+
+/* Faults of @c in area @area (ept_area_count() for none); false if there were none. */
+bool report_case(const struct report *report, size_t area, enum ept_case c,
+		 struct ept_case_stats *out);
+
+int stats_json(const struct report *report, FILE *out);
+int stats_table(const struct report *report, FILE *out);
+
+#endif

@@ -1,0 +1,188 @@
+/* The report as JSON; docs/stats.md describes every field. */
+#include <errno.h>
+#include <jansson.h>
+#include <stdlib.h>
+
+#include "vmm/stats.h"
+
+static json_t *integer(uint64_t value)
+{
+	return json_integer((json_int_t)value);
+}
+
+static json_t *gpa_string(gpa_t gpa)
+{
+	return json_sprintf("0x%llx", (unsigned long long)gpa.v);
+}
+
+/* A path may be any bytes; JSON strings are UTF-8. */
+static json_t *path_string(const char *path)
+{
+	json_t *s = path ? json_string(path) : json_null();
+
+	return s ? s : json_string("(path is not UTF-8)");
+}
+
+static json_t *by_origin(const uint64_t counts[EPT_NR_ORIGINS])
+{
+	json_t *o = json_object();
+
+	for (int i = 0; i < EPT_NR_ORIGINS; i++)
+		json_object_set_new(o, ept_origin_name(i), integer(counts[i]));
+	return o;
+}
+
+static json_t *case_json(enum ept_case c, const struct ept_case_stats *s)
+{
+	json_t *o = json_object();
+
+	json_object_set_new(o, "case", json_string(ept_case_name(c)));
+#define X(field, name) json_object_set_new(o, name, integer(s->field));
+	EPT_COUNTERS(X)
+#undef X
+	json_object_set_new(o, "by_origin", by_origin(s->by_origin));
+	json_object_set_new(o, "latency_ns",
+			    json_pack("{s:I,s:I,s:I}", "p50",
+				      (json_int_t)ept_hist_percentile(&s->latency, 50), "p99",
+				      (json_int_t)ept_hist_percentile(&s->latency, 99), "max",
+				      (json_int_t)s->latency.max));
+	return o;
+}
+
+static json_t *cases_json(const struct report *report, size_t area, struct ept_case_stats *stats)
+{
+	json_t *cases = json_array();
+
+	for (int c = 0; c < EPT_NR_CASES; c++) {
+		if (report_case(report, area, c, stats))
+			json_array_append_new(cases, case_json(c, stats));
+	}
+	return cases;
+}
+
+static json_t *area_json(const struct report *report, size_t i, struct ept_case_stats *stats)
+{
+	static const char *const modes[] = {
+	    [EPT_FILE_RO] = "ro", [EPT_FILE_COW] = "cow", [EPT_FILE_SHARED] = "shared"};
+	struct ept_area_info info;
+	json_t *o = json_object();
+
+	ept_area_info(ept_area_at(report->vm->space, i), &info);
+	json_object_set_new(o, "name", json_string(info.name));
+	json_object_set_new(o, "gpa", gpa_string(info.gpa));
+	json_object_set_new(o, "size", integer(info.size));
+	json_object_set_new(o, "engine",
+			    json_string(info.engine == EPT_ENGINE_HANDLER ? "handler" : "kernel"));
+	json_object_set_new(o, "file", path_string(info.file));
+	json_object_set_new(o, "mode", info.file ? json_string(modes[info.mode]) : json_null());
+	json_object_set_new(o, "file_bytes", integer(info.file_bytes));
+	json_object_set_new(o, "file_read", integer(info.file_read));
+	json_object_set_new(o, "resident", integer(info.resident));
+	json_object_set_new(o, "dirty", integer(info.dirty));
+	json_object_set_new(o, "cases", cases_json(report, i, stats));
+	return o;
+}
+
+static json_t *areas_json(const struct report *report, struct ept_case_stats *stats)
+{
+	json_t *areas = json_array();
+	size_t count = ept_area_count(report->vm->space);
+
+	for (size_t i = 0; i < count; i++)
+		json_array_append_new(areas, area_json(report, i, stats));
+	return areas;
+}
+
+static json_t *files_json(const struct report *report)
+{
+	json_t *files = json_array();
+
+	for (unsigned i = 0; i < report->file_count; i++) {
+		const struct file_report *f = &report->files[i];
+		json_t *o = json_object();
+		json_object_set_new(o, "path", path_string(f->path));
+		json_object_set_new(o, "use", json_string(f->use));
+		json_object_set_new(o, "size", integer(f->size));
+		json_object_set_new(o, "read", integer(f->read));
+		json_array_append_new(files, o);
+	}
+	return files;
+}
+
+static json_t *disks_json(const struct report *report)
+{
+	const struct vm *vm = report->vm;
+	json_t *disks = json_array();
+
+	for (unsigned i = 0; i < vm->opt->disk_count; i++) {
+		struct disk_stats s;
+		json_t *o = json_object();
+		virtio_blk_stats(vm->disks[i].device, &s);
+		json_object_set_new(o, "path", path_string(vm->opt->disks[i].path));
+		json_object_set_new(o, "reads", integer(s.reads));
+		json_object_set_new(o, "writes", integer(s.writes));
+		json_object_set_new(o, "flushes", integer(s.flushes));
+		json_object_set_new(o, "discards", integer(s.discards));
+		json_object_set_new(o, "errors", integer(s.errors));
+		json_object_set_new(o, "bytes_read", integer(s.bytes_read));
+		json_object_set_new(o, "bytes_written", integer(s.bytes_written));
+		json_array_append_new(disks, o);
+	}
+	return disks;
+}
+
+static json_t *kvm_json(const struct report *report)
+{
+	json_t *o = json_object();
+
+	if (!report->kvm_known) {
+		json_decref(o);
+		return json_null();
+	}
+	for (unsigned i = 0; i < report->kvm.count; i++)
+		json_object_set_new(o, report->kvm.stat[i].name,
+				    integer(report->kvm.stat[i].value));
+	return o;
+}
+
+static json_t *start_json(const struct vm *vm)
+{
+	json_t *o = json_object();
+
+	json_object_set_new(o, "main_ns", integer(vm->main_ns));
+	json_object_set_new(o, "first_run_ns", integer(vm->first_run_ns));
+	json_object_set_new(o, "end_ns", integer(vm->end_ns));
+	return o;
+}
+
+int stats_json(const struct report *report, FILE *out)
+{
+	const struct vm *vm = report->vm;
+	struct ept_case_stats *stats = malloc(sizeof(*stats)); /* too large for a stack */
+	json_t *root = json_object();
+
+	if (!stats || !root) {
+		free(stats);
+		json_decref(root);
+		return -ENOMEM;
+	}
+	json_object_set_new(root, "vm", json_string(vm->opt->name));
+	json_object_set_new(root, "status", integer((uint64_t)vm->end.status));
+	json_object_set_new(root, "end", path_string(vm->end.error.text));
+	json_object_set_new(root, "cpus", integer(vm->opt->cpus));
+	json_object_set_new(root, "memory", integer(vm->opt->memory));
+	json_object_set_new(root, "start", start_json(vm));
+	json_object_set_new(root, "resident",
+			    json_pack("{s:I,s:I}", "guest", (json_int_t)report->resident_guest,
+				      "monitor", (json_int_t)report->resident_self));
+	json_object_set_new(root, "events", by_origin(report->events));
+	json_object_set_new(root, "areas", areas_json(report, stats));
+	json_object_set_new(root, "no_area", cases_json(report, ept_area_count(vm->space), stats));
+	json_object_set_new(root, "files", files_json(report));
+	json_object_set_new(root, "disks", disks_json(report));
+	json_object_set_new(root, "kvm", kvm_json(report));
+	int r = json_dumpf(root, out, JSON_INDENT(2)) || fputc('\n', out) == EOF ? -EIO : 0;
+	json_decref(root);
+	free(stats);
+	return r;
+}

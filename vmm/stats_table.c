@@ -1,0 +1,116 @@
+/* The report as a table for people. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "vmm/stats.h"
+
+/* "3.4 MiB", in one of a few buffers so that several fit one printf. */
+static const char *bytes(uint64_t n)
+{
+	static char buf[8][16];
+	static unsigned next;
+	static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+	char *out = buf[next++ % 8];
+	double value = (double)n;
+	unsigned unit = 0;
+
+	while (value >= 1024 && unit < 4) {
+		value /= 1024;
+		unit++;
+	}
+	snprintf(out, sizeof(buf[0]), unit && value < 100 ? "%.1f %s" : "%.0f %s", value,
+		 units[unit]);
+	return out;
+}
+
+static const char *micros(uint64_t ns)
+{
+	static char buf[4][16];
+	static unsigned next;
+	char *out = buf[next++ % 4];
+
+	snprintf(out, sizeof(buf[0]), "%.1f", (double)ns / 1000);
+	return out;
+}
+
+static void print_row(FILE *out, const char *area, enum ept_case c, const struct ept_case_stats *s)
+{
+	fprintf(out,
+		"%-14s %-14s %8" PRIu64 " %7" PRIu64 " %9" PRIu64 " %8" PRIu64
+		" %10s %9s %9s %9s\n",
+		area, ept_case_name(c), s->faults, s->major, s->installed, s->around,
+		bytes(s->bytes_read), micros(ept_hist_percentile(&s->latency, 50)),
+		micros(ept_hist_percentile(&s->latency, 99)), micros(s->latency.max));
+}
+
+static void print_cases(const struct report *report, FILE *out, struct ept_case_stats *stats)
+{
+	size_t areas = ept_area_count(report->vm->space);
+	uint64_t total = 0;
+
+	fprintf(out, "\n%-14s %-14s %8s %7s %9s %8s %10s %9s %9s %9s\n", "area", "case", "faults",
+		"major", "installed", "around", "read", "p50 us", "p99 us", "max us");
+	for (size_t i = 0; i <= areas; i++) {
+		struct ept_area_info info = {.name = "(no area)"};
+		if (i < areas)
+			ept_area_info(ept_area_at(report->vm->space, i), &info);
+		for (int c = 0; c < EPT_NR_CASES; c++) {
+			if (!report_case(report, i, c, stats))
+				continue;
+			print_row(out, info.name, c, stats);
+			total += stats->faults;
+		}
+	}
+	fprintf(out, "%-14s %-14s %8" PRIu64 "\n", "all", "", total);
+}
+
+static void print_events(const struct report *report, FILE *out)
+{
+	uint64_t events = report->events[EPT_ORIGIN_VCPU] + report->events[EPT_ORIGIN_KVM];
+
+	fprintf(out,
+		"\nevents read from userfaultfd: %" PRIu64 " (vCPU %" PRIu64
+		", KVM's worker %" PRIu64 ")\n",
+		events, report->events[EPT_ORIGIN_VCPU], report->events[EPT_ORIGIN_KVM]);
+	if (!report->kvm_known) {
+		fputs("KVM's own counts: not offered by this kernel\n", out);
+		return;
+	}
+	fprintf(out,
+		"KVM's own counts: pf_taken %" PRIu64 ", pf_fixed %" PRIu64 ", pf_guest %" PRIu64
+		", exits %" PRIu64 " (io %" PRIu64 ", mmio %" PRIu64 ", halt %" PRIu64 ")\n",
+		kvm_stats_get(&report->kvm, "pf_taken"), kvm_stats_get(&report->kvm, "pf_fixed"),
+		kvm_stats_get(&report->kvm, "pf_guest"), kvm_stats_get(&report->kvm, "exits"),
+		kvm_stats_get(&report->kvm, "io_exits"), kvm_stats_get(&report->kvm, "mmio_exits"),
+		kvm_stats_get(&report->kvm, "halt_exits"));
+}
+
+static void print_files(const struct report *report, FILE *out)
+{
+	fputc('\n', out);
+	for (unsigned i = 0; i < report->file_count; i++) {
+		const struct file_report *f = &report->files[i];
+		fprintf(out, "%-7s read %s of %s (%.1f %%)  %s\n", f->use, bytes(f->read),
+			bytes(f->size), f->size ? 100.0 * (double)f->read / (double)f->size : 0.0,
+			f->path);
+	}
+}
+
+int stats_table(const struct report *report, FILE *out)
+{
+	const struct vm *vm = report->vm;
+	struct ept_case_stats *stats = malloc(sizeof(*stats)); /* too large for a stack */
+
+	if (!stats)
+		return -ENOMEM;
+	fprintf(out, "\n%s: %.2f s from start to end, first KVM_RUN after %s us\n", vm->opt->name,
+		(double)(vm->end_ns - vm->main_ns) / 1e9, micros(vm->first_run_ns - vm->main_ns));
+	print_cases(report, out, stats);
+	print_events(report, out);
+	fprintf(out, "resident: guest memory %s of %s, monitor %s\n", bytes(report->resident_guest),
+		bytes(vm->opt->memory), bytes(report->resident_self));
+	print_files(report, out);
+	free(stats);
+	return 0;
+}

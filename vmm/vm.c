@@ -1,0 +1,210 @@
+/* A VM's life: built, started, ended, stopped, taken apart. */
+#include "vmm/vm.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+/* How long a kicked vCPU may take to leave KVM_RUN before faults are cut off. */
+#define KICK_PATIENCE_S 2
+
+uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static void forget_fds(struct vm *vm)
+{
+	vm->kvm.dev_fd = vm->kvm.vm_fd = -1;
+	vm->image.fd = vm->initrd_fd = vm->end.fd = -1;
+	for (unsigned i = 0; i < MAX_FILES; i++)
+		vm->disks[i].fd = vm->pmems[i].fd = -1;
+}
+
+static int create_space(struct vm *vm, struct foal_error *err)
+{
+	struct ept_config config = {
+	    .vm_name = vm->opt->name,
+	    .engine = vm->opt->engine == ENGINE_KERNEL ? EPT_ENGINE_KERNEL : EPT_ENGINE_HANDLER,
+	    .fault_threads = vm->opt->cpus,
+	    .fault_around = vm->opt->fault_around,
+	};
+	int r = ept_space_create(&config, &vm->space);
+
+	if (r && vm->opt->engine == ENGINE_AUTO && (r == -EPERM || r == -EACCES || r == -ENOSYS)) {
+		notice(
+		    "%s: no userfaultfd (%s): the host kernel resolves the faults, so no case is "
+		    "counted and shared pmem is read whole; foal doctor says how to mend it",
+		    vm->opt->name, strerror(-r));
+		config.engine = EPT_ENGINE_KERNEL;
+		r = ept_space_create(&config, &vm->space);
+	}
+	if (r)
+		return error_set(err, FOAL_EXIT_HOST, r,
+				 "%s: fault handling: userfaultfd: %s; see foal doctor, or use "
+				 "--fault-engine kernel",
+				 vm->opt->name, strerror(-r));
+	return 0;
+}
+
+static int create_vcpus(struct vm *vm, struct foal_error *err)
+{
+	vm->vcpus = calloc(vm->opt->cpus, sizeof(*vm->vcpus));
+	if (!vm->vcpus)
+		return error_set(err, FOAL_EXIT_HOST, -ENOMEM, "out of memory for vCPUs");
+	for (unsigned i = 0; i < vm->opt->cpus; i++) {
+		struct vcpu *vcpu = &vm->vcpus[i];
+		*vcpu = (struct vcpu){.vm = vm, .index = i, .fd = -1};
+		vm->vcpu_count++;
+		int r = kvm_create_vcpu(&vm->kvm, i, &vcpu->fd, &vcpu->run, err);
+		if (r)
+			return r;
+	}
+	return kvm_set_pvh_entry(vm->vcpus[0].fd, vm->image.entry, FOAL_START_INFO, err);
+}
+
+static int start_space(struct vm *vm, struct foal_error *err)
+{
+	int r = ept_space_start(vm->space);
+
+	return r ? error_set(err, FOAL_EXIT_MEMORY, r, "%s: guest memory: %s", vm->opt->name,
+			     strerror(-r))
+		 : 0;
+}
+
+int vm_build(struct vm *vm, struct foal_error *err)
+{
+	int r;
+
+	forget_fds(vm);
+	pthread_mutex_init(&vm->end.lock, NULL);
+	pthread_mutex_init(&vm->routes_lock, NULL);
+	vm->end.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (vm->end.fd < 0)
+		return error_set(err, FOAL_EXIT_HOST, -errno, "eventfd: %s", strerror(errno));
+
+	if ((r = kvm_open(&vm->kvm, err)) || (r = files_open(vm, err)) ||
+	    (r = create_space(vm, err)) || (r = boot_declare(vm, err)) ||
+	    (r = start_space(vm, err)) || (r = kvm_create_vm(&vm->kvm, vm->opt->halt_exits, err)) ||
+	    (r = kvm_add_slots(&vm->kvm, vm->space, err)) || (r = machine_build(vm, err)) ||
+	    (r = boot_write(vm, err)))
+		return r;
+	return create_vcpus(vm, err);
+}
+
+int vm_start(struct vm *vm, struct foal_error *err)
+{
+	vcpu_init_kick();
+	for (unsigned i = 0; i < vm->vcpu_count; i++) {
+		int r = pthread_create(&vm->vcpus[i].thread, NULL, vcpu_thread, &vm->vcpus[i]);
+		if (r)
+			return error_set(err, FOAL_EXIT_HOST, -r, "vCPU thread %u: %s", i,
+					 strerror(r));
+		vm->vcpus[i].started = true;
+	}
+	return 0;
+}
+
+void vm_end(struct vm *vm, int status, const char *fmt, ...)
+{
+	struct vm_end *end = &vm->end;
+	uint64_t one = 1;
+	va_list args;
+
+	pthread_mutex_lock(&end->lock);
+	if (!end->decided) {
+		end->decided = true;
+		end->status = status;
+		if (fmt) {
+			va_start(args, fmt);
+			vsnprintf(end->error.text, sizeof(end->error.text), fmt, args);
+			va_end(args);
+		}
+		atomic_store(&vm->stopping, true);
+		if (write(end->fd, &one, sizeof(one)) < 0)
+			end->error.status = FOAL_EXIT_INTERNAL; /* an eventfd cannot be full here */
+	}
+	pthread_mutex_unlock(&end->lock);
+}
+
+/* Join what has left KVM_RUN by @deadline; without one, wait for all. */
+static bool join_vcpus(struct vm *vm, const struct timespec *deadline)
+{
+	bool all = true;
+
+	for (unsigned i = 0; i < vm->vcpu_count; i++) {
+		struct vcpu *vcpu = &vm->vcpus[i];
+		if (!vcpu->started)
+			continue;
+		int r = deadline ? pthread_timedjoin_np(vcpu->thread, NULL, deadline)
+				 : pthread_join(vcpu->thread, NULL);
+		vcpu->started = r != 0;
+		all = all && r == 0;
+	}
+	return all;
+}
+
+/*
+ * The order matters: what the guest wrote last must be in the files, so the
+ * vCPUs leave first, then the devices finish, then shared files are written
+ * back. A vCPU that waits for a page which cannot come leaves only when fault
+ * handling ends, and that must come after the write-back, since whatever
+ * touches memory then may see zeros.
+ */
+int vm_stop(struct vm *vm)
+{
+	struct timespec deadline;
+	int r = 0;
+
+	atomic_store(&vm->stopping, true);
+	for (unsigned i = 0; i < vm->vcpu_count; i++)
+		vcpu_kick(&vm->vcpus[i]);
+	clock_gettime(CLOCK_REALTIME, &deadline);
+	deadline.tv_sec += KICK_PATIENCE_S;
+	/* After a failed fault the vCPU that asked for the page waits in vain. */
+	bool out = !ept_space_failure(vm->space) && join_vcpus(vm, &deadline);
+	if (vm->pio)
+		bus_stop(vm->pio);
+	if (vm->mmio)
+		bus_stop(vm->mmio);
+	r = ept_space_sync(vm->space);
+	vm->end_ns = now_ns();
+	ept_space_stop(vm->space);
+	if (!out)
+		join_vcpus(vm, NULL);
+	return r;
+}
+
+void vm_destroy(struct vm *vm)
+{
+	for (unsigned i = 0; i < vm->vcpu_count; i++) {
+		if (vm->vcpus[i].run)
+			munmap(vm->vcpus[i].run, vm->kvm.run_size);
+		if (vm->vcpus[i].fd >= 0)
+			close(vm->vcpus[i].fd);
+	}
+	free(vm->vcpus);
+	bus_destroy(vm->pio);
+	bus_destroy(vm->mmio);
+	kvm_close(&vm->kvm);
+	if (vm->space) {
+		ept_space_stop(vm->space);
+		ept_space_destroy(vm->space);
+	}
+	image_close(&vm->image);
+	files_close(vm);
+	free(vm->routes);
+	if (vm->end.fd >= 0)
+		close(vm->end.fd);
+	pthread_mutex_destroy(&vm->routes_lock);
+	pthread_mutex_destroy(&vm->end.lock);
+}

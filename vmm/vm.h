@@ -1,0 +1,138 @@
+/*
+ * One virtual machine of this process: what it is made of, how it is put
+ * together, run and taken apart. Private to vmm/.
+ */
+#ifndef FOAL_VMM_VM_H
+#define FOAL_VMM_VM_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "devices/devices.h"
+#include "ept/ept.h"
+#include "vmm/image.h"
+#include "vmm/kvm.h"
+#include "vmm/options.h"
+
+struct vm;
+
+struct vcpu {
+	struct vm *vm;
+	unsigned index;
+	int fd;
+	struct kvm_run *run;
+	pthread_t thread;
+	bool started; /* the thread exists and has not been joined */
+};
+
+/* A disk or pmem file of this VM. */
+struct vm_file {
+	const struct file_option *option;
+	int fd;
+	uint64_t size;
+	struct device *device;
+	struct ept_area *area; /* of a pmem */
+	gpa_t gpa;	       /* of a pmem */
+};
+
+/* Why the run ends. The first thread to say so is heard. */
+struct vm_end {
+	pthread_mutex_t lock;
+	bool decided;
+	int status;
+	struct foal_error error; /* text empty: nothing to say */
+	int fd;			 /* eventfd, readable once decided */
+};
+
+struct vm {
+	const struct run_options *opt;
+	struct kvm kvm;
+	struct ept_space *space;
+	struct image image;
+	int initrd_fd;
+	uint64_t initrd_gpa, initrd_size;
+	struct vm_file disks[MAX_FILES], pmems[MAX_FILES];
+	struct bus *pio, *mmio;
+	struct device *ioapic, *serial;
+	struct device_host host;
+	unsigned virtio_count; /* virtio-mmio devices attached */
+	pthread_mutex_t routes_lock;
+	struct kvm_irq_routing *routes; /* one entry a pin; under routes_lock */
+	struct vcpu *vcpus;
+	unsigned vcpu_count; /* of them created */
+	atomic_bool stopping;
+	struct vm_end end;
+	int console_out;
+	uint64_t main_ns;	       /* CLOCK_MONOTONIC at main() */
+	_Atomic uint64_t first_run_ns; /* just before the first KVM_RUN */
+	uint64_t end_ns;	       /* when the vCPUs had left */
+};
+
+/*
+ * Open files, lay out memory, load the kernel, create VM, devices and vCPUs.
+ * @vm is zeroed by the caller but for opt, console_out and main_ns. On error
+ * vm_destroy() is still to be called.
+ */
+int vm_build(struct vm *vm, struct foal_error *err);
+
+/* Start the vCPU threads. */
+int vm_start(struct vm *vm, struct foal_error *err);
+
+/*
+ * Decide how the run ends; the first call counts. Any thread, any time. With
+ * @fmt NULL the run ends silently with @status.
+ */
+void vm_end(struct vm *vm, int status, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+/*
+ * Get every vCPU out of KVM_RUN, stop the devices, write shared files back,
+ * end fault handling. Returns the first write-back error.
+ */
+int vm_stop(struct vm *vm);
+void vm_destroy(struct vm *vm);
+
+uint64_t now_ns(void);
+
+/* --- boot.c: what lies where in guest memory at the first instruction --------- */
+
+/* Declare every area; before ept_space_start(). */
+int boot_declare(struct vm *vm, struct foal_error *err);
+/* Write the parts that are no whole file pages, and the boot information. */
+int boot_write(struct vm *vm, struct foal_error *err);
+
+/* --- files.c ------------------------------------------------------------------- */
+
+int files_open(struct vm *vm, struct foal_error *err);
+void files_close(struct vm *vm);
+
+/* --- machine.c: buses, devices, interrupt routes -------------------------------- */
+
+int machine_build(struct vm *vm, struct foal_error *err);
+
+/* --- vcpu.c ---------------------------------------------------------------------- */
+
+void *vcpu_thread(void *vcpu);
+void vcpu_kick(struct vcpu *vcpu);
+/* Install the kick's signal handler; once a process. */
+void vcpu_init_kick(void);
+
+/* --- exits.c ----------------------------------------------------------------------- */
+
+/* Serve the exit that KVM_RUN just reported. */
+void exit_dispatch(struct vcpu *vcpu);
+
+/* --- watchdog.c --------------------------------------------------------------------- */
+
+struct watchdog {
+	uint64_t taken, resolved; /* sums over the vCPUs at the last look */
+	unsigned stuck;		  /* looks in a row without progress */
+};
+
+#define WATCHDOG_PERIOD_MS 500
+
+/* Look for files that shrank and vCPUs that fault without progress. */
+void watchdog_look(struct watchdog *dog, struct vm *vm);
+
+#endif
