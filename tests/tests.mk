@@ -27,10 +27,10 @@ test:
 	@$(MAKE) --no-print-directory test-all
 
 test-all: $(TEST_PROGRAMS) $(KVM_TEST_PROGRAMS)
-	scripts/run-tests
+	scripts/run-tests "$(TEST_PROGRAMS)" "$(KVM_TEST_PROGRAMS)"
 
 test-quick: all $(TEST_PROGRAMS) $(KVM_TEST_PROGRAMS)
-	scripts/run-tests --quick
+	scripts/run-tests --quick "$(TEST_PROGRAMS)" "$(KVM_TEST_PROGRAMS)"
 
 bench: all $(BENCH) $(BARE) $(OUT)/tests/guests/exit.elf
 	$(BENCH) $(OUT)/foal $(BARE) $(OUT)/tests/guests/exit.elf $(GUEST_KERNEL) $(GUEST_DISK) \
@@ -41,3 +41,7 @@ run:
 	@scripts/setup build
 	@$(MAKE) --no-print-directory -j2 all
 	@scripts/run-main-job
+
+# Called with SAN set: the unit tests as SAN builds them.
+test-san: $(SAN_TEST_PROGRAMS)
+	@for program in $^; do $$program || exit 1; done
