@@ -6,59 +6,76 @@
 # such a summary is one test: passed with status 0, skipped with 77, otherwise
 # failed; so is one that was killed or lost after a clean summary.
 #
+# A program may run others the same way. Those are counted; itself it counts
+# only if it failed and none of them did. One whose status never comes was lost.
+#
 # Prints a line a program and the total; fails when a test failed or none ran.
 
-function close_program(status) {
-	if (checks) {
-		bad = failures + errors
-		if (!bad && status != 0 && status != 77)
-			bad = 1
-	} else if (status == 77) {
-		checks = skips = 1
-		bad = 0
+function begin(program) {
+	name[++depth] = program
+	checks[depth] = bad[depth] = skips[depth] = inner[depth] = inner_bad[depth] = 0
+}
+
+# Ends the innermost program.
+function end(status,    n, failures, skip, good) {
+	n = checks[depth]
+	failures = bad[depth]
+	skip = skips[depth]
+	if (n) {
+		if (!failures && status != 0 && status != 77)
+			failures = 1
+	} else if (inner[depth]) {
+		failures = n = status == "lost" || (status != 0 && !inner_bad[depth])
 	} else {
-		checks = 1
-		skips = 0
-		bad = status != 0
+		n = 1
+		skip = status == 77
+		failures = status != 0 && !skip
 	}
-	good = checks - bad - skips
+	good = n - failures - skip
 	if (good < 0)
 		good = 0
-	summary[++programs] = sprintf("%-28s %4d passed %4d failed %4d skipped%s", name, good, bad,
-				      skips, status && status != 77 ? "  (status " status ")" : "")
+	if (n)
+		summary[++programs] = sprintf("%-28s %4d passed %4d failed %4d skipped%s",
+			name[depth], good, failures, skip,
+			status && status != 77 ? "  (status " status ")" : "")
 	passed += good
-	failed += bad
-	skipped += skips
-	name = ""
+	failed += failures
+	skipped += skip
+	depth--
+	inner[depth]++
+	inner_bad[depth] += failures + inner_bad[depth + 1]
 }
 
 /^== [^ ]+$/ {
-	if (name != "")
-		close_program("lost")
-	name = $2
-	checks = failures = errors = skips = 0
+	begin($2)
 	next
 }
 
 /^== [^ ]+: status [0-9]+$/ {
-	if (name != "")
-		close_program($4 + 0)
+	program = $2
+	sub(/:$/, "", program)
+	for (i = depth; i > 0 && name[i] != program; i--)
+		;
+	if (i == 0)
+		next
+	while (depth > i)
+		end("lost")
+	end($4 + 0)
 	next
 }
 
-/^[0-9]+%: Checks: [0-9]+, Failures: [0-9]+, Errors: [0-9]+/ {
-	checks += $3
-	failures += $5
-	errors += $7
+depth && /^[0-9]+%: Checks: [0-9]+, Failures: [0-9]+, Errors: [0-9]+/ {
+	checks[depth] += $3
+	bad[depth] += $5 + $7
 }
 
-/^SKIP/ {
-	skips++
+depth && /^SKIP/ {
+	skips[depth]++
 }
 
 END {
-	if (name != "")
-		close_program("lost")
+	while (depth > 0)
+		end("lost")
 	for (i = 1; i <= programs; i++)
 		print summary[i]
 	printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped
