@@ -119,11 +119,22 @@ enum disk_mode {
 	DISK_SHARED, /* writes go to the file; flush is fdatasync */
 };
 
+/* Listed once: declared, summed, printed and exported from here. */
+#define DISK_COUNTERS(X) \
+	X(reads, "reads")		  /* requests, also the failed ones */ \
+	X(writes, "writes")		  /* the same; writing zeroes counts here */ \
+	X(flushes, "flushes")		  /* the same */ \
+	X(discards, "discards")		  /* the same */ \
+	X(errors, "errors")		  /* requests of any kind that failed */ \
+	X(bytes_read, "bytes_read")	  /* delivered to the guest */ \
+	X(bytes_written, "bytes_written") /* taken from the guest */
+
 struct disk_stats {
-	uint64_t reads, writes, flushes, discards, errors; /* requests */
-	uint64_t bytes_read, bytes_written;		   /* asked by the guest */
-	uint64_t file_bytes;				   /* size of the file */
-	uint64_t file_read;				   /* bytes of it ever read, each once */
+#define X(field, name) uint64_t field;
+	DISK_COUNTERS(X)
+#undef X
+	uint64_t file_bytes; /* size of the file when it was opened */
+	uint64_t file_read;  /* bytes of it ever read, each once, in blocks of 4 KiB */
 };
 
 /*
