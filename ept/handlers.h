@@ -62,6 +62,12 @@ static inline struct ept_installer *fault_installer(const struct fault *f)
 	return &f->area->space->installer;
 }
 
+/* Is a write to a page mapped as @pte to be an event? Nobody can write a read-only area. */
+static inline bool fault_protects(const struct fault *f, enum ept_pte pte)
+{
+	return pte != EPT_PTE_DIRTY && f->area->kind != EPT_KIND_RO;
+}
+
 static inline void fault_set(const struct fault *f, unsigned index, enum ept_pte pte)
 {
 	ept_area_set_pte(f->area, f->leaf, index, pte);

@@ -59,7 +59,7 @@ enum ept_result ept_spurious(struct fault *f)
 		err = ept_install_protect(fault_installer(f), hva, EPT_PAGE_SIZE, false);
 	else if (pte == EPT_PTE_FILE || pte == EPT_PTE_CLEAN || pte == EPT_PTE_DIRTY)
 		err = ept_install_continue(fault_installer(f), hva, EPT_PAGE_SIZE,
-					   pte != EPT_PTE_DIRTY, &done);
+					   fault_protects(f, pte), &done);
 	else
 		ept_install_wake(fault_installer(f), hva, EPT_PAGE_SIZE);
 	return ept_fault_finish(f, err == -EEXIST ? 0 : err);

@@ -91,7 +91,7 @@ static int map_run(struct fault *f, unsigned first, unsigned end, enum ept_pte p
 	bool exact = pte != EPT_PTE_CLEAN || fault_installer(f)->atomic_protect;
 	size_t len = (size_t)(end - first) << EPT_PAGE_SHIFT, done = 0;
 	int err = ept_install_continue(fault_installer(f), fault_hva(f, first), len,
-				       pte != EPT_PTE_DIRTY, &done);
+				       fault_protects(f, pte), &done);
 	unsigned stop = first + (unsigned)(done >> EPT_PAGE_SHIFT);
 
 	/* A write nobody saw may have reached the shared page: it counts as written. */
