@@ -94,13 +94,17 @@ void ioapic_eoi(struct device *ioapic, uint8_t vector);
 
 /*
  * 16550A at a port range of 8, interrupt driven on IOAPIC pin @pin. Output goes
- * to @out_fd with write(2) (retried on EINTR and EAGAIN until stop).
+ * to @out_fd (borrowed; negative: dropped) with write(2), retried on EINTR and
+ * EAGAIN until stop: a vCPU whose output nobody takes waits until bus_stop(). A
+ * reader that is gone is no error (the process has to ignore SIGPIPE).
  */
 int serial_create(const struct device_host *host, unsigned pin, int out_fd, struct device **out);
 
 /*
- * Offer input typed by the user. Returns how many bytes were taken; the rest
- * is to be offered again when serial_wants_input() says so.
+ * Offer input typed by the user. Returns how many bytes were taken (up to 4 KiB
+ * wait for a guest that does not read yet); the rest is to be offered again
+ * when serial_wants_input() says so. The guest gets to see them once it sets
+ * RTS or enables the receive interrupt.
  */
 size_t serial_input(struct device *serial, const void *data, size_t len);
 bool serial_wants_input(struct device *serial);

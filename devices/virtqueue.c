@@ -95,7 +95,7 @@ int vq_load16(struct virtqueue *vq, uint64_t gpa, uint16_t *value)
 
 	if (rc)
 		return rc;
-	*value = __atomic_load_n(field, __ATOMIC_ACQUIRE);
+	*value = __atomic_load_n(field, __ATOMIC_SEQ_CST);
 	return 0;
 }
 
@@ -106,7 +106,7 @@ int vq_store16(struct virtqueue *vq, uint64_t gpa, uint16_t value)
 
 	if (rc)
 		return rc;
-	__atomic_store_n(field, value, __ATOMIC_RELEASE);
+	__atomic_store_n(field, value, __ATOMIC_SEQ_CST);
 	return 0;
 }
 

@@ -125,7 +125,11 @@ ssize_t vq_map(struct virtqueue *vq, struct vq_cursor *cursor, uint64_t len, str
 
 /* --- for the formats: ring fields and chains under construction ------------------ */
 
-/* Atomic little-endian 16-bit fields of a ring. The load acquires, the store releases. */
+/*
+ * 16-bit fields of a ring, little-endian as the host is. Sequentially
+ * consistent: both sides store one field and then look at another, and at
+ * least one has to see what the other stored.
+ */
 int vq_load16(struct virtqueue *vq, uint64_t gpa, uint16_t *value);
 int vq_store16(struct virtqueue *vq, uint64_t gpa, uint16_t value);
 int vq_read(struct virtqueue *vq, uint64_t gpa, void *data, size_t len);

@@ -96,7 +96,7 @@ static int collect(struct virtqueue *vq, struct vq_chain *chain, uint16_t head)
 	return vq_break(vq, "a descriptor chain loops");
 }
 
-/* How many chains wait; the load acquires what the driver wrote before. */
+/* How many chains wait; the load of the index orders what the driver wrote before it. */
 static int pending(struct virtqueue *vq, uint16_t *count)
 {
 	uint16_t idx;
@@ -160,7 +160,6 @@ static int split_arm(struct virtqueue *vq)
 	if (rc)
 		return rc;
 	/* Asked for before looking again: one of the two sides sees the other. */
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	rc = pending(vq, &count);
 	return rc ? rc : count > 0;
 }
@@ -173,8 +172,7 @@ static int split_signal_wanted(struct virtqueue *vq)
 
 	vq->signalled = new;
 	vq->signalled_valid = true;
-	/* The used index is out before the driver's wish is read. */
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	/* The used index is out by now, before the driver's wish is read. */
 	if (!vq->event_idx) {
 		rc = vq_load16(vq, vq->driver + RING_FLAGS, &field);
 		return rc ? rc : !(field & VRING_AVAIL_F_NO_INTERRUPT);
