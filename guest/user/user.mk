@@ -4,7 +4,8 @@
 USER_OUT   := $(BUILD)/guest/user
 USER_NAMES := $(sort $(basename $(notdir $(wildcard guest/user/*.c))))
 USER_PROGS := $(addprefix $(USER_OUT)/,$(USER_NAMES))
-USER_LIB   := $(patsubst guest/user/%,$(USER_OUT)/%.o,$(basename $(wildcard guest/user/lib/*.[cS])))
+USER_CRT   := $(USER_OUT)/lib/crt0.o
+USER_LIB   := $(USER_OUT)/libuser.a
 
 # Baseline x86-64: what the guest's kernel saves at a switch (fxsave) covers it.
 USER_CFLAGS := -std=gnu17 -O2 -g $(WARN) -I. -march=x86-64 -ffreestanding -fno-pie \
@@ -22,7 +23,10 @@ $(USER_OUT)/%.o: guest/user/%.S
 	@mkdir -p $(@D)
 	$(CC) -I. -c -o $@ $<
 
-$(USER_PROGS): $(USER_OUT)/%: $(USER_OUT)/%.o $(USER_LIB)
+$(USER_LIB): $(patsubst guest/user/%.c,$(USER_OUT)/%.o,$(wildcard guest/user/lib/*.c))
+	@rm -f $@ && $(AR) rcs $@ $^
+
+$(USER_PROGS): $(USER_OUT)/%: $(USER_CRT) $(USER_OUT)/%.o $(USER_LIB)
 	$(CC) $(USER_LDFLAGS) -o $@ $^
 
 -include $(wildcard $(USER_OUT)/*.d $(USER_OUT)/lib/*.d)
