@@ -2,6 +2,7 @@
 #ifndef GUEST_BLOCK_H
 #define GUEST_BLOCK_H
 
+#include "guest/include/errno.h"
 #include "guest/include/types.h"
 
 #define SECTOR_SHIFT 9
@@ -22,6 +23,7 @@ struct bio {
 	void (*done)(struct bio *bio); /* called once, in interrupt or submitter's context */
 	void *private;		       /* the submitter's, for done */
 	struct bio *next;	       /* the driver's while it holds the bio */
+	u32 parts;		       /* the driver's: requests of it still at the device */
 	struct bio_vec vecs[BIO_MAX_VECS];
 };
 
@@ -37,6 +39,12 @@ struct block_ops {
 	/* Makes completed writes durable. Sleeps. 0 or negative errno. */
 	int (*flush)(struct block_device *bdev);
 	/*
+	 * Tells the device that the contents of `sectors` sectors are of no use any more; reading
+	 * them gives zeroes or what was there. Sleeps. 0, -EOPNOTSUPP or another negative errno.
+	 * NULL if the device cannot.
+	 */
+	int (*discard)(struct block_device *bdev, u64 sector, u64 sectors);
+	/*
 	 * Persistent memory only (else NULL): the physical address of a sector, good for all
 	 * sectors up to the end of the device, reachable by phys_to_virt. 0 or -ERANGE.
 	 */
@@ -46,6 +54,7 @@ struct block_ops {
 struct block_device {
 	char name[16]; /* vda, pmem0 */
 	u64 sectors;
+	bool read_only;
 	const struct block_ops *ops;
 	void *private; /* the driver's */
 	struct block_device *next;
@@ -71,6 +80,20 @@ static inline void blkdev_submit(struct block_device *bdev, struct bio *bio)
 static inline int blkdev_flush(struct block_device *bdev)
 {
 	return bdev->ops->flush ? bdev->ops->flush(bdev) : 0;
+}
+
+static inline int blkdev_discard(struct block_device *bdev, u64 sector, u64 sectors)
+{
+	return bdev->ops->discard ? bdev->ops->discard(bdev, sector, sectors) : -EOPNOTSUPP;
+}
+
+/* For submit: 0, -EINVAL (an empty or odd bio), -ERANGE (past the end) or -EROFS. */
+int blkdev_check_bio(const struct block_device *bdev, const struct bio *bio);
+
+/* Whether the sectors lie on the device, without overflow for any values. */
+static inline bool blkdev_range_ok(const struct block_device *bdev, u64 sector, u64 sectors)
+{
+	return sector <= bdev->sectors && sectors <= bdev->sectors - sector;
 }
 
 #endif
