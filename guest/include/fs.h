@@ -73,6 +73,9 @@ int fs_mount(struct block_device *bdev, const char *where);
  */
 int fs_lookup(const char *path, struct inode **out);
 
+/* Whether nothing may be written: opening the file for writing gives -EROFS. */
+bool fs_read_only(const struct inode *inode);
+
 /* Writes everything dirty on every filesystem and flushes the devices. */
 int fs_sync(void);
 

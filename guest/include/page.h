@@ -46,7 +46,7 @@ struct page {
 	u64 index;		       /* in the file, in pages */
 	struct list lru;	       /* free list, dirty list, or its holder's */
 	u64 private;		       /* the holder's */
-	u64 pad;
+	u32 slab_class, slab_fresh;    /* kmalloc's */
 };
 _Static_assert(sizeof(struct page) == 64, "struct page is indexed by shifts");
 
