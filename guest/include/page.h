@@ -10,17 +10,22 @@
 #include "guest/include/list.h"
 #include "guest/include/types.h"
 
-#define PAGE_SHIFT	12
-#define PAGE_SIZE	(1UL << PAGE_SHIFT)
-#define PAGE_MASK	(~(PAGE_SIZE - 1))
+#define PAGE_SHIFT 12
+#define PAGE_SIZE  (1UL << PAGE_SHIFT)
+#define PAGE_MASK  (~(PAGE_SIZE - 1))
 
-/* All of RAM and of persistent memory, cached, writable, not executable. */
-#define DIRECT_MAP_BASE 0xffff888000000000UL
+/*
+ * All of RAM and of persistent memory, cached, writable, not executable. The filesystem's tests,
+ * which run on the build machine, have it elsewhere.
+ */
+#ifndef DIRECT_MAP_BASE
+#	define DIRECT_MAP_BASE 0xffff888000000000UL
+#endif
 /* The kernel image: virtual address = physical address + KERNEL_BASE. */
-#define KERNEL_BASE	0xffffffff80000000UL
+#define KERNEL_BASE 0xffffffff80000000UL
 
 /* Blocks of 1 << order frames; the largest is 2 MiB. */
-#define MAX_ORDER	9
+#define MAX_ORDER   9
 
 enum page_flags {
 	PG_BUDDY = 1 << 0,     /* head of a free block, allocator only */
