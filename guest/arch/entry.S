@@ -116,7 +116,7 @@ switch_stacks:
 	/* A new task: %rbx(%r12) with interrupts on; if that returns, out to user mode. */
 	.globl task_start
 task_start:
-	call schedule_tail
+	sti
 	movq %r12, %rdi
 	call *%rbx
 	cli

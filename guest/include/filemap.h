@@ -82,6 +82,9 @@ void async_readahead(struct address_space *as, struct readahead *ra, struct page
 /* The read of a page ended, error 0 or negative: sets the flags, unlocks, wakes. Any context. */
 void page_end_read(struct page *page, int error);
 
+/* What fsync does: dirty pages, then metadata and the device's cache. 0 or the first error. */
+int file_sync(struct inode *inode);
+
 /* Writes all dirty pages and waits. 0 or the first error; what failed stays dirty. Sleeps. */
 int filemap_write_back(struct address_space *as);
 

@@ -106,7 +106,7 @@ struct vm_ops {
 	enum fault_result (*fault)(struct fault *f);
 	/*
 	 * Maps what is at hand in [start, end), which lies in one page table and in the mapping.
-	 * Allocates and reads nothing. Under mm.table_lock. Returns the entries set.
+	 * Allocates no page and reads no data. Takes mm.table_lock. Returns the entries set.
 	 */
 	unsigned (*map_pages)(struct fault *f, u64 start, u64 end);
 	/* A shared page is about to become writable; it is locked (if there is one). 0 or errno. */
@@ -193,6 +193,8 @@ int copy_range(struct vma *dst, struct vma *src);
 void page_mkclean(struct page *page);
 /* Counts one mapping of the page in the entry that is about to be set. */
 void page_add_mapping(struct mm *mm, struct page *page);
+/* And takes it back, with the reference the entry held. Both under table_lock. */
+void page_remove_mapping(struct mm *mm, struct page *page);
 /* The entry's flags for a mapping, without PTE_WRITE. */
 pte_t vma_pte_flags(const struct vma *vma);
 

@@ -7,6 +7,9 @@
 /* What the boot page tables map, from physical address 0. */
 #define BOOT_MAPPED (1UL << 30)
 
+/* From head.S, on the boot stack. */
+void kernel_main(u64 start_info_phys) __attribute__((noreturn));
+
 /* Fills boot_info from the PVH start info at that physical address. */
 void pvh_parse(u64 start_info_phys);
 

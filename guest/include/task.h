@@ -35,6 +35,7 @@ struct task {
 	int pid;
 	char name[TASK_NAME_LEN];
 	struct list run; /* in the run queue */
+	struct list all; /* in the list of all tasks but idle */
 
 	struct task *parent; /* NULL: kernel's own, and init */
 	struct list children, sibling;
@@ -48,7 +49,8 @@ struct task {
 	struct file *files[TASK_FILES];
 	u64 fs_base, gs_base;
 	u64 minor_faults, major_faults;
-	u64 segv_lines; /* printed so far */
+	u64 minor_faults_children, major_faults_children; /* of those waited for */
+	u64 segv_lines;					  /* printed so far */
 	u8 fpu[512] __attribute__((aligned(16)));
 };
 
@@ -77,8 +79,30 @@ static inline void task_kill(int sig)
 
 struct regs;
 
-s64 do_fork(struct regs *regs);
-s64 do_wait4(int pid, int *status, int options, int *out_pid);
+/* The frame on t's kernel stack from which it goes to user mode. */
+struct regs *task_regs(const struct task *t);
+
+/* A copy of the current task, which returns 0 where the parent gets the child's pid. */
+s64 do_fork(const struct regs *regs);
+
+#define WNOHANG 1
+
+/*
+ * Waits for a child (pid, or any for -1) to end and frees it: its pid and *status, 0 if there is
+ * none yet with WNOHANG, or -ECHILD.
+ */
+s64 do_wait4(int pid, int *status, int options);
+
+/* Frees what is left of all other tasks, for the end of the run. */
+void tasks_free_others(void);
+
+/* The run is over: report, sync, exit with init's status. */
+void kernel_shutdown(int status) __attribute__((noreturn));
+/* A fresh FPU for a fresh program. */
+void fpu_reset(void);
+/* What the child starts with. */
+void fpu_fork(struct task *child);
+void fpu_forget(const struct task *t);
 
 /* Replaces the current program; argv and envp are kernel strings. On success sets *regs. */
 int do_exec(struct regs *regs, const char *path, const char *const *argv, unsigned argc,

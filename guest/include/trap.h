@@ -39,6 +39,9 @@ static inline bool user_mode(const struct regs *regs)
 #define PF_RESERVED 0x8 /* reserved bit set in an entry */
 #define PF_FETCH    0x10
 
+/* From entry.S, interrupts off. */
+void trap_dispatch(struct regs *regs);
+
 /* The page fault handler, interrupts off, %cr2 not yet read. */
 void exc_page_fault(struct regs *regs);
 

@@ -62,8 +62,10 @@ static struct page *take_block(unsigned order)
 				continue;
 			page = list_entry(free_lists[o].next, struct page, lru);
 			list_del(&page->lru);
-			while (o > order)
-				add_free(page + (1UL << --o), o);
+			while (o > order) {
+				o--;
+				add_free(page + (1UL << o), o);
+			}
 			return page;
 		}
 		if (!take_fresh())
