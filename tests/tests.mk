@@ -7,6 +7,8 @@
 TEST_PROGRAMS     := # unit tests: need nothing of the host
 KVM_TEST_PROGRAMS := # need /dev/kvm, the guest and its images
 SAN_TEST_PROGRAMS := # unit tests worth a sanitizer
+NESTED_TESTS      := # run on the emulated host by make test-nested
+NESTED_FILES      := # what those read
 include $(wildcard tests/*/*-tests.mk)
 
 BENCH := $(OUT)/tests/bench/bench
