@@ -20,7 +20,7 @@ $(BENCH): $(OUT)/tests/bench/bench.o
 $(BARE): $(OUT)/tests/bench/bare_kvm.o
 	$(CC) $(LDFLAGS) $(STATIC) -o $@ $^
 
-.PHONY: test test-all test-quick test-san bench run
+.PHONY: test test-all test-quick test-san fuzz bench run
 
 # Two steps: what setup installs has to be there before this file's rules look for it.
 test:
@@ -47,3 +47,6 @@ run:
 # Called with SAN set: the unit tests as SAN builds them.
 test-san: $(SAN_TEST_PROGRAMS)
 	@for program in $^; do $$program || exit 1; done
+
+# Bounded; longer with FUZZ_SECONDS=...
+fuzz: fuzz-devices
