@@ -36,8 +36,10 @@ struct device_host {
 	/* Deliver a message-signalled interrupt (SDM 3A 11.11: address, data). */
 	void (*send_msi)(void *ctx, uint64_t addr, uint32_t data);
 	/*
-	 * Pin @pin is now routed so (masked: it delivers nothing); told before the
-	 * first interrupt goes that way. KVM needs it to report a level EOI.
+	 * Pin @pin is now routed so (masked: it delivers nothing new); told before
+	 * the first interrupt goes that way. KVM needs it to report a level EOI,
+	 * also of an interrupt that was in service when its pin got masked: @addr
+	 * and @data hold for that. A pin that was never unmasked is never told of.
 	 */
 	void (*route_pin)(void *ctx, unsigned pin, uint64_t addr, uint32_t data, bool masked);
 	/* The guest asks to end the run with @status. */
@@ -142,10 +144,12 @@ struct disk_stats {
 };
 
 /*
- * virtio-blk (virtio 1.2 section 5.2) over the open file @fd (dup'ed, regular
- * or block device, size a multiple of 512; -EINVAL otherwise), its registers
+ * virtio-blk (virtio 1.2 section 5.2) over the open file @fd, its registers
  * 0x200 bytes of MMIO, its interrupt on @pin. Requests run on a thread of the
- * device's own. @name is for messages.
+ * device's own, started when the driver is ready. @fd is dup'ed; the last part
+ * of the path @name is the disk's serial number. Errors: -EINVAL (no regular
+ * file or block device, empty, size no multiple of 512, or O_APPEND), -EBADF
+ * (not open for what @mode needs), -ENOMEM, -EMFILE.
  */
 int virtio_blk_create(const struct device_host *host, unsigned pin, int fd, const char *name,
 		      enum disk_mode mode, struct device **out);
