@@ -80,10 +80,14 @@ static u64 *kernel_entry(u64 addr, unsigned level)
 	return &table[table_index(addr, level)];
 }
 
+/* Within one table's reach: the image is small. */
 static void map_kernel_range(const char *start, const char *end, pte_t flags)
 {
+	u64 *e = kernel_entry((u64)start, 0);
+
+	BUG_ON(start < end && ((u64)start ^ (u64)(end - 1)) >= PMD_SIZE);
 	for (const char *p = start; p < end; p += PAGE_SIZE)
-		*kernel_entry((u64)p, 0) = virt_to_phys(p) | flags;
+		*e++ = virt_to_phys(p) | flags;
 }
 
 /* [start, end), widened to 2 MiB, at phys_to_virt; what is mapped already stays. */
@@ -104,12 +108,17 @@ static void map_direct(u64 start, u64 end, bool gb_pages)
 			phys += PUD_SIZE;
 			continue;
 		}
-		if (!(*e & PTE_HUGE)) {
-			e = kernel_entry(virt, 1);
+		if (*e & PTE_HUGE) {
+			phys = ALIGN_DOWN(phys, PUD_SIZE) + PUD_SIZE;
+			continue;
+		}
+		e = kernel_entry(virt, 1);
+		do {
 			if (!pte_present(*e))
 				*e = phys | PAGE_KERNEL | PTE_HUGE;
-		}
-		phys += PMD_SIZE;
+			e++;
+			phys += PMD_SIZE;
+		} while (phys < end && !IS_ALIGNED(phys, PUD_SIZE));
 	}
 }
 

@@ -1,7 +1,9 @@
-/* Page tables of processes. */
+/*
+ * Page tables of processes. The tables of one are linked by page.private, the top level first, so
+ * that the end need not search them.
+ */
 #include "guest/include/pgtable.h"
 
-#define USER_SLOTS  256
 #define TABLE_FLAGS (PTE_PRESENT | PTE_WRITE | PTE_USER | PTE_ACCESSED)
 
 pte_t *pte_find(const u64 *pgd, u64 addr)
@@ -31,6 +33,8 @@ pte_t *pte_alloc(u64 *pgd, u64 addr)
 			if (!page)
 				return NULL;
 			*e = page_phys(page) | TABLE_FLAGS;
+			page->private = virt_to_page(pgd)->private;
+			virt_to_page(pgd)->private = (u64)page;
 		}
 		table = phys_to_virt(pte_phys(*e));
 	}
@@ -45,6 +49,7 @@ u64 *pgd_alloc(void)
 
 	if (!page)
 		return NULL;
+	page->private = 0;
 	pgd = page_kva(page);
 	/* The kernel's half holds three entries; the rest stay zero. */
 	pgd[table_index(DIRECT_MAP_BASE, 3)] = kernel[table_index(DIRECT_MAP_BASE, 3)];
@@ -53,17 +58,14 @@ u64 *pgd_alloc(void)
 	return pgd;
 }
 
-static void free_table(u64 *table, unsigned level, unsigned slots)
-{
-	if (level)
-		for (unsigned i = 0; i < slots; i++)
-			if (pte_present(table[i]))
-				free_table(phys_to_virt(pte_phys(table[i])), level - 1,
-					   PTRS_PER_TABLE);
-	put_page(virt_to_page(table));
-}
-
 void pgd_free(u64 *pgd)
 {
-	free_table(pgd, 3, USER_SLOTS);
+	struct page *page = virt_to_page(pgd);
+
+	while (page) {
+		struct page *next = (struct page *)page->private;
+
+		put_page(page);
+		page = next;
+	}
 }

@@ -90,6 +90,7 @@ void kernel_main(u64 start_info_phys)
 	pvh_parse(start_info_phys);
 	paging_init();
 	page_alloc_init();
+	pr_info("command line: %s\n", boot_info.cmdline);
 	memory_init();
 	sched_init();
 	apic_init();

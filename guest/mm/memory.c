@@ -338,6 +338,7 @@ enum fault_result handle_mm_fault(struct vma *vma, u64 address, unsigned flags, 
 
 void memory_init(void)
 {
+	filemap_init();
 	zero_page = alloc_page(GFP_ZERO);
 	if (!zero_page)
 		panic("no memory for the zero page");

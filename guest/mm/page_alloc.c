@@ -18,6 +18,8 @@ struct fresh_range {
 	u64 next, end; /* frame numbers */
 };
 
+#define HOT_MAX 256
+
 struct page *mem_map;
 u64 max_pfn;
 
@@ -26,6 +28,8 @@ static struct list free_lists[MAX_ORDER + 1];
 static struct fresh_range fresh[BOOT_MEMMAP_MAX + 4];
 static unsigned nr_fresh;
 static u64 free_pages, total_pages;
+static struct page *hot; /* free single frames, linked by page.private */
+static unsigned nr_hot;
 
 static void add_free(struct page *page, unsigned order)
 {
@@ -52,52 +56,6 @@ static bool take_fresh(void)
 	return false;
 }
 
-static struct page *take_block(unsigned order)
-{
-	for (;;) {
-		for (unsigned o = order; o <= MAX_ORDER; o++) {
-			struct page *page;
-
-			if (list_empty(&free_lists[o]))
-				continue;
-			page = list_entry(free_lists[o].next, struct page, lru);
-			list_del(&page->lru);
-			while (o > order) {
-				o--;
-				add_free(page + (1UL << o), o);
-			}
-			return page;
-		}
-		if (!take_fresh())
-			return NULL;
-	}
-}
-
-struct page *alloc_pages(unsigned order, unsigned flags)
-{
-	struct page *page;
-	u64 irq;
-
-	BUG_ON(order > MAX_ORDER);
-	irq = spin_lock_irqsave(&lock);
-	page = take_block(order);
-	if (page)
-		free_pages -= 1UL << order;
-	spin_unlock_irqrestore(&lock, irq);
-	if (!page)
-		return NULL;
-	page->flags = 0;
-	page->refcount = 1;
-	page->mapcount = 0;
-	page->order = order;
-	page->mapping = NULL;
-	list_init(&page->lru);
-	if (flags & GFP_ZERO)
-		for (unsigned i = 0; i < 1U << order; i++)
-			clear_page(page_kva(page + i));
-	return page;
-}
-
 /* Merges the block with its free buddies and lists the result. */
 static void free_block(struct page *page, unsigned order)
 {
@@ -115,6 +73,89 @@ static void free_block(struct page *page, unsigned order)
 	add_free(pfn_to_page(pfn), order);
 }
 
+/* The stack's frames go back to the lists, where they can merge. False if there were none. */
+static bool drain_hot(void)
+{
+	bool any = hot;
+
+	for (; hot; nr_hot--) {
+		struct page *page = hot;
+
+		hot = (struct page *)page->private;
+		free_block(page, 0);
+	}
+	return any;
+}
+
+static struct page *take_block(unsigned order)
+{
+	for (;;) {
+		for (unsigned o = order; o <= MAX_ORDER; o++) {
+			struct page *page;
+
+			if (list_empty(&free_lists[o]))
+				continue;
+			page = list_entry(free_lists[o].next, struct page, lru);
+			list_del(&page->lru);
+			while (o > order) {
+				o--;
+				add_free(page + (1UL << o), o);
+			}
+			return page;
+		}
+		if (!take_fresh() && !drain_hot())
+			return NULL;
+	}
+}
+
+/* Single frames come from and go to a stack in front of the lists. */
+static struct page *take_hot(void)
+{
+	struct page *page = hot;
+
+	if (likely(page)) {
+		hot = (struct page *)page->private;
+		nr_hot--;
+		return page;
+	}
+	return take_block(0);
+}
+
+static void init_page(struct page *page, unsigned order)
+{
+	page->flags = 0;
+	page->refcount = 1;
+	page->mapcount = 0;
+	page->order = order;
+	page->mapping = NULL;
+}
+
+struct page *alloc_pages(unsigned order, unsigned flags)
+{
+	struct page *page;
+	u64 irq;
+
+	BUG_ON(order > MAX_ORDER);
+	irq = spin_lock_irqsave(&lock);
+	page = order ? take_block(order) : take_hot();
+	if (likely(page))
+		free_pages -= 1UL << order;
+	spin_unlock_irqrestore(&lock, irq);
+	if (unlikely(!page))
+		return NULL;
+	init_page(page, order);
+	if (flags & GFP_ZERO)
+		for (unsigned i = 0; i < 1U << order; i++)
+			clear_page(page_kva(page + i));
+	return page;
+}
+
+void split_pages(struct page *page)
+{
+	for (unsigned i = 0, n = 1U << page->order; i < n; i++)
+		init_page(page + i, 0);
+}
+
 void put_page(struct page *page)
 {
 	s32 left = __atomic_sub_fetch(&page->refcount, 1, __ATOMIC_ACQ_REL);
@@ -125,7 +166,13 @@ void put_page(struct page *page)
 	BUG_ON(left < 0 || page->mapcount || (page->flags & (PG_RESERVED | PG_LOCKED | PG_BUDDY)));
 	irq = spin_lock_irqsave(&lock);
 	free_pages += 1UL << page->order;
-	free_block(page, page->order);
+	if (page->order || nr_hot == HOT_MAX) {
+		free_block(page, page->order);
+	} else {
+		page->private = (u64)hot;
+		hot = page;
+		nr_hot++;
+	}
 	spin_unlock_irqrestore(&lock, irq);
 }
 
