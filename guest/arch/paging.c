@@ -80,14 +80,15 @@ static u64 *kernel_entry(u64 addr, unsigned level)
 	return &table[table_index(addr, level)];
 }
 
-/* Within one table's reach: the image is small. */
 static void map_kernel_range(const char *start, const char *end, pte_t flags)
 {
-	u64 *e = kernel_entry((u64)start, 0);
+	u64 *e = NULL;
 
-	BUG_ON(start < end && ((u64)start ^ (u64)(end - 1)) >= PMD_SIZE);
-	for (const char *p = start; p < end; p += PAGE_SIZE)
+	for (const char *p = start; p < end; p += PAGE_SIZE) {
+		if (!e || IS_ALIGNED((u64)p, PMD_SIZE))
+			e = kernel_entry((u64)p, 0);
 		*e++ = virt_to_phys(p) | flags;
+	}
 }
 
 /* [start, end), widened to 2 MiB, at phys_to_virt; what is mapped already stays. */
