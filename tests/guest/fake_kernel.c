@@ -182,7 +182,7 @@ void wait_finish(struct wait_queue *q, struct waiter *w)
 	(void)q, (void)w;
 }
 
-void wake_up(struct wait_queue *q)
+void wake_up_waiters(struct wait_queue *q)
 {
 	(void)q;
 }
