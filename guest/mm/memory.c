@@ -323,7 +323,7 @@ enum fault_result handle_mm_fault(struct vma *vma, u64 address, unsigned flags, 
 	struct fault f = {.req = &req};
 	enum fault_result ret;
 
-	f.ptep = pte_alloc(vma->mm->pgd, req.page);
+	f.ptep = pte_alloc(&vma->mm->pt, req.page);
 	if (!f.ptep)
 		return FAULT_OOM;
 	f.orig_pte = READ_ONCE(*f.ptep);

@@ -4,7 +4,9 @@
  * RAM that was never handed out is described by a few ranges, not by free lists: a monitor brings
  * each page in when it is first touched, so listing free memory would cost what laziness saves.
  * When the lists run dry, the next 2 MiB of a range become one block. Splitting a block writes
- * the struct page of each half's first frame, and only those are ever read as a buddy's.
+ * the struct page of each half's first frame, and only those are ever read as a buddy's. Single
+ * frames go through a stack in front of the lists, so that frames in use are used again before
+ * fresh ones.
  */
 #include "guest/abi.h"
 #include "guest/include/boot.h"
@@ -18,7 +20,7 @@ struct fresh_range {
 	u64 next, end; /* frame numbers */
 };
 
-#define HOT_MAX 256
+#define HOT_ORDER 5 /* blocks that refill the stack of single frames */
 
 struct page *mem_map;
 u64 max_pfn;
@@ -73,42 +75,61 @@ static void free_block(struct page *page, unsigned order)
 	add_free(pfn_to_page(pfn), order);
 }
 
-/* The stack's frames go back to the lists, where they can merge. False if there were none. */
+/* The stack's frames go back to the lists, where they merge. False if there were none. */
 static bool drain_hot(void)
 {
 	bool any = hot;
 
-	for (; hot; nr_hot--) {
+	while (hot) {
 		struct page *page = hot;
 
 		hot = (struct page *)page->private;
 		free_block(page, 0);
 	}
+	nr_hot = 0;
 	return any;
 }
 
-static struct page *take_block(unsigned order)
+static struct page *take_listed(unsigned order)
 {
-	for (;;) {
-		for (unsigned o = order; o <= MAX_ORDER; o++) {
-			struct page *page;
+	for (unsigned o = order; o <= MAX_ORDER; o++) {
+		struct page *page;
 
-			if (list_empty(&free_lists[o]))
-				continue;
-			page = list_entry(free_lists[o].next, struct page, lru);
-			list_del(&page->lru);
-			while (o > order) {
-				o--;
-				add_free(page + (1UL << o), o);
-			}
-			return page;
+		if (list_empty(&free_lists[o]))
+			continue;
+		page = list_entry(free_lists[o].next, struct page, lru);
+		list_del(&page->lru);
+		while (o > order) {
+			o--;
+			add_free(page + (1UL << o), o);
 		}
-		if (!take_fresh() && !drain_hot())
-			return NULL;
+		return page;
 	}
+	return NULL;
 }
 
-/* Single frames come from and go to a stack in front of the lists. */
+/* From the lists; from what single frames merge to, if they are many; from fresh RAM; from any. */
+static struct page *take_block(unsigned order)
+{
+	struct page *page = take_listed(order);
+
+	if (!page && nr_hot >= 4U << order && drain_hot())
+		page = take_listed(order);
+	while (!page && take_fresh())
+		page = take_listed(order);
+	if (!page && drain_hot())
+		page = take_listed(order);
+	return page;
+}
+
+static void push_hot(struct page *page)
+{
+	page->private = (u64)hot;
+	hot = page;
+	nr_hot++;
+}
+
+/* Single frames come from a stack, the one freed last first, and it is refilled by the block. */
 static struct page *take_hot(void)
 {
 	struct page *page = hot;
@@ -118,7 +139,14 @@ static struct page *take_hot(void)
 		nr_hot--;
 		return page;
 	}
-	return take_block(0);
+	page = take_block(HOT_ORDER);
+	if (!page)
+		return take_block(0);
+	for (unsigned i = 1U << HOT_ORDER; --i;) {
+		page[i].flags = 0;
+		push_hot(&page[i]);
+	}
+	return page;
 }
 
 static void init_page(struct page *page, unsigned order)
@@ -166,13 +194,10 @@ void put_page(struct page *page)
 	BUG_ON(left < 0 || page->mapcount || (page->flags & (PG_RESERVED | PG_LOCKED | PG_BUDDY)));
 	irq = spin_lock_irqsave(&lock);
 	free_pages += 1UL << page->order;
-	if (page->order || nr_hot == HOT_MAX) {
+	if (page->order)
 		free_block(page, page->order);
-	} else {
-		page->private = (u64)hot;
-		hot = page;
-		nr_hot++;
-	}
+	else
+		push_hot(page);
 	spin_unlock_irqrestore(&lock, irq);
 }
 
