@@ -78,6 +78,8 @@ struct virtio_driver {
 	u64 features; /* all that the driver understands, VIRTIO_F_* of the ring apart */
 	/* Sets the device up, up to virtio_ready. The device is reset if this fails. */
 	int (*probe)(struct virtio_device *dev);
+	/* After the device's last reset: frees what was kept for further requests. Or NULL. */
+	void (*shutdown)(struct virtio_device *dev);
 };
 
 struct virtio_device {

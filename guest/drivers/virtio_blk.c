@@ -370,10 +370,23 @@ fail:
 	return err;
 }
 
+static void blk_shutdown(struct virtio_device *dev)
+{
+	struct virtio_blk *blk = dev->private;
+
+	while (blk->spare) {
+		struct blk_request *req = blk->spare;
+
+		blk->spare = req->next;
+		kfree(req);
+	}
+}
+
 const struct virtio_driver virtio_blk_driver = {
     .id = VIRTIO_ID_BLOCK,
     .name = "virtio-blk",
     .features = 1ULL << BLK_F_SIZE_MAX | 1ULL << BLK_F_SEG_MAX | 1ULL << BLK_F_RO |
 		1ULL << BLK_F_FLUSH | 1ULL << BLK_F_DISCARD,
     .probe = blk_probe,
+    .shutdown = blk_shutdown,
 };

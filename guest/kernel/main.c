@@ -116,8 +116,8 @@ void kernel_shutdown(int status)
 
 	tasks_free_others();
 	fs_unmount_all();
-	lost = (s64)free_at_start - (s64)nr_free_pages();
 	drivers_shutdown();
+	lost = (s64)free_at_start - (s64)nr_free_pages();
 	print_fault_counters();
 	printk("memory: %lu of %lu pages free, %ld not given back\n", nr_free_pages(),
 	       nr_total_pages(), lost);
