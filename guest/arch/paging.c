@@ -72,7 +72,8 @@ static u64 *kernel_entry(u64 addr, unsigned level)
 
 			if (!p)
 				return NULL;
-			*e = virt_to_phys(p) | PTE_KERNEL_RWX;
+			/* The user bit only allows; the entries that map pages do not have it. */
+			*e = virt_to_phys(p) | PTE_KERNEL_RWX | PTE_USER;
 		}
 		BUG_ON(*e & PTE_HUGE);
 		table = phys_to_virt(pte_phys(*e));
@@ -161,6 +162,16 @@ void paging_init(void)
 	/* Every process copies the top level: what it points to must be there by then. */
 	kernel_entry(IOREMAP_BASE, 2);
 	write_cr3(virt_to_phys(kernel_pml4));
+}
+
+bool map_user_text(u64 addr, const void *text)
+{
+	u64 *e = kernel_entry(addr, 0);
+
+	if (!e)
+		return false;
+	*e = virt_to_phys(text) | PTE_PRESENT | PTE_USER | PTE_ACCESSED;
+	return true;
 }
 
 void *ioremap(u64 phys, u64 len)

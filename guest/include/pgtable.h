@@ -26,6 +26,9 @@ typedef u64 pte_t;
 #define IOREMAP_BASE   0xffffc90000000000UL
 #define IOREMAP_END    0xffffc98000000000UL
 
+/* The one kernel address that user mode may execute; see arch/syscall_entry.c. */
+#define SYSCALL_STUB 0xffffffffff600000UL
+
 /* What kernel mappings are made of. */
 #define PAGE_KERNEL    (PTE_KERNEL_RWX | PTE_GLOBAL | PTE_NX)
 #define PAGE_KERNEL_RO ((PAGE_KERNEL & ~(u64)(PTE_WRITE | PTE_DIRTY)))
@@ -79,6 +82,9 @@ pte_t *pte_find(const struct pgtable *pt, u64 addr);
 
 /* The same, allocating missing tables; NULL without memory. The entry stays where it is. */
 pte_t *pte_alloc(struct pgtable *pt, u64 addr);
+
+/* Lets user mode execute the kernel page at text, at that address of every process. */
+bool map_user_text(u64 addr, const void *text);
 
 /* The top level of the kernel itself, current while there is no process. */
 u64 *kernel_pgd(void);
