@@ -122,8 +122,10 @@ void virtio_ready(struct virtio_device *dev);
 /* The device broke a rule: prints why and stops it, once. From its interrupt handler. */
 void virtio_broken(struct virtio_device *dev, const char *why, u64 detail);
 
-/* Allocates queue `index` and gives it to the device. For the device's lifetime. */
+/* Allocates queue `index` and gives it to the device. */
 int virtqueue_init(struct virtqueue *vq, struct virtio_device *dev, u16 index);
+/* Frees the queue of a device that was never ready, or is reset. */
+void virtqueue_free(struct virtqueue *vq);
 
 /* A piece of physically contiguous memory of a request. */
 struct vq_buf {

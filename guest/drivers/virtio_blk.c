@@ -358,13 +358,15 @@ static int blk_probe(struct virtio_device *dev)
 		goto fail;
 	err = read_limits(blk);
 	if (err)
-		goto fail; /* the queue's memory stays: the device knows of it */
+		goto fail_queue;
 	disks++;
 	dev->private = blk;
 	dev->interrupt = blk_interrupt;
 	virtio_ready(dev);
 	blkdev_register(&blk->bdev);
 	return 0;
+fail_queue:
+	virtqueue_free(&blk->vq);
 fail:
 	kfree(blk);
 	return err;

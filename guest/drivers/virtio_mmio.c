@@ -317,7 +317,7 @@ void virtio_mmio_shutdown(void)
 {
 	for (struct virtio_device *dev = devices; dev; dev = dev->next) {
 		reset(dev);
-		if (dev->driver->shutdown)
+		if (dev->driver->shutdown && dev->private) /* else it never started */
 			dev->driver->shutdown(dev);
 	}
 }

@@ -197,6 +197,7 @@ START_TEST(refused_at_probe)
 	ck_assert(!fake_virtio_start("vda"));
 	ck_assert_ptr_nonnull(strstr(fake_log, "not started"));
 	ck_assert_uint_eq(fake_virtio.status & 4, 0); /* never DRIVER_OK */
+	drivers_shutdown();
 }
 END_TEST
 
