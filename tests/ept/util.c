@@ -97,10 +97,24 @@ uint64_t faults(const struct vm *vm, enum ept_case c)
 	return case_stats(vm, c).faults;
 }
 
+/* Who touched is woken before the entry is counted: wait for the handler to leave the leaf. */
+static void settle(const struct vm *vm)
+{
+	for (uint64_t gpa = 0; gpa < vm->size; gpa += EPT_LEAF_BYTES) {
+		struct ept_leaf *leaf = ept_mirror_find(&vm->space->mirror, GPA(gpa));
+
+		if (leaf) {
+			pthread_mutex_lock(&leaf->lock);
+			pthread_mutex_unlock(&leaf->lock);
+		}
+	}
+}
+
 struct ept_area_info area_info(const struct vm *vm)
 {
 	struct ept_area_info info;
 
+	settle(vm);
 	ept_area_info(vm->area, &info);
 	return info;
 }
