@@ -111,8 +111,10 @@ static int put(void *hva, enum fake_op op, enum fake_page to)
 	pthread_mutex_lock(&lock);
 	r = find(hva, &page);
 	err = r ? injected(op) : -ESHUTDOWN;
-	if (!err && r->page[page] != FAKE_NONE)
+	if (!err && r->page[page] != FAKE_NONE) {
+		double_installs += r->page[page] != FAKE_FOREIGN;
 		err = -EEXIST;
+	}
 	if (!err)
 		r->page[page] = to;
 	if (r && (!err || err == -EEXIST))
@@ -215,12 +217,9 @@ int ept_install_continue(struct ept_installer *in, void *hva, size_t len, bool p
 			return continue_error;
 		err = put((char *)hva + *done, FAKE_OP_CONTINUE,
 			  protect ? FAKE_PROTECTED : FAKE_WRITABLE);
-		if (err == -EEXIST) {
-			double_installs += failures[FAKE_OP_CONTINUE].error != -EEXIST;
-			result = err;
-		} else if (err) {
+		if (err && err != -EEXIST)
 			return err;
-		}
+		result = err ? err : result;
 	}
 	return result;
 }

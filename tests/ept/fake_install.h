@@ -16,6 +16,7 @@ enum fake_page {
 	FAKE_OWN,	/* private and writable */
 	FAKE_PROTECTED, /* cached page, protected */
 	FAKE_WRITABLE,	/* cached page, writable or not protected */
+	FAKE_FOREIGN,	/* somebody else put it there: an install says EEXIST */
 };
 
 enum fake_op { FAKE_OP_ZERO, FAKE_OP_COPY, FAKE_OP_CONTINUE, FAKE_OP_PROTECT, FAKE_NR_OPS };
@@ -27,9 +28,9 @@ void fake_fail(enum fake_op op, int error, unsigned times);
 void fake_continue_stops_after(unsigned pages, int error);
 
 enum fake_page fake_page(const void *hva);
-/* As if somebody else had put it there: the next install says EEXIST. */
 void fake_set_page(const void *hva, enum fake_page page);
 unsigned fake_wakes(const void *hva);
+/* Installs over a page that we had put there ourselves. */
 unsigned fake_double_installs(void);
 
 /* An event as a fault thread reads it: @flags are UFFD_PAGEFAULT_FLAG_*. */
