@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <sys/syscall.h>
 
+bool vm_without_atomic_protect;
+
 const struct ept_config one_thread = {.vm_name = "test", .fault_threads = 1};
 
 uint8_t pattern_byte(uint64_t i)
@@ -55,6 +57,8 @@ struct vm vm_create(const struct ept_config *config, int fd, uint64_t offset, ui
 	struct ept_slot slot;
 
 	ck_assert_int_eq(ept_space_create(config, &vm.space), 0);
+	if (vm_without_atomic_protect)
+		vm.space->installer.atomic_protect = false;
 	if (fd >= 0)
 		ck_assert_int_eq(ept_object_file(fd, "disk.img", offset, size, mode, &obj), 0);
 	ck_assert_int_eq(
@@ -97,10 +101,24 @@ uint64_t faults(const struct vm *vm, enum ept_case c)
 	return case_stats(vm, c).faults;
 }
 
+/* Who touched is woken before the entry is counted: wait for the handler to leave the leaf. */
+static void settle(const struct vm *vm)
+{
+	for (uint64_t gpa = 0; gpa < vm->size; gpa += EPT_LEAF_BYTES) {
+		struct ept_leaf *leaf = ept_mirror_find(&vm->space->mirror, GPA(gpa));
+
+		if (leaf) {
+			pthread_mutex_lock(&leaf->lock);
+			pthread_mutex_unlock(&leaf->lock);
+		}
+	}
+}
+
 struct ept_area_info area_info(const struct vm *vm)
 {
 	struct ept_area_info info;
 
+	settle(vm);
 	ept_area_info(vm->area, &info);
 	return info;
 }
