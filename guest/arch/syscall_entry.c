@@ -35,6 +35,10 @@ bool syscall_by_exception(struct regs *regs)
 	} else if (regs->rip != SYSCALL_STUB) {
 		return false;
 	}
+	/* Whoever jumped here by hand chose %rcx freely: iretq must not meet what it cannot take.
+	 */
+	if (regs->rcx >= USER_END)
+		task_kill(SIGSEGV);
 	regs->rip = regs->rcx;
 	regs->rflags = (regs->r11 & RFLAGS_USER_MAY) | RFLAGS_IF;
 	regs->error = regs->rax;

@@ -268,19 +268,26 @@ static int ext2_write_pages(struct inode *inode, u64 pgoff, struct page **pages,
 	return status;
 }
 
+/* Called for each page that is mapped, most often from the run that was found last. */
 static int ext2_dax_pfn(struct inode *inode, u64 pgoff, u64 *phys)
 {
 	struct block_device *bdev = inode->sb->bdev;
-	struct ext2_run run;
+	const struct ext2_run *last = &ext2_i(inode)->run;
+	u64 block = last->block + (pgoff - last->first);
 
 	if (pgoff >= (inode->size + PAGE_SIZE - 1) >> PAGE_SHIFT)
 		return -ERANGE;
-	int err = ext2_map(inode, pgoff, &run);
-	if (err)
-		return err;
-	if (!run.block)
-		return -ENOENT;
-	return bdev->ops->direct(bdev, (u64)run.block << (PAGE_SHIFT - SECTOR_SHIFT), phys);
+	if (unlikely(pgoff - last->first >= last->count || !last->block)) {
+		struct ext2_run run;
+		int err = ext2_map(inode, pgoff, &run);
+
+		if (err)
+			return err;
+		if (!run.block)
+			return -ENOENT;
+		block = run.block;
+	}
+	return bdev->ops->direct(bdev, block << (PAGE_SHIFT - SECTOR_SHIFT), phys);
 }
 
 const struct address_space_ops ext2_aops = {
