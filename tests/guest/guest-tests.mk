@@ -13,10 +13,14 @@ $(OUT)/tests/guest/drivers/%.o: CPPFLAGS += -include tests/guest/host_io.h
 
 $(OUT)/tests/guest/%.o: guest/%.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(call said,CC,$<)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 $(OUT)/tests/test_guest_fs: $(GUEST_TEST_OBJS)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $^ -lcheck -lsubunit -lrt -lm
+	$(call said,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcheck -lsubunit -lrt -lm
 
 -include $(wildcard $(OUT)/tests/guest/*/*.d $(OUT)/tests/guest/*/*/*.d)
+
+TEST_PROGRAMS += $(OUT)/tests/test_guest_fs
