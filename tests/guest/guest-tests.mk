@@ -23,4 +23,7 @@ $(OUT)/tests/test_guest_fs: $(GUEST_TEST_OBJS)
 
 -include $(wildcard $(OUT)/tests/guest/*/*.d $(OUT)/tests/guest/*/*/*.d)
 
+# One thread, and fences that the thread sanitizer does not know.
+ifneq ($(SAN),thread)
 TEST_PROGRAMS += $(OUT)/tests/test_guest_fs
+endif
