@@ -137,7 +137,7 @@ enum ept_engine {
 struct ept_config {
 	const char *vm_name;	    /* for messages; copied */
 	enum ept_engine engine;	    /* for every area of this space */
-	unsigned fault_threads;	    /* one a vCPU; 1..EPT_MAX_FAULT_THREADS */
+	unsigned fault_threads;	    /* one a vCPU; 1..EPT_MAX_FAULT_THREADS; unused: KERNEL */
 	unsigned fault_around;	    /* pages, power of two, 1 (off)..512; 0: default, 16 */
 	bool no_zero_page;	    /* a first read installs an own page */
 };
@@ -158,7 +158,9 @@ int ept_space_create(const struct ept_config *config, struct ept_space **out);
  * part (as mmap's MAP_FIXED does); overlap with a file area is -EEXIST.
  * @obj is NULL for anonymous memory; for a file @size may be anything up to
  * the object's length rounded up to a page, starting at object byte 0.
- * @name is copied ("ram", "kernel:.text", "pmem0").
+ * @name is copied ("ram", "kernel:.text", "pmem0"). What is left above a part
+ * that was replaced is an area of its own with the old name; an anonymous area
+ * that is replaced whole is gone, and pointers to it with it. @out may be NULL.
  * Errors: -EINVAL, -EEXIST, -ENOMEM, -ERANGE (outside EPT_GPA_BITS).
  */
 int ept_area_add(struct ept_space *space, const char *name, gpa_t gpa, uint64_t size,
@@ -208,7 +210,9 @@ void ept_space_destroy(struct ept_space *space);
  * Resolve [@gpa, @gpa + @len) for @access as a fault would, and describe it as
  * at most @max iovecs (host-contiguous runs merged). On success the memory may
  * be read (and written, for EPT_WRITE) through them until the space is
- * stopped. Must not be called by a fault thread.
+ * stopped. Must not be called by a fault thread. Under EPT_ENGINE_KERNEL a file
+ * that is truncated later takes its pages away (SIGBUS); ept_read and ept_write
+ * return -EIO then.
  * Returns the number of iovecs (0 for @len 0), or -EFAULT (some of it is no
  * guest memory, or a write to a read-only area), -EIO (object unreadable),
  * -ENOMEM, -E2BIG (more than @max runs), -ESHUTDOWN (stopping).
@@ -312,7 +316,11 @@ size_t ept_area_count(const struct ept_space *space);
 struct ept_area *ept_area_at(const struct ept_space *space, size_t index);
 void ept_area_info(struct ept_area *area, struct ept_area_info *out);
 
-/* The counters of one case of one area; index ept_area_count() holds what hit no area. */
+/*
+ * The counters of one case of one area; index ept_area_count() holds what hit
+ * no area. A waiter is woken before its fault is counted: counters, and events
+ * being the sum of cases, are exact once the space is stopped.
+ */
 void ept_area_case_stats(const struct ept_space *space, size_t index, enum ept_case c,
 			 struct ept_case_stats *out);
 
