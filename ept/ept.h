@@ -33,7 +33,7 @@
 #define EPT_PAGE_SIZE  (1UL << EPT_PAGE_SHIFT)
 #define EPT_PAGE_MASK  (~(EPT_PAGE_SIZE - 1))
 /* A mirror of four levels spans 48 bits, as a four-level EPT does (SDM 3C 29.3.2). */
-#define EPT_GPA_BITS 48
+#define EPT_GPA_BITS   48
 
 /* A guest-physical address; never a pointer, never mixed with one. */
 typedef struct {
@@ -51,46 +51,46 @@ struct ept_object;
 enum ept_access { EPT_READ, EPT_WRITE };
 
 /* Who touched. An event whose thread is no known vCPU came from KVM's own worker. */
-#define EPT_ORIGINS(X)                                                                             \
-	X(VCPU, "vcpu")                                                                            \
-	X(KVM, "kvm")                                                                              \
-	X(DEVICE, "device")                                                                        \
+#define EPT_ORIGINS(X) \
+	X(VCPU, "vcpu") \
+	X(KVM, "kvm") \
+	X(DEVICE, "device") \
 	X(LOADER, "loader")
 
 enum ept_origin {
 #define X(id, name) EPT_ORIGIN_##id,
 	EPT_ORIGINS(X)
 #undef X
-		EPT_NR_ORIGINS
+	    EPT_NR_ORIGINS
 };
 
 /*
  * The cases. Every fault ends as exactly one; handler, counter, trace name and
  * test carry the name given here (docs/fault-paths.md goes through them).
  */
-#define EPT_CASES(X)                                                                               \
-	X(ANON_READ, "anon_read", "untouched anonymous page read: shared zero page")               \
-	X(ANON_WRITE, "anon_write", "untouched anonymous page written: own zeroed page")           \
-	X(ANON_WP, "anon_wp", "zero page written: own zeroed page in its place")                   \
-	X(FILE_READ, "file_read", "private file page read: cached page, read-only")                \
-	X(FILE_COW, "file_cow", "untouched private file page written: own copy in one step")       \
-	X(FILE_WP, "file_wp", "private file page written after it was read: own copy")             \
-	X(SHARED_READ, "shared_read", "shared file page read: cached page, write-protected")       \
-	X(SHARED_WRITE, "shared_write", "untouched shared file page written: noted dirty")         \
-	X(SHARED_MKWRITE, "shared_mkwrite", "clean shared file page written: noted dirty")         \
-	X(SPURIOUS, "spurious", "the access was granted already")                                  \
-	X(TRANSIT, "transit", "another thread was bringing the page in")                           \
-	X(RO_WRITE, "ro_write", "write to a read-only area: dropped")                              \
-	X(NO_AREA, "no_area", "no area there: open bus")                                           \
-	X(IO_ERROR, "io_error", "the object could not be read")                                    \
-	X(NO_MEMORY, "no_memory", "the host has no memory for the page")                           \
+#define EPT_CASES(X) \
+	X(ANON_READ, "anon_read", "untouched anonymous page read: shared zero page") \
+	X(ANON_WRITE, "anon_write", "untouched anonymous page written: own zeroed page") \
+	X(ANON_WP, "anon_wp", "zero page written: own zeroed page in its place") \
+	X(FILE_READ, "file_read", "private file page read: cached page, read-only") \
+	X(FILE_COW, "file_cow", "untouched private file page written: own copy in one step") \
+	X(FILE_WP, "file_wp", "private file page written after it was read: own copy") \
+	X(SHARED_READ, "shared_read", "shared file page read: cached page, write-protected") \
+	X(SHARED_WRITE, "shared_write", "untouched shared file page written: noted dirty") \
+	X(SHARED_MKWRITE, "shared_mkwrite", "clean shared file page written: noted dirty") \
+	X(SPURIOUS, "spurious", "the access was granted already") \
+	X(TRANSIT, "transit", "another thread was bringing the page in") \
+	X(RO_WRITE, "ro_write", "write to a read-only area: dropped") \
+	X(NO_AREA, "no_area", "no area there: open bus") \
+	X(IO_ERROR, "io_error", "the object could not be read") \
+	X(NO_MEMORY, "no_memory", "the host has no memory for the page") \
 	X(DYING, "dying", "the space is being stopped: install refused")
 
 enum ept_case {
 #define X(id, name, what) EPT_CASE_##id,
 	EPT_CASES(X)
 #undef X
-		EPT_NR_CASES
+	    EPT_NR_CASES
 };
 
 const char *ept_case_name(enum ept_case c);
@@ -135,11 +135,11 @@ enum ept_engine {
 };
 
 struct ept_config {
-	const char *vm_name;	    /* for messages; copied */
-	enum ept_engine engine;	    /* for every area of this space */
-	unsigned fault_threads;	    /* one a vCPU; 1..EPT_MAX_FAULT_THREADS; unused: KERNEL */
-	unsigned fault_around;	    /* pages, power of two, 1 (off)..512; 0: default, 16 */
-	bool no_zero_page;	    /* a first read installs an own page */
+	const char *vm_name;	/* for messages; copied */
+	enum ept_engine engine; /* for every area of this space */
+	unsigned fault_threads; /* one a vCPU; 1..EPT_MAX_FAULT_THREADS; unused: KERNEL */
+	unsigned fault_around;	/* pages, power of two, 1 (off)..512; 0: default, 16 */
+	bool no_zero_page;	/* a first read installs an own page */
 };
 
 #define EPT_MAX_FAULT_THREADS 64
@@ -175,7 +175,7 @@ int ept_space_start(struct ept_space *space);
 /* Where a range of guest-physical memory lies in this process. */
 struct ept_slot {
 	gpa_t gpa;
-	uint64_t size;	/* bytes */
+	uint64_t size; /* bytes */
 	void *hva;
 	bool read_only; /* register with KVM_MEM_READONLY */
 };
@@ -284,12 +284,12 @@ struct ept_hist {
 uint64_t ept_hist_percentile(const struct ept_hist *h, double percent);
 
 /* Listed once: declared, summed, printed and exported from here. */
-#define EPT_COUNTERS(X)                                                                            \
-	X(faults, "faults")           /* faults that ended as this case */                         \
-	X(major, "major")             /* of these, the ones that read the object */                \
-	X(installed, "installed")     /* pages installed, the asked one included */                \
-	X(around, "around")           /* of these, pages nobody had asked for yet */               \
-	X(bytes_read, "bytes_read")   /* bytes read from the object */
+#define EPT_COUNTERS(X) \
+	X(faults, "faults")	    /* faults that ended as this case */ \
+	X(major, "major")	    /* of these, the ones that read the object */ \
+	X(installed, "installed")   /* pages installed, the asked one included */ \
+	X(around, "around")	    /* of these, pages nobody had asked for yet */ \
+	X(bytes_read, "bytes_read") /* bytes read from the object */
 
 struct ept_case_stats {
 #define X(field, name) uint64_t field;
