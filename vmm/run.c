@@ -2,8 +2,10 @@
 #include "vmm/run.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
@@ -129,23 +131,17 @@ static void wait_for_end(struct vm *vm, struct console *con, int signals)
 	}
 }
 
-/* What could not be written back, by the name of its file. */
+/* What could not be written back. How much is known only where our handlers saw the writes. */
 static void report_unwritten(struct vm *vm, int error)
 {
-	const char *file = "a shared file";
-	uint64_t dirty = 0;
+	struct ept_area_info info;
+	char amount[32] = "some";
 
-	for (size_t i = 0; i < ept_area_count(vm->space); i++) {
-		struct ept_area_info info;
-		ept_area_info(ept_area_at(vm->space, i), &info);
-		if (info.dirty && !dirty) {
-			file = info.file;
-			dirty = info.dirty;
-		}
-	}
-	notice("%s: %s: %llu KiB that the guest wrote are lost: %s; what was flushed before is on "
-	       "disk",
-	       vm->opt->name, file, (unsigned long long)dirty >> 10, strerror(-error));
+	ept_area_info(vm->unwritten, &info);
+	if (info.dirty)
+		snprintf(amount, sizeof(amount), "%" PRIu64 " KiB", info.dirty >> 10);
+	notice("%s: %s: %s of what the guest wrote is lost: %s; what was flushed before is on disk",
+	       vm->opt->name, info.file, amount, strerror(-error));
 	if (vm->end.status < FOAL_EXIT_RESERVED)
 		vm->end.status = FOAL_EXIT_FLUSH;
 }
