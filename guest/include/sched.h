@@ -45,14 +45,17 @@ void schedule(void);
 
 /*
  * Sleeps until cond, evaluated again after every wake_up(&q), holds. Who makes it true calls
- * wake_up afterwards. Process context, no spinlock held, interrupts on.
+ * wake_up afterwards. Once cond held it is not evaluated again, so it may take a lock. Process
+ * context, no spinlock held, interrupts on.
  */
 #define wait_event(q, cond) \
 	do { \
 		struct waiter waiter_; \
-		while (!(cond)) { \
+		bool held_ = (cond); \
+		while (!held_) { \
 			wait_prepare(&(q), &waiter_); \
-			if (!(cond)) \
+			held_ = (cond); \
+			if (!held_) \
 				schedule(); \
 			wait_finish(&(q), &waiter_); \
 		} \
