@@ -7,7 +7,9 @@
 
 static const struct check *const subjects[] = {
     memory_checks,
+    count_checks,
     pointer_checks,
+    exec_checks,
     task_checks,
     trap_checks,
 };

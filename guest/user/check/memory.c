@@ -162,6 +162,55 @@ static int stack_overflows(void)
 	return (int)deep(4000);
 }
 
+/* What user mode may not read, the kernel does not read for it. */
+static int copy_none(void)
+{
+	volatile uint8_t *p = anon(1);
+
+	EXPECT(p);
+	p[0] = 'x';
+	EXPECT(!protect(p, 1, PROT_NONE));
+	EXPECT(sys_write(1, (void *)p, 1) == -EFAULT);
+	return 0;
+}
+
+static int populate_none(void)
+{
+	long p =
+	    sys_mmap(NULL, PAGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+
+	EXPECT(p > 0);
+	return *(volatile uint8_t *)p; /* must not return */
+}
+
+/* Half the address space with a page at each end: the hole costs nothing to go through. */
+static int sparse(void)
+{
+	size_t len = 1UL << 46;
+	long p = sys_mmap(NULL, len, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	volatile uint8_t *start = (volatile uint8_t *)p;
+	uint64_t began = now_ns();
+
+	EXPECT(p > 0);
+	start[0] = start[len - 1] = 1;
+	EXPECT(!protect(start, len / PAGE_SIZE, PROT_READ));
+	EXPECT(sys_fork() >= 0);
+	EXPECT(start[0] == 1 && start[len - 1] == 1);
+	EXPECT(!sys_munmap((void *)p, len));
+	EXPECT(now_ns() - began < 2000000000);
+	return 0;
+}
+
+static int hint_ignored(void)
+{
+	long p = sys_mmap((void *)0xffff800000000000UL, PAGE_SIZE, RW, MAP_PRIVATE | MAP_ANONYMOUS,
+			  -1, 0);
+
+	EXPECT(p > 0);
+	*(volatile uint8_t *)p = 1;
+	return 0;
+}
+
 const struct check memory_checks[] = {
     {"anon_zero_then_own", anon_zero_then_own, 0},
     {"dontneed", dontneed, 0},
@@ -178,5 +227,9 @@ const struct check memory_checks[] = {
     {"past_end_of_file", past_end_of_file, SIGBUS},
     {"stack_grows", stack_grows, 0},
     {"stack_overflows", stack_overflows, SIGSEGV},
+    {"copy_none", copy_none, 0},
+    {"populate_none", populate_none, SIGSEGV},
+    {"sparse", sparse, 0},
+    {"hint_ignored", hint_ignored, 0},
     {0},
 };
