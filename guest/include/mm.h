@@ -184,6 +184,9 @@ u64 do_brk(struct mm *mm, u64 brk);
 /* mm.lock held; dropped if and only if the result is FAULT_RETRY. */
 enum fault_result handle_mm_fault(struct vma *vma, u64 address, unsigned flags, bool *major);
 
+/* A fault of the current task completed; in_kernel: a system call's. */
+void count_fault(bool major, bool in_kernel);
+
 /* Under table_lock: removes the entries of [start, end) and drops what they held. */
 void zap_range(struct vma *vma, u64 start, u64 end);
 /*

@@ -85,7 +85,9 @@ struct regs *task_regs(const struct task *t);
 /* A copy of the current task, which returns 0 where the parent gets the child's pid. */
 s64 do_fork(const struct regs *regs);
 
-#define WNOHANG 1
+#define WNOHANG	   1
+#define WUNTRACED  2 /* nothing ever stops: the same as without */
+#define WCONTINUED 8
 
 /*
  * Waits for a child (pid, or any for -1) to end and frees it: its pid and *status, 0 if there is

@@ -40,8 +40,11 @@ SYSCALL(fork)
 SYSCALL(wait4)
 {
 	int status = 0;
-	s64 pid = do_wait4((int)regs->rdi, &status, (int)regs->rdx);
+	s64 pid;
 
+	if (regs->rdx & ~(u64)(WNOHANG | WUNTRACED | WCONTINUED))
+		return -EINVAL;
+	pid = do_wait4((int)regs->rdi, &status, (int)regs->rdx);
 	if (pid > 0 && regs->rsi && copy_to_user(regs->rsi, &status, sizeof(status)))
 		return -EFAULT;
 	return pid;

@@ -26,13 +26,37 @@ static int bad_arguments(void)
 	EXPECT(sys_mmap((void *)1, 1, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) < 0);
 	EXPECT(sys_mmap(NULL, ~0UL, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) < 0);
 	EXPECT(sys_munmap((void *)0x7ffffffff000UL, ~0UL) < 0);
+	EXPECT(sys_mmap((void *)0x7fffffffe000, 2 * PAGE_SIZE, RW,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == -ENOMEM);
 	EXPECT(syscall3(100000, 0, 0, 0) == -38);
 	EXPECT(syscall3(-1, 0, 0, 0) == -38);
+	return 0;
+}
+
+/* What of a range is not mapped is an error only after the rest was done. */
+static int bad_ranges(void)
+{
+	volatile uint8_t *p = anon(3);
+	long a = (long)p;
+
+	EXPECT(p);
+	EXPECT(!sys_munmap((void *)(p + PAGE_SIZE), PAGE_SIZE));
+	p[2 * PAGE_SIZE] = 1;
+	EXPECT(syscall3(SYS_MADVISE, a, 3 * PAGE_SIZE, MADV_DONTNEED) == -ENOMEM);
+	EXPECT(p[2 * PAGE_SIZE] == 0);
+	EXPECT(syscall3(SYS_MADVISE, a, 0, 12345) == -EINVAL);
+	EXPECT(syscall3(SYS_MADVISE, a + 1, PAGE_SIZE, MADV_DONTNEED) == -EINVAL);
+	EXPECT(sys_msync((void *)p, 3 * PAGE_SIZE, MS_SYNC) == -ENOMEM);
+	EXPECT(syscall3(SYS_MPROTECT, a, 3 * PAGE_SIZE, PROT_READ) == -ENOMEM);
+	EXPECT(syscall3(SYS_MPROTECT, a, PAGE_SIZE, 0x80) == -EINVAL);
+	EXPECT(syscall3(SYS_MPROTECT, a, -PAGE_SIZE, PROT_READ) == -ENOMEM);
+	EXPECT(syscall4(SYS_WAIT4, -1, 0, 0x40, 0) == -EINVAL);
 	return 0;
 }
 
 const struct check pointer_checks[] = {
     {"bad_pointers", bad_pointers, 0},
     {"bad_arguments", bad_arguments, 0},
+    {"bad_ranges", bad_ranges, 0},
     {0},
 };
