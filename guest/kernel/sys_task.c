@@ -217,7 +217,8 @@ SYSCALL(reboot)
 	case REBOOT_POWER_OFF:
 	case REBOOT_HALT:
 	case REBOOT_RESTART:
-		kernel_shutdown(0);
+		tasks_end_run(0);
+		return 0;
 	default:
 		return -EINVAL;
 	}

@@ -130,6 +130,8 @@ static void tree_free(struct node *node, u32 level)
 		} else {
 			struct page *page = node->slots[i];
 
+			/* It may still be read ahead. */
+			wait_on_page_locked(page);
 			page->mapping = NULL;
 			put_page(page);
 		}
