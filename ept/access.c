@@ -1,0 +1,249 @@
+/* Touches of guest memory by the monitor itself: devices, loaders, discards. */
+#include "ept/fault.h"
+#include "ept/space.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+/* Would the hardware let this access through? Then it is no fault. */
+static bool granted(enum ept_pte pte, enum ept_access access)
+{
+	switch (pte) {
+	case EPT_PTE_PRIVATE:
+	case EPT_PTE_DIRTY:
+		return true;
+	case EPT_PTE_ZERO:
+	case EPT_PTE_FILE:
+	case EPT_PTE_CLEAN:
+		return access == EPT_READ;
+	case EPT_PTE_NONE:
+	case EPT_PTE_TRANSIT:
+	case EPT_NR_PTES:
+		return false;
+	}
+	return false;
+}
+
+static int touch_page(struct ept_space *space, gpa_t gpa, enum ept_access access,
+		      enum ept_origin origin)
+{
+	const struct ept_leaf *leaf = ept_mirror_find(&space->mirror, gpa);
+	struct ept_request req = {.gpa = gpa, .access = access, .origin = origin};
+	struct ept_resolution res;
+
+	if (leaf && granted(ept_pte_get(leaf, ept_leaf_index(gpa)), access))
+		return 0;
+	req.picked_up = ept_now();
+	handle_ept_fault(space, &req, &res);
+	return res.error;
+}
+
+/* Without an area, or a write to a read-only one, both engines say the same. */
+static int touch_area_part(struct ept_area *area, uint64_t gpa, uint64_t len,
+			   enum ept_access access, enum ept_origin origin)
+{
+	char *first = (char *)((uintptr_t)ept_hva(area, gpa) & EPT_PAGE_MASK);
+	int err = 0;
+
+	if (!ept_handler_engine(area->space)) {
+		len += (size_t)(ept_hva(area, gpa) - first);
+		err = ept_install_populate(first, (len + EPT_PAGE_SIZE - 1) & EPT_PAGE_MASK,
+					   access == EPT_WRITE);
+		if (err == -EFAULT) {
+			ept_area_fail(area, GPA(gpa), -EIO, "read");
+			err = -EIO;
+		}
+		return err;
+	}
+	for (uint64_t page = gpa & EPT_PAGE_MASK; page < gpa + len && !err; page += EPT_PAGE_SIZE)
+		err = touch_page(area->space, GPA(page), access, origin);
+	return err;
+}
+
+static void count_stray(struct ept_space *space, struct ept_area *area, enum ept_case kase,
+			enum ept_origin origin)
+{
+	struct ept_resolution res = {.kase = kase};
+
+	ept_ledger_count(area ? &area->ledger : &space->stray, &space->arena, origin, &res, 0);
+}
+
+/* The area that serves an access by the monitor at @gpa, or why none does. */
+static int area_for(struct ept_space *space, uint64_t gpa, enum ept_access access,
+		    enum ept_origin origin, struct ept_area **out)
+{
+	struct ept_area *area = ept_area_find(space, gpa);
+
+	if (ept_dying(space))
+		return -ESHUTDOWN;
+	if (!area || (area->kind == EPT_KIND_RO && access == EPT_WRITE)) {
+		count_stray(space, area, area ? EPT_CASE_RO_WRITE : EPT_CASE_NO_AREA, origin);
+		return -EFAULT;
+	}
+	*out = area;
+	return 0;
+}
+
+static bool extends(const struct iovec *iov, const char *hva)
+{
+	return (char *)iov->iov_base + iov->iov_len == hva;
+}
+
+ssize_t ept_map(struct ept_space *space, gpa_t gpa, uint64_t len, enum ept_access access,
+		enum ept_origin origin, struct iovec *iov, size_t max)
+{
+	uint64_t at = gpa.v, end;
+	size_t n = 0;
+
+	if (__builtin_add_overflow(gpa.v, len, &end))
+		return -EFAULT;
+	while (at < end) {
+		struct ept_area *area;
+		uint64_t part;
+		char *hva;
+		int err = area_for(space, at, access, origin, &area);
+
+		if (err)
+			return err;
+		part = (end < area->end ? end : area->end) - at;
+		hva = ept_hva(area, at);
+		if ((!n || !extends(&iov[n - 1], hva)) && n == max)
+			return -E2BIG;
+		err = touch_area_part(area, at, part, access, origin);
+		if (err)
+			return err;
+		if (n && extends(&iov[n - 1], hva))
+			iov[n - 1].iov_len += part;
+		else
+			iov[n++] = (struct iovec){.iov_base = hva, .iov_len = part};
+		at += part;
+	}
+	return (ssize_t)n;
+}
+
+/*
+ * Copy between @buf and resolved memory. A file that the host kernel maps can
+ * lose its pages at any moment, and touching it then is SIGBUS: there the
+ * kernel does the copy, which only fails.
+ */
+static int copy(struct ept_area *area, char *hva, char *buf, size_t len, enum ept_access access)
+{
+	struct iovec guest = {hva, len}, local = {buf, len};
+	ssize_t n;
+
+	if (ept_handler_engine(area->space) || !area->obj) {
+		memcpy(access == EPT_READ ? buf : hva, access == EPT_READ ? hva : buf, len);
+		return 0;
+	}
+	n = access == EPT_READ ? process_vm_readv(getpid(), &local, 1, &guest, 1, 0)
+			       : process_vm_writev(getpid(), &local, 1, &guest, 1, 0);
+	return n == (ssize_t)len ? 0 : -EIO;
+}
+
+static int transfer(struct ept_space *space, gpa_t gpa, char *buf, size_t len,
+		    enum ept_access access, enum ept_origin origin)
+{
+	uint64_t at = gpa.v, end;
+
+	if (__builtin_add_overflow(gpa.v, len, &end))
+		return -EFAULT;
+	while (at < end) {
+		struct ept_area *area;
+		uint64_t part;
+		int err = area_for(space, at, access, origin, &area);
+
+		if (err)
+			return err;
+		part = (end < area->end ? end : area->end) - at;
+		err = touch_area_part(area, at, part, access, origin);
+		if (!err)
+			err = copy(area, ept_hva(area, at), buf, part, access);
+		if (err)
+			return err;
+		buf += part;
+		at += part;
+	}
+	return 0;
+}
+
+int ept_read(struct ept_space *space, gpa_t gpa, void *buf, size_t len, enum ept_origin origin)
+{
+	return transfer(space, gpa, buf, len, EPT_READ, origin);
+}
+
+int ept_write(struct ept_space *space, gpa_t gpa, const void *buf, size_t len,
+	      enum ept_origin origin)
+{
+	return transfer(space, gpa, (char *)buf, len, EPT_WRITE, origin);
+}
+
+enum ept_case ept_stray(struct ept_space *space, gpa_t gpa, enum ept_access access)
+{
+	struct ept_area *area = ept_area_find(space, gpa.v);
+	bool ro = area && area->kind == EPT_KIND_RO && access == EPT_WRITE;
+	enum ept_case kase = ro ? EPT_CASE_RO_WRITE : EPT_CASE_NO_AREA;
+
+	count_stray(space, ro ? area : NULL, kase, EPT_ORIGIN_VCPU);
+	return kase;
+}
+
+/* Drop the pages of [gpa, end), which lies in one leaf and one area. */
+static int discard_in_leaf(struct ept_area *area, uint64_t gpa, uint64_t end)
+{
+	struct ept_space *space = area->space;
+	struct ept_leaf *leaf = ept_mirror_find(&space->mirror, GPA(gpa));
+	unsigned index = ept_leaf_index(GPA(gpa));
+	unsigned pages = (unsigned)((end - gpa) >> EPT_PAGE_SHIFT);
+	int err;
+
+	if (!leaf)
+		return 0; /* nothing was ever installed here */
+	pthread_mutex_lock(&leaf->lock);
+	err = ept_install_drop(&space->installer, ept_hva(area, gpa), end - gpa);
+	for (unsigned i = index; i < index + pages && !err; i++)
+		ept_area_set_pte(area, leaf, i, EPT_PTE_NONE);
+	pthread_mutex_unlock(&leaf->lock);
+	return err;
+}
+
+static int discard_in_area(struct ept_area *area, uint64_t gpa, uint64_t end)
+{
+	int err = 0;
+
+	if (!ept_handler_engine(area->space))
+		return ept_install_drop(NULL, ept_hva(area, gpa), end - gpa);
+	while (gpa < end && !err) {
+		uint64_t next = (gpa & ~(EPT_LEAF_BYTES - 1)) + EPT_LEAF_BYTES;
+
+		next = next < end ? next : end;
+		err = discard_in_leaf(area, gpa, next);
+		gpa = next;
+	}
+	return err;
+}
+
+int ept_discard(struct ept_space *space, gpa_t gpa, uint64_t size)
+{
+	uint64_t at, end;
+	struct ept_area *area;
+	int err = 0;
+
+	if ((gpa.v | size) & ~EPT_PAGE_MASK || __builtin_add_overflow(gpa.v, size, &end))
+		return -EINVAL;
+	if (ept_dying(space))
+		return -ESHUTDOWN;
+	for (at = gpa.v; at < end; at = area->end) { /* all or nothing */
+		area = ept_area_find(space, at);
+		if (!area)
+			return -EFAULT;
+		if (area->obj)
+			return -EOPNOTSUPP;
+	}
+	for (at = gpa.v; at < end && !err; at = area->end) {
+		area = ept_area_find(space, at);
+		err = discard_in_area(area, at, end < area->end ? end : area->end);
+	}
+	return err;
+}

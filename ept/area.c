@@ -1,0 +1,205 @@
+/* Areas: a sorted array without overlaps, complete before the space starts. */
+#include "ept/space.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define GPA_END (1UL << EPT_GPA_BITS)
+
+/* The first area that ends above @gpa; nr_areas if there is none. */
+static size_t first_above(const struct ept_space *space, uint64_t gpa)
+{
+	size_t low = 0, high = space->nr_areas;
+
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+
+		if (space->areas[mid]->end > gpa)
+			high = mid;
+		else
+			low = mid + 1;
+	}
+	return low;
+}
+
+struct ept_area *ept_area_find(const struct ept_space *space, uint64_t gpa)
+{
+	size_t i = first_above(space, gpa);
+
+	return i < space->nr_areas && space->areas[i]->start <= gpa ? space->areas[i] : NULL;
+}
+
+static enum ept_kind kind_of(const struct ept_object *obj)
+{
+	static const enum ept_kind kinds[] = {
+	    [EPT_FILE_RO] = EPT_KIND_RO,
+	    [EPT_FILE_COW] = EPT_KIND_COW,
+	    [EPT_FILE_SHARED] = EPT_KIND_SHARED,
+	};
+
+	return obj ? kinds[obj->mode] : EPT_KIND_ANON;
+}
+
+static struct ept_area *new_area(struct ept_space *space, const char *name, uint64_t start,
+				 uint64_t end, struct ept_object *obj)
+{
+	struct ept_area *area = calloc(1, sizeof(*area));
+
+	if (!area)
+		return NULL;
+	area->name = strdup(name);
+	if (!area->name) {
+		free(area);
+		return NULL;
+	}
+	area->space = space;
+	area->start = start;
+	area->end = end;
+	area->kind = kind_of(obj);
+	area->obj = obj ? ept_object_ref(obj) : NULL;
+	return area;
+}
+
+void ept_area_free(struct ept_area *area)
+{
+	if (!area)
+		return;
+	ept_object_put(area->obj);
+	free(area->name);
+	free(area);
+}
+
+static int check(const struct ept_space *space, uint64_t start, uint64_t size,
+		 const struct ept_object *obj)
+{
+	if (space->life != EPT_LIFE_NEW || !size || (start | size) & ~EPT_PAGE_MASK)
+		return -EINVAL;
+	if (start >= GPA_END || size > GPA_END - start)
+		return -ERANGE;
+	if (obj && size > ept_object_pages(obj) << EPT_PAGE_SHIFT)
+		return -EINVAL;
+	for (size_t i = first_above(space, start);
+	     i < space->nr_areas && space->areas[i]->start < start + size; i++)
+		if (space->areas[i]->kind != EPT_KIND_ANON)
+			return -EEXIST;
+	return 0;
+}
+
+static void insert_at(struct ept_space *space, size_t at, struct ept_area *area)
+{
+	memmove(&space->areas[at + 1], &space->areas[at],
+		(space->nr_areas - at) * sizeof(*space->areas));
+	space->areas[at] = area;
+	space->nr_areas++;
+}
+
+/* Take [start, end) away from the anonymous areas in it. @tail is what a split one leaves above. */
+static void make_room(struct ept_space *space, uint64_t start, uint64_t end, struct ept_area *tail)
+{
+	size_t i = first_above(space, start), kept = i;
+
+	for (; i < space->nr_areas; i++) {
+		struct ept_area *area = space->areas[i];
+
+		if (area->start >= end) {
+			space->areas[kept++] = area;
+		} else if (area->start < start) {
+			area->end = start;
+			space->areas[kept++] = area;
+		} else if (area->end > end) {
+			area->start = end;
+			space->areas[kept++] = area;
+		} else {
+			ept_area_free(area);
+		}
+	}
+	space->nr_areas = kept;
+	if (tail)
+		insert_at(space, first_above(space, tail->start), tail);
+}
+
+int ept_area_add(struct ept_space *space, const char *name, gpa_t gpa, uint64_t size,
+		 struct ept_object *obj, struct ept_area **out)
+{
+	struct ept_area *area, *around, *tail = NULL, **areas;
+	uint64_t end = gpa.v + size;
+	int err = check(space, gpa.v, size, obj);
+
+	if (err)
+		return err;
+	areas = realloc(space->areas, (space->nr_areas + 2) * sizeof(*areas));
+	if (!areas)
+		return -ENOMEM;
+	space->areas = areas;
+	area = new_area(space, name, gpa.v, end, obj);
+	if (!area)
+		return -ENOMEM;
+	around = ept_area_find(space, gpa.v);
+	if (around && around->start < gpa.v && around->end > end) {
+		tail = new_area(space, around->name, end, around->end, NULL);
+		if (!tail) {
+			ept_area_free(area);
+			return -ENOMEM;
+		}
+	}
+	make_room(space, gpa.v, end, tail);
+	insert_at(space, first_above(space, gpa.v), area);
+	if (out)
+		*out = area;
+	return 0;
+}
+
+/* Zero pages are the host's, not the guest's: they do not count as resident. */
+static bool counts_resident(enum ept_pte pte)
+{
+	return pte == EPT_PTE_FILE || pte == EPT_PTE_PRIVATE || pte == EPT_PTE_CLEAN ||
+	       pte == EPT_PTE_DIRTY;
+}
+
+void ept_area_set_pte(struct ept_area *area, struct ept_leaf *leaf, unsigned index,
+		      enum ept_pte pte)
+{
+	enum ept_pte old = ept_pte_get(leaf, index);
+	int resident = counts_resident(pte) - counts_resident(old);
+	int dirty = (pte == EPT_PTE_DIRTY) - (old == EPT_PTE_DIRTY);
+
+	if (resident)
+		__atomic_fetch_add(&area->resident, resident, __ATOMIC_RELAXED);
+	if (dirty)
+		__atomic_fetch_add(&area->dirty, dirty, __ATOMIC_RELAXED);
+	ept_pte_set(leaf, index, pte);
+}
+
+size_t ept_area_count(const struct ept_space *space)
+{
+	return space->nr_areas;
+}
+
+struct ept_area *ept_area_at(const struct ept_space *space, size_t index)
+{
+	return index < space->nr_areas ? space->areas[index] : NULL;
+}
+
+void ept_area_info(struct ept_area *area, struct ept_area_info *out)
+{
+	*out = (struct ept_area_info){
+	    .name = area->name,
+	    .gpa = GPA(area->start),
+	    .size = area->end - area->start,
+	    .engine = area->space->config.engine,
+	    .resident = __atomic_load_n(&area->resident, __ATOMIC_RELAXED) << EPT_PAGE_SHIFT,
+	    .dirty = __atomic_load_n(&area->dirty, __ATOMIC_RELAXED) << EPT_PAGE_SHIFT,
+	};
+	if (!ept_handler_engine(area->space))
+		out->resident = ept_kernel_resident(area);
+	if (area->obj) {
+		out->file = area->obj->name;
+		out->mode = area->obj->mode;
+		out->file_bytes = ept_area_file_bytes(area);
+		out->file_read = ept_object_bytes_read(area->obj, out->file_bytes);
+	}
+	/* The host kernel reads a mapped file itself: what is resident is what it read for us. */
+	if (area->obj && !area->obj->cache)
+		out->file_read = out->resident < out->file_bytes ? out->resident : out->file_bytes;
+}

@@ -1,0 +1,162 @@
+/*
+ * Nested page faults. What a fault is follows from three things: the kind of
+ * area it hit, what the mirror says is installed there, and the access.
+ *
+ *   area    installed  read           write            after it
+ *   ------- ---------- -------------- ---------------- ------------------
+ *   (none)  -          no_area        no_area
+ *   anon    none       anon_read      anon_write       zero / private
+ *           zero       spurious       anon_wp          private
+ *           private    spurious       spurious
+ *   ro      none       file_read      ro_write         file
+ *           file       spurious       ro_write
+ *   cow     none       file_read      file_cow         file / private
+ *           file       spurious       file_wp          private
+ *           private    spurious       spurious
+ *   shared  none       shared_read    shared_write     clean / dirty
+ *           clean      spurious       shared_mkwrite   dirty
+ *           dirty      spurious       spurious
+ *   any     transit    transit        transit
+ *
+ * and io_error, no_memory or dying where a handler could not do its work.
+ *
+ * One fault:
+ *   1. find the area (none: no_area) and the leaf, taking the leaf's lock;
+ *   2. refuse if the space is being stopped (dying);
+ *   3. dispatch on the table. A handler is called and returns with the leaf
+ *      locked. If the object has to be read, its pages are marked in transit
+ *      and the lock is dropped meanwhile (bring_in);
+ *   4. install, which wakes, and change the entries in the same critical section;
+ *   5. count the fault as the one case it ended as.
+ * Only the loop in handle_ept_fault() goes round again.
+ *
+ * No wake is lost. An event can be read only after its waiter is on
+ * userfaultfd's queue. A fault thread that finds the page in transit leaves it
+ * alone: it looked under the leaf's lock before the installer took that lock
+ * again, so the waiter was queued before the install, and the install wakes
+ * all that are queued. A fault thread that finds the access granted was perhaps
+ * late; it wakes once more, which does no harm (spurious).
+ */
+#include "ept/handlers.h"
+
+#include <errno.h>
+#include <sched.h>
+
+struct dispatch {
+	enum ept_case kase;
+	handler_fn handle; /* NULL: the mirror cannot be in this state */
+};
+
+#define CASE(id, fn) \
+	{ \
+		EPT_CASE_##id, fn \
+	}
+#define GRANTED CASE(SPURIOUS, ept_spurious)
+#define WAIT	CASE(TRANSIT, ept_transit)
+#define DROP	CASE(RO_WRITE, ept_ro_write)
+
+/* The table on top of this file. */
+static const struct dispatch cases[EPT_NR_KINDS][EPT_NR_PTES][2] =
+    {
+	[EPT_KIND_ANON] =
+	    {
+		[EPT_PTE_NONE] = {CASE(ANON_READ, ept_anon_read), CASE(ANON_WRITE, ept_anon_write)},
+		[EPT_PTE_ZERO] = {GRANTED, CASE(ANON_WP, ept_anon_wp)},
+		[EPT_PTE_PRIVATE] = {GRANTED, GRANTED},
+	    },
+	[EPT_KIND_RO] =
+	    {
+		[EPT_PTE_NONE] = {CASE(FILE_READ, ept_file_read), DROP},
+		[EPT_PTE_FILE] = {GRANTED, DROP},
+		[EPT_PTE_TRANSIT] = {WAIT, DROP},
+	    },
+	[EPT_KIND_COW] =
+	    {
+		[EPT_PTE_NONE] = {CASE(FILE_READ, ept_file_read), CASE(FILE_COW, ept_file_cow)},
+		[EPT_PTE_FILE] = {GRANTED, CASE(FILE_WP, ept_file_wp)},
+		[EPT_PTE_PRIVATE] = {GRANTED, GRANTED},
+		[EPT_PTE_TRANSIT] = {WAIT, WAIT},
+	    },
+	[EPT_KIND_SHARED] =
+	    {
+		[EPT_PTE_NONE] = {CASE(SHARED_READ, ept_shared_read),
+				  CASE(SHARED_WRITE, ept_shared_write)},
+		[EPT_PTE_CLEAN] = {GRANTED, CASE(SHARED_MKWRITE, ept_shared_mkwrite)},
+		[EPT_PTE_DIRTY] = {GRANTED, GRANTED},
+		[EPT_PTE_TRANSIT] = {WAIT, WAIT},
+	    },
+};
+
+static enum ept_result dispatch(struct fault *f)
+{
+	enum ept_pte pte;
+	const struct dispatch *d;
+
+	if (ept_dying(f->area->space))
+		return ept_fault_finish(f, -ESHUTDOWN);
+	pte = ept_pte_get(f->leaf, f->index);
+	d = pte < EPT_NR_PTES ? &cases[f->area->kind][pte][f->req->access] : NULL;
+	if (!d || !d->handle) /* a bug of ours: stop this VM, not the monitor */
+		return ept_fault_finish(f, -EUCLEAN);
+	f->res->kase = d->kase;
+	return d->handle(f);
+}
+
+static enum ept_result one_pass(struct fault *f)
+{
+	enum ept_result result;
+
+	f->leaf = ept_mirror_get(&f->area->space->mirror, f->req->gpa);
+	if (!f->leaf)
+		return ept_fault_finish(f, -ENOMEM);
+	pthread_mutex_lock(&f->leaf->lock);
+	result = dispatch(f);
+	pthread_mutex_unlock(&f->leaf->lock);
+	return result;
+}
+
+static void count(struct ept_space *space, struct ept_area *area, const struct ept_request *req,
+		  const struct ept_resolution *res)
+{
+	ept_ledger_count(area ? &area->ledger : &space->stray, &space->arena, req->origin, res,
+			 ept_now() - req->picked_up);
+}
+
+enum ept_result handle_ept_fault(struct ept_space *space, const struct ept_request *req,
+				 struct ept_resolution *res)
+{
+	struct fault f = {.area = ept_area_find(space, req->gpa.v),
+			  .req = req,
+			  .res = res,
+			  .index = ept_leaf_index(req->gpa)};
+	enum ept_result result;
+
+	*res = (struct ept_resolution){.kase = EPT_CASE_NO_AREA, .error = -EFAULT};
+	if (!f.area) {
+		count(space, NULL, req, res);
+		return EPT_BUS_ERROR;
+	}
+	res->error = 0;
+	do {
+		result = one_pass(&f);
+		switch (result) {
+		case EPT_RETRY:
+			sched_yield(); /* whoever moves the state may need this CPU */
+			break;
+		case EPT_RESOLVED:
+		case EPT_FATAL:
+			break;
+		case EPT_BUS_ERROR:
+			ept_area_fail(f.area, req->gpa, res->error, "read");
+			break;
+		case EPT_OUT_OF_MEM:
+			ept_space_fail(space, res->kase, req->gpa, res->error,
+				       "%s: no host memory for the page of %s at %#lx; "
+				       "free some, or give the VM less",
+				       space->name, f.area->name, (unsigned long)req->gpa.v);
+			break;
+		}
+	} while (result == EPT_RETRY);
+	count(space, f.area, req, res);
+	return result;
+}

@@ -1,0 +1,201 @@
+/*
+ * Fault threads: read events, make each a request, have it resolved.
+ *
+ * All threads read one userfaultfd. Thread k keeps to the CPU that vCPU k runs
+ * on: the vCPU sleeps while its fault is resolved, so the CPU is free, and
+ * waking a thread on another CPU costs more than the fault itself.
+ *
+ * A fault thread never touches guest memory through its mapping: nobody would
+ * be left to resolve that fault.
+ */
+#include "ept/fault.h"
+#include "ept/space.h"
+#include "ept/uffd_compat.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define BATCH	    16	/* events a read */
+#define LOOK_EVERY  256 /* events between two looks at where the vCPU runs */
+#define STAT_FIELDS 37	/* from the state (3) to the processor (39), proc(5) */
+
+/* The CPU that thread @tid of this process last ran on, or -1. */
+static int cpu_of_thread(pid_t tid)
+{
+	char path[64], line[1024], *p;
+	FILE *stat;
+	int cpu;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
+	stat = fopen(path, "re");
+	if (!stat)
+		return -1;
+	p = fgets(line, sizeof(line), stat);
+	fclose(stat);
+	p = p ? strrchr(line, ')') : NULL; /* the name may hold anything */
+	for (int field = 0; p && field < STAT_FIELDS; field++)
+		p = strchr(p + 1, ' ');
+	return p && sscanf(p, "%d", &cpu) == 1 ? cpu : -1;
+}
+
+static void look_where_vcpu_runs(struct ept_vcpu *vcpu)
+{
+	pid_t tid = __atomic_load_n(&vcpu->tid, __ATOMIC_RELAXED);
+	int cpu = tid ? cpu_of_thread(tid) : -1;
+
+	if (cpu >= 0)
+		__atomic_store_n(&vcpu->cpu, cpu, __ATOMIC_RELAXED);
+}
+
+/* An affinity that is refused (a cpuset, say) costs speed only. */
+static void follow_vcpu(struct ept_fault_thread *t)
+{
+	int cpu = __atomic_load_n(&t->space->vcpus[t->index].cpu, __ATOMIC_RELAXED);
+	cpu_set_t set;
+
+	if (cpu < 0 || cpu == t->cpu || cpu >= CPU_SETSIZE)
+		return;
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	sched_setaffinity(0, sizeof(set), &set);
+	t->cpu = cpu;
+}
+
+/* Only for counting: KVM's own worker faults on a vCPU's behalf under another id. */
+static enum ept_origin origin_of(const struct ept_space *space, pid_t tid)
+{
+	for (unsigned i = 0; i < space->nr_threads; i++)
+		if (__atomic_load_n(&space->vcpus[i].tid, __ATOMIC_RELAXED) == tid)
+			return EPT_ORIGIN_VCPU;
+	return EPT_ORIGIN_KVM;
+}
+
+static bool gpa_of(const struct ept_space *space, uint64_t hva, gpa_t *gpa)
+{
+	for (size_t i = 0; i < space->nr_reservations; i++) {
+		const struct ept_slot *slot = &space->reservations[i].slot;
+		uint64_t offset = hva - (uint64_t)(uintptr_t)slot->hva;
+
+		if (offset < slot->size) {
+			*gpa = GPA((slot->gpa.v + offset) & EPT_PAGE_MASK);
+			return true;
+		}
+	}
+	return false;
+}
+
+static void resolve_event(struct ept_space *space, const struct uffd_msg *msg, uint64_t now)
+{
+	uint64_t flags = msg->arg.pagefault.flags;
+	struct ept_request req = {.flags = EPT_FAULT_EVENT, .picked_up = now};
+	struct ept_resolution res;
+
+	/* No other event was asked for, and nothing else is registered. */
+	if (msg->event != UFFD_EVENT_PAGEFAULT ||
+	    !gpa_of(space, msg->arg.pagefault.address, &req.gpa))
+		return;
+	req.origin = origin_of(space, (pid_t)msg->arg.pagefault.feat.ptid);
+	req.access =
+	    flags & (UFFD_PAGEFAULT_FLAG_WRITE | UFFD_PAGEFAULT_FLAG_WP) ? EPT_WRITE : EPT_READ;
+	if (flags & UFFD_PAGEFAULT_FLAG_WP)
+		req.flags |= EPT_FAULT_PROTECT;
+	__atomic_fetch_add(&space->events[req.origin], 1, __ATOMIC_RELAXED);
+	handle_ept_fault(space, &req, &res);
+}
+
+/* How many events there were; negative: this descriptor will never give any again. */
+static ssize_t read_events(int fd, struct uffd_msg msgs[BATCH])
+{
+	ssize_t n = read(fd, msgs, BATCH * sizeof(*msgs));
+
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+	return n / (ssize_t)sizeof(*msgs);
+}
+
+static void *fault_thread(void *arg)
+{
+	struct ept_fault_thread *t = arg;
+	struct ept_space *space = t->space;
+	struct pollfd fds[] = {{.fd = space->installer.fd, .events = POLLIN},
+			       {.fd = space->stop_fd, .events = POLLIN}};
+	struct uffd_msg msgs[BATCH];
+	unsigned since_look = LOOK_EVERY - 1;
+
+	for (;;) {
+		uint64_t now;
+		ssize_t n;
+
+		if (poll(fds, 2, -1) < 0 && errno != EINTR)
+			break;
+		if (fds[1].revents)
+			break;
+		n = read_events(space->installer.fd, msgs);
+		if (n < 0) {
+			ept_space_fail(space, EPT_CASE_DYING, GPA(0), (int)n,
+				       "%s: cannot read page fault events: %s; this is a bug",
+				       space->name, strerrordesc_np((int)-n));
+			break;
+		}
+		now = ept_now();
+		for (ssize_t i = 0; i < n; i++)
+			resolve_event(space, &msgs[i], now);
+		since_look += (unsigned)n;
+		if (since_look >= LOOK_EVERY) {
+			look_where_vcpu_runs(&space->vcpus[t->index]);
+			since_look = 0;
+		}
+		follow_vcpu(t);
+	}
+	return NULL;
+}
+
+static int start_one(struct ept_space *space, unsigned index)
+{
+	struct ept_fault_thread *t = &space->threads[index];
+	char name[16];
+	int err;
+
+	*t = (struct ept_fault_thread){.space = space, .index = index, .cpu = -1};
+	err = pthread_create(&t->thread, NULL, fault_thread, t);
+	if (err)
+		return -err;
+	snprintf(name, sizeof(name), "foal-fault/%u", index % 1000);
+	pthread_setname_np(t->thread, name);
+	space->nr_threads++;
+	return 0;
+}
+
+int ept_fault_threads_start(struct ept_space *space)
+{
+	sigset_t all, old;
+	int err = 0;
+
+	space->threads = calloc(space->config.fault_threads, sizeof(*space->threads));
+	if (!space->threads)
+		return -ENOMEM;
+	sigfillset(&all); /* a new thread inherits the mask: signals are not for it */
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	for (unsigned i = 0; i < space->config.fault_threads && !err; i++)
+		err = start_one(space, i);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return err;
+}
+
+void ept_fault_threads_stop(struct ept_space *space)
+{
+	uint64_t one = 1;
+
+	/* Level-triggered, so no thread can miss it; the counter cannot overflow. */
+	if (!space->nr_threads || write(space->stop_fd, &one, sizeof(one)) != sizeof(one))
+		return;
+	for (unsigned i = 0; i < space->nr_threads; i++)
+		pthread_join(space->threads[i].thread, NULL);
+	space->nr_threads = 0;
+}

@@ -1,0 +1,76 @@
+/*
+ * What the handlers of the cases share. A handler is called, and returns, with
+ * the leaf locked; it may drop the lock in between.
+ */
+#ifndef FOAL_EPT_HANDLERS_H
+#define FOAL_EPT_HANDLERS_H
+
+#include "ept/fault.h"
+#include "ept/space.h"
+
+struct fault {
+	struct ept_area *area;
+	struct ept_leaf *leaf;
+	const struct ept_request *req;
+	struct ept_resolution *res;
+	unsigned index; /* of the page in the leaf */
+	bool waited;	/* for a page in transit */
+};
+
+typedef enum ept_result (*handler_fn)(struct fault *f);
+
+/* handlers_anon.c */
+enum ept_result ept_anon_read(struct fault *f);
+enum ept_result ept_anon_write(struct fault *f);
+enum ept_result ept_anon_wp(struct fault *f);
+
+/* handlers_file.c */
+enum ept_result ept_file_read(struct fault *f);
+enum ept_result ept_file_cow(struct fault *f);
+enum ept_result ept_file_wp(struct fault *f);
+enum ept_result ept_shared_read(struct fault *f);
+enum ept_result ept_shared_write(struct fault *f);
+enum ept_result ept_shared_mkwrite(struct fault *f);
+
+/* handlers_any.c */
+enum ept_result ept_spurious(struct fault *f);
+enum ept_result ept_transit(struct fault *f);
+enum ept_result ept_ro_write(struct fault *f);
+
+/*
+ * How a handler ends. @err is what install or the object said; the case was
+ * set by the dispatcher and changes only if the fault became another one.
+ */
+enum ept_result ept_fault_finish(struct fault *f, int err);
+
+/* Grant writing to a page that is there, and call it @pte from now on. */
+enum ept_result ept_grant_write(struct fault *f, enum ept_pte pte);
+
+static inline uint64_t fault_leaf_start(const struct fault *f)
+{
+	return f->req->gpa.v & ~(EPT_LEAF_BYTES - 1);
+}
+
+/* Where the page of entry @index of the fault's leaf lies in this process. */
+static inline char *fault_hva(const struct fault *f, unsigned index)
+{
+	return ept_hva(f->area, fault_leaf_start(f) + ((uint64_t)index << EPT_PAGE_SHIFT));
+}
+
+static inline struct ept_installer *fault_installer(const struct fault *f)
+{
+	return &f->area->space->installer;
+}
+
+/* Is a write to a page mapped as @pte to be an event? Nobody can write a read-only area. */
+static inline bool fault_protects(const struct fault *f, enum ept_pte pte)
+{
+	return pte != EPT_PTE_DIRTY && f->area->kind != EPT_KIND_RO;
+}
+
+static inline void fault_set(const struct fault *f, unsigned index, enum ept_pte pte)
+{
+	ept_area_set_pte(f->area, f->leaf, index, pte);
+}
+
+#endif

@@ -1,0 +1,83 @@
+/* Cases that every kind of area knows, and how a handler ends. */
+#include "ept/handlers.h"
+
+#include <errno.h>
+
+enum ept_result ept_fault_finish(struct fault *f, int err)
+{
+	switch (err) {
+	case 0:
+		return EPT_RESOLVED;
+	case -EEXIST: /* it was there: raced and woken */
+		f->res->kase = EPT_CASE_SPURIOUS;
+		return EPT_RESOLVED;
+	case -EAGAIN:
+		return EPT_RETRY;
+	case -ENOMEM:
+		f->res->kase = EPT_CASE_NO_MEMORY;
+		f->res->error = err;
+		return EPT_OUT_OF_MEM;
+	case -ESHUTDOWN:
+		f->res->kase = EPT_CASE_DYING;
+		f->res->error = err;
+		return EPT_FATAL;
+	default:
+		f->res->kase = EPT_CASE_IO_ERROR;
+		f->res->error = err;
+		return EPT_BUS_ERROR;
+	}
+}
+
+/* Writing is granted; the host kernel then gives the writer its own copy, or the cached page. */
+enum ept_result ept_grant_write(struct fault *f, enum ept_pte pte)
+{
+	int err =
+	    ept_install_protect(fault_installer(f), fault_hva(f, f->index), EPT_PAGE_SIZE, false);
+
+	if (!err)
+		fault_set(f, f->index, pte);
+	return ept_fault_finish(f, err);
+}
+
+/*
+ * Granted already. A device or loader has nothing to wait for. An event may be
+ * late, or the host may have dropped its entry for a cached page (reclaim):
+ * make sure the host's page table says what the mirror says, and wake.
+ */
+enum ept_result ept_spurious(struct fault *f)
+{
+	char *hva = fault_hva(f, f->index);
+	enum ept_pte pte = ept_pte_get(f->leaf, f->index);
+	size_t done;
+	int err = 0;
+
+	if (f->waited)
+		f->res->kase = EPT_CASE_TRANSIT;
+	if (!(f->req->flags & EPT_FAULT_EVENT))
+		return EPT_RESOLVED;
+	if (f->req->flags & EPT_FAULT_PROTECT)
+		err = ept_install_protect(fault_installer(f), hva, EPT_PAGE_SIZE, false);
+	else if (pte == EPT_PTE_FILE || pte == EPT_PTE_CLEAN || pte == EPT_PTE_DIRTY)
+		err = ept_install_continue(fault_installer(f), hva, EPT_PAGE_SIZE,
+					   fault_protects(f, pte), &done);
+	else
+		ept_install_wake(fault_installer(f), hva, EPT_PAGE_SIZE);
+	return ept_fault_finish(f, err == -EEXIST ? 0 : err);
+}
+
+/* Another thread reads the page; its install wakes our waiter (fault.c). */
+enum ept_result ept_transit(struct fault *f)
+{
+	if (f->req->flags & EPT_FAULT_EVENT)
+		return EPT_RESOLVED;
+	f->waited = true;
+	pthread_cond_wait(&f->leaf->arrived, &f->leaf->lock);
+	return EPT_RETRY;
+}
+
+/* Dropped: KVM reports it as an access to a device, so nobody waits here. */
+enum ept_result ept_ro_write(struct fault *f)
+{
+	f->res->error = -EFAULT;
+	return EPT_RESOLVED;
+}

@@ -1,0 +1,73 @@
+/*
+ * The installer: the one file that puts pages into guest memory, protects them
+ * and takes them away (UFFDIO_*, madvise). Unit tests link another file with
+ * these symbols in its place.
+ *
+ * Callers hold the lock of the mirror's leaf that covers the range; a range
+ * never crosses a leaf. Every install wakes whoever waits in the range, after
+ * the page is there with its protection.
+ *
+ * Errors all installs share: -EEXIST (a page was there already: waiters woken),
+ * -EAGAIN (the address space was changing: try again), -ENOMEM, -ESHUTDOWN
+ * (the range is not registered any more: the space is being stopped).
+ */
+#ifndef FOAL_EPT_INSTALL_H
+#define FOAL_EPT_INSTALL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct ept_installer {
+	int fd;		   /* where events are read from; non-blocking. -1: not open */
+	uint64_t features; /* UFFD_FEATURE_* the kernel offers */
+	/*
+	 * CONTINUE can write-protect in the same step (Linux 6.4). Without it
+	 * a write can slip in between, so a page of a shared file mapped for
+	 * reading has to count as written.
+	 */
+	bool atomic_protect;
+};
+
+enum ept_backing { EPT_BACKING_ANON, EPT_BACKING_MEMFD, EPT_BACKING_MEMFD_RO };
+
+/* -EPERM, -ENOSYS (a needed feature is missing), -EMFILE. */
+int ept_installer_open(struct ept_installer *in);
+void ept_installer_close(struct ept_installer *in);
+
+/* Faults in the range become events, until it is unregistered (which wakes). */
+int ept_install_register(struct ept_installer *in, void *hva, size_t len, enum ept_backing backing);
+void ept_install_unregister(struct ept_installer *in, void *hva, size_t len);
+
+/* Anonymous: the shared zero page, write-protected. */
+int ept_install_zero(struct ept_installer *in, void *hva);
+
+/* Anonymous or private: an own, writable page with the bytes at @src (NULL: zeros). */
+int ept_install_copy(struct ept_installer *in, void *hva, const void *src);
+
+/*
+ * Map @len bytes of the memfd's cached pages. @protect: a write is an event. A
+ * page that is there already is passed over and makes the result -EEXIST. On
+ * other errors *@done bytes from the start were dealt with.
+ */
+int ept_install_continue(struct ept_installer *in, void *hva, size_t len, bool protect,
+			 size_t *done);
+
+/* Write-protect present pages, or grant writing again and wake. */
+int ept_install_protect(struct ept_installer *in, void *hva, size_t len, bool on);
+
+void ept_install_wake(struct ept_installer *in, void *hva, size_t len);
+
+/* Take pages away; anonymous memory reads as zero afterwards. Needs no open installer. */
+int ept_install_drop(struct ept_installer *in, void *hva, size_t len);
+
+/*
+ * Bring pages in by the host kernel's own path, without SIGBUS where a file
+ * has shrunk. -EFAULT (nothing there to map), -ENOMEM.
+ */
+int ept_install_populate(void *hva, size_t len, bool write);
+
+/* What a fresh mapping of guest memory is told: no core dumps; no huge pages if @small. */
+void ept_install_advise(void *hva, size_t len, bool small);
+
+#endif

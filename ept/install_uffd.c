@@ -1,0 +1,236 @@
+/* The installer over userfaultfd(2). Kernel behaviour: ioctl_userfaultfd(2). */
+#include "ept/install.h"
+
+#include "ept/ept.h"
+#include "ept/uffd_compat.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define NEEDED \
+	(UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM | \
+	 UFFD_FEATURE_WP_HUGETLBFS_SHMEM | UFFD_FEATURE_THREAD_ID)
+
+static char zeros[EPT_PAGE_SIZE] __attribute__((aligned(4096)));
+
+/* The device node's mode says who may; the system call wants CAP_SYS_PTRACE or the sysctl. */
+static int open_fd(void)
+{
+	int dev = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC), fd;
+
+	if (dev >= 0) {
+		fd = ioctl(dev, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
+		close(dev);
+		if (fd >= 0)
+			return fd;
+	}
+	fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	return fd < 0 ? -errno : fd;
+}
+
+static int handshake(int fd, uint64_t want, uint64_t *features)
+{
+	struct uffdio_api api = {.api = UFFD_API, .features = want};
+
+	if (ioctl(fd, UFFDIO_API, &api))
+		return errno == EINVAL ? -ENOSYS : -errno;
+	*features = api.features; /* all that the kernel has, not only what was asked for */
+	return 0;
+}
+
+int ept_installer_open(struct ept_installer *in)
+{
+	int err, fd = open_fd();
+
+	in->fd = -1;
+	if (fd < 0)
+		return fd;
+	err = handshake(fd, NEEDED, &in->features);
+	if (err) {
+		close(fd);
+		return err;
+	}
+	in->fd = fd;
+	/* UFFDIO_CONTINUE_MODE_WP came in the release that brought this bit. */
+	in->atomic_protect = in->features & UFFD_FEATURE_WP_UNPOPULATED;
+	return 0;
+}
+
+void ept_installer_close(struct ept_installer *in)
+{
+	if (in->fd >= 0)
+		close(in->fd);
+	in->fd = -1;
+}
+
+void ept_host_probe(struct ept_host *out)
+{
+	int sysctl = open("/proc/sys/vm/unprivileged_userfaultfd", O_RDONLY | O_CLOEXEC);
+	int fd = open_fd();
+	char c = '0';
+
+	*out = (struct ept_host){0};
+	if (sysctl >= 0) {
+		if (read(sysctl, &c, 1) != 1)
+			c = '0';
+		close(sysctl);
+	}
+	out->needs_privilege = c != '1';
+	out->userfaultfd_error = fd < 0 ? fd : handshake(fd, 0, &out->features);
+	out->usable = !out->userfaultfd_error && (out->features & NEEDED) == NEEDED;
+	if (fd >= 0)
+		close(fd);
+}
+
+static uint64_t addr(const void *hva)
+{
+	return (uint64_t)(uintptr_t)hva;
+}
+
+int ept_install_register(struct ept_installer *in, void *hva, size_t len, enum ept_backing backing)
+{
+	static const uint64_t modes[] = {
+	    [EPT_BACKING_ANON] = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP,
+	    [EPT_BACKING_MEMFD] =
+		UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR | UFFDIO_REGISTER_MODE_WP,
+	    [EPT_BACKING_MEMFD_RO] = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR,
+	};
+	struct uffdio_register reg = {{addr(hva), len}, .mode = modes[backing]};
+
+	return ioctl(in->fd, UFFDIO_REGISTER, &reg) ? -errno : 0;
+}
+
+void ept_install_unregister(struct ept_installer *in, void *hva, size_t len)
+{
+	struct uffdio_range range = {addr(hva), len};
+
+	ioctl(in->fd, UFFDIO_UNREGISTER, &range);
+}
+
+void ept_install_wake(struct ept_installer *in, void *hva, size_t len)
+{
+	struct uffdio_range range = {addr(hva), len};
+
+	ioctl(in->fd, UFFDIO_WAKE, &range);
+}
+
+/* What a failed install means to the caller; a lost race is woken here. */
+static int install_error(struct ept_installer *in, int error, void *hva, size_t len)
+{
+	switch (error) {
+	case EEXIST:
+		ept_install_wake(in, hva, len);
+		return -EEXIST;
+	case ENOENT: /* the range is no longer registered */
+	case ESRCH:  /* the address space is going away */
+		return -ESHUTDOWN;
+	default:
+		return -error;
+	}
+}
+
+static int protect(struct ept_installer *in, void *hva, size_t len, uint64_t mode)
+{
+	struct uffdio_writeprotect wp = {{addr(hva), len}, .mode = mode};
+
+	if (!ioctl(in->fd, UFFDIO_WRITEPROTECT, &wp))
+		return 0;
+	return install_error(in, errno, hva, len);
+}
+
+int ept_install_protect(struct ept_installer *in, void *hva, size_t len, bool on)
+{
+	return protect(in, hva, len, on ? UFFDIO_WRITEPROTECT_MODE_WP : 0);
+}
+
+/*
+ * ZEROPAGE cannot write-protect. A write by another vCPU between the two steps
+ * gets its own page from the host kernel unseen, which is then protected: the
+ * mirror calls it a zero page until it is written again, and no byte is wrong.
+ */
+int ept_install_zero(struct ept_installer *in, void *hva)
+{
+	struct uffdio_zeropage zero = {{addr(hva), EPT_PAGE_SIZE},
+				       .mode = UFFDIO_ZEROPAGE_MODE_DONTWAKE};
+	int err;
+
+	if (ioctl(in->fd, UFFDIO_ZEROPAGE, &zero))
+		return install_error(in, errno, hva, EPT_PAGE_SIZE);
+	err = ept_install_protect(in, hva, EPT_PAGE_SIZE, true);
+	ept_install_wake(in, hva, EPT_PAGE_SIZE);
+	/* Installed, but writable: the caller must not count on a write event. */
+	return err == -ESHUTDOWN ? err : err ? -EEXIST : 0;
+}
+
+int ept_install_copy(struct ept_installer *in, void *hva, const void *src)
+{
+	struct uffdio_copy copy = {
+	    .dst = addr(hva), .src = addr(src ? src : zeros), .len = EPT_PAGE_SIZE};
+
+	if (!ioctl(in->fd, UFFDIO_COPY, &copy))
+		return 0;
+	return install_error(in, errno, hva, EPT_PAGE_SIZE);
+}
+
+/* Map [hva, hva + len) in as few calls as it takes; *done counts what is there. */
+static int map_cached(struct ept_installer *in, char *hva, size_t len, uint64_t mode, size_t *done)
+{
+	int result = 0;
+
+	while (*done < len) {
+		struct uffdio_continue cont = {{addr(hva + *done), len - *done}, .mode = mode};
+
+		if (!ioctl(in->fd, UFFDIO_CONTINUE, &cont)) {
+			*done = len;
+		} else if (cont.mapped > 0) {
+			*done += cont.mapped;
+		} else if (errno == EEXIST) {
+			result = install_error(in, EEXIST, hva + *done, EPT_PAGE_SIZE);
+			*done += EPT_PAGE_SIZE;
+		} else {
+			return install_error(in, errno, hva + *done, len - *done);
+		}
+	}
+	return result;
+}
+
+int ept_install_continue(struct ept_installer *in, void *hva, size_t len, bool wp, size_t *done)
+{
+	uint64_t mode = wp ? UFFDIO_CONTINUE_MODE_WP : 0;
+	int result, err;
+
+	*done = 0;
+	if (!wp || in->atomic_protect)
+		return map_cached(in, hva, len, mode, done);
+
+	result = map_cached(in, hva, len, UFFDIO_CONTINUE_MODE_DONTWAKE, done);
+	if (!*done)
+		return result;
+	err = ept_install_protect(in, hva, *done, true);
+	ept_install_wake(in, hva, *done);
+	return err ? err : result;
+}
+
+int ept_install_drop(struct ept_installer *in, void *hva, size_t len)
+{
+	(void)in;
+	return madvise(hva, len, MADV_DONTNEED) ? -errno : 0;
+}
+
+int ept_install_populate(void *hva, size_t len, bool write)
+{
+	while (madvise(hva, len, write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ))
+		if (errno != EINTR && errno != EAGAIN)
+			return errno == ENOMEM ? -ENOMEM : -EFAULT;
+	return 0;
+}
+
+void ept_install_advise(void *hva, size_t len, bool small)
+{
+	madvise(hva, len, MADV_DONTDUMP);
+	if (small)
+		madvise(hva, len, MADV_NOHUGEPAGE);
+}

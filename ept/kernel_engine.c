@@ -1,0 +1,111 @@
+/*
+ * Areas whose faults the host kernel resolves by itself. No event and no case
+ * is seen; the contents are the same.
+ *
+ * A private file is mapped as it is (MAP_PRIVATE), its last page apart: what
+ * lies in it past the object's end has to read as zeros. What cannot be mapped
+ * so (an odd offset, a block device, a shared file) is read whole into the
+ * object's sealed cache.
+ */
+#include "ept/space.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static int map_at(char *hva, size_t len, int prot, int flags, int fd, uint64_t offset)
+{
+	if (mmap(hva, len, prot, flags | MAP_FIXED | MAP_NORESERVE, fd, (off_t)offset) ==
+	    MAP_FAILED)
+		return -errno;
+	return 0;
+}
+
+/* The object's last, partial page: an own copy of it. */
+static int map_tail(struct ept_area *area, uint64_t whole, int prot)
+{
+	char *hva = area->hva + whole;
+	size_t len = ept_area_file_bytes(area) - whole;
+	int err =
+	    map_at(hva, EPT_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (err)
+		return err;
+	if (ept_object_pread(area->obj, hva, len, whole, &err) != len)
+		return err ? err : -EIO;
+	return mprotect(hva, EPT_PAGE_SIZE, prot) ? -errno : 0;
+}
+
+static int map_file(struct ept_area *area, int prot)
+{
+	uint64_t whole = ept_area_file_bytes(area) & EPT_PAGE_MASK;
+	int err = 0;
+
+	if (whole)
+		err = map_at(area->hva, whole, prot, MAP_PRIVATE, area->obj->fd, area->obj->offset);
+	if (!err && whole < area->end - area->start)
+		err = map_tail(area, whole, prot);
+	return err;
+}
+
+static int map_filled_cache(struct ept_area *area, int prot)
+{
+	struct ept_object *obj = area->obj;
+	uint64_t pages = (area->end - area->start) >> EPT_PAGE_SHIFT, bytes = 0;
+	int err = ept_object_cache(obj);
+
+	for (uint64_t page = 0; page < pages && !err; page++)
+		err = ept_object_fill(obj, page, page, pages, &bytes);
+	if (err)
+		return err;
+	return map_at(area->hva, pages << EPT_PAGE_SHIFT, prot,
+		      area->kind == EPT_KIND_SHARED ? MAP_SHARED : MAP_PRIVATE, obj->memfd, 0);
+}
+
+int ept_kernel_map_area(struct ept_area *area)
+{
+	int prot = PROT_READ | (area->kind == EPT_KIND_RO ? 0 : PROT_WRITE), err;
+	size_t size = area->end - area->start;
+
+	if (!area->obj)
+		err = map_at(area->hva, size, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	else if (area->kind == EPT_KIND_SHARED || area->obj->block_device ||
+		 area->obj->offset & ~EPT_PAGE_MASK)
+		err = map_filled_cache(area, prot);
+	else
+		err = map_file(area, prot);
+	if (!err)
+		ept_install_advise(area->hva, size, false);
+	return err;
+}
+
+/* Bits of /proc/self/pagemap (Documentation/admin-guide/mm/pagemap.rst). */
+#define PM_PRESENT   (1UL << 63)
+#define PM_FILE	     (1UL << 61)
+#define PM_EXCLUSIVE (1UL << 56)
+
+/* Present, and somebody's: the shared zero page is neither a file's nor exclusive. */
+uint64_t ept_kernel_resident(const struct ept_area *area)
+{
+	uint64_t entry[512], pages = 0, first = (uintptr_t)area->hva >> EPT_PAGE_SHIFT;
+	uint64_t end = first + ((area->end - area->start) >> EPT_PAGE_SHIFT);
+	int fd = area->hva ? open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC) : -1;
+
+	if (fd < 0)
+		return 0;
+	while (first < end) {
+		size_t want = end - first < 512 ? end - first : 512;
+		ssize_t n =
+		    pread(fd, entry, want * sizeof(*entry), (off_t)(first * sizeof(*entry)));
+
+		if (n <= 0)
+			break;
+		n /= (ssize_t)sizeof(*entry);
+		for (ssize_t i = 0; i < n; i++)
+			pages += entry[i] & PM_PRESENT && entry[i] & (PM_FILE | PM_EXCLUSIVE);
+		first += n;
+	}
+	close(fd);
+	return pages << EPT_PAGE_SHIFT;
+}

@@ -1,0 +1,72 @@
+/*
+ * The page-table mirror: what is installed where, in the shape of a four-level
+ * EPT (512 entries a level, SDM 3C 29.3.2). Tables are allocated on descent and
+ * live as long as the space, so a leaf once found stays valid.
+ *
+ * A leaf's lock guards its 512 entries and every install into its 2 MiB: an
+ * entry and the host mapping it describes change in one critical section. It is
+ * never held over I/O; a page whose bytes are being read is in transit.
+ */
+#ifndef FOAL_EPT_MIRROR_H
+#define FOAL_EPT_MIRROR_H
+
+#include "ept/arena.h"
+#include "ept/ept.h"
+
+#define EPT_LEVELS	4
+#define EPT_LEVEL_SHIFT 9
+#define EPT_TABLE_SIZE	(1U << EPT_LEVEL_SHIFT)
+#define EPT_LEAF_SHIFT	(EPT_PAGE_SHIFT + EPT_LEVEL_SHIFT)
+#define EPT_LEAF_BYTES	(1UL << EPT_LEAF_SHIFT)
+
+/* The low byte of an entry; the other bits are zero. */
+enum ept_pte {
+	EPT_PTE_NONE,	 /* nothing installed: the next access faults */
+	EPT_PTE_ZERO,	 /* the shared zero page, write-protected */
+	EPT_PTE_FILE,	 /* the object's cached page, a write makes a private copy */
+	EPT_PTE_PRIVATE, /* the area's own page, writable */
+	EPT_PTE_CLEAN,	 /* the object's cached page, write-protected, as on disk */
+	EPT_PTE_DIRTY,	 /* the object's cached page, writable, to be written back */
+	EPT_PTE_TRANSIT, /* being read; whoever set this also ends it */
+	EPT_NR_PTES
+};
+
+struct ept_leaf {
+	pthread_mutex_t lock;
+	pthread_cond_t arrived; /* an entry left EPT_PTE_TRANSIT */
+	uint64_t entry[EPT_TABLE_SIZE];
+};
+
+struct ept_mirror {
+	struct ept_arena *arena;
+	pthread_mutex_t grow; /* one allocates tables at a time; walkers take no lock */
+	void *root[EPT_TABLE_SIZE];
+};
+
+void ept_mirror_init(struct ept_mirror *mirror, struct ept_arena *arena);
+void ept_mirror_free(struct ept_mirror *mirror);
+
+/* The leaf that holds @gpa: NULL if nothing near was touched yet. */
+struct ept_leaf *ept_mirror_find(const struct ept_mirror *mirror, gpa_t gpa);
+
+/* The same, allocating what is missing: NULL without memory. */
+struct ept_leaf *ept_mirror_get(struct ept_mirror *mirror, gpa_t gpa);
+
+static inline unsigned ept_leaf_index(gpa_t gpa)
+{
+	return (gpa.v >> EPT_PAGE_SHIFT) % EPT_TABLE_SIZE;
+}
+
+/* May be read without the lock, as a hint; only under it does it stay true. */
+static inline enum ept_pte ept_pte_get(const struct ept_leaf *leaf, unsigned index)
+{
+	return (enum ept_pte)(__atomic_load_n(&leaf->entry[index], __ATOMIC_ACQUIRE) & 0xff);
+}
+
+/* The leaf's lock is held. */
+static inline void ept_pte_set(struct ept_leaf *leaf, unsigned index, enum ept_pte pte)
+{
+	__atomic_store_n(&leaf->entry[index], (uint64_t)pte, __ATOMIC_RELEASE);
+}
+
+#endif

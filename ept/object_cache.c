@@ -1,0 +1,181 @@
+/* The page cache of an object: a sealed memfd and a bit a page. */
+#include "ept/object.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* A read under way, on the stack of the thread that does it. */
+struct ept_object_read {
+	uint64_t first, end; /* pages */
+	struct ept_object_read *next;
+};
+
+/* Sealed: nobody who gets hold of it can shrink it under a mapping. */
+static int make_memfd(const char *name, uint64_t size)
+{
+	int err, fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	if (fd < 0)
+		return -errno;
+	if (ftruncate(fd, (off_t)size) ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)) {
+		err = -errno;
+		close(fd);
+		return err;
+	}
+	return fd;
+}
+
+static int make_cache(struct ept_object *obj)
+{
+	uint64_t pages = ept_object_pages(obj), size = pages << EPT_PAGE_SHIFT;
+	void *cache;
+	int fd;
+
+	if (!obj->cached)
+		obj->cached = calloc((pages + 63) / 64, sizeof(*obj->cached));
+	if (!obj->cached)
+		return -ENOMEM;
+	fd = make_memfd("foal-cache", size);
+	if (fd < 0)
+		return fd;
+	cache = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+	if (cache == MAP_FAILED) {
+		close(fd);
+		return -ENOMEM;
+	}
+	madvise(cache, size, MADV_DONTDUMP);
+	obj->memfd = fd;
+	obj->cache = cache;
+	return 0;
+}
+
+int ept_object_cache(struct ept_object *obj)
+{
+	int err = 0;
+
+	pthread_mutex_lock(&obj->lock);
+	if (!obj->cache)
+		err = make_cache(obj);
+	pthread_mutex_unlock(&obj->lock);
+	return err;
+}
+
+bool ept_object_cached(const struct ept_object *obj, uint64_t page)
+{
+	return __atomic_load_n(&obj->cached[page / 64], __ATOMIC_ACQUIRE) >> (page % 64) & 1;
+}
+
+static void set_cached(struct ept_object *obj, uint64_t first, uint64_t end)
+{
+	for (uint64_t page = first; page < end; page++)
+		__atomic_fetch_or(&obj->cached[page / 64], 1UL << (page % 64), __ATOMIC_RELEASE);
+}
+
+uint64_t ept_object_bytes_read(const struct ept_object *obj, uint64_t size)
+{
+	uint64_t bytes = 0, pages = (size + EPT_PAGE_SIZE - 1) >> EPT_PAGE_SHIFT;
+
+	if (!obj->cached || !size)
+		return 0;
+	for (uint64_t page = 0; page < pages; page++)
+		bytes += ept_object_cached(obj, page) ? EPT_PAGE_SIZE : 0;
+	if (ept_object_cached(obj, pages - 1)) /* only the tail's own bytes came from the file */
+		bytes -= (pages << EPT_PAGE_SHIFT) - size;
+	return bytes;
+}
+
+static bool being_read(const struct ept_object *obj, uint64_t page)
+{
+	for (const struct ept_object_read *r = obj->reads; r; r = r->next)
+		if (page >= r->first && page < r->end)
+			return true;
+	return false;
+}
+
+static bool wanted(const struct ept_object *obj, uint64_t page)
+{
+	return !ept_object_cached(obj, page) && !being_read(obj, page);
+}
+
+/* The run around @page, within [first, end), that nobody has or reads. */
+static struct ept_object_read plan(const struct ept_object *obj, uint64_t page, uint64_t first,
+				   uint64_t end)
+{
+	struct ept_object_read r = {.first = page, .end = page + 1};
+
+	while (r.first > first && wanted(obj, r.first - 1))
+		r.first--;
+	while (r.end < end && wanted(obj, r.end))
+		r.end++;
+	return r;
+}
+
+static void forget(struct ept_object *obj, const struct ept_object_read *r)
+{
+	struct ept_object_read **p = &obj->reads;
+
+	while (*p != r)
+		p = &(*p)->next;
+	*p = r->next;
+}
+
+/*
+ * Read the run @r with the lock dropped. What came whole is in the cache after
+ * it; the last page of the object is whole when the object's last byte came.
+ */
+static int read_run(struct ept_object *obj, struct ept_object_read *r, uint64_t *bytes)
+{
+	uint64_t from = r->first << EPT_PAGE_SHIFT, to = r->end << EPT_PAGE_SHIFT;
+	size_t done;
+	int err;
+
+	if (to > obj->length)
+		to = obj->length;
+	r->next = obj->reads;
+	obj->reads = r;
+	pthread_mutex_unlock(&obj->lock);
+
+	done = ept_object_pread(obj, obj->cache + from, to - from, from, &err);
+
+	pthread_mutex_lock(&obj->lock);
+	forget(obj, r);
+	set_cached(obj, r->first, from + done == to ? r->end : (from + done) >> EPT_PAGE_SHIFT);
+	pthread_cond_broadcast(&obj->read_done);
+	*bytes += done;
+	if (err == -EFAULT) /* the cache could not take the page */
+		return -ENOMEM;
+	return err ? err : -EIO; /* asked for only where @page did not come */
+}
+
+int ept_object_fill(struct ept_object *obj, uint64_t page, uint64_t first, uint64_t end,
+		    uint64_t *bytes)
+{
+	int err = 0;
+
+	pthread_mutex_lock(&obj->lock);
+	while (!ept_object_cached(obj, page)) {
+		struct ept_object_read run;
+		bool alone;
+
+		if (being_read(obj, page)) {
+			pthread_cond_wait(&obj->read_done, &obj->lock);
+			continue;
+		}
+		run = plan(obj, page, first, end);
+		alone = run.end - run.first == 1;
+		err = read_run(obj, &run, bytes);
+		if (ept_object_cached(obj, page) || alone)
+			break;
+		/* A neighbour's trouble is not this page's: read it alone. */
+		first = page;
+		end = page + 1;
+	}
+	if (ept_object_cached(obj, page))
+		err = 0;
+	pthread_mutex_unlock(&obj->lock);
+	return err;
+}

@@ -1,0 +1,140 @@
+/* The life of a space: new, started, dying, stopped. */
+#include "ept/space.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+static int check_config(const struct ept_config *config)
+{
+	unsigned around = config->fault_around;
+
+	if (config->fault_threads > EPT_MAX_FAULT_THREADS)
+		return -EINVAL;
+	if (config->engine == EPT_ENGINE_HANDLER && !config->fault_threads)
+		return -EINVAL;
+	if (around > EPT_AROUND_MAX || around & (around - 1))
+		return -EINVAL;
+	return 0;
+}
+
+static void free_space(struct ept_space *space)
+{
+	for (size_t i = 0; i < space->nr_areas; i++)
+		ept_area_free(space->areas[i]);
+	free(space->areas);
+	free(space->threads);
+	if (space->failure_fd >= 0)
+		close(space->failure_fd);
+	if (space->stop_fd >= 0)
+		close(space->stop_fd);
+	ept_installer_close(&space->installer);
+	ept_mirror_free(&space->mirror);
+	ept_arena_free(&space->arena);
+	pthread_mutex_destroy(&space->failure_lock);
+	pthread_mutex_destroy(&space->life_lock);
+	free(space->name);
+	free(space);
+}
+
+int ept_space_create(const struct ept_config *config, struct ept_space **out)
+{
+	struct ept_space *space;
+	int err = check_config(config);
+
+	if (err)
+		return err;
+	space = calloc(1, sizeof(*space));
+	if (!space)
+		return -ENOMEM;
+	space->config = *config;
+	if (!config->fault_around)
+		space->config.fault_around = EPT_AROUND_DEFAULT;
+	space->installer.fd = -1;
+	pthread_mutex_init(&space->life_lock, NULL);
+	pthread_mutex_init(&space->failure_lock, NULL);
+	ept_arena_init(&space->arena);
+	ept_mirror_init(&space->mirror, &space->arena);
+	for (int i = 0; i < EPT_MAX_FAULT_THREADS; i++)
+		space->vcpus[i].cpu = -1;
+	space->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	space->failure_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	space->name = strdup(config->vm_name ? config->vm_name : "vm");
+	err = -EMFILE;
+	if (space->stop_fd < 0 || space->failure_fd < 0)
+		goto fail;
+	err = -ENOMEM;
+	if (!space->name)
+		goto fail;
+	space->config.vm_name = space->name;
+	err = ept_handler_engine(space) ? ept_installer_open(&space->installer) : 0;
+	if (err)
+		goto fail;
+	*out = space;
+	return 0;
+fail:
+	free_space(space);
+	return err;
+}
+
+int ept_space_start(struct ept_space *space)
+{
+	int err = -EINVAL;
+
+	pthread_mutex_lock(&space->life_lock);
+	if (space->life != EPT_LIFE_NEW || !space->nr_areas)
+		goto out;
+	err = ept_map_areas(space);
+	if (!err && ept_handler_engine(space))
+		err = ept_fault_threads_start(space);
+	if (err) {
+		ept_fault_threads_stop(space);
+		ept_unmap_areas(space);
+		__atomic_store_n(&space->life, EPT_LIFE_STOPPED, __ATOMIC_RELEASE);
+	} else {
+		__atomic_store_n(&space->life, EPT_LIFE_STARTED, __ATOMIC_RELEASE);
+	}
+out:
+	pthread_mutex_unlock(&space->life_lock);
+	return err;
+}
+
+/*
+ * Dying first: no fault thread may answer a waiter that unregistering is about
+ * to wake, and one that reads the object returns to find the space dying.
+ */
+void ept_space_stop(struct ept_space *space)
+{
+	pthread_mutex_lock(&space->life_lock);
+	if (space->life == EPT_LIFE_STARTED) {
+		__atomic_store_n(&space->life, EPT_LIFE_DYING, __ATOMIC_RELEASE);
+		ept_fault_threads_stop(space);
+		if (ept_handler_engine(space))
+			ept_unregister_areas(space);
+	}
+	__atomic_store_n(&space->life, EPT_LIFE_STOPPED, __ATOMIC_RELEASE);
+	pthread_mutex_unlock(&space->life_lock);
+}
+
+void ept_space_destroy(struct ept_space *space)
+{
+	if (!space)
+		return;
+	ept_space_stop(space);
+	ept_unmap_areas(space);
+	free_space(space);
+}
+
+void ept_vcpu_bind(struct ept_space *space, unsigned vcpu, pid_t tid)
+{
+	if (vcpu < EPT_MAX_FAULT_THREADS)
+		__atomic_store_n(&space->vcpus[vcpu].tid, tid, __ATOMIC_RELAXED);
+}
+
+void ept_vcpu_on_cpu(struct ept_space *space, unsigned vcpu, int cpu)
+{
+	if (vcpu < EPT_MAX_FAULT_THREADS)
+		__atomic_store_n(&space->vcpus[vcpu].cpu, cpu, __ATOMIC_RELAXED);
+}

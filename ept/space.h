@@ -1,0 +1,129 @@
+/* What a space and an area are made of; docs/locking.md says which lock guards what. */
+#ifndef FOAL_EPT_SPACE_H
+#define FOAL_EPT_SPACE_H
+
+#include "ept/arena.h"
+#include "ept/ept.h"
+#include "ept/install.h"
+#include "ept/ledger.h"
+#include "ept/mirror.h"
+#include "ept/object.h"
+
+#define EPT_AROUND_DEFAULT 16
+#define EPT_AROUND_MAX	   EPT_TABLE_SIZE
+
+enum ept_kind { EPT_KIND_ANON, EPT_KIND_RO, EPT_KIND_COW, EPT_KIND_SHARED, EPT_NR_KINDS };
+
+struct ept_area {
+	struct ept_space *space;
+	char *name;
+	uint64_t start, end; /* guest-physical */
+	enum ept_kind kind;
+	struct ept_object *obj; /* NULL: anonymous */
+	char *hva;		/* of start; set by ept_space_start() */
+	uint64_t resident;	/* pages installed, atomic */
+	uint64_t dirty;		/* pages, atomic */
+	struct ept_ledger ledger;
+};
+
+/* Areas that lie next to each other and have the same rights share a reservation. */
+struct ept_reservation {
+	struct ept_slot slot;
+	void *base; /* what mmap gave; the slot lies in it at the gpa's offset in 2 MiB */
+	size_t size;
+};
+
+/* One vCPU as its fault thread sees it. */
+struct ept_vcpu {
+	pid_t tid; /* 0: not bound; atomic */
+	int cpu;   /* -1: unknown; atomic */
+};
+
+struct ept_fault_thread {
+	struct ept_space *space;
+	unsigned index;
+	pthread_t thread;
+	int cpu; /* where it asked to run, -1: anywhere; its own */
+};
+
+enum ept_life { EPT_LIFE_NEW, EPT_LIFE_STARTED, EPT_LIFE_DYING, EPT_LIFE_STOPPED };
+
+struct ept_space {
+	struct ept_config config;
+	char *name;
+	enum ept_life life; /* atomic; changed under life_lock */
+	pthread_mutex_t life_lock;
+
+	struct ept_area **areas; /* ascending; fixed by ept_space_start() */
+	size_t nr_areas;
+	struct ept_reservation *reservations;
+	size_t nr_reservations;
+
+	struct ept_arena arena;
+	struct ept_mirror mirror;
+	struct ept_installer installer;
+	struct ept_ledger stray; /* what hit no area */
+
+	struct ept_vcpu vcpus[EPT_MAX_FAULT_THREADS];
+	struct ept_fault_thread *threads;
+	unsigned nr_threads;
+	int stop_fd;			 /* readable: fault threads end */
+	uint64_t events[EPT_NR_ORIGINS]; /* atomic */
+
+	pthread_mutex_t failure_lock;
+	struct ept_failure failure; /* written once, before failed is set */
+	bool failed;
+	int failure_fd;
+};
+
+static inline bool ept_dying(const struct ept_space *space)
+{
+	return __atomic_load_n(&space->life, __ATOMIC_ACQUIRE) >= EPT_LIFE_DYING;
+}
+
+static inline bool ept_handler_engine(const struct ept_space *space)
+{
+	return space->config.engine == EPT_ENGINE_HANDLER;
+}
+
+static inline char *ept_hva(const struct ept_area *area, uint64_t gpa)
+{
+	return area->hva + (gpa - area->start);
+}
+
+/* Bytes of its object that @area covers. */
+static inline uint64_t ept_area_file_bytes(const struct ept_area *area)
+{
+	uint64_t size = area->end - area->start;
+
+	return size < area->obj->length ? size : area->obj->length;
+}
+
+/* area.c: the area that holds @gpa, or NULL. After ept_space_start(): no lock. */
+struct ept_area *ept_area_find(const struct ept_space *space, uint64_t gpa);
+void ept_area_free(struct ept_area *area);
+
+/* Change one entry, and @area's counts with it. The leaf is locked. */
+void ept_area_set_pte(struct ept_area *area, struct ept_leaf *leaf, unsigned index,
+		      enum ept_pte pte);
+
+/* map.c: reserve, map and register what the areas say; undo it. */
+int ept_map_areas(struct ept_space *space);
+void ept_unregister_areas(struct ept_space *space);
+void ept_unmap_areas(struct ept_space *space);
+
+/* kernel_engine.c: map one area so that the host kernel resolves its faults. */
+int ept_kernel_map_area(struct ept_area *area);
+uint64_t ept_kernel_resident(const struct ept_area *area);
+
+/* fault_thread.c */
+int ept_fault_threads_start(struct ept_space *space);
+void ept_fault_threads_stop(struct ept_space *space);
+
+/* failure.c: record the first failure and tell whoever waits on the eventfd. */
+void ept_space_fail(struct ept_space *space, enum ept_case kase, gpa_t gpa, int error,
+		    const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+/* The same for an object of @area that did not give (or take) the byte at @gpa. */
+void ept_area_fail(struct ept_area *area, gpa_t gpa, int error, const char *what);
+
+#endif

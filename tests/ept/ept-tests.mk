@@ -1,0 +1,17 @@
+# ept/: the unit tests against a fake installer, and the same room on the real
+# userfaultfd with threads touching memory as guests would (skipped without it).
+
+EPT_TEST_OBJS = $(OUT)/tests/ept/util.o $(OUT)/tests/ept/inject.o
+EPT_UNIT_OBJS = $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/ept/unit_*.c)) \
+		$(OUT)/tests/ept/fake_install.o
+EPT_UFFD_OBJS = $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/ept/uffd_*.c))
+EPT_TEST_LIBS = -lcheck -lsubunit -lrt -lm
+
+# The fake's symbols come before the archive, so the real installer stays out.
+$(OUT)/tests/test_ept: $(EPT_UNIT_OBJS) $(EPT_TEST_OBJS) $(OUT)/libept.a
+	$(CC) $(LDFLAGS) -o $@ $^ $(EPT_TEST_LIBS)
+
+$(OUT)/tests/test_ept_uffd: $(EPT_UFFD_OBJS) $(EPT_TEST_OBJS) $(OUT)/libept.a
+	$(CC) $(LDFLAGS) -o $@ $^ $(EPT_TEST_LIBS)
+
+TEST_PROGRAMS += $(OUT)/tests/test_ept $(OUT)/tests/test_ept_uffd

@@ -1,0 +1,26 @@
+/*
+ * Failures of files, injected rather than hoped for: the test programs define
+ * pread, pwrite and fdatasync themselves, so ept/'s calls come here first.
+ */
+#ifndef FOAL_TESTS_EPT_INJECT_H
+#define FOAL_TESTS_EPT_INJECT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct inject {
+	unsigned pread_delay_us;
+	size_t pread_max; /* bytes a call gives at most; 0: any */
+	int pread_errno;  /* for reads that touch [bad_from, bad_to) of any file */
+	uint64_t bad_from, bad_to;
+	unsigned eintr_every; /* every so many calls fail with EINTR first; 0: none */
+	int pwrite_errno;
+	int fdatasync_errno;
+	/* counted, atomically */
+	unsigned preads, pwrites, fdatasyncs;
+	uint64_t bytes_read, bytes_written;
+};
+
+extern struct inject inject;
+
+#endif

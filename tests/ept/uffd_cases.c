@@ -1,0 +1,290 @@
+/* Every case that an event can end as, driven by a touch, with its effect checked. */
+#include "tests/ept/uffd_suites.h"
+#include "tests/ept/util.h"
+
+static volatile char *at(const struct vm *vm, uint64_t page)
+{
+	return vm->hva + page * PAGE;
+}
+
+START_TEST(anon_read)
+{
+	struct vm vm = vm_anon(64 * PAGE);
+
+	ck_assert_int_eq(*at(&vm, 3), 0);
+	ck_assert_int_eq(*at(&vm, 3), 0);
+	ept_space_stop(vm.space);
+	assert_faults(&vm, EPT_CASE_ANON_READ, 1);
+	ck_assert_uint_eq(events(vm.space), 1);
+	ck_assert_uint_eq(area_info(&vm).resident, 0);
+	vm_destroy(&vm);
+}
+END_TEST
+
+START_TEST(anon_write)
+{
+	struct vm vm = vm_anon(64 * PAGE);
+
+	*at(&vm, 3) = 7;
+	ck_assert_int_eq(*at(&vm, 3), 7);
+	ck_assert_int_eq(at(&vm, 3)[1], 0);
+	ept_space_stop(vm.space);
+	assert_faults(&vm, EPT_CASE_ANON_WRITE, 1);
+	ck_assert_uint_eq(events(vm.space), 1);
+	ck_assert_uint_eq(area_info(&vm).resident, PAGE);
+	vm_destroy(&vm);
+}
+END_TEST
+
+START_TEST(anon_wp)
+{
+	struct vm vm = vm_anon(64 * PAGE);
+
+	ck_assert_int_eq(*at(&vm, 3), 0);
+	*at(&vm, 3) = 7;
+	*at(&vm, 3) = 8;
+	ck_assert_int_eq(*at(&vm, 3), 8);
+	ept_space_stop(vm.space);
+	assert_faults(&vm, EPT_CASE_ANON_READ, 1);
+	assert_faults(&vm, EPT_CASE_ANON_WP, 1);
+	ck_assert_uint_eq(events(vm.space), 2);
+	ck_assert_uint_eq(area_info(&vm).resident, PAGE);
+	vm_destroy(&vm);
+}
+END_TEST
+
+START_TEST(anon_read_without_zero_page)
+{
+	struct ept_config config = one_thread;
+	struct vm vm;
+
+	config.no_zero_page = true;
+	vm = vm_create(&config, -1, 0, 64 * PAGE, EPT_FILE_COW);
+	ck_assert_int_eq(*at(&vm, 3), 0);
+	*at(&vm, 3) = 7;
+	ept_space_stop(vm.space);
+	assert_faults(&vm, EPT_CASE_ANON_READ, 1);
+	ck_assert_uint_eq(events(vm.space), 1);
+	ck_assert_uint_eq(area_info(&vm).resident, PAGE);
+	vm_destroy(&vm);
+}
+END_TEST
+
+START_TEST(file_read_and_fault_around)
+{
+	int fd = temp_file(64 * PAGE);
+	struct vm vm = vm_file(fd, 0, 64 * PAGE, EPT_FILE_COW);
+
+	ck_assert(has_pattern(at(&vm, 21), 21 * PAGE, PAGE));
+	ck_assert(has_pattern(at(&vm, 16), 16 * PAGE, 16 * PAGE)); /* the window: no more faults */
+	ept_space_stop(vm.space);
+	assert_faults(&vm, EPT_CASE_FILE_READ, 1);
+	ck_assert_uint_eq(events(vm.space), 1);
+	ck_assert_uint_eq(case_stats(&vm, EPT_CASE_FILE_READ).installed, 16);
+	ck_assert_uint_eq(case_stats(&vm, EPT_CASE_FILE_READ).around, 15);
+	ck_assert_uint_eq(case_stats(&vm, EPT_CASE_FILE_READ).major, 1);
+	ck_assert_uint_eq(case_stats(&vm, EPT_CASE_FILE_READ).bytes_read, 16 * PAGE);
+	ck_assert_uint_eq(area_info(&vm).file_read, 16 * PAGE);
+	ck_assert_uint_eq(area_info(&vm).resident, 16 * PAGE);
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
+START_TEST(file_cow)
+{
+	int fd = temp_file(64 * PAGE);
+	struct vm vm = vm_file(fd, 0, 64 * PAGE, EPT_FILE_COW);
+
+	at(&vm, 21)[5] = 0;
+	ck_assert(has_pattern(at(&vm, 21), 21 * PAGE, 5));
+	ck_assert_int_eq(at(&vm, 21)[5], 0);
+	ck_assert(has_pattern(at(&vm, 21) + 6, 21 * PAGE + 6, PAGE - 6));
+	ept_space_stop(vm.space);
+	assert_faults(&vm, EPT_CASE_FILE_COW, 1);
+	ck_assert_uint_eq(events(vm.space), 1);
+	ck_assert_uint_eq(inject.bytes_read, PAGE);
+	ck_assert(file_has(fd, 21 * PAGE + 5, (uint8_t[]){pattern_byte(21 * PAGE + 5)}, 1));
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
+START_TEST(file_wp)
+{
+	int fd = temp_file(64 * PAGE);
+	struct vm vm = vm_file(fd, 0, 64 * PAGE, EPT_FILE_COW);
+
+	ck_assert(has_pattern(at(&vm, 0), 0, 16 * PAGE));
+	for (int page = 0; page < 16; page++)
+		at(&vm, page)[9] = 0;
+	for (int page = 0; page < 16; page++) {
+		ck_assert_int_eq(at(&vm, page)[9], 0);
+		ck_assert(has_pattern(at(&vm, page) + 10, page * PAGE + 10, PAGE - 10));
+	}
+	ept_space_stop(vm.space);
+	assert_faults(&vm, EPT_CASE_FILE_READ, 1);
+	assert_faults(&vm, EPT_CASE_FILE_WP, 16);
+	ck_assert_uint_eq(events(vm.space), 17);
+	ck_assert_uint_eq(inject.bytes_read, 16 * PAGE);
+	ck_assert(file_has(fd, 9, (uint8_t[]){pattern_byte(9)}, 1));
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
+START_TEST(read_only_file)
+{
+	int fd = temp_file(64 * PAGE);
+	struct vm vm = vm_file(fd, 0, 64 * PAGE, EPT_FILE_RO);
+	struct ept_slot slot;
+
+	ept_space_slots(vm.space, &slot, 1);
+	ck_assert(slot.read_only);
+	ck_assert(has_pattern(at(&vm, 0), 0, 64 * PAGE));
+	ck_assert_int_eq(ept_stray(vm.space, GPA(PAGE), EPT_WRITE), EPT_CASE_RO_WRITE);
+	ck_assert_int_eq(ept_write(vm.space, GPA(PAGE), "x", 1, EPT_ORIGIN_DEVICE), -EFAULT);
+	ept_space_stop(vm.space);
+	assert_faults(&vm, EPT_CASE_FILE_READ, 4);
+	assert_faults(&vm, EPT_CASE_RO_WRITE, 2);
+	ck_assert(has_pattern(at(&vm, 1), PAGE, PAGE));
+	/* A stray access is counted, but nothing sent it as an event. */
+	ck_assert_uint_eq(events(vm.space), 4);
+	ept_space_destroy(vm.space);
+	close(fd);
+}
+END_TEST
+
+START_TEST(shared_read_then_write)
+{
+	int fd = temp_file(64 * PAGE);
+	struct vm vm = vm_file(fd, 0, 64 * PAGE, EPT_FILE_SHARED);
+
+	ck_assert(has_pattern(at(&vm, 0), 0, 16 * PAGE));
+	ck_assert_uint_eq(area_info(&vm).dirty, 0);
+	at(&vm, 4)[1] = 0;
+	ck_assert_int_eq(at(&vm, 4)[1], 0);
+	ept_space_stop(vm.space);
+	assert_faults(&vm, EPT_CASE_SHARED_READ, 1);
+	assert_faults(&vm, EPT_CASE_SHARED_MKWRITE, 1);
+	ck_assert_uint_eq(events(vm.space), 2);
+	ck_assert_uint_eq(area_info(&vm).dirty, PAGE);
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
+START_TEST(shared_write)
+{
+	int fd = temp_file(64 * PAGE);
+	struct vm vm = vm_file(fd, 0, 64 * PAGE, EPT_FILE_SHARED);
+
+	at(&vm, 4)[1] = 0;
+	at(&vm, 4)[2] = 0;
+	ck_assert(has_pattern(at(&vm, 4) + 3, 4 * PAGE + 3, PAGE - 3));
+	ept_space_stop(vm.space);
+	assert_faults(&vm, EPT_CASE_SHARED_WRITE, 1);
+	ck_assert_uint_eq(events(vm.space), 1);
+	ck_assert_uint_eq(area_info(&vm).dirty, PAGE);
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
+/* Reclaim may drop the host's entry for a shared page; the mirror does not hear of it. */
+START_TEST(spurious_puts_a_dropped_entry_back)
+{
+	int fd = temp_file(64 * PAGE);
+	struct vm vm = vm_file(fd, 0, 64 * PAGE, EPT_FILE_SHARED);
+
+	at(&vm, 4)[1] = 0;
+	ck_assert_int_eq(ept_install_drop(NULL, vm.hva, 64 * PAGE), 0);
+	ck_assert_int_eq(at(&vm, 4)[1], 0);
+	at(&vm, 4)[2] = 0;
+	ept_space_stop(vm.space);
+	assert_faults(&vm, EPT_CASE_SPURIOUS, 1);
+	ck_assert_uint_eq(events(vm.space), 2);
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
+START_TEST(discard_reads_as_zero)
+{
+	struct vm vm = vm_anon(2048 * PAGE);
+
+	for (int page = 500; page < 530; page++)
+		*at(&vm, page) = 1;
+	ck_assert_int_eq(ept_discard(vm.space, GPA(501 * PAGE), 20 * PAGE), 0);
+	ck_assert_uint_eq(area_info(&vm).resident, 10 * PAGE);
+	ck_assert_int_eq(*at(&vm, 500), 1);
+	ck_assert_int_eq(*at(&vm, 521), 1);
+	for (int page = 501; page < 521; page++)
+		ck_assert_int_eq(*at(&vm, page), 0);
+	*at(&vm, 501) = 2;
+	ept_space_stop(vm.space);
+	assert_faults(&vm, EPT_CASE_ANON_READ, 20);
+	assert_faults(&vm, EPT_CASE_ANON_WP, 1);
+	ck_assert_uint_eq(area_info(&vm).resident, 11 * PAGE);
+	vm_destroy(&vm);
+}
+END_TEST
+
+START_TEST(discard_refuses)
+{
+	int fd = temp_file(4 * PAGE);
+	struct vm vm = vm_file(fd, 0, 4 * PAGE, EPT_FILE_COW);
+
+	ck_assert_int_eq(ept_discard(vm.space, GPA(0), PAGE), -EOPNOTSUPP);
+	ck_assert_int_eq(ept_discard(vm.space, GPA(1), PAGE), -EINVAL);
+	ck_assert_int_eq(ept_discard(vm.space, GPA(4 * PAGE), PAGE), -EFAULT);
+	ck_assert_int_eq(ept_discard(vm.space, GPA(PAGE), -PAGE), -EINVAL);
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
+START_TEST(device_and_guest_see_one_memory)
+{
+	struct vm vm = vm_anon(1024 * PAGE);
+	char text[3 * PAGE], back[3 * PAGE];
+
+	for (size_t i = 0; i < sizeof(text); i++)
+		text[i] = (char)pattern_byte(i);
+	ck_assert_int_eq(
+	    ept_write(vm.space, GPA(511 * PAGE + 5), text, sizeof(text), EPT_ORIGIN_DEVICE), 0);
+	ck_assert(has_pattern(at(&vm, 511) + 5, 0, sizeof(text)));
+	ck_assert_uint_eq(events(vm.space), 0);
+	at(&vm, 700)[0] = 'x';
+	ck_assert_int_eq(ept_read(vm.space, GPA(700 * PAGE), back, 1, EPT_ORIGIN_DEVICE), 0);
+	ck_assert_int_eq(back[0], 'x');
+	ept_space_stop(vm.space);
+	ck_assert_uint_eq(case_stats(&vm, EPT_CASE_ANON_WRITE).by_origin[EPT_ORIGIN_DEVICE], 4);
+	ck_assert_uint_eq(case_stats(&vm, EPT_CASE_ANON_WRITE).by_origin[EPT_ORIGIN_VCPU], 1);
+	ck_assert_int_eq(ept_read(vm.space, GPA(0), back, 1, EPT_ORIGIN_DEVICE), -ESHUTDOWN);
+	vm_destroy(&vm);
+}
+END_TEST
+
+Suite *suite_uffd_cases(void)
+{
+	Suite *suite = suite_create("ept on userfaultfd: cases");
+	TCase *tc = tcase_create("cases");
+
+	tcase_add_test(tc, anon_read);
+	tcase_add_test(tc, anon_write);
+	tcase_add_test(tc, anon_wp);
+	tcase_add_test(tc, anon_read_without_zero_page);
+	tcase_add_test(tc, file_read_and_fault_around);
+	tcase_add_test(tc, file_cow);
+	tcase_add_test(tc, file_wp);
+	tcase_add_test(tc, read_only_file);
+	tcase_add_test(tc, shared_read_then_write);
+	tcase_add_test(tc, shared_write);
+	tcase_add_test(tc, spurious_puts_a_dropped_entry_back);
+	tcase_add_test(tc, discard_reads_as_zero);
+	tcase_add_test(tc, discard_refuses);
+	tcase_add_test(tc, device_and_guest_see_one_memory);
+	suite_add_tcase(suite, tc);
+	return suite;
+}

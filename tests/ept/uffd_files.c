@@ -1,0 +1,291 @@
+/* File areas: how much is read and how often, odd offsets and tails, files that fail. */
+#include "tests/ept/uffd_suites.h"
+#include "tests/ept/util.h"
+
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#define MIB (1UL << 20)
+
+static unsigned char sum_of_pages(const volatile char *p, uint64_t size)
+{
+	unsigned char sum = 0;
+
+	for (uint64_t at = 0; at < size; at += PAGE)
+		sum = (unsigned char)(sum + p[at]);
+	return sum;
+}
+
+/* 64 MiB front to back: fault-around takes at most a fifteenth of the faults. */
+START_TEST(sequential_read)
+{
+	int fd = temp_file(64 * MIB);
+	struct vm vm = vm_file(fd, 0, 64 * MIB, EPT_FILE_COW);
+
+	sum_of_pages(vm.hva, vm.size);
+	ept_space_stop(vm.space);
+	ck_assert_uint_le(events(vm.space), 64 * MIB / PAGE / 15);
+	ck_assert_uint_eq(area_info(&vm).file_read, 64 * MIB);
+	ck_assert_uint_eq(inject.bytes_read, 64 * MIB);
+	ck_assert_uint_eq(area_info(&vm).resident, 64 * MIB);
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
+START_TEST(random_read_reads_only_windows)
+{
+	int fd = temp_file(16 * MIB);
+	struct vm vm = vm_file(fd, 0, 16 * MIB, EPT_FILE_RO);
+	bool seen[16 * MIB / PAGE / 16] = {0};
+	uint64_t windows = 0;
+
+	srand(1);
+	for (int i = 0; i < 100; i++) {
+		uint64_t page = (uint64_t)rand() % (16 * MIB / PAGE);
+
+		ck_assert(has_pattern(vm.hva + page * PAGE, page * PAGE, 8));
+		windows += !seen[page / 16];
+		seen[page / 16] = true;
+	}
+	ept_space_stop(vm.space);
+	ck_assert_uint_eq(events(vm.space), windows);
+	ck_assert_uint_eq(inject.bytes_read, windows * 16 * PAGE);
+	ck_assert_uint_eq(area_info(&vm).file_read, windows * 16 * PAGE);
+	ept_space_destroy(vm.space);
+	close(fd);
+}
+END_TEST
+
+START_TEST(fault_around_off)
+{
+	struct ept_config config = one_thread;
+	int fd = temp_file(64 * PAGE);
+	struct vm vm;
+
+	config.fault_around = 1;
+	vm = vm_create(&config, fd, 0, 64 * PAGE, EPT_FILE_COW);
+	sum_of_pages(vm.hva, 20 * PAGE);
+	ept_space_stop(vm.space);
+	ck_assert_uint_eq(events(vm.space), 20);
+	ck_assert_uint_eq(inject.bytes_read, 20 * PAGE);
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
+START_TEST(a_page_written_first_is_read_once)
+{
+	int fd = temp_file(64 * PAGE);
+	struct vm vm = vm_file(fd, 0, 64 * PAGE, EPT_FILE_COW);
+
+	vm.hva[5 * PAGE] = 0;
+	ck_assert(has_pattern(vm.hva + 6 * PAGE, 6 * PAGE, PAGE));
+	ck_assert(has_pattern(vm.hva, 0, 5 * PAGE));
+	ck_assert_int_eq(vm.hva[5 * PAGE], 0);
+	ept_space_stop(vm.space);
+	ck_assert_uint_eq(inject.bytes_read, 16 * PAGE);
+	ck_assert_uint_eq(area_info(&vm).file_read, 16 * PAGE);
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
+/* Nothing about the file is aligned: offset, length, and the file goes on after it. */
+START_TEST(odd_offset_and_tail)
+{
+	static const enum ept_file_mode modes[] = {EPT_FILE_RO, EPT_FILE_COW, EPT_FILE_SHARED};
+	int fd = temp_file(64 * PAGE);
+	uint64_t length = 20 * PAGE + 100;
+	struct vm vm = vm_file(fd, 777, length, modes[_i]);
+
+	ck_assert_uint_eq(vm.size, 21 * PAGE);
+	ck_assert(has_pattern(vm.hva, 777, length));
+	for (uint64_t i = length; i < vm.size; i++)
+		ck_assert_int_eq(vm.hva[i], 0);
+	ck_assert_uint_eq(area_info(&vm).file_bytes, length);
+	ck_assert_uint_eq(area_info(&vm).file_read, length);
+	ck_assert_uint_eq(inject.bytes_read, length);
+	ept_space_stop(vm.space);
+	ept_space_destroy(vm.space);
+	close(fd);
+}
+END_TEST
+
+START_TEST(short_and_interrupted_reads_are_finished)
+{
+	int fd = temp_file(64 * PAGE);
+	struct vm vm = vm_file(fd, 0, 64 * PAGE, EPT_FILE_COW);
+
+	inject.pread_max = 1000;
+	inject.eintr_every = 3;
+	ck_assert(has_pattern(vm.hva, 0, 64 * PAGE));
+	ck_assert_ptr_null(ept_space_failure(vm.space));
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
+/* A slot of a RAM area, a file inside it, and what is around: one slot, three areas. */
+START_TEST(file_inside_ram)
+{
+	int fd = temp_file(4 * PAGE);
+	struct ept_space *space;
+	struct ept_object *obj;
+	struct ept_slot slot;
+	char *hva;
+
+	ck_assert_int_eq(ept_space_create(&one_thread, &space), 0);
+	ck_assert_int_eq(ept_area_add(space, "ram", GPA(0), 64 * PAGE, NULL, NULL), 0);
+	ck_assert_int_eq(ept_object_file(fd, "vmlinux", 0, 4 * PAGE, EPT_FILE_COW, &obj), 0);
+	ck_assert_int_eq(ept_area_add(space, "kernel", GPA(10 * PAGE), 4 * PAGE, obj, NULL), 0);
+	ept_object_put(obj);
+	ck_assert_int_eq(ept_space_start(space), 0);
+	ck_assert_uint_eq(ept_space_slots(space, &slot, 1), 1);
+	ck_assert_uint_eq(slot.size, 64 * PAGE);
+	hva = slot.hva;
+	hva[9 * PAGE] = 1;
+	ck_assert(has_pattern(hva + 10 * PAGE, 0, 4 * PAGE));
+	ck_assert_int_eq(((volatile char *)hva)[14 * PAGE], 0);
+	hva[13 * PAGE] = 1;
+	ck_assert_int_eq(hva[9 * PAGE], 1);
+	ept_space_stop(space);
+	ck_assert_uint_eq(ept_area_count(space), 3);
+	ept_space_destroy(space);
+	close(fd);
+}
+END_TEST
+
+static bool readable(int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+
+	return poll(&p, 1, 0) == 1;
+}
+
+static void *touch(void *p)
+{
+	return (void *)(uintptr_t) * (volatile char *)p;
+}
+
+/* A vCPU whose page cannot be read sleeps until the space is stopped; the reason is kept. */
+START_TEST(truncated_file_fails_the_space)
+{
+	int fd = temp_file(64 * PAGE);
+	struct vm vm = vm_file(fd, 0, 64 * PAGE, EPT_FILE_COW);
+	const struct ept_failure *failure;
+	pthread_t guest;
+	char c;
+
+	ck_assert_int_eq(ftruncate(fd, 20 * PAGE + 7), 0);
+	/* The part of the window that is still there is served. */
+	ck_assert(has_pattern(vm.hva + 17 * PAGE, 17 * PAGE, PAGE));
+	ck_assert_ptr_null(ept_space_failure(vm.space));
+	pthread_create(&guest, NULL, touch, vm.hva + 20 * PAGE);
+	while (!readable(ept_space_failure_fd(vm.space)))
+		usleep(1000);
+	failure = ept_space_failure(vm.space);
+	ck_assert_ptr_nonnull(failure);
+	ck_assert_int_eq(failure->kase, EPT_CASE_IO_ERROR);
+	ck_assert_int_eq(failure->error, -EIO);
+	ck_assert_uint_eq(failure->gpa.v, 20 * PAGE);
+	ck_assert_str_eq(
+	    failure->message,
+	    "test: cannot read byte 81920 of disk.img for pmem0: it shrank from 262144 "
+	    "to 81927 bytes; restore it and start the VM again");
+	ck_assert_int_eq(ept_read(vm.space, GPA(30 * PAGE), &c, 1, EPT_ORIGIN_DEVICE), -EIO);
+	ept_space_stop(vm.space);
+	pthread_join(guest, NULL);
+	assert_faults(&vm, EPT_CASE_IO_ERROR, 2);
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
+START_TEST(check_finds_a_shrunk_file)
+{
+	int fd = temp_file(64 * PAGE);
+	struct vm vm = vm_file(fd, 0, 64 * PAGE, EPT_FILE_COW);
+
+	ept_space_check(vm.space);
+	ck_assert_ptr_null(ept_space_failure(vm.space));
+	ck_assert_int_eq(ftruncate(fd, 40 * PAGE), 0);
+	ept_space_check(vm.space);
+	ck_assert_ptr_nonnull(ept_space_failure(vm.space));
+	ck_assert_uint_eq(ept_space_failure(vm.space)->gpa.v, 40 * PAGE);
+	ck_assert(readable(ept_space_failure_fd(vm.space)));
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
+START_TEST(io_error_of_a_neighbour_is_not_ours)
+{
+	int fd = temp_file(64 * PAGE);
+	struct vm vm = vm_file(fd, 0, 64 * PAGE, EPT_FILE_COW);
+	char c;
+
+	inject.pread_errno = EIO;
+	inject.bad_from = 3 * PAGE;
+	inject.bad_to = 4 * PAGE;
+	ck_assert(has_pattern(vm.hva + 8 * PAGE, 8 * PAGE, PAGE));
+	ck_assert(has_pattern(vm.hva, 0, 3 * PAGE));
+	ck_assert_ptr_null(ept_space_failure(vm.space));
+	ck_assert_int_eq(ept_read(vm.space, GPA(3 * PAGE), &c, 1, EPT_ORIGIN_DEVICE), -EIO);
+	ck_assert_ptr_nonnull(strstr(ept_space_failure(vm.space)->message, "Input/output error"));
+	inject.pread_errno = 0; /* the storage is back */
+	ck_assert_int_eq(ept_read(vm.space, GPA(3 * PAGE), &c, 1, EPT_ORIGIN_DEVICE), 0);
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
+START_TEST(two_spaces_share_one_cache)
+{
+	int fd = temp_file(64 * PAGE);
+	struct ept_space *space[2];
+	struct ept_object *obj;
+	struct ept_slot slot;
+	char *hva[2];
+
+	ck_assert_int_eq(ept_object_file(fd, "layer", 0, 64 * PAGE, EPT_FILE_COW, &obj), 0);
+	for (int i = 0; i < 2; i++) {
+		ck_assert_int_eq(ept_space_create(&one_thread, &space[i]), 0);
+		ck_assert_int_eq(ept_area_add(space[i], "m", GPA(0), 64 * PAGE, obj, NULL), 0);
+		ck_assert_int_eq(ept_space_start(space[i]), 0);
+		ept_space_slots(space[i], &slot, 1);
+		hva[i] = slot.hva;
+	}
+	ept_object_put(obj);
+	ck_assert(has_pattern(hva[0], 0, 64 * PAGE));
+	hva[0][0] = 0;
+	ck_assert(has_pattern(hva[1], 0, 64 * PAGE));
+	ck_assert_uint_eq(inject.bytes_read, 64 * PAGE);
+	ept_space_destroy(space[0]);
+	hva[1][0] = 0;
+	ept_space_destroy(space[1]);
+	close(fd);
+}
+END_TEST
+
+Suite *suite_uffd_files(void)
+{
+	Suite *suite = suite_create("ept on userfaultfd: files");
+	TCase *tc = tcase_create("files");
+
+	tcase_set_timeout(tc, 60);
+	tcase_add_test(tc, sequential_read);
+	tcase_add_test(tc, random_read_reads_only_windows);
+	tcase_add_test(tc, fault_around_off);
+	tcase_add_test(tc, a_page_written_first_is_read_once);
+	tcase_add_loop_test(tc, odd_offset_and_tail, 0, 3);
+	tcase_add_test(tc, short_and_interrupted_reads_are_finished);
+	tcase_add_test(tc, file_inside_ram);
+	tcase_add_test(tc, truncated_file_fails_the_space);
+	tcase_add_test(tc, check_finds_a_shrunk_file);
+	tcase_add_test(tc, io_error_of_a_neighbour_is_not_ours);
+	tcase_add_test(tc, two_spaces_share_one_cache);
+	suite_add_tcase(suite, tc);
+	return suite;
+}

@@ -1,0 +1,129 @@
+/* The kernel's engine: the same contents by the host's own path. Needs no userfaultfd. */
+#include "tests/ept/uffd_suites.h"
+#include "tests/ept/util.h"
+
+#include <stdlib.h>
+#include <sys/stat.h>
+
+static struct vm kernel_vm(int fd, uint64_t offset, uint64_t size, enum ept_file_mode mode)
+{
+	struct ept_config config = {.vm_name = "test", .engine = EPT_ENGINE_KERNEL};
+
+	return vm_create(&config, fd, offset, size, mode);
+}
+
+START_TEST(anonymous)
+{
+	struct vm vm = kernel_vm(-1, 0, 1024 * PAGE, EPT_FILE_COW);
+	volatile char *p = vm.hva;
+	char c = 1;
+
+	ck_assert_int_eq(p[5 * PAGE], 0);
+	p[7 * PAGE] = 1;
+	ck_assert_uint_ge(area_info(&vm).resident, PAGE);
+	ck_assert_int_eq(ept_discard(vm.space, GPA(0), 1024 * PAGE), 0);
+	ck_assert_uint_eq(area_info(&vm).resident, 0);
+	ck_assert_int_eq(p[7 * PAGE], 0);
+	ck_assert_int_eq(ept_read(vm.space, GPA(8 * PAGE), &c, 1, EPT_ORIGIN_DEVICE), 0);
+	ck_assert_int_eq(c, 0);
+	vm_destroy(&vm);
+}
+END_TEST
+
+/* Every mode and alignment: the bytes of the handler engine, zeros after the object's end. */
+START_TEST(contents_are_equal)
+{
+	static const struct {
+		uint64_t offset, length;
+	} ranges[] = {{0, 64 * PAGE}, {8 * PAGE, 20 * PAGE + 100}, {777, 20 * PAGE + 100}, {0, 5}};
+	int fd = temp_file(64 * PAGE);
+	uint64_t offset = ranges[_i / 3].offset, length = ranges[_i / 3].length;
+	enum ept_file_mode mode = (enum ept_file_mode)(_i % 3);
+	struct vm vm = kernel_vm(fd, offset, length, mode);
+
+	ck_assert(has_pattern(vm.hva, offset, length));
+	for (uint64_t i = length; i < vm.size; i++)
+		ck_assert_int_eq(vm.hva[i], 0);
+	ck_assert_uint_eq(area_info(&vm).file_read, length);
+	if (mode != EPT_FILE_RO) {
+		memset(vm.hva, 1, vm.size);
+		ck_assert_int_eq(ept_space_sync(vm.space), 0);
+		ck_assert(file_has(fd, offset,
+				   mode == EPT_FILE_SHARED ? (uint8_t[]){1}
+							   : (uint8_t[]){pattern_byte(offset)},
+				   1));
+	}
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
+START_TEST(sync_writes_what_differs)
+{
+	int fd = temp_file(64 * PAGE);
+	struct vm vm = kernel_vm(fd, 0, 64 * PAGE, EPT_FILE_SHARED);
+	struct stat st;
+
+	vm.hva[5 * PAGE] = 0;
+	vm.hva[9 * PAGE] = 0;
+	ck_assert_int_eq(ept_space_sync(vm.space), 0);
+	ck_assert_uint_eq(inject.bytes_written, 2 * PAGE);
+	ck_assert(file_has(fd, 0, vm.hva, 64 * PAGE));
+	ck_assert_int_eq(ftruncate(fd, PAGE), 0);
+	ck_assert_int_eq(ept_space_sync(vm.space), -EIO);
+	ck_assert_int_eq(fstat(fd, &st), 0);
+	ck_assert_int_eq(st.st_size, PAGE);
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
+/* The pages of a mapped file that was cut off: an error, never SIGBUS. */
+START_TEST(truncated_file_is_an_error)
+{
+	int fd = temp_file(64 * PAGE);
+	struct vm vm = kernel_vm(fd, 0, 64 * PAGE, EPT_FILE_COW);
+	struct iovec iov;
+	char buf[2 * PAGE];
+
+	ck_assert_int_eq(ftruncate(fd, 20 * PAGE), 0);
+	ck_assert_int_eq(ept_read(vm.space, GPA(PAGE), buf, PAGE, EPT_ORIGIN_DEVICE), 0);
+	ck_assert(has_pattern(buf, PAGE, PAGE));
+	ck_assert_int_eq(ept_read(vm.space, GPA(19 * PAGE), buf, 2 * PAGE, EPT_ORIGIN_DEVICE),
+			 -EIO);
+	ck_assert_int_eq(ept_write(vm.space, GPA(30 * PAGE), "x", 1, EPT_ORIGIN_DEVICE), -EIO);
+	ck_assert_int_eq(ept_map(vm.space, GPA(40 * PAGE), 1, EPT_READ, EPT_ORIGIN_DEVICE, &iov, 1),
+			 -EIO);
+	ck_assert_ptr_nonnull(strstr(ept_space_failure(vm.space)->message, "shrank"));
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
+START_TEST(access_rights_are_kept)
+{
+	int fd = temp_file(4 * PAGE);
+	struct vm vm = kernel_vm(fd, 0, 4 * PAGE, EPT_FILE_RO);
+	char c;
+
+	ck_assert_int_eq(ept_write(vm.space, GPA(0), "x", 1, EPT_ORIGIN_DEVICE), -EFAULT);
+	ck_assert_int_eq(ept_read(vm.space, GPA(4 * PAGE), &c, 1, EPT_ORIGIN_DEVICE), -EFAULT);
+	assert_faults(&vm, EPT_CASE_RO_WRITE, 1);
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
+Suite *suite_kernel_engine(void)
+{
+	Suite *suite = suite_create("ept, the kernel's engine");
+	TCase *tc = tcase_create("kernel");
+
+	tcase_add_test(tc, anonymous);
+	tcase_add_loop_test(tc, contents_are_equal, 0, 12);
+	tcase_add_test(tc, sync_writes_what_differs);
+	tcase_add_test(tc, truncated_file_is_an_error);
+	tcase_add_test(tc, access_rights_are_kept);
+	suite_add_tcase(suite, tc);
+	return suite;
+}

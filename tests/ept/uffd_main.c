@@ -1,0 +1,25 @@
+/* ept/ on the real userfaultfd: this process touches the memory as a guest would. */
+#include "tests/ept/uffd_suites.h"
+#include "tests/ept/util.h"
+
+#include <stdio.h>
+
+#define SKIPPED 77
+
+int main(void)
+{
+	static Suite *(*const suites[])(void) = {
+	    suite_uffd_cases, suite_uffd_files,	   suite_uffd_sync,
+	    suite_uffd_races, suite_kernel_engine,
+	};
+	struct ept_host host;
+
+	ept_host_probe(&host);
+	if (!host.usable) {
+		printf("skipped: no usable userfaultfd here (%s)\n",
+		       host.userfaultfd_error ? strerror(-host.userfaultfd_error)
+					      : "a feature is missing");
+		return SKIPPED;
+	}
+	return run_suites(suites, sizeof(suites) / sizeof(*suites));
+}

@@ -1,0 +1,219 @@
+/* Several guests at once, and the end of a space under them. */
+#include "tests/ept/uffd_suites.h"
+#include "tests/ept/util.h"
+
+#include <sched.h>
+#include <stdlib.h>
+
+#define GUESTS 4
+#define PAGES  512U
+
+struct guest {
+	struct vm *vm;
+	unsigned vcpu;
+	bool writes;
+	unsigned seed;
+	uint64_t expect_at; /* file byte of guest byte 0 */
+	pthread_t thread;
+};
+
+static struct vm vm_of_kind(int fd, int kind, bool atomic_protect)
+{
+	static const enum ept_file_mode modes[] = {EPT_FILE_COW, EPT_FILE_COW, EPT_FILE_SHARED};
+	struct ept_config config = one_thread;
+	struct vm vm;
+
+	config.fault_threads = GUESTS;
+	vm = vm_create(&config, kind ? fd : -1, 0, PAGES * PAGE, modes[kind]);
+	vm.space->installer.atomic_protect &= atomic_protect;
+	return vm;
+}
+
+/* Each guest reads and writes its own 8 bytes of every page, in an order of its own. */
+static void *guest_main(void *arg)
+{
+	struct guest *g = arg;
+
+	ept_vcpu_bind(g->vm->space, g->vcpu, gettid());
+	for (unsigned i = 0; i < 4 * PAGES; i++) {
+		unsigned page = (unsigned)rand_r(&g->seed) % PAGES;
+		volatile uint64_t *word = (volatile uint64_t *)(g->vm->hva + page * PAGE) + g->vcpu;
+
+		ept_vcpu_on_cpu(g->vm->space, g->vcpu, sched_getcpu());
+		if (rand_r(&g->seed) & 1)
+			*word = (uint64_t)page << 8 | g->vcpu;
+		else
+			(void)*word;
+	}
+	for (unsigned page = 0; page < PAGES; page++) {
+		volatile uint64_t *word = (volatile uint64_t *)(g->vm->hva + page * PAGE) + g->vcpu;
+
+		*word = (uint64_t)page << 8 | g->vcpu;
+	}
+	return NULL;
+}
+
+START_TEST(guests_on_one_memory)
+{
+	int fd = temp_file(PAGES * PAGE), kind = _i % 3;
+	struct vm vm = vm_of_kind(fd, kind, _i < 3);
+	struct guest guests[GUESTS];
+
+	inject.pread_delay_us = 50;
+	for (unsigned i = 0; i < GUESTS; i++) {
+		guests[i] = (struct guest){.vm = &vm, .vcpu = i, .seed = i + 1};
+		pthread_create(&guests[i].thread, NULL, guest_main, &guests[i]);
+	}
+	for (unsigned i = 0; i < GUESTS; i++)
+		pthread_join(guests[i].thread, NULL);
+	ck_assert_ptr_null(ept_space_failure(vm.space));
+	for (unsigned page = 0; page < PAGES; page++) {
+		for (unsigned i = 0; i < GUESTS; i++)
+			ck_assert_uint_eq(((uint64_t *)(vm.hva + page * PAGE))[i],
+					  (uint64_t)page << 8 | i);
+		if (kind)
+			ck_assert(has_pattern(vm.hva + page * PAGE + 8 * GUESTS,
+					      page * PAGE + 8 * GUESTS, PAGE - 8 * GUESTS));
+	}
+	if (kind)
+		ck_assert_uint_eq(inject.bytes_read, PAGES * PAGE); /* no page twice */
+	ck_assert_uint_eq(area_info(&vm).resident, PAGES * PAGE);
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
+static void *touch(void *p)
+{
+	return (void *)(uintptr_t) * (volatile char *)p;
+}
+
+/* The second touch comes while the first reads: it is in transit, and is woken. */
+START_TEST(transit)
+{
+	int fd = temp_file(64 * PAGE);
+	struct ept_config config = one_thread;
+	struct vm vm;
+	pthread_t guests[4];
+	char c;
+
+	config.fault_threads = 2;
+	vm = vm_create(&config, fd, 0, 64 * PAGE, EPT_FILE_COW);
+	inject.pread_delay_us = 100000;
+	pthread_create(&guests[0], NULL, touch, vm.hva + 3 * PAGE);
+	while (!__atomic_load_n(&inject.preads, __ATOMIC_RELAXED))
+		usleep(1000);
+	pthread_create(&guests[1], NULL, touch, vm.hva + 3 * PAGE);
+	pthread_create(&guests[2], NULL, touch, vm.hva + 9 * PAGE);
+	pthread_create(&guests[3], NULL, touch, vm.hva + 15 * PAGE);
+	ck_assert_int_eq(ept_read(vm.space, GPA(4 * PAGE), &c, 1, EPT_ORIGIN_DEVICE), 0);
+	for (int i = 0; i < 4; i++)
+		pthread_join(guests[i], NULL);
+	ept_space_stop(vm.space);
+	ck_assert_uint_eq(inject.preads, 1);
+	assert_faults(&vm, EPT_CASE_FILE_READ, 1);
+	assert_faults(&vm, EPT_CASE_TRANSIT, 4);
+	ck_assert_uint_eq(case_stats(&vm, EPT_CASE_TRANSIT).by_origin[EPT_ORIGIN_DEVICE], 1);
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
+/* The read of a whole window fails; a guest waiting for a neighbour is not left asleep. */
+START_TEST(transit_of_a_failed_window)
+{
+	int fd = temp_file(64 * PAGE);
+	struct ept_config config = one_thread;
+	struct vm vm;
+	pthread_t bad, good;
+
+	config.fault_threads = 2;
+	vm = vm_create(&config, fd, 0, 64 * PAGE, EPT_FILE_COW);
+	inject.pread_delay_us = 50000;
+	inject.pread_errno = EIO;
+	inject.bad_from = 0;
+	inject.bad_to = PAGE;
+	pthread_create(&bad, NULL, touch, vm.hva);
+	while (!__atomic_load_n(&inject.preads, __ATOMIC_RELAXED))
+		usleep(1000);
+	pthread_create(&good, NULL, touch, vm.hva + 9 * PAGE);
+	pthread_join(good, NULL);
+	ck_assert_ptr_nonnull(ept_space_failure(vm.space));
+	ept_space_stop(vm.space);
+	pthread_join(bad, NULL);
+	/* Its neighbour's window may have woken the bad one to fail once more. */
+	ck_assert_uint_ge(faults(&vm, EPT_CASE_IO_ERROR), 1);
+	ck_assert_uint_le(faults(&vm, EPT_CASE_IO_ERROR), 2);
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
+/* Stop while a read hangs: the waiter comes back, the space can be destroyed. */
+START_TEST(stop_with_a_waiter_stuck)
+{
+	int fd = temp_file(64 * PAGE);
+	struct vm vm = vm_file(fd, 0, 64 * PAGE, EPT_FILE_SHARED);
+	pthread_t guest;
+
+	inject.pread_delay_us = 100000;
+	pthread_create(&guest, NULL, touch, vm.hva + 3 * PAGE);
+	while (!__atomic_load_n(&inject.preads, __ATOMIC_RELAXED))
+		usleep(1000);
+	ept_space_stop(vm.space);
+	ept_space_stop(vm.space); /* twice is once */
+	pthread_join(guest, NULL);
+	assert_faults(&vm, EPT_CASE_DYING, 1);
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
+START_TEST(discard_under_writers)
+{
+	struct vm vm = vm_of_kind(-1, 0, true);
+	struct guest guests[GUESTS];
+
+	for (unsigned i = 0; i < GUESTS; i++) {
+		guests[i] = (struct guest){.vm = &vm, .vcpu = i, .seed = i + 1};
+		pthread_create(&guests[i].thread, NULL, guest_main, &guests[i]);
+	}
+	for (int i = 0; i < 50; i++)
+		ck_assert_int_eq(ept_discard(vm.space, GPA(0), PAGES / 2 * PAGE), 0);
+	for (unsigned i = 0; i < GUESTS; i++)
+		pthread_join(guests[i].thread, NULL);
+	for (unsigned page = PAGES / 2; page < PAGES; page++)
+		ck_assert_uint_eq(*(uint64_t *)(vm.hva + page * PAGE), (uint64_t)page << 8);
+	ck_assert_int_eq(ept_discard(vm.space, GPA(0), PAGES * PAGE), 0);
+	ck_assert_uint_eq(area_info(&vm).resident, 0);
+	vm_destroy(&vm);
+}
+END_TEST
+
+START_TEST(spaces_come_and_go)
+{
+	for (int i = 0; i < 50; i++) {
+		struct vm vm = vm_anon(1024 * PAGE);
+
+		vm.hva[i * PAGE] = 1;
+		vm_destroy(&vm);
+	}
+	ck_assert_int_lt(dup(0), 20); /* no descriptor was left behind */
+}
+END_TEST
+
+Suite *suite_uffd_races(void)
+{
+	Suite *suite = suite_create("ept on userfaultfd: races");
+	TCase *tc = tcase_create("races");
+
+	tcase_set_timeout(tc, 60);
+	tcase_add_loop_test(tc, guests_on_one_memory, 0, 6);
+	tcase_add_test(tc, transit);
+	tcase_add_test(tc, transit_of_a_failed_window);
+	tcase_add_test(tc, stop_with_a_waiter_stuck);
+	tcase_add_test(tc, discard_under_writers);
+	tcase_add_test(tc, spaces_come_and_go);
+	suite_add_tcase(suite, tc);
+	return suite;
+}

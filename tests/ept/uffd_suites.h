@@ -1,0 +1,12 @@
+#ifndef FOAL_TESTS_EPT_UFFD_SUITES_H
+#define FOAL_TESTS_EPT_UFFD_SUITES_H
+
+#include <check.h>
+
+Suite *suite_uffd_cases(void);
+Suite *suite_uffd_files(void);
+Suite *suite_uffd_sync(void);
+Suite *suite_uffd_races(void);
+Suite *suite_kernel_engine(void);
+
+#endif

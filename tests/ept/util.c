@@ -1,0 +1,155 @@
+#include "tests/ept/util.h"
+
+#include <stdlib.h>
+#include <sys/syscall.h>
+
+const struct ept_config one_thread = {.vm_name = "test", .fault_threads = 1};
+
+uint8_t pattern_byte(uint64_t i)
+{
+	return (uint8_t)((i * 0x9e3779b97f4a7c15UL >> 56) | 1); /* never 0, no short period */
+}
+
+bool has_pattern(const volatile void *p, uint64_t at, size_t len)
+{
+	const volatile uint8_t *bytes = p;
+
+	for (size_t i = 0; i < len; i++)
+		if (bytes[i] != pattern_byte(at + i))
+			return false;
+	return true;
+}
+
+int temp_file(uint64_t size)
+{
+	char path[] = "/tmp/foal-test-XXXXXX";
+	int fd = mkstemp(path);
+	static uint8_t buf[1 << 16];
+
+	ck_assert_int_ge(fd, 0);
+	unlink(path);
+	for (uint64_t at = 0; at < size; at += sizeof(buf)) {
+		size_t len = size - at < sizeof(buf) ? size - at : sizeof(buf);
+
+		for (size_t i = 0; i < len; i++)
+			buf[i] = pattern_byte(at + i);
+		ck_assert_int_eq(syscall(SYS_pwrite64, fd, buf, len, at), len);
+	}
+	return fd;
+}
+
+bool file_has(int fd, uint64_t at, const void *bytes, size_t len)
+{
+	char *buf = malloc(len);
+	bool same = syscall(SYS_pread64, fd, buf, len, at) == (long)len && !memcmp(buf, bytes, len);
+
+	free(buf);
+	return same;
+}
+
+struct vm vm_create(const struct ept_config *config, int fd, uint64_t offset, uint64_t size,
+		    enum ept_file_mode mode)
+{
+	struct vm vm = {.size = (size + PAGE - 1) & ~(PAGE - 1)};
+	struct ept_object *obj = NULL;
+	struct ept_slot slot;
+
+	ck_assert_int_eq(ept_space_create(config, &vm.space), 0);
+	if (fd >= 0)
+		ck_assert_int_eq(ept_object_file(fd, "disk.img", offset, size, mode, &obj), 0);
+	ck_assert_int_eq(
+	    ept_area_add(vm.space, fd < 0 ? "ram" : "pmem0", GPA(0), vm.size, obj, &vm.area), 0);
+	ept_object_put(obj);
+	ck_assert_int_eq(ept_space_start(vm.space), 0);
+	ck_assert_uint_eq(ept_space_slots(vm.space, &slot, 1), 1);
+	vm.hva = slot.hva;
+	ept_vcpu_bind(vm.space, 0, gettid());
+	return vm;
+}
+
+struct vm vm_anon(uint64_t size)
+{
+	return vm_create(&one_thread, -1, 0, size, EPT_FILE_COW);
+}
+
+struct vm vm_file(int fd, uint64_t offset, uint64_t size, enum ept_file_mode mode)
+{
+	return vm_create(&one_thread, fd, offset, size, mode);
+}
+
+void vm_destroy(struct vm *vm)
+{
+	ept_space_stop(vm->space);
+	ck_assert_uint_eq(event_faults(vm->space), events(vm->space));
+	ept_space_destroy(vm->space);
+}
+
+struct ept_case_stats case_stats(const struct vm *vm, enum ept_case c)
+{
+	struct ept_case_stats stats;
+
+	ept_area_case_stats(vm->space, 0, c, &stats);
+	return stats;
+}
+
+uint64_t faults(const struct vm *vm, enum ept_case c)
+{
+	return case_stats(vm, c).faults;
+}
+
+/* Who touched is woken before the entry is counted: wait for the handler to leave the leaf. */
+static void settle(const struct vm *vm)
+{
+	for (uint64_t gpa = 0; gpa < vm->size; gpa += EPT_LEAF_BYTES) {
+		struct ept_leaf *leaf = ept_mirror_find(&vm->space->mirror, GPA(gpa));
+
+		if (leaf) {
+			pthread_mutex_lock(&leaf->lock);
+			pthread_mutex_unlock(&leaf->lock);
+		}
+	}
+}
+
+struct ept_area_info area_info(const struct vm *vm)
+{
+	struct ept_area_info info;
+
+	settle(vm);
+	ept_area_info(vm->area, &info);
+	return info;
+}
+
+uint64_t event_faults(const struct ept_space *space)
+{
+	uint64_t sum = 0;
+
+	for (size_t area = 0; area <= ept_area_count(space); area++)
+		for (int c = 0; c < EPT_NR_CASES; c++) {
+			struct ept_case_stats stats;
+
+			ept_area_case_stats(space, area, (enum ept_case)c, &stats);
+			sum += stats.by_origin[EPT_ORIGIN_VCPU] + stats.by_origin[EPT_ORIGIN_KVM];
+		}
+	return sum;
+}
+
+uint64_t events(const struct ept_space *space)
+{
+	uint64_t by_origin[EPT_NR_ORIGINS];
+
+	ept_space_events(space, by_origin);
+	return by_origin[EPT_ORIGIN_VCPU] + by_origin[EPT_ORIGIN_KVM];
+}
+
+int run_suites(Suite *(*const make[])(void), size_t n)
+{
+	SRunner *runner = srunner_create(NULL);
+	int failed;
+
+	for (size_t i = 0; i < n; i++)
+		srunner_add_suite(runner, make[i]());
+	srunner_run_all(runner, CK_ENV);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? 1 : 0;
+}

@@ -1,0 +1,55 @@
+/* What both test programs of ept/ need: files with known bytes, a space, counts. */
+#ifndef FOAL_TESTS_EPT_UTIL_H
+#define FOAL_TESTS_EPT_UTIL_H
+
+#include "ept/fault.h"
+#include "ept/space.h"
+#include "tests/ept/inject.h"
+
+#include <check.h>
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#define PAGE ((uint64_t)EPT_PAGE_SIZE)
+
+/* A file on disk that is gone when closed; byte i holds pattern_byte(i). */
+int temp_file(uint64_t size);
+uint8_t pattern_byte(uint64_t i);
+
+/* Do @len bytes at @p equal the file's from byte @at? */
+bool has_pattern(const volatile void *p, uint64_t at, size_t len);
+bool file_has(int fd, uint64_t at, const void *bytes, size_t len);
+
+/* One space of one area at gpa 0: @size bytes of @fd from @offset, or anonymous (fd -1). */
+struct vm {
+	struct ept_space *space;
+	struct ept_area *area;
+	char *hva;
+	uint64_t size;
+};
+
+struct vm vm_create(const struct ept_config *config, int fd, uint64_t offset, uint64_t size,
+		    enum ept_file_mode mode);
+struct vm vm_anon(uint64_t size);
+struct vm vm_file(int fd, uint64_t offset, uint64_t size, enum ept_file_mode mode);
+void vm_destroy(struct vm *vm);
+
+extern const struct ept_config one_thread;
+
+/* Counters of area 0 (or of what hit no area). */
+struct ept_case_stats case_stats(const struct vm *vm, enum ept_case c);
+uint64_t faults(const struct vm *vm, enum ept_case c);
+struct ept_area_info area_info(const struct vm *vm);
+
+/* Every fault of every area that came as an event, and the events read. */
+uint64_t event_faults(const struct ept_space *space);
+uint64_t events(const struct ept_space *space);
+
+/* Fail the test unless area 0 saw exactly this many faults of case @c. */
+#define assert_faults(vm, c, n) ck_assert_uint_eq(faults(vm, c), n)
+
+/* Run @suites (each function makes one) and return main's status. */
+int run_suites(Suite *(*const make[])(void), size_t n);
+
+#endif
