@@ -94,13 +94,17 @@ void ioapic_eoi(struct device *ioapic, uint8_t vector);
 
 /*
  * 16550A at a port range of 8, interrupt driven on IOAPIC pin @pin. Output goes
- * to @out_fd with write(2) (retried on EINTR and EAGAIN until stop).
+ * to @out_fd (borrowed; negative: dropped) with write(2), retried on EINTR and
+ * EAGAIN until stop: a vCPU whose output nobody takes waits until bus_stop(). A
+ * reader that is gone is no error (the process has to ignore SIGPIPE).
  */
 int serial_create(const struct device_host *host, unsigned pin, int out_fd, struct device **out);
 
 /*
- * Offer input typed by the user. Returns how many bytes were taken; the rest
- * is to be offered again when serial_wants_input() says so.
+ * Offer input typed by the user. Returns how many bytes were taken (up to 4 KiB
+ * wait for a guest that does not read yet); the rest is to be offered again
+ * when serial_wants_input() says so. The guest gets to see them once it sets
+ * RTS or enables the receive interrupt.
  */
 size_t serial_input(struct device *serial, const void *data, size_t len);
 bool serial_wants_input(struct device *serial);
@@ -119,18 +123,31 @@ enum disk_mode {
 	DISK_SHARED, /* writes go to the file; flush is fdatasync */
 };
 
+/* Listed once: declared, summed, printed and exported from here. */
+#define DISK_COUNTERS(X) \
+	X(reads, "reads")		  /* requests, also the failed ones */ \
+	X(writes, "writes")		  /* the same; writing zeroes counts here */ \
+	X(flushes, "flushes")		  /* the same */ \
+	X(discards, "discards")		  /* the same */ \
+	X(errors, "errors")		  /* requests of any kind that failed */ \
+	X(bytes_read, "bytes_read")	  /* delivered to the guest */ \
+	X(bytes_written, "bytes_written") /* taken from the guest */
+
 struct disk_stats {
-	uint64_t reads, writes, flushes, discards, errors; /* requests */
-	uint64_t bytes_read, bytes_written;		   /* asked by the guest */
-	uint64_t file_bytes;				   /* size of the file */
-	uint64_t file_read;				   /* bytes of it ever read, each once */
+#define X(field, name) uint64_t field;
+	DISK_COUNTERS(X)
+#undef X
+	uint64_t file_bytes; /* size of the file when it was opened */
+	uint64_t file_read;  /* bytes of it ever read, each once, in blocks of 4 KiB */
 };
 
 /*
- * virtio-blk (virtio 1.2 section 5.2) over the open file @fd (dup'ed, regular
- * or block device, size a multiple of 512; -EINVAL otherwise), its registers
+ * virtio-blk (virtio 1.2 section 5.2) over the open file @fd, its registers
  * 0x200 bytes of MMIO, its interrupt on @pin. Requests run on a thread of the
- * device's own. @name is for messages.
+ * device's own, started when the driver is ready. @fd is dup'ed; the last part
+ * of the path @name is the disk's serial number. Errors: -EINVAL (no regular
+ * file or block device, empty, size no multiple of 512, or O_APPEND), -EBADF
+ * (not open for what @mode needs), -ENOMEM, -EMFILE.
  */
 int virtio_blk_create(const struct device_host *host, unsigned pin, int fd, const char *name,
 		      enum disk_mode mode, struct device **out);

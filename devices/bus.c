@@ -1,0 +1,135 @@
+/*
+ * A bus: devices by address. The table is built before the vCPUs run and only
+ * read after that, so a lookup takes no lock.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "devices/device.h"
+
+struct bus_range {
+	uint64_t base, size;
+	struct device *dev;
+};
+
+struct bus {
+	size_t nr;
+	struct bus_range *ranges; /* ascending by base, none overlapping */
+};
+
+struct bus *bus_create(void)
+{
+	return calloc(1, sizeof(struct bus));
+}
+
+static void device_stop(struct device *dev)
+{
+	if (dev->ops->stop)
+		dev->ops->stop(dev);
+}
+
+void bus_stop(struct bus *bus)
+{
+	for (size_t i = 0; i < bus->nr; i++)
+		device_stop(bus->ranges[i].dev);
+}
+
+/* All devices stop before the first goes: one may still raise its pin at the IOAPIC. */
+void bus_destroy(struct bus *bus)
+{
+	if (!bus)
+		return;
+	bus_stop(bus);
+	for (size_t i = 0; i < bus->nr; i++)
+		bus->ranges[i].dev->ops->destroy(bus->ranges[i].dev);
+	free(bus->ranges);
+	free(bus);
+}
+
+/* How many ranges begin at @addr or below. */
+static size_t ranges_upto(const struct bus *bus, uint64_t addr)
+{
+	size_t low = 0, high = bus->nr;
+
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+
+		if (bus->ranges[mid].base <= addr)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low;
+}
+
+static int range_insert(struct bus *bus, struct bus_range range)
+{
+	struct bus_range *ranges;
+	size_t at;
+
+	if (range.size == 0 || range.size - 1 > UINT64_MAX - range.base)
+		return -EINVAL;
+	at = ranges_upto(bus, range.base);
+	if (at > 0 && range.base - bus->ranges[at - 1].base < bus->ranges[at - 1].size)
+		return -EEXIST;
+	if (at < bus->nr && bus->ranges[at].base - range.base < range.size)
+		return -EEXIST;
+
+	ranges = reallocarray(bus->ranges, bus->nr + 1, sizeof(*ranges));
+	if (!ranges)
+		return -ENOMEM;
+	bus->ranges = ranges;
+	memmove(&ranges[at + 1], &ranges[at], (bus->nr - at) * sizeof(*ranges));
+	ranges[at] = range;
+	bus->nr++;
+	return 0;
+}
+
+int bus_attach(struct bus *bus, struct device *dev, uint64_t base, uint64_t size)
+{
+	int rc = range_insert(bus, (struct bus_range){base, size, dev});
+
+	if (rc) {
+		device_stop(dev);
+		dev->ops->destroy(dev);
+	}
+	return rc;
+}
+
+/* The range that takes all of an access, or NULL. */
+static const struct bus_range *range_find(const struct bus *bus, uint64_t addr, unsigned len)
+{
+	size_t upto = ranges_upto(bus, addr);
+	const struct bus_range *range;
+
+	if (upto == 0 || (len != 1 && len != 2 && len != 4 && len != 8))
+		return NULL;
+	range = &bus->ranges[upto - 1];
+	if (len > range->size || addr - range->base > range->size - len)
+		return NULL;
+	return range;
+}
+
+bool bus_read(struct bus *bus, uint64_t addr, void *data, unsigned len)
+{
+	const struct bus_range *range = range_find(bus, addr, len);
+	uint64_t value = UINT64_MAX;
+
+	if (range)
+		value = range->dev->ops->read(range->dev, addr - range->base, len);
+	memcpy(data, &value, len < sizeof(value) ? len : sizeof(value));
+	return range != NULL;
+}
+
+bool bus_write(struct bus *bus, uint64_t addr, const void *data, unsigned len)
+{
+	const struct bus_range *range = range_find(bus, addr, len);
+	uint64_t value = 0;
+
+	if (!range)
+		return false;
+	memcpy(&value, data, len);
+	range->dev->ops->write(range->dev, addr - range->base, len, value);
+	return true;
+}

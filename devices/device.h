@@ -1,0 +1,36 @@
+/*
+ * What every device of this room is made of. Private to devices/.
+ */
+#ifndef FOAL_DEVICES_DEVICE_H
+#define FOAL_DEVICES_DEVICE_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+
+#include "devices/devices.h"
+
+/* The head of every device's own struct. */
+struct device {
+	const struct device_ops *ops;
+	const struct device_host *host;
+	/* Why the device needs a reset: a string literal, so a reader may keep it. */
+	_Atomic(const char *) broken;
+};
+
+#define device_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
+
+static inline void device_init(struct device *dev, const struct device_ops *ops,
+			       const struct device_host *host)
+{
+	dev->ops = ops;
+	dev->host = host;
+	atomic_init(&dev->broken, NULL);
+}
+
+extern const struct device_ops ioapic_device;
+extern const struct device_ops serial_device;
+extern const struct device_ops exit_port_device;
+extern const struct device_ops virtio_blk_device;
+extern const struct device_ops virtio_pmem_device;
+
+#endif

@@ -1,0 +1,51 @@
+/*
+ * What a block device stores its sectors in: a file, read and written as its
+ * mode allows (enum disk_mode).
+ *
+ *   read-only      the file
+ *   copy-on-write  the file, under an overlay in memory: a sparse memfd whose
+ *                  4 KiB blocks count once their bit is set
+ *   shared         the file
+ *
+ * The file is never mapped: one that shrinks gives short reads, not SIGBUS.
+ * Calls are for one thread at a time, disk_file_read() for any. Offsets and
+ * lengths are bytes, multiples of DISK_SECTOR, inside the disk. 0 or -errno.
+ */
+#ifndef FOAL_DEVICES_DISK_H
+#define FOAL_DEVICES_DISK_H
+
+#include <sys/uio.h>
+
+#include "devices/devices.h"
+
+#define DISK_SECTOR 512
+#define DISK_BLOCK  4096
+
+struct disk;
+
+/* As virtio_blk_create(); -EBADF if @fd is not open for what @mode needs. */
+int disk_open(int fd, enum disk_mode mode, struct disk **out);
+void disk_close(struct disk *disk);
+
+uint64_t disk_size(const struct disk *disk);
+enum disk_mode disk_mode(const struct disk *disk);
+
+/*
+ * Move @len bytes between the disk at @offset and @iov, which holds as many
+ * and is used up. -EIO where the file ends early.
+ */
+int disk_read(struct disk *disk, uint64_t offset, struct iovec *iov, size_t nr, uint64_t len);
+int disk_write(struct disk *disk, uint64_t offset, struct iovec *iov, size_t nr, uint64_t len);
+
+/* All that was written before is durable, as far as the mode lets it be. */
+int disk_flush(struct disk *disk);
+
+/* The range's contents are no longer needed, and are undefined after. */
+int disk_discard(struct disk *disk, uint64_t offset, uint64_t len);
+/* The range reads as zeroes; @unmap: storage may be given back. */
+int disk_write_zeroes(struct disk *disk, uint64_t offset, uint64_t len, bool unmap);
+
+/* Bytes of the file ever read, each counted once, in units of DISK_BLOCK. */
+uint64_t disk_file_read(const struct disk *disk);
+
+#endif

@@ -1,0 +1,24 @@
+# The tests of devices/: linked with its archive alone and fake guest memory, so
+# that a call into another room fails to link.
+
+DEVICES_TEST_OBJS := $(patsubst %.c,$(OUT)/%.o,$(filter-out %/fuzz_virtio.c,$(wildcard tests/devices/*.c)))
+TEST_PROGRAMS     += $(OUT)/tests/test_devices
+
+$(OUT)/tests/test_devices: $(DEVICES_TEST_OBJS) $(OUT)/libdevices.a
+	$(CC) $(LDFLAGS) -o $@ $^ -lcheck -lsubunit -lrt -lm
+
+# Registers and rings from fuzz input, for FUZZ_SECONDS; needs clang's libFuzzer.
+FUZZ_SECONDS ?= 60
+FUZZ_CC      ?= clang
+FUZZ_SRCS    := tests/devices/fuzz_virtio.c tests/devices/fake_ept.c $(wildcard devices/*.c)
+
+$(BUILD)/tests/fuzz_virtio: $(FUZZ_SRCS) $(wildcard devices/*.h tests/devices/*.h)
+	@mkdir -p $(@D)
+	$(FUZZ_CC) $(CPPFLAGS) -std=gnu17 -O1 -g -Wall -Wextra -fno-strict-aliasing -pthread \
+		-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ $(FUZZ_SRCS)
+
+.PHONY: fuzz-devices
+fuzz-devices: $(BUILD)/tests/fuzz_virtio
+	@mkdir -p $(BUILD)/fuzz/virtio
+	cd $(BUILD)/fuzz && ../tests/fuzz_virtio -max_total_time=$(FUZZ_SECONDS) -timeout=10 \
+		-rss_limit_mb=2048 -max_len=4096 -print_final_stats=1 virtio
