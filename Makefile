@@ -6,6 +6,10 @@ SAN   ?=
 BUILD := build
 OUT   := $(if $(SAN),$(BUILD)/san-$(SAN),$(BUILD))
 
+# V=1 shows whole commands.
+Q    := $(if $(V),,@)
+said  = $(if $(V),,@printf '  %-5s %s\n' $(1) $(2))
+
 CC       := gcc
 AR       := ar
 CPPFLAGS := -D_GNU_SOURCE -I.
@@ -38,14 +42,17 @@ $(OUT)/libept.a:     $(call objs,ept)
 $(OUT)/libdevices.a: $(call objs,devices)
 $(OUT)/libvmm.a:     $(filter-out %/main.o,$(call objs,vmm))
 $(LIBS):
-	@rm -f $@ && $(AR) rcs $@ $^
+	$(call said,AR,$@)
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
 $(OUT)/foal: $(OUT)/vmm/main.o $(LIBS)
-	$(CC) $(LDFLAGS) $(STATIC) -o $@ $^ -ljansson
+	$(call said,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) $(STATIC) -o $@ $^ -ljansson
 
 $(OUT)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(call said,CC,$<)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 -include $(wildcard $(OUT)/*/*.d $(OUT)/tests/*/*.d)
 
@@ -54,7 +61,7 @@ include tests/tests.mk
 include scripts/scripts.mk
 
 .PHONY: all clean
-all: $(OUT)/foal $(GUEST_KERNEL) $(GUEST_DISK)
+all: $(OUT)/foal $(GUEST_KERNEL) $(GUEST_DISK) $(GUEST_PMEM)
 
 clean:
 	rm -rf $(BUILD)

@@ -34,19 +34,19 @@ static bool read_line(const char *path, char *buf, size_t size)
 }
 
 static const struct {
-	int cap;
 	const char *what;
+	int cap;
 	bool needed;
 } caps[] = {
-    {KVM_CAP_SPLIT_IRQCHIP, "split irqchip", true},
-    {KVM_CAP_READONLY_MEM, "read-only memory slots", true},
-    {KVM_CAP_SIGNAL_MSI, "MSI injection", true},
-    {KVM_CAP_IMMEDIATE_EXIT, "immediate exit", true},
-    {KVM_CAP_X86_DISABLE_EXITS, "HLT without exit", false},
-    {KVM_CAP_BINARY_STATS_FD, "KVM statistics", false},
-    {KVM_CAP_TSC_DEADLINE_TIMER, "TSC-deadline timer", false},
-    {CAP_MEMORY_FAULT_INFO, "memory fault information", false},
-    {CAP_PRE_FAULT_MEMORY, "pre-fault of nested pages", false},
+    {"split irqchip", KVM_CAP_SPLIT_IRQCHIP, true},
+    {"read-only memory slots", KVM_CAP_READONLY_MEM, true},
+    {"MSI injection", KVM_CAP_SIGNAL_MSI, true},
+    {"immediate exit", KVM_CAP_IMMEDIATE_EXIT, true},
+    {"HLT without exit", KVM_CAP_X86_DISABLE_EXITS, false},
+    {"KVM statistics", KVM_CAP_BINARY_STATS_FD, false},
+    {"TSC-deadline timer", KVM_CAP_TSC_DEADLINE_TIMER, false},
+    {"memory fault information", CAP_MEMORY_FAULT_INFO, false},
+    {"pre-fault of nested pages", CAP_PRE_FAULT_MEMORY, false},
 };
 
 static int doctor_kvm(void)

@@ -106,7 +106,7 @@ static int add_segment(struct image *image, const Elf64_Phdr *ph, uint64_t ram_e
 
 static int read_headers(struct image *image, uint64_t ram_end, struct foal_error *err)
 {
-	Elf64_Ehdr eh;
+	Elf64_Ehdr eh = {0};
 	bool found = false;
 	int r = image_read(image, &eh, sizeof(eh), 0, err);
 
@@ -120,7 +120,7 @@ static int read_headers(struct image *image, uint64_t ram_end, struct foal_error
 	if (eh.e_phentsize != sizeof(Elf64_Phdr) || eh.e_phnum == 0 || eh.e_phnum == PN_XNUM)
 		return bad(image, err, "no program headers");
 	for (unsigned i = 0; i < eh.e_phnum && r == 0; i++) {
-		Elf64_Phdr ph;
+		Elf64_Phdr ph = {0};
 		if (eh.e_phoff > image->size)
 			return bad(image, err, "cut short: its headers point behind its end");
 		r = image_read(image, &ph, sizeof(ph), eh.e_phoff + i * sizeof(ph), err);

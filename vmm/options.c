@@ -116,16 +116,15 @@ static int parse_file(const char *opt, const char *value, struct file_option *li
 static int parse_word(const char *opt, const char *value, const char *const *words, int *out,
 		      struct foal_error *err)
 {
-	char all[64] = "";
+	char all[64];
+	int n = 0;
 
 	for (int i = 0; words[i]; i++) {
 		if (strcmp(value, words[i]) == 0) {
 			*out = i;
 			return 0;
 		}
-		if (i)
-			strcat(all, ", ");
-		strcat(all, words[i]);
+		n += snprintf(all + n, sizeof(all) - (size_t)n, "%s%s", i ? ", " : "", words[i]);
 	}
 	return error_set(err, FOAL_EXIT_USAGE, -EINVAL, "run: --%s %s: one of %s", opt, value, all);
 }

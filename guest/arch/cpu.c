@@ -1,0 +1,110 @@
+/* Descriptor tables of the one CPU (Intel SDM volume 3, sections 3.4, 6.14, 7.7). */
+#include "guest/include/cpu.h"
+#include "guest/abi.h"
+#include "guest/include/io.h"
+#include "guest/include/page.h"
+#include "guest/include/string.h"
+#include "guest/include/trap.h"
+
+struct tss {
+	u32 reserved0;
+	u64 rsp[3];
+	u64 reserved1;
+	u64 ist[7];
+	u64 reserved2;
+	u16 reserved3;
+	u16 iomap_base;
+} __attribute__((packed));
+
+struct gate {
+	u16 offset_low;
+	u16 selector;
+	u8 ist;
+	u8 type;
+	u16 offset_mid;
+	u32 offset_high;
+	u32 reserved;
+};
+
+struct table_ptr {
+	u16 limit;
+	u64 base;
+} __attribute__((packed));
+
+#define GATE_INTERRUPT 0x8e
+#define IST_FAULT      1 /* double fault and NMI: a stack that is good whatever happened */
+
+/* A base past the limit: user mode gets no port at all. */
+static struct tss tss = {.iomap_base = sizeof(struct tss)};
+static u8 fault_stack[4096] __attribute__((aligned(16)));
+static struct gate idt[256];
+static u64 gdt[] = {
+    0,
+    0x00af9b000000ffff, /* KERNEL_CS */
+    0x00cf93000000ffff, /* KERNEL_DS */
+    0x00cffb000000ffff, /* 32-bit user code: only a place that SYSRET counts from */
+    0x00cff3000000ffff, /* USER_DS */
+    0x00affb000000ffff, /* USER_CS */
+    0,
+    0, /* TSS_SEL, two slots */
+};
+
+struct cpu cpu0;
+
+extern char vector_stubs[];
+
+static void set_gate(unsigned vector, u8 ist)
+{
+	u64 entry = (u64)vector_stubs + 16 * vector;
+
+	idt[vector] = (struct gate){
+	    .offset_low = (u16)entry,
+	    .selector = KERNEL_CS,
+	    .ist = ist,
+	    .type = GATE_INTERRUPT,
+	    .offset_mid = (u16)(entry >> 16),
+	    .offset_high = (u32)(entry >> 32),
+	};
+}
+
+void idt_enable_vector(unsigned vector)
+{
+	set_gate(vector, 0);
+}
+
+void cpu_set_kernel_stack(u64 top)
+{
+	this_cpu()->kernel_rsp = top;
+	tss.rsp[0] = top;
+}
+
+static void load_tables(void)
+{
+	struct table_ptr gdtr = {sizeof(gdt) - 1, (u64)gdt};
+	struct table_ptr idtr = {sizeof(idt) - 1, (u64)idt};
+
+	__asm__ volatile("lgdt %0" ::"m"(gdtr));
+	__asm__ volatile("lidt %0" ::"m"(idtr));
+	__asm__ volatile("ltr %w0" ::"r"(TSS_SEL));
+}
+
+void cpu_init(void)
+{
+	u64 base = (u64)&tss;
+
+	gdt[TSS_SEL / 8] =
+	    (sizeof(tss) - 1) | (base & 0xffffff) << 16 | 0x89UL << 40 | (base >> 24 & 0xff) << 56;
+	gdt[TSS_SEL / 8 + 1] = base >> 32;
+	tss.ist[IST_FAULT - 1] = (u64)fault_stack + sizeof(fault_stack);
+
+	for (unsigned v = 0; v < VEC_EXCEPTIONS; v++)
+		set_gate(v, v == VEC_DOUBLE_FAULT || v == VEC_NMI ? IST_FAULT : 0);
+	load_tables();
+}
+
+void machine_exit(u8 status)
+{
+	outb(FOAL_PORT_EXIT, status);
+	for (;;)
+		__asm__ volatile("cli; hlt");
+}

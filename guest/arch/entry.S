@@ -1,0 +1,126 @@
+/* The ways into the kernel and out of it. */
+#include "guest/include/asm.h"
+
+#define CPU_USER_RSP   0
+#define CPU_KERNEL_RSP 8
+
+	.macro PUSH_REGS
+	pushq %rdi
+	pushq %rsi
+	pushq %rdx
+	pushq %rcx
+	pushq %rax
+	pushq %r8
+	pushq %r9
+	pushq %r10
+	pushq %r11
+	pushq %rbx
+	pushq %rbp
+	pushq %r12
+	pushq %r13
+	pushq %r14
+	pushq %r15
+	.endm
+
+	.macro POP_REGS
+	popq %r15
+	popq %r14
+	popq %r13
+	popq %r12
+	popq %rbp
+	popq %rbx
+	popq %r11
+	popq %r10
+	popq %r9
+	popq %r8
+	popq %rax
+	popq %rcx
+	popq %rdx
+	popq %rsi
+	popq %rdi
+	.endm
+
+	.text
+
+	/*
+	 * One stub a vector, 16 bytes apart: a zero where the CPU pushes no error code, the
+	 * vector, and on to the common part.
+	 */
+	.balign 16
+	.globl vector_stubs
+vector_stubs:
+	vec = 0
+	.rept 256
+	.balign 16
+	.if !(vec == 8 || (vec >= 10 && vec <= 14) || vec == 17 || vec == 21 || vec == 29 || vec == 30)
+	pushq $0
+	.endif
+	pushq $vec
+	jmp trap_entry
+	vec = vec + 1
+	.endr
+
+	.balign 16
+trap_entry:
+	cld
+	PUSH_REGS
+	movq %rsp, %rdi
+	call trap_dispatch
+	.globl trap_return
+trap_return:
+	POP_REGS
+	addq $16, %rsp /* vector, error */
+	iretq
+
+	/*
+	 * SYSCALL arrives here with interrupts and direction off (SYSCALL_MASK), user %rip in
+	 * %rcx and %rflags in %r11, on the user's stack. Return is by iretq: it has none of
+	 * sysretq's traps with non-canonical addresses, and works where ring 0 is emulated.
+	 */
+	.balign 16
+	.globl syscall_entry
+syscall_entry:
+	movq %rsp, cpu0 + CPU_USER_RSP(%rip)
+	movq cpu0 + CPU_KERNEL_RSP(%rip), %rsp
+	pushq $USER_DS
+	pushq cpu0 + CPU_USER_RSP(%rip)
+	pushq %r11
+	pushq $USER_CS
+	pushq %rcx
+	pushq %rax
+	pushq $-1
+	PUSH_REGS
+	movq %rsp, %rdi
+	call syscall_dispatch
+	jmp trap_return
+
+	/* void switch_stacks(u64 *prev_rsp, u64 next_rsp) */
+	.globl switch_stacks
+switch_stacks:
+	pushq %rbp
+	pushq %rbx
+	pushq %r12
+	pushq %r13
+	pushq %r14
+	pushq %r15
+	movq %rsp, (%rdi)
+	movq %rsi, %rsp
+	popq %r15
+	popq %r14
+	popq %r13
+	popq %r12
+	popq %rbx
+	popq %rbp
+	ret
+
+	/* A new task: %rbx(%r12) with interrupts on; if that returns, out to user mode. */
+	.globl task_start
+task_start:
+	sti
+	movq %r12, %rdi
+	call *%rbx
+	cli
+	xorl %ebp, %ebp
+	jmp trap_return
+
+	.section .note.GNU-stack, "", @progbits

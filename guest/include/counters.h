@@ -1,0 +1,63 @@
+/*
+ * What the fault path did, counted once per completed fault under its case's name (docs/guest.md
+ * has the table of cases). Listed here alone: declared, summed and printed from this list.
+ */
+#ifndef GUEST_COUNTERS_H
+#define GUEST_COUNTERS_H
+
+#include "guest/include/types.h"
+
+/* X(name, what it counts) */
+#define FAULT_CASES(X) \
+	X(spurious, "the entry granted the access already") \
+	X(anon_zero, "anonymous, read: the shared zero page") \
+	X(anon_page, "anonymous, write: a zeroed page of its own") \
+	X(file_read, "file, read: the page cache's page, read-only") \
+	X(file_around, "file, read: found mapped by fault-around, nothing read") \
+	X(file_cow, "private file, first write: copied into an own page") \
+	X(file_shared, "shared file, write: page_mkwrite, then writable") \
+	X(dax_read, "persistent memory, read: mapped in place") \
+	X(dax_cow, "persistent memory, private write: copied into an own page") \
+	X(dax_shared, "persistent memory, shared write: mapped in place, writable") \
+	X(wp_reuse, "write to a read-only own page with one user: made writable") \
+	X(wp_zero, "write to the zero page: a zeroed page of its own") \
+	X(wp_copy, "write to a page others use too: copied") \
+	X(wp_shared, "write to a clean shared file page: page_mkwrite, then writable") \
+	X(raced, "another resolved the entry meanwhile")
+
+enum fault_case {
+#define X(name, what) FC_##name,
+	FAULT_CASES(X)
+#undef X
+	    NR_FAULT_CASES
+};
+
+/* Beside the cases: what happened on the way, and how faults failed. */
+#define FAULT_EVENTS(X) \
+	X(minor, "faults completed without waiting for a read") \
+	X(major, "faults that waited for a read") \
+	X(retry, "passes given up to wait without the address-space lock") \
+	X(around_pages, "pages mapped beside the faulting one") \
+	X(readahead_pages, "pages whose read was started before they were asked for") \
+	X(stack_grown, "stack expansions") \
+	X(kernel_faults, "faults on user memory taken by system calls") \
+	X(fixups, "system calls that got a bad address") \
+	X(maperr, "accesses outside any mapping") \
+	X(accerr, "accesses that the mapping forbids") \
+	X(sigbus, "accesses past the end of a file, failed reads") \
+	X(oom, "faults that found no memory")
+
+struct fault_counters {
+	u64 cases[NR_FAULT_CASES];
+#define X(name, what) u64 name;
+	FAULT_EVENTS(X)
+#undef X
+};
+
+/* Counters of the whole system; a second CPU will have its own and sum. */
+extern struct fault_counters fault_counters;
+
+/* One line: "faults: name=value ..." of all that are not zero. */
+void print_fault_counters(void);
+
+#endif

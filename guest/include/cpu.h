@@ -1,0 +1,131 @@
+/* The processor: its registers, descriptor tables and what one CPU owns. */
+#ifndef GUEST_CPU_H
+#define GUEST_CPU_H
+
+#include "guest/include/asm.h"
+#include "guest/include/types.h"
+
+#define MSR_APIC_BASE	 0x1b
+#define MSR_STAR	 0xc0000081
+#define MSR_LSTAR	 0xc0000082
+#define MSR_SYSCALL_MASK 0xc0000084
+#define MSR_FS_BASE	 0xc0000100
+#define MSR_GS_BASE	 0xc0000101
+
+static inline u64 rdmsr(u32 msr)
+{
+	u32 lo, hi;
+
+	__asm__ volatile("rdmsr" : "=a"(lo), "=d"(hi) : "c"(msr));
+	return (u64)hi << 32 | lo;
+}
+
+static inline void wrmsr(u32 msr, u64 v)
+{
+	__asm__ volatile("wrmsr" ::"c"(msr), "a"((u32)v), "d"((u32)(v >> 32)) : "memory");
+}
+
+struct cpuid {
+	u32 eax, ebx, ecx, edx;
+};
+
+static inline struct cpuid cpuid(u32 leaf)
+{
+	struct cpuid r;
+
+	__asm__ volatile("cpuid"
+			 : "=a"(r.eax), "=b"(r.ebx), "=c"(r.ecx), "=d"(r.edx)
+			 : "0"(leaf), "2"(0));
+	return r;
+}
+
+static inline u64 rdtsc(void)
+{
+	u32 lo, hi;
+
+	__asm__ volatile("rdtsc" : "=a"(lo), "=d"(hi)::"memory");
+	return (u64)hi << 32 | lo;
+}
+
+static inline u64 read_cr2(void)
+{
+	u64 v;
+
+	__asm__ volatile("movq %%cr2, %0" : "=r"(v));
+	return v;
+}
+
+static inline u64 read_cr3(void)
+{
+	u64 v;
+
+	__asm__ volatile("movq %%cr3, %0" : "=r"(v));
+	return v;
+}
+
+static inline void write_cr3(u64 v)
+{
+	__asm__ volatile("movq %0, %%cr3" ::"r"(v) : "memory");
+}
+
+static inline void invlpg(u64 addr)
+{
+	__asm__ volatile("invlpg (%0)" ::"r"(addr) : "memory");
+}
+
+struct regs;
+struct task;
+
+/*
+ * What one CPU owns; the assembly entry knows the first fields' offsets. One CPU runs today and
+ * finds this as a symbol; a second one will find its own through GS.
+ */
+struct cpu {
+	u64 user_rsp;	/* scratch for the system call entry */
+	u64 kernel_rsp; /* top of the running task's kernel stack */
+	struct task *current;
+	struct task *idle;
+	bool need_resched;
+	u32 irq_depth; /* interrupt handlers running */
+};
+
+extern struct cpu cpu0;
+
+static inline struct cpu *this_cpu(void)
+{
+	return &cpu0;
+}
+
+/* GDT, TSS and IDT; exceptions are handled from here on. */
+void cpu_init(void);
+
+/* LSTAR and its company: system calls work from here on. */
+void syscall_init(void);
+
+/* The kernel stack that entries from user mode start on. */
+void cpu_set_kernel_stack(u64 top);
+
+/* Points the vector at its entry stub. */
+void idt_enable_vector(unsigned vector);
+
+/* Switches stacks; returns when *prev is switched to again. */
+void switch_stacks(u64 *prev_rsp, u64 next_rsp);
+
+/* Where a new task's first switch_stacks returns to. */
+extern char task_start[];
+
+/* The 512-byte area, 16-byte aligned, of the FXSAVE format. */
+static inline void fpu_save(void *area)
+{
+	__asm__ volatile("fxsave64 (%0)" ::"r"(area) : "memory");
+}
+
+static inline void fpu_restore(const void *area)
+{
+	__asm__ volatile("fxrstor64 (%0)" ::"r"(area) : "memory");
+}
+
+/* Ends the machine: the byte to the exit port, for ever after halted. */
+void machine_exit(u8 status) __attribute__((noreturn));
+
+#endif

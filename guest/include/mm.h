@@ -1,0 +1,206 @@
+/*
+ * Address spaces: mappings (VMAs), page tables and the fault path. Names follow Linux's.
+ *
+ * Lock order: mm.lock, page lock, mm.table_lock, address_space.lock.
+ */
+#ifndef GUEST_MM_H
+#define GUEST_MM_H
+
+#include "guest/include/counters.h"
+#include "guest/include/fs.h"
+#include "guest/include/pgtable.h"
+#include "guest/include/sched.h"
+#include "guest/include/types.h"
+
+/* mmap's arguments and madvise's, Linux's values. */
+#define PROT_READ	    0x1
+#define PROT_WRITE	    0x2
+#define PROT_EXEC	    0x4
+
+#define MAP_SHARED	    0x01
+#define MAP_PRIVATE	    0x02
+#define MAP_TYPE	    0x0f
+#define MAP_FIXED	    0x10
+#define MAP_ANONYMOUS	    0x20
+#define MAP_GROWSDOWN	    0x0100
+#define MAP_POPULATE	    0x8000
+#define MAP_STACK	    0x20000
+#define MAP_FIXED_NOREPLACE 0x100000
+
+#define MS_ASYNC	    1
+#define MS_INVALIDATE	    2
+#define MS_SYNC		    4
+
+#define MADV_NORMAL	    0
+#define MADV_RANDOM	    1
+#define MADV_SEQUENTIAL	    2
+#define MADV_WILLNEED	    3
+#define MADV_DONTNEED	    4
+
+enum vma_flags {
+	VM_READ = 1 << 0, /* the first three are PROT_*'s bits */
+	VM_WRITE = 1 << 1,
+	VM_EXEC = 1 << 2,
+	VM_SHARED = 1 << 3,
+	VM_GROWSDOWN = 1 << 4,
+	VM_RAND_READ = 1 << 5,
+	VM_SEQ_READ = 1 << 6,
+	VM_MAYWRITE = 1 << 7, /* mprotect may allow writes */
+};
+
+#define VM_ACCESS	(VM_READ | VM_WRITE | VM_EXEC)
+
+#define STACK_LIMIT	(8UL << 20)
+#define STACK_GUARD_GAP (256 * PAGE_SIZE)
+#define MAX_MAP_COUNT	65530
+
+struct mm;
+struct vma;
+struct fault;
+
+/* How a fault ended. The caller of handle_mm_fault sees none of the last three. */
+enum fault_result {
+	FAULT_RESOLVED, /* the access can be repeated */
+	FAULT_RETRY,	/* mm.lock was dropped to wait; look the mapping up again */
+	FAULT_OOM,
+	FAULT_SIGBUS,
+	FAULT_SIGSEGV,
+	FAULT_NOPAGE, /* the entry is set already */
+	FAULT_LOCKED, /* fault.page is there, locked, with a reference */
+	FAULT_DIRECT, /* fault.phys is there: storage, without a struct page */
+};
+
+enum fault_flags {
+	FAULT_WRITE = 1 << 0,
+	FAULT_USER = 1 << 1,
+	FAULT_FETCH = 1 << 2,
+	FAULT_ALLOW_RETRY = 1 << 3,
+	FAULT_TRIED = 1 << 4,
+};
+
+/* The question; nobody rewrites it. */
+struct fault_request {
+	struct vma *vma;
+	u64 address; /* as the CPU reported it */
+	u64 page;    /* page-aligned */
+	u64 pgoff;   /* of the page in the object */
+	unsigned flags;
+};
+
+/* The answer, as it comes about. */
+struct fault {
+	const struct fault_request *req;
+	pte_t *ptep;
+	pte_t orig_pte;	       /* *ptep when the case was chosen */
+	struct page *page;     /* the object's */
+	struct page *cow_page; /* the own copy */
+	u64 phys;	       /* FAULT_DIRECT */
+	enum fault_case kind;
+	bool major;
+};
+
+/* What a mapping's object does. Called with mm.lock held; fault may drop it for FAULT_RETRY. */
+struct vm_ops {
+	const char *name;
+	/* Brings the page: FAULT_LOCKED, FAULT_DIRECT, or why not. */
+	enum fault_result (*fault)(struct fault *f);
+	/*
+	 * Maps what is at hand in [start, end), which lies in one page table and in the mapping.
+	 * Allocates no page and reads no data. Takes mm.table_lock. Returns the entries set.
+	 */
+	unsigned (*map_pages)(struct fault *f, u64 start, u64 end);
+	/* A shared page is about to become writable; it is locked (if there is one). 0 or errno. */
+	int (*page_mkwrite)(struct fault *f);
+};
+
+extern const struct vm_ops filemap_vm_ops;
+extern const struct vm_ops dax_vm_ops;
+
+/* Where readahead of one mapping stands, in pages of the file. */
+struct readahead {
+	u64 start, size; /* the last window */
+	u64 async_size;	 /* of its end: its first page carries the marker */
+	u32 misses;
+};
+
+struct vma {
+	struct mm *mm;
+	u64 start, end;	     /* page-aligned, half open */
+	unsigned flags;	     /* enum vma_flags */
+	bool has_private;    /* own pages may be mapped, so fork must copy entries */
+	u64 pgoff;	     /* of start in the object; anonymous: start's own page number */
+	struct inode *inode; /* NULL: anonymous */
+	const struct vm_ops *ops;
+	struct list shared; /* in address_space.mappings, if VM_SHARED */
+	struct readahead ra;
+};
+
+enum rss_kind { RSS_ANON, RSS_FILE, NR_RSS };
+
+struct mm {
+	struct mutex lock;
+	struct spinlock table_lock; /* page table entries and rss */
+	u64 *pgd;
+	struct vma **vmas; /* sorted by address, disjoint */
+	unsigned nr_vmas, max_vmas;
+	u64 brk_start, brk;
+	u64 mmap_base;	 /* mappings go below this */
+	u64 rss[NR_RSS]; /* pages */
+	u64 total_pages; /* mapped size */
+};
+
+/* An address space with nothing in the user half; NULL without memory. */
+struct mm *mm_create(void);
+/* Unmaps everything and frees it; must not be the current CR3. */
+void mm_destroy(struct mm *mm);
+/* fork's: same mappings, own pages shared copy-on-write. parent->lock is taken. 0 or -ENOMEM. */
+int mm_fork(struct mm *parent, struct mm **out);
+/* Makes it the CPU's address space; NULL: the kernel's own. */
+void mm_activate(struct mm *mm);
+
+/* --- mappings; mm.lock held ------------------------------------------------------------------ */
+
+/* The first mapping that ends above addr, or NULL: addr may lie below its start. */
+struct vma *find_vma(struct mm *mm, u64 addr);
+/* Grows a stack down to cover addr. 0, -ENOMEM past a limit. */
+int expand_stack(struct vma *vma, u64 addr);
+/* Removes what [start, end) maps, splitting mappings at the ends. */
+int unmap_range(struct mm *mm, u64 start, u64 end);
+
+/* --- system calls; mm.lock is taken ---------------------------------------------------------- */
+
+/* Returns the address or negative errno. inode NULL: anonymous. Takes its own inode reference. */
+s64 do_mmap(struct mm *mm, u64 addr, u64 len, unsigned prot, unsigned flags, struct inode *inode,
+	    u64 pgoff, bool may_write);
+int do_munmap(struct mm *mm, u64 addr, u64 len);
+int do_mprotect(struct mm *mm, u64 addr, u64 len, unsigned prot);
+int do_madvise(struct mm *mm, u64 addr, u64 len, int advice);
+int do_msync(struct mm *mm, u64 addr, u64 len, int flags);
+u64 do_brk(struct mm *mm, u64 brk);
+
+/* --- the fault path, memory.c ---------------------------------------------------------------- */
+
+/* mm.lock held; dropped if and only if the result is FAULT_RETRY. */
+enum fault_result handle_mm_fault(struct vma *vma, u64 address, unsigned flags, bool *major);
+
+/* Under table_lock: removes the entries of [start, end) and drops what they held. */
+void zap_range(struct vma *vma, u64 start, u64 end);
+/* Entries of the range lose or get what vma->flags now says (get: at the next fault). */
+void protect_range(struct vma *vma, u64 start, u64 end);
+/* The entries of private pages, for fork. 0 or -ENOMEM. */
+int copy_range(struct vma *dst, struct vma *src);
+/* Makes the shared mappings of a file's page read-only, so that the next write is noticed. */
+void page_mkclean(struct page *page);
+/* Counts one mapping of the page in the entry that is about to be set. */
+void page_add_mapping(struct mm *mm, struct page *page);
+/* And takes it back, with the reference the entry held. Both under table_lock. */
+void page_remove_mapping(struct mm *mm, struct page *page);
+/* The entry's flags for a mapping, without PTE_WRITE. */
+pte_t vma_pte_flags(const struct vma *vma);
+
+void flush_tlb_range(struct mm *mm, u64 start, u64 end);
+
+extern struct page *zero_page;
+void memory_init(void);
+
+#endif

@@ -1,0 +1,79 @@
+/* Page table entries and the four-level walk (Intel SDM volume 3, section 4.5). */
+#ifndef GUEST_PGTABLE_H
+#define GUEST_PGTABLE_H
+
+#include "guest/include/asm.h"
+#include "guest/include/cpu.h"
+#include "guest/include/page.h"
+#include "guest/include/types.h"
+
+typedef u64 pte_t;
+
+#define PTE_NX	       (1UL << 63)
+#define PTE_ADDR_MASK  0x000ffffffffff000UL
+
+/*
+ * Software bit: the frame has no counted struct page behind it for this entry, as for the zero
+ * page and persistent memory. Such an entry holds no reference.
+ */
+#define PTE_SPECIAL    (1UL << 9)
+
+#define PTRS_PER_TABLE 512
+#define USER_END       0x00007ffffffff000UL /* first address past user mappings */
+#define PMD_SIZE       (1UL << 21)
+
+#define IOREMAP_BASE   0xffffc90000000000UL
+#define IOREMAP_END    0xffffc98000000000UL
+
+/* What kernel mappings are made of. */
+#define PAGE_KERNEL    (PTE_KERNEL_RWX | PTE_GLOBAL | PTE_NX)
+#define PAGE_KERNEL_RO ((PAGE_KERNEL & ~(u64)(PTE_WRITE | PTE_DIRTY)))
+#define PAGE_KERNEL_RX (PAGE_KERNEL_RO & ~PTE_NX)
+#define PAGE_KERNEL_IO (PAGE_KERNEL | PTE_PCD | PTE_PWT)
+
+static inline u64 pte_phys(pte_t pte)
+{
+	return pte & PTE_ADDR_MASK;
+}
+
+static inline bool pte_present(pte_t pte)
+{
+	return pte & PTE_PRESENT;
+}
+
+static inline unsigned table_index(u64 addr, unsigned level)
+{
+	return addr >> (PAGE_SHIFT + 9 * level) & (PTRS_PER_TABLE - 1);
+}
+
+static inline void set_pte(pte_t *ptep, pte_t pte)
+{
+	WRITE_ONCE(*ptep, pte);
+}
+
+/* The struct page an entry holds a reference to, or NULL. */
+static inline struct page *vm_normal_page(pte_t pte)
+{
+	if (!pte_present(pte) || (pte & PTE_SPECIAL))
+		return NULL;
+	return pfn_to_page(pte_phys(pte) >> PAGE_SHIFT);
+}
+
+struct mm;
+
+/* The entry of addr in the lowest table, or NULL where a table is missing. */
+pte_t *pte_find(const u64 *pgd, u64 addr);
+
+/* The same, allocating missing tables; NULL without memory. */
+pte_t *pte_alloc(u64 *pgd, u64 addr);
+
+/* A new top level that shares the kernel's half; NULL without memory. */
+u64 *pgd_alloc(void);
+
+/* Frees the tables of the user half, whose entries are all gone, and the top level. */
+void pgd_free(u64 *pgd);
+
+/* The top level of the kernel itself, current while there is no process. */
+u64 *kernel_pgd(void);
+
+#endif

@@ -1,0 +1,78 @@
+/*
+ * Waiting and waking. One CPU runs tasks in turn; a task gives the CPU up when it sleeps, and on
+ * its way back to user mode once its slice is over. Kernel code is not preempted by other tasks,
+ * only by interrupt handlers.
+ */
+#ifndef GUEST_SCHED_H
+#define GUEST_SCHED_H
+
+#include "guest/include/list.h"
+#include "guest/include/spinlock.h"
+#include "guest/include/types.h"
+
+struct task;
+
+struct wait_queue {
+	struct spinlock lock;
+	struct list waiters;
+};
+
+/* One sleeper, on its stack. */
+struct waiter {
+	struct list link;
+	struct task *task;
+};
+
+#define WAIT_QUEUE_INIT(q) \
+	{ \
+		.waiters = { &(q).waiters, &(q).waiters } \
+	}
+
+void wait_queue_init(struct wait_queue *q);
+
+/* Wakes every task that waits on q. Any context. */
+void wake_up(struct wait_queue *q);
+
+/* The three steps under wait_event; use that. */
+void wait_prepare(struct wait_queue *q, struct waiter *w);
+void wait_finish(struct wait_queue *q, struct waiter *w);
+void schedule(void);
+
+/*
+ * Sleeps until cond, evaluated again after every wake_up(&q), holds. Who makes it true calls
+ * wake_up afterwards. Process context, no spinlock held, interrupts on.
+ */
+#define wait_event(q, cond) \
+	do { \
+		struct waiter waiter_; \
+		while (!(cond)) { \
+			wait_prepare(&(q), &waiter_); \
+			if (!(cond)) \
+				schedule(); \
+			wait_finish(&(q), &waiter_); \
+		} \
+	} while (0)
+
+/* A lock that its holder may sleep with. Process context only; not recursive. */
+struct mutex {
+	struct task *owner;
+	struct wait_queue wait;
+};
+
+#define MUTEX_INIT(m) \
+	{ \
+		.wait = WAIT_QUEUE_INIT((m).wait) \
+	}
+
+void mutex_init(struct mutex *m);
+void mutex_lock(struct mutex *m);
+bool mutex_trylock(struct mutex *m);
+void mutex_unlock(struct mutex *m);
+
+/* Monotonic time since boot, in nanoseconds. Any context. */
+u64 ktime_ns(void);
+
+/* Sleeps at least ns nanoseconds. Process context. */
+void sleep_ns(u64 ns);
+
+#endif

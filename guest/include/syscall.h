@@ -1,0 +1,74 @@
+/* System calls: numbers and arguments are Linux's for x86-64. */
+#ifndef GUEST_SYSCALL_H
+#define GUEST_SYSCALL_H
+
+#include "guest/include/trap.h"
+#include "guest/include/types.h"
+
+/* Runs the call in regs (number rax; rdi rsi rdx r10 r8 r9); its result. Interrupts on. */
+s64 syscall_run(struct regs *regs);
+
+/* From entry.S and below: syscall_run between interrupts on and off, result into rax. */
+void syscall_dispatch(struct regs *regs);
+
+/* If the exception is a system call in the form of hosts that keep it in ring 3, runs it. */
+bool syscall_by_exception(struct regs *regs);
+
+/* X(number, name): Linux's numbers for x86-64 */
+#define SYSCALLS(X) \
+	X(0, read) \
+	X(1, write) \
+	X(2, open) \
+	X(3, close) \
+	X(4, stat) \
+	X(5, fstat) \
+	X(6, lstat) \
+	X(8, lseek) \
+	X(9, mmap) \
+	X(10, mprotect) \
+	X(11, munmap) \
+	X(12, brk) \
+	X(16, ioctl) \
+	X(17, pread64) \
+	X(18, pwrite64) \
+	X(20, writev) \
+	X(24, sched_yield) \
+	X(26, msync) \
+	X(28, madvise) \
+	X(32, dup) \
+	X(35, nanosleep) \
+	X(39, getpid) \
+	X(57, fork) \
+	X(59, execve) \
+	X(60, exit) \
+	X(61, wait4) \
+	X(63, uname) \
+	X(74, fsync) \
+	X(75, fdatasync) \
+	X(96, gettimeofday) \
+	X(98, getrusage) \
+	X(102, getuid) \
+	X(104, getgid) \
+	X(107, geteuid) \
+	X(108, getegid) \
+	X(110, getppid) \
+	X(158, arch_prctl) \
+	X(162, sync) \
+	X(169, reboot) \
+	X(186, gettid) \
+	X(217, getdents64) \
+	X(218, set_tid_address) \
+	X(228, clock_gettime) \
+	X(231, exit_group) \
+	X(257, openat) \
+	X(262, newfstatat) \
+	X(318, getrandom)
+
+/* The calls themselves, in kernel/sys_*.c. */
+#define SYSCALL(name) s64 sys_##name(struct regs *regs)
+
+#define X(nr, name)   SYSCALL(name);
+SYSCALLS(X)
+#undef X
+
+#endif

@@ -1,0 +1,111 @@
+/* Tasks: one thread of control with its address space and files. */
+#ifndef GUEST_TASK_H
+#define GUEST_TASK_H
+
+#include "guest/include/cpu.h"
+#include "guest/include/list.h"
+#include "guest/include/sched.h"
+#include "guest/include/types.h"
+
+#define SIGILL	      4
+#define SIGTRAP	      5
+#define SIGBUS	      7
+#define SIGFPE	      8
+#define SIGKILL	      9
+#define SIGSEGV	      11
+#define SIGCHLD	      17
+
+#define TASK_NAME_LEN 16
+#define TASK_STACK    16384
+#define TASK_FILES    64
+
+enum task_state {
+	TASK_RUNNING, /* on the run queue or on the CPU */
+	TASK_SLEEPING,
+	TASK_ZOMBIE, /* ended; waits for its parent to ask */
+};
+
+struct mm;
+struct file;
+
+struct task {
+	u64 kernel_rsp; /* while another task runs */
+	u8 *stack;	/* TASK_STACK bytes, or the boot stack */
+	enum task_state state;
+	int pid;
+	char name[TASK_NAME_LEN];
+	struct list run; /* in the run queue */
+	struct list all; /* in the list of all tasks but idle */
+
+	struct task *parent; /* NULL: kernel's own, and init */
+	struct list children, sibling;
+	struct wait_queue child_exit;
+	int exit_status; /* as wait4 reports it */
+
+	u64 wake_at;	   /* ktime of the sleep's end; 0: none */
+	struct list timer; /* in the list of sleepers */
+
+	struct mm *mm; /* NULL: kernel task */
+	struct file *files[TASK_FILES];
+	u64 fs_base, gs_base;
+	u64 minor_faults, major_faults;
+	u64 minor_faults_children, major_faults_children; /* of those waited for */
+	u64 segv_lines;					  /* printed so far */
+	u8 fpu[512] __attribute__((aligned(16)));
+};
+
+#define current (this_cpu()->current)
+
+/* The boot flow becomes the idle task. */
+void sched_init(void);
+/* Runs when nobody else can. */
+void idle_loop(void) __attribute__((noreturn));
+/* Timer interrupt: wakes sleepers, ends slices. */
+void sched_tick(void);
+
+/* A task that starts at fn(arg) in the kernel, not yet running; NULL without memory. */
+struct task *task_create(const char *name, void (*fn)(void *), void *arg);
+void task_free(struct task *t);
+/* Puts it on the run queue. Any context. */
+void task_wake(struct task *t);
+
+/* The current task ends; status as wait4 gives it. */
+void task_exit(int status) __attribute__((noreturn));
+static inline void task_kill(int sig) __attribute__((noreturn));
+static inline void task_kill(int sig)
+{
+	task_exit(sig);
+}
+
+struct regs;
+
+/* The frame on t's kernel stack from which it goes to user mode. */
+struct regs *task_regs(const struct task *t);
+
+/* A copy of the current task, which returns 0 where the parent gets the child's pid. */
+s64 do_fork(const struct regs *regs);
+
+#define WNOHANG 1
+
+/*
+ * Waits for a child (pid, or any for -1) to end and frees it: its pid and *status, 0 if there is
+ * none yet with WNOHANG, or -ECHILD.
+ */
+s64 do_wait4(int pid, int *status, int options);
+
+/* Frees what is left of all other tasks, for the end of the run. */
+void tasks_free_others(void);
+
+/* The run is over: report, sync, exit with init's status. */
+void kernel_shutdown(int status) __attribute__((noreturn));
+/* A fresh FPU for a fresh program. */
+void fpu_reset(void);
+/* What the child starts with. */
+void fpu_fork(struct task *child);
+void fpu_forget(const struct task *t);
+
+/* Replaces the current program; argv and envp are kernel strings. On success sets *regs. */
+int do_exec(struct regs *regs, const char *path, const char *const *argv, unsigned argc,
+	    const char *const *envp, unsigned envc);
+
+#endif

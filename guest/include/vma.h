@@ -1,0 +1,25 @@
+/* Mappings, for mmap and fork; mm.lock is held. The fault path's part is in mm.h. */
+#ifndef GUEST_VMA_H
+#define GUEST_VMA_H
+
+#include "guest/include/mm.h"
+
+/* Nothing is mapped below: a NULL pointer with a small offset must fault. */
+#define MMAP_MIN_ADDR 0x10000UL
+
+/* Not yet inserted; takes its own reference of inode (NULL: anonymous). NULL without memory. */
+struct vma *vma_create(struct mm *mm, u64 start, u64 end, unsigned flags, struct inode *inode,
+		       u64 pgoff);
+/* The same mapping for mm (another one, or the same after a split). */
+struct vma *vma_clone(struct mm *mm, const struct vma *old);
+/* For one that is not inserted. */
+void vma_free(struct vma *vma);
+/* Adds a mapping that overlaps no other. 0, -ENOMEM. */
+int vma_insert(struct mm *mm, struct vma *vma);
+/* Splits so that no mapping crosses start or end. 0, -ENOMEM. */
+int vma_split(struct vma *vma, u64 at);
+int vma_split_range(struct mm *mm, u64 start, u64 end);
+/* The highest gap of len bytes below mm->mmap_base, or 0. */
+u64 vma_find_gap(struct mm *mm, u64 len);
+
+#endif

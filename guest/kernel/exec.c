@@ -1,0 +1,251 @@
+/*
+ * execve of a static ELF program. Segments are mapped, not read: their pages come when the program
+ * touches them. The new address space is complete before the old one goes, so a file that is no
+ * program leaves its caller alive.
+ */
+#include "guest/include/cpu.h"
+#include "guest/include/elf.h"
+#include "guest/include/errno.h"
+#include "guest/include/file.h"
+#include "guest/include/file_rw.h"
+#include "guest/include/mm.h"
+#include "guest/include/string.h"
+#include "guest/include/task.h"
+#include "guest/include/trap.h"
+#include "guest/include/uaccess.h"
+
+#define PHDRS_MAX     32
+#define DYN_BASE      0x555555554000UL /* where a position-independent program goes */
+#define STACK_TOP     (USER_END - PAGE_SIZE)
+#define STACK_INITIAL (32 * PAGE_SIZE)
+#define AUXV_WORDS    32
+#define RFLAGS_USER   (RFLAGS_IF | 2)
+
+struct image {
+	struct elf_header eh;
+	struct elf_phdr ph[PHDRS_MAX];
+	u64 bias, end, phdr_addr;
+	u64 sp;
+};
+
+static int read_headers(struct inode *inode, struct image *im)
+{
+	const struct elf_header *eh = &im->eh;
+	int err = file_read_kernel(inode, 0, &im->eh, sizeof(im->eh));
+
+	if (err)
+		return err;
+	if (eh->magic != ELF_MAGIC || eh->class != ELF_CLASS_64 || eh->data != ELF_DATA_LSB ||
+	    eh->machine != ELF_X86_64 || (eh->type != ELF_EXEC && eh->type != ELF_DYN) ||
+	    eh->phentsize != sizeof(im->ph[0]) || !eh->phnum || eh->phnum > PHDRS_MAX ||
+	    eh->phoff > inode->size)
+		return -ENOEXEC;
+	if (eh->type == ELF_DYN)
+		im->bias = DYN_BASE;
+	return file_read_kernel(inode, eh->phoff, im->ph, eh->phnum * sizeof(im->ph[0]));
+}
+
+static unsigned segment_prot(const struct elf_phdr *ph)
+{
+	return (ph->flags & PHDR_R ? PROT_READ : 0) | (ph->flags & PHDR_W ? PROT_WRITE : 0) |
+	       (ph->flags & PHDR_X ? PROT_EXEC : 0);
+}
+
+/* Every field is the file's word: checked against wrapping and the user half before use. */
+static int map_segment(struct mm *mm, struct inode *inode, struct image *im,
+		       const struct elf_phdr *ph)
+{
+	const unsigned flags = MAP_PRIVATE | MAP_FIXED_NOREPLACE;
+	u64 start = im->bias + ph->vaddr, page = ALIGN_DOWN(start, PAGE_SIZE);
+	u64 file_end, mem_end;
+	s64 ret;
+
+	if (ph->vaddr >= USER_END - DYN_BASE || ph->memsz >= USER_END - DYN_BASE ||
+	    ph->filesz > ph->memsz || ph->offset > inode->size ||
+	    ph->filesz > inode->size - ph->offset || ((ph->vaddr ^ ph->offset) & ~PAGE_MASK))
+		return -ENOEXEC;
+	file_end = ph->filesz ? ALIGN_UP(start + ph->filesz, PAGE_SIZE) : page;
+	mem_end = ALIGN_UP(start + ph->memsz, PAGE_SIZE);
+	if (file_end > page) {
+		ret = do_mmap(mm, page, file_end - page, segment_prot(ph), flags, inode,
+			      ph->offset >> PAGE_SHIFT, true);
+		if (ret < 0)
+			return (int)ret;
+	}
+	if (mem_end > file_end) {
+		ret = do_mmap(mm, file_end, mem_end - file_end, segment_prot(ph),
+			      flags | MAP_ANONYMOUS, NULL, 0, true);
+		if (ret < 0)
+			return (int)ret;
+	}
+	/* What follows the file's bytes in their last page is the start of the zeroed part. */
+	if (ph->memsz > ph->filesz && (ph->flags & PHDR_W) &&
+	    clear_user(start + ph->filesz, MIN(file_end, start + ph->memsz) - start - ph->filesz))
+		return -EFAULT;
+	if (im->eh.phoff >= ph->offset && im->eh.phoff - ph->offset < ph->filesz)
+		im->phdr_addr = start + im->eh.phoff - ph->offset;
+	im->end = MAX(im->end, mem_end);
+	return 0;
+}
+
+static int map_image(struct mm *mm, struct inode *inode, struct image *im)
+{
+	s64 ret;
+
+	for (unsigned i = 0; i < im->eh.phnum; i++) {
+		const struct elf_phdr *ph = &im->ph[i];
+		int err;
+
+		if (ph->type == PT_INTERP)
+			return -ENOEXEC; /* static programs only */
+		if (ph->type != PT_LOAD || !ph->memsz)
+			continue;
+		err = map_segment(mm, inode, im, ph);
+		if (err)
+			return err;
+	}
+	if (!im->end)
+		return -ENOEXEC;
+	mm->brk_start = mm->brk = im->end;
+	ret = do_mmap(mm, STACK_TOP - STACK_INITIAL, STACK_INITIAL, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_GROWSDOWN, NULL, 0,
+		      true);
+	return ret < 0 ? (int)ret : 0;
+}
+
+/* Copies n strings below im->sp and notes their addresses. */
+static int push_strings(struct image *im, const char *const *s, unsigned n, u64 *addrs)
+{
+	for (unsigned i = 0; i < n; i++) {
+		size_t len = strlen(s[i]) + 1;
+
+		im->sp -= len;
+		if (STACK_TOP - im->sp > STACK_LIMIT / 4)
+			return -E2BIG;
+		if (copy_to_user(im->sp, s[i], len))
+			return -EFAULT;
+		addrs[i] = im->sp;
+	}
+	return 0;
+}
+
+static unsigned fill_auxv(u64 *v, const struct image *im, u64 random, u64 execfn)
+{
+	const u64 aux[][2] = {
+	    {AT_PHDR, im->phdr_addr},
+	    {AT_PHENT, sizeof(struct elf_phdr)},
+	    {AT_PHNUM, im->eh.phnum},
+	    {AT_PAGESZ, PAGE_SIZE},
+	    {AT_ENTRY, im->bias + im->eh.entry},
+	    {AT_UID, 0},
+	    {AT_EUID, 0},
+	    {AT_GID, 0},
+	    {AT_EGID, 0},
+	    {AT_HWCAP, cpuid(1).edx},
+	    {AT_CLKTCK, 100},
+	    {AT_SECURE, 0},
+	    {AT_RANDOM, random},
+	    {AT_EXECFN, execfn},
+	    {AT_NULL, 0},
+	};
+
+	_Static_assert(sizeof(aux) <= AUXV_WORDS * sizeof(u64), "room for the auxiliary vector");
+	memcpy(v, aux, sizeof(aux));
+	return sizeof(aux) / sizeof(u64);
+}
+
+/* System V ABI for x86-64, section 3.4.1: argc, argv, envp, auxv from %rsp upwards. */
+static int build_stack(struct image *im, const char *const *argv, unsigned argc,
+		       const char *const *envp, unsigned envc)
+{
+	size_t words = 1 + argc + 1 + envc + 1 + AUXV_WORDS, n;
+	u64 *v = kzalloc(words * sizeof(*v));
+	u64 random[2] = {rdtsc() * 0x9e3779b97f4a7c15UL, rdtsc() * 0xc2b2ae3d27d4eb4fUL};
+	int err = -ENOMEM;
+
+	if (!v)
+		return err;
+	im->sp = STACK_TOP;
+	v[0] = argc;
+	err = push_strings(im, argv, argc, v + 1);
+	if (!err)
+		err = push_strings(im, envp, envc, v + 1 + argc + 1);
+	if (err)
+		goto out;
+	im->sp = ALIGN_DOWN(im->sp, 16UL) - sizeof(random);
+	n = 1 + argc + 1 + envc + 1;
+	n += fill_auxv(v + n, im, im->sp, argc ? v[1] : 0);
+	err = copy_to_user(im->sp, random, sizeof(random)) ? -EFAULT : 0;
+	im->sp = ALIGN_DOWN(im->sp - n * sizeof(*v), 16UL);
+	if (!err && copy_to_user(im->sp, v, n * sizeof(*v)))
+		err = -EFAULT;
+out:
+	kfree(v);
+	return err;
+}
+
+static void start_program(struct regs *regs, const struct image *im, const char *path)
+{
+	const char *name = path;
+
+	for (const char *p = path; *p; p++)
+		if (*p == '/')
+			name = p + 1;
+	memset(current->name, 0, sizeof(current->name));
+	memcpy(current->name, name, MIN(strlen(name), sizeof(current->name) - 1));
+	current->fs_base = 0;
+	wrmsr(MSR_FS_BASE, 0);
+	fpu_reset();
+	files_close(current, true);
+	*regs = (struct regs){
+	    .rip = im->bias + im->eh.entry,
+	    .cs = USER_CS,
+	    .rflags = RFLAGS_USER,
+	    .rsp = im->sp,
+	    .ss = USER_DS,
+	};
+}
+
+int do_exec(struct regs *regs, const char *path, const char *const *argv, unsigned argc,
+	    const char *const *envp, unsigned envc)
+{
+	struct mm *mm = NULL, *old = current->mm;
+	struct image *im = kzalloc(sizeof(*im));
+	struct inode *inode = NULL;
+	int err = -ENOMEM;
+
+	if (!im)
+		return err;
+	err = fs_lookup(path, &inode);
+	if (err)
+		goto out;
+	err = -EACCES;
+	if (!S_ISREG(inode->mode) || !(inode->mode & 0111))
+		goto out;
+	err = read_headers(inode, im);
+	if (err)
+		goto out;
+	err = -ENOMEM;
+	mm = mm_create();
+	if (!mm)
+		goto out;
+	current->mm = mm;
+	mm_activate(mm);
+	err = map_image(mm, inode, im);
+	if (!err)
+		err = build_stack(im, argv, argc, envp, envc);
+	if (!err) {
+		start_program(regs, im, path);
+		mm = old; /* the one to be destroyed */
+	} else {
+		current->mm = old;
+		mm_activate(old);
+	}
+out:
+	if (mm)
+		mm_destroy(mm);
+	if (inode)
+		inode_put(inode);
+	kfree(im);
+	return err;
+}

@@ -1,0 +1,124 @@
+/* The boot, as a script; and the end of the run. */
+#include "guest/include/apic.h"
+#include "guest/include/block.h"
+#include "guest/include/boot.h"
+#include "guest/include/cmdline.h"
+#include "guest/include/console.h"
+#include "guest/include/cpu.h"
+#include "guest/include/file.h"
+#include "guest/include/fs.h"
+#include "guest/include/mm.h"
+#include "guest/include/mm_init.h"
+#include "guest/include/printk.h"
+#include "guest/include/string.h"
+#include "guest/include/syscall.h"
+#include "guest/include/task.h"
+
+#define DEFAULT_ROOT  "/dev/vda"
+#define DEFAULT_INIT  "/bin/main"
+#define INIT_ARGS_MAX 32
+
+static u64 free_at_start; /* pages, before the first mount */
+
+static struct block_device *device_of(const char *path)
+{
+	return strncmp(path, "/dev/", 5) ? NULL : blkdev_lookup(path + 5);
+}
+
+static void mount_root(void)
+{
+	struct block_device *pmem = blkdev_lookup("pmem0");
+	struct block_device *root;
+	char path[32];
+	int err;
+
+	if (!cmdline_get("root", path, sizeof(path)))
+		memcpy(path, DEFAULT_ROOT, sizeof(DEFAULT_ROOT));
+	root = device_of(path);
+	if (!root)
+		panic("root=%s: no such device", path);
+	err = fs_mount(root, "/");
+	if (err)
+		panic("root=%s: not mounted (%d)", path, err);
+	/* Persistent memory that is not the root is at hand beside it. */
+	if (pmem && pmem != root) {
+		err = fs_mount(pmem, "/pmem");
+		if (err)
+			printk("pmem0: not mounted on /pmem (%d)\n", err);
+	}
+}
+
+static void open_console(void)
+{
+	struct file *f;
+
+	for (int fd = 0; fd < 3; fd++)
+		if (!file_open(console_dev.path, O_RDWR, &f))
+			fd_install(f);
+}
+
+/* The first task: what needs to sleep, then the first program in its own place. */
+static void init_main(void *arg)
+{
+	static const char *const envp[] = {"PATH=/bin", "HOME=/", "TERM=vt100"};
+	static const char *argv[INIT_ARGS_MAX + 1];
+	static char init[128], words[1024];
+	unsigned argc;
+	int err;
+
+	(void)arg;
+	drivers_init();
+	free_at_start = nr_free_pages();
+	mount_root();
+	open_console();
+	if (!cmdline_get("init", init, sizeof(init)))
+		memcpy(init, DEFAULT_INIT, sizeof(DEFAULT_INIT));
+	argv[0] = init;
+	argc = 1 + cmdline_init_args(words, sizeof(words), argv + 1, INIT_ARGS_MAX);
+	pr_info("init: %s, %lu ms after boot\n", init, ktime_ns() / 1000000);
+	err = do_exec(task_regs(current), init, argv, argc, envp, ARRAY_SIZE(envp));
+	if (err)
+		panic("init=%s: cannot be run (%d)", init, err);
+}
+
+/* From head.S, on the boot stack. */
+void kernel_main(u64 start_info_phys)
+{
+	struct task *init;
+
+	cpu_init();
+	pvh_parse(start_info_phys);
+	paging_init();
+	page_alloc_init();
+	memory_init();
+	sched_init();
+	apic_init();
+	time_init();
+	syscall_init();
+	console_init();
+	init = task_create("init", init_main, NULL);
+	if (!init)
+		panic("no memory for the first task");
+	task_wake(init);
+	idle_loop();
+}
+
+/* As a shell reports it: the exit code, or 128 and the signal. */
+static u8 exit_code(int status)
+{
+	return (u8)(status & 0x7f ? 128 + (status & 0x7f) : status >> 8);
+}
+
+void kernel_shutdown(int status)
+{
+	s64 lost;
+
+	tasks_free_others();
+	fs_unmount_all();
+	lost = (s64)free_at_start - (s64)nr_free_pages();
+	drivers_shutdown();
+	print_fault_counters();
+	printk("memory: %lu of %lu pages free, %ld not given back\n", nr_free_pages(),
+	       nr_total_pages(), lost);
+	machine_exit(exit_code(status));
+}

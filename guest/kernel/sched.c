@@ -1,0 +1,197 @@
+/*
+ * The scheduler: one CPU, round robin, slices of 10 ms. The timer is armed only for what is next:
+ * the first sleeper's end, or the slice's end while others wait for the CPU.
+ */
+#include "guest/include/sched.h"
+#include "guest/include/apic.h"
+#include "guest/include/mm.h"
+#include "guest/include/printk.h"
+#include "guest/include/string.h"
+#include "guest/include/task.h"
+
+#define SLICE_NS 10000000UL
+
+extern u8 boot_stack[];
+
+static struct list run_queue = {&run_queue, &run_queue};
+static struct list sleepers = {&sleepers, &sleepers}; /* by wake_at */
+static struct task idle_task = {.name = "idle", .state = TASK_RUNNING};
+static struct task *fpu_owner; /* whose state the FPU holds; the kernel never uses it */
+static u64 slice_end, armed;   /* ktime; armed 0: no timer */
+
+void sched_init(void)
+{
+	idle_task.stack = boot_stack;
+	list_init(&idle_task.run);
+	list_init(&idle_task.children);
+	list_init(&idle_task.timer);
+	this_cpu()->idle = &idle_task;
+	current = &idle_task;
+}
+
+/* Interrupts off. */
+static void arm_timer(void)
+{
+	u64 next = list_empty(&run_queue) ? ~0UL : slice_end;
+	u64 now;
+
+	if (!list_empty(&sleepers))
+		next = MIN(next, list_entry(sleepers.next, struct task, timer)->wake_at);
+	if (next == ~0UL || (armed && armed <= next))
+		return;
+	now = ktime_ns();
+	armed = next;
+	timer_arm(next > now ? next - now : 1);
+}
+
+/* Interrupts off. */
+static void enqueue(struct task *t)
+{
+	list_add_tail(&t->run, &run_queue);
+	if (current == this_cpu()->idle)
+		this_cpu()->need_resched = true;
+	else
+		arm_timer();
+}
+
+void task_wake(struct task *t)
+{
+	u64 irq = local_irq_save();
+
+	if (t->state == TASK_SLEEPING) {
+		t->state = TASK_RUNNING;
+		/* One that is still on its way to sleep just does not go. */
+		if (t != current)
+			enqueue(t);
+	}
+	local_irq_restore(irq);
+}
+
+void sched_tick(void)
+{
+	u64 now = ktime_ns();
+
+	armed = 0;
+	while (!list_empty(&sleepers)) {
+		struct task *t = list_entry(sleepers.next, struct task, timer);
+
+		if (t->wake_at > now)
+			break;
+		list_del(&t->timer);
+		task_wake(t);
+	}
+	if (!list_empty(&run_queue) && now >= slice_end)
+		this_cpu()->need_resched = true;
+	arm_timer();
+}
+
+static void switch_to(struct task *prev, struct task *next)
+{
+	current = next;
+	cpu_set_kernel_stack((u64)next->stack + TASK_STACK);
+	if (next->mm) {
+		mm_activate(next->mm);
+		wrmsr(MSR_FS_BASE, next->fs_base);
+		if (fpu_owner != next) {
+			if (fpu_owner)
+				fpu_save(fpu_owner->fpu);
+			fpu_restore(next->fpu);
+			fpu_owner = next;
+		}
+	}
+	switch_stacks(&prev->kernel_rsp, next->kernel_rsp);
+}
+
+void schedule(void)
+{
+	u64 irq = local_irq_save();
+	struct task *prev = current, *next = this_cpu()->idle;
+
+	BUG_ON(this_cpu()->irq_depth);
+	this_cpu()->need_resched = false;
+	if (prev->state == TASK_RUNNING && prev != this_cpu()->idle)
+		list_add_tail(&prev->run, &run_queue);
+	if (!list_empty(&run_queue)) {
+		next = list_entry(run_queue.next, struct task, run);
+		list_del(&next->run);
+		slice_end = ktime_ns() + SLICE_NS;
+		arm_timer();
+	}
+	if (next != prev)
+		switch_to(prev, next);
+	local_irq_restore(irq);
+}
+
+void idle_loop(void)
+{
+	for (;;) {
+		local_irq_disable();
+		if (this_cpu()->need_resched || !list_empty(&run_queue)) {
+			local_irq_enable();
+			schedule();
+		} else {
+			/* sti takes effect behind hlt: no wake-up falls in between. */
+			__asm__ volatile("sti; hlt" ::: "memory");
+		}
+	}
+}
+
+void sleep_ns(u64 ns)
+{
+	u64 irq = local_irq_save();
+	struct list *pos;
+
+	current->wake_at = ktime_ns() + ns;
+	for (pos = sleepers.next; pos != &sleepers; pos = pos->next)
+		if (list_entry(pos, struct task, timer)->wake_at > current->wake_at)
+			break;
+	list_add_tail(&current->timer, pos);
+	current->state = TASK_SLEEPING;
+	arm_timer();
+	schedule();
+	list_del(&current->timer);
+	local_irq_restore(irq);
+}
+
+/* --- FPU ------------------------------------------------------------------------------------- */
+
+#define FPU_CONTROL 0x037f /* the state after FNINIT */
+#define FPU_MXCSR   0x1f80
+
+static void fpu_initial(struct task *t)
+{
+	u16 control = FPU_CONTROL;
+	u32 mxcsr = FPU_MXCSR;
+
+	memset(t->fpu, 0, sizeof(t->fpu));
+	memcpy(t->fpu, &control, sizeof(control));
+	memcpy(t->fpu + 24, &mxcsr, sizeof(mxcsr));
+}
+
+void fpu_reset(void)
+{
+	u64 irq = local_irq_save();
+
+	if (fpu_owner && fpu_owner != current)
+		fpu_save(fpu_owner->fpu);
+	fpu_initial(current);
+	fpu_restore(current->fpu);
+	fpu_owner = current;
+	local_irq_restore(irq);
+}
+
+void fpu_fork(struct task *child)
+{
+	u64 irq = local_irq_save();
+
+	if (fpu_owner == current)
+		fpu_save(current->fpu);
+	memcpy(child->fpu, current->fpu, sizeof(child->fpu));
+	local_irq_restore(irq);
+}
+
+void fpu_forget(const struct task *t)
+{
+	if (fpu_owner == t)
+		fpu_owner = NULL;
+}

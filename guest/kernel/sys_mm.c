@@ -1,0 +1,57 @@
+/* System calls on memory: arguments checked, then mm/mmap.c. */
+#include "guest/include/errno.h"
+#include "guest/include/file.h"
+#include "guest/include/mm.h"
+#include "guest/include/syscall.h"
+#include "guest/include/task.h"
+
+SYSCALL(mmap)
+{
+	unsigned prot = (unsigned)regs->rdx, flags = (unsigned)regs->r10;
+	u64 offset = regs->r9;
+	bool may_write = true;
+	struct inode *inode = NULL;
+
+	if (!IS_ALIGNED(offset, PAGE_SIZE))
+		return -EINVAL;
+	if (!(flags & MAP_ANONYMOUS)) {
+		struct file *f = fd_get(regs->r8);
+
+		if (!f)
+			return -EBADF;
+		if (!f->inode)
+			return -ENODEV;
+		if ((f->flags & O_ACCMODE) == O_WRONLY)
+			return -EACCES;
+		may_write = (f->flags & O_ACCMODE) == O_RDWR;
+		inode = f->inode;
+	}
+	/* Stacks that user programs map are plain memory; only exec makes one that grows. */
+	return do_mmap(current->mm, regs->rdi, regs->rsi, prot, flags & ~(unsigned)MAP_GROWSDOWN,
+		       inode, offset >> PAGE_SHIFT, may_write);
+}
+
+SYSCALL(munmap)
+{
+	return do_munmap(current->mm, regs->rdi, regs->rsi);
+}
+
+SYSCALL(mprotect)
+{
+	return do_mprotect(current->mm, regs->rdi, regs->rsi, (unsigned)regs->rdx);
+}
+
+SYSCALL(madvise)
+{
+	return do_madvise(current->mm, regs->rdi, regs->rsi, (int)regs->rdx);
+}
+
+SYSCALL(msync)
+{
+	return do_msync(current->mm, regs->rdi, regs->rsi, (int)regs->rdx);
+}
+
+SYSCALL(brk)
+{
+	return (s64)do_brk(current->mm, regs->rdi);
+}

@@ -1,0 +1,185 @@
+/* Tasks come and go: created, forked, ended, waited for. */
+#include "guest/include/task.h"
+#include "guest/include/errno.h"
+#include "guest/include/file.h"
+#include "guest/include/mm.h"
+#include "guest/include/printk.h"
+#include "guest/include/string.h"
+#include "guest/include/trap.h"
+
+#define STACK_ORDER 2
+
+_Static_assert(PAGE_SIZE << STACK_ORDER == TASK_STACK, "a task's stack is one block");
+
+/* What switch_stacks pops for a task that never ran. */
+struct first_switch {
+	u64 r15, r14, r13, r12, rbx, rbp;
+	void *ret;
+};
+
+static struct list all_tasks = {&all_tasks, &all_tasks};
+static struct task *init_task;
+static int last_pid;
+
+struct regs *task_regs(const struct task *t)
+{
+	return (struct regs *)(t->stack + TASK_STACK) - 1;
+}
+
+struct task *task_create(const char *name, void (*fn)(void *), void *arg)
+{
+	struct page *stack = alloc_pages(STACK_ORDER, 0);
+	struct task *t = kzalloc(sizeof(*t));
+	struct first_switch *sw;
+
+	if (!t || !stack) {
+		kfree(t);
+		if (stack)
+			put_page(stack);
+		return NULL;
+	}
+	t->stack = page_kva(stack);
+	t->pid = ++last_pid;
+	t->state = TASK_SLEEPING;
+	memcpy(t->name, name, MIN(strlen(name), sizeof(t->name) - 1));
+	list_init(&t->run);
+	list_init(&t->children);
+	list_init(&t->sibling);
+	list_init(&t->timer);
+	wait_queue_init(&t->child_exit);
+	list_add_tail(&t->all, &all_tasks);
+	if (!init_task)
+		init_task = t;
+
+	sw = (struct first_switch *)task_regs(t) - 1;
+	*sw = (struct first_switch){.rbx = (u64)fn, .r12 = (u64)arg, .ret = task_start};
+	t->kernel_rsp = (u64)sw;
+	return t;
+}
+
+void task_free(struct task *t)
+{
+	list_del(&t->all);
+	list_del(&t->sibling);
+	put_page(virt_to_page(t->stack));
+	kfree(t);
+}
+
+/* The child's way to user mode: its copy of the parent's frame is all it needs. */
+static void fork_return(void *arg)
+{
+	(void)arg;
+}
+
+s64 do_fork(const struct regs *regs)
+{
+	struct task *child = task_create(current->name, fork_return, NULL);
+	int err, pid;
+
+	if (!child)
+		return -ENOMEM;
+	err = mm_fork(current->mm, &child->mm);
+	if (err) {
+		task_free(child);
+		return err;
+	}
+	*task_regs(child) = *regs;
+	task_regs(child)->rax = 0;
+	child->fs_base = current->fs_base;
+	fpu_fork(child);
+	files_fork(child, current);
+	child->parent = current;
+	list_add_tail(&child->sibling, &current->children);
+	pid = child->pid;
+	task_wake(child);
+	return pid;
+}
+
+/* Gives up everything but the stack it runs on and the record its parent reads. */
+static void release_resources(struct task *t)
+{
+	struct mm *mm = t->mm;
+
+	files_close(t, false);
+	fpu_forget(t);
+	t->mm = NULL;
+	if (mm) {
+		if (t == current)
+			mm_activate(NULL);
+		mm_destroy(mm);
+	}
+}
+
+static void reparent_children(struct task *t)
+{
+	while (!list_empty(&t->children)) {
+		struct task *c = list_entry(t->children.next, struct task, sibling);
+
+		list_del(&c->sibling);
+		list_add_tail(&c->sibling, &init_task->children);
+		c->parent = init_task;
+		if (c->state == TASK_ZOMBIE)
+			wake_up(&init_task->child_exit);
+	}
+}
+
+void task_exit(int status)
+{
+	struct task *t = current;
+
+	release_resources(t);
+	if (t == init_task)
+		kernel_shutdown(status);
+	reparent_children(t);
+	local_irq_disable();
+	t->exit_status = status;
+	t->state = TASK_ZOMBIE;
+	wake_up(&t->parent->child_exit);
+	schedule();
+	panic("a task that ended runs");
+}
+
+static struct task *find_child(int pid, bool zombie)
+{
+	struct task *c;
+
+	list_for_each(c, &current->children,
+		      sibling) if ((pid == -1 || c->pid == pid) &&
+				   (!zombie || c->state == TASK_ZOMBIE)) return c;
+	return NULL;
+}
+
+s64 do_wait4(int pid, int *status, int options)
+{
+	struct task *c;
+	int ret;
+
+	if (!find_child(pid, false))
+		return -ECHILD;
+	if (!(options & WNOHANG))
+		wait_event(current->child_exit, find_child(pid, true));
+	c = find_child(pid, true);
+	if (!c)
+		return 0;
+	*status = c->exit_status;
+	ret = c->pid;
+	current->minor_faults_children += c->minor_faults + c->minor_faults_children;
+	current->major_faults_children += c->major_faults + c->major_faults_children;
+	task_free(c);
+	return ret;
+}
+
+void tasks_free_others(void)
+{
+	struct task *t, *next;
+
+	list_for_each_safe(t, next, &all_tasks, all)
+	{
+		if (t == current)
+			continue;
+		list_del(&t->run);
+		list_del(&t->timer);
+		release_resources(t);
+		task_free(t);
+	}
+}

@@ -1,0 +1,188 @@
+/*
+ * The page fault entry: what happened and to whom, before any page table is changed. Names follow
+ * Linux's arch/x86/mm/fault.c.
+ */
+#include "guest/include/counters.h"
+#include "guest/include/cpu.h"
+#include "guest/include/mm.h"
+#include "guest/include/printk.h"
+#include "guest/include/syscall.h"
+#include "guest/include/task.h"
+#include "guest/include/trap.h"
+
+#define SEGV_LINES_MAX 10 /* a task; more are counted, not printed */
+
+/* What the access was, for people. */
+static const char *access_name(u64 error)
+{
+	return error & PF_FETCH ? "fetch" : error & PF_WRITE ? "write" : "read";
+}
+
+/* The access failed for good. User mode: the task ends; kernel mode: fixup or oops. */
+static void bad_area(struct regs *regs, u64 address, const char *code, int sig)
+{
+	if (!user_mode(regs)) {
+		if (!fixup_exception(regs))
+			oops(address < PAGE_SIZE ? "NULL pointer dereference"
+						 : "unable to handle page fault",
+			     regs, address);
+		return;
+	}
+	if (current->segv_lines++ < SEGV_LINES_MAX)
+		printk("%s[%d]: %s at %lx: %s (%s), ip %lx sp %lx error %lx\n", current->name,
+		       current->pid, sig == SIGBUS ? "bus error" : "segmentation fault", address,
+		       access_name(regs->error), code, regs->rip, regs->rsp, regs->error);
+	task_kill(sig);
+}
+
+/* A kernel address. No process's mapping has one, so nothing is resolved here. */
+static void do_kern_addr_fault(struct regs *regs, u64 address)
+{
+	/* To user mode, every kernel address looks mapped: what is there is not its business. */
+	if (user_mode(regs)) {
+		regs->error |= PF_PRESENT;
+		fault_counters.maperr++;
+	}
+	bad_area(regs, address, "MAPERR", SIGSEGV);
+}
+
+/* Whether the mapping forbids the access that error describes. */
+static bool access_error(u64 error, const struct vma *vma)
+{
+	if (error & PF_WRITE)
+		return !(vma->flags & VM_WRITE);
+	if (error & PF_FETCH)
+		return !(vma->flags & VM_EXEC);
+	return !(vma->flags & VM_ACCESS);
+}
+
+/* The mapping that the access is meant for, a stack grown to it if need be; or NULL. */
+static struct vma *lock_vma(struct mm *mm, const struct regs *regs, u64 address)
+{
+	struct vma *vma;
+
+	if (!mutex_trylock(&mm->lock)) {
+		/*
+		 * The kernel faulting with the lock held would wait for itself. Only the user
+		 * copies may fault here, and they are never called with it.
+		 */
+		if (!user_mode(regs) && !is_fixup_ip(regs->rip))
+			return NULL;
+		mutex_lock(&mm->lock);
+	}
+	vma = find_vma(mm, address);
+	if (vma && vma->start > address &&
+	    (!(vma->flags & VM_GROWSDOWN) || expand_stack(vma, address)))
+		vma = NULL;
+	if (!vma)
+		mutex_unlock(&mm->lock);
+	return vma;
+}
+
+static unsigned fault_flags(u64 error)
+{
+	unsigned flags = FAULT_ALLOW_RETRY;
+
+	if (error & PF_WRITE)
+		flags |= FAULT_WRITE;
+	if (error & PF_USER)
+		flags |= FAULT_USER;
+	if (error & PF_FETCH)
+		flags |= FAULT_FETCH;
+	return flags;
+}
+
+static void count_fault(const struct regs *regs, bool major)
+{
+	if (major) {
+		current->major_faults++;
+		fault_counters.major++;
+	} else {
+		current->minor_faults++;
+		fault_counters.minor++;
+	}
+	if (!user_mode(regs))
+		fault_counters.kernel_faults++;
+}
+
+static void out_of_memory(struct regs *regs, u64 address)
+{
+	fault_counters.oom++;
+	if (user_mode(regs)) {
+		printk("out of memory: ending %s[%d]\n", current->name, current->pid);
+		task_kill(SIGKILL);
+	}
+	bad_area(regs, address, "no memory", SIGKILL);
+}
+
+static void do_user_addr_fault(struct regs *regs, u64 address)
+{
+	struct mm *mm = current->mm;
+	unsigned flags = fault_flags(regs->error);
+	bool major = false;
+
+	for (;; flags |= FAULT_TRIED) {
+		struct vma *vma = lock_vma(mm, regs, address);
+		enum fault_result ret;
+
+		if (unlikely(!vma)) {
+			fault_counters.maperr++;
+			bad_area(regs, address, "MAPERR", SIGSEGV);
+			return;
+		}
+		if (unlikely(access_error(regs->error, vma))) {
+			mutex_unlock(&mm->lock);
+			fault_counters.accerr++;
+			bad_area(regs, address, "ACCERR", SIGSEGV);
+			return;
+		}
+		ret = handle_mm_fault(vma, address, flags, &major);
+		if (ret == FAULT_RETRY) {
+			fault_counters.retry++;
+			continue;
+		}
+		mutex_unlock(&mm->lock);
+		switch (ret) {
+		case FAULT_OOM:
+			out_of_memory(regs, address);
+			return;
+		case FAULT_SIGBUS:
+			fault_counters.sigbus++;
+			bad_area(regs, address, "ADRERR", SIGBUS);
+			return;
+		case FAULT_SIGSEGV:
+			bad_area(regs, address, "ACCERR", SIGSEGV);
+			return;
+		case FAULT_RESOLVED:
+		case FAULT_RETRY:
+		case FAULT_NOPAGE:
+		case FAULT_LOCKED:
+		case FAULT_DIRECT:
+			count_fault(regs, major);
+			return;
+		}
+	}
+}
+
+void exc_page_fault(struct regs *regs)
+{
+	u64 address = read_cr2();
+
+	/* An entry with reserved bits set is this kernel's doing, whoever ran into it. */
+	if (unlikely(regs->error & PF_RESERVED))
+		oops("corrupt page table", regs, address);
+	if (user_mode(regs)) {
+		if (syscall_by_exception(regs))
+			return;
+		local_irq_enable();
+	} else if (regs->rflags & RFLAGS_IF) {
+		local_irq_enable();
+	}
+	if (unlikely(address >= USER_END))
+		do_kern_addr_fault(regs, address);
+	else if (unlikely(!current->mm || this_cpu()->irq_depth || !(regs->rflags & RFLAGS_IF)))
+		bad_area(regs, address, "no context", SIGSEGV);
+	else
+		do_user_addr_fault(regs, address);
+	local_irq_disable();
+}

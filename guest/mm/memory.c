@@ -1,0 +1,345 @@
+/*
+ * The fault path from the address-space lock down: handle_mm_fault picks the case, one function
+ * handles each. Structure and names follow Linux's mm/memory.c.
+ *
+ *   entry      access                         handler              counted as
+ *   ------------------------------------------------------------------------------------
+ *   none       anonymous, read                do_anonymous_page    anon_zero
+ *              anonymous, write               do_anonymous_page    anon_page
+ *              file, read                     do_read_fault        file_read, file_around
+ *                                                                  dax_read
+ *              private file, write            do_cow_fault         file_cow, dax_cow
+ *              shared file, write             do_shared_fault      file_shared, dax_shared
+ *   read-only  write, own page, sole user     do_wp_page           wp_reuse
+ *              write, zero page               do_wp_page           wp_zero
+ *              write, page others use         do_wp_page           wp_copy
+ *              write, shared file             do_wp_page           wp_shared
+ *   grants it  any                            handle_pte_fault     spurious
+ *
+ * A case may find that another thread was first: its entry stays, what was prepared is freed, and
+ * the fault counts as raced.
+ */
+#include "guest/include/errno.h"
+#include "guest/include/mm.h"
+#include "guest/include/printk.h"
+#include "guest/include/string.h"
+
+#define FAULT_AROUND (16 * PAGE_SIZE) /* a power of two, at most a page table's reach */
+
+struct page *zero_page;
+struct fault_counters fault_counters;
+
+pte_t vma_pte_flags(const struct vma *vma)
+{
+	pte_t flags = PTE_PRESENT | PTE_USER | PTE_ACCESSED;
+
+	return vma->flags & VM_EXEC ? flags : flags | PTE_NX;
+}
+
+static pte_t mk_pte(const struct page *page, pte_t flags)
+{
+	return page_phys(page) | flags;
+}
+
+static bool is_write(const struct fault *f)
+{
+	return f->req->flags & FAULT_WRITE;
+}
+
+void page_add_mapping(struct mm *mm, struct page *page)
+{
+	__atomic_fetch_add(&page->mapcount, 1, __ATOMIC_RELAXED);
+	mm->rss[page->flags & PG_ANON ? RSS_ANON : RSS_FILE]++;
+}
+
+/* What an entry held is no longer held by it. */
+void page_remove_mapping(struct mm *mm, struct page *page)
+{
+	__atomic_fetch_sub(&page->mapcount, 1, __ATOMIC_RELAXED);
+	mm->rss[page->flags & PG_ANON ? RSS_ANON : RSS_FILE]--;
+	put_page(page);
+}
+
+/*
+ * Sets the entry if it is still what the case was chosen by, taking over the caller's reference
+ * to page (NULL for frames without). False if another was first.
+ */
+static bool install_pte(struct fault *f, struct page *page, pte_t pte)
+{
+	struct vma *vma = f->req->vma;
+	struct mm *mm = vma->mm;
+	struct page *old;
+
+	spin_lock(&mm->table_lock);
+	if (*f->ptep != f->orig_pte) {
+		spin_unlock(&mm->table_lock);
+		f->kind = FC_raced;
+		return false;
+	}
+	if (page) {
+		page_add_mapping(mm, page);
+		if (page->flags & PG_ANON)
+			vma->has_private = true;
+	}
+	set_pte(f->ptep, pte);
+	old = vm_normal_page(f->orig_pte);
+	if (pte_present(f->orig_pte))
+		invlpg(f->req->page);
+	if (old && old != page)
+		page_remove_mapping(mm, old);
+	spin_unlock(&mm->table_lock);
+	return true;
+}
+
+/* A page of the process's own, to be filled by the caller unless zeroed; in f->cow_page. */
+static bool alloc_own_page(struct fault *f, unsigned gfp)
+{
+	f->cow_page = alloc_page(gfp);
+	if (f->cow_page)
+		f->cow_page->flags = PG_ANON | PG_UPTODATE;
+	return f->cow_page;
+}
+
+/* f->cow_page goes in, writable if the mapping is. */
+static enum fault_result install_own_page(struct fault *f)
+{
+	struct vma *vma = f->req->vma;
+	pte_t pte = mk_pte(f->cow_page, vma_pte_flags(vma) | PTE_DIRTY);
+
+	if (vma->flags & VM_WRITE)
+		pte |= PTE_WRITE;
+	if (!install_pte(f, f->cow_page, pte))
+		put_page(f->cow_page);
+	return FAULT_RESOLVED;
+}
+
+static enum fault_result do_anonymous_page(struct fault *f)
+{
+	struct vma *vma = f->req->vma;
+
+	if (!is_write(f)) {
+		f->kind = FC_anon_zero;
+		install_pte(f, NULL, mk_pte(zero_page, vma_pte_flags(vma) | PTE_SPECIAL));
+		return FAULT_RESOLVED;
+	}
+	f->kind = FC_anon_page;
+	if (!alloc_own_page(f, GFP_ZERO))
+		return FAULT_OOM;
+	return install_own_page(f);
+}
+
+/* Drops what the object's fault operation handed over. */
+static void release_page(struct fault *f)
+{
+	if (!f->page)
+		return;
+	unlock_page(f->page);
+	put_page(f->page);
+}
+
+/*
+ * Maps pages that are at hand around the faulting one: an aligned window, clipped to the mapping
+ * and the page table. True if the faulting entry is among them.
+ */
+static bool do_fault_around(struct fault *f)
+{
+	struct vma *vma = f->req->vma;
+	u64 start = MAX(ALIGN_DOWN(f->req->page, FAULT_AROUND), vma->start);
+	u64 end = MIN(ALIGN_DOWN(f->req->page, FAULT_AROUND) + FAULT_AROUND, vma->end);
+	unsigned mapped = vma->ops->map_pages(f, start, end);
+	bool done = pte_present(READ_ONCE(*f->ptep));
+
+	fault_counters.around_pages += mapped - (mapped && done);
+	return done;
+}
+
+static enum fault_result do_read_fault(struct fault *f)
+{
+	pte_t flags = vma_pte_flags(f->req->vma);
+	enum fault_result ret;
+
+	f->kind = f->req->vma->inode->dax ? FC_dax_read : FC_file_around;
+	if (do_fault_around(f))
+		return FAULT_RESOLVED;
+	ret = f->req->vma->ops->fault(f);
+	if (ret == FAULT_DIRECT) {
+		install_pte(f, NULL, f->phys | flags | PTE_SPECIAL);
+		return FAULT_RESOLVED;
+	}
+	if (ret != FAULT_LOCKED)
+		return ret;
+	f->kind = FC_file_read;
+	unlock_page(f->page);
+	if (!install_pte(f, f->page, mk_pte(f->page, flags)))
+		put_page(f->page);
+	return FAULT_RESOLVED;
+}
+
+static enum fault_result do_cow_fault(struct fault *f)
+{
+	enum fault_result ret;
+
+	/* First the own page: if there is none, nothing was read for it. */
+	if (!alloc_own_page(f, 0))
+		return FAULT_OOM;
+	ret = f->req->vma->ops->fault(f);
+	if (ret != FAULT_LOCKED && ret != FAULT_DIRECT) {
+		put_page(f->cow_page);
+		return ret;
+	}
+	f->kind = ret == FAULT_DIRECT ? FC_dax_cow : FC_file_cow;
+	copy_page(page_kva(f->cow_page),
+		  ret == FAULT_DIRECT ? phys_to_virt(f->phys) : page_kva(f->page));
+	release_page(f);
+	return install_own_page(f);
+}
+
+/* Before a shared page becomes writable; -> FAULT_RESOLVED or why it must not. */
+static enum fault_result call_page_mkwrite(struct fault *f)
+{
+	return f->req->vma->ops->page_mkwrite(f) ? FAULT_SIGBUS : FAULT_RESOLVED;
+}
+
+static enum fault_result do_shared_fault(struct fault *f)
+{
+	pte_t flags = vma_pte_flags(f->req->vma) | PTE_WRITE | PTE_DIRTY;
+	enum fault_result ret = f->req->vma->ops->fault(f);
+
+	if (ret != FAULT_LOCKED && ret != FAULT_DIRECT)
+		return ret;
+	f->kind = ret == FAULT_DIRECT ? FC_dax_shared : FC_file_shared;
+	ret = call_page_mkwrite(f);
+	if (f->page)
+		unlock_page(f->page);
+	if (ret != FAULT_RESOLVED) {
+		if (f->page)
+			put_page(f->page);
+		return ret;
+	}
+	if (!f->page)
+		install_pte(f, NULL, f->phys | flags | PTE_SPECIAL);
+	else if (!install_pte(f, f->page, mk_pte(f->page, flags)))
+		put_page(f->page);
+	return FAULT_RESOLVED;
+}
+
+/* The entry loses its protection; nothing else changes. */
+static enum fault_result wp_make_writable(struct fault *f)
+{
+	struct mm *mm = f->req->vma->mm;
+
+	spin_lock(&mm->table_lock);
+	if (*f->ptep == f->orig_pte) {
+		set_pte(f->ptep, f->orig_pte | PTE_WRITE | PTE_DIRTY | PTE_ACCESSED);
+		invlpg(f->req->page);
+	} else {
+		f->kind = FC_raced;
+	}
+	spin_unlock(&mm->table_lock);
+	return FAULT_RESOLVED;
+}
+
+static enum fault_result wp_page_shared(struct fault *f, struct page *old)
+{
+	enum fault_result ret;
+
+	f->kind = FC_wp_shared;
+	f->page = old;
+	f->phys = pte_phys(f->orig_pte);
+	if (old) {
+		get_page(old);
+		lock_page(old);
+	}
+	ret = call_page_mkwrite(f);
+	if (ret == FAULT_RESOLVED)
+		ret = wp_make_writable(f);
+	release_page(f);
+	return ret;
+}
+
+static enum fault_result wp_page_copy(struct fault *f, struct page *old)
+{
+	bool zero = pte_phys(f->orig_pte) == page_phys(zero_page);
+
+	f->kind = zero ? FC_wp_zero : FC_wp_copy;
+	if (!alloc_own_page(f, zero ? GFP_ZERO : 0))
+		return FAULT_OOM;
+	if (!zero) {
+		if (old)
+			get_page(old);
+		copy_page(page_kva(f->cow_page), phys_to_virt(pte_phys(f->orig_pte)));
+		if (old)
+			put_page(old);
+	}
+	return install_own_page(f);
+}
+
+static enum fault_result do_wp_page(struct fault *f)
+{
+	struct page *old = vm_normal_page(f->orig_pte);
+
+	if (f->req->vma->flags & VM_SHARED)
+		return wp_page_shared(f, old);
+	if (old && (old->flags & PG_ANON) && READ_ONCE(old->refcount) == 1) {
+		f->kind = FC_wp_reuse;
+		return wp_make_writable(f);
+	}
+	return wp_page_copy(f, old);
+}
+
+static enum fault_result do_fault(struct fault *f)
+{
+	if (!is_write(f))
+		return do_read_fault(f);
+	return f->req->vma->flags & VM_SHARED ? do_shared_fault(f) : do_cow_fault(f);
+}
+
+static enum fault_result handle_pte_fault(struct fault *f)
+{
+	struct mm *mm = f->req->vma->mm;
+
+	if (!pte_present(f->orig_pte))
+		return f->req->vma->ops ? do_fault(f) : do_anonymous_page(f);
+	if (is_write(f) && !(f->orig_pte & PTE_WRITE))
+		return do_wp_page(f);
+	f->kind = FC_spurious;
+	spin_lock(&mm->table_lock);
+	if (*f->ptep == f->orig_pte)
+		set_pte(f->ptep, f->orig_pte | PTE_ACCESSED | (is_write(f) ? PTE_DIRTY : 0));
+	invlpg(f->req->page);
+	spin_unlock(&mm->table_lock);
+	return FAULT_RESOLVED;
+}
+
+enum fault_result handle_mm_fault(struct vma *vma, u64 address, unsigned flags, bool *major)
+{
+	const struct fault_request req = {
+	    .vma = vma,
+	    .address = address,
+	    .page = address & PAGE_MASK,
+	    .pgoff = vma->pgoff + ((address - vma->start) >> PAGE_SHIFT),
+	    .flags = flags,
+	};
+	struct fault f = {.req = &req};
+	enum fault_result ret;
+
+	f.ptep = pte_alloc(vma->mm->pgd, req.page);
+	if (!f.ptep)
+		return FAULT_OOM;
+	f.orig_pte = READ_ONCE(*f.ptep);
+	ret = handle_pte_fault(&f);
+	*major |= f.major;
+	if (ret == FAULT_NOPAGE)
+		ret = FAULT_RESOLVED;
+	if (ret == FAULT_RESOLVED)
+		fault_counters.cases[f.kind]++;
+	return ret;
+}
+
+void memory_init(void)
+{
+	zero_page = alloc_page(GFP_ZERO);
+	if (!zero_page)
+		panic("no memory for the zero page");
+	zero_page->flags = PG_RESERVED | PG_UPTODATE;
+}

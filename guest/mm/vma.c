@@ -1,0 +1,203 @@
+/*
+ * The mappings of an address space: a sorted array of pointers, searched by bisection. Splitting
+ * and removing move the tail, which is cheap for the dozens a program has and bounded for the
+ * MAX_MAP_COUNT it may have.
+ */
+#include "guest/include/vma.h"
+#include "guest/include/errno.h"
+#include "guest/include/mm.h"
+#include "guest/include/string.h"
+
+#define FIRST_VMAS 16
+
+static unsigned vma_index(const struct mm *mm, u64 addr)
+{
+	unsigned lo = 0, hi = mm->nr_vmas;
+
+	while (lo < hi) {
+		unsigned mid = (lo + hi) / 2;
+
+		if (mm->vmas[mid]->end > addr)
+			hi = mid;
+		else
+			lo = mid + 1;
+	}
+	return lo;
+}
+
+struct vma *find_vma(struct mm *mm, u64 addr)
+{
+	unsigned i = vma_index(mm, addr);
+
+	return i < mm->nr_vmas ? mm->vmas[i] : NULL;
+}
+
+int vma_insert(struct mm *mm, struct vma *vma)
+{
+	unsigned i = vma_index(mm, vma->start);
+
+	if (mm->nr_vmas >= MAX_MAP_COUNT)
+		return -ENOMEM;
+	if (mm->nr_vmas == mm->max_vmas) {
+		unsigned max = mm->max_vmas ? 2 * mm->max_vmas : FIRST_VMAS;
+		struct vma **vmas = kmalloc(max * sizeof(*vmas));
+
+		if (!vmas)
+			return -ENOMEM;
+		memcpy(vmas, mm->vmas, mm->nr_vmas * sizeof(*vmas));
+		kfree(mm->vmas);
+		mm->vmas = vmas;
+		mm->max_vmas = max;
+	}
+	memmove(&mm->vmas[i + 1], &mm->vmas[i], (mm->nr_vmas - i) * sizeof(*mm->vmas));
+	mm->vmas[i] = vma;
+	mm->nr_vmas++;
+	mm->total_pages += (vma->end - vma->start) >> PAGE_SHIFT;
+	return 0;
+}
+
+static void vma_remove(struct vma *vma)
+{
+	struct mm *mm = vma->mm;
+	unsigned i = vma_index(mm, vma->start);
+
+	mm->nr_vmas--;
+	memmove(&mm->vmas[i], &mm->vmas[i + 1], (mm->nr_vmas - i) * sizeof(*mm->vmas));
+	mm->total_pages -= (vma->end - vma->start) >> PAGE_SHIFT;
+}
+
+struct vma *vma_create(struct mm *mm, u64 start, u64 end, unsigned flags, struct inode *inode,
+		       u64 pgoff)
+{
+	struct vma *vma = kzalloc(sizeof(*vma));
+
+	if (!vma)
+		return NULL;
+	vma->mm = mm;
+	vma->start = start;
+	vma->end = end;
+	vma->flags = flags;
+	vma->inode = inode;
+	vma->pgoff = inode ? pgoff : start >> PAGE_SHIFT;
+	list_init(&vma->shared);
+	if (inode) {
+		inode_get(inode);
+		vma->ops = inode->dax ? &dax_vm_ops : &filemap_vm_ops;
+		if (flags & VM_SHARED)
+			list_add(&vma->shared, &inode->mapping.mappings);
+	}
+	return vma;
+}
+
+void vma_free(struct vma *vma)
+{
+	list_del(&vma->shared);
+	if (vma->inode)
+		inode_put(vma->inode);
+	kfree(vma);
+}
+
+struct vma *vma_clone(struct mm *mm, const struct vma *old)
+{
+	struct vma *vma = vma_create(mm, old->start, old->end, old->flags, old->inode, old->pgoff);
+
+	if (vma) {
+		vma->has_private = old->has_private;
+		vma->ra = old->ra;
+	}
+	return vma;
+}
+
+int vma_split(struct vma *vma, u64 at)
+{
+	struct vma *upper = vma_clone(vma->mm, vma);
+	u64 pages = (at - vma->start) >> PAGE_SHIFT;
+	u64 end = vma->end;
+	int err;
+
+	if (!upper)
+		return -ENOMEM;
+	upper->start = at;
+	upper->pgoff += pages;
+	vma->end = at;
+	vma->mm->total_pages -= (end - at) >> PAGE_SHIFT;
+	err = vma_insert(vma->mm, upper);
+	if (err) {
+		vma->end = end;
+		vma->mm->total_pages += (end - at) >> PAGE_SHIFT;
+		vma_free(upper);
+	}
+	return err;
+}
+
+/* After this no mapping crosses start or end. */
+int vma_split_range(struct mm *mm, u64 start, u64 end)
+{
+	const u64 at[] = {start, end};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(at); i++) {
+		struct vma *vma = find_vma(mm, at[i]);
+		int err;
+
+		if (!vma || vma->start >= at[i])
+			continue;
+		err = vma_split(vma, at[i]);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+int unmap_range(struct mm *mm, u64 start, u64 end)
+{
+	struct vma *vma;
+	int err = vma_split_range(mm, start, end);
+
+	if (err)
+		return err;
+	while ((vma = find_vma(mm, start)) && vma->start < end) {
+		spin_lock(&mm->table_lock);
+		zap_range(vma, vma->start, vma->end);
+		spin_unlock(&mm->table_lock);
+		vma_remove(vma);
+		vma_free(vma);
+	}
+	return 0;
+}
+
+/* The highest gap of len bytes below mm->mmap_base, or 0. */
+u64 vma_find_gap(struct mm *mm, u64 len)
+{
+	u64 top = mm->mmap_base;
+
+	for (unsigned i = mm->nr_vmas; i-- > 0;) {
+		const struct vma *vma = mm->vmas[i];
+		u64 start = vma->start;
+
+		if (start >= top && start >= mm->mmap_base)
+			continue;
+		if (vma->end < top && top - vma->end >= len)
+			return top - len;
+		top = MIN(top, start);
+	}
+	return top >= len + MMAP_MIN_ADDR ? top - len : 0;
+}
+
+int expand_stack(struct vma *vma, u64 addr)
+{
+	struct mm *mm = vma->mm;
+	unsigned i = vma_index(mm, vma->start);
+	u64 start = addr & PAGE_MASK;
+
+	if (vma->end - start > STACK_LIMIT || start < MMAP_MIN_ADDR)
+		return -ENOMEM;
+	/* A gap to what lies below, unless that is inaccessible and so a guard itself. */
+	if (i && (mm->vmas[i - 1]->flags & VM_ACCESS) &&
+	    start - mm->vmas[i - 1]->end < STACK_GUARD_GAP)
+		return -ENOMEM;
+	mm->total_pages += (vma->start - start) >> PAGE_SHIFT;
+	vma->pgoff -= (vma->start - start) >> PAGE_SHIFT;
+	vma->start = start;
+	fault_counters.stack_grown++;
+	return 0;
+}

@@ -1,0 +1,224 @@
+/*
+ * make bench: what a start costs, beside the plain alternative in the same
+ * run. Writes {"rows": [{name, unit, ours, plain, ratio, bar, spread}]} to the
+ * file named last, and a table to stdout.
+ *
+ *   bench FOAL BARE_KVM EXIT_GUEST KERNEL DISK PMEM OUT.json
+ *
+ * ours, plain: medians. spread: of ours, (90th - 10th percentile) / median.
+ * bar: what must hold, as "ours <= x" or "ratio <= x".
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define ROUNDS	    41
+#define MAIN_ROUNDS 3
+#define MAX_OUTPUT  (1 << 20)
+
+struct series {
+	unsigned count;
+	double value[ROUNDS];
+};
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static _Noreturn void die(const char *what)
+{
+	fprintf(stderr, "bench: %s\n", what);
+	exit(1);
+}
+
+static volatile uint64_t exec_ns_of_child;
+
+/*
+ * Start argv with its stdout into @fds. vfork shares our memory, so the child
+ * can leave the moment of its exec in a variable of ours.
+ */
+static pid_t spawn(char *const argv[], const int fds[2])
+{
+	fflush(stdout);
+	pid_t pid = vfork();
+	if (pid == 0) {
+		dup2(fds[1], STDOUT_FILENO);
+		int null = open("/dev/null", O_RDWR);
+		dup2(null, STDIN_FILENO);
+		dup2(null, STDERR_FILENO);
+		close(fds[0]);
+		close(fds[1]);
+		exec_ns_of_child = now_ns();
+		execv(argv[0], argv);
+		_exit(127);
+	}
+	return pid;
+}
+
+/* Run argv to its end, its stdout into @out; returns the moment of exec. */
+static uint64_t run(char *const argv[], char *out, size_t size, int *status)
+{
+	int fds[2];
+	size_t used = 0;
+	ssize_t n;
+
+	if (pipe(fds))
+		die("pipe");
+	pid_t pid = spawn(argv, fds);
+	if (pid < 0)
+		die("vfork");
+	close(fds[1]);
+	while (used < size - 1 && (n = read(fds[0], out + used, size - 1 - used)) > 0)
+		used += (size_t)n;
+	out[used] = 0;
+	close(fds[0]);
+	waitpid(pid, status, 0);
+	return exec_ns_of_child;
+}
+
+static void add(struct series *s, double value)
+{
+	if (s->count < ROUNDS)
+		s->value[s->count++] = value;
+}
+
+static int compare(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+static double at(struct series *s, double fraction)
+{
+	if (s->count == 0)
+		return 0;
+	qsort(s->value, s->count, sizeof(double), compare);
+	return s->value[(unsigned)(fraction * (s->count - 1) + 0.5)];
+}
+
+static void row(json_t *rows, const char *name, const char *unit, struct series *ours,
+		struct series *plain, const char *bar)
+{
+	double o = at(ours, 0.5), p = plain ? at(plain, 0.5) : 0;
+	double spread = o > 0 ? (at(ours, 0.9) - at(ours, 0.1)) / o : 0;
+
+	printf("%-28s %10.1f %-4s", name, o, unit);
+	if (p > 0)
+		printf("  plain %10.1f  ratio %5.2f", p, o / p);
+	else
+		printf("%33s", "");
+	printf("  spread %4.0f %%  bar %s\n", spread * 100, bar);
+	json_array_append_new(
+	    rows, json_pack("{s:s,s:s,s:f,s:o,s:o,s:s,s:f}", "name", name, "unit", unit, "ours", o,
+			    "plain", p > 0 ? json_real(p) : json_null(), "ratio",
+			    p > 0 ? json_real(o / p) : json_null(), "bar", bar, "spread", spread));
+}
+
+static double number(json_t *root, const char *object, const char *field)
+{
+	json_t *v = json_object_get(json_object_get(root, object), field);
+
+	if (!json_is_number(v))
+		die("foal's JSON lacks a field");
+	return json_number_value(v);
+}
+
+/* One foal run with JSON statistics; the caller frees the result. */
+static json_t *run_foal(char *const argv[], uint64_t *exec_ns)
+{
+	static char out[MAX_OUTPUT];
+	json_error_t error;
+	int status;
+
+	*exec_ns = run(argv, out, sizeof(out), &status);
+	json_t *root = json_loads(out, 0, &error);
+	if (!root || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
+		die("a foal run failed; try its command by hand");
+	return root;
+}
+
+static void start_foal(char *foal, char *guest, char *memory, struct series *us,
+		       struct series *resident)
+{
+	char *argv[] = {foal,	"run",	   "--kernel", guest, "--memory",
+			memory, "--stats", "json",     NULL};
+	uint64_t exec_ns;
+	json_t *root = run_foal(argv, &exec_ns);
+
+	add(us, (number(root, "start", "first_run_ns") - (double)exec_ns) / 1000);
+	add(resident, number(root, "resident", "monitor") / 1024);
+	json_decref(root);
+}
+
+static void start_bare(char *bare, char *mebibytes, struct series *us)
+{
+	char *argv[] = {bare, mebibytes, NULL};
+	char out[64];
+	int status;
+	uint64_t exec_ns = run(argv, out, sizeof(out), &status);
+
+	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+		die("bare_kvm failed");
+	add(us, ((double)strtoull(out, NULL, 10) - (double)exec_ns) / 1000);
+}
+
+static void bench_start(char **args, json_t *rows)
+{
+	struct series ours[2] = {0}, bare[2] = {0}, resident[2] = {0};
+
+	for (int i = 0; i < ROUNDS; i++) {
+		start_foal(args[0], args[2], "256M", &ours[0], &resident[0]);
+		start_bare(args[1], "256", &bare[0]);
+		start_foal(args[0], args[2], "4G", &ours[1], &resident[1]);
+		start_bare(args[1], "4096", &bare[1]);
+	}
+	row(rows, "start.256M", "us", &ours[0], &bare[0], "ours <= 2000");
+	row(rows, "start.256M.vs_bare", "us", &ours[0], &bare[0], "ratio <= 1.5");
+	row(rows, "start.4G.vs_bare", "us", &ours[1], &bare[1], "ratio <= 1.5");
+	row(rows, "resident.monitor.256M", "KiB", &resident[0], NULL, "ours <= 4096");
+	row(rows, "resident.monitor.4G", "KiB", &resident[1], NULL, "ours <= 4096");
+}
+
+static void bench_main_job(char **args, json_t *rows)
+{
+	char *argv[] = {args[0], "run",	     "--kernel", args[3],   "--disk", args[4], "--pmem",
+			args[5], "--append", "quiet",	 "--stats", "json",   NULL};
+	struct series seconds = {0}, resident = {0};
+
+	for (int i = 0; i < MAIN_ROUNDS; i++) {
+		uint64_t exec_ns;
+		json_t *root = run_foal(argv, &exec_ns);
+		add(&seconds, (number(root, "start", "end_ns") - (double)exec_ns) / 1e9);
+		add(&resident, number(root, "resident", "monitor") / 1024);
+		json_decref(root);
+	}
+	row(rows, "main_job", "s", &seconds, NULL, "ours <= 20");
+	row(rows, "resident.monitor.main_job", "KiB", &resident, NULL, "ours <= 4096");
+}
+
+int main(int argc, char **argv)
+{
+	json_t *rows = json_array();
+
+	if (argc != 8)
+		die("usage: bench FOAL BARE_KVM EXIT_GUEST KERNEL DISK PMEM OUT.json");
+	bench_start(argv + 1, rows);
+	bench_main_job(argv + 1, rows);
+	json_t *root = json_pack("{s:o}", "rows", rows);
+	if (json_dump_file(root, argv[7], JSON_INDENT(2)))
+		die("cannot write the result");
+	json_decref(root);
+	return 0;
+}

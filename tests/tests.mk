@@ -1,0 +1,49 @@
+# make test          everything that fits a submission; ends with one line of sums
+# make test-quick    the unit tests and the tests on /dev/kvm alone
+# make test-san      the unit tests under the address and thread sanitizers
+# make bench         start-up and main job beside the plain alternative
+#
+# tests/*/*-tests.mk add to:
+TEST_PROGRAMS     := # unit tests: need nothing of the host
+KVM_TEST_PROGRAMS := # need /dev/kvm, the guest and its images
+SAN_TEST_PROGRAMS := # unit tests worth a sanitizer
+NESTED_TESTS      := # run on the emulated host by make test-nested
+NESTED_FILES      := # what those read
+include $(wildcard tests/*/*-tests.mk)
+
+BENCH := $(OUT)/tests/bench/bench
+BARE  := $(OUT)/tests/bench/bare_kvm
+
+$(BENCH): $(OUT)/tests/bench/bench.o
+	$(CC) $(LDFLAGS) -o $@ $^ -ljansson
+
+$(BARE): $(OUT)/tests/bench/bare_kvm.o
+	$(CC) $(LDFLAGS) $(STATIC) -o $@ $^
+
+.PHONY: test test-all test-quick test-san bench run
+
+# Two steps: what setup installs has to be there before this file's rules look for it.
+test:
+	@scripts/setup
+	@$(MAKE) --no-print-directory -j2 all
+	@$(MAKE) --no-print-directory test-all
+
+test-all: $(TEST_PROGRAMS) $(KVM_TEST_PROGRAMS)
+	scripts/run-tests "$(TEST_PROGRAMS)" "$(KVM_TEST_PROGRAMS)"
+
+test-quick: all $(TEST_PROGRAMS) $(KVM_TEST_PROGRAMS)
+	scripts/run-tests --quick "$(TEST_PROGRAMS)" "$(KVM_TEST_PROGRAMS)"
+
+bench: all $(BENCH) $(BARE) $(OUT)/tests/guests/exit.elf
+	$(BENCH) $(OUT)/foal $(BARE) $(OUT)/tests/guests/exit.elf $(GUEST_KERNEL) $(GUEST_DISK) \
+		$(GUEST_PMEM) $(BUILD)/bench.json
+
+# The main job: the guest reads files through a disk and through pmem.
+run:
+	@scripts/setup build
+	@$(MAKE) --no-print-directory -j2 all
+	@scripts/run-main-job
+
+# Called with SAN set: the unit tests as SAN builds them.
+test-san: $(SAN_TEST_PROGRAMS)
+	@for program in $^; do $$program || exit 1; done
