@@ -36,8 +36,10 @@ struct device_host {
 	/* Deliver a message-signalled interrupt (SDM 3A 11.11: address, data). */
 	void (*send_msi)(void *ctx, uint64_t addr, uint32_t data);
 	/*
-	 * Pin @pin is now routed so (masked: it delivers nothing); told before the
-	 * first interrupt goes that way. KVM needs it to report a level EOI.
+	 * Pin @pin is now routed so (masked: it delivers nothing new); told before
+	 * the first interrupt goes that way. KVM needs it to report a level EOI,
+	 * also of an interrupt that was in service when its pin got masked: @addr
+	 * and @data hold for that. A pin that was never unmasked is never told of.
 	 */
 	void (*route_pin)(void *ctx, unsigned pin, uint64_t addr, uint32_t data, bool masked);
 	/* The guest asks to end the run with @status. */

@@ -70,7 +70,7 @@ static void follow_vcpu(struct ept_fault_thread *t)
 /* Only for counting: KVM's own worker faults on a vCPU's behalf under another id. */
 static enum ept_origin origin_of(const struct ept_space *space, pid_t tid)
 {
-	for (unsigned i = 0; i < space->nr_threads; i++)
+	for (unsigned i = 0; i < space->config.fault_threads; i++)
 		if (__atomic_load_n(&space->vcpus[i].tid, __ATOMIC_RELAXED) == tid)
 			return EPT_ORIGIN_VCPU;
 	return EPT_ORIGIN_KVM;

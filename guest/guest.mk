@@ -16,14 +16,17 @@ GUEST_OBJS  := $(patsubst guest/%,$(BUILD)/guest/obj/%.o,$(GUEST_SRCS))
 
 $(BUILD)/guest/obj/%.c.o: guest/%.c
 	@mkdir -p $(@D)
-	$(CC) $(GUEST_CFLAGS) -MMD -MP -c -o $@ $<
+	$(call said,CC,$<)
+	$(Q)$(CC) $(GUEST_CFLAGS) -MMD -MP -c -o $@ $<
 
 $(BUILD)/guest/obj/%.S.o: guest/%.S
 	@mkdir -p $(@D)
-	$(CC) $(GUEST_CFLAGS) -MMD -MP -c -o $@ $<
+	$(call said,CC,$<)
+	$(Q)$(CC) $(GUEST_CFLAGS) -MMD -MP -c -o $@ $<
 
 $(GUEST_KERNEL): $(GUEST_OBJS) guest/kernel.lds
-	$(CC) -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,max-page-size=4096 \
+	$(call said,LINK,$@)
+	$(Q)$(CC) -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,max-page-size=4096 \
 		-Wl,-z,noexecstack -T guest/kernel.lds -o $@ $(GUEST_OBJS)
 
 -include $(GUEST_OBJS:.o=.d)

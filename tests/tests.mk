@@ -6,7 +6,6 @@
 # tests/*/*-tests.mk add to:
 TEST_PROGRAMS     := # unit tests: need nothing of the host
 KVM_TEST_PROGRAMS := # need /dev/kvm, the guest and its images
-SAN_TEST_PROGRAMS := # unit tests worth a sanitizer
 NESTED_TESTS      := # run on the emulated host by make test-nested
 NESTED_FILES      := # what those read
 include $(wildcard tests/*/*-tests.mk)
@@ -15,12 +14,14 @@ BENCH := $(OUT)/tests/bench/bench
 BARE  := $(OUT)/tests/bench/bare_kvm
 
 $(BENCH): $(OUT)/tests/bench/bench.o
-	$(CC) $(LDFLAGS) -o $@ $^ -ljansson
+	$(call said,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -ljansson
 
 $(BARE): $(OUT)/tests/bench/bare_kvm.o
-	$(CC) $(LDFLAGS) $(STATIC) -o $@ $^
+	$(call said,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) $(STATIC) -o $@ $^
 
-.PHONY: test test-all test-quick test-san bench run
+.PHONY: test test-all test-quick test-san fuzz bench run
 
 # Two steps: what setup installs has to be there before this file's rules look for it.
 test:
@@ -45,5 +46,8 @@ run:
 	@scripts/run-main-job
 
 # Called with SAN set: the unit tests as SAN builds them.
-test-san: $(SAN_TEST_PROGRAMS)
+test-san: $(TEST_PROGRAMS)
 	@for program in $^; do $$program || exit 1; done
+
+# Bounded; longer with FUZZ_SECONDS=...
+fuzz: fuzz-devices

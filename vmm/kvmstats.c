@@ -29,7 +29,7 @@ static int read_all(int fd, void *buf, size_t len, uint64_t offset)
 	return n == (ssize_t)len ? 0 : n < 0 ? -errno : -EIO;
 }
 
-static int add_stats(struct kvm_stats *stats, int fd)
+int kvm_stats_add(struct kvm_stats *stats, int fd)
 {
 	struct kvm_stats_header head;
 	int r = read_all(fd, &head, sizeof(head), 0);
@@ -55,15 +55,11 @@ static int add_stats(struct kvm_stats *stats, int fd)
 	return r;
 }
 
-int kvm_stats_add(struct kvm_stats *stats, int kvm_fd)
+int kvm_stats_open(int kvm_fd)
 {
 	int fd = ioctl(kvm_fd, KVM_GET_STATS_FD, NULL);
 
-	if (fd < 0)
-		return -errno;
-	int r = add_stats(stats, fd);
-	close(fd);
-	return r;
+	return fd < 0 ? -errno : fd;
 }
 
 uint64_t kvm_stats_get(const struct kvm_stats *stats, const char *name)

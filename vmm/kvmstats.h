@@ -20,10 +20,14 @@ struct kvm_stats {
 };
 
 /*
- * Add the scalar statistics of a VM or vCPU descriptor @kvm_fd to @stats.
- * Returns 0 or a negative errno (-ENOTTY: a kernel before 5.14).
+ * The statistics descriptor of a VM or vCPU descriptor, the caller's to close;
+ * -ENOTTY on a kernel before 5.14. For a vCPU this waits until it has left
+ * KVM_RUN, so open it before the first one; reading waits for nobody.
  */
-int kvm_stats_add(struct kvm_stats *stats, int kvm_fd);
+int kvm_stats_open(int kvm_fd);
+
+/* Add the scalar statistics behind @fd to @stats. Returns 0 or a negative errno. */
+int kvm_stats_add(struct kvm_stats *stats, int fd);
 
 /* The value of @name, 0 if KVM has no such count. */
 uint64_t kvm_stats_get(const struct kvm_stats *stats, const char *name);

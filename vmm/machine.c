@@ -30,17 +30,20 @@ static void host_send_msi(void *ctx, uint64_t addr, uint32_t data)
 /*
  * KVM needs a pin's route only to know which vectors are level-triggered, so
  * that it reports their end of interrupt; edge interrupts go out as plain MSIs.
+ * A masked pin keeps its route: its handler may mask it before the end of
+ * interrupt, which has to be heard all the same.
  */
 static void host_route_pin(void *ctx, unsigned pin, uint64_t addr, uint32_t data, bool masked)
 {
 	struct vm *vm = ctx;
 
+	(void)masked;
 	if (pin >= FOAL_IOAPIC_PINS)
 		return;
 	pthread_mutex_lock(&vm->routes_lock);
 	struct kvm_irq_routing_entry *e = &vm->routes->entries[pin];
 	bool was_level = e->u.msi.data & MSI_DATA_LEVEL;
-	bool is_level = !masked && (data & MSI_DATA_LEVEL);
+	bool is_level = data & MSI_DATA_LEVEL;
 	*e = (struct kvm_irq_routing_entry){.gsi = pin, .type = KVM_IRQ_ROUTING_MSI};
 	if (is_level) {
 		e->u.msi.address_lo = (uint32_t)addr;

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 bool report_case(const struct report *report, size_t area, enum ept_case c,
 		 struct ept_case_stats *out)
@@ -98,9 +99,13 @@ static void read_kvm(struct report *report)
 {
 	const struct vm *vm = report->vm;
 
-	report->kvm_known = kvm_stats_add(&report->kvm, vm->kvm.vm_fd) == 0;
+	int vm_stats = kvm_stats_open(vm->kvm.vm_fd);
+
+	report->kvm_known = vm_stats >= 0 && kvm_stats_add(&report->kvm, vm_stats) == 0;
 	for (unsigned i = 0; i < vm->vcpu_count && report->kvm_known; i++)
-		report->kvm_known = kvm_stats_add(&report->kvm, vm->vcpus[i].fd) == 0;
+		report->kvm_known = kvm_stats_add(&report->kvm, vm->vcpus[i].stats_fd) == 0;
+	if (vm_stats >= 0)
+		close(vm_stats);
 }
 
 static int write_report(const struct report *report, struct foal_error *err)

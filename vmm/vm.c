@@ -11,6 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "vmm/kvmstats.h"
+
 /* How long a kicked vCPU may take to leave KVM_RUN before faults are cut off. */
 #define KICK_PATIENCE_S 2
 
@@ -63,11 +65,12 @@ static int create_vcpus(struct vm *vm, struct foal_error *err)
 		return error_set(err, FOAL_EXIT_HOST, -ENOMEM, "out of memory for vCPUs");
 	for (unsigned i = 0; i < vm->opt->cpus; i++) {
 		struct vcpu *vcpu = &vm->vcpus[i];
-		*vcpu = (struct vcpu){.vm = vm, .index = i, .fd = -1};
+		*vcpu = (struct vcpu){.vm = vm, .index = i, .fd = -1, .stats_fd = -1};
 		vm->vcpu_count++;
 		int r = kvm_create_vcpu(&vm->kvm, i, &vcpu->fd, &vcpu->run, err);
 		if (r)
 			return r;
+		vcpu->stats_fd = kvm_stats_open(vcpu->fd);
 	}
 	return kvm_set_pvh_entry(vm->vcpus[0].fd, vm->image.entry, FOAL_START_INFO, err);
 }
@@ -155,7 +158,7 @@ static bool join_vcpus(struct vm *vm, const struct timespec *deadline)
 
 /*
  * The order matters: what the guest wrote last must be in the files, so the
- * vCPUs leave first, then the devices finish, then shared files are written
+ * vCPUs leave first, then the disks finish, then shared files are written
  * back. A vCPU that waits for a page which cannot come leaves only when fault
  * handling ends, and that must come after the write-back, since whatever
  * touches memory then may see zeros.
@@ -170,10 +173,11 @@ int vm_stop(struct vm *vm)
 		vcpu_kick(&vm->vcpus[i]);
 	clock_gettime(CLOCK_REALTIME, &deadline);
 	deadline.tv_sec += KICK_PATIENCE_S;
-	/* After a failed fault the vCPU that asked for the page waits in vain. */
-	bool out = !ept_space_failure(vm->space) && join_vcpus(vm, &deadline);
+	/* A vCPU may be waiting for somebody to read the console. */
 	if (vm->pio)
 		bus_stop(vm->pio);
+	/* After a failed fault the vCPU that asked for the page waits in vain. */
+	bool out = !ept_space_failure(vm->space) && join_vcpus(vm, &deadline);
 	if (vm->mmio)
 		bus_stop(vm->mmio);
 	r = ept_space_sync(vm->space);
@@ -189,6 +193,8 @@ void vm_destroy(struct vm *vm)
 	for (unsigned i = 0; i < vm->vcpu_count; i++) {
 		if (vm->vcpus[i].run)
 			munmap(vm->vcpus[i].run, vm->kvm.run_size);
+		if (vm->vcpus[i].stats_fd >= 0)
+			close(vm->vcpus[i].stats_fd);
 		if (vm->vcpus[i].fd >= 0)
 			close(vm->vcpus[i].fd);
 	}

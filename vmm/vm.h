@@ -22,6 +22,7 @@ struct vcpu {
 	struct vm *vm;
 	unsigned index;
 	int fd;
+	int stats_fd; /* negative: KVM has no statistics */
 	struct kvm_run *run;
 	pthread_t thread;
 	bool started; /* the thread exists and has not been joined */

@@ -19,7 +19,7 @@ static bool count_faults(struct vm *vm, uint64_t *taken, uint64_t *resolved)
 	struct kvm_stats stats = {.count = 0};
 
 	for (unsigned i = 0; i < vm->vcpu_count; i++) {
-		if (kvm_stats_add(&stats, vm->vcpus[i].fd))
+		if (kvm_stats_add(&stats, vm->vcpus[i].stats_fd))
 			return false;
 	}
 	*taken = kvm_stats_get(&stats, "pf_taken");

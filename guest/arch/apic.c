@@ -85,10 +85,10 @@ static void lapic_init(void)
 {
 	u64 base = rdmsr(MSR_APIC_BASE) | APIC_BASE_ENABLE;
 
-	if (cpuid(1).ecx & CPUID_1_ECX_X2APIC) {
-		wrmsr(MSR_APIC_BASE, base | APIC_BASE_X2APIC);
-	} else {
-		wrmsr(MSR_APIC_BASE, base);
+	wrmsr(MSR_APIC_BASE, base);
+	/* Where CPUID cannot be masked the bit may promise what the monitor did not mean. */
+	if (!(cpuid(1).ecx & CPUID_1_ECX_X2APIC) ||
+	    !wrmsr_safe(MSR_APIC_BASE, base | APIC_BASE_X2APIC)) {
 		lapic = ioremap(FOAL_LAPIC_BASE, 4096);
 		if (!lapic)
 			panic("local APIC: no mapping");

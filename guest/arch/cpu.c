@@ -53,7 +53,7 @@ struct cpu cpu0;
 
 extern char vector_stubs[];
 
-static void set_gate(unsigned vector, u8 ist)
+static void set_gate(unsigned vector, u8 ist, u8 dpl)
 {
 	u64 entry = (u64)vector_stubs + 16 * vector;
 
@@ -61,7 +61,7 @@ static void set_gate(unsigned vector, u8 ist)
 	    .offset_low = (u16)entry,
 	    .selector = KERNEL_CS,
 	    .ist = ist,
-	    .type = GATE_INTERRUPT,
+	    .type = (u8)(GATE_INTERRUPT | dpl << 5),
 	    .offset_mid = (u16)(entry >> 16),
 	    .offset_high = (u32)(entry >> 32),
 	};
@@ -69,7 +69,7 @@ static void set_gate(unsigned vector, u8 ist)
 
 void idt_enable_vector(unsigned vector)
 {
-	set_gate(vector, 0);
+	set_gate(vector, 0, 0);
 }
 
 void cpu_set_kernel_stack(u64 top)
@@ -98,7 +98,8 @@ void cpu_init(void)
 	tss.ist[IST_FAULT - 1] = (u64)fault_stack + sizeof(fault_stack);
 
 	for (unsigned v = 0; v < VEC_EXCEPTIONS; v++)
-		set_gate(v, v == VEC_DOUBLE_FAULT || v == VEC_NMI ? IST_FAULT : 0);
+		set_gate(v, v == VEC_DOUBLE_FAULT || v == VEC_NMI ? IST_FAULT : 0,
+			 v == VEC_BREAKPOINT || v == VEC_OVERFLOW ? 3 : 0);
 	load_tables();
 }
 

@@ -94,6 +94,13 @@ syscall_entry:
 	call syscall_dispatch
 	jmp trap_return
 
+	/* What user mode executes at SYSCALL_STUB where SYSCALL does not change the ring. */
+	.balign 4096
+	.globl syscall_stub
+syscall_stub:
+	ud2
+	.balign 4096
+
 	/* void switch_stacks(u64 *prev_rsp, u64 next_rsp) */
 	.globl switch_stacks
 switch_stacks:

@@ -72,7 +72,8 @@ static u64 *kernel_entry(u64 addr, unsigned level)
 
 			if (!p)
 				return NULL;
-			*e = virt_to_phys(p) | PTE_KERNEL_RWX;
+			/* The user bit only allows; the entries that map pages do not have it. */
+			*e = virt_to_phys(p) | PTE_KERNEL_RWX | PTE_USER;
 		}
 		BUG_ON(*e & PTE_HUGE);
 		table = phys_to_virt(pte_phys(*e));
@@ -82,8 +83,13 @@ static u64 *kernel_entry(u64 addr, unsigned level)
 
 static void map_kernel_range(const char *start, const char *end, pte_t flags)
 {
-	for (const char *p = start; p < end; p += PAGE_SIZE)
-		*kernel_entry((u64)p, 0) = virt_to_phys(p) | flags;
+	u64 *e = NULL;
+
+	for (const char *p = start; p < end; p += PAGE_SIZE) {
+		if (!e || IS_ALIGNED((u64)p, PMD_SIZE))
+			e = kernel_entry((u64)p, 0);
+		*e++ = virt_to_phys(p) | flags;
+	}
 }
 
 /* [start, end), widened to 2 MiB, at phys_to_virt; what is mapped already stays. */
@@ -104,12 +110,17 @@ static void map_direct(u64 start, u64 end, bool gb_pages)
 			phys += PUD_SIZE;
 			continue;
 		}
-		if (!(*e & PTE_HUGE)) {
-			e = kernel_entry(virt, 1);
+		if (*e & PTE_HUGE) {
+			phys = ALIGN_DOWN(phys, PUD_SIZE) + PUD_SIZE;
+			continue;
+		}
+		e = kernel_entry(virt, 1);
+		do {
 			if (!pte_present(*e))
 				*e = phys | PAGE_KERNEL | PTE_HUGE;
-		}
-		phys += PMD_SIZE;
+			e++;
+			phys += PMD_SIZE;
+		} while (phys < end && !IS_ALIGNED(phys, PUD_SIZE));
 	}
 }
 
@@ -151,6 +162,16 @@ void paging_init(void)
 	/* Every process copies the top level: what it points to must be there by then. */
 	kernel_entry(IOREMAP_BASE, 2);
 	write_cr3(virt_to_phys(kernel_pml4));
+}
+
+bool map_user_text(u64 addr, const void *text)
+{
+	u64 *e = kernel_entry(addr, 0);
+
+	if (!e)
+		return false;
+	*e = virt_to_phys(text) | PTE_PRESENT | PTE_USER | PTE_ACCESSED;
+	return true;
 }
 
 void *ioremap(u64 phys, u64 len)

@@ -1,13 +1,23 @@
 /* Page tables of processes. */
 #include "guest/include/pgtable.h"
 
-#define USER_SLOTS  256
 #define TABLE_FLAGS (PTE_PRESENT | PTE_WRITE | PTE_USER | PTE_ACCESSED)
 
-pte_t *pte_find(const u64 *pgd, u64 addr)
+/* Faults and scans come in clusters: the last table is likely the right one again. */
+static inline pte_t *recent_entry(const struct pgtable *pt, u64 addr)
 {
-	const u64 *table = pgd;
+	if (likely(pt->recent && pt->recent_index == addr >> PMD_SHIFT))
+		return pt->recent + table_index(addr, 0);
+	return NULL;
+}
 
+pte_t *pte_find(const struct pgtable *pt, u64 addr)
+{
+	const u64 *table = pt->pgd;
+	pte_t *ptep = recent_entry(pt, addr);
+
+	if (ptep)
+		return ptep;
 	for (unsigned level = 3; level; level--) {
 		u64 e = table[table_index(addr, level)];
 
@@ -18,10 +28,13 @@ pte_t *pte_find(const u64 *pgd, u64 addr)
 	return (pte_t *)&table[table_index(addr, 0)];
 }
 
-pte_t *pte_alloc(u64 *pgd, u64 addr)
+pte_t *pte_alloc(struct pgtable *pt, u64 addr)
 {
-	u64 *table = pgd;
+	pte_t *ptep = recent_entry(pt, addr);
+	u64 *table = pt->pgd;
 
+	if (ptep)
+		return ptep;
 	for (unsigned level = 3; level; level--) {
 		u64 *e = &table[table_index(addr, level)];
 
@@ -30,40 +43,39 @@ pte_t *pte_alloc(u64 *pgd, u64 addr)
 
 			if (!page)
 				return NULL;
+			page->private = (u64)pt->tables;
+			pt->tables = page;
 			*e = page_phys(page) | TABLE_FLAGS;
 		}
 		table = phys_to_virt(pte_phys(*e));
 	}
+	pt->recent = table;
+	pt->recent_index = addr >> PMD_SHIFT;
 	return &table[table_index(addr, 0)];
 }
 
-u64 *pgd_alloc(void)
+bool pgtable_init(struct pgtable *pt)
 {
+	static const u64 shared[] = {DIRECT_MAP_BASE, IOREMAP_BASE, KERNEL_BASE};
 	struct page *page = alloc_page(GFP_ZERO);
-	const u64 *kernel = kernel_pgd();
-	u64 *pgd;
 
+	*pt = (struct pgtable){0};
 	if (!page)
-		return NULL;
-	pgd = page_kva(page);
-	/* The kernel's half holds three entries; the rest stay zero. */
-	pgd[table_index(DIRECT_MAP_BASE, 3)] = kernel[table_index(DIRECT_MAP_BASE, 3)];
-	pgd[table_index(IOREMAP_BASE, 3)] = kernel[table_index(IOREMAP_BASE, 3)];
-	pgd[table_index(KERNEL_BASE, 3)] = kernel[table_index(KERNEL_BASE, 3)];
-	return pgd;
+		return false;
+	page->private = 0;
+	pt->tables = page;
+	pt->pgd = page_kva(page);
+	for (unsigned i = 0; i < ARRAY_SIZE(shared); i++)
+		pt->pgd[table_index(shared[i], 3)] = kernel_pgd()[table_index(shared[i], 3)];
+	return true;
 }
 
-static void free_table(u64 *table, unsigned level, unsigned slots)
+void pgtable_free(struct pgtable *pt)
 {
-	if (level)
-		for (unsigned i = 0; i < slots; i++)
-			if (pte_present(table[i]))
-				free_table(phys_to_virt(pte_phys(table[i])), level - 1,
-					   PTRS_PER_TABLE);
-	put_page(virt_to_page(table));
-}
+	while (pt->tables) {
+		struct page *page = pt->tables;
 
-void pgd_free(u64 *pgd)
-{
-	free_table(pgd, 3, USER_SLOTS);
+		pt->tables = (struct page *)page->private;
+		put_page(page);
+	}
 }

@@ -71,6 +71,7 @@ static void take_cmdline(u64 phys)
 	for (i = 0; i < sizeof(boot_info.cmdline) - 1 && s[i]; i++)
 		boot_info.cmdline[i] = s[i];
 	boot_info.cmdline[i] = '\0';
+	boot_info.quiet = cmdline_has("quiet");
 }
 
 void pvh_parse(u64 start_info_phys)

@@ -78,6 +78,8 @@ struct virtio_driver {
 	u64 features; /* all that the driver understands, VIRTIO_F_* of the ring apart */
 	/* Sets the device up, up to virtio_ready. The device is reset if this fails. */
 	int (*probe)(struct virtio_device *dev);
+	/* After the device's last reset: frees what was kept for further requests. Or NULL. */
+	void (*shutdown)(struct virtio_device *dev);
 };
 
 struct virtio_device {
@@ -120,8 +122,10 @@ void virtio_ready(struct virtio_device *dev);
 /* The device broke a rule: prints why and stops it, once. From its interrupt handler. */
 void virtio_broken(struct virtio_device *dev, const char *why, u64 detail);
 
-/* Allocates queue `index` and gives it to the device. For the device's lifetime. */
+/* Allocates queue `index` and gives it to the device. */
 int virtqueue_init(struct virtqueue *vq, struct virtio_device *dev, u16 index);
+/* Frees the queue of a device that was never ready, or is reset. */
+void virtqueue_free(struct virtqueue *vq);
 
 /* A piece of physically contiguous memory of a request. */
 struct vq_buf {

@@ -358,16 +358,30 @@ static int blk_probe(struct virtio_device *dev)
 		goto fail;
 	err = read_limits(blk);
 	if (err)
-		goto fail; /* the queue's memory stays: the device knows of it */
+		goto fail_queue;
 	disks++;
 	dev->private = blk;
 	dev->interrupt = blk_interrupt;
 	virtio_ready(dev);
 	blkdev_register(&blk->bdev);
 	return 0;
+fail_queue:
+	virtqueue_free(&blk->vq);
 fail:
 	kfree(blk);
 	return err;
+}
+
+static void blk_shutdown(struct virtio_device *dev)
+{
+	struct virtio_blk *blk = dev->private;
+
+	while (blk->spare) {
+		struct blk_request *req = blk->spare;
+
+		blk->spare = req->next;
+		kfree(req);
+	}
 }
 
 const struct virtio_driver virtio_blk_driver = {
@@ -376,4 +390,5 @@ const struct virtio_driver virtio_blk_driver = {
     .features = 1ULL << BLK_F_SIZE_MAX | 1ULL << BLK_F_SEG_MAX | 1ULL << BLK_F_RO |
 		1ULL << BLK_F_FLUSH | 1ULL << BLK_F_DISCARD,
     .probe = blk_probe,
+    .shutdown = blk_shutdown,
 };

@@ -315,6 +315,9 @@ void virtio_mmio_init(void)
 
 void virtio_mmio_shutdown(void)
 {
-	for (struct virtio_device *dev = devices; dev; dev = dev->next)
+	for (struct virtio_device *dev = devices; dev; dev = dev->next) {
 		reset(dev);
+		if (dev->driver->shutdown && dev->private) /* else it never started */
+			dev->driver->shutdown(dev);
+	}
 }

@@ -27,6 +27,13 @@ static u16 *avail_event(struct virtqueue *vq)
 	return (u16 *)&vq->used->ring[vq->size];
 }
 
+void virtqueue_free(struct virtqueue *vq)
+{
+	if (vq->pages)
+		put_page(vq->pages);
+	kfree(vq->tokens);
+}
+
 int virtqueue_init(struct virtqueue *vq, struct virtio_device *dev, u16 index)
 {
 	u16 size;
@@ -52,9 +59,7 @@ int virtqueue_init(struct virtqueue *vq, struct virtio_device *dev, u16 index)
 		goto fail;
 	return 0;
 fail:
-	if (vq->pages)
-		put_page(vq->pages);
-	kfree(vq->tokens);
+	virtqueue_free(vq);
 	return err;
 }
 

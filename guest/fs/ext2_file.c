@@ -8,9 +8,8 @@
 #include "guest/include/printk.h"
 #include "guest/include/string.h"
 
-/* A page of a transfer. */
-struct io_page {
-	struct page *page;
+/* A page of a transfer whose blocks are smaller than pages. */
+struct io_part {
 	s32 left; /* blocks of it not finished yet */
 	int error;
 };
@@ -20,11 +19,13 @@ struct file_io {
 	struct inode *inode;
 	u64 pgoff;
 	u64 size;  /* of the file, when the transfer began */
+	u64 tail;  /* from this page of the transfer on, not all of a page is in the file */
 	u32 shift; /* blocks per page = 1 << shift */
 	bool write;
-	s32 users;  /* bios under way, and the caller while it adds more */
-	int status; /* the first error, for who waits */
-	struct io_page pages[];
+	s32 users;	       /* bios under way, and the caller while it adds more */
+	int status;	       /* the first error, for who waits */
+	struct io_part *parts; /* one a page, or NULL if a block is a page */
+	struct page *pages[];
 };
 
 struct io_bio {
@@ -36,49 +37,55 @@ struct io_bio {
 
 static struct wait_queue write_wait = WAIT_QUEUE_INIT(write_wait);
 
-/* Bytes of the page that lie in the file: the rest reads as zero and is written as zero. */
-static void zero_tail(struct file_io *io, struct page *page, u32 index)
+/* What of the page does not lie in the file reads as zero and is written as zero. */
+static void zero_tail(struct file_io *io, u32 index)
 {
 	u64 start = (io->pgoff + index) << PAGE_SHIFT;
+	u64 used = start < io->size ? io->size - start : 0;
 
-	if (start >= io->size)
-		memset(page_kva(page), 0, PAGE_SIZE);
-	else if (io->size - start < PAGE_SIZE)
-		memset((char *)page_kva(page) + (io->size - start), 0,
-		       PAGE_SIZE - (io->size - start));
+	memset((char *)page_kva(io->pages[index]) + used, 0, PAGE_SIZE - used);
 }
 
-static void end_page(struct file_io *io, u32 index)
+static void end_page(struct file_io *io, u32 index, int error)
 {
-	struct io_page *p = &io->pages[index];
-
 	if (io->write) {
-		if (p->error)
-			io->status = p->error;
+		if (error)
+			io->status = error;
 		return;
 	}
-	if (!p->error)
-		zero_tail(io, p->page, index);
-	page_end_read(p->page, p->error);
+	if (index >= io->tail && !error)
+		zero_tail(io, index);
+	page_end_read(io->pages[index], error);
 }
 
-/* Blocks [first, first + count) are done, or failed. Any context. */
-static void finish_blocks(struct file_io *io, u32 first, u32 count, int error)
+/* Of blocks smaller than pages: the last one of a page ends that. */
+static void finish_parts(struct file_io *io, u32 first, u32 count, int error)
 {
 	u32 per_page = 1U << io->shift;
 
 	while (count) {
 		u32 index = first >> io->shift;
 		u32 here = MIN(count, per_page - (first & (per_page - 1)));
-		struct io_page *p = &io->pages[index];
+		struct io_part *part = &io->parts[index];
 
 		if (error)
-			p->error = error;
-		if (!__atomic_sub_fetch(&p->left, (s32)here, __ATOMIC_ACQ_REL))
-			end_page(io, index);
+			part->error = error;
+		if (!__atomic_sub_fetch(&part->left, (s32)here, __ATOMIC_ACQ_REL))
+			end_page(io, index, part->error);
 		first += here;
 		count -= here;
 	}
+}
+
+/* Blocks [first, first + count) are done, or failed. Any context. */
+static void finish_blocks(struct file_io *io, u32 first, u32 count, int error)
+{
+	if (io->parts) {
+		finish_parts(io, first, count, error);
+		return;
+	}
+	for (u32 index = first; index < first + count; index++)
+		end_page(io, index, error);
 }
 
 static void put_io(struct file_io *io)
@@ -107,23 +114,35 @@ static u64 block_phys(const struct file_io *io, u32 block)
 {
 	u32 in_page = block & ((1U << io->shift) - 1);
 
-	return page_phys(io->pages[block >> io->shift].page) +
+	return page_phys(io->pages[block >> io->shift]) +
 	       ((u64)in_page << (PAGE_SHIFT - io->shift));
 }
 
-/* Adds memory to the bio, to its last piece if it follows that. False if the bio is full. */
-static bool add_piece(struct bio *bio, u64 phys, u32 len)
+/*
+ * Fills the bio with the frames of up to `count` blocks, those that follow one another as one
+ * piece. Returns how many there was room for. This loop runs once a page: it is kept short.
+ */
+static u32 add_blocks(struct bio *bio, const struct file_io *io, u32 first, u32 count)
 {
-	struct bio_vec *last = bio->nr_vecs ? &bio->vecs[bio->nr_vecs - 1] : NULL;
+	u32 block_size = (u32)(PAGE_SIZE >> io->shift);
+	struct bio_vec *vec = NULL;
+	u64 end = 0; /* of the last piece; frame 0 is never a page's */
+	u32 n;
 
-	if (last && last->phys + last->len == phys) {
-		last->len += len;
-		return true;
+	bio->nr_vecs = 0;
+	for (n = 0; n < count; n++) {
+		u64 phys = block_phys(io, first + n);
+
+		if (phys != end) {
+			if (bio->nr_vecs == BIO_MAX_VECS)
+				break;
+			vec = &bio->vecs[bio->nr_vecs++];
+			*vec = (struct bio_vec){.phys = phys};
+		}
+		vec->len += block_size;
+		end = phys + block_size;
 	}
-	if (bio->nr_vecs == BIO_MAX_VECS)
-		return false;
-	bio->vecs[bio->nr_vecs++] = (struct bio_vec){phys, len};
-	return true;
+	return n;
 }
 
 /* Sends as many of the blocks as one bio carries; returns how many it took care of. */
@@ -142,12 +161,8 @@ static u32 submit_blocks(struct file_io *io, u32 first, u32 count, u32 disk_bloc
 	b->bio.write = io->write;
 	b->bio.done = io_done;
 	b->bio.private = b;
-	b->bio.nr_vecs = 0;
-	for (b->count = 0; b->count < count; b->count++) {
-		if (!add_piece(&b->bio, block_phys(io, first + b->count), block_size))
-			break;
-	}
-	count = b->count; /* b may be gone once submitted */
+	count = add_blocks(&b->bio, io, first, count);
+	b->count = count;
 	__atomic_add_fetch(&io->users, 1, __ATOMIC_RELAXED);
 	blkdev_submit(io->inode->sb->bdev, &b->bio);
 	return count;
@@ -188,30 +203,44 @@ static u32 start_stretch(struct file_io *io, u32 first, u32 left)
 	return left;
 }
 
+static struct file_io *alloc_io(u32 shift, struct page **pages, unsigned n)
+{
+	size_t list = n * sizeof(pages[0]);
+	struct file_io *io = kmalloc(sizeof(*io) + list + (shift ? n * sizeof(struct io_part) : 0));
+
+	if (!io)
+		return NULL;
+	io->parts = shift ? (struct io_part *)(io->pages + n) : NULL;
+	for (unsigned i = 0; i < n; i++)
+		io->pages[i] = pages[i];
+	for (unsigned i = 0; shift && i < n; i++)
+		io->parts[i] = (struct io_part){.left = 1 << shift};
+	return io;
+}
+
 /* Starts the transfer. The caller holds one of io->users. NULL: no memory. */
 static struct file_io *start_io(struct inode *inode, u64 pgoff, struct page **pages, unsigned n,
 				bool write)
 {
-	struct file_io *io = kmalloc(sizeof(*io) + n * sizeof(io->pages[0]));
+	u32 shift = PAGE_SHIFT - ext2_sb(inode)->block_shift;
+	struct file_io *io = alloc_io(shift, pages, n);
 
 	if (!io)
 		return NULL;
-	*io = (struct file_io){
-	    .inode = inode,
-	    .pgoff = pgoff,
-	    .size = inode->size,
-	    .shift = PAGE_SHIFT - ext2_sb(inode)->block_shift,
-	    .write = write,
-	    .users = 1,
-	};
-	for (u32 i = 0; i < n; i++) {
-		io->pages[i] = (struct io_page){.page = pages[i], .left = 1 << io->shift};
-		if (write)
-			zero_tail(io, pages[i], i);
-	}
-	u32 blocks = n << io->shift;
-	for (u32 first = 0; first < blocks;)
-		first += start_stretch(io, first, blocks - first);
+	u64 whole_pages = inode->size >> PAGE_SHIFT;
+
+	io->inode = inode;
+	io->pgoff = pgoff;
+	io->size = inode->size;
+	io->tail = whole_pages > pgoff ? whole_pages - pgoff : 0;
+	io->shift = shift;
+	io->write = write;
+	io->users = 1;
+	io->status = 0;
+	for (u64 i = io->tail; write && i < n; i++)
+		zero_tail(io, (u32)i);
+	for (u32 first = 0; first < n << shift;)
+		first += start_stretch(io, first, (n << shift) - first);
 	return io;
 }
 
@@ -239,19 +268,26 @@ static int ext2_write_pages(struct inode *inode, u64 pgoff, struct page **pages,
 	return status;
 }
 
+/* Called for each page that is mapped, most often from the run that was found last. */
 static int ext2_dax_pfn(struct inode *inode, u64 pgoff, u64 *phys)
 {
 	struct block_device *bdev = inode->sb->bdev;
-	struct ext2_run run;
+	const struct ext2_run *last = &ext2_i(inode)->run;
+	u64 block = last->block + (pgoff - last->first);
 
 	if (pgoff >= (inode->size + PAGE_SIZE - 1) >> PAGE_SHIFT)
 		return -ERANGE;
-	int err = ext2_map(inode, pgoff, &run);
-	if (err)
-		return err;
-	if (!run.block)
-		return -ENOENT;
-	return bdev->ops->direct(bdev, (u64)run.block << (PAGE_SHIFT - SECTOR_SHIFT), phys);
+	if (unlikely(pgoff - last->first >= last->count || !last->block)) {
+		struct ext2_run run;
+		int err = ext2_map(inode, pgoff, &run);
+
+		if (err)
+			return err;
+		if (!run.block)
+			return -ENOENT;
+		block = run.block;
+	}
+	return bdev->ops->direct(bdev, block << (PAGE_SHIFT - SECTOR_SHIFT), phys);
 }
 
 const struct address_space_ops ext2_aops = {

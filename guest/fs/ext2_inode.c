@@ -125,22 +125,20 @@ static int find_run(struct inode *inode, u64 first, struct ext2_run *run)
 int ext2_map(struct inode *inode, u64 first, struct ext2_run *run)
 {
 	struct ext2_run *last = &ext2_i(inode)->run;
+	u64 skip = first - last->first; /* huge if it lies before */
 
-	/* A run never wraps: first is below 2^52 and count below 2^31. */
-	if (first < last->first || first - last->first >= last->count) {
+	if (skip >= last->count) {
 		struct ext2_run found = {.first = first};
 		int err = find_run(inode, first, &found);
 
 		if (err)
 			return err;
 		*last = found;
+		skip = 0;
 	}
-	u32 skip = (u32)(first - last->first);
-	*run = (struct ext2_run){
-	    .first = first,
-	    .block = last->block ? last->block + skip : 0,
-	    .count = last->count - skip,
-	};
+	run->first = first;
+	run->block = last->block ? last->block + (u32)skip : 0;
+	run->count = last->count - (u32)skip;
 	return 0;
 }
 

@@ -16,6 +16,7 @@ struct boot_info {
 	struct boot_range ranges[BOOT_MEMMAP_MAX];
 	u64 initrd, initrd_len; /* physical; length 0: none */
 	char cmdline[4096];	/* terminated */
+	bool quiet;		/* the word is on the command line */
 };
 
 /* Filled once before anything else runs, then only read. */

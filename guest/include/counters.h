@@ -38,7 +38,7 @@ enum fault_case {
 	X(major, "faults that waited for a read") \
 	X(retry, "passes given up to wait without the address-space lock") \
 	X(around_pages, "pages mapped beside the faulting one") \
-	X(readahead_pages, "pages whose read was started before they were asked for") \
+	X(readahead_pages, "pages whose read was started for a mapping, asked for or not") \
 	X(stack_grown, "stack expansions") \
 	X(kernel_faults, "faults on user memory taken by system calls") \
 	X(fixups, "system calls that got a bad address") \

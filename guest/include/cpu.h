@@ -25,6 +25,23 @@ static inline void wrmsr(u32 msr, u64 v)
 	__asm__ volatile("wrmsr" ::"c"(msr), "a"((u32)v), "d"((u32)(v >> 32)) : "memory");
 }
 
+/* The same for a register that may not take the value: false if the CPU refused. */
+static inline bool wrmsr_safe(u32 msr, u64 v)
+{
+	u32 refused = 1;
+
+	__asm__ volatile("1: wrmsr\n"
+			 "   xorl %0, %0\n"
+			 "2:\n"
+			 ".pushsection .extable, \"a\"\n"
+			 ".quad 1b, 2b\n"
+			 ".popsection"
+			 : "+r"(refused)
+			 : "c"(msr), "a"((u32)v), "d"((u32)(v >> 32))
+			 : "memory");
+	return !refused;
+}
+
 struct cpuid {
 	u32 eax, ebx, ecx, edx;
 };

@@ -45,6 +45,9 @@ struct address_space {
 	bool dax_dirty;	      /* written in place since the last flush */
 };
 
+/* Once, at boot. */
+void filemap_init(void);
+
 void address_space_init(struct address_space *as, struct inode *host,
 			const struct address_space_ops *ops);
 
@@ -57,8 +60,12 @@ struct page *find_get_page(struct address_space *as, u64 index);
  */
 struct page **filemap_slots(struct address_space *as, u64 index, u64 max, u64 *n);
 
-/* Adds a locked page with a reference of the cache's own. 0, -EEXIST, -ENOMEM. */
-int filemap_add(struct address_space *as, struct page *page, u64 index);
+/*
+ * Adds n locked frames that follow each other in memory as pages index, index + 1, ... with the
+ * references they have. Stops at the first that is there already or that no tree node can be had
+ * for; returns the number added.
+ */
+u64 filemap_add(struct address_space *as, struct page *pages, u64 index, u64 n);
 
 /* Page locks. lock_page sleeps; unlock_page from any context. */
 void lock_page(struct page *page);
@@ -73,8 +80,9 @@ void set_page_dirty(struct page *page);
 int read_cache_page(struct address_space *as, u64 index, struct page **out);
 
 struct readahead;
-/* Starts reads of up to n absent pages from index on. */
-void start_read(struct address_space *as, u64 index, u64 n, u64 marker);
+/* Starts reads of the absent ones of n pages from index on; page marker gets
+ * PG_READAHEAD. Returns how many were started. */
+u64 start_read(struct address_space *as, u64 index, u64 n, u64 marker);
 /* A fault missed at index, or met the marker there. flags are the mapping's VM_*. */
 void sync_readahead(struct address_space *as, struct readahead *ra, u64 index, unsigned flags);
 void async_readahead(struct address_space *as, struct readahead *ra, struct page *page);

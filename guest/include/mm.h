@@ -140,9 +140,10 @@ enum rss_kind { RSS_ANON, RSS_FILE, NR_RSS };
 struct mm {
 	struct mutex lock;
 	struct spinlock table_lock; /* page table entries and rss */
-	u64 *pgd;
+	struct pgtable pt;
 	struct vma **vmas; /* sorted by address, disjoint */
 	unsigned nr_vmas, max_vmas;
+	struct vma *recent; /* found last, or NULL */
 	u64 brk_start, brk;
 	u64 mmap_base;	 /* mappings go below this */
 	u64 rss[NR_RSS]; /* pages */

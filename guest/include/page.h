@@ -109,6 +109,9 @@ static inline struct page *alloc_page(unsigned flags)
 	return alloc_pages(0, flags);
 }
 
+/* Makes a block that alloc_pages just returned 1 << order single pages with a reference each. */
+void split_pages(struct page *page);
+
 static inline void get_page(struct page *page)
 {
 	__atomic_fetch_add(&page->refcount, 1, __ATOMIC_RELAXED);

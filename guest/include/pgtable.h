@@ -20,10 +20,14 @@ typedef u64 pte_t;
 
 #define PTRS_PER_TABLE 512
 #define USER_END       0x00007ffffffff000UL /* first address past user mappings */
-#define PMD_SIZE       (1UL << 21)
+#define PMD_SHIFT      21
+#define PMD_SIZE       (1UL << PMD_SHIFT)
 
 #define IOREMAP_BASE   0xffffc90000000000UL
 #define IOREMAP_END    0xffffc98000000000UL
+
+/* The one kernel address that user mode may execute; see arch/syscall_entry.c. */
+#define SYSCALL_STUB 0xffffffffff600000UL
 
 /* What kernel mappings are made of. */
 #define PAGE_KERNEL    (PTE_KERNEL_RWX | PTE_GLOBAL | PTE_NX)
@@ -59,19 +63,28 @@ static inline struct page *vm_normal_page(pte_t pte)
 	return pfn_to_page(pte_phys(pte) >> PAGE_SHIFT);
 }
 
-struct mm;
+/* The page tables of one address space; who changes them holds its locks. */
+struct pgtable {
+	u64 *pgd;	     /* top level */
+	struct page *tables; /* all tables, top level last, linked by page.private */
+	pte_t *recent;	     /* the lowest table used last, and the addresses it is for */
+	u64 recent_index;    /* address >> PMD_SHIFT */
+};
+
+/* An empty user half beside the kernel's. False without memory. */
+bool pgtable_init(struct pgtable *pt);
+
+/* Frees all tables; the entries are gone and no CPU uses them. */
+void pgtable_free(struct pgtable *pt);
 
 /* The entry of addr in the lowest table, or NULL where a table is missing. */
-pte_t *pte_find(const u64 *pgd, u64 addr);
+pte_t *pte_find(const struct pgtable *pt, u64 addr);
 
-/* The same, allocating missing tables; NULL without memory. */
-pte_t *pte_alloc(u64 *pgd, u64 addr);
+/* The same, allocating missing tables; NULL without memory. The entry stays where it is. */
+pte_t *pte_alloc(struct pgtable *pt, u64 addr);
 
-/* A new top level that shares the kernel's half; NULL without memory. */
-u64 *pgd_alloc(void);
-
-/* Frees the tables of the user half, whose entries are all gone, and the top level. */
-void pgd_free(u64 *pgd);
+/* Lets user mode execute the kernel page at text, at that address of every process. */
+bool map_user_text(u64 addr, const void *text);
 
 /* The top level of the kernel itself, current while there is no process. */
 u64 *kernel_pgd(void);

@@ -31,7 +31,12 @@ struct waiter {
 void wait_queue_init(struct wait_queue *q);
 
 /* Wakes every task that waits on q. Any context. */
-void wake_up(struct wait_queue *q);
+void wake_up_waiters(struct wait_queue *q);
+static inline void wake_up(struct wait_queue *q)
+{
+	if (unlikely(!list_empty(&q->waiters)))
+		wake_up_waiters(q);
+}
 
 /* The three steps under wait_event; use that. */
 void wait_prepare(struct wait_queue *q, struct waiter *w);

@@ -13,7 +13,7 @@ int strcmp(const char *a, const char *b);
 int strncmp(const char *a, const char *b, size_t n);
 char *strchr(const char *s, int c);
 
-/* Not the C library's: a whole frame, by unrolled 64-bit moves; both page-aligned. */
+/* Not the C library's: whole frames, page-aligned. */
 void clear_page(void *page);
 void copy_page(void *dst, const void *src);
 

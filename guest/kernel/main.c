@@ -90,6 +90,7 @@ void kernel_main(u64 start_info_phys)
 	pvh_parse(start_info_phys);
 	paging_init();
 	page_alloc_init();
+	pr_info("command line: %s\n", boot_info.cmdline);
 	memory_init();
 	sched_init();
 	apic_init();
@@ -115,8 +116,8 @@ void kernel_shutdown(int status)
 
 	tasks_free_others();
 	fs_unmount_all();
-	lost = (s64)free_at_start - (s64)nr_free_pages();
 	drivers_shutdown();
+	lost = (s64)free_at_start - (s64)nr_free_pages();
 	print_fault_counters();
 	printk("memory: %lu of %lu pages free, %ld not given back\n", nr_free_pages(),
 	       nr_total_pages(), lost);

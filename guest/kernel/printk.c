@@ -159,7 +159,7 @@ void pr_info(const char *fmt, ...)
 {
 	va_list ap;
 
-	if (cmdline_has("quiet"))
+	if (boot_info.quiet)
 		return;
 	va_start(ap, fmt);
 	vprintk(fmt, ap);

@@ -5,16 +5,31 @@
 /* Unaligned words may alias anything. */
 typedef u64 word __attribute__((may_alias, aligned(1)));
 
+/*
+ * String instructions from here on: short runs do not pay for their start, long ones are the
+ * processor's fastest, and cost an emulated ring 0 less than half of what single moves do.
+ */
+#define REP_MIN 64
+
+static inline void rep_stos(void *dst, u64 w, size_t words)
+{
+	__asm__ volatile("rep stosq" : "+D"(dst), "+c"(words) : "a"(w) : "memory");
+}
+
+static inline void rep_movs(void *dst, const void *src, size_t words)
+{
+	__asm__ volatile("rep movsq" : "+D"(dst), "+S"(src), "+c"(words)::"memory");
+}
+
 void *memset(void *dst, int byte, size_t n)
 {
-	u8 *d = dst;
 	u64 w = (u8)byte * 0x0101010101010101UL;
+	u8 *d = dst;
 
-	for (; n >= 32; n -= 32, d += 32) {
-		((word *)d)[0] = w;
-		((word *)d)[1] = w;
-		((word *)d)[2] = w;
-		((word *)d)[3] = w;
+	if (n >= REP_MIN) {
+		rep_stos(d, w, n / 8);
+		d += n & ~7UL;
+		n &= 7;
 	}
 	for (; n >= 8; n -= 8, d += 8)
 		*(word *)d = w;
@@ -25,17 +40,14 @@ void *memset(void *dst, int byte, size_t n)
 
 void *memcpy(void *dst, const void *src, size_t n)
 {
-	u8 *d = dst;
 	const u8 *s = src;
+	u8 *d = dst;
 
-	for (; n >= 32; n -= 32, d += 32, s += 32) {
-		u64 a = ((const word *)s)[0], b = ((const word *)s)[1];
-		u64 c = ((const word *)s)[2], e = ((const word *)s)[3];
-
-		((word *)d)[0] = a;
-		((word *)d)[1] = b;
-		((word *)d)[2] = c;
-		((word *)d)[3] = e;
+	if (n >= REP_MIN) {
+		rep_movs(d, s, n / 8);
+		d += n & ~7UL;
+		s += n & ~7UL;
+		n &= 7;
 	}
 	for (; n >= 8; n -= 8, d += 8, s += 8)
 		*(word *)d = *(const word *)s;
@@ -102,37 +114,12 @@ char *strchr(const char *s, int c)
 	}
 }
 
-/* Unrolled by hand: the compiler does not, and the loop's own instructions cost as much. */
-#define ZERO4(d)  (d)[0] = (d)[1] = (d)[2] = (d)[3] = 0
-#define ZERO16(d) ZERO4(d), ZERO4((d) + 4), ZERO4((d) + 8), ZERO4((d) + 12)
-
 void clear_page(void *page)
 {
-	u64 *d = page;
-
-	for (u64 *end = d + PAGE_SIZE / 8; d < end; d += 32)
-		ZERO16(d), ZERO16(d + 16);
-}
-
-static inline void move4(u64 *d, const u64 *s)
-{
-	u64 a = s[0], b = s[1], c = s[2], e = s[3];
-
-	d[0] = a;
-	d[1] = b;
-	d[2] = c;
-	d[3] = e;
+	rep_stos(page, 0, PAGE_SIZE / 8);
 }
 
 void copy_page(void *dst, const void *src)
 {
-	u64 *d = dst;
-	const u64 *s = src;
-
-	for (u64 *end = d + PAGE_SIZE / 8; d < end; d += 16, s += 16) {
-		move4(d, s);
-		move4(d + 4, s + 4);
-		move4(d + 8, s + 8);
-		move4(d + 12, s + 12);
-	}
+	rep_movs(dst, src, PAGE_SIZE / 8);
 }

@@ -27,13 +27,11 @@ void wait_finish(struct wait_queue *q, struct waiter *w)
 	spin_unlock_irqrestore(&q->lock, irq);
 }
 
-void wake_up(struct wait_queue *q)
+void wake_up_waiters(struct wait_queue *q)
 {
 	struct waiter *w;
 	u64 irq;
 
-	if (list_empty(&q->waiters))
-		return;
 	irq = spin_lock_irqsave(&q->lock);
 	list_for_each(w, &q->waiters, link) task_wake(w->task);
 	spin_unlock_irqrestore(&q->lock, irq);

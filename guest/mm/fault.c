@@ -26,6 +26,7 @@ static void bad_area(struct regs *regs, u64 address, const char *code, int sig)
 			oops(address < PAGE_SIZE ? "NULL pointer dereference"
 						 : "unable to handle page fault",
 			     regs, address);
+		fault_counters.fixups++;
 		return;
 	}
 	if (current->segv_lines++ < SEGV_LINES_MAX)

@@ -104,11 +104,12 @@ static unsigned filemap_map_pages(struct fault *f, u64 start, u64 end)
 			if (!page || ptep[i] || !mappable(page))
 				continue;
 			get_page(page);
-			page_add_mapping(vma->mm, page);
+			__atomic_fetch_add(&page->mapcount, 1, __ATOMIC_RELAXED);
 			set_pte(&ptep[i], page_phys(page) | flags);
 			mapped++;
 		}
 	}
+	vma->mm->rss[RSS_FILE] += mapped;
 	spin_unlock_irqrestore(&as->lock, irq);
 	spin_unlock(&vma->mm->table_lock);
 	return mapped;

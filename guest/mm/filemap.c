@@ -22,13 +22,15 @@ struct node {
 #define WAIT_TABLE 16
 static struct wait_queue page_waits[WAIT_TABLE];
 
+void filemap_init(void)
+{
+	for (unsigned i = 0; i < WAIT_TABLE; i++)
+		wait_queue_init(&page_waits[i]);
+}
+
 static struct wait_queue *page_wait(const struct page *page)
 {
-	struct wait_queue *q = &page_waits[page_to_pfn(page) % WAIT_TABLE];
-
-	if (unlikely(!q->waiters.next))
-		wait_queue_init(q);
-	return q;
+	return &page_waits[page_to_pfn(page) % WAIT_TABLE];
 }
 
 /* --- page locks ------------------------------------------------------------------------------ */
@@ -56,8 +58,11 @@ void wait_on_page_locked(struct page *page)
 
 void page_end_read(struct page *page, int error)
 {
-	__atomic_fetch_or(&page->flags, error ? PG_ERROR : PG_UPTODATE, __ATOMIC_RELEASE);
-	unlock_page(page);
+	u32 flags = page->flags & ~(u32)PG_LOCKED;
+
+	/* Nobody else changes the flags of a page that is locked and not up to date. */
+	__atomic_store_n(&page->flags, flags | (error ? PG_ERROR : PG_UPTODATE), __ATOMIC_RELEASE);
+	wake_up(page_wait(page));
 }
 
 /* --- the tree; as->lock held ----------------------------------------------------------------- */
@@ -149,21 +154,26 @@ struct page *find_get_page(struct address_space *as, u64 index)
 	return page;
 }
 
-int filemap_add(struct address_space *as, struct page *page, u64 index)
+u64 filemap_add(struct address_space *as, struct page *pages, u64 index, u64 n)
 {
 	u64 irq = spin_lock_irqsave(&as->lock);
-	void **slot = tree_slot(as, index);
-	int err = !slot ? -ENOMEM : *slot ? -EEXIST : 0;
+	u64 i = 0;
 
-	if (!err) {
-		page->mapping = as;
-		page->index = index;
-		get_page(page);
-		*slot = page;
-		as->nr_pages++;
+	while (i < n) {
+		void **slot = tree_slot(as, index + i);
+		u64 end = MIN(n, i + NODE_SLOTS - ((index + i) & (NODE_SLOTS - 1)));
+
+		for (; slot && i < end && !*slot; i++, slot++) {
+			pages[i].mapping = as;
+			pages[i].index = index + i;
+			*slot = &pages[i];
+		}
+		if (i < end)
+			break;
 	}
+	as->nr_pages += i;
 	spin_unlock_irqrestore(&as->lock, irq);
-	return err;
+	return i;
 }
 
 void filemap_release(struct address_space *as)

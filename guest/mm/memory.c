@@ -323,7 +323,7 @@ enum fault_result handle_mm_fault(struct vma *vma, u64 address, unsigned flags, 
 	struct fault f = {.req = &req};
 	enum fault_result ret;
 
-	f.ptep = pte_alloc(vma->mm->pgd, req.page);
+	f.ptep = pte_alloc(&vma->mm->pt, req.page);
 	if (!f.ptep)
 		return FAULT_OOM;
 	f.orig_pte = READ_ONCE(*f.ptep);
@@ -338,6 +338,7 @@ enum fault_result handle_mm_fault(struct vma *vma, u64 address, unsigned flags, 
 
 void memory_init(void)
 {
+	filemap_init();
 	zero_page = alloc_page(GFP_ZERO);
 	if (!zero_page)
 		panic("no memory for the zero page");

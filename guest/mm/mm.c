@@ -11,8 +11,7 @@ struct mm *mm_create(void)
 
 	if (!mm)
 		return NULL;
-	mm->pgd = pgd_alloc();
-	if (!mm->pgd) {
+	if (!pgtable_init(&mm->pt)) {
 		kfree(mm);
 		return NULL;
 	}
@@ -25,7 +24,7 @@ void mm_destroy(struct mm *mm)
 {
 	if (mm->nr_vmas)
 		unmap_range(mm, 0, USER_END);
-	pgd_free(mm->pgd);
+	pgtable_free(&mm->pt);
 	kfree(mm->vmas);
 	kfree(mm);
 }
@@ -67,7 +66,7 @@ int mm_fork(struct mm *parent, struct mm **out)
 
 void mm_activate(struct mm *mm)
 {
-	u64 cr3 = virt_to_phys(mm ? mm->pgd : kernel_pgd());
+	u64 cr3 = virt_to_phys(mm ? mm->pt.pgd : kernel_pgd());
 
 	if (read_cr3() != cr3)
 		write_cr3(cr3);

@@ -43,7 +43,7 @@ static int populate(struct mm *mm, struct vma *vma)
 	for (u64 addr = vma->start; addr < vma->end; addr += PAGE_SIZE) {
 		bool major = false;
 
-		if (pte_find(mm->pgd, addr) && pte_present(*pte_find(mm->pgd, addr)))
+		if (pte_find(&mm->pt, addr) && pte_present(*pte_find(&mm->pt, addr)))
 			continue;
 		if (handle_mm_fault(vma, addr, flags, &major) != FAULT_RESOLVED)
 			return -EFAULT;

@@ -4,7 +4,9 @@
  * RAM that was never handed out is described by a few ranges, not by free lists: a monitor brings
  * each page in when it is first touched, so listing free memory would cost what laziness saves.
  * When the lists run dry, the next 2 MiB of a range become one block. Splitting a block writes
- * the struct page of each half's first frame, and only those are ever read as a buddy's.
+ * the struct page of each half's first frame, and only those are ever read as a buddy's. Single
+ * frames go through a stack in front of the lists, so that frames in use are used again before
+ * fresh ones.
  */
 #include "guest/abi.h"
 #include "guest/include/boot.h"
@@ -18,6 +20,8 @@ struct fresh_range {
 	u64 next, end; /* frame numbers */
 };
 
+#define HOT_ORDER 5 /* blocks that refill the stack of single frames */
+
 struct page *mem_map;
 u64 max_pfn;
 
@@ -26,6 +30,8 @@ static struct list free_lists[MAX_ORDER + 1];
 static struct fresh_range fresh[BOOT_MEMMAP_MAX + 4];
 static unsigned nr_fresh;
 static u64 free_pages, total_pages;
+static struct page *hot; /* free single frames, linked by page.private */
+static unsigned nr_hot;
 
 static void add_free(struct page *page, unsigned order)
 {
@@ -52,52 +58,6 @@ static bool take_fresh(void)
 	return false;
 }
 
-static struct page *take_block(unsigned order)
-{
-	for (;;) {
-		for (unsigned o = order; o <= MAX_ORDER; o++) {
-			struct page *page;
-
-			if (list_empty(&free_lists[o]))
-				continue;
-			page = list_entry(free_lists[o].next, struct page, lru);
-			list_del(&page->lru);
-			while (o > order) {
-				o--;
-				add_free(page + (1UL << o), o);
-			}
-			return page;
-		}
-		if (!take_fresh())
-			return NULL;
-	}
-}
-
-struct page *alloc_pages(unsigned order, unsigned flags)
-{
-	struct page *page;
-	u64 irq;
-
-	BUG_ON(order > MAX_ORDER);
-	irq = spin_lock_irqsave(&lock);
-	page = take_block(order);
-	if (page)
-		free_pages -= 1UL << order;
-	spin_unlock_irqrestore(&lock, irq);
-	if (!page)
-		return NULL;
-	page->flags = 0;
-	page->refcount = 1;
-	page->mapcount = 0;
-	page->order = order;
-	page->mapping = NULL;
-	list_init(&page->lru);
-	if (flags & GFP_ZERO)
-		for (unsigned i = 0; i < 1U << order; i++)
-			clear_page(page_kva(page + i));
-	return page;
-}
-
 /* Merges the block with its free buddies and lists the result. */
 static void free_block(struct page *page, unsigned order)
 {
@@ -115,6 +75,115 @@ static void free_block(struct page *page, unsigned order)
 	add_free(pfn_to_page(pfn), order);
 }
 
+/* The stack's frames go back to the lists, where they merge. False if there were none. */
+static bool drain_hot(void)
+{
+	bool any = hot;
+
+	while (hot) {
+		struct page *page = hot;
+
+		hot = (struct page *)page->private;
+		free_block(page, 0);
+	}
+	nr_hot = 0;
+	return any;
+}
+
+static struct page *take_listed(unsigned order)
+{
+	for (unsigned o = order; o <= MAX_ORDER; o++) {
+		struct page *page;
+
+		if (list_empty(&free_lists[o]))
+			continue;
+		page = list_entry(free_lists[o].next, struct page, lru);
+		list_del(&page->lru);
+		while (o > order) {
+			o--;
+			add_free(page + (1UL << o), o);
+		}
+		return page;
+	}
+	return NULL;
+}
+
+/* From the lists; from what single frames merge to, if they are many; from fresh RAM; from any. */
+static struct page *take_block(unsigned order)
+{
+	struct page *page = take_listed(order);
+
+	if (!page && nr_hot >= 4U << order && drain_hot())
+		page = take_listed(order);
+	while (!page && take_fresh())
+		page = take_listed(order);
+	if (!page && drain_hot())
+		page = take_listed(order);
+	return page;
+}
+
+static void push_hot(struct page *page)
+{
+	page->private = (u64)hot;
+	hot = page;
+	nr_hot++;
+}
+
+/* Single frames come from a stack, the one freed last first, and it is refilled by the block. */
+static struct page *take_hot(void)
+{
+	struct page *page = hot;
+
+	if (likely(page)) {
+		hot = (struct page *)page->private;
+		nr_hot--;
+		return page;
+	}
+	page = take_block(HOT_ORDER);
+	if (!page)
+		return take_block(0);
+	for (unsigned i = 1U << HOT_ORDER; --i;) {
+		page[i].flags = 0;
+		push_hot(&page[i]);
+	}
+	return page;
+}
+
+static void init_page(struct page *page, unsigned order)
+{
+	page->flags = 0;
+	page->refcount = 1;
+	page->mapcount = 0;
+	page->order = order;
+	page->mapping = NULL;
+}
+
+struct page *alloc_pages(unsigned order, unsigned flags)
+{
+	struct page *page;
+	u64 irq;
+
+	BUG_ON(order > MAX_ORDER);
+	irq = spin_lock_irqsave(&lock);
+	page = order ? take_block(order) : take_hot();
+	if (likely(page))
+		free_pages -= 1UL << order;
+	spin_unlock_irqrestore(&lock, irq);
+	if (unlikely(!page))
+		return NULL;
+	init_page(page, order);
+	if (flags & GFP_ZERO)
+		for (unsigned i = 0; i < 1U << order; i++)
+			clear_page(page_kva(page + i));
+	return page;
+}
+
+void split_pages(struct page *page)
+{
+	for (unsigned i = 0, n = 1U << page->order; i < n; i++)
+		init_page(page + i, 0);
+}
+
 void put_page(struct page *page)
 {
 	s32 left = __atomic_sub_fetch(&page->refcount, 1, __ATOMIC_ACQ_REL);
@@ -125,7 +194,10 @@ void put_page(struct page *page)
 	BUG_ON(left < 0 || page->mapcount || (page->flags & (PG_RESERVED | PG_LOCKED | PG_BUDDY)));
 	irq = spin_lock_irqsave(&lock);
 	free_pages += 1UL << page->order;
-	free_block(page, page->order);
+	if (page->order)
+		free_block(page, page->order);
+	else
+		push_hot(page);
 	spin_unlock_irqrestore(&lock, irq);
 }
 

@@ -14,57 +14,102 @@
 #define MISS_LIMIT  100 /* misses that outnumber hits by this end reading around */
 #define NO_MARKER   (~0UL)
 
-static void submit(struct address_space *as, u64 index, struct page **pages, unsigned n)
+/* A block of at most n frames, each with a reference; its size in *got, 0 without memory. */
+static struct page *alloc_run(u64 n, u64 *got)
 {
-	if (!n)
-		return;
-	as->ops->read_pages(as->host, index, pages, n);
-	/* The cache has its own references; these were the submitter's. */
-	for (unsigned i = 0; i < n; i++)
-		put_page(pages[i]);
+	unsigned order = 0;
+
+	while (order < MAX_ORDER && 2UL << order <= n)
+		order++;
+	for (;; order--) {
+		struct page *page = alloc_pages(order, 0);
+
+		*got = page ? 1UL << order : 0;
+		if (page)
+			split_pages(page);
+		if (page || !order)
+			return page;
+	}
 }
 
-void start_read(struct address_space *as, u64 index, u64 n, u64 marker)
+/* Starts reads from index on until a page is there already; returns how far it came. */
+static u64 read_run(struct address_space *as, u64 index, u64 n, u64 marker)
+{
+	struct page *batch[WINDOW_MAX];
+	u64 got, added, fill = 0;
+
+	n = MIN(n, (u64)WINDOW_MAX);
+	/* Frames in one piece are one piece of the transfer. */
+	while (fill < n) {
+		struct page *run = alloc_run(n - fill, &got);
+
+		for (u64 i = 0; i < got; i++) {
+			run[i].flags = PG_LOCKED;
+			batch[fill + i] = &run[i];
+		}
+		if (marker - index - fill < got)
+			run[marker - index - fill].flags |= PG_READAHEAD;
+		added = filemap_add(as, run, index + fill, got);
+		fill += added;
+		for (u64 i = added; i < got; i++) {
+			run[i].flags = 0;
+			put_page(&run[i]);
+		}
+		if (added < got || !got)
+			break;
+	}
+	/* Locked pages stay in the cache, whose reference is the only one. */
+	if (fill)
+		as->ops->read_pages(as->host, index, batch, (unsigned)fill);
+	return fill;
+}
+
+/* How many pages from index on are absent (absent) or there, at most n. */
+static u64 count_run(struct address_space *as, u64 index, u64 n, bool absent)
+{
+	u64 irq = spin_lock_irqsave(&as->lock);
+	u64 done = 0, part, i;
+
+	while (done < n) {
+		struct page **slots = filemap_slots(as, index + done, n - done, &part);
+
+		for (i = 0; i < part && (slots && slots[i]) != absent; i++)
+			;
+		done += i;
+		if (i < part)
+			break;
+	}
+	spin_unlock_irqrestore(&as->lock, irq);
+	return done;
+}
+
+u64 start_read(struct address_space *as, u64 index, u64 n, u64 marker)
 {
 	u64 end = (as->host->size + PAGE_SIZE - 1) >> PAGE_SHIFT;
-	struct page *batch[WINDOW_MAX];
-	u64 first = index;
-	unsigned fill = 0;
+	u64 total = 0;
 
 	if (index >= end)
-		return;
-	end = MIN(end, index + n);
-	for (; index < end; index++) {
-		struct page *page = alloc_page(0);
-		int err;
+		return 0;
+	end = index + MIN(n, end - index);
+	while (index < end) {
+		u64 run, done;
 
-		if (!page)
+		index += count_run(as, index, end - index, false);
+		run = count_run(as, index, end - index, true);
+		done = run ? read_run(as, index, run, marker) : 0;
+		if (!done)
 			break;
-		page->flags = PG_LOCKED | (index == marker ? PG_READAHEAD : 0);
-		err = filemap_add(as, page, index);
-		if (!err) {
-			if (!fill)
-				first = index;
-			batch[fill++] = page;
-		} else {
-			page->flags = 0;
-			put_page(page);
-		}
-		/* A page that is there already ends the batch; no memory ends it all. */
-		if (err || fill == WINDOW_MAX) {
-			submit(as, first, batch, fill);
-			fill = 0;
-		}
-		if (err == -ENOMEM)
-			return;
+		index += done;
+		total += done;
 	}
-	submit(as, first, batch, fill);
+	return total;
 }
 
 static void start_window(struct address_space *as, struct readahead *ra)
 {
-	start_read(as, ra->start, ra->size,
-		   ra->async_size ? ra->start + ra->size - ra->async_size : NO_MARKER);
+	u64 marker = ra->async_size ? ra->start + ra->size - ra->async_size : NO_MARKER;
+
+	fault_counters.readahead_pages += start_read(as, ra->start, ra->size, marker);
 }
 
 void sync_readahead(struct address_space *as, struct readahead *ra, u64 index, unsigned flags)
@@ -106,6 +151,5 @@ void async_readahead(struct address_space *as, struct readahead *ra, struct page
 		ra->size = MIN(ra->size * 2, (u64)WINDOW_MAX);
 	}
 	ra->async_size = ra->size;
-	fault_counters.readahead_pages += ra->size;
 	start_window(as, ra);
 }

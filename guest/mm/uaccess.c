@@ -1,6 +1,5 @@
 /* User memory from the kernel: the range check, the copies, the exception table. */
 #include "guest/include/uaccess.h"
-#include "guest/include/counters.h"
 #include "guest/include/errno.h"
 #include "guest/include/pgtable.h"
 #include "guest/include/trap.h"
@@ -35,7 +34,6 @@ bool fixup_exception(struct regs *regs)
 
 	if (!e)
 		return false;
-	fault_counters.fixups++;
 	regs->rip = e->fixup;
 	return true;
 }

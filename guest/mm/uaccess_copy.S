@@ -1,78 +1,46 @@
 /*
- * size_t copy_user(void *dst, const void *src, size_t n): returns the bytes not copied.
- * A fault in the unrolled part goes on bytewise from the same place, so the count is exact.
+ * Copies that may meet a bad user address. A string instruction that faults leaves in %rcx what
+ * is left to do, so the count is exact: the word part's rest is tried again by bytes, and stops
+ * at the very byte.
  */
-	.macro EX insn:vararg
-9:	\insn
+	.macro EXTABLE insn fixup
 	.pushsection .extable, "a"
-	.quad 9b, .Lfixup
-	.popsection
-	.endm
-
-	.macro EXB insn:vararg
-9:	\insn
-	.pushsection .extable, "a"
-	.quad 9b, .Ldone
-	.popsection
-	.endm
-
-	.macro EXC insn:vararg
-9:	\insn
-	.pushsection .extable, "a"
-	.quad 9b, .Lclear_done
+	.quad \insn, \fixup
 	.popsection
 	.endm
 
 	.text
+	/* size_t copy_user(void *dst, const void *src, size_t n): returns the bytes not copied. */
 	.globl copy_user
 copy_user:
-	cmpq $32, %rdx
-	jb .Lfixup
-1:	EX movq (%rsi), %rax
-	EX movq 8(%rsi), %rcx
-	EX movq 16(%rsi), %r8
-	EX movq 24(%rsi), %r9
-	EX movq %rax, (%rdi)
-	EX movq %rcx, 8(%rdi)
-	EX movq %r8, 16(%rdi)
-	EX movq %r9, 24(%rdi)
-	addq $32, %rsi
-	addq $32, %rdi
-	subq $32, %rdx
-	cmpq $32, %rdx
-	jae 1b
-.Lfixup:
-	testq %rdx, %rdx
-	jz .Ldone
-	EXB movb (%rsi), %al
-	EXB movb %al, (%rdi)
-	incq %rsi
-	incq %rdi
-	decq %rdx
-	jmp .Lfixup
-.Ldone:
-	movq %rdx, %rax
+	movq %rdx, %rcx
+	shrq $3, %rcx
+	andl $7, %edx
+1:	rep movsq
+	movl %edx, %ecx
+2:	rep movsb
+3:	movq %rcx, %rax
 	ret
+4:	leaq (%rdx, %rcx, 8), %rcx
+	jmp 2b
+	EXTABLE 1b 4b
+	EXTABLE 2b 3b
 
-/* size_t zero_user(void *dst, size_t n): returns the bytes not cleared. */
+	/* size_t zero_user(void *dst, size_t n): returns the bytes not cleared. */
 	.globl zero_user
 zero_user:
+	movq %rsi, %rcx
+	shrq $3, %rcx
+	andl $7, %esi
 	xorl %eax, %eax
-	cmpq $8, %rsi
-	jb 3f
-2:	EXC movq %rax, (%rdi)
-	addq $8, %rdi
-	subq $8, %rsi
-	cmpq $8, %rsi
-	jae 2b
-3:	testq %rsi, %rsi
-	jz .Lclear_done
-	EXC movb %al, (%rdi)
-	incq %rdi
-	decq %rsi
-	jmp 3b
-.Lclear_done:
-	movq %rsi, %rax
+5:	rep stosq
+	movl %esi, %ecx
+6:	rep stosb
+7:	movq %rcx, %rax
 	ret
+8:	leaq (%rsi, %rcx, 8), %rcx
+	jmp 6b
+	EXTABLE 5b 8b
+	EXTABLE 6b 7b
 
 	.section .note.GNU-stack, "", @progbits

@@ -27,9 +27,14 @@ static unsigned vma_index(const struct mm *mm, u64 addr)
 
 struct vma *find_vma(struct mm *mm, u64 addr)
 {
-	unsigned i = vma_index(mm, addr);
+	unsigned i;
 
-	return i < mm->nr_vmas ? mm->vmas[i] : NULL;
+	if (mm->recent && addr >= mm->recent->start && addr < mm->recent->end)
+		return mm->recent;
+	i = vma_index(mm, addr);
+	if (i == mm->nr_vmas)
+		return NULL;
+	return mm->recent = mm->vmas[i];
 }
 
 int vma_insert(struct mm *mm, struct vma *vma)
@@ -61,6 +66,7 @@ static void vma_remove(struct vma *vma)
 	struct mm *mm = vma->mm;
 	unsigned i = vma_index(mm, vma->start);
 
+	mm->recent = NULL;
 	mm->nr_vmas--;
 	memmove(&mm->vmas[i], &mm->vmas[i + 1], (mm->nr_vmas - i) * sizeof(*mm->vmas));
 	mm->total_pages -= (vma->end - vma->start) >> PAGE_SHIFT;

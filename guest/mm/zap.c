@@ -7,7 +7,7 @@
 
 void flush_tlb_range(struct mm *mm, u64 start, u64 end)
 {
-	if (read_cr3() != virt_to_phys(mm->pgd))
+	if (read_cr3() != virt_to_phys(mm->pt.pgd))
 		return;
 	if ((end - start) >> PAGE_SHIFT > FLUSH_PAGES_MAX) {
 		write_cr3(read_cr3());
@@ -29,7 +29,7 @@ void zap_range(struct vma *vma, u64 start, u64 end)
 	bool flush = false;
 
 	for (u64 addr = start; addr < end;) {
-		pte_t *ptep = pte_find(mm->pgd, addr);
+		pte_t *ptep = pte_find(&mm->pt, addr);
 		u64 stop = MIN(next_table(addr), end);
 
 		if (!ptep) {
@@ -58,7 +58,7 @@ void protect_range(struct vma *vma, u64 start, u64 end)
 	struct mm *mm = vma->mm;
 
 	for (u64 addr = start; addr < end;) {
-		pte_t *ptep = pte_find(mm->pgd, addr);
+		pte_t *ptep = pte_find(&mm->pt, addr);
 		u64 stop = MIN(next_table(addr), end);
 
 		if (!ptep) {
@@ -84,7 +84,7 @@ int copy_range(struct vma *dst, struct vma *src)
 	if (!src->has_private)
 		return 0;
 	for (u64 addr = src->start; addr < src->end;) {
-		pte_t *from = pte_find(src->mm->pgd, addr);
+		pte_t *from = pte_find(&src->mm->pt, addr);
 		u64 stop = MIN(next_table(addr), src->end);
 		pte_t *to;
 
@@ -92,7 +92,7 @@ int copy_range(struct vma *dst, struct vma *src)
 			addr = stop;
 			continue;
 		}
-		to = pte_alloc(dst->mm->pgd, addr);
+		to = pte_alloc(&dst->mm->pt, addr);
 		if (!to)
 			return -ENOMEM;
 		for (; addr < stop; addr += PAGE_SIZE, from++, to++) {
@@ -122,7 +122,7 @@ void page_mkclean(struct page *page)
 
 		if (page->index < vma->pgoff || addr >= vma->end)
 			continue;
-		ptep = pte_find(vma->mm->pgd, addr);
+		ptep = pte_find(&vma->mm->pt, addr);
 		if (!ptep || vm_normal_page(*ptep) != page)
 			continue;
 		set_pte(ptep, *ptep & ~(pte_t)(PTE_WRITE | PTE_DIRTY));

@@ -17,16 +17,19 @@ USER_LDFLAGS := -nostdlib -static -no-pie -Wl,-z,max-page-size=4096 -Wl,--build-
 
 $(USER_OUT)/%.o: guest/user/%.c
 	@mkdir -p $(@D)
-	$(CC) $(USER_CFLAGS) -MMD -MP -c -o $@ $<
+	$(call said,CC,$<)
+	$(Q)$(CC) $(USER_CFLAGS) -MMD -MP -c -o $@ $<
 
 $(USER_OUT)/%.o: guest/user/%.S
 	@mkdir -p $(@D)
-	$(CC) -I. -c -o $@ $<
+	$(call said,CC,$<)
+	$(Q)$(CC) -I. -c -o $@ $<
 
 $(USER_LIB): $(patsubst guest/user/%.c,$(USER_OUT)/%.o,$(wildcard guest/user/lib/*.c))
 	@rm -f $@ && $(AR) rcs $@ $^
 
 $(USER_PROGS): $(USER_OUT)/%: $(USER_CRT) $(USER_OUT)/%.o $(USER_LIB)
-	$(CC) $(USER_LDFLAGS) -o $@ $^
+	$(call said,LINK,$@)
+	$(Q)$(CC) $(USER_LDFLAGS) -o $@ $^
 
 -include $(wildcard $(USER_OUT)/*.d $(USER_OUT)/lib/*.d)

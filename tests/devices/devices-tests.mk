@@ -5,7 +5,8 @@ DEVICES_TEST_OBJS := $(patsubst %.c,$(OUT)/%.o,$(filter-out %/fuzz_virtio.c,$(wi
 TEST_PROGRAMS     += $(OUT)/tests/test_devices
 
 $(OUT)/tests/test_devices: $(DEVICES_TEST_OBJS) $(OUT)/libdevices.a
-	$(CC) $(LDFLAGS) -o $@ $^ -lcheck -lsubunit -lrt -lm
+	$(call said,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcheck -lsubunit -lrt -lm
 
 # Registers and rings from fuzz input, for FUZZ_SECONDS; needs clang's libFuzzer.
 FUZZ_SECONDS ?= 60
@@ -14,7 +15,8 @@ FUZZ_SRCS    := tests/devices/fuzz_virtio.c tests/devices/fake_ept.c $(wildcard 
 
 $(BUILD)/tests/fuzz_virtio: $(FUZZ_SRCS) $(wildcard devices/*.h tests/devices/*.h)
 	@mkdir -p $(@D)
-	$(FUZZ_CC) $(CPPFLAGS) -std=gnu17 -O1 -g -Wall -Wextra -fno-strict-aliasing -pthread \
+	$(call said,LINK,$@)
+	$(Q)$(FUZZ_CC) $(CPPFLAGS) -std=gnu17 -O1 -g -Wall -Wextra -fno-strict-aliasing -pthread \
 		-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ $(FUZZ_SRCS)
 
 .PHONY: fuzz-devices

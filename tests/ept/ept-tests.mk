@@ -9,9 +9,11 @@ EPT_TEST_LIBS = -lcheck -lsubunit -lrt -lm
 
 # The fake's symbols come before the archive, so the real installer stays out.
 $(OUT)/tests/test_ept: $(EPT_UNIT_OBJS) $(EPT_TEST_OBJS) $(OUT)/libept.a
-	$(CC) $(LDFLAGS) -o $@ $^ $(EPT_TEST_LIBS)
+	$(call said,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(EPT_TEST_LIBS)
 
 $(OUT)/tests/test_ept_uffd: $(EPT_UFFD_OBJS) $(EPT_TEST_OBJS) $(OUT)/libept.a
-	$(CC) $(LDFLAGS) -o $@ $^ $(EPT_TEST_LIBS)
+	$(call said,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(EPT_TEST_LIBS)
 
 TEST_PROGRAMS += $(OUT)/tests/test_ept $(OUT)/tests/test_ept_uffd

@@ -9,7 +9,7 @@ struct inject inject;
 
 static bool interrupted(unsigned nth)
 {
-	return inject.eintr_every && nth % inject.eintr_every == 0;
+	return inject_get(eintr_every) && nth % inject_get(eintr_every) == 0;
 }
 
 ssize_t pread(int fd, void *buf, size_t len, off_t offset)
@@ -22,17 +22,18 @@ ssize_t pread(int fd, void *buf, size_t len, off_t offset)
 		errno = EINTR;
 		return -1;
 	}
-	if (inject.pread_delay_us)
-		usleep(inject.pread_delay_us);
-	if (inject.pread_errno && from < inject.bad_to && from + len > inject.bad_from) {
-		if (from >= inject.bad_from) {
-			errno = inject.pread_errno;
+	if (inject_get(pread_delay_us))
+		usleep(inject_get(pread_delay_us));
+	if (inject_get(pread_errno) && from < inject_get(bad_to) &&
+	    from + len > inject_get(bad_from)) {
+		if (from >= inject_get(bad_from)) {
+			errno = inject_get(pread_errno);
 			return -1;
 		}
-		len = inject.bad_from - from;
+		len = inject_get(bad_from) - from;
 	}
-	if (inject.pread_max && len > inject.pread_max)
-		len = inject.pread_max;
+	if (inject_get(pread_max) && len > inject_get(pread_max))
+		len = inject_get(pread_max);
 	n = syscall(SYS_pread64, fd, buf, len, offset);
 	if (n > 0)
 		__atomic_add_fetch(&inject.bytes_read, (uint64_t)n, __ATOMIC_RELAXED);
@@ -44,8 +45,8 @@ ssize_t pwrite(int fd, const void *buf, size_t len, off_t offset)
 	unsigned nth = __atomic_add_fetch(&inject.pwrites, 1, __ATOMIC_RELAXED);
 	ssize_t n;
 
-	if (interrupted(nth) || inject.pwrite_errno) {
-		errno = interrupted(nth) ? EINTR : inject.pwrite_errno;
+	if (interrupted(nth) || inject_get(pwrite_errno)) {
+		errno = interrupted(nth) ? EINTR : inject_get(pwrite_errno);
 		return -1;
 	}
 	n = syscall(SYS_pwrite64, fd, buf, len, offset);
@@ -57,8 +58,8 @@ ssize_t pwrite(int fd, const void *buf, size_t len, off_t offset)
 int fdatasync(int fd)
 {
 	__atomic_add_fetch(&inject.fdatasyncs, 1, __ATOMIC_RELAXED);
-	if (inject.fdatasync_errno) {
-		errno = inject.fdatasync_errno;
+	if (inject_get(fdatasync_errno)) {
+		errno = inject_get(fdatasync_errno);
 		return -1;
 	}
 	return (int)syscall(SYS_fdatasync, fd);

@@ -23,4 +23,8 @@ struct inject {
 
 extern struct inject inject;
 
+/* A test looks and sets while the threads of a space run. */
+#define inject_get(field)	 __atomic_load_n(&inject.field, __ATOMIC_RELAXED)
+#define inject_set(field, value) __atomic_store_n(&inject.field, value, __ATOMIC_RELAXED)
+
 #endif

@@ -103,7 +103,7 @@ START_TEST(file_cow)
 	ept_space_stop(vm.space);
 	assert_faults(&vm, EPT_CASE_FILE_COW, 1);
 	ck_assert_uint_eq(events(vm.space), 1);
-	ck_assert_uint_eq(inject.bytes_read, PAGE);
+	ck_assert_uint_eq(inject_get(bytes_read), PAGE);
 	ck_assert(file_has(fd, 21 * PAGE + 5, (uint8_t[]){pattern_byte(21 * PAGE + 5)}, 1));
 	vm_destroy(&vm);
 	close(fd);
@@ -126,7 +126,7 @@ START_TEST(file_wp)
 	assert_faults(&vm, EPT_CASE_FILE_READ, 1);
 	assert_faults(&vm, EPT_CASE_FILE_WP, 16);
 	ck_assert_uint_eq(events(vm.space), 17);
-	ck_assert_uint_eq(inject.bytes_read, 16 * PAGE);
+	ck_assert_uint_eq(inject_get(bytes_read), 16 * PAGE);
 	ck_assert(file_has(fd, 9, (uint8_t[]){pattern_byte(9)}, 1));
 	vm_destroy(&vm);
 	close(fd);

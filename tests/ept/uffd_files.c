@@ -27,7 +27,7 @@ START_TEST(sequential_read)
 	ept_space_stop(vm.space);
 	ck_assert_uint_le(events(vm.space), 64 * MIB / PAGE / 15);
 	ck_assert_uint_eq(area_info(&vm).file_read, 64 * MIB);
-	ck_assert_uint_eq(inject.bytes_read, 64 * MIB);
+	ck_assert_uint_eq(inject_get(bytes_read), 64 * MIB);
 	ck_assert_uint_eq(area_info(&vm).resident, 64 * MIB);
 	vm_destroy(&vm);
 	close(fd);
@@ -51,7 +51,7 @@ START_TEST(random_read_reads_only_windows)
 	}
 	ept_space_stop(vm.space);
 	ck_assert_uint_eq(events(vm.space), windows);
-	ck_assert_uint_eq(inject.bytes_read, windows * 16 * PAGE);
+	ck_assert_uint_eq(inject_get(bytes_read), windows * 16 * PAGE);
 	ck_assert_uint_eq(area_info(&vm).file_read, windows * 16 * PAGE);
 	ept_space_destroy(vm.space);
 	close(fd);
@@ -69,7 +69,7 @@ START_TEST(fault_around_off)
 	sum_of_pages(vm.hva, 20 * PAGE);
 	ept_space_stop(vm.space);
 	ck_assert_uint_eq(events(vm.space), 20);
-	ck_assert_uint_eq(inject.bytes_read, 20 * PAGE);
+	ck_assert_uint_eq(inject_get(bytes_read), 20 * PAGE);
 	vm_destroy(&vm);
 	close(fd);
 }
@@ -85,7 +85,7 @@ START_TEST(a_page_written_first_is_read_once)
 	ck_assert(has_pattern(vm.hva, 0, 5 * PAGE));
 	ck_assert_int_eq(vm.hva[5 * PAGE], 0);
 	ept_space_stop(vm.space);
-	ck_assert_uint_eq(inject.bytes_read, 16 * PAGE);
+	ck_assert_uint_eq(inject_get(bytes_read), 16 * PAGE);
 	ck_assert_uint_eq(area_info(&vm).file_read, 16 * PAGE);
 	vm_destroy(&vm);
 	close(fd);
@@ -106,7 +106,7 @@ START_TEST(odd_offset_and_tail)
 		ck_assert_int_eq(vm.hva[i], 0);
 	ck_assert_uint_eq(area_info(&vm).file_bytes, length);
 	ck_assert_uint_eq(area_info(&vm).file_read, length);
-	ck_assert_uint_eq(inject.bytes_read, length);
+	ck_assert_uint_eq(inject_get(bytes_read), length);
 	ept_space_stop(vm.space);
 	ept_space_destroy(vm.space);
 	close(fd);
@@ -118,8 +118,8 @@ START_TEST(short_and_interrupted_reads_are_finished)
 	int fd = temp_file(64 * PAGE);
 	struct vm vm = vm_file(fd, 0, 64 * PAGE, EPT_FILE_COW);
 
-	inject.pread_max = 1000;
-	inject.eintr_every = 3;
+	inject_set(pread_max, 1000);
+	inject_set(eintr_every, 3);
 	ck_assert(has_pattern(vm.hva, 0, 64 * PAGE));
 	ck_assert_ptr_null(ept_space_failure(vm.space));
 	vm_destroy(&vm);
@@ -194,7 +194,7 @@ START_TEST(truncated_file_fails_the_space)
 	    failure->message,
 	    "test: cannot read byte 81920 of disk.img for pmem0: it shrank from 262144 "
 	    "to 81927 bytes; restore it and start the VM again");
-	ck_assert_int_eq(ept_read(vm.space, GPA(30 * PAGE), &c, 1, EPT_ORIGIN_DEVICE), -EIO);
+	ck_assert_int_eq(ept_read(vm.space, GPA(40 * PAGE), &c, 1, EPT_ORIGIN_DEVICE), -EIO);
 	ept_space_stop(vm.space);
 	pthread_join(guest, NULL);
 	assert_faults(&vm, EPT_CASE_IO_ERROR, 2);
@@ -226,15 +226,15 @@ START_TEST(io_error_of_a_neighbour_is_not_ours)
 	struct vm vm = vm_file(fd, 0, 64 * PAGE, EPT_FILE_COW);
 	char c;
 
-	inject.pread_errno = EIO;
-	inject.bad_from = 3 * PAGE;
-	inject.bad_to = 4 * PAGE;
+	inject_set(pread_errno, EIO);
+	inject_set(bad_from, 3 * PAGE);
+	inject_set(bad_to, 4 * PAGE);
 	ck_assert(has_pattern(vm.hva + 8 * PAGE, 8 * PAGE, PAGE));
 	ck_assert(has_pattern(vm.hva, 0, 3 * PAGE));
 	ck_assert_ptr_null(ept_space_failure(vm.space));
 	ck_assert_int_eq(ept_read(vm.space, GPA(3 * PAGE), &c, 1, EPT_ORIGIN_DEVICE), -EIO);
 	ck_assert_ptr_nonnull(strstr(ept_space_failure(vm.space)->message, "Input/output error"));
-	inject.pread_errno = 0; /* the storage is back */
+	inject_set(pread_errno, 0); /* the storage is back */
 	ck_assert_int_eq(ept_read(vm.space, GPA(3 * PAGE), &c, 1, EPT_ORIGIN_DEVICE), 0);
 	vm_destroy(&vm);
 	close(fd);
@@ -261,7 +261,7 @@ START_TEST(two_spaces_share_one_cache)
 	ck_assert(has_pattern(hva[0], 0, 64 * PAGE));
 	hva[0][0] = 0;
 	ck_assert(has_pattern(hva[1], 0, 64 * PAGE));
-	ck_assert_uint_eq(inject.bytes_read, 64 * PAGE);
+	ck_assert_uint_eq(inject_get(bytes_read), 64 * PAGE);
 	ept_space_destroy(space[0]);
 	hva[1][0] = 0;
 	ept_space_destroy(space[1]);

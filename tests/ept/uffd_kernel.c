@@ -67,7 +67,7 @@ START_TEST(sync_writes_what_differs)
 	vm.hva[5 * PAGE] = 0;
 	vm.hva[9 * PAGE] = 0;
 	ck_assert_int_eq(ept_space_sync(vm.space), 0);
-	ck_assert_uint_eq(inject.bytes_written, 2 * PAGE);
+	ck_assert_uint_eq(inject_get(bytes_written), 2 * PAGE);
 	ck_assert(file_has(fd, 0, vm.hva, 64 * PAGE));
 	ck_assert_int_eq(ftruncate(fd, PAGE), 0);
 	ck_assert_int_eq(ept_space_sync(vm.space), -EIO);

@@ -11,9 +11,7 @@
 struct guest {
 	struct vm *vm;
 	unsigned vcpu;
-	bool writes;
 	unsigned seed;
-	uint64_t expect_at; /* file byte of guest byte 0 */
 	pthread_t thread;
 };
 
@@ -21,12 +19,10 @@ static struct vm vm_of_kind(int fd, int kind, bool atomic_protect)
 {
 	static const enum ept_file_mode modes[] = {EPT_FILE_COW, EPT_FILE_COW, EPT_FILE_SHARED};
 	struct ept_config config = one_thread;
-	struct vm vm;
 
 	config.fault_threads = GUESTS;
-	vm = vm_create(&config, kind ? fd : -1, 0, PAGES * PAGE, modes[kind]);
-	vm.space->installer.atomic_protect &= atomic_protect;
-	return vm;
+	vm_without_atomic_protect = !atomic_protect;
+	return vm_create(&config, kind ? fd : -1, 0, PAGES * PAGE, modes[kind]);
 }
 
 /* Each guest reads and writes its own 8 bytes of every page, in an order of its own. */
@@ -59,7 +55,7 @@ START_TEST(guests_on_one_memory)
 	struct vm vm = vm_of_kind(fd, kind, _i < 3);
 	struct guest guests[GUESTS];
 
-	inject.pread_delay_us = 50;
+	inject_set(pread_delay_us, 50);
 	for (unsigned i = 0; i < GUESTS; i++) {
 		guests[i] = (struct guest){.vm = &vm, .vcpu = i, .seed = i + 1};
 		pthread_create(&guests[i].thread, NULL, guest_main, &guests[i]);
@@ -76,7 +72,7 @@ START_TEST(guests_on_one_memory)
 					      page * PAGE + 8 * GUESTS, PAGE - 8 * GUESTS));
 	}
 	if (kind)
-		ck_assert_uint_eq(inject.bytes_read, PAGES * PAGE); /* no page twice */
+		ck_assert_uint_eq(inject_get(bytes_read), PAGES * PAGE); /* no page twice */
 	ck_assert_uint_eq(area_info(&vm).resident, PAGES * PAGE);
 	vm_destroy(&vm);
 	close(fd);
@@ -99,9 +95,9 @@ START_TEST(transit)
 
 	config.fault_threads = 2;
 	vm = vm_create(&config, fd, 0, 64 * PAGE, EPT_FILE_COW);
-	inject.pread_delay_us = 100000;
+	inject_set(pread_delay_us, 100000);
 	pthread_create(&guests[0], NULL, touch, vm.hva + 3 * PAGE);
-	while (!__atomic_load_n(&inject.preads, __ATOMIC_RELAXED))
+	while (!inject_get(preads))
 		usleep(1000);
 	pthread_create(&guests[1], NULL, touch, vm.hva + 3 * PAGE);
 	pthread_create(&guests[2], NULL, touch, vm.hva + 9 * PAGE);
@@ -110,7 +106,7 @@ START_TEST(transit)
 	for (int i = 0; i < 4; i++)
 		pthread_join(guests[i], NULL);
 	ept_space_stop(vm.space);
-	ck_assert_uint_eq(inject.preads, 1);
+	ck_assert_uint_eq(inject_get(preads), 1);
 	assert_faults(&vm, EPT_CASE_FILE_READ, 1);
 	assert_faults(&vm, EPT_CASE_TRANSIT, 4);
 	ck_assert_uint_eq(case_stats(&vm, EPT_CASE_TRANSIT).by_origin[EPT_ORIGIN_DEVICE], 1);
@@ -129,12 +125,12 @@ START_TEST(transit_of_a_failed_window)
 
 	config.fault_threads = 2;
 	vm = vm_create(&config, fd, 0, 64 * PAGE, EPT_FILE_COW);
-	inject.pread_delay_us = 50000;
-	inject.pread_errno = EIO;
-	inject.bad_from = 0;
-	inject.bad_to = PAGE;
+	inject_set(pread_delay_us, 50000);
+	inject_set(pread_errno, EIO);
+	inject_set(bad_from, 0);
+	inject_set(bad_to, PAGE);
 	pthread_create(&bad, NULL, touch, vm.hva);
-	while (!__atomic_load_n(&inject.preads, __ATOMIC_RELAXED))
+	while (!inject_get(preads))
 		usleep(1000);
 	pthread_create(&good, NULL, touch, vm.hva + 9 * PAGE);
 	pthread_join(good, NULL);
@@ -156,9 +152,9 @@ START_TEST(stop_with_a_waiter_stuck)
 	struct vm vm = vm_file(fd, 0, 64 * PAGE, EPT_FILE_SHARED);
 	pthread_t guest;
 
-	inject.pread_delay_us = 100000;
+	inject_set(pread_delay_us, 100000);
 	pthread_create(&guest, NULL, touch, vm.hva + 3 * PAGE);
-	while (!__atomic_load_n(&inject.preads, __ATOMIC_RELAXED))
+	while (!inject_get(preads))
 		usleep(1000);
 	ept_space_stop(vm.space);
 	ept_space_stop(vm.space); /* twice is once */

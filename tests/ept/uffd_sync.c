@@ -13,10 +13,8 @@ static volatile char *at(const struct vm *vm, uint64_t page)
 /* Both ways of write-protecting a page as it is mapped (before and since Linux 6.4). */
 static struct vm shared(int fd, uint64_t offset, uint64_t size, bool atomic_protect)
 {
-	struct vm vm = vm_file(fd, offset, size, EPT_FILE_SHARED);
-
-	vm.space->installer.atomic_protect &= atomic_protect;
-	return vm;
+	vm_without_atomic_protect = !atomic_protect;
+	return vm_file(fd, offset, size, EPT_FILE_SHARED);
 }
 
 START_TEST(write_sync_write_sync)
@@ -34,10 +32,10 @@ START_TEST(write_sync_write_sync)
 			ck_assert(file_has(fd, page * PAGE, (uint8_t[]){(uint8_t)round}, 1));
 			ck_assert(file_has(fd, page * PAGE, (void *)at(&vm, page), PAGE));
 		}
-		ck_assert_uint_eq(inject.bytes_written, round * 5 * PAGE);
+		ck_assert_uint_eq(inject_get(bytes_written), round * 5 * PAGE);
 	}
 	ck_assert_int_eq(ept_space_sync(vm.space), 0); /* nothing to do */
-	ck_assert_uint_eq(inject.fdatasyncs, 3);
+	ck_assert_uint_eq(inject_get(fdatasyncs), 3);
 	ept_space_stop(vm.space);
 	assert_faults(&vm, EPT_CASE_SHARED_WRITE, 5);
 	assert_faults(&vm, EPT_CASE_SHARED_MKWRITE, 10);
@@ -54,7 +52,7 @@ START_TEST(what_was_only_read_is_not_written)
 	ck_assert(has_pattern(at(&vm, 0), 0, 64 * PAGE));
 	*at(&vm, 20) = 0;
 	ck_assert_int_eq(ept_space_sync(vm.space), 0);
-	ck_assert_uint_eq(inject.bytes_written, PAGE);
+	ck_assert_uint_eq(inject_get(bytes_written), PAGE);
 	*at(&vm, 21) = 0; /* protected by now, on any kernel */
 	ck_assert_uint_eq(area_info(&vm).dirty, PAGE);
 	vm_destroy(&vm);
@@ -71,7 +69,7 @@ START_TEST(tail_of_the_file_is_not_extended)
 
 	memset(vm.hva, 0x55, vm.size);
 	ck_assert_int_eq(ept_space_sync(vm.space), 0);
-	ck_assert_uint_eq(inject.bytes_written, length);
+	ck_assert_uint_eq(inject_get(bytes_written), length);
 	ck_assert(file_has(fd, 0, (uint8_t[]){pattern_byte(0)}, 1));
 	ck_assert(file_has(fd, 50, vm.hva, length));
 	ck_assert(file_has(fd, 50 + length, (uint8_t[]){pattern_byte(50 + length)}, 1));
@@ -87,15 +85,16 @@ START_TEST(failed_sync_keeps_pages_dirty)
 {
 	int fd = temp_file(64 * PAGE);
 	struct vm vm = shared(fd, 0, 64 * PAGE, true);
-	int *error = _i ? &inject.fdatasync_errno : &inject.pwrite_errno;
+	int error = _i ? EIO : ENOSPC,
+	    *injected = _i ? &inject.fdatasync_errno : &inject.pwrite_errno;
 
 	*at(&vm, 3) = 0;
 	*at(&vm, 30) = 0;
-	*error = _i ? EIO : ENOSPC;
-	ck_assert_int_eq(ept_space_sync(vm.space), -*error);
+	*injected = error;
+	ck_assert_int_eq(ept_space_sync(vm.space), -error);
 	ck_assert_uint_eq(area_info(&vm).dirty, 2 * PAGE);
 	*at(&vm, 3) = 1; /* and still writable */
-	*error = 0;
+	*injected = 0;
 	ck_assert_int_eq(ept_space_sync(vm.space), 0);
 	ck_assert_uint_eq(area_info(&vm).dirty, 0);
 	ck_assert(file_has(fd, 3 * PAGE, (void *)at(&vm, 3), PAGE));

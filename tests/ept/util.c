@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <sys/syscall.h>
 
+bool vm_without_atomic_protect;
+
 const struct ept_config one_thread = {.vm_name = "test", .fault_threads = 1};
 
 uint8_t pattern_byte(uint64_t i)
@@ -55,6 +57,8 @@ struct vm vm_create(const struct ept_config *config, int fd, uint64_t offset, ui
 	struct ept_slot slot;
 
 	ck_assert_int_eq(ept_space_create(config, &vm.space), 0);
+	if (vm_without_atomic_protect)
+		vm.space->installer.atomic_protect = false;
 	if (fd >= 0)
 		ck_assert_int_eq(ept_object_file(fd, "disk.img", offset, size, mode, &obj), 0);
 	ck_assert_int_eq(

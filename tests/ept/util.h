@@ -35,6 +35,9 @@ struct vm vm_anon(uint64_t size);
 struct vm vm_file(int fd, uint64_t offset, uint64_t size, enum ept_file_mode mode);
 void vm_destroy(struct vm *vm);
 
+/* Set before vm_create(): as on kernels that cannot CONTINUE write-protected (before 6.4). */
+extern bool vm_without_atomic_protect;
+
 extern const struct ept_config one_thread;
 
 /* Counters of area 0 (or of what hit no area). */

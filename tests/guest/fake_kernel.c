@@ -78,12 +78,13 @@ struct page *alloc_pages(unsigned order, unsigned flags)
 {
 	struct page *page;
 
-	if (order || fails_now())
+	if (fails_now())
 		return NULL;
-	if (contiguous) {
-		if (next_contiguous == NR_FRAMES)
+	if (contiguous || order) {
+		if (next_contiguous + (1U << order) > NR_FRAMES)
 			abort();
-		page = &frames[next_contiguous++];
+		page = &frames[next_contiguous];
+		next_contiguous += 1U << order;
 	} else if (!list_empty(&free_guarded)) {
 		page = list_entry(free_guarded.next, struct page, lru);
 		list_del(&page->lru);
@@ -94,7 +95,7 @@ struct page *alloc_pages(unsigned order, unsigned flags)
 		next_guarded += 2;
 	}
 	*page = (struct page){.refcount = 1};
-	memset(page_kva(page), flags & GFP_ZERO ? 0 : 0xa5, PAGE_SIZE);
+	memset(page_kva(page), flags & GFP_ZERO ? 0 : 0xa5, PAGE_SIZE << order);
 	allocated++;
 	return page;
 }
@@ -182,19 +183,27 @@ void wait_finish(struct wait_queue *q, struct waiter *w)
 	(void)q, (void)w;
 }
 
-void wake_up(struct wait_queue *q)
+void wake_up_waiters(struct wait_queue *q)
 {
 	(void)q;
 }
 
 static void complete(struct bio *bio);
 
+void (*fake_idle)(void);
+
 void schedule(void)
 {
+	static unsigned idle; /* times in a row */
 	struct bio *bio = pending;
 
+	if (!bio && fake_idle && idle++ < 1000) {
+		fake_idle();
+		return;
+	}
 	if (!bio)
 		panic("waiting for what will never happen\n");
+	idle = 0;
 	pending = bio->next;
 	complete(bio);
 }

@@ -24,6 +24,9 @@ void fake_contiguous_frames(bool on);
 /* All that was printed since fake_reset, as far as it fit. */
 extern char fake_log[4096];
 
+/* Called when a task waits and no bio of a fake disk is under way. */
+extern void (*fake_idle)(void);
+
 struct fake_disk {
 	struct block_device bdev;
 	char *image; /* reachable through the direct map */

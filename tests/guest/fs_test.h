@@ -30,6 +30,7 @@ void expect_same(const char *path, const char *original);
 void unmount_clean(void);
 
 Suite *sha256_suite(void);
+Suite *virtio_suite(void);
 Suite *ext2_suite(void);
 Suite *hostile_suite(void);
 

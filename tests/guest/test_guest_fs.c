@@ -1,4 +1,4 @@
-/* The guest's filesystem and checksum, on the build machine. */
+/* The guest's filesystem, drivers and checksum, on the build machine. */
 #include "tests/guest/fs_test.h"
 #include <stdlib.h>
 
@@ -6,6 +6,7 @@ int main(void)
 {
 	SRunner *runner = srunner_create(sha256_suite());
 
+	srunner_add_suite(runner, virtio_suite());
 	srunner_add_suite(runner, ext2_suite());
 	srunner_add_suite(runner, hostile_suite());
 	srunner_run_all(runner, CK_NORMAL);

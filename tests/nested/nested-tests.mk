@@ -2,7 +2,9 @@
 NESTED_TESTS += $(OUT)/tests/kvm_probe $(OUT)/tests/test_host
 
 $(OUT)/tests/kvm_probe: $(OUT)/tests/nested/kvm_probe.o
-	$(CC) $(LDFLAGS) $(STATIC) -o $@ $^
+	$(call said,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) $(STATIC) -o $@ $^
 
 $(OUT)/tests/test_host: $(OUT)/tests/nested/test_host.o
-	$(CC) $(LDFLAGS) $(STATIC) -o $@ $^ $(shell pkg-config --static --libs check)
+	$(call said,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) $(STATIC) -o $@ $^ $(shell pkg-config --static --libs check)

@@ -1,0 +1,287 @@
+#include "tests/ept/fake_install.h"
+
+#include "ept/ept.h"
+#include "ept/uffd_compat.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* What is registered; tests have one space with a few areas. */
+struct range {
+	char *start;
+	size_t pages;
+	enum fake_page *page;
+	unsigned *wakes;
+};
+
+#define RANGES 8
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct range ranges[RANGES];
+static struct {
+	int error;
+	unsigned times;
+} failures[FAKE_NR_OPS];
+static unsigned continue_limit, double_installs;
+static int continue_error, event_socket = -1;
+
+static struct range *find(const void *hva, size_t *page)
+{
+	for (int i = 0; i < RANGES; i++) {
+		size_t offset = (size_t)((const char *)hva - ranges[i].start);
+
+		if (offset < ranges[i].pages * EPT_PAGE_SIZE) {
+			*page = offset / EPT_PAGE_SIZE;
+			return &ranges[i];
+		}
+	}
+	return NULL;
+}
+
+static int injected(enum fake_op op)
+{
+	if (!failures[op].times)
+		return 0;
+	failures[op].times--;
+	return failures[op].error;
+}
+
+void fake_fail(enum fake_op op, int error, unsigned times)
+{
+	pthread_mutex_lock(&lock);
+	failures[op].error = error;
+	failures[op].times = times;
+	pthread_mutex_unlock(&lock);
+}
+
+void fake_continue_stops_after(unsigned pages, int error)
+{
+	continue_limit = pages;
+	continue_error = error;
+}
+
+enum fake_page fake_page(const void *hva)
+{
+	enum fake_page result;
+	size_t page;
+
+	pthread_mutex_lock(&lock);
+	result = find(hva, &page)->page[page];
+	pthread_mutex_unlock(&lock);
+	return result;
+}
+
+void fake_set_page(const void *hva, enum fake_page to)
+{
+	size_t page;
+
+	pthread_mutex_lock(&lock);
+	find(hva, &page)->page[page] = to;
+	pthread_mutex_unlock(&lock);
+}
+
+unsigned fake_wakes(const void *hva)
+{
+	unsigned result;
+	size_t page;
+
+	pthread_mutex_lock(&lock);
+	result = find(hva, &page)->wakes[page];
+	pthread_mutex_unlock(&lock);
+	return result;
+}
+
+unsigned fake_double_installs(void)
+{
+	return double_installs;
+}
+
+/* One page in, and whoever waits for it woken: what each install comes down to. */
+static int put(void *hva, enum fake_op op, enum fake_page to)
+{
+	size_t page;
+	struct range *r;
+	int err;
+
+	pthread_mutex_lock(&lock);
+	r = find(hva, &page);
+	err = r ? injected(op) : -ESHUTDOWN;
+	if (!err && r->page[page] != FAKE_NONE) {
+		double_installs += r->page[page] != FAKE_FOREIGN;
+		err = -EEXIST;
+	}
+	if (!err)
+		r->page[page] = to;
+	if (r && (!err || err == -EEXIST))
+		r->wakes[page]++;
+	pthread_mutex_unlock(&lock);
+	return err;
+}
+
+int ept_installer_open(struct ept_installer *in)
+{
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair))
+		return -errno;
+	in->fd = pair[0];
+	in->atomic_protect = true;
+	event_socket = pair[1];
+	return 0;
+}
+
+void ept_installer_close(struct ept_installer *in)
+{
+	if (in->fd < 0)
+		return;
+	close(in->fd);
+	close(event_socket);
+	in->fd = -1;
+}
+
+void fake_event(const struct ept_installer *in, const void *hva, uint64_t flags, pid_t tid)
+{
+	struct uffd_msg msg = {.event = UFFD_EVENT_PAGEFAULT};
+
+	(void)in;
+	msg.arg.pagefault.address = (uint64_t)(uintptr_t)hva;
+	msg.arg.pagefault.flags = flags;
+	msg.arg.pagefault.feat.ptid = (uint32_t)tid;
+	if (write(event_socket, &msg, sizeof(msg)) != sizeof(msg))
+		abort();
+}
+
+int ept_install_register(struct ept_installer *in, void *hva, size_t len, enum ept_backing backing)
+{
+	int i = 0;
+
+	(void)in;
+	(void)backing;
+	pthread_mutex_lock(&lock);
+	while (ranges[i].start)
+		i++;
+	ranges[i] = (struct range){.start = hva,
+				   .pages = len / EPT_PAGE_SIZE,
+				   .page = calloc(len / EPT_PAGE_SIZE, sizeof(enum fake_page)),
+				   .wakes = calloc(len / EPT_PAGE_SIZE, sizeof(unsigned))};
+	pthread_mutex_unlock(&lock);
+	return 0;
+}
+
+void ept_install_unregister(struct ept_installer *in, void *hva, size_t len)
+{
+	size_t page;
+	struct range *r;
+
+	(void)in;
+	(void)len;
+	pthread_mutex_lock(&lock);
+	r = find(hva, &page);
+	free(r->page);
+	free(r->wakes);
+	*r = (struct range){0};
+	pthread_mutex_unlock(&lock);
+}
+
+int ept_install_zero(struct ept_installer *in, void *hva)
+{
+	(void)in;
+	return put(hva, FAKE_OP_ZERO, FAKE_ZERO);
+}
+
+int ept_install_copy(struct ept_installer *in, void *hva, const void *src)
+{
+	int err = put(hva, FAKE_OP_COPY, FAKE_OWN);
+
+	(void)in;
+	if (!err && src)
+		memcpy(hva, src, EPT_PAGE_SIZE);
+	return err;
+}
+
+int ept_install_continue(struct ept_installer *in, void *hva, size_t len, bool protect,
+			 size_t *done)
+{
+	int result = 0;
+
+	(void)in;
+	for (*done = 0; *done < len; *done += EPT_PAGE_SIZE) {
+		int err = 0;
+
+		if (continue_limit && *done == continue_limit * EPT_PAGE_SIZE)
+			return continue_error;
+		err = put((char *)hva + *done, FAKE_OP_CONTINUE,
+			  protect ? FAKE_PROTECTED : FAKE_WRITABLE);
+		if (err && err != -EEXIST)
+			return err;
+		result = err ? err : result;
+	}
+	return result;
+}
+
+int ept_install_protect(struct ept_installer *in, void *hva, size_t len, bool on)
+{
+	int err = 0;
+
+	(void)in;
+	pthread_mutex_lock(&lock);
+	for (size_t at = 0; at < len && !err; at += EPT_PAGE_SIZE) {
+		size_t page;
+		struct range *r = find((char *)hva + at, &page);
+
+		err = r ? injected(FAKE_OP_PROTECT) : -ESHUTDOWN;
+		if (err)
+			break;
+		if (on && r->page[page] == FAKE_WRITABLE)
+			r->page[page] = FAKE_PROTECTED;
+		else if (!on && r->page[page] == FAKE_PROTECTED)
+			r->page[page] = FAKE_WRITABLE;
+		else if (!on && r->page[page] == FAKE_ZERO)
+			r->page[page] = FAKE_OWN;
+		r->wakes[page] += !on;
+	}
+	pthread_mutex_unlock(&lock);
+	return err;
+}
+
+void ept_install_wake(struct ept_installer *in, void *hva, size_t len)
+{
+	(void)in;
+	pthread_mutex_lock(&lock);
+	for (size_t at = 0; at < len; at += EPT_PAGE_SIZE) {
+		size_t page;
+		struct range *r = find((char *)hva + at, &page);
+
+		if (r)
+			r->wakes[page]++;
+	}
+	pthread_mutex_unlock(&lock);
+}
+
+int ept_install_drop(struct ept_installer *in, void *hva, size_t len)
+{
+	(void)in;
+	for (size_t at = 0; at < len; at += EPT_PAGE_SIZE)
+		fake_set_page((char *)hva + at, FAKE_NONE);
+	return 0;
+}
+
+int ept_install_populate(void *hva, size_t len, bool write_access)
+{
+	(void)hva;
+	(void)len;
+	(void)write_access;
+	return 0;
+}
+
+void ept_install_advise(void *hva, size_t len, bool small)
+{
+	(void)hva;
+	(void)len;
+	(void)small;
+}

@@ -1,0 +1,39 @@
+/*
+ * An installer that only notes. It keeps what a host's page table would hold,
+ * a page at a time, and fails a test that installs a page twice. Events come
+ * from fake_event(); there is no waiter, so it counts how often each was woken.
+ */
+#ifndef FOAL_TESTS_EPT_FAKE_INSTALL_H
+#define FOAL_TESTS_EPT_FAKE_INSTALL_H
+
+#include "ept/install.h"
+
+#include <sys/types.h>
+
+enum fake_page {
+	FAKE_NONE,
+	FAKE_ZERO,	/* zero page, protected */
+	FAKE_OWN,	/* private and writable */
+	FAKE_PROTECTED, /* cached page, protected */
+	FAKE_WRITABLE,	/* cached page, writable or not protected */
+	FAKE_FOREIGN,	/* somebody else put it there: an install says EEXIST */
+};
+
+enum fake_op { FAKE_OP_ZERO, FAKE_OP_COPY, FAKE_OP_CONTINUE, FAKE_OP_PROTECT, FAKE_NR_OPS };
+
+/* The next @times calls of @op fail with @error (negative errno) and do nothing. */
+void fake_fail(enum fake_op op, int error, unsigned times);
+
+/* CONTINUE deals with this many pages a run, then fails with @error. */
+void fake_continue_stops_after(unsigned pages, int error);
+
+enum fake_page fake_page(const void *hva);
+void fake_set_page(const void *hva, enum fake_page page);
+unsigned fake_wakes(const void *hva);
+/* Installs over a page that we had put there ourselves. */
+unsigned fake_double_installs(void);
+
+/* An event as a fault thread reads it: @flags are UFFD_PAGEFAULT_FLAG_*. */
+void fake_event(const struct ept_installer *in, const void *hva, uint64_t flags, pid_t tid);
+
+#endif

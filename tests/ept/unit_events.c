@@ -1,0 +1,180 @@
+/* Fault threads, fed with events of our own making. */
+#include "ept/uffd_compat.h"
+#include "tests/ept/fake_install.h"
+#include "tests/ept/unit_suites.h"
+#include "tests/ept/util.h"
+
+#include <sched.h>
+#include <stdio.h>
+
+#define WRITE UFFD_PAGEFAULT_FLAG_WRITE
+#define WP    UFFD_PAGEFAULT_FLAG_WP
+
+static void send(const struct vm *vm, uint64_t page, uint64_t flags, pid_t tid)
+{
+	fake_event(&vm->space->installer, vm->hva + page * PAGE, flags, tid);
+}
+
+static void wait_for(const struct vm *vm, uint64_t n)
+{
+	while (event_faults(vm->space) < n)
+		usleep(200);
+}
+
+START_TEST(origins)
+{
+	struct vm vm = vm_anon(64 * PAGE);
+
+	send(&vm, 1, WRITE, gettid());
+	send(&vm, 2, WRITE, gettid() + 12345);
+	send(&vm, 3, 0, gettid());
+	send(&vm, 3, WP | WRITE, gettid());
+	wait_for(&vm, 4);
+	ck_assert_uint_eq(case_stats(&vm, EPT_CASE_ANON_WRITE).by_origin[EPT_ORIGIN_VCPU], 1);
+	ck_assert_uint_eq(case_stats(&vm, EPT_CASE_ANON_WRITE).by_origin[EPT_ORIGIN_KVM], 1);
+	ck_assert_uint_eq(case_stats(&vm, EPT_CASE_ANON_WRITE).latency.count, 2);
+	assert_faults(&vm, EPT_CASE_ANON_READ, 1);
+	assert_faults(&vm, EPT_CASE_ANON_WP, 1);
+	vm_destroy(&vm); /* also: events equal the sum of cases */
+}
+END_TEST
+
+/* An event that comes late is woken once more and counted; nothing is installed twice. */
+START_TEST(late_events)
+{
+	struct vm vm = vm_anon(64 * PAGE);
+	unsigned woken;
+
+	send(&vm, 1, WRITE, gettid());
+	wait_for(&vm, 1);
+	woken = fake_wakes(vm.hva + PAGE);
+	send(&vm, 1, 0, gettid());
+	send(&vm, 1, WP | WRITE, gettid());
+	wait_for(&vm, 3);
+	ck_assert_uint_eq(fake_wakes(vm.hva + PAGE), woken + 2);
+	assert_faults(&vm, EPT_CASE_SPURIOUS, 2);
+	ck_assert_uint_eq(fake_double_installs(), 0);
+	vm_destroy(&vm);
+}
+END_TEST
+
+/*
+ * While page 3 is read its window is in transit: events there are left alone,
+ * a device waits, and the install at the end wakes them all.
+ */
+START_TEST(transit)
+{
+	int fd = temp_file(64 * PAGE);
+	struct ept_config config = one_thread;
+	struct vm vm;
+	char c;
+
+	config.fault_threads = 2;
+	vm = vm_create(&config, fd, 0, 64 * PAGE, EPT_FILE_COW);
+	inject_set(pread_delay_us, 100000);
+	send(&vm, 3, 0, gettid());
+	while (!inject_get(preads))
+		usleep(200);
+	send(&vm, 3, WRITE, gettid());
+	send(&vm, 9, 0, gettid());
+	wait_for(&vm, 2);
+	assert_faults(&vm, EPT_CASE_TRANSIT, 2);
+	ck_assert_uint_eq(fake_wakes(vm.hva + 3 * PAGE), 0);
+	ck_assert_int_eq(ept_read(vm.space, GPA(5 * PAGE), &c, 1, EPT_ORIGIN_DEVICE), 0);
+	wait_for(&vm, 3);
+	ck_assert_uint_ge(fake_wakes(vm.hva + 3 * PAGE), 1);
+	ck_assert_uint_ge(fake_wakes(vm.hva + 9 * PAGE), 1);
+	assert_faults(&vm, EPT_CASE_TRANSIT, 3);
+	assert_faults(&vm, EPT_CASE_FILE_READ, 1);
+	ck_assert_uint_eq(inject_get(preads), 1);
+	ck_assert_uint_eq(fake_double_installs(), 0);
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
+static int cpu_allowed(pid_t tid)
+{
+	cpu_set_t set;
+
+	ck_assert_int_eq(sched_getaffinity(tid, sizeof(set), &set), 0);
+	for (int cpu = 0; cpu < CPU_SETSIZE && CPU_COUNT(&set) == 1; cpu++)
+		if (CPU_ISSET(cpu, &set))
+			return cpu;
+	return -1;
+}
+
+/* The thread that serves vCPU 0, by its name. */
+static pid_t fault_thread_tid(void)
+{
+	for (pid_t tid = getpid(); tid < getpid() + 1000; tid++) {
+		char path[64], name[32] = "";
+		FILE *f;
+
+		snprintf(path, sizeof(path), "/proc/self/task/%d/comm", tid);
+		f = fopen(path, "r");
+		if (!f)
+			continue;
+		if (!fgets(name, sizeof(name), f))
+			name[0] = 0;
+		fclose(f);
+		if (!strcmp(name, "foal-fault/0\n"))
+			return tid;
+	}
+	return -1;
+}
+
+START_TEST(thread_follows_its_vcpu)
+{
+	struct vm vm = vm_anon(4096 * PAGE);
+	cpu_set_t set;
+	int cpu = sched_getcpu();
+	pid_t tid = fault_thread_tid();
+
+	ck_assert_int_gt(tid, 0);
+	ept_vcpu_on_cpu(vm.space, 0, cpu);
+	ept_vcpu_on_cpu(vm.space, 1000, cpu); /* no such vCPU: ignored */
+	send(&vm, 1, WRITE, gettid());
+	for (int i = 0; i < 1000 && cpu_allowed(tid) != cpu; i++)
+		usleep(1000);
+	ck_assert_int_eq(cpu_allowed(tid), cpu);
+	/* A vCPU that never comes back to user space is found by looking. */
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	sched_setaffinity(0, sizeof(set), &set);
+	ept_vcpu_on_cpu(vm.space, 0, cpu == 0 ? 1 : 0);
+	for (uint64_t page = 2; page < 600; page++) {
+		send(&vm, page, WRITE, gettid());
+		wait_for(&vm, page);
+	}
+	ck_assert_int_eq(cpu_allowed(tid), cpu);
+	vm_destroy(&vm);
+}
+END_TEST
+
+START_TEST(stray_events_are_ignored)
+{
+	struct vm vm = vm_anon(64 * PAGE);
+
+	send(&vm, 4096, WRITE, gettid()); /* an address that is not ours */
+	send(&vm, 1, WRITE, gettid());
+	wait_for(&vm, 1);
+	ck_assert_ptr_null(ept_space_failure(vm.space));
+	vm_destroy(&vm);
+}
+END_TEST
+
+Suite *suite_events(void)
+{
+	Suite *suite = suite_create("ept: events");
+	TCase *tc = tcase_create("events");
+
+	tcase_set_timeout(tc, 30);
+	tcase_add_test(tc, origins);
+	tcase_add_test(tc, late_events);
+	tcase_add_test(tc, transit);
+	tcase_add_test(tc, thread_follows_its_vcpu);
+	tcase_add_test(tc, stray_events_are_ignored);
+	suite_add_tcase(suite, tc);
+	return suite;
+}

@@ -1,0 +1,12 @@
+/* ept/ against a fake installer: no userfaultfd, no privilege, every error on demand. */
+#include "tests/ept/unit_suites.h"
+#include "tests/ept/util.h"
+
+int main(void)
+{
+	static Suite *(*const suites[])(void) = {
+	    suite_areas, suite_faults, suite_events, suite_objects, suite_ledger,
+	};
+
+	return run_suites(suites, sizeof(suites) / sizeof(*suites));
+}

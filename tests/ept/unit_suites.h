@@ -1,0 +1,12 @@
+#ifndef FOAL_TESTS_EPT_UNIT_SUITES_H
+#define FOAL_TESTS_EPT_UNIT_SUITES_H
+
+#include <check.h>
+
+Suite *suite_areas(void);
+Suite *suite_faults(void);
+Suite *suite_events(void);
+Suite *suite_objects(void);
+Suite *suite_ledger(void);
+
+#endif
