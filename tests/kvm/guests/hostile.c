@@ -1,6 +1,6 @@
 /*
  * Touch every port in every width, every register of every device in every
- * width with values of no sense, and the pages of the MMIO gap. Only what would
+ * width with values of no sense, and each `step=N`-th page (64) of the MMIO gap. Only what would
  * end the run is left out: the exit port, and the local APIC's commands.
  */
 #include "tests/kvm/guests/lib/guest.h"
@@ -58,7 +58,7 @@ unsigned guest_main(const struct start_info *info)
 		touch_registers(FOAL_IOAPIC_BASE, 0x110);
 	}
 	for (uint64_t gpa = FOAL_MMIO_GAP_START; gpa < FOAL_MMIO_GAP_END;
-	     gpa += param("step", 8) * PAGE) {
+	     gpa += param("step", 64) * PAGE) {
 		peek(gpa + 0xffc); /* across the end of the page */
 		poke32(gpa, (uint32_t)noise());
 	}

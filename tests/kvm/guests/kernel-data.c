@@ -5,17 +5,17 @@
 #define TEXT(x)	   TEXT_OF(x)
 
 /* FILE_PATTERN(n) in the first word of page n, 0xaa in the rest. */
-#define TABLE(name, flags)                                                                         \
-	__asm__(".pushsection ." name ", \"" flags "\", @progbits\n"                               \
-		".balign 4096\n"                                                                   \
-		".globl " name "\n" name ":\n"                                                     \
-		".set i, 0\n"                                                                      \
-		".rept " TEXT(KERNEL_DATA_PAGES) "\n"                                              \
-		".quad 0xf0a1000000000000 + i\n"                                                   \
-		".fill 4088, 1, 0xaa\n"                                                            \
-		".set i, i + 1\n"                                                                  \
-		".endr\n"                                                                          \
-		".popsection\n")
+#define TABLE(name, flags) \
+	__asm__(".pushsection ." name ", \"" flags "\", @progbits\n" \
+		".balign 4096\n" \
+		".globl " name "\n" name ":\n" \
+		".set i, 0\n" \
+		".rept " TEXT(KERNEL_DATA_PAGES) "\n" \
+						 ".quad 0xf0a1000000000000 + i\n" \
+						 ".fill 4088, 1, 0xaa\n" \
+						 ".set i, i + 1\n" \
+						 ".endr\n" \
+						 ".popsection\n")
 
 TABLE("table_r", "a");
 TABLE("table_w", "aw");

@@ -43,6 +43,7 @@ unsigned guest_main(const struct start_info *info)
 	while (!ap_done)
 		__asm__ volatile("pause");
 	for (uint64_t n = 0; n < pages; n++)
-		expect(peek(base + n * PAGE) == (is_file ? FILE_PATTERN(n) : 0) + 2, GUEST_BAD_VALUE);
+		expect(peek(base + n * PAGE) == (is_file ? FILE_PATTERN(n) : 0) + 2,
+		       GUEST_BAD_VALUE);
 	return GUEST_OK;
 }

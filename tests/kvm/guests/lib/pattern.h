@@ -6,10 +6,10 @@
 #define TEST_GUEST_PATTERN_H
 
 /* Page @n of a file, as the test made it. */
-#define FILE_PATTERN(n) (0xf0a1000000000000UL + (n))
+#define FILE_PATTERN(n)	  (0xf0a1000000000000UL + (n))
 
 /* Page @n, as the guest wrote it. */
-#define GUEST_PATTERN(n) (0xd157000000000000UL + (n))
+#define GUEST_PATTERN(n)  (0xd157000000000000UL + (n))
 
 /* Pages of the two tables in the guest `kernel-data`. */
 #define KERNEL_DATA_PAGES 512

@@ -1,6 +1,6 @@
 #include "tests/kvm/guests/lib/guest.h"
 
-#define TRAMPOLINE 0x8000UL /* start.S is assembled for it */
+#define TRAMPOLINE     0x8000UL /* start.S is assembled for it */
 
 /* Local APIC registers (SDM 3A 11.4.1). */
 #define LAPIC_SVR      (FOAL_LAPIC_BASE + 0xf0)
