@@ -11,8 +11,9 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#include <utmp.h>
 
-#define MAX_ARGS 48
+#define MAX_ARGS 96
 
 static double seconds(void)
 {
@@ -52,13 +53,18 @@ static pid_t start_on_pipes(struct run *run, int foal, const struct run_how *how
 	return pid;
 }
 
+/* The other end stays open here, so that what foal did to it can be seen after its end. */
 static pid_t start_on_terminal(struct run *run, int foal, const struct run_how *how, char **argv)
 {
 	int master;
-	pid_t pid = forkpty(&master, NULL, NULL, NULL);
 
-	if (pid == 0)
+	ck_assert_int_eq(openpty(&master, &run->terminal, NULL, NULL, NULL), 0);
+	fcntl(master, F_SETFD, FD_CLOEXEC);
+	pid_t pid = fork();
+	if (pid == 0) {
+		login_tty(run->terminal);
 		exec_foal(foal, how, argv);
+	}
 	run->in = dup(master);
 	run->out = master;
 	return pid;
@@ -72,7 +78,7 @@ void run_start(struct run *run, const struct run_how *how, const char *const *ar
 	unsigned n = 1;
 
 	how = how ? how : &plain_way;
-	*run = (struct run){.in = -1, .out = -1, .err = -1};
+	*run = (struct run){.in = -1, .out = -1, .err = -1, .terminal = -1};
 	snprintf(run->stats_path, sizeof(run->stats_path), "%s", scratch("stats-%u", number++));
 	if (!how->plain)
 		argv[n++] = "run";
@@ -183,8 +189,18 @@ static int reap(struct run *run)
 
 void run_wait(struct run *run)
 {
-	read_outputs(run, NULL, NULL);
-	int status = reap(run);
+	int status;
+
+	if (run->terminal >= 0) {
+		status = reap(run);
+		tcgetattr(run->terminal, &run->modes);
+		close(run->terminal);
+		run->terminal = -1;
+		read_outputs(run, NULL, NULL);
+	} else {
+		read_outputs(run, NULL, NULL);
+		status = reap(run);
+	}
 	run->status = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 	ck_assert_int_ne(run->status, 127);
 	run->stats = json_load_file(run->stats_path, JSON_REJECT_DUPLICATES, NULL);
@@ -202,6 +218,7 @@ void run_free(struct run *run)
 	close_fd(run->in);
 	close_fd(run->out);
 	close_fd(run->err);
+	close_fd(run->terminal);
 	free(run->out_text);
 	free(run->err_text);
 	json_decref(run->stats);

@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <termios.h>
 
 /* Seconds after which a run that should have ended has failed its test. */
 #define RUN_LIMIT 40
@@ -21,11 +22,13 @@
 struct run {
 	pid_t pid;
 	int in, out, err; /* -1: closed; on a terminal in and out are its one end */
+	int terminal;	  /* its other end, foal's; -1: no terminal */
 	char *out_text;	  /* standard output so far, always terminated */
-	char *err_text;	  /* standard error so far; NULL on a terminal */
+	char *err_text;	  /* standard error so far; on a terminal it is in out_text */
 	size_t out_len, err_len;
 	int status;    /* after run_wait(): exit status, or minus the signal that killed it */
 	json_t *stats; /* after run_wait(): what --stats json wrote, or NULL */
+	struct termios modes; /* after run_wait(): the terminal's, as foal left it */
 	char stats_path[64];
 };
 
@@ -86,7 +89,7 @@ void check_events(const struct run *run);
 
 /* --- files ------------------------------------------------------------------- */
 
-/* A path in a directory of the running program's own; one of a few buffers. */
+/* A path in a directory of the running program's own; lives as long as the test. */
 const char *scratch(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void scratch_create(void);
 void scratch_remove(void);

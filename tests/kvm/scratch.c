@@ -2,7 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
-#include <linux/userfaultfd.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,33 +41,41 @@ void scratch_remove(void)
 	nftw(directory, remove_one, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
 }
 
-static char *next_path(void)
+/* Paths live as long as the test's process: nobody has to think of when they end. */
+static const char *keep(const char *path)
 {
-	static char paths[16][512];
-	static unsigned next;
+	static struct kept {
+		struct kept *next;
+		char path[];
+	} * all;
+	struct kept *k = malloc(sizeof(*k) + strlen(path) + 1);
 
-	return paths[next++ % 16];
+	ck_assert_ptr_nonnull(k);
+	strcpy(k->path, path);
+	k->next = all;
+	all = k;
+	return k->path;
 }
 
 const char *scratch(const char *format, ...)
 {
-	char *path = next_path();
+	char path[PATH_MAX];
 	va_list args;
 
-	int n = snprintf(path, 512, "%s/", directory);
+	int n = snprintf(path, sizeof(path), "%s/", directory);
 	va_start(args, format);
-	vsnprintf(path + n, 512 - (size_t)n, format, args);
+	vsnprintf(path + n, sizeof(path) - (size_t)n, format, args);
 	va_end(args);
-	return path;
+	return keep(path);
 }
 
 static const char *under(const char *variable, const char *fallback, const char *name)
 {
 	const char *from = getenv(variable);
-	char *path = next_path();
+	char path[PATH_MAX];
 
-	snprintf(path, 512, "%s/%s", from ? from : fallback, name);
-	return path;
+	snprintf(path, sizeof(path), "%s/%s", from ? from : fallback, name);
+	return keep(path);
 }
 
 const char *foal_path(void)
