@@ -33,7 +33,7 @@
 #define EPT_PAGE_SIZE  (1UL << EPT_PAGE_SHIFT)
 #define EPT_PAGE_MASK  (~(EPT_PAGE_SIZE - 1))
 /* A mirror of four levels spans 48 bits, as a four-level EPT does (SDM 3C 29.3.2). */
-#define EPT_GPA_BITS 48
+#define EPT_GPA_BITS   48
 
 /* A guest-physical address; never a pointer, never mixed with one. */
 typedef struct {
@@ -51,46 +51,46 @@ struct ept_object;
 enum ept_access { EPT_READ, EPT_WRITE };
 
 /* Who touched. An event whose thread is no known vCPU came from KVM's own worker. */
-#define EPT_ORIGINS(X)                                                                             \
-	X(VCPU, "vcpu")                                                                            \
-	X(KVM, "kvm")                                                                              \
-	X(DEVICE, "device")                                                                        \
+#define EPT_ORIGINS(X) \
+	X(VCPU, "vcpu") \
+	X(KVM, "kvm") \
+	X(DEVICE, "device") \
 	X(LOADER, "loader")
 
 enum ept_origin {
 #define X(id, name) EPT_ORIGIN_##id,
 	EPT_ORIGINS(X)
 #undef X
-		EPT_NR_ORIGINS
+	    EPT_NR_ORIGINS
 };
 
 /*
  * The cases. Every fault ends as exactly one; handler, counter, trace name and
  * test carry the name given here (docs/fault-paths.md goes through them).
  */
-#define EPT_CASES(X)                                                                               \
-	X(ANON_READ, "anon_read", "untouched anonymous page read: shared zero page")               \
-	X(ANON_WRITE, "anon_write", "untouched anonymous page written: own zeroed page")           \
-	X(ANON_WP, "anon_wp", "zero page written: own zeroed page in its place")                   \
-	X(FILE_READ, "file_read", "private file page read: cached page, read-only")                \
-	X(FILE_COW, "file_cow", "untouched private file page written: own copy in one step")       \
-	X(FILE_WP, "file_wp", "private file page written after it was read: own copy")             \
-	X(SHARED_READ, "shared_read", "shared file page read: cached page, write-protected")       \
-	X(SHARED_WRITE, "shared_write", "untouched shared file page written: noted dirty")         \
-	X(SHARED_MKWRITE, "shared_mkwrite", "clean shared file page written: noted dirty")         \
-	X(SPURIOUS, "spurious", "the access was granted already")                                  \
-	X(TRANSIT, "transit", "another thread was bringing the page in")                           \
-	X(RO_WRITE, "ro_write", "write to a read-only area: dropped")                              \
-	X(NO_AREA, "no_area", "no area there: open bus")                                           \
-	X(IO_ERROR, "io_error", "the object could not be read")                                    \
-	X(NO_MEMORY, "no_memory", "the host has no memory for the page")                           \
+#define EPT_CASES(X) \
+	X(ANON_READ, "anon_read", "untouched anonymous page read: shared zero page") \
+	X(ANON_WRITE, "anon_write", "untouched anonymous page written: own zeroed page") \
+	X(ANON_WP, "anon_wp", "zero page written: own zeroed page in its place") \
+	X(FILE_READ, "file_read", "private file page read: cached page, read-only") \
+	X(FILE_COW, "file_cow", "untouched private file page written: own copy in one step") \
+	X(FILE_WP, "file_wp", "private file page written after it was read: own copy") \
+	X(SHARED_READ, "shared_read", "shared file page read: cached page, write-protected") \
+	X(SHARED_WRITE, "shared_write", "untouched shared file page written: noted dirty") \
+	X(SHARED_MKWRITE, "shared_mkwrite", "clean shared file page written: noted dirty") \
+	X(SPURIOUS, "spurious", "the access was granted already") \
+	X(TRANSIT, "transit", "another thread was bringing the page in") \
+	X(RO_WRITE, "ro_write", "write to a read-only area: dropped") \
+	X(NO_AREA, "no_area", "no area there: open bus") \
+	X(IO_ERROR, "io_error", "the object could not be read") \
+	X(NO_MEMORY, "no_memory", "the host has no memory for the page") \
 	X(DYING, "dying", "the space is being stopped: install refused")
 
 enum ept_case {
 #define X(id, name, what) EPT_CASE_##id,
 	EPT_CASES(X)
 #undef X
-		EPT_NR_CASES
+	    EPT_NR_CASES
 };
 
 const char *ept_case_name(enum ept_case c);
@@ -135,11 +135,11 @@ enum ept_engine {
 };
 
 struct ept_config {
-	const char *vm_name;	    /* for messages; copied */
-	enum ept_engine engine;	    /* for every area of this space */
-	unsigned fault_threads;	    /* one a vCPU; 1..EPT_MAX_FAULT_THREADS */
-	unsigned fault_around;	    /* pages, power of two, 1 (off)..512; 0: default, 16 */
-	bool no_zero_page;	    /* a first read installs an own page */
+	const char *vm_name;	/* for messages; copied */
+	enum ept_engine engine; /* for every area of this space */
+	unsigned fault_threads; /* one a vCPU; 1..EPT_MAX_FAULT_THREADS; unused: KERNEL */
+	unsigned fault_around;	/* pages, power of two, 1 (off)..512; 0: default, 16 */
+	bool no_zero_page;	/* a first read installs an own page */
 };
 
 #define EPT_MAX_FAULT_THREADS 64
@@ -158,7 +158,9 @@ int ept_space_create(const struct ept_config *config, struct ept_space **out);
  * part (as mmap's MAP_FIXED does); overlap with a file area is -EEXIST.
  * @obj is NULL for anonymous memory; for a file @size may be anything up to
  * the object's length rounded up to a page, starting at object byte 0.
- * @name is copied ("ram", "kernel:.text", "pmem0").
+ * @name is copied ("ram", "kernel:.text", "pmem0"). What is left above a part
+ * that was replaced is an area of its own with the old name; an anonymous area
+ * that is replaced whole is gone, and pointers to it with it. @out may be NULL.
  * Errors: -EINVAL, -EEXIST, -ENOMEM, -ERANGE (outside EPT_GPA_BITS).
  */
 int ept_area_add(struct ept_space *space, const char *name, gpa_t gpa, uint64_t size,
@@ -173,7 +175,7 @@ int ept_space_start(struct ept_space *space);
 /* Where a range of guest-physical memory lies in this process. */
 struct ept_slot {
 	gpa_t gpa;
-	uint64_t size;	/* bytes */
+	uint64_t size; /* bytes */
 	void *hva;
 	bool read_only; /* register with KVM_MEM_READONLY */
 };
@@ -208,7 +210,9 @@ void ept_space_destroy(struct ept_space *space);
  * Resolve [@gpa, @gpa + @len) for @access as a fault would, and describe it as
  * at most @max iovecs (host-contiguous runs merged). On success the memory may
  * be read (and written, for EPT_WRITE) through them until the space is
- * stopped. Must not be called by a fault thread.
+ * stopped. Must not be called by a fault thread. Under EPT_ENGINE_KERNEL a file
+ * that is truncated later takes its pages away (SIGBUS); ept_read and ept_write
+ * return -EIO then.
  * Returns the number of iovecs (0 for @len 0), or -EFAULT (some of it is no
  * guest memory, or a write to a read-only area), -EIO (object unreadable),
  * -ENOMEM, -E2BIG (more than @max runs), -ESHUTDOWN (stopping).
@@ -280,12 +284,12 @@ struct ept_hist {
 uint64_t ept_hist_percentile(const struct ept_hist *h, double percent);
 
 /* Listed once: declared, summed, printed and exported from here. */
-#define EPT_COUNTERS(X)                                                                            \
-	X(faults, "faults")           /* faults that ended as this case */                         \
-	X(major, "major")             /* of these, the ones that read the object */                \
-	X(installed, "installed")     /* pages installed, the asked one included */                \
-	X(around, "around")           /* of these, pages nobody had asked for yet */               \
-	X(bytes_read, "bytes_read")   /* bytes read from the object */
+#define EPT_COUNTERS(X) \
+	X(faults, "faults")	    /* faults that ended as this case */ \
+	X(major, "major")	    /* of these, the ones that read the object */ \
+	X(installed, "installed")   /* pages installed, the asked one included */ \
+	X(around, "around")	    /* of these, pages nobody had asked for yet */ \
+	X(bytes_read, "bytes_read") /* bytes read from the object */
 
 struct ept_case_stats {
 #define X(field, name) uint64_t field;
@@ -312,7 +316,11 @@ size_t ept_area_count(const struct ept_space *space);
 struct ept_area *ept_area_at(const struct ept_space *space, size_t index);
 void ept_area_info(struct ept_area *area, struct ept_area_info *out);
 
-/* The counters of one case of one area; index ept_area_count() holds what hit no area. */
+/*
+ * The counters of one case of one area; index ept_area_count() holds what hit
+ * no area. A waiter is woken before its fault is counted: counters, and events
+ * being the sum of cases, are exact once the space is stopped.
+ */
 void ept_area_case_stats(const struct ept_space *space, size_t index, enum ept_case c,
 			 struct ept_case_stats *out);
 

@@ -3,7 +3,7 @@
  *
  * The cache is a sealed memfd of the object's size, filled by pread as pages
  * are asked for; areas map it (so a page read once serves every area and every
- * VM), and the monitor maps it too, to fill it and to write it back. The file
+ * VM), and the monitor maps it too, to copy pages and to write them back. The file
  * itself is never mapped where a guest could reach it: truncating it cannot
  * take pages away, it only makes a later read come short.
  *
@@ -27,7 +27,7 @@ struct ept_object {
 	uint64_t file_size; /* when the object was made */
 
 	int memfd;	  /* the cache, -1 until ept_object_cache() */
-	char *cache;	  /* the monitor's view of it */
+	char *cache;	  /* the monitor's view of it: source of copies and write-back */
 	uint64_t *cached; /* one bit a page; set under lock, read without, never cleared */
 
 	pthread_mutex_t lock; /* cached (writers), reads */

@@ -1,6 +1,7 @@
 #include "tests/ept/inject.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -40,7 +41,7 @@ ssize_t pread(int fd, void *buf, size_t len, off_t offset)
 	return n;
 }
 
-ssize_t pwrite(int fd, const void *buf, size_t len, off_t offset)
+static ssize_t pwrite_file(int fd, const void *buf, size_t len, off_t offset)
 {
 	unsigned nth = __atomic_add_fetch(&inject.pwrites, 1, __ATOMIC_RELAXED);
 	ssize_t n;
@@ -53,6 +54,21 @@ ssize_t pwrite(int fd, const void *buf, size_t len, off_t offset)
 	if (n > 0)
 		__atomic_add_fetch(&inject.bytes_written, (uint64_t)n, __ATOMIC_RELAXED);
 	return n;
+}
+
+/* An object's cache is a sealed memfd; files are not. Failures are those of files. */
+static bool is_cache(int fd)
+{
+	int seals = fcntl(fd, F_GET_SEALS);
+
+	return seals > 0 && seals & F_SEAL_SHRINK;
+}
+
+ssize_t pwrite(int fd, const void *buf, size_t len, off_t offset)
+{
+	if (is_cache(fd))
+		return syscall(SYS_pwrite64, fd, buf, len, offset);
+	return pwrite_file(fd, buf, len, offset);
 }
 
 int fdatasync(int fd)

@@ -253,6 +253,11 @@ START_TEST(dying_space_installs_nothing)
 {
 	struct vm vm = vm_of(ANON);
 
+	/* Registered still, as between the two steps of a stop. */
+	__atomic_store_n(&vm.space->life, EPT_LIFE_DYING, __ATOMIC_RELEASE);
+	ck_assert_int_eq(fault(&vm, 20, W), EPT_FATAL);
+	ck_assert_int_eq(page_at(&vm, 20), FAKE_NONE);
+	__atomic_store_n(&vm.space->life, EPT_LIFE_STARTED, __ATOMIC_RELEASE);
 	ept_space_stop(vm.space);
 	ck_assert_int_eq(fault(&vm, 20, W), EPT_FATAL);
 	ck_assert_int_eq(res.kase, EPT_CASE_DYING);
