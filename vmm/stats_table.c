@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "vmm/stats.h"
 
@@ -34,13 +35,30 @@ static const char *micros(uint64_t ns)
 	return out;
 }
 
+static void print_head(FILE *out)
+{
+	fprintf(out, "\n%-14s %-14s", "area", "case");
+#define X(field, name, unit) fprintf(out, " %10s", name);
+	EPT_COUNTERS(X)
+#undef X
+	fprintf(out, " %9s %9s %9s\n", "p50 us", "p99 us", "max us");
+}
+
+static void print_count(FILE *out, uint64_t value, const char *unit)
+{
+	if (strcmp(unit, "bytes") == 0)
+		fprintf(out, " %10s", bytes(value));
+	else
+		fprintf(out, " %10" PRIu64, value);
+}
+
 static void print_row(FILE *out, const char *area, enum ept_case c, const struct ept_case_stats *s)
 {
-	fprintf(out,
-		"%-14s %-14s %8" PRIu64 " %7" PRIu64 " %9" PRIu64 " %8" PRIu64
-		" %10s %9s %9s %9s\n",
-		area, ept_case_name(c), s->faults, s->major, s->installed, s->around,
-		bytes(s->bytes_read), micros(ept_hist_percentile(&s->latency, 50)),
+	fprintf(out, "%-14s %-14s", area, ept_case_name(c));
+#define X(field, name, unit) print_count(out, s->field, unit);
+	EPT_COUNTERS(X)
+#undef X
+	fprintf(out, " %9s %9s %9s\n", micros(ept_hist_percentile(&s->latency, 50)),
 		micros(ept_hist_percentile(&s->latency, 99)), micros(s->latency.max));
 }
 
@@ -49,8 +67,7 @@ static void print_cases(const struct report *report, FILE *out, struct ept_case_
 	size_t areas = ept_area_count(report->vm->space);
 	uint64_t total = 0;
 
-	fprintf(out, "\n%-14s %-14s %8s %7s %9s %8s %10s %9s %9s %9s\n", "area", "case", "faults",
-		"major", "installed", "around", "read", "p50 us", "p99 us", "max us");
+	print_head(out);
 	for (size_t i = 0; i <= areas; i++) {
 		struct ept_area_info info = {.name = "(no area)"};
 		if (i < areas)
@@ -62,7 +79,7 @@ static void print_cases(const struct report *report, FILE *out, struct ept_case_
 			total += stats->faults;
 		}
 	}
-	fprintf(out, "%-14s %-14s %8" PRIu64 "\n", "all", "", total);
+	fprintf(out, "%-14s %-14s %10" PRIu64 "\n", "all", "", total);
 }
 
 static void print_events(const struct report *report, FILE *out)
