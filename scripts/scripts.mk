@@ -15,8 +15,8 @@ HOST_HEADERS := $(foreach room,$(ROOMS),$(wildcard $(room)/*.h)) guest/abi.h
 SCRIPTS      := $(shell grep -rlE '^\#!.*sh$$' scripts .ci 2>/dev/null) $(wildcard scripts/lib/*.sh)
 
 # --- make check: each part also stands alone -------------------------------
-.PHONY: check check-format check-tidy check-cppcheck check-layering check-scripts
-check: all check-format check-layering check-scripts check-cppcheck check-tidy
+.PHONY: check check-format check-tidy check-cppcheck check-layering check-docs check-scripts
+check: all check-format check-layering check-docs check-scripts check-cppcheck check-tidy
 	@echo "check: all clean"
 
 # The build itself is a part: its warnings are errors.
@@ -27,6 +27,10 @@ check-format:
 check-layering:
 	scripts/check-layering --self-test
 	scripts/check-layering
+
+check-docs:
+	scripts/check-docs --self-test
+	scripts/check-docs
 
 check-scripts:
 	shellcheck -x $(SCRIPTS)
