@@ -35,13 +35,30 @@ static const char *micros(uint64_t ns)
 	return out;
 }
 
+static void print_head(FILE *out)
+{
+	fprintf(out, "\n%-14s %-14s", "area", "case");
+#define X(field, name, unit) fprintf(out, " %10s", name);
+	EPT_COUNTERS(X)
+#undef X
+	fprintf(out, " %9s %9s %9s\n", "p50 us", "p99 us", "max us");
+}
+
+static void print_count(FILE *out, uint64_t value, const char *unit)
+{
+	if (strcmp(unit, "bytes") == 0)
+		fprintf(out, " %10s", bytes(value));
+	else
+		fprintf(out, " %10" PRIu64, value);
+}
+
 static void print_row(FILE *out, const char *area, enum ept_case c, const struct ept_case_stats *s)
 {
-	fprintf(out,
-		"%-14s %-14s %8" PRIu64 " %7" PRIu64 " %9" PRIu64 " %8" PRIu64
-		" %10s %9s %9s %9s\n",
-		area, ept_case_name(c), s->faults, s->major, s->installed, s->around,
-		bytes(s->bytes_read), micros(ept_hist_percentile(&s->latency, 50)),
+	fprintf(out, "%-14s %-14s", area, ept_case_name(c));
+#define X(field, name, unit) print_count(out, s->field, unit);
+	EPT_COUNTERS(X)
+#undef X
+	fprintf(out, " %9s %9s %9s\n", micros(ept_hist_percentile(&s->latency, 50)),
 		micros(ept_hist_percentile(&s->latency, 99)), micros(s->latency.max));
 }
 
@@ -66,7 +83,7 @@ static bool named_before(const struct report *report, size_t i)
 
 static void add_stats(struct ept_case_stats *sum, const struct ept_case_stats *s)
 {
-#define X(field, name) sum->field += s->field;
+#define X(field, name, unit) sum->field += s->field;
 	EPT_COUNTERS(X)
 #undef X
 	sum->latency.count += s->latency.count;
@@ -96,8 +113,7 @@ static void print_cases(const struct report *report, FILE *out, struct scratch *
 {
 	uint64_t total = 0;
 
-	fprintf(out, "\n%-14s %-14s %8s %7s %9s %8s %10s %9s %9s %9s\n", "area", "case", "faults",
-		"major", "installed", "around", "read", "p50 us", "p99 us", "max us");
+	print_head(out);
 	for (size_t i = 0; i <= ept_area_count(report->vm->space); i++) {
 		for (int c = 0; c < EPT_NR_CASES && !named_before(report, i); c++) {
 			sum_case(report, i, c, scratch);
@@ -106,7 +122,7 @@ static void print_cases(const struct report *report, FILE *out, struct scratch *
 			total += scratch->sum.faults;
 		}
 	}
-	fprintf(out, "%-14s %-14s %8" PRIu64 "\n", "all", "", total);
+	fprintf(out, "%-14s %-14s %10" PRIu64 "\n", "all", "", total);
 }
 
 static void print_events(const struct report *report, FILE *out)

@@ -55,7 +55,7 @@ extern char vector_stubs[];
 
 static void set_gate(unsigned vector, u8 ist, u8 dpl)
 {
-	u64 entry = (u64)vector_stubs + 16 * vector;
+	u64 entry = (u64)vector_stubs + 16UL * vector;
 
 	idt[vector] = (struct gate){
 	    .offset_low = (u16)entry,

@@ -9,30 +9,18 @@ USER_OBJ   := $(USER_OUT)/obj
 USER_CRT   := $(USER_OBJ)/lib/crt0.o
 USER_LIB   := $(USER_OUT)/libuser.a
 
-# Baseline x86-64: what the guest's kernel saves at a switch (fxsave) covers it.
-USER_CFLAGS := -std=gnu17 -O2 -g $(WARN) -I. -march=x86-64 -ffreestanding -fno-pie \
-	-fno-stack-protector -fcf-protection=none -fno-asynchronous-unwind-tables \
-	-fno-strict-aliasing -fno-tree-loop-distribute-patterns
-# max-page-size: segments at their pages, so that faults bring in the file's own pages.
-USER_LDFLAGS := -nostdlib -static -no-pie -Wl,-z,max-page-size=4096 -Wl,--build-id=none \
-	-Wl,-z,noexecstack
-
+# Baseline x86-64 without more: what the kernel saves at a switch (fxsave) covers it.
 $(USER_OBJ)/%.o: guest/user/%.c
-	@mkdir -p $(@D)
-	$(call said,CC,$<)
-	$(Q)$(CC) $(USER_CFLAGS) -MMD -MP -c -o $@ $<
+	$(call compile,$(FREESTANDING))
 
 $(USER_OBJ)/%.o: guest/user/%.S
-	@mkdir -p $(@D)
-	$(call said,CC,$<)
-	$(Q)$(CC) -I. -c -o $@ $<
+	$(call compile,$(FREESTANDING))
 
 $(USER_LIB): $(patsubst guest/user/%.c,$(USER_OBJ)/%.o,$(wildcard guest/user/lib/*.c))
-	@rm -f $@ && $(AR) rcs $@ $^
+	$(archive)
 
 $(USER_PROGS): $(USER_OUT)/%: $(USER_CRT) $(USER_OBJ)/%.o $(USER_LIB)
-	$(call said,LINK,$@)
-	$(Q)$(CC) $(USER_LDFLAGS) -o $@ $(filter %.o,$^) $(USER_LIB)
+	$(call link,$(FREESTANDING_LD))
 
 # A program's further files.
 user_parts = $(patsubst guest/user/%.c,$(USER_OBJ)/%.o,$(wildcard guest/user/$(1)/*.c))
