@@ -48,6 +48,8 @@ endif
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SUFFIXES:
+# Nothing that was built is deleted as an intermediate file.
+.SECONDARY:
 
 ROOMS := ept devices vmm
 objs   = $(patsubst %.c,$(OUT)/%.o,$(wildcard $(1)/*.c))
