@@ -19,7 +19,7 @@ endef
 define link
 @mkdir -p $(@D)
 $(call said,LINK,$@)
-$(Q)$(CC) $(1) -o $@ $(filter %.o %.a,$^) $(2)
+$(Q)$(CC) $(1) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(2)
 endef
 define archive
 $(call said,AR,$@)

@@ -19,6 +19,7 @@ struct disk {
 	enum disk_mode mode;
 	int fd, overlay; /* overlay is -1 until the first write */
 	bool regular;
+	int flush_error; /* negative; see disk_flush() */
 	uint64_t size;
 	/* A bit a block; allocated when first needed. */
 	uint64_t *in_overlay, *was_read;
@@ -294,11 +295,15 @@ int disk_write(struct disk *disk, uint64_t offset, struct iovec *iov, size_t nr,
 	return -EINVAL;
 }
 
+/*
+ * After a failed fdatasync the host may have dropped what was to be written and
+ * report success from then on (fsync(2)): no later flush can make up for it.
+ */
 int disk_flush(struct disk *disk)
 {
-	if (disk->mode == DISK_SHARED && fdatasync(disk->fd))
-		return -errno;
-	return 0;
+	if (disk->mode == DISK_SHARED && !disk->flush_error && fdatasync(disk->fd))
+		disk->flush_error = -errno;
+	return disk->flush_error;
 }
 
 int disk_discard(struct disk *disk, uint64_t offset, uint64_t len)

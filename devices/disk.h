@@ -37,7 +37,10 @@ enum disk_mode disk_mode(const struct disk *disk);
 int disk_read(struct disk *disk, uint64_t offset, struct iovec *iov, size_t nr, uint64_t len);
 int disk_write(struct disk *disk, uint64_t offset, struct iovec *iov, size_t nr, uint64_t len);
 
-/* All that was written before is durable, as far as the mode lets it be. */
+/*
+ * All that was written before is durable, as far as the mode lets it be. Once
+ * this has failed it fails for good.
+ */
 int disk_flush(struct disk *disk);
 
 /* The range's contents are no longer needed, and are undefined after. */

@@ -184,13 +184,27 @@ static int do_segments(struct request *rq, unsigned max,
 	return 0;
 }
 
+/*
+ * A driver that did not take the flush command may count on a write when it is
+ * answered (5.2.6.2). The features are settled while the worker serves.
+ */
+static int write_through(struct request *rq)
+{
+	if (rq->blk->vdev.driver_features & 1ULL << VIRTIO_BLK_F_FLUSH)
+		return 0;
+	return disk_flush(rq->blk->disk);
+}
+
 static int dispatch(struct request *rq)
 {
+	int rc;
+
 	switch (rq->type) {
 	case VIRTIO_BLK_T_IN:
 		return do_read(rq);
 	case VIRTIO_BLK_T_OUT:
-		return do_write(rq);
+		rc = do_write(rq);
+		return rc ? rc : write_through(rq);
 	case VIRTIO_BLK_T_FLUSH:
 		return do_flush(rq);
 	case VIRTIO_BLK_T_GET_ID:
@@ -200,7 +214,8 @@ static int dispatch(struct request *rq)
 		return do_segments(rq, MAX_DISCARD_SEGS, discard_segment);
 	case VIRTIO_BLK_T_WRITE_ZEROES:
 		count(&rq->blk->stats.writes, 1);
-		return do_segments(rq, MAX_ZEROES_SEGS, zeroes_segment);
+		rc = do_segments(rq, MAX_ZEROES_SEGS, zeroes_segment);
+		return rc ? rc : write_through(rq);
 	}
 	return -EOPNOTSUPP;
 }

@@ -108,14 +108,26 @@ static void *worker(void *arg)
 	return NULL;
 }
 
-/* Signals are for the monitor's main thread. */
+/*
+ * Signals are for the monitor's main thread, but not those of a crash: blocked,
+ * they would end the process past the handler that puts the terminal back.
+ */
+static void mask_for_worker(sigset_t *set)
+{
+	sigfillset(set);
+	sigdelset(set, SIGSEGV);
+	sigdelset(set, SIGBUS);
+	sigdelset(set, SIGILL);
+	sigdelset(set, SIGFPE);
+}
+
 static int start_thread(struct virtio_device *vdev)
 {
 	sigset_t all, old;
 	char name[16];
 	int rc;
 
-	sigfillset(&all);
+	mask_for_worker(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	rc = pthread_create(&vdev->thread, NULL, worker, vdev);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);

@@ -180,7 +180,11 @@ int ept_fault_threads_start(struct ept_space *space)
 	space->threads = calloc(space->config.fault_threads, sizeof(*space->threads));
 	if (!space->threads)
 		return -ENOMEM;
-	sigfillset(&all); /* a new thread inherits the mask: signals are not for it */
+	sigfillset(&all);	  /* a new thread inherits the mask: signals are not for it, */
+	sigdelset(&all, SIGSEGV); /* but a crash's handler has to run in any thread */
+	sigdelset(&all, SIGBUS);
+	sigdelset(&all, SIGILL);
+	sigdelset(&all, SIGFPE);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	for (unsigned i = 0; i < space->config.fault_threads && !err; i++)
 		err = start_one(space, i);

@@ -40,15 +40,32 @@ enum ept_result ept_grant_write(struct fault *f, enum ept_pte pte)
 }
 
 /*
+ * The host has no entry for a page that the mirror calls installed: it dropped
+ * the one of a cached page (reclaim). A page that became the area's own may
+ * still be the cached one, if nobody wrote after the grant; if it is a copy, it
+ * is there. Of a clean page a write can slip in where the host cannot protect
+ * in one step, as in map_run().
+ */
+static int put_back(struct fault *f, enum ept_pte pte)
+{
+	struct ept_installer *in = fault_installer(f);
+	bool protects = pte != EPT_PTE_PRIVATE && fault_protects(f, pte);
+	size_t done;
+	int err = ept_install_continue(in, fault_hva(f, f->index), EPT_PAGE_SIZE, protects, &done);
+
+	if (pte == EPT_PTE_CLEAN && !in->atomic_protect)
+		fault_set(f, f->index, EPT_PTE_DIRTY);
+	return err;
+}
+
+/*
  * Granted already. A device or loader has nothing to wait for. An event may be
- * late, or the host may have dropped its entry for a cached page (reclaim):
- * make sure the host's page table says what the mirror says, and wake.
+ * late, or the host may have dropped its entry: make sure the host's page table
+ * says what the mirror says, and wake.
  */
 enum ept_result ept_spurious(struct fault *f)
 {
 	char *hva = fault_hva(f, f->index);
-	enum ept_pte pte = ept_pte_get(f->leaf, f->index);
-	size_t done;
 	int err = 0;
 
 	if (f->waited)
@@ -57,9 +74,8 @@ enum ept_result ept_spurious(struct fault *f)
 		return EPT_RESOLVED;
 	if (f->req->flags & EPT_FAULT_PROTECT)
 		err = ept_install_protect(fault_installer(f), hva, EPT_PAGE_SIZE, false);
-	else if (pte == EPT_PTE_FILE || pte == EPT_PTE_CLEAN || pte == EPT_PTE_DIRTY)
-		err = ept_install_continue(fault_installer(f), hva, EPT_PAGE_SIZE,
-					   fault_protects(f, pte), &done);
+	else if (f->area->obj)
+		err = put_back(f, ept_pte_get(f->leaf, f->index));
 	else
 		ept_install_wake(fault_installer(f), hva, EPT_PAGE_SIZE);
 	return ept_fault_finish(f, err == -EEXIST ? 0 : err);

@@ -114,6 +114,7 @@ void ept_object_put(struct ept_object *obj)
 	pthread_mutex_destroy(&obj->sync_lock);
 	pthread_cond_destroy(&obj->read_done);
 	pthread_mutex_destroy(&obj->lock);
+	free(obj->unsure);
 	free(obj->cached);
 	free(obj->name);
 	free(obj);

@@ -34,7 +34,9 @@ struct ept_object {
 	pthread_cond_t read_done;
 	struct ept_object_read *reads; /* reads under way; no two overlap */
 
-	pthread_mutex_t sync_lock; /* one write-back at a time */
+	pthread_mutex_t sync_lock; /* one write-back at a time; unsure */
+	/* One bit a page: written to the file, not known to be on disk; NULL until needed. */
+	uint64_t *unsure;
 };
 
 static inline uint64_t ept_object_pages(const struct ept_object *obj)

@@ -8,6 +8,10 @@
  * A page written between 1 and 2 faults, is dirty again and belongs to the next
  * sync, whatever of it this one wrote. One sync of an object at a time: the
  * next must not find pages clean that are not on disk yet.
+ *
+ * After a failed fdatasync the host's page cache may call pages clean that never
+ * reached the disk (fsync(2)): what was written and not synced is written again
+ * even where it equals what the file reads as.
  */
 #include "ept/space.h"
 
@@ -103,12 +107,15 @@ static int flip(struct ept_area *area, struct take *take, bool clean)
 	return err;
 }
 
-/* Does the file already say what the cache says? Cannot be read: no. */
-static bool same_as_file(const struct ept_object *obj, uint64_t byte, size_t len)
+/* Is on disk what the cache says? Cannot be read: no. */
+static bool same_on_disk(const struct ept_object *obj, uint64_t byte, size_t len)
 {
+	uint64_t page = byte >> EPT_PAGE_SHIFT;
 	char buf[EPT_PAGE_SIZE];
 	int err;
 
+	if (obj->unsure[page / 64] >> (page % 64) & 1)
+		return false;
 	return ept_object_pread(obj, buf, len, byte, &err) == len &&
 	       !memcmp(buf, obj->cache + byte, len);
 }
@@ -127,30 +134,51 @@ static int write_run(struct ept_area *area, uint64_t first, uint64_t end)
 	return done == to - byte ? 0 : err;
 }
 
+/* Before they are written: also a write that fails may have got somewhere. */
+static void note_unsure(struct ept_object *obj, uint64_t first, uint64_t end)
+{
+	for (uint64_t page = first; page < end; page++)
+		obj->unsure[page / 64] |= 1UL << (page % 64);
+}
+
+static int make_durable(struct ept_object *obj)
+{
+	if (fdatasync(obj->fd))
+		return -errno;
+	free(obj->unsure);
+	obj->unsure = NULL;
+	return 0;
+}
+
 /*
  * @compare: taken pages may be unchanged (read ones count as written where the
  * host cannot protect in one step, and the kernel's engine notes nothing).
  */
 static int write_back(struct ept_area *area, const struct take *take, bool compare)
 {
-	const struct ept_object *obj = area->obj;
+	struct ept_object *obj = area->obj;
 	int err = 0;
 
+	if (compare && !obj->unsure)
+		obj->unsure = calloc((ept_object_pages(obj) + 63) / 64, sizeof(*obj->unsure));
+	if (compare && !obj->unsure)
+		return -ENOMEM;
 	for (uint64_t page = 0, run = 0; page <= take->pages && !err; page++) {
 		if (page < take->pages && taken(take, page)) {
 			uint64_t byte = page << EPT_PAGE_SHIFT, left = obj->length - byte;
 
 			if (!compare ||
-			    !same_as_file(obj, byte, left < EPT_PAGE_SIZE ? left : EPT_PAGE_SIZE))
+			    !same_on_disk(obj, byte, left < EPT_PAGE_SIZE ? left : EPT_PAGE_SIZE))
 				continue;
 		}
-		if (run < page)
+		if (run < page) {
+			if (compare)
+				note_unsure(obj, run, page);
 			err = write_run(area, run, page);
+		}
 		run = page + 1;
 	}
-	if (!err && fdatasync(obj->fd))
-		err = -errno;
-	return err;
+	return err ? err : make_durable(obj);
 }
 
 /* A file that shrank is not grown back: whoever shrank it has other plans for it. */

@@ -12,11 +12,12 @@
 static struct termios saved;
 static volatile sig_atomic_t is_raw;
 
+/* At once: waiting for output to drain would wait for a terminal that nobody reads. */
 void console_restore(void)
 {
 	if (is_raw) {
 		is_raw = 0;
-		tcsetattr(STDIN_FILENO, TCSADRAIN, &saved);
+		tcsetattr(STDIN_FILENO, TCSANOW, &saved);
 	}
 }
 
@@ -29,7 +30,7 @@ static void on_crash(int signal)
 
 static void catch_crashes(void)
 {
-	static const int crashes[] = {SIGSEGV, SIGBUS, SIGABRT, SIGILL, SIGFPE};
+	static const int crashes[] = {SIGSEGV, SIGBUS, SIGABRT, SIGILL, SIGFPE, SIGSYS, SIGTRAP};
 	struct sigaction action = {.sa_handler = on_crash, .sa_flags = (int)SA_RESETHAND};
 
 	sigemptyset(&action.sa_mask);
@@ -50,7 +51,7 @@ void console_open(struct console *con)
 	raw = saved;
 	cfmakeraw(&raw);
 	is_raw = 1;
-	tcsetattr(STDIN_FILENO, TCSADRAIN, &raw);
+	tcsetattr(STDIN_FILENO, TCSANOW, &raw);
 }
 
 int console_poll_fd(const struct console *con)

@@ -1,7 +1,9 @@
 /* foal: virtual machines whose memory is not there until it is touched. */
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "vmm/options.h"
 #include "vmm/run.h"
@@ -26,11 +28,25 @@ static const struct {
     {"--help", command_help}, {"-h", command_help},
 };
 
+/*
+ * Started with one of 0, 1, 2 closed, the next file opened would take its number
+ * and pass for the console. What holds the place fails as a closed one does.
+ */
+static void hold_standard_descriptors(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+		if (fcntl(fd, F_GETFD) < 0 &&
+		    open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd)
+			exit(FOAL_EXIT_HOST); /* nowhere to say it */
+	}
+}
+
 int main(int argc, char **argv)
 {
 	uint64_t main_ns = now_ns();
 	struct foal_error err = {0};
 
+	hold_standard_descriptors();
 	for (size_t i = 0; argc > 1 && i < sizeof(commands) / sizeof(commands[0]); i++) {
 		if (strcmp(argv[1], commands[i].name) == 0)
 			exit(commands[i].call(argc - 1, argv + 1, main_ns));

@@ -2,8 +2,10 @@
 #include "vmm/run.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
@@ -16,20 +18,53 @@
 /* How soon to offer typed characters again to a serial port that is full. */
 #define PUMP_RETRY_MS 10
 
-static const int ending_signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+/* What ends a process by default; crashes are console.c's. */
+static const int ending_signals[] = {SIGINT,	SIGTERM, SIGHUP, SIGQUIT, SIGUSR2,   SIGALRM,
+				     SIGVTALRM, SIGPROF, SIGIO,	 SIGPWR,  SIGSTKFLT, SIGXCPU};
 
-/* Signals that end a run are read from a descriptor, so that no way out is special. */
-static int open_signals(void)
+static sigset_t ending_set(void)
 {
 	sigset_t set;
 
 	sigemptyset(&set);
 	for (size_t i = 0; i < sizeof(ending_signals) / sizeof(ending_signals[0]); i++)
 		sigaddset(&set, ending_signals[i]);
+	return set;
+}
+
+/*
+ * Signals that end a run are read from a descriptor, so that no way out is
+ * special. From here to release_signals() there is something to put in order
+ * first; before and after, they end the process as they do any other.
+ */
+static int open_signals(int *fd, struct foal_error *err)
+{
+	sigset_t set = ending_set();
+
+	*fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (*fd < 0)
+		return error_set(err, FOAL_EXIT_HOST, -errno, "signalfd: %s", strerror(errno));
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	return 0;
+}
+
+/* Repeats of the signal that ended the run are dropped: its end is to be reported. */
+static void release_signals(int fd)
+{
+	struct signalfd_siginfo info;
+	sigset_t set = ending_set();
+
+	while (read(fd, &info, sizeof(info)) == sizeof(info))
+		;
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+	close(fd);
+}
+
+static void ignore_signals(void)
+{
 	signal(SIGPIPE, SIG_IGN); /* nobody reads the console: EPIPE */
 	signal(SIGXFSZ, SIG_IGN); /* a file may not grow: EFBIG */
-	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	signal(SIGTTOU, SIG_IGN); /* the terminal is put back from the background, too */
 }
 
 static void take_signal(struct vm *vm, int fd)
@@ -96,23 +131,17 @@ static void wait_for_end(struct vm *vm, struct console *con, int signals)
 	}
 }
 
-/* What could not be written back, by the name of its file. */
+/* What could not be written back. How much is known only where our handlers saw the writes. */
 static void report_unwritten(struct vm *vm, int error)
 {
-	const char *file = "a shared file";
-	uint64_t dirty = 0;
+	struct ept_area_info info;
+	char amount[32] = "some";
 
-	for (size_t i = 0; i < ept_area_count(vm->space); i++) {
-		struct ept_area_info info;
-		ept_area_info(ept_area_at(vm->space, i), &info);
-		if (info.dirty && !dirty) {
-			file = info.file;
-			dirty = info.dirty;
-		}
-	}
-	notice("%s: %s: %llu KiB that the guest wrote are lost: %s; what was flushed before is on "
-	       "disk",
-	       vm->opt->name, file, (unsigned long long)dirty >> 10, strerror(-error));
+	ept_area_info(vm->unwritten, &info);
+	if (info.dirty)
+		snprintf(amount, sizeof(amount), "%" PRIu64 " KiB", info.dirty >> 10);
+	notice("%s: %s: %s of what the guest wrote is lost: %s; what was flushed before is on disk",
+	       vm->opt->name, info.file, amount, strerror(-error));
 	if (vm->end.status < FOAL_EXIT_RESERVED)
 		vm->end.status = FOAL_EXIT_FLUSH;
 }
@@ -120,9 +149,12 @@ static void report_unwritten(struct vm *vm, int error)
 static int run_vm(struct vm *vm, struct foal_error *err)
 {
 	struct console con;
-	int signals = open_signals();
-	int r = vm_build(vm, err);
+	int signals = -1, r;
 
+	ignore_signals();
+	r = vm_build(vm, err);
+	if (r == 0)
+		r = open_signals(&signals, err);
 	if (r)
 		goto out;
 	console_open(&con);
@@ -131,17 +163,20 @@ static int run_vm(struct vm *vm, struct foal_error *err)
 		wait_for_end(vm, &con, signals);
 	int unwritten = vm_stop(vm);
 	console_restore();
+	/* Nobody may be reading what is printed now. */
+	release_signals(signals);
 	if (r)
 		goto out;
 	if (vm->end.error.text[0])
 		error_print(&vm->end.error);
+	/* Where a guest got stuck is the first thing its owner asks. */
+	for (unsigned i = 0; i < vm->vcpu_count && vm->end.status == FOAL_EXIT_STUCK; i++)
+		vcpu_print_registers(&vm->vcpus[i]);
 	if (unwritten)
 		report_unwritten(vm, unwritten);
 	r = stats_report(vm, err);
 out:
 	vm_destroy(vm);
-	if (signals >= 0)
-		close(signals);
 	return r ? err->status : vm->end.status;
 }
 

@@ -177,7 +177,10 @@ int stats_json(const struct report *report, FILE *out)
 	json_object_set_new(root, "files", files_json(report));
 	json_object_set_new(root, "disks", disks_json(report));
 	json_object_set_new(root, "kvm", kvm_json(report));
-	int r = json_dumpf(root, out, JSON_INDENT(2)) || fputc('\n', out) == EOF ? -EIO : 0;
+	errno = 0;
+	int r = 0;
+	if (json_dumpf(root, out, JSON_INDENT(2)) || fputc('\n', out) == EOF)
+		r = errno ? -errno : -EIO;
 	json_decref(root);
 	free(stats);
 	return r;

@@ -39,12 +39,15 @@ void vcpu_kick(struct vcpu *vcpu)
 		pthread_kill(vcpu->thread, KICK_SIGNAL);
 }
 
+/* And crashes: blocked, they would end the process past the handler that restores the terminal. */
 static void take_only_kicks(void)
 {
+	static const int taken[] = {KICK_SIGNAL, SIGSEGV, SIGBUS, SIGILL, SIGFPE};
 	sigset_t set;
 
 	sigfillset(&set);
-	sigdelset(&set, KICK_SIGNAL);
+	for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++)
+		sigdelset(&set, taken[i]);
 	pthread_sigmask(SIG_SETMASK, &set, NULL);
 }
 

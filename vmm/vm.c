@@ -156,6 +156,23 @@ static bool join_vcpus(struct vm *vm, const struct timespec *deadline)
 	return all;
 }
 
+/* Goes on after an error: the other files have nothing to do with it. */
+static int write_back(struct vm *vm)
+{
+	int first = 0;
+
+	for (size_t i = 0; i < ept_area_count(vm->space); i++) {
+		struct ept_area *area = ept_area_at(vm->space, i);
+		int r = ept_area_sync(area);
+
+		if (r && !first) {
+			first = r;
+			vm->unwritten = area;
+		}
+	}
+	return first;
+}
+
 /*
  * The order matters: what the guest wrote last must be in the files, so the
  * vCPUs leave first, then the disks finish, then shared files are written
@@ -180,7 +197,7 @@ int vm_stop(struct vm *vm)
 	bool out = !ept_space_failure(vm->space) && join_vcpus(vm, &deadline);
 	if (vm->mmio)
 		bus_stop(vm->mmio);
-	r = ept_space_sync(vm->space);
+	r = write_back(vm);
 	vm->end_ns = now_ns();
 	ept_space_stop(vm->space);
 	if (!out)

@@ -65,6 +65,7 @@ struct vm {
 	unsigned vcpu_count; /* of them created */
 	atomic_bool stopping;
 	struct vm_end end;
+	struct ept_area *unwritten; /* the first whose write-back failed when it stopped */
 	int console_out;
 	uint64_t main_ns;	       /* CLOCK_MONOTONIC at main() */
 	_Atomic uint64_t first_run_ns; /* just before the first KVM_RUN */
@@ -89,7 +90,7 @@ void vm_end(struct vm *vm, int status, const char *fmt, ...) __attribute__((form
 
 /*
  * Get every vCPU out of KVM_RUN, stop the devices, write shared files back,
- * end fault handling. Returns the first write-back error.
+ * end fault handling. Returns the first write-back error, @unwritten's.
  */
 int vm_stop(struct vm *vm);
 void vm_destroy(struct vm *vm);
@@ -123,6 +124,9 @@ void vcpu_init_kick(void);
 
 /* Serve the exit that KVM_RUN just reported. */
 void exit_dispatch(struct vcpu *vcpu);
+
+/* Say where a vCPU stands; it must be out of KVM_RUN. */
+void vcpu_print_registers(struct vcpu *vcpu);
 
 /* --- watchdog.c --------------------------------------------------------------------- */
 

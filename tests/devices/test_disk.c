@@ -8,6 +8,7 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "devices/disk.h"
@@ -17,6 +18,18 @@
 
 static int file;
 static struct disk *disk;
+
+/* What devices/ calls: counted, and failing where a test wants it. */
+static atomic_uint fdatasyncs;
+static atomic_int fdatasync_errno;
+
+int fdatasync(int fd)
+{
+	fdatasyncs++;
+	errno = fdatasync_errno;
+	return errno ? -1 : (int)syscall(SYS_fdatasync, fd);
+}
+
 static uint8_t buf[64 * 1024];
 
 static void set_up(void)
@@ -185,6 +198,41 @@ START_TEST(shared)
 }
 END_TEST
 
+/* The host tells of lost data once; a guest must not be told later that all is well. */
+START_TEST(failed_flush_stays_failed)
+{
+	use(DISK_SHARED);
+	ck_assert_int_eq(wr(0, 4096, 1), 0);
+	fdatasync_errno = EIO;
+	ck_assert_int_eq(disk_flush(disk), -EIO);
+	fdatasync_errno = 0;
+	ck_assert_int_eq(disk_flush(disk), -EIO);
+	ck_assert_int_eq(wr(0, 4096, 2), 0);
+	ck_assert_int_eq(disk_flush(disk), -EIO);
+}
+END_TEST
+
+/* Without the flush command a write is durable once answered; with it only when flushed. */
+START_TEST(write_through_without_flush)
+{
+	struct rig rig;
+	unsigned each = _i ? 0 : 1;
+
+	rig_init(&rig);
+	rig_blk(&rig, file, DISK_SHARED);
+	rig_start(&rig, VERSION_1 | (_i ? 1ULL << VIRTIO_BLK_F_FLUSH : 0), 8);
+	ck_assert_int_eq(rig_request(&rig, VIRTIO_BLK_T_OUT, 0, 512), VIRTIO_BLK_S_OK);
+	ck_assert_uint_eq(fdatasyncs, each);
+	ck_assert_int_eq(rig_request(&rig, VIRTIO_BLK_T_IN, 0, 512), VIRTIO_BLK_S_OK);
+	ck_assert_uint_eq(fdatasyncs, each);
+	fdatasync_errno = EIO;
+	ck_assert_int_eq(rig_request(&rig, VIRTIO_BLK_T_OUT, 0, 512),
+			 _i ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR);
+	ck_assert_int_eq(rig_request(&rig, VIRTIO_BLK_T_FLUSH, 0, 0), VIRTIO_BLK_S_IOERR);
+	rig_fini(&rig);
+}
+END_TEST
+
 START_TEST(file_shrinks)
 {
 	static const enum disk_mode modes[] = {DISK_RO, DISK_COW, DISK_SHARED};
@@ -346,6 +394,8 @@ Suite *disk_suite(void)
 	tcase_add_test(tc, copy_on_write_of_a_last_partial_block);
 	tcase_add_test(tc, copy_on_write_discard);
 	tcase_add_test(tc, shared);
+	tcase_add_test(tc, failed_flush_stays_failed);
+	tcase_add_loop_test(tc, write_through_without_flush, 0, 2);
 	tcase_add_test(tc, file_shrinks);
 	tcase_add_test(tc, full_disk);
 	tcase_add_test(tc, file_size_limit);

@@ -1,8 +1,11 @@
 /* The transport: registers, negotiation, the status machine, interrupts, reset. */
+#include <dirent.h>
 #include <errno.h>
 #include <linux/virtio_ids.h>
 #include <pthread.h>
 #include <semaphore.h>
+#include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -321,6 +324,51 @@ START_TEST(memory_going_away)
 }
 END_TEST
 
+/* Does the thread whose /proc status is @path block @signal? -1: its name is not @name. */
+static int status_blocks(const char *path, const char *name, int signal)
+{
+	FILE *status = fopen(path, "re");
+	char line[256], is[32] = "";
+	int blocks = -1;
+
+	while (status && fgets(line, sizeof(line), status)) {
+		unsigned long mask;
+
+		sscanf(line, "Name: %31s", is);
+		if (!strncmp(is, name, strlen(name)) && sscanf(line, "SigBlk: %lx", &mask) == 1)
+			blocks = mask >> (signal - 1) & 1;
+	}
+	if (status)
+		fclose(status);
+	return blocks;
+}
+
+static int thread_blocks(const char *name, int signal)
+{
+	DIR *tasks = opendir("/proc/self/task");
+	struct dirent *entry;
+	char path[300];
+	int blocks = -1;
+
+	while (blocks < 0 && (entry = readdir(tasks))) {
+		snprintf(path, sizeof(path), "/proc/self/task/%s/status", entry->d_name);
+		blocks = status_blocks(path, name, signal);
+	}
+	closedir(tasks);
+	return blocks;
+}
+
+/* A crash in any thread has to reach the handler that puts the terminal back. */
+START_TEST(worker_takes_crash_signals_alone)
+{
+	rig_start(&rig, VERSION_1, 8);
+	ck_assert_int_eq(rig_request(&rig, VIRTIO_BLK_T_IN, 0, 512), VIRTIO_BLK_S_OK);
+	ck_assert_int_eq(thread_blocks("foal-blk", SIGTERM), 1);
+	ck_assert_int_eq(thread_blocks("foal-blk", SIGSEGV), 0);
+	ck_assert_int_eq(thread_blocks("foal-blk", SIGBUS), 0);
+}
+END_TEST
+
 Suite *virtio_suite(void)
 {
 	Suite *suite = suite_create("virtio");
@@ -339,6 +387,7 @@ Suite *virtio_suite(void)
 	tcase_add_test(tc, queue_not_ready_in_mid_request);
 	tcase_add_test(tc, stop_in_mid_request);
 	tcase_add_test(tc, memory_going_away);
+	tcase_add_test(tc, worker_takes_crash_signals_alone);
 	suite_add_tcase(suite, tc);
 	return suite;
 }

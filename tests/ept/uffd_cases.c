@@ -209,6 +209,48 @@ START_TEST(spurious_puts_a_dropped_entry_back)
 }
 END_TEST
 
+/* Writing was granted and nobody wrote: the host's entry is the cached page's, and can go. */
+START_TEST(spurious_puts_an_unwritten_private_page_back)
+{
+	int fd = temp_file(64 * PAGE);
+	struct vm vm = vm_file(fd, 0, 64 * PAGE, EPT_FILE_COW);
+	struct iovec iov;
+
+	ck_assert(has_pattern(at(&vm, 4), 4 * PAGE, PAGE));
+	ck_assert_int_eq(
+	    ept_map(vm.space, GPA(4 * PAGE), PAGE, EPT_WRITE, EPT_ORIGIN_DEVICE, &iov, 1), 1);
+	ck_assert_int_eq(ept_install_drop(NULL, vm.hva + 4 * PAGE, PAGE), 0);
+	ck_assert(has_pattern(at(&vm, 4), 4 * PAGE, PAGE));
+	*at(&vm, 4) = 0;
+	ck_assert(file_has(fd, 4 * PAGE, (uint8_t[]){pattern_byte(4 * PAGE)}, 1));
+	ept_space_stop(vm.space);
+	assert_faults(&vm, EPT_CASE_SPURIOUS, 1);
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
+/* A clean page put back in two steps may have been written in between: it counts as written. */
+START_TEST(a_clean_page_put_back_is_tracked)
+{
+	int fd = temp_file(64 * PAGE);
+	struct vm vm;
+
+	vm_without_atomic_protect = !_i;
+	vm = vm_file(fd, 0, 64 * PAGE, EPT_FILE_SHARED);
+	*at(&vm, 4) = 0;
+	ck_assert_int_eq(ept_space_sync(vm.space), 0);
+	ck_assert_int_eq(ept_install_drop(NULL, vm.hva + 4 * PAGE, PAGE), 0);
+	ck_assert_int_eq(*at(&vm, 4), 0);
+	ck_assert_uint_eq(area_info(&vm).dirty, _i ? 0 : PAGE);
+	*at(&vm, 4) = 2;
+	ck_assert_int_eq(ept_space_sync(vm.space), 0);
+	ck_assert(file_has(fd, 4 * PAGE, (uint8_t[]){2}, 1));
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
 START_TEST(discard_reads_as_zero)
 {
 	struct vm vm = vm_anon(2048 * PAGE);
@@ -282,6 +324,8 @@ Suite *suite_uffd_cases(void)
 	tcase_add_test(tc, shared_read_then_write);
 	tcase_add_test(tc, shared_write);
 	tcase_add_test(tc, spurious_puts_a_dropped_entry_back);
+	tcase_add_test(tc, spurious_puts_an_unwritten_private_page_back);
+	tcase_add_loop_test(tc, a_clean_page_put_back_is_tracked, 0, 2);
 	tcase_add_test(tc, discard_reads_as_zero);
 	tcase_add_test(tc, discard_refuses);
 	tcase_add_test(tc, device_and_guest_see_one_memory);

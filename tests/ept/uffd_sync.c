@@ -106,6 +106,38 @@ START_TEST(failed_sync_keeps_pages_dirty)
 }
 END_TEST
 
+/*
+ * After fdatasync failed the host may hold a page, call it clean and not have it
+ * on disk: the next sync must not take the file's word for it (fsync(2)).
+ */
+START_TEST(failed_fdatasync_is_not_forgotten)
+{
+	const struct ept_config configs[] = {
+	    {.vm_name = "test", .fault_threads = 1},
+	    {.vm_name = "test", .fault_threads = 1},
+	    {.vm_name = "test", .engine = EPT_ENGINE_KERNEL},
+	};
+	int fd = temp_file(64 * PAGE);
+	struct vm vm;
+
+	vm_without_atomic_protect = _i == 1;
+	vm = vm_create(&configs[_i], fd, 0, 64 * PAGE, EPT_FILE_SHARED);
+	*at(&vm, 3) = 0;
+	*at(&vm, 30) = 0;
+	inject_set(fdatasync_errno, EIO);
+	ck_assert_int_eq(ept_space_sync(vm.space), -EIO);
+	ck_assert_int_eq(ept_space_sync(vm.space), -EIO);
+	ck_assert_uint_eq(inject_get(bytes_written), 4 * PAGE);
+	inject_set(fdatasync_errno, 0);
+	ck_assert_int_eq(ept_space_sync(vm.space), 0);
+	ck_assert_uint_eq(inject_get(bytes_written), 6 * PAGE);
+	ck_assert_int_eq(ept_space_sync(vm.space), 0);
+	ck_assert_uint_eq(inject_get(bytes_written), 6 * PAGE);
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
 START_TEST(shrunk_file_is_not_grown_back)
 {
 	int fd = temp_file(64 * PAGE);
@@ -197,6 +229,7 @@ Suite *suite_uffd_sync(void)
 	tcase_add_loop_test(tc, what_was_only_read_is_not_written, 0, 2);
 	tcase_add_test(tc, tail_of_the_file_is_not_extended);
 	tcase_add_loop_test(tc, failed_sync_keeps_pages_dirty, 0, 2);
+	tcase_add_loop_test(tc, failed_fdatasync_is_not_forgotten, 0, 3);
 	tcase_add_test(tc, shrunk_file_is_not_grown_back);
 	tcase_add_test(tc, sync_after_stop);
 	tcase_add_loop_test(tc, sync_while_the_guest_writes, 0, 2);
