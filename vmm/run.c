@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
@@ -96,23 +97,33 @@ static void wait_for_end(struct vm *vm, struct console *con, int signals)
 	}
 }
 
+/* Whether @a tells more about lost writes than @b: dirty pages, or at least a file that had some.
+ */
+static bool lost_more(const struct ept_area_info *a, const struct ept_area_info *b)
+{
+	if (!a->file || a->mode != EPT_FILE_SHARED)
+		return false;
+	return !b->file || (a->dirty && !b->dirty);
+}
+
 /* What could not be written back, by the name of its file. */
 static void report_unwritten(struct vm *vm, int error)
 {
-	const char *file = "a shared file";
-	uint64_t dirty = 0;
+	struct ept_area_info lost = {.file = NULL};
+	char amount[32] = "what"; /* the kernel's engine does not count dirty pages */
 
 	for (size_t i = 0; i < ept_area_count(vm->space); i++) {
 		struct ept_area_info info;
 		ept_area_info(ept_area_at(vm->space, i), &info);
-		if (info.dirty && !dirty) {
-			file = info.file;
-			dirty = info.dirty;
-		}
+		if (lost_more(&info, &lost))
+			lost = info;
 	}
-	notice("%s: %s: %llu KiB that the guest wrote are lost: %s; what was flushed before is on "
-	       "disk",
-	       vm->opt->name, file, (unsigned long long)dirty >> 10, strerror(-error));
+	if (lost.dirty)
+		snprintf(amount, sizeof(amount), "%llu KiB that",
+			 (unsigned long long)lost.dirty >> 10);
+	notice("%s: %s: %s the guest wrote could not be written back: %s; what was flushed "
+	       "before is on disk",
+	       vm->opt->name, lost.file ? lost.file : "a shared file", amount, strerror(-error));
 	if (vm->end.status < FOAL_EXIT_RESERVED)
 		vm->end.status = FOAL_EXIT_FLUSH;
 }
