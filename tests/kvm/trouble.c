@@ -169,6 +169,8 @@ START_TEST(full_disk)
 
 	if (!is_root())
 		skip("only root can mount a small filesystem");
+	if (_i == 0 && !have_userfaultfd())
+		skip("no userfaultfd here");
 	mount_private_tmpfs(scratch("small"), "64k");
 	path = scratch("small/sparse.img");
 	write_file(path, "", 0);
@@ -180,7 +182,8 @@ START_TEST(full_disk)
 	ck_assert_msg(run.status == 107, "status %d: %s", run.status, run.err_text);
 	ck_assert_ptr_nonnull(strstr(run.err_text, "No space left on device"));
 	ck_assert_ptr_nonnull(strstr(run.err_text, "sparse.img"));
-	ck_assert_uint_gt(area_number(&run, "pmem0", "dirty"), 0);
+	if (_i == 0) /* the kernel's engine does not know */
+		ck_assert_uint_gt(area_number(&run, "pmem0", "dirty"), 0);
 	run_free(&run);
 }
 END_TEST
@@ -194,6 +197,8 @@ START_TEST(disk_full_for_a_while)
 
 	if (!is_root())
 		skip("only root can mount a small filesystem");
+	if (_i == 0 && !have_userfaultfd())
+		skip("no userfaultfd here");
 	mount_private_tmpfs(scratch("small"), "1m");
 	path = scratch("small/sparse.img");
 	write_file(path, "", 0);
