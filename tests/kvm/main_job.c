@@ -132,7 +132,7 @@ static void run_job(struct run *run, const char *disk, const char *pmem, int way
 	snprintf(pmem_option, sizeof(pmem_option), "%s,mode=%s", pmem, ways[way].mode);
 	run_foal(run, ARGS("--kernel", image_path("kernel.elf"), "--disk", disk_option, "--pmem",
 			   pmem_option, "--fault-engine", ways[way].engine, "--append", append,
-			   "--time-limit", "60"));
+			   "--time-limit", "140"));
 	ck_assert_msg(run->status == 0, "status %d\n%s\n%s", run->status, run->out_text,
 		      run->err_text);
 	ck_assert_ptr_nonnull(strstr(run->out_text, "main: ok"));
@@ -169,7 +169,8 @@ START_TEST(through_disk_and_pmem)
 }
 END_TEST
 
-/* The root filesystem in guest-physical memory: no disk at all. */
+/* The root filesystem in guest-physical memory, no disk at all; and the way that is missing above.
+ */
 START_TEST(root_on_pmem)
 {
 	struct run run;
@@ -177,8 +178,9 @@ START_TEST(root_on_pmem)
 
 	need_images();
 	pmem = copy_file(image_path("pmem.img"), "pmem.img");
-	run_foal(&run, ARGS("--kernel", image_path("kernel.elf"), "--pmem", pmem, "--append",
-			    "quiet init=/bin/main root=/dev/pmem0", "--time-limit", "60"));
+	run_foal(&run, ARGS("--kernel", image_path("kernel.elf"), "--pmem", pmem, "--fault-engine",
+			    "kernel", "--append", "quiet init=/bin/main root=/dev/pmem0",
+			    "--time-limit", "140"));
 	ck_assert_msg(run.status == 0, "status %d\n%s\n%s", run.status, run.out_text, run.err_text);
 	check_sum(&run, pmem, "/data/corpus", "/data/corpus");
 	ck_assert(same_files(pmem, image_path("pmem.img")));
@@ -193,7 +195,7 @@ START_TEST(reads_what_it_touches)
 
 	need_images();
 	run_foal(&run, ARGS("--kernel", image_path("kernel.elf"), "--disk", image_path("disk.img"),
-			    "--append", "quiet init=/bin/exit -- 5", "--time-limit", "60"));
+			    "--append", "quiet init=/bin/exit -- 5", "--time-limit", "140"));
 	ck_assert_msg(run.status == 5, "status %d\n%s\n%s", run.status, run.out_text, run.err_text);
 	ck_assert_uint_lt(file_read(&run, "disk"), 1 << 20);
 	if (have_userfaultfd())
@@ -209,7 +211,7 @@ START_TEST(killed_program)
 
 	need_images();
 	run_foal(&run, ARGS("--kernel", image_path("kernel.elf"), "--disk", image_path("disk.img"),
-			    "--append", "quiet init=/bin/segv", "--time-limit", "60"));
+			    "--append", "quiet init=/bin/segv", "--time-limit", "140"));
 	ck_assert_msg(run.status > 0 && run.status < 100, "status %d\n%s", run.status,
 		      run.out_text);
 	ck_assert_ptr_nonnull(strstr(run.out_text, "MAPERR"));
@@ -222,7 +224,7 @@ Suite *main_job_suite(void)
 	Suite *suite = suite_create("main_job");
 	TCase *tc = tcase_create("main_job");
 
-	tcase_set_timeout(tc, 100);
+	tcase_set_timeout(tc, TEST_LIMIT);
 	tcase_add_loop_test(tc, through_disk_and_pmem, 0, sizeof(ways) / sizeof(ways[0]));
 	tcase_add_test(tc, root_on_pmem);
 	tcase_add_test(tc, reads_what_it_touches);
