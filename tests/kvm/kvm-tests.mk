@@ -2,7 +2,7 @@
 KVM_GUEST_DIR  := $(OUT)/tests/guests
 KVM_GUESTS     := $(patsubst tests/kvm/guests/%.c,$(KVM_GUEST_DIR)/%.elf,$(wildcard tests/kvm/guests/*.c))
 KVM_GUEST_LIB  := $(patsubst tests/kvm/guests/lib/%,$(KVM_GUEST_DIR)/lib/%.o,$(wildcard tests/kvm/guests/lib/*.[cS]))
-KVM_TEST_OBJS  := $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/kvm/*.c))
+KVM_TEST_OBJS  := $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/kvm/*.c)) $(OUT)/tests/guest/user/lib/sha256.o
 KVM_GUEST_LDS  := tests/kvm/guests/lib/guest.lds
 # As the guest kernel: a host may emulate ring 0, and has no vector registers there.
 KVM_GUEST_FLAGS := $(FREESTANDING) -g0 -mgeneral-regs-only -mno-red-zone
