@@ -12,9 +12,9 @@ NESTED_LIMIT   ?= 120
 SOURCE_DIRS  := $(wildcard vmm ept devices guest tests)
 HOST_SOURCES := $(foreach room,$(ROOMS),$(wildcard $(room)/*.c))
 TIDY_CONFIGS := $(wildcard .clang-tidy */.clang-tidy guest/user/.clang-tidy)
-CHECK_HEADERS := $(wildcard $(SOURCE_DIRS:%=%/*.h) tests/*/*.h guest/*/*.h guest/user/lib/*.h)
+CHECK_HEADERS := $(wildcard $(SOURCE_DIRS:%=%/*.h) tests/*/*.h guest/*/*.h guest/user/*/*.h)
 TEST_SOURCES := $(wildcard tests/*/*.c)
-GUEST_SOURCES := $(wildcard guest/*/*.c guest/user/lib/*.c)
+GUEST_SOURCES := $(wildcard guest/*/*.c guest/user/*/*.c)
 SCRIPTS      := $(shell grep -rlE '^\#!.*sh$$' scripts .ci 2>/dev/null) $(wildcard scripts/lib/*.sh)
 
 # --- make check: each part also stands alone -------------------------------

@@ -115,18 +115,25 @@ SYSCALL(writev)
 	return done;
 }
 
-static s64 open_user_path(u64 user_path, u32 flags)
+static s64 open_user_path(u64 user_path, u32 flags, struct file **out)
 {
 	char *path = kmalloc(PATH_MAX);
-	struct file *f;
 	s64 ret;
 
 	if (!path)
 		return -ENOMEM;
 	ret = strncpy_from_user(path, user_path, PATH_MAX);
 	if (ret >= 0)
-		ret = file_open(path, flags, &f);
+		ret = file_open(path, flags, out);
 	kfree(path);
+	return ret;
+}
+
+static s64 open_fd(u64 user_path, u32 flags)
+{
+	struct file *f;
+	s64 ret = open_user_path(user_path, flags, &f);
+
 	if (ret)
 		return ret;
 	ret = fd_install(f);
@@ -137,13 +144,13 @@ static s64 open_user_path(u64 user_path, u32 flags)
 
 SYSCALL(open)
 {
-	return open_user_path(regs->rdi, (u32)regs->rsi);
+	return open_fd(regs->rdi, (u32)regs->rsi);
 }
 
 /* Relative paths start at the root, which is every task's working directory. */
 SYSCALL(openat)
 {
-	return open_user_path(regs->rsi, (u32)regs->rdx);
+	return open_fd(regs->rsi, (u32)regs->rdx);
 }
 
 SYSCALL(close)
@@ -192,16 +199,9 @@ static s64 put_stat(const struct inode *inode, u64 buf)
 
 static s64 stat_user_path(u64 user_path, u64 buf)
 {
-	char *path = kmalloc(PATH_MAX);
 	struct file *f;
-	s64 ret;
+	s64 ret = open_user_path(user_path, O_RDONLY, &f);
 
-	if (!path)
-		return -ENOMEM;
-	ret = strncpy_from_user(path, user_path, PATH_MAX);
-	if (ret >= 0)
-		ret = file_open(path, O_RDONLY, &f);
-	kfree(path);
 	if (ret)
 		return ret;
 	ret = put_stat(f->inode, buf);

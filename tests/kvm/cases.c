@@ -256,7 +256,7 @@ Suite *cases_suite(void)
 	Suite *suite = suite_create("cases");
 	TCase *tc = tcase_create("handler");
 
-	tcase_set_timeout(tc, 60);
+	tcase_set_timeout(tc, TEST_LIMIT);
 	if (have_userfaultfd()) {
 		tcase_add_loop_test(tc, sixty_four_more, 0, nr_works);
 		tcase_add_test(tc, sequential_reads_take_one_fault_a_window);
@@ -266,7 +266,7 @@ Suite *cases_suite(void)
 	}
 	suite_add_tcase(suite, tc);
 	tc = tcase_create("either");
-	tcase_set_timeout(tc, 60);
+	tcase_set_timeout(tc, TEST_LIMIT);
 	tcase_add_test(tc, open_bus);
 	tcase_add_test(tc, hostile_guest);
 	tcase_add_loop_test(tc, kernel_engine_gives_the_same, 0, nr_works);

@@ -203,7 +203,7 @@ Suite *console_suite(void)
 	Suite *suite = suite_create("console");
 	TCase *tc = tcase_create("console");
 
-	tcase_set_timeout(tc, 60);
+	tcase_set_timeout(tc, TEST_LIMIT);
 	tcase_add_loop_test(tc, quit_by_key, 0, 2);
 	tcase_add_test(tc, typed);
 	tcase_add_loop_test(tc, restored_after_signal, 0, sizeof(signals) / sizeof(signals[0]));

@@ -56,7 +56,7 @@ Suite *doctor_suite(void)
 	Suite *suite = suite_create("doctor");
 	TCase *tc = tcase_create("doctor");
 
-	tcase_set_timeout(tc, 60);
+	tcase_set_timeout(tc, TEST_LIMIT);
 	tcase_add_test(tc, doctor);
 	tcase_add_loop_test(tc, documented, 0, sizeof(statuses) / sizeof(statuses[0]));
 	suite_add_tcase(suite, tc);

@@ -160,7 +160,7 @@ Suite *files_suite(void)
 	Suite *suite = suite_create("files");
 	TCase *tc = tcase_create("files");
 
-	tcase_set_timeout(tc, 60);
+	tcase_set_timeout(tc, TEST_LIMIT);
 	tcase_add_loop_test(tc, writes_reach_the_file_or_not, 0, 4);
 	tcase_add_loop_test(tc, untouched_by_cow, 0, 2);
 	tcase_add_loop_test(tc, tail, 0, 4);

@@ -285,7 +285,7 @@ Suite *images_suite(void)
 	Suite *suite = suite_create("images");
 	TCase *tc = tcase_create("images");
 
-	tcase_set_timeout(tc, 150);
+	tcase_set_timeout(tc, TEST_LIMIT);
 	tcase_add_loop_test(tc, damaged, 0, sizeof(damages) / sizeof(damages[0]));
 	tcase_add_test(tc, ragged_segments);
 	tcase_add_loop_test(tc, flipped_bits, 0, ROUNDS / ROUNDS_A_RUN);

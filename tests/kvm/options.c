@@ -207,7 +207,7 @@ Suite *options_suite(void)
 	Suite *suite = suite_create("options");
 	TCase *tc = tcase_create("options");
 
-	tcase_set_timeout(tc, 60);
+	tcase_set_timeout(tc, TEST_LIMIT);
 	tcase_add_loop_test(tc, wrong_line, 0, sizeof(lines) / sizeof(lines[0]));
 	tcase_add_test(tc, missing_value);
 	tcase_add_loop_test(tc, wrong_command, 0, sizeof(commands) / sizeof(commands[0]));

@@ -208,7 +208,7 @@ Suite *rights_suite(void)
 	Suite *suite = suite_create("rights");
 	TCase *tc = tcase_create("rights");
 
-	tcase_set_timeout(tc, 60);
+	tcase_set_timeout(tc, TEST_LIMIT);
 	tcase_add_test(tc, no_kvm_device);
 	tcase_add_test(tc, no_right_to_kvm);
 	tcase_add_test(tc, no_right_to_userfaultfd);

@@ -202,7 +202,7 @@ Suite *runs_suite(void)
 	Suite *suite = suite_create("runs");
 	TCase *tc = tcase_create("runs");
 
-	tcase_set_timeout(tc, 60);
+	tcase_set_timeout(tc, TEST_LIMIT);
 	tcase_add_loop_test(tc, exit_status, 0, sizeof(statuses) / sizeof(statuses[0]));
 	tcase_add_test(tc, command_line);
 	tcase_add_test(tc, command_line_names_devices);

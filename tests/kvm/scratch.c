@@ -48,10 +48,11 @@ static const char *keep(const char *path)
 		struct kept *next;
 		char path[];
 	} * all;
-	struct kept *k = malloc(sizeof(*k) + strlen(path) + 1);
+	size_t size = strlen(path) + 1;
+	struct kept *k = malloc(sizeof(*k) + size);
 
 	ck_assert_ptr_nonnull(k);
-	strcpy(k->path, path);
+	memcpy(k->path, path, size);
 	k->next = all;
 	all = k;
 	return k->path;

@@ -108,7 +108,8 @@ static uint64_t told(const json_t *cases, const char *origin)
 	json_array_foreach(cases, i, c)
 	{
 		/* These come as exits, not as events. */
-		if (strcmp(string(c, "case"), "no_area") && strcmp(string(c, "case"), "ro_write"))
+		if (strcmp(string(c, "case"), "no_area") != 0 &&
+		    strcmp(string(c, "case"), "ro_write") != 0)
 			sum += number(json_object_get(c, "by_origin"), origin);
 	}
 	return sum;

@@ -55,13 +55,16 @@ static void start_endless(struct run *run, int i, const char *limit)
 	run_until(run, "ready\n");
 }
 
+/* Stuck: one line says so, and the registers that follow say where. */
 START_TEST(time_limit)
 {
 	struct run run;
 
 	start_endless(&run, _i, "1");
 	run_wait(&run);
-	expect_end(&run, 108, "still running after 1 s (--time-limit)");
+	ck_assert_msg(run.status == 108, "status %d: %s", run.status, run.err_text);
+	ck_assert_ptr_nonnull(strstr(run.err_text, ": still running after 1 s (--time-limit)\n"));
+	ck_assert_ptr_nonnull(strstr(run.err_text, "foal:   rip 0000000000100"));
 	run_free(&run);
 }
 END_TEST
@@ -169,6 +172,8 @@ START_TEST(full_disk)
 
 	if (!is_root())
 		skip("only root can mount a small filesystem");
+	if (_i == 0 && !have_userfaultfd())
+		skip("no userfaultfd here");
 	mount_private_tmpfs(scratch("small"), "64k");
 	path = scratch("small/sparse.img");
 	write_file(path, "", 0);
@@ -180,7 +185,8 @@ START_TEST(full_disk)
 	ck_assert_msg(run.status == 107, "status %d: %s", run.status, run.err_text);
 	ck_assert_ptr_nonnull(strstr(run.err_text, "No space left on device"));
 	ck_assert_ptr_nonnull(strstr(run.err_text, "sparse.img"));
-	ck_assert_uint_gt(area_number(&run, "pmem0", "dirty"), 0);
+	if (_i == 0) /* the kernel's engine does not know */
+		ck_assert_uint_gt(area_number(&run, "pmem0", "dirty"), 0);
 	run_free(&run);
 }
 END_TEST
@@ -194,6 +200,8 @@ START_TEST(disk_full_for_a_while)
 
 	if (!is_root())
 		skip("only root can mount a small filesystem");
+	if (_i == 0 && !have_userfaultfd())
+		skip("no userfaultfd here");
 	mount_private_tmpfs(scratch("small"), "1m");
 	path = scratch("small/sparse.img");
 	write_file(path, "", 0);
@@ -254,7 +262,7 @@ Suite *trouble_suite(void)
 	Suite *suite = suite_create("trouble");
 	TCase *tc = tcase_create("trouble");
 
-	tcase_set_timeout(tc, 60);
+	tcase_set_timeout(tc, TEST_LIMIT);
 	tcase_add_loop_test(tc, crash, 0, sizeof(crashes) / sizeof(crashes[0]));
 	tcase_add_loop_test(tc, time_limit, 0, 2 * NR_ENDLESS);
 	tcase_add_loop_test(tc, ended_by_sigterm, 0, 2 * NR_ENDLESS);
