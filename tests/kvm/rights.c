@@ -174,6 +174,10 @@ START_TEST(too_few_descriptors)
 			  ARGS("--kernel", guest_path("exit.elf"), "--disk", disk, "--pmem", pmem));
 		run_wait(&run);
 		worked = worked || run.status == 0;
+		if (run.status == 127) { /* not even the loader of a sanitizer's build got on */
+			run_free(&run);
+			continue;
+		}
 		ck_assert_msg(run.status == 0 || (run.status >= 100 && run.status < 110),
 			      "%lu descriptors: status %d: %s", n, run.status, run.err_text);
 		ck_assert_msg(run.status == 0 || foal_lines(&run) == 1,
@@ -193,11 +197,12 @@ START_TEST(too_little_address_space)
 		struct run_how how = {.prepare = limit_address_space, .arg = &bytes};
 		run_start(&run, &how, ARGS("--kernel", guest_path("exit.elf")));
 		run_wait(&run);
+		bool started = run.status != 127 && (run.status >= 0 || mib >= 4); /* exec */
 		ck_assert_msg(run.status == 0 || (run.status >= 100 && run.status < 110) ||
-				  (run.status < 0 && mib < 4), /* exec itself failed */
+				  !started,
 			      "%lu MiB: status %d: %s", mib, run.status, run.err_text);
-		ck_assert_msg(run.status <= 0 || foal_lines(&run) == 1, "%lu MiB: status %d: %s",
-			      mib, run.status, run.err_text);
+		ck_assert_msg(!started || run.status == 0 || foal_lines(&run) == 1,
+			      "%lu MiB: status %d: %s", mib, run.status, run.err_text);
 		run_free(&run);
 	}
 }

@@ -202,7 +202,6 @@ void run_wait(struct run *run)
 		status = reap(run);
 	}
 	run->status = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-	ck_assert_int_ne(run->status, 127);
 	run->stats = json_load_file(run->stats_path, JSON_REJECT_DUPLICATES, NULL);
 	unlink(run->stats_path);
 }

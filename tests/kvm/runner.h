@@ -27,8 +27,8 @@ struct run {
 	char *out_text;	  /* standard output so far, always terminated */
 	char *err_text;	  /* standard error so far; on a terminal it is in out_text */
 	size_t out_len, err_len;
-	int status;    /* after run_wait(): exit status, or minus the signal that killed it */
-	json_t *stats; /* after run_wait(): what --stats json wrote, or NULL */
+	int status; /* after run_wait(): exit status (127: not even started), or minus a signal */
+	json_t *stats;	      /* after run_wait(): what --stats json wrote, or NULL */
 	struct termios modes; /* after run_wait(): the terminal's, as foal left it */
 	char stats_path[64];
 };
