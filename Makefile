@@ -10,6 +10,22 @@ OUT   := $(if $(SAN),$(BUILD)/san-$(SAN),$(BUILD))
 Q    := $(if $(V),,@)
 said  = $(if $(V),,@printf '  %-5s %s\n' $(1) $(2))
 
+# The recipes of every room: $(call compile,FLAGS), $(call link,FLAGS,LIBRARIES).
+define compile
+@mkdir -p $(@D)
+$(call said,CC,$<)
+$(Q)$(CC) $(1) -MMD -MP -c -o $@ $<
+endef
+define link
+@mkdir -p $(@D)
+$(call said,LINK,$@)
+$(Q)$(CC) $(1) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(2)
+endef
+define archive
+$(call said,AR,$@)
+$(Q)rm -f $@ && $(AR) rcs $@ $^
+endef
+
 CC       := gcc
 AR       := ar
 CPPFLAGS := -D_GNU_SOURCE -I.
@@ -42,17 +58,13 @@ $(OUT)/libept.a:     $(call objs,ept)
 $(OUT)/libdevices.a: $(call objs,devices)
 $(OUT)/libvmm.a:     $(filter-out %/main.o,$(call objs,vmm))
 $(LIBS):
-	$(call said,AR,$@)
-	$(Q)rm -f $@ && $(AR) rcs $@ $^
+	$(archive)
 
 $(OUT)/foal: $(OUT)/vmm/main.o $(LIBS)
-	$(call said,LINK,$@)
-	$(Q)$(CC) $(LDFLAGS) $(STATIC) -o $@ $^ -ljansson
+	$(call link,$(LDFLAGS) $(STATIC),-ljansson)
 
 $(OUT)/%.o: %.c
-	@mkdir -p $(@D)
-	$(call said,CC,$<)
-	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(call compile,$(CPPFLAGS) $(CFLAGS))
 
 -include $(wildcard $(OUT)/*/*.d $(OUT)/tests/*/*.d)
 

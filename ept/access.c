@@ -78,7 +78,7 @@ static int area_for(struct ept_space *space, uint64_t gpa, enum ept_access acces
 
 	if (ept_dying(space))
 		return -ESHUTDOWN;
-	if (!area || (area->kind == EPT_KIND_RO && access == EPT_WRITE)) {
+	if (!area || (access == EPT_WRITE && !ept_area_writable(area))) {
 		count_stray(space, area, area ? EPT_CASE_RO_WRITE : EPT_CASE_NO_AREA, origin);
 		return -EFAULT;
 	}
@@ -182,7 +182,7 @@ int ept_write(struct ept_space *space, gpa_t gpa, const void *buf, size_t len,
 enum ept_case ept_stray(struct ept_space *space, gpa_t gpa, enum ept_access access)
 {
 	struct ept_area *area = ept_area_find(space, gpa.v);
-	bool ro = area && area->kind == EPT_KIND_RO && access == EPT_WRITE;
+	bool ro = area && access == EPT_WRITE && !ept_area_writable(area);
 	enum ept_case kase = ro ? EPT_CASE_RO_WRITE : EPT_CASE_NO_AREA;
 
 	count_stray(space, ro ? area : NULL, kase, EPT_ORIGIN_VCPU);
@@ -215,9 +215,8 @@ static int discard_in_area(struct ept_area *area, uint64_t gpa, uint64_t end)
 	if (!ept_handler_engine(area->space))
 		return ept_install_drop(NULL, ept_hva(area, gpa), end - gpa);
 	while (gpa < end && !err) {
-		uint64_t next = (gpa & ~(EPT_LEAF_BYTES - 1)) + EPT_LEAF_BYTES;
+		uint64_t next = ept_leaf_end(gpa, end);
 
-		next = next < end ? next : end;
 		err = discard_in_leaf(area, gpa, next);
 		gpa = next;
 	}

@@ -7,6 +7,13 @@
 
 #define GPA_END (1UL << EPT_GPA_BITS)
 
+const struct ept_area_kind ept_area_kinds[EPT_NR_KINDS] = {
+    [EPT_KIND_ANON] = {PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, EPT_BACKING_ANON},
+    [EPT_KIND_RO] = {PROT_READ, MAP_PRIVATE, EPT_BACKING_MEMFD_RO},
+    [EPT_KIND_COW] = {PROT_READ | PROT_WRITE, MAP_PRIVATE, EPT_BACKING_MEMFD},
+    [EPT_KIND_SHARED] = {PROT_READ | PROT_WRITE, MAP_SHARED, EPT_BACKING_MEMFD},
+};
+
 /* The first area that ends above @gpa; nr_areas if there is none. */
 static size_t first_above(const struct ept_space *space, uint64_t gpa)
 {

@@ -283,16 +283,16 @@ struct ept_hist {
 /* The value (ns) below which @percent of the samples lie; 0 without samples. */
 uint64_t ept_hist_percentile(const struct ept_hist *h, double percent);
 
-/* Listed once: declared, summed, printed and exported from here. */
+/* Listed once, with the unit: declared, read out, printed and exported from here. */
 #define EPT_COUNTERS(X) \
-	X(faults, "faults")	    /* faults that ended as this case */ \
-	X(major, "major")	    /* of these, the ones that read the object */ \
-	X(installed, "installed")   /* pages installed, the asked one included */ \
-	X(around, "around")	    /* of these, pages nobody had asked for yet */ \
-	X(bytes_read, "bytes_read") /* bytes read from the object */
+	X(faults, "faults", "")		     /* faults that ended as this case */ \
+	X(major, "major", "")		     /* of these, the ones that read the object */ \
+	X(installed, "installed", "pages")   /* pages installed, the asked one included */ \
+	X(around, "around", "pages")	     /* of these, pages nobody had asked for yet */ \
+	X(bytes_read, "bytes_read", "bytes") /* bytes read from the object */
 
 struct ept_case_stats {
-#define X(field, name) uint64_t field;
+#define X(field, name, unit) uint64_t field;
 	EPT_COUNTERS(X)
 #undef X
 	uint64_t by_origin[EPT_NR_ORIGINS]; /* sums to faults */

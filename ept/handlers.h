@@ -48,7 +48,7 @@ enum ept_result ept_grant_write(struct fault *f, enum ept_pte pte);
 
 static inline uint64_t fault_leaf_start(const struct fault *f)
 {
-	return f->req->gpa.v & ~(EPT_LEAF_BYTES - 1);
+	return ept_leaf_start(f->req->gpa.v);
 }
 
 /* Where the page of entry @index of the fault's leaf lies in this process. */
@@ -65,7 +65,7 @@ static inline struct ept_installer *fault_installer(const struct fault *f)
 /* Is a write to a page mapped as @pte to be an event? Nobody can write a read-only area. */
 static inline bool fault_protects(const struct fault *f, enum ept_pte pte)
 {
-	return pte != EPT_PTE_DIRTY && f->area->kind != EPT_KIND_RO;
+	return pte != EPT_PTE_DIRTY && ept_area_writable(f->area);
 }
 
 static inline void fault_set(const struct fault *f, unsigned index, enum ept_pte pte)

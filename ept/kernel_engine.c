@@ -11,7 +11,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 static int map_at(char *hva, size_t len, int prot, int flags, int fd, uint64_t offset)
@@ -60,21 +59,22 @@ static int map_filled_cache(struct ept_area *area, int prot)
 	if (err)
 		return err;
 	return map_at(area->hva, pages << EPT_PAGE_SHIFT, prot,
-		      area->kind == EPT_KIND_SHARED ? MAP_SHARED : MAP_PRIVATE, obj->memfd, 0);
+		      ept_area_kinds[area->kind].map_flags, obj->memfd, 0);
 }
 
 int ept_kernel_map_area(struct ept_area *area)
 {
-	int prot = PROT_READ | (area->kind == EPT_KIND_RO ? 0 : PROT_WRITE), err;
+	const struct ept_area_kind *kind = &ept_area_kinds[area->kind];
 	size_t size = area->end - area->start;
+	int err;
 
 	if (!area->obj)
-		err = map_at(area->hva, size, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		err = map_at(area->hva, size, kind->prot, kind->map_flags, -1, 0);
 	else if (area->kind == EPT_KIND_SHARED || area->obj->block_device ||
 		 area->obj->offset & ~EPT_PAGE_MASK)
-		err = map_filled_cache(area, prot);
+		err = map_filled_cache(area, kind->prot);
 	else
-		err = map_file(area, prot);
+		err = map_file(area, kind->prot);
 	if (!err)
 		ept_install_advise(area->hva, size, false);
 	return err;

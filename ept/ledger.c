@@ -148,7 +148,7 @@ void ept_area_case_stats(const struct ept_space *space, size_t index, enum ept_c
 	*out = (struct ept_case_stats){0};
 	if (!stats)
 		return;
-#define X(field, name) out->field = __atomic_load_n(&stats->field, __ATOMIC_RELAXED);
+#define X(field, name, unit) out->field = __atomic_load_n(&stats->field, __ATOMIC_RELAXED);
 	EPT_COUNTERS(X)
 #undef X
 	for (int o = 0; o < EPT_NR_ORIGINS; o++)

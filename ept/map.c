@@ -8,16 +8,11 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-
-static bool read_only(const struct ept_area *area)
-{
-	return area->kind == EPT_KIND_RO;
-}
 
 static bool adjoins(const struct ept_slot *slot, const struct ept_area *area)
 {
-	return slot->gpa.v + slot->size == area->start && slot->read_only == read_only(area);
+	return slot->gpa.v + slot->size == area->start &&
+	       slot->read_only == !ept_area_writable(area);
 }
 
 static int plan_slots(struct ept_space *space)
@@ -32,7 +27,7 @@ static int plan_slots(struct ept_space *space)
 
 		if (!n || !adjoins(&r[n - 1].slot, area))
 			r[n++].slot = (struct ept_slot){.gpa = GPA(area->start),
-							.read_only = read_only(area)};
+							.read_only = !ept_area_writable(area)};
 		r[n - 1].slot.size += area->end - area->start;
 	}
 	space->reservations = r;
@@ -60,16 +55,7 @@ static int reserve(struct ept_reservation *r)
 
 static int map_area(struct ept_area *area)
 {
-	static const struct {
-		int prot, flags;
-		enum ept_backing backing;
-	} how[EPT_NR_KINDS] = {
-	    [EPT_KIND_ANON] = {PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-			       EPT_BACKING_ANON},
-	    [EPT_KIND_RO] = {PROT_READ, MAP_PRIVATE, EPT_BACKING_MEMFD_RO},
-	    [EPT_KIND_COW] = {PROT_READ | PROT_WRITE, MAP_PRIVATE, EPT_BACKING_MEMFD},
-	    [EPT_KIND_SHARED] = {PROT_READ | PROT_WRITE, MAP_SHARED, EPT_BACKING_MEMFD},
-	};
+	const struct ept_area_kind *kind = &ept_area_kinds[area->kind];
 	size_t size = area->end - area->start;
 	int fd = -1, err;
 
@@ -79,12 +65,11 @@ static int map_area(struct ept_area *area)
 			return err;
 		fd = area->obj->memfd;
 	}
-	if (mmap(area->hva, size, how[area->kind].prot,
-		 how[area->kind].flags | MAP_FIXED | MAP_NORESERVE, fd, 0) == MAP_FAILED)
+	if (mmap(area->hva, size, kind->prot, kind->map_flags | MAP_FIXED | MAP_NORESERVE, fd, 0) ==
+	    MAP_FAILED)
 		return -errno;
 	ept_install_advise(area->hva, size, true);
-	return ept_install_register(&area->space->installer, area->hva, size,
-				    how[area->kind].backing);
+	return ept_install_register(&area->space->installer, area->hva, size, kind->backing);
 }
 
 int ept_map_areas(struct ept_space *space)

@@ -52,6 +52,19 @@ struct ept_leaf *ept_mirror_find(const struct ept_mirror *mirror, gpa_t gpa);
 /* The same, allocating what is missing: NULL without memory. */
 struct ept_leaf *ept_mirror_get(struct ept_mirror *mirror, gpa_t gpa);
 
+static inline uint64_t ept_leaf_start(uint64_t gpa)
+{
+	return gpa & ~(EPT_LEAF_BYTES - 1);
+}
+
+/* Where the leaf that holds @gpa ends, or @limit if that comes first. */
+static inline uint64_t ept_leaf_end(uint64_t gpa, uint64_t limit)
+{
+	uint64_t end = ept_leaf_start(gpa) + EPT_LEAF_BYTES;
+
+	return end < limit ? end : limit;
+}
+
 static inline unsigned ept_leaf_index(gpa_t gpa)
 {
 	return (gpa.v >> EPT_PAGE_SHIFT) % EPT_TABLE_SIZE;

@@ -51,7 +51,7 @@ static int check_range(struct ept_object *obj)
 		return -EINVAL;
 	size = ept_object_file_size(obj);
 	if (size < 0)
-		return size;
+		return (int)size;
 	if (!obj->length || obj->offset > (uint64_t)size ||
 	    obj->length > (uint64_t)size - obj->offset)
 		return -EINVAL;

@@ -9,10 +9,20 @@
 #include "ept/mirror.h"
 #include "ept/object.h"
 
+#include <sys/mman.h>
+
 #define EPT_AROUND_DEFAULT 16
 #define EPT_AROUND_MAX	   EPT_TABLE_SIZE
 
 enum ept_kind { EPT_KIND_ANON, EPT_KIND_RO, EPT_KIND_COW, EPT_KIND_SHARED, EPT_NR_KINDS };
+
+/* How areas of a kind are mapped here; what their faults mean is the table of fault.c. */
+struct ept_area_kind {
+	int prot, map_flags; /* mmap(2) */
+	enum ept_backing backing;
+};
+
+extern const struct ept_area_kind ept_area_kinds[EPT_NR_KINDS]; /* area.c */
 
 struct ept_area {
 	struct ept_space *space;
@@ -90,6 +100,12 @@ static inline bool ept_handler_engine(const struct ept_space *space)
 static inline char *ept_hva(const struct ept_area *area, uint64_t gpa)
 {
 	return area->hva + (gpa - area->start);
+}
+
+/* May the guest write to it? */
+static inline bool ept_area_writable(const struct ept_area *area)
+{
+	return ept_area_kinds[area->kind].prot & PROT_WRITE;
 }
 
 /* Bytes of its object that @area covers. */

@@ -72,7 +72,7 @@ static int flip_leaf(struct ept_area *area, struct take *take, uint64_t start, u
 		     bool clean)
 {
 	struct ept_leaf *leaf = ept_mirror_find(&area->space->mirror, GPA(start));
-	uint64_t leaf_gpa = start & ~(EPT_LEAF_BYTES - 1), page = area_page(area, start);
+	uint64_t leaf_gpa = ept_leaf_start(start), page = area_page(area, start);
 	unsigned index = ept_leaf_index(GPA(start)), run = index;
 	unsigned end = index + (unsigned)((stop - start) >> EPT_PAGE_SHIFT);
 	int err = 0;
@@ -99,9 +99,8 @@ static int flip(struct ept_area *area, struct take *take, bool clean)
 	int err = 0;
 
 	for (uint64_t gpa = area->start; gpa < area->end && !err;) {
-		uint64_t next = (gpa & ~(EPT_LEAF_BYTES - 1)) + EPT_LEAF_BYTES;
+		uint64_t next = ept_leaf_end(gpa, area->end);
 
-		next = next < area->end ? next : area->end;
 		err = flip_leaf(area, take, gpa, next, clean);
 		gpa = next;
 	}

@@ -3,32 +3,29 @@
 
 GUEST_KERNEL := $(BUILD)/guest/kernel.elf
 GUEST_DISK   := $(BUILD)/guest/disk.img
+GUEST_PMEM   := $(BUILD)/guest/pmem.img
 
-GUEST_CFLAGS := -std=gnu17 -O2 -g $(WARN) -I. -ffreestanding -nostdinc \
-	-isystem $(shell $(CC) -print-file-name=include) \
-	-march=x86-64 -mgeneral-regs-only -mno-red-zone -mcmodel=kernel \
-	-fno-pic -fno-pie -fno-stack-protector -fno-strict-aliasing -fno-omit-frame-pointer \
-	-fno-asynchronous-unwind-tables -fno-tree-loop-distribute-patterns -fcf-protection=none
+# What the kernel and its programs are built with.
+FREESTANDING := -std=gnu17 -O2 -g $(WARN) -I. -ffreestanding -march=x86-64 -fno-pic -fno-pie \
+	-fno-stack-protector -fno-strict-aliasing -fno-asynchronous-unwind-tables \
+	-fno-tree-loop-distribute-patterns -fcf-protection=none
+# max-page-size: segments at their pages, so that faults bring in the file's own pages.
+FREESTANDING_LD := -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,max-page-size=4096 \
+	-Wl,-z,noexecstack
+
+GUEST_CFLAGS := $(FREESTANDING) -nostdinc -isystem $(shell $(CC) -print-file-name=include) \
+	-mgeneral-regs-only -mno-red-zone -mcmodel=kernel -fno-omit-frame-pointer
 
 GUEST_ROOMS := boot arch mm kernel drivers fs
 GUEST_SRCS  := $(foreach r,$(GUEST_ROOMS),$(wildcard guest/$(r)/*.c guest/$(r)/*.S))
 GUEST_OBJS  := $(patsubst guest/%,$(BUILD)/guest/obj/%.o,$(GUEST_SRCS))
 
-$(BUILD)/guest/obj/%.c.o: guest/%.c
-	@mkdir -p $(@D)
-	$(call said,CC,$<)
-	$(Q)$(CC) $(GUEST_CFLAGS) -MMD -MP -c -o $@ $<
-
-$(BUILD)/guest/obj/%.S.o: guest/%.S
-	@mkdir -p $(@D)
-	$(call said,CC,$<)
-	$(Q)$(CC) $(GUEST_CFLAGS) -MMD -MP -c -o $@ $<
+$(BUILD)/guest/obj/%.o: guest/%
+	$(call compile,$(GUEST_CFLAGS))
 
 $(GUEST_KERNEL): $(GUEST_OBJS) guest/kernel.lds
-	$(call said,LINK,$@)
-	$(Q)$(CC) -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,max-page-size=4096 \
-		-Wl,-z,noexecstack -T guest/kernel.lds -o $@ $(GUEST_OBJS)
+	$(call link,$(FREESTANDING_LD) -T guest/kernel.lds)
 
 -include $(GUEST_OBJS:.o=.d)
--include guest/user/user.mk
--include guest/image/image.mk
+include guest/user/user.mk
+include guest/image/image.mk

@@ -11,12 +11,15 @@ NESTED_LIMIT   ?= 120
 
 SOURCE_DIRS  := $(wildcard vmm ept devices guest tests)
 HOST_SOURCES := $(foreach room,$(ROOMS),$(wildcard $(room)/*.c))
-HOST_HEADERS := $(foreach room,$(ROOMS),$(wildcard $(room)/*.h)) guest/abi.h
+TIDY_CONFIGS := $(wildcard .clang-tidy */.clang-tidy guest/user/.clang-tidy)
+CHECK_HEADERS := $(wildcard $(SOURCE_DIRS:%=%/*.h) tests/*/*.h guest/*/*.h guest/user/lib/*.h)
+TEST_SOURCES := $(wildcard tests/*/*.c)
+GUEST_SOURCES := $(wildcard guest/*/*.c guest/user/lib/*.c)
 SCRIPTS      := $(shell grep -rlE '^\#!.*sh$$' scripts .ci 2>/dev/null) $(wildcard scripts/lib/*.sh)
 
 # --- make check: each part also stands alone -------------------------------
-.PHONY: check check-format check-tidy check-cppcheck check-layering check-scripts
-check: all check-format check-layering check-scripts check-cppcheck check-tidy
+.PHONY: check check-format check-tidy check-cppcheck check-layering check-docs check-scripts
+check: all check-format check-layering check-docs check-scripts check-cppcheck check-tidy
 	@echo "check: all clean"
 
 # The build itself is a part: its warnings are errors.
@@ -28,22 +31,31 @@ check-layering:
 	scripts/check-layering --self-test
 	scripts/check-layering
 
+check-docs:
+	scripts/check-docs --self-test
+	scripts/check-docs
+
 check-scripts:
 	shellcheck -x $(SCRIPTS)
 
 # C11 is as far as this version goes. Suppressions stand in the code, next to what they excuse.
-check-cppcheck: $(HOST_SOURCES)
+check-cppcheck: $(HOST_SOURCES) $(TEST_SOURCES)
 	@mkdir -p $(BUILD)/check/cppcheck
 	cppcheck -q -j2 --std=c11 --enable=warning,performance,portability --inline-suppr \
 		--suppress=missingIncludeSystem --error-exitcode=1 \
 		--cppcheck-build-dir=$(BUILD)/check/cppcheck -D_GNU_SOURCE -D__x86_64__ -I. $^
 
-# A stamp a file, so that only what changed is analysed again.
-check-tidy: $(HOST_SOURCES:%.c=$(BUILD)/check/%.tidy)
+# A stamp a file, so that only what changed is analysed again. Other flags than the build's for
+# guest/: clang knows none of the rest, and nothing is generated.
+check-tidy: $(patsubst %.c,$(BUILD)/check/%.tidy,$(HOST_SOURCES) $(TEST_SOURCES) $(GUEST_SOURCES))
 
-$(BUILD)/check/%.tidy: %.c $(HOST_HEADERS) .clang-tidy
+TIDY_FLAGS = -std=gnu17 $(CPPFLAGS)
+$(BUILD)/check/guest/%.tidy: TIDY_FLAGS = -std=gnu17 -I. -ffreestanding
+
+$(BUILD)/check/%.tidy: %.c $(CHECK_HEADERS) $(TIDY_CONFIGS)
 	@mkdir -p $(@D)
-	clang-tidy --quiet $< -- -std=gnu17 $(CPPFLAGS) 2>$@.log || { cat $@.log; exit 1; }
+	$(call said,TIDY,$<)
+	$(Q)clang-tidy --quiet $< -- $(TIDY_FLAGS) >$@.log 2>&1 || { cat $@.log; exit 1; }
 	@touch $@
 
 # --- set-up, and the emulated host ------------------------------------------

@@ -8,18 +8,18 @@ TEST_PROGRAMS     := # unit tests: need nothing of the host
 KVM_TEST_PROGRAMS := # need /dev/kvm, the guest and its images
 NESTED_TESTS      := # run on the emulated host by make test-nested
 NESTED_FILES      := # what those read
+# Check, and what its static archive wants.
+CHECK_LIBS        := -lcheck -lsubunit -lrt -lm
 include $(wildcard tests/*/*-tests.mk)
 
 BENCH := $(OUT)/tests/bench/bench
 BARE  := $(OUT)/tests/bench/bare_kvm
 
 $(BENCH): $(OUT)/tests/bench/bench.o
-	$(call said,LINK,$@)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -ljansson
+	$(call link,$(LDFLAGS),-ljansson)
 
 $(BARE): $(OUT)/tests/bench/bare_kvm.o
-	$(call said,LINK,$@)
-	$(Q)$(CC) $(LDFLAGS) $(STATIC) -o $@ $^
+	$(call link,$(LDFLAGS) $(STATIC))
 
 .PHONY: test test-all test-quick test-san fuzz bench run
 

@@ -10,13 +10,14 @@
 
 #include "vmm/vm.h"
 
-static void print_registers(struct vcpu *vcpu)
+void vcpu_print_registers(struct vcpu *vcpu)
 {
 	struct kvm_regs r;
 	struct kvm_sregs s;
 
 	if (ioctl(vcpu->fd, KVM_GET_REGS, &r) || ioctl(vcpu->fd, KVM_GET_SREGS, &s))
 		return;
+	notice("vCPU %u:", vcpu->index);
 	notice("  rip %016llx rsp %016llx flags %08llx cpl %u", r.rip, r.rsp, r.rflags, s.ss.dpl);
 	notice("  rax %016llx rbx %016llx rcx %016llx rdx %016llx", r.rax, r.rbx, r.rcx, r.rdx);
 	notice("  rsi %016llx rdi %016llx rbp %016llx", r.rsi, r.rdi, r.rbp);
@@ -94,7 +95,7 @@ static void exit_internal_error(struct vcpu *vcpu)
 	       "jumped where nothing is, or uses an instruction that this host does not emulate",
 	       vcpu->vm->opt->name, vcpu->index, regs.rip, run->internal.suberror,
 	       bytes[0] ? ", instruction" : "", bytes);
-	print_registers(vcpu);
+	vcpu_print_registers(vcpu);
 }
 
 static void exit_fail_entry(struct vcpu *vcpu)
@@ -102,7 +103,7 @@ static void exit_fail_entry(struct vcpu *vcpu)
 	vm_end(vcpu->vm, FOAL_EXIT_GUEST, "%s: vCPU %u: the processor refused its state (0x%llx)",
 	       vcpu->vm->opt->name, vcpu->index,
 	       (unsigned long long)vcpu->run->fail_entry.hardware_entry_failure_reason);
-	print_registers(vcpu);
+	vcpu_print_registers(vcpu);
 }
 
 static void exit_system_event(struct vcpu *vcpu)
@@ -133,5 +134,5 @@ void exit_dispatch(struct vcpu *vcpu)
 	}
 	vm_end(vcpu->vm, FOAL_EXIT_INTERNAL, "%s: vCPU %u: KVM exit %u is not known to foal",
 	       vcpu->vm->opt->name, vcpu->index, reason);
-	print_registers(vcpu);
+	vcpu_print_registers(vcpu);
 }

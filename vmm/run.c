@@ -169,6 +169,9 @@ static int run_vm(struct vm *vm, struct foal_error *err)
 		goto out;
 	if (vm->end.error.text[0])
 		error_print(&vm->end.error);
+	/* Where a guest got stuck is the first thing its owner asks. */
+	for (unsigned i = 0; i < vm->vcpu_count && vm->end.status == FOAL_EXIT_STUCK; i++)
+		vcpu_print_registers(&vm->vcpus[i]);
 	if (unwritten)
 		report_unwritten(vm, unwritten);
 	r = stats_report(vm, err);

@@ -37,7 +37,7 @@ static json_t *case_json(enum ept_case c, const struct ept_case_stats *s)
 	json_t *o = json_object();
 
 	json_object_set_new(o, "case", json_string(ept_case_name(c)));
-#define X(field, name) json_object_set_new(o, name, integer(s->field));
+#define X(field, name, unit) json_object_set_new(o, name, integer(s->field));
 	EPT_COUNTERS(X)
 #undef X
 	json_object_set_new(o, "by_origin", by_origin(s->by_origin));
@@ -119,13 +119,9 @@ static json_t *disks_json(const struct report *report)
 		json_t *o = json_object();
 		virtio_blk_stats(vm->disks[i].device, &s);
 		json_object_set_new(o, "path", path_string(vm->opt->disks[i].path));
-		json_object_set_new(o, "reads", integer(s.reads));
-		json_object_set_new(o, "writes", integer(s.writes));
-		json_object_set_new(o, "flushes", integer(s.flushes));
-		json_object_set_new(o, "discards", integer(s.discards));
-		json_object_set_new(o, "errors", integer(s.errors));
-		json_object_set_new(o, "bytes_read", integer(s.bytes_read));
-		json_object_set_new(o, "bytes_written", integer(s.bytes_written));
+#define X(field, name) json_object_set_new(o, name, integer(s.field));
+		DISK_COUNTERS(X)
+#undef X
 		json_array_append_new(disks, o);
 	}
 	return disks;
@@ -181,7 +177,10 @@ int stats_json(const struct report *report, FILE *out)
 	json_object_set_new(root, "files", files_json(report));
 	json_object_set_new(root, "disks", disks_json(report));
 	json_object_set_new(root, "kvm", kvm_json(report));
-	int r = json_dumpf(root, out, JSON_INDENT(2)) || fputc('\n', out) == EOF ? -EIO : 0;
+	errno = 0;
+	int r = 0;
+	if (json_dumpf(root, out, JSON_INDENT(2)) || fputc('\n', out) == EOF)
+		r = errno ? -errno : -EIO;
 	json_decref(root);
 	free(stats);
 	return r;

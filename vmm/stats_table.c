@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "vmm/stats.h"
 
@@ -34,35 +35,94 @@ static const char *micros(uint64_t ns)
 	return out;
 }
 
+static void print_head(FILE *out)
+{
+	fprintf(out, "\n%-14s %-14s", "area", "case");
+#define X(field, name, unit) fprintf(out, " %10s", name);
+	EPT_COUNTERS(X)
+#undef X
+	fprintf(out, " %9s %9s %9s\n", "p50 us", "p99 us", "max us");
+}
+
+static void print_count(FILE *out, uint64_t value, const char *unit)
+{
+	if (strcmp(unit, "bytes") == 0)
+		fprintf(out, " %10s", bytes(value));
+	else
+		fprintf(out, " %10" PRIu64, value);
+}
+
 static void print_row(FILE *out, const char *area, enum ept_case c, const struct ept_case_stats *s)
 {
-	fprintf(out,
-		"%-14s %-14s %8" PRIu64 " %7" PRIu64 " %9" PRIu64 " %8" PRIu64
-		" %10s %9s %9s %9s\n",
-		area, ept_case_name(c), s->faults, s->major, s->installed, s->around,
-		bytes(s->bytes_read), micros(ept_hist_percentile(&s->latency, 50)),
+	fprintf(out, "%-14s %-14s", area, ept_case_name(c));
+#define X(field, name, unit) print_count(out, s->field, unit);
+	EPT_COUNTERS(X)
+#undef X
+	fprintf(out, " %9s %9s %9s\n", micros(ept_hist_percentile(&s->latency, 50)),
 		micros(ept_hist_percentile(&s->latency, 99)), micros(s->latency.max));
 }
 
-static void print_cases(const struct report *report, FILE *out, struct ept_case_stats *stats)
+static const char *area_name(const struct report *report, size_t i)
 {
-	size_t areas = ept_area_count(report->vm->space);
+	struct ept_area_info info = {.name = "(no area)"};
+
+	if (i < ept_area_count(report->vm->space))
+		ept_area_info(ept_area_at(report->vm->space, i), &info);
+	return info.name;
+}
+
+/* What lies around the kernel is RAM in several areas of one name: one to the reader. */
+static bool named_before(const struct report *report, size_t i)
+{
+	for (size_t j = 0; j < i; j++) {
+		if (strcmp(area_name(report, j), area_name(report, i)) == 0)
+			return true;
+	}
+	return false;
+}
+
+static void add_stats(struct ept_case_stats *sum, const struct ept_case_stats *s)
+{
+#define X(field, name, unit) sum->field += s->field;
+	EPT_COUNTERS(X)
+#undef X
+	sum->latency.count += s->latency.count;
+	if (s->latency.max > sum->latency.max)
+		sum->latency.max = s->latency.max;
+	for (unsigned i = 0; i < EPT_HIST_BUCKETS; i++)
+		sum->latency.bucket[i] += s->latency.bucket[i];
+}
+
+/* Two blocks of counters, too large for a stack: a sum and what is added to it. */
+struct scratch {
+	struct ept_case_stats sum, one;
+};
+
+static void sum_case(const struct report *report, size_t first, enum ept_case c,
+		     struct scratch *scratch)
+{
+	memset(&scratch->sum, 0, sizeof(scratch->sum));
+	for (size_t j = first; j <= ept_area_count(report->vm->space); j++) {
+		if (strcmp(area_name(report, j), area_name(report, first)) == 0 &&
+		    report_case(report, j, c, &scratch->one))
+			add_stats(&scratch->sum, &scratch->one);
+	}
+}
+
+static void print_cases(const struct report *report, FILE *out, struct scratch *scratch)
+{
 	uint64_t total = 0;
 
-	fprintf(out, "\n%-14s %-14s %8s %7s %9s %8s %10s %9s %9s %9s\n", "area", "case", "faults",
-		"major", "installed", "around", "read", "p50 us", "p99 us", "max us");
-	for (size_t i = 0; i <= areas; i++) {
-		struct ept_area_info info = {.name = "(no area)"};
-		if (i < areas)
-			ept_area_info(ept_area_at(report->vm->space, i), &info);
-		for (int c = 0; c < EPT_NR_CASES; c++) {
-			if (!report_case(report, i, c, stats))
-				continue;
-			print_row(out, info.name, c, stats);
-			total += stats->faults;
+	print_head(out);
+	for (size_t i = 0; i <= ept_area_count(report->vm->space); i++) {
+		for (int c = 0; c < EPT_NR_CASES && !named_before(report, i); c++) {
+			sum_case(report, i, c, scratch);
+			if (scratch->sum.faults)
+				print_row(out, area_name(report, i), c, &scratch->sum);
+			total += scratch->sum.faults;
 		}
 	}
-	fprintf(out, "%-14s %-14s %8" PRIu64 "\n", "all", "", total);
+	fprintf(out, "%-14s %-14s %10" PRIu64 "\n", "all", "", total);
 }
 
 static void print_events(const struct report *report, FILE *out)
@@ -100,17 +160,17 @@ static void print_files(const struct report *report, FILE *out)
 int stats_table(const struct report *report, FILE *out)
 {
 	const struct vm *vm = report->vm;
-	struct ept_case_stats *stats = malloc(sizeof(*stats)); /* too large for a stack */
+	struct scratch *scratch = malloc(sizeof(*scratch));
 
-	if (!stats)
+	if (!scratch)
 		return -ENOMEM;
 	fprintf(out, "\n%s: %.2f s from start to end, first KVM_RUN after %s us\n", vm->opt->name,
 		(double)(vm->end_ns - vm->main_ns) / 1e9, micros(vm->first_run_ns - vm->main_ns));
-	print_cases(report, out, stats);
+	print_cases(report, out, scratch);
 	print_events(report, out);
 	fprintf(out, "resident: guest memory %s of %s, monitor %s\n", bytes(report->resident_guest),
 		bytes(vm->opt->memory), bytes(report->resident_self));
 	print_files(report, out);
-	free(stats);
+	free(scratch);
 	return 0;
 }

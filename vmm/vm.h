@@ -125,6 +125,9 @@ void vcpu_init_kick(void);
 /* Serve the exit that KVM_RUN just reported. */
 void exit_dispatch(struct vcpu *vcpu);
 
+/* Say where a vCPU stands; it must be out of KVM_RUN. */
+void vcpu_print_registers(struct vcpu *vcpu);
+
 /* --- watchdog.c --------------------------------------------------------------------- */
 
 struct watchdog {

@@ -42,7 +42,7 @@ static u64 gdt[] = {
     0,
     0x00af9b000000ffff, /* KERNEL_CS */
     0x00cf93000000ffff, /* KERNEL_DS */
-    0x00cffb000000ffff, /* 32-bit user code: only a place that SYSRET counts from */
+    0, /* SYSRET would count from here; no 32-bit code, whose SYSCALL goes elsewhere */
     0x00cff3000000ffff, /* USER_DS */
     0x00affb000000ffff, /* USER_CS */
     0,
@@ -55,7 +55,7 @@ extern char vector_stubs[];
 
 static void set_gate(unsigned vector, u8 ist, u8 dpl)
 {
-	u64 entry = (u64)vector_stubs + 16 * vector;
+	u64 entry = (u64)vector_stubs + 16UL * vector;
 
 	idt[vector] = (struct gate){
 	    .offset_low = (u16)entry,

@@ -91,7 +91,7 @@ syscall_entry:
 	pushq $-1
 	PUSH_REGS
 	movq %rsp, %rdi
-	call syscall_dispatch
+	call syscall_by_instruction
 	jmp trap_return
 
 	/* What user mode executes at SYSCALL_STUB where SYSCALL does not change the ring. */

@@ -11,21 +11,39 @@ static inline pte_t *recent_entry(const struct pgtable *pt, u64 addr)
 	return NULL;
 }
 
-pte_t *pte_find(const struct pgtable *pt, u64 addr)
+/* Where the addresses end that an entry of that level stands for. */
+static u64 span_end(u64 addr, unsigned level)
+{
+	unsigned shift = PAGE_SHIFT + 9 * level;
+
+	return ((addr >> shift) + 1) << shift;
+}
+
+pte_t *pte_find_span(const struct pgtable *pt, u64 addr, u64 *end)
 {
 	const u64 *table = pt->pgd;
 	pte_t *ptep = recent_entry(pt, addr);
 
+	*end = span_end(addr, 1);
 	if (ptep)
 		return ptep;
 	for (unsigned level = 3; level; level--) {
 		u64 e = table[table_index(addr, level)];
 
-		if (!pte_present(e) || (e & PTE_HUGE))
+		if (!pte_present(e) || (e & PTE_HUGE)) {
+			*end = span_end(addr, level);
 			return NULL;
+		}
 		table = phys_to_virt(pte_phys(e));
 	}
 	return (pte_t *)&table[table_index(addr, 0)];
+}
+
+pte_t *pte_find(const struct pgtable *pt, u64 addr)
+{
+	u64 end;
+
+	return pte_find_span(pt, addr, &end);
 }
 
 pte_t *pte_alloc(struct pgtable *pt, u64 addr)

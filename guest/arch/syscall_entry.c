@@ -4,7 +4,8 @@
  * the privilege is still the user's. LSTAR starts out at the kernel's entry. If the first call
  * arrives there in ring 3, the fetch faults; that fault is taken as the call, and from then on
  * LSTAR points at a stub that user mode may execute and that traps by ud2, which costs such a host
- * less than a page fault it has to walk tables for.
+ * less than a page fault it has to walk tables for. Which of the two it is, init's first call
+ * settles: a program that jumps to the kernel's entry later changes nothing.
  */
 #include "guest/include/cpu.h"
 #include "guest/include/pgtable.h"
@@ -18,6 +19,8 @@
 
 extern char syscall_entry[], syscall_stub[];
 
+static bool settled;
+
 void syscall_init(void)
 {
 	wrmsr(MSR_STAR, (u64)(USER_DS - 8) << 48 | (u64)KERNEL_CS << 32);
@@ -27,9 +30,16 @@ void syscall_init(void)
 		panic("system calls: no memory for their entry");
 }
 
+void syscall_by_instruction(struct regs *regs)
+{
+	settled = true;
+	syscall_dispatch(regs);
+}
+
 bool syscall_by_exception(struct regs *regs)
 {
-	if (regs->rip == (u64)syscall_entry) {
+	if (regs->rip == (u64)syscall_entry && !settled) {
+		settled = true;
 		wrmsr(MSR_LSTAR, SYSCALL_STUB);
 		pr_info("system calls: this host keeps them in ring 3, entry by ud2\n");
 	} else if (regs->rip != SYSCALL_STUB) {

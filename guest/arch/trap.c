@@ -82,9 +82,13 @@ static void exc_other(struct regs *regs)
 /* The last steps before user mode: another task's turn, or the end of this one. */
 static void exit_to_user(void)
 {
+	if (likely(!this_cpu()->need_resched && !current->dying))
+		return;
 	local_irq_enable();
 	if (this_cpu()->need_resched)
 		schedule();
+	if (current->dying)
+		task_exit(current->exit_status);
 	local_irq_disable();
 }
 
@@ -100,9 +104,8 @@ void trap_dispatch(struct regs *regs)
 		irq_dispatch((unsigned)regs->vector);
 		this_cpu()->irq_depth--;
 	}
-	if (user_mode(regs) && this_cpu()->need_resched)
+	if (user_mode(regs))
 		exit_to_user();
-	local_irq_disable();
 }
 
 /* From entry.S, interrupts off. */
@@ -111,6 +114,5 @@ void syscall_dispatch(struct regs *regs)
 	local_irq_enable();
 	regs->rax = (u64)syscall_run(regs);
 	local_irq_disable();
-	if (this_cpu()->need_resched)
-		exit_to_user();
+	exit_to_user();
 }

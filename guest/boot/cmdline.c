@@ -48,7 +48,7 @@ int cmdline_each(const char *key, int (*fn)(const char *value, void *arg), void 
 		init_args |= is_word(w, len, "--");
 		if (init_args && !is_device_word(w, len))
 			continue;
-		if (len <= klen || memcmp(w, key, klen) || w[klen] != '=')
+		if (len <= klen || memcmp(w, key, klen) != 0 || w[klen] != '=')
 			continue;
 		vlen = MIN(len - klen - 1, sizeof(value) - 1);
 		memcpy(value, w + klen + 1, vlen);

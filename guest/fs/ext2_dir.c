@@ -91,7 +91,7 @@ static int match(void *arg, const char *name, unsigned len, u64 ino, u8 type)
 	struct wanted *w = arg;
 
 	(void)type;
-	if (len != w->len || memcmp(name, w->name, len))
+	if (len != w->len || memcmp(name, w->name, len) != 0)
 		return 0;
 	w->ino = ino;
 	return 1;

@@ -96,7 +96,7 @@ int file_sync(struct inode *inode);
 /* Writes all dirty pages and waits. 0 or the first error; what failed stays dirty. Sleeps. */
 int filemap_write_back(struct address_space *as);
 
-/* Forgets every page; none may be mapped, locked or dirty. For the inode's end. */
+/* Forgets every page, waiting for reads; none may be mapped or dirty. For the inode's end. */
 void filemap_release(struct address_space *as);
 
 #endif

@@ -184,11 +184,18 @@ u64 do_brk(struct mm *mm, u64 brk);
 /* mm.lock held; dropped if and only if the result is FAULT_RETRY. */
 enum fault_result handle_mm_fault(struct vma *vma, u64 address, unsigned flags, bool *major);
 
+/* A fault of the current task completed; in_kernel: a system call's. */
+void count_fault(bool major, bool in_kernel);
+
 /* Under table_lock: removes the entries of [start, end) and drops what they held. */
 void zap_range(struct vma *vma, u64 start, u64 end);
-/* Entries of the range lose or get what vma->flags now says (get: at the next fault). */
+/*
+ * The entries of the range get the rights that vma->flags now gives; to write, only where no
+ * fault has to see to it first.
+ */
 void protect_range(struct vma *vma, u64 start, u64 end);
-/* The entries of private pages, for fork. 0 or -ENOMEM. */
+/* For fork: the entries of a mapping with private pages, which both share from now on. Or -ENOMEM.
+ */
 int copy_range(struct vma *dst, struct vma *src);
 /* Makes the shared mappings of a file's page read-only, so that the next write is noticed. */
 void page_mkclean(struct page *page);

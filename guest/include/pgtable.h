@@ -18,6 +18,12 @@ typedef u64 pte_t;
  */
 #define PTE_SPECIAL    (1UL << 9)
 
+/*
+ * Software bit of an entry that the CPU takes for absent: the page is there, and the mapping lets
+ * nobody at it. Not a present entry without PTE_USER, which the kernel could read for a program.
+ */
+#define PTE_PROTNONE   (1UL << 8)
+
 #define PTRS_PER_TABLE 512
 #define USER_END       0x00007ffffffff000UL /* first address past user mappings */
 #define PMD_SHIFT      21
@@ -27,7 +33,7 @@ typedef u64 pte_t;
 #define IOREMAP_END    0xffffc98000000000UL
 
 /* The one kernel address that user mode may execute; see arch/syscall_entry.c. */
-#define SYSCALL_STUB 0xffffffffff600000UL
+#define SYSCALL_STUB   0xffffffffff600000UL
 
 /* What kernel mappings are made of. */
 #define PAGE_KERNEL    (PTE_KERNEL_RWX | PTE_GLOBAL | PTE_NX)
@@ -42,7 +48,7 @@ static inline u64 pte_phys(pte_t pte)
 
 static inline bool pte_present(pte_t pte)
 {
-	return pte & PTE_PRESENT;
+	return pte & (PTE_PRESENT | PTE_PROTNONE);
 }
 
 static inline unsigned table_index(u64 addr, unsigned level)
@@ -80,7 +86,13 @@ void pgtable_free(struct pgtable *pt);
 /* The entry of addr in the lowest table, or NULL where a table is missing. */
 pte_t *pte_find(const struct pgtable *pt, u64 addr);
 
-/* The same, allocating missing tables; NULL without memory. The entry stays where it is. */
+/*
+ * The same for walks over a range: *end is where the lowest table's addresses end, or those of
+ * the highest table missing.
+ */
+pte_t *pte_find_span(const struct pgtable *pt, u64 addr, u64 *end);
+
+/* As pte_find, allocating missing tables; NULL without memory. The entry stays where it is. */
 pte_t *pte_alloc(struct pgtable *pt, u64 addr);
 
 /* Lets user mode execute the kernel page at text, at that address of every process. */

@@ -45,18 +45,32 @@ void schedule(void);
 
 /*
  * Sleeps until cond, evaluated again after every wake_up(&q), holds. Who makes it true calls
- * wake_up afterwards. Process context, no spinlock held, interrupts on.
+ * wake_up afterwards. Once cond held it is not evaluated again, so it may take a lock. Process
+ * context, no spinlock held, interrupts on.
  */
 #define wait_event(q, cond) \
 	do { \
 		struct waiter waiter_; \
-		while (!(cond)) { \
+		bool held_ = (cond); \
+		while (!held_) { \
 			wait_prepare(&(q), &waiter_); \
-			if (!(cond)) \
+			held_ = (cond); \
+			if (!held_) \
 				schedule(); \
 			wait_finish(&(q), &waiter_); \
 		} \
 	} while (0)
+
+/* The current task is to end: it waits for nothing that may never come. */
+bool task_dying(void);
+
+/* The same for what may never come to hold: -EINTR if the task is to end, else 0. */
+#define wait_event_killable(q, cond) \
+	({ \
+		bool met_ = false; \
+		wait_event(q, (met_ = (cond)) || task_dying()); \
+		met_ ? 0 : -EINTR; \
+	})
 
 /* A lock that its holder may sleep with. Process context only; not recursive. */
 struct mutex {
@@ -77,7 +91,7 @@ void mutex_unlock(struct mutex *m);
 /* Monotonic time since boot, in nanoseconds. Any context. */
 u64 ktime_ns(void);
 
-/* Sleeps at least ns nanoseconds. Process context. */
+/* Sleeps at least ns nanoseconds, or until the task is to end. Process context. */
 void sleep_ns(u64 ns);
 
 #endif

@@ -10,6 +10,8 @@ s64 syscall_run(struct regs *regs);
 
 /* From entry.S and below: syscall_run between interrupts on and off, result into rax. */
 void syscall_dispatch(struct regs *regs);
+/* From entry.S, interrupts off: SYSCALL changes the ring here. */
+void syscall_by_instruction(struct regs *regs);
 
 /* If the exception is a system call in the form of hosts that keep it in ring 3, runs it. */
 bool syscall_by_exception(struct regs *regs);

@@ -41,6 +41,7 @@ struct task {
 	struct list children, sibling;
 	struct wait_queue child_exit;
 	int exit_status; /* as wait4 reports it */
+	bool dying;	 /* ends with exit_status before it runs in user mode again */
 
 	u64 wake_at;	   /* ktime of the sleep's end; 0: none */
 	struct list timer; /* in the list of sleepers */
@@ -71,6 +72,8 @@ void task_wake(struct task *t);
 
 /* The current task ends; status as wait4 gives it. */
 void task_exit(int status) __attribute__((noreturn));
+/* Makes another task end: as soon as what it does in the kernel is done. */
+void task_end(struct task *t, int status);
 static inline void task_kill(int sig) __attribute__((noreturn));
 static inline void task_kill(int sig)
 {
@@ -85,7 +88,9 @@ struct regs *task_regs(const struct task *t);
 /* A copy of the current task, which returns 0 where the parent gets the child's pid. */
 s64 do_fork(const struct regs *regs);
 
-#define WNOHANG 1
+#define WNOHANG	   1
+#define WUNTRACED  2 /* nothing ever stops: the same as without */
+#define WCONTINUED 8
 
 /*
  * Waits for a child (pid, or any for -1) to end and frees it: its pid and *status, 0 if there is
@@ -93,8 +98,10 @@ s64 do_fork(const struct regs *regs);
  */
 s64 do_wait4(int pid, int *status, int options);
 
-/* Frees what is left of all other tasks, for the end of the run. */
-void tasks_free_others(void);
+/* Ends the run: all other tasks end, then init, whose status it is. */
+void tasks_end_run(int status);
+/* Waits until all other tasks have ended, and frees what is left of them. */
+void tasks_end_others(void);
 
 /* The run is over: report, sync, exit with init's status. */
 void kernel_shutdown(int status) __attribute__((noreturn));

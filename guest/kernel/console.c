@@ -158,7 +158,8 @@ static s64 console_read(u64 buf, size_t n)
 
 	if (!n)
 		return 0;
-	wait_event(input.readers, READ_ONCE(input.head) != READ_ONCE(input.line_end));
+	if (wait_event_killable(input.readers, READ_ONCE(input.head) != READ_ONCE(input.line_end)))
+		return -EINTR;
 	got = take_line(line, MIN(n, sizeof(line)));
 	return copy_to_user(buf, line, got) ? -EFAULT : (s64)got;
 }

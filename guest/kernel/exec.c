@@ -38,8 +38,8 @@ static int read_headers(struct inode *inode, struct image *im)
 	if (eh->magic != ELF_MAGIC || eh->class != ELF_CLASS_64 || eh->data != ELF_DATA_LSB ||
 	    eh->machine != ELF_X86_64 || (eh->type != ELF_EXEC && eh->type != ELF_DYN) ||
 	    eh->phentsize != sizeof(im->ph[0]) || !eh->phnum || eh->phnum > PHDRS_MAX ||
-	    eh->phoff > inode->size)
-		return -ENOEXEC;
+	    eh->phoff > inode->size || eh->entry >= USER_END - DYN_BASE)
+		return -ENOEXEC; /* the entry: iretq must not meet one that is not canonical */
 	if (eh->type == ELF_DYN)
 		im->bias = DYN_BASE;
 	return file_read_kernel(inode, eh->phoff, im->ph, eh->phnum * sizeof(im->ph[0]));
@@ -79,7 +79,7 @@ static int map_segment(struct mm *mm, struct inode *inode, struct image *im,
 			return (int)ret;
 	}
 	/* What follows the file's bytes in their last page is the start of the zeroed part. */
-	if (ph->memsz > ph->filesz && (ph->flags & PHDR_W) &&
+	if (ph->filesz && ph->memsz > ph->filesz && (ph->flags & PHDR_W) &&
 	    clear_user(start + ph->filesz, MIN(file_end, start + ph->memsz) - start - ph->filesz))
 		return -EFAULT;
 	if (im->eh.phoff >= ph->offset && im->eh.phoff - ph->offset < ph->filesz)

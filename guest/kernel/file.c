@@ -62,6 +62,9 @@ int file_open(const char *path, u32 flags, struct file **out)
 		if (!S_ISDIR(inode->mode) && (flags & O_DIRECTORY))
 			goto put;
 		err = -EROFS;
+		if ((flags & O_ACCMODE) != O_RDONLY && fs_read_only(inode))
+			goto put;
+		/* Nothing ever shrinks either. */
 		if ((flags & O_TRUNC) && inode->size)
 			goto put;
 	}

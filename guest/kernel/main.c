@@ -114,7 +114,7 @@ void kernel_shutdown(int status)
 {
 	s64 lost;
 
-	tasks_free_others();
+	tasks_end_others();
 	fs_unmount_all();
 	drivers_shutdown();
 	lost = (s64)free_at_start - (s64)nr_free_pages();

@@ -29,10 +29,14 @@ void sched_init(void)
 	current = &idle_task;
 }
 
-/* Interrupts off. */
+/*
+ * Interrupts off. A slice that has ended is not armed for again: where an interrupt costs more
+ * than the way to schedule(), its timer would come before that for ever.
+ */
 static void arm_timer(void)
 {
-	u64 next = list_empty(&run_queue) ? ~0UL : slice_end;
+	bool waiting = !list_empty(&run_queue) && !this_cpu()->need_resched;
+	u64 next = waiting ? slice_end : ~0UL;
 	u64 now;
 
 	if (!list_empty(&sleepers))

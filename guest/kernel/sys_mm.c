@@ -26,9 +26,8 @@ SYSCALL(mmap)
 		may_write = (f->flags & O_ACCMODE) == O_RDWR;
 		inode = f->inode;
 	}
-	/* Stacks that user programs map are plain memory; only exec makes one that grows. */
-	return do_mmap(current->mm, regs->rdi, regs->rsi, prot, flags & ~(unsigned)MAP_GROWSDOWN,
-		       inode, offset >> PAGE_SHIFT, may_write);
+	return do_mmap(current->mm, regs->rdi, regs->rsi, prot, flags, inode, offset >> PAGE_SHIFT,
+		       may_write);
 }
 
 SYSCALL(munmap)

@@ -40,8 +40,11 @@ SYSCALL(fork)
 SYSCALL(wait4)
 {
 	int status = 0;
-	s64 pid = do_wait4((int)regs->rdi, &status, (int)regs->rdx);
+	s64 pid;
 
+	if (regs->rdx & ~(u64)(WNOHANG | WUNTRACED | WCONTINUED))
+		return -EINVAL;
+	pid = do_wait4((int)regs->rdi, &status, (int)regs->rdx);
 	if (pid > 0 && regs->rsi && copy_to_user(regs->rsi, &status, sizeof(status)))
 		return -EFAULT;
 	return pid;
@@ -214,7 +217,8 @@ SYSCALL(reboot)
 	case REBOOT_POWER_OFF:
 	case REBOOT_HALT:
 	case REBOOT_RESTART:
-		kernel_shutdown(0);
+		tasks_end_run(0);
+		return 0;
 	default:
 		return -EINVAL;
 	}

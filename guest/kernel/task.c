@@ -18,6 +18,7 @@ struct first_switch {
 };
 
 static struct list all_tasks = {&all_tasks, &all_tasks};
+static struct wait_queue any_exit = WAIT_QUEUE_INIT(any_exit);
 static struct task *init_task;
 static int last_pid;
 
@@ -69,6 +70,8 @@ void task_free(struct task *t)
 static void fork_return(void *arg)
 {
 	(void)arg;
+	if (task_dying())
+		task_exit(current->exit_status);
 }
 
 s64 do_fork(const struct regs *regs)
@@ -123,6 +126,21 @@ static void reparent_children(struct task *t)
 	}
 }
 
+bool task_dying(void)
+{
+	return current->dying;
+}
+
+void task_end(struct task *t, int status)
+{
+	if (t->state == TASK_ZOMBIE || t->dying)
+		return;
+	t->exit_status = status;
+	t->dying = true;
+	/* From whatever it waits for; what it must wait for, it goes back to. */
+	task_wake(t);
+}
+
 void task_exit(int status)
 {
 	struct task *t = current;
@@ -135,6 +153,7 @@ void task_exit(int status)
 	t->exit_status = status;
 	t->state = TASK_ZOMBIE;
 	wake_up(&t->parent->child_exit);
+	wake_up(&any_exit);
 	schedule();
 	panic("a task that ended runs");
 }
@@ -157,7 +176,7 @@ s64 do_wait4(int pid, int *status, int options)
 	if (!find_child(pid, false))
 		return -ECHILD;
 	if (!(options & WNOHANG))
-		wait_event(current->child_exit, find_child(pid, true));
+		wait_event_killable(current->child_exit, find_child(pid, true));
 	c = find_child(pid, true);
 	if (!c)
 		return 0;
@@ -169,17 +188,38 @@ s64 do_wait4(int pid, int *status, int options)
 	return ret;
 }
 
-void tasks_free_others(void)
+void tasks_end_run(int status)
+{
+	if (current != init_task)
+		task_end(init_task, status);
+	task_exit(status);
+}
+
+static bool all_others_ended(void)
+{
+	struct task *t;
+
+	list_for_each(t, &all_tasks, all)
+	{
+		if (t != current && t->state != TASK_ZOMBIE)
+			return false;
+	}
+	return true;
+}
+
+void tasks_end_others(void)
 {
 	struct task *t, *next;
 
+	list_for_each(t, &all_tasks, all)
+	{
+		if (t != current)
+			task_end(t, SIGKILL);
+	}
+	wait_event(any_exit, all_others_ended());
 	list_for_each_safe(t, next, &all_tasks, all)
 	{
-		if (t == current)
-			continue;
-		list_del(&t->run);
-		list_del(&t->timer);
-		release_resources(t);
-		task_free(t);
+		if (t != current)
+			task_free(t);
 	}
 }

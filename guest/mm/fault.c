@@ -93,7 +93,7 @@ static unsigned fault_flags(u64 error)
 	return flags;
 }
 
-static void count_fault(const struct regs *regs, bool major)
+void count_fault(bool major, bool in_kernel)
 {
 	if (major) {
 		current->major_faults++;
@@ -102,7 +102,7 @@ static void count_fault(const struct regs *regs, bool major)
 		current->minor_faults++;
 		fault_counters.minor++;
 	}
-	if (!user_mode(regs))
+	if (in_kernel)
 		fault_counters.kernel_faults++;
 }
 
@@ -159,7 +159,7 @@ static void do_user_addr_fault(struct regs *regs, u64 address)
 		case FAULT_NOPAGE:
 		case FAULT_LOCKED:
 		case FAULT_DIRECT:
-			count_fault(regs, major);
+			count_fault(major, !user_mode(regs));
 			return;
 		}
 	}

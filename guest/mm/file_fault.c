@@ -57,11 +57,14 @@ static enum fault_result filemap_fault(struct fault *f)
 		return ret;
 	if (unlikely(!(page->flags & PG_UPTODATE))) {
 		/* Readahead failed on it: read again and say so. */
+		int err;
+
 		unlock_page(page);
 		put_page(page);
 		f->major = true;
-		if (read_cache_page(as, index, &page))
-			return FAULT_SIGBUS;
+		err = read_cache_page(as, index, &page);
+		if (err)
+			return err == -ENOMEM ? FAULT_OOM : FAULT_SIGBUS;
 		lock_page(page);
 	}
 	/* Still this file's, still inside it? */

@@ -58,10 +58,9 @@ void wait_on_page_locked(struct page *page)
 
 void page_end_read(struct page *page, int error)
 {
-	u32 flags = page->flags & ~(u32)PG_LOCKED;
-
-	/* Nobody else changes the flags of a page that is locked and not up to date. */
-	__atomic_store_n(&page->flags, flags | (error ? PG_ERROR : PG_UPTODATE), __ATOMIC_RELEASE);
+	/* One is set, the other is not: both change at once. */
+	__atomic_fetch_xor(&page->flags, PG_LOCKED | (error ? PG_ERROR : PG_UPTODATE),
+			   __ATOMIC_RELEASE);
 	wake_up(page_wait(page));
 }
 
@@ -130,6 +129,8 @@ static void tree_free(struct node *node, u32 level)
 		} else {
 			struct page *page = node->slots[i];
 
+			/* It may still be read ahead. */
+			wait_on_page_locked(page);
 			page->mapping = NULL;
 			put_page(page);
 		}
@@ -191,6 +192,18 @@ void filemap_release(struct address_space *as)
 	as->nr_pages = 0;
 }
 
+/* A page whose read failed is read once more, unless another task has done so meanwhile. */
+static void read_again(struct address_space *as, struct page *page)
+{
+	lock_page(page);
+	if (!(page->flags & PG_ERROR)) {
+		unlock_page(page);
+		return;
+	}
+	__atomic_fetch_and(&page->flags, ~(u32)PG_ERROR, __ATOMIC_RELAXED);
+	as->ops->read_pages(as->host, page->index, &page, 1);
+}
+
 int read_cache_page(struct address_space *as, u64 index, struct page **out)
 {
 	struct page *page;
@@ -204,9 +217,7 @@ int read_cache_page(struct address_space *as, u64 index, struct page **out)
 			start_read(as, index, 1, ~0UL);
 			page = find_get_page(as, index);
 		} else if (READ_ONCE(page->flags) & PG_ERROR) {
-			lock_page(page);
-			__atomic_fetch_and(&page->flags, ~PG_ERROR, __ATOMIC_RELAXED);
-			as->ops->read_pages(as->host, index, &page, 1);
+			read_again(as, page);
 		}
 		if (!page)
 			return -ENOMEM;

@@ -33,6 +33,8 @@ pte_t vma_pte_flags(const struct vma *vma)
 {
 	pte_t flags = PTE_PRESENT | PTE_USER | PTE_ACCESSED;
 
+	if (!(vma->flags & VM_ACCESS))
+		return PTE_PROTNONE | PTE_ACCESSED;
 	return vma->flags & VM_EXEC ? flags : flags | PTE_NX;
 }
 
@@ -153,25 +155,35 @@ static bool do_fault_around(struct fault *f)
 	return done;
 }
 
+/*
+ * The object's own page or frame goes in. A page stays locked until the entry is set, so that it
+ * can neither be cleaned nor leave its file in between; the entry takes over its reference.
+ */
+static void install_object_page(struct fault *f, pte_t flags)
+{
+	struct page *page = f->page;
+	pte_t pte = page ? mk_pte(page, flags) : f->phys | flags | PTE_SPECIAL;
+
+	if (!install_pte(f, page, pte))
+		release_page(f);
+	else if (page)
+		unlock_page(page);
+}
+
 static enum fault_result do_read_fault(struct fault *f)
 {
-	pte_t flags = vma_pte_flags(f->req->vma);
+	const struct vma *vma = f->req->vma;
 	enum fault_result ret;
 
-	f->kind = f->req->vma->inode->dax ? FC_dax_read : FC_file_around;
+	f->kind = vma->inode->dax ? FC_dax_read : FC_file_around;
 	if (do_fault_around(f))
 		return FAULT_RESOLVED;
-	ret = f->req->vma->ops->fault(f);
-	if (ret == FAULT_DIRECT) {
-		install_pte(f, NULL, f->phys | flags | PTE_SPECIAL);
-		return FAULT_RESOLVED;
-	}
-	if (ret != FAULT_LOCKED)
+	ret = vma->ops->fault(f);
+	if (ret != FAULT_LOCKED && ret != FAULT_DIRECT)
 		return ret;
-	f->kind = FC_file_read;
-	unlock_page(f->page);
-	if (!install_pte(f, f->page, mk_pte(f->page, flags)))
-		put_page(f->page);
+	if (ret == FAULT_LOCKED)
+		f->kind = FC_file_read;
+	install_object_page(f, vma_pte_flags(vma));
 	return FAULT_RESOLVED;
 }
 
@@ -202,25 +214,17 @@ static enum fault_result call_page_mkwrite(struct fault *f)
 
 static enum fault_result do_shared_fault(struct fault *f)
 {
-	pte_t flags = vma_pte_flags(f->req->vma) | PTE_WRITE | PTE_DIRTY;
 	enum fault_result ret = f->req->vma->ops->fault(f);
 
 	if (ret != FAULT_LOCKED && ret != FAULT_DIRECT)
 		return ret;
 	f->kind = ret == FAULT_DIRECT ? FC_dax_shared : FC_file_shared;
 	ret = call_page_mkwrite(f);
-	if (f->page)
-		unlock_page(f->page);
-	if (ret != FAULT_RESOLVED) {
-		if (f->page)
-			put_page(f->page);
-		return ret;
-	}
-	if (!f->page)
-		install_pte(f, NULL, f->phys | flags | PTE_SPECIAL);
-	else if (!install_pte(f, f->page, mk_pte(f->page, flags)))
-		put_page(f->page);
-	return FAULT_RESOLVED;
+	if (ret == FAULT_RESOLVED)
+		install_object_page(f, vma_pte_flags(f->req->vma) | PTE_WRITE | PTE_DIRTY);
+	else
+		release_page(f);
+	return ret;
 }
 
 /* The entry loses its protection; nothing else changes. */

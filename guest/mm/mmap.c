@@ -29,7 +29,6 @@ static int place(struct mm *mm, u64 *addr, u64 len, unsigned flags)
 			return is_free(mm, *addr, len) ? 0 : -EEXIST;
 		return unmap_range(mm, *addr, *addr + len);
 	}
-	*addr &= PAGE_MASK;
 	if (*addr >= MMAP_MIN_ADDR && *addr <= USER_END - len && is_free(mm, *addr, len))
 		return 0;
 	*addr = vma_find_gap(mm, len);
@@ -40,6 +39,8 @@ static int populate(struct mm *mm, struct vma *vma)
 {
 	unsigned flags = vma->flags & VM_WRITE ? FAULT_WRITE : 0;
 
+	if (!(vma->flags & VM_ACCESS))
+		return -EFAULT;
 	for (u64 addr = vma->start; addr < vma->end; addr += PAGE_SIZE) {
 		bool major = false;
 
@@ -47,6 +48,7 @@ static int populate(struct mm *mm, struct vma *vma)
 			continue;
 		if (handle_mm_fault(vma, addr, flags, &major) != FAULT_RESOLVED)
 			return -EFAULT;
+		count_fault(major, true);
 	}
 	return 0;
 }
@@ -62,7 +64,8 @@ static s64 map(struct mm *mm, u64 addr, u64 len, unsigned prot, unsigned flags, 
 		vm_flags |= VM_SHARED;
 	if (!(vm_flags & VM_SHARED) || may_write)
 		vm_flags |= VM_MAYWRITE;
-	if (flags & MAP_GROWSDOWN)
+	/* Of a file, what would lie below the offset? */
+	if ((flags & MAP_GROWSDOWN) && !inode)
 		vm_flags |= VM_GROWSDOWN;
 	err = place(mm, &addr, len, flags);
 	if (err)
@@ -83,15 +86,21 @@ static s64 map(struct mm *mm, u64 addr, u64 len, unsigned prot, unsigned flags, 
 s64 do_mmap(struct mm *mm, u64 addr, u64 len, unsigned prot, unsigned flags, struct inode *inode,
 	    u64 pgoff, bool may_write)
 {
+	bool fixed = flags & (MAP_FIXED | MAP_FIXED_NOREPLACE);
 	unsigned type = flags & MAP_TYPE;
 	s64 ret;
 
 	if (type != MAP_PRIVATE && type != MAP_SHARED)
 		return -EINVAL;
-	if (!(flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)))
-		addr &= PAGE_MASK;
-	if (!page_range(addr, &len) || pgoff + (len >> PAGE_SHIFT) < pgoff)
+	if (!len || (fixed && !IS_ALIGNED(addr, PAGE_SIZE)))
 		return -EINVAL;
+	/* An address that is only wished for may be anything. */
+	if (!fixed)
+		addr = addr < USER_END ? addr & PAGE_MASK : 0;
+	if (!page_range(fixed ? addr : 0, &len))
+		return -ENOMEM;
+	if (pgoff + (len >> PAGE_SHIFT) < pgoff)
+		return -EOVERFLOW;
 	if (inode && !S_ISREG(inode->mode))
 		return -ENODEV;
 	if (!inode && type == MAP_SHARED)
@@ -159,27 +168,52 @@ int do_mprotect(struct mm *mm, u64 addr, u64 len, unsigned prot)
 {
 	int err;
 
-	if (IS_ALIGNED(addr, PAGE_SIZE) && !len)
+	if (!IS_ALIGNED(addr, PAGE_SIZE) || (prot & ~(unsigned)VM_ACCESS))
+		return -EINVAL;
+	if (!len)
 		return 0;
 	if (!page_range(addr, &len))
-		return -EINVAL;
+		return -ENOMEM;
 	mutex_lock(&mm->lock);
 	err = protect(mm, addr, addr + len, prot);
 	mutex_unlock(&mm->lock);
 	return err;
 }
 
+/* What is done to [start, end) of a mapping. 0 or negative errno. */
+typedef int (*vma_fn)(struct vma *vma, u64 start, u64 end, int arg);
+
+/* Calls fn for what is mapped of the range; -ENOMEM in the end if not all of it was. */
+static int for_each_mapped(struct mm *mm, u64 start, u64 end, vma_fn fn, int arg)
+{
+	int err = 0, gap = 0;
+
+	while (start < end && !err) {
+		struct vma *vma = find_vma(mm, start);
+
+		if (!vma || vma->start > start)
+			gap = -ENOMEM;
+		if (!vma || vma->start >= end)
+			break;
+		err = fn(vma, MAX(start, vma->start), MIN(end, vma->end), arg);
+		start = vma->end;
+	}
+	return err ? err : gap;
+}
+
 static int advise(struct vma *vma, u64 start, u64 end, int advice)
 {
+	const unsigned reading = VM_RAND_READ | VM_SEQ_READ;
+
 	switch (advice) {
 	case MADV_NORMAL:
-		vma->flags &= ~(unsigned)(VM_RAND_READ | VM_SEQ_READ);
+		vma->flags &= ~reading;
 		return 0;
 	case MADV_RANDOM:
-		vma->flags = (vma->flags & ~(unsigned)VM_SEQ_READ) | VM_RAND_READ;
+		vma->flags = (vma->flags & ~reading) | VM_RAND_READ;
 		return 0;
 	case MADV_SEQUENTIAL:
-		vma->flags = (vma->flags & ~(unsigned)VM_RAND_READ) | VM_SEQ_READ;
+		vma->flags = (vma->flags & ~reading) | VM_SEQ_READ;
 		return 0;
 	case MADV_WILLNEED:
 		if (vma->inode && !vma->inode->dax)
@@ -187,62 +221,54 @@ static int advise(struct vma *vma, u64 start, u64 end, int advice)
 				   vma->pgoff + ((start - vma->start) >> PAGE_SHIFT),
 				   (end - start) >> PAGE_SHIFT, ~0UL);
 		return 0;
-	case MADV_DONTNEED:
+	default: /* MADV_DONTNEED */
 		spin_lock(&vma->mm->table_lock);
 		zap_range(vma, start, end);
 		spin_unlock(&vma->mm->table_lock);
 		return 0;
-	default:
-		return -EINVAL;
 	}
 }
 
 int do_madvise(struct mm *mm, u64 addr, u64 len, int advice)
 {
-	u64 end;
 	int err = 0;
 
-	if (IS_ALIGNED(addr, PAGE_SIZE) && !len)
+	if (!IS_ALIGNED(addr, PAGE_SIZE) || advice < MADV_NORMAL || advice > MADV_DONTNEED)
+		return -EINVAL;
+	if (!len)
 		return 0;
 	if (!page_range(addr, &len))
-		return -EINVAL;
-	end = addr + len;
+		return -ENOMEM;
 	mutex_lock(&mm->lock);
-	if (!is_covered(mm, addr, end))
-		err = -ENOMEM;
-	while (!err && addr < end) {
-		struct vma *vma = find_vma(mm, addr);
-
-		err = advise(vma, addr, MIN(end, vma->end), advice);
-		addr = vma->end;
-	}
+	/* What is said of how it is read is said of this range alone. */
+	if (advice <= MADV_SEQUENTIAL)
+		err = vma_split_range(mm, addr, addr + len);
+	if (!err)
+		err = for_each_mapped(mm, addr, addr + len, advise, advice);
 	mutex_unlock(&mm->lock);
 	return err;
 }
 
+static int sync_mapping(struct vma *vma, u64 start, u64 end, int flags)
+{
+	(void)start, (void)end;
+	return (flags & MS_SYNC) && vma->inode && (vma->flags & VM_SHARED) ? file_sync(vma->inode)
+									   : 0;
+}
+
 int do_msync(struct mm *mm, u64 addr, u64 len, int flags)
 {
-	u64 end;
-	int err = 0;
+	int err;
 
 	if ((flags & ~(MS_ASYNC | MS_SYNC | MS_INVALIDATE)) ||
-	    ((flags & MS_ASYNC) && (flags & MS_SYNC)))
+	    ((flags & MS_ASYNC) && (flags & MS_SYNC)) || !IS_ALIGNED(addr, PAGE_SIZE))
 		return -EINVAL;
-	if (IS_ALIGNED(addr, PAGE_SIZE) && !len)
+	if (!len)
 		return 0;
 	if (!page_range(addr, &len))
-		return -EINVAL;
-	end = addr + len;
+		return -ENOMEM;
 	mutex_lock(&mm->lock);
-	if (!is_covered(mm, addr, end))
-		err = -ENOMEM;
-	while (!err && addr < end) {
-		struct vma *vma = find_vma(mm, addr);
-
-		if ((flags & MS_SYNC) && vma->inode && (vma->flags & VM_SHARED))
-			err = file_sync(vma->inode);
-		addr = vma->end;
-	}
+	err = for_each_mapped(mm, addr, addr + len, sync_mapping, flags);
 	mutex_unlock(&mm->lock);
 	return err;
 }

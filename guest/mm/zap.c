@@ -17,21 +17,16 @@ void flush_tlb_range(struct mm *mm, u64 start, u64 end)
 		invlpg(start);
 }
 
-/* The next address from which a page table may exist, given that there is none at addr. */
-static u64 next_table(u64 addr)
-{
-	return ALIGN_DOWN(addr, PMD_SIZE) + PMD_SIZE;
-}
-
 void zap_range(struct vma *vma, u64 start, u64 end)
 {
 	struct mm *mm = vma->mm;
 	bool flush = false;
 
 	for (u64 addr = start; addr < end;) {
-		pte_t *ptep = pte_find(&mm->pt, addr);
-		u64 stop = MIN(next_table(addr), end);
+		u64 stop;
+		pte_t *ptep = pte_find_span(&mm->pt, addr, &stop);
 
+		stop = MIN(stop, end);
 		if (!ptep) {
 			addr = stop;
 			continue;
@@ -51,28 +46,44 @@ void zap_range(struct vma *vma, u64 start, u64 end)
 		flush_tlb_range(mm, start, end);
 }
 
+/*
+ * Whether the entry may be writable right away, given that the mapping is: the page is nobody
+ * else's; or shared, and its file was told of a write that has not been written back.
+ */
+static bool may_stay_writable(const struct vma *vma, pte_t pte)
+{
+	const struct page *page = vm_normal_page(pte);
+
+	if (!(vma->flags & VM_WRITE))
+		return false;
+	if (vma->flags & VM_SHARED)
+		return pte & PTE_DIRTY;
+	return page && (page->flags & PG_ANON) && page->refcount == 1;
+}
+
 void protect_range(struct vma *vma, u64 start, u64 end)
 {
 	pte_t keep = PTE_ADDR_MASK | PTE_SPECIAL | PTE_ACCESSED | PTE_DIRTY;
-	bool none = !(vma->flags & VM_ACCESS);
+	pte_t flags = vma_pte_flags(vma);
 	struct mm *mm = vma->mm;
 
 	for (u64 addr = start; addr < end;) {
-		pte_t *ptep = pte_find(&mm->pt, addr);
-		u64 stop = MIN(next_table(addr), end);
+		u64 stop;
+		pte_t *ptep = pte_find_span(&mm->pt, addr, &stop);
 
+		stop = MIN(stop, end);
 		if (!ptep) {
 			addr = stop;
 			continue;
 		}
 		for (; addr < stop; addr += PAGE_SIZE, ptep++) {
-			pte_t flags = vma_pte_flags(vma);
+			pte_t pte = (*ptep & keep) | flags;
 
 			if (!pte_present(*ptep))
 				continue;
-			if (none)
-				flags &= ~(pte_t)PTE_USER;
-			set_pte(ptep, (*ptep & keep) | flags);
+			if (may_stay_writable(vma, pte))
+				pte |= PTE_WRITE;
+			set_pte(ptep, pte);
 		}
 	}
 	flush_tlb_range(mm, start, end);
@@ -80,14 +91,15 @@ void protect_range(struct vma *vma, u64 start, u64 end)
 
 int copy_range(struct vma *dst, struct vma *src)
 {
-	/* Files, and memory nobody has written to: the child faults it in again. */
+	/* Only files, and memory nobody has written to: the child faults it in again. */
 	if (!src->has_private)
 		return 0;
 	for (u64 addr = src->start; addr < src->end;) {
-		pte_t *from = pte_find(&src->mm->pt, addr);
-		u64 stop = MIN(next_table(addr), src->end);
+		u64 stop;
+		pte_t *from = pte_find_span(&src->mm->pt, addr, &stop);
 		pte_t *to;
 
+		stop = MIN(stop, src->end);
 		if (!from) {
 			addr = stop;
 			continue;
@@ -98,12 +110,15 @@ int copy_range(struct vma *dst, struct vma *src)
 		for (; addr < stop; addr += PAGE_SIZE, from++, to++) {
 			struct page *page = vm_normal_page(*from);
 
-			if (!page || !(page->flags & PG_ANON))
+			if (!pte_present(*from))
 				continue;
+			/* Write permission is had by own pages alone: from now on, nobody's own. */
 			if (*from & PTE_WRITE)
 				set_pte(from, *from & ~(pte_t)PTE_WRITE);
-			get_page(page);
-			page_add_mapping(dst->mm, page);
+			if (page) {
+				get_page(page);
+				page_add_mapping(dst->mm, page);
+			}
 			set_pte(to, *from);
 		}
 	}

@@ -79,7 +79,7 @@ static bool private_page_ok(const struct mapping *own, const struct mapping *fil
 	const uint8_t *mine = own->data + page * PAGE_SIZE;
 	const uint8_t *theirs = file->data + page * PAGE_SIZE;
 
-	return !memcmp(mine, stamp, len) && memcmp(theirs, stamp, len) &&
+	return !memcmp(mine, stamp, len) && memcmp(theirs, stamp, len) != 0 &&
 	       !memcmp(mine + len, theirs + len, PAGE_SIZE - len);
 }
 
@@ -121,7 +121,7 @@ static int step_unchanged(struct job *job)
 
 	if (sum_corpus(job, sum))
 		return 1;
-	if (strcmp(sum, job->sum))
+	if (strcmp(sum, job->sum) != 0)
 		return fail(job, "the corpus changed under private writes", 0);
 	print("main: file unchanged ok\n");
 	return 0;
@@ -252,7 +252,7 @@ static int compare_with_read(const struct job *job, const struct mapping *map)
 	for (size_t off = 0; off < map->len; off += PAGE_SIZE) {
 		long n = sys_pread(fd, buf, PAGE_SIZE, off);
 
-		if (n != PAGE_SIZE || memcmp(buf, map->data + off, PAGE_SIZE))
+		if (n != PAGE_SIZE || memcmp(buf, map->data + off, PAGE_SIZE) != 0)
 			return fail(job, "read() differs from the mapping, offset", (long)off);
 	}
 	sys_close(fd);
@@ -277,7 +277,7 @@ static int step_shared_write(struct job *job)
 	if (err)
 		return fail(job, "msync", err);
 	sum_untouched(&map, after);
-	if (strcmp(before, after))
+	if (strcmp(before, after) != 0)
 		return fail(job, "pages next to the written ones changed", 0);
 	if (compare_with_read(job, &map))
 		return 1;

@@ -33,7 +33,7 @@ int main(int argc, char **argv)
 	int first = 1;
 
 	for (int i = 1; i <= argc; i++) {
-		if (i < argc && strcmp(argv[i], "--"))
+		if (i < argc && strcmp(argv[i], "--") != 0)
 			continue;
 		argv[i] = NULL; /* argv[argc] is NULL already */
 		if (i > first)

@@ -27,7 +27,7 @@ int main(int argc, char **argv)
 	struct rusage before = {0}, after = {0};
 
 	if (argc < 2 || argc > 4 || !parse_number(argv[1], 1 << 20, &mib) || !mib ||
-	    (!write && strcmp(argv[2], "r")) ||
+	    (!write && strcmp(argv[2], "r") != 0) ||
 	    (argc > 3 && (!parse_number(argv[3], 1UL << 40, &stride) || !stride))) {
 		print("usage: touch-anon MiB [r|w] [STRIDE]\n");
 		return 2;

@@ -5,8 +5,7 @@ DEVICES_TEST_OBJS := $(patsubst %.c,$(OUT)/%.o,$(filter-out %/fuzz_virtio.c,$(wi
 TEST_PROGRAMS     += $(OUT)/tests/test_devices
 
 $(OUT)/tests/test_devices: $(DEVICES_TEST_OBJS) $(OUT)/libdevices.a
-	$(call said,LINK,$@)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcheck -lsubunit -lrt -lm
+	$(call link,$(LDFLAGS),$(CHECK_LIBS))
 
 # Registers and rings from fuzz input, for FUZZ_SECONDS; needs clang's libFuzzer.
 FUZZ_SECONDS ?= 60

@@ -5,15 +5,12 @@ EPT_TEST_OBJS = $(OUT)/tests/ept/util.o $(OUT)/tests/ept/inject.o
 EPT_UNIT_OBJS = $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/ept/unit_*.c)) \
 		$(OUT)/tests/ept/fake_install.o
 EPT_UFFD_OBJS = $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/ept/uffd_*.c))
-EPT_TEST_LIBS = -lcheck -lsubunit -lrt -lm
 
 # The fake's symbols come before the archive, so the real installer stays out.
 $(OUT)/tests/test_ept: $(EPT_UNIT_OBJS) $(EPT_TEST_OBJS) $(OUT)/libept.a
-	$(call said,LINK,$@)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(EPT_TEST_LIBS)
+	$(call link,$(LDFLAGS),$(CHECK_LIBS))
 
 $(OUT)/tests/test_ept_uffd: $(EPT_UFFD_OBJS) $(EPT_TEST_OBJS) $(OUT)/libept.a
-	$(call said,LINK,$@)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(EPT_TEST_LIBS)
+	$(call link,$(LDFLAGS),$(CHECK_LIBS))
 
 TEST_PROGRAMS += $(OUT)/tests/test_ept $(OUT)/tests/test_ept_uffd

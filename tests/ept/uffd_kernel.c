@@ -48,10 +48,8 @@ START_TEST(contents_are_equal)
 	if (mode != EPT_FILE_RO) {
 		memset(vm.hva, 1, vm.size);
 		ck_assert_int_eq(ept_space_sync(vm.space), 0);
-		ck_assert(file_has(fd, offset,
-				   mode == EPT_FILE_SHARED ? (uint8_t[]){1}
-							   : (uint8_t[]){pattern_byte(offset)},
-				   1));
+		uint8_t in_file = mode == EPT_FILE_SHARED ? 1 : pattern_byte(offset);
+		ck_assert(file_has(fd, offset, &in_file, 1));
 	}
 	vm_destroy(&vm);
 	close(fd);

@@ -12,14 +12,10 @@ $(GUEST_TEST_OBJS): CPPFLAGS += -DDIRECT_MAP_BASE=0x200000000000UL
 $(OUT)/tests/guest/drivers/%.o: CPPFLAGS += -include tests/guest/host_io.h
 
 $(OUT)/tests/guest/%.o: guest/%.c
-	@mkdir -p $(@D)
-	$(call said,CC,$<)
-	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(call compile,$(CPPFLAGS) $(CFLAGS))
 
 $(OUT)/tests/test_guest_fs: $(GUEST_TEST_OBJS)
-	@mkdir -p $(@D)
-	$(call said,LINK,$@)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcheck -lsubunit -lrt -lm
+	$(call link,$(LDFLAGS),$(CHECK_LIBS))
 
 -include $(wildcard $(OUT)/tests/guest/*/*.d $(OUT)/tests/guest/*/*/*.d)
 

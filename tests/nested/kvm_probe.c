@@ -122,6 +122,7 @@ static int vm_run(struct vm *vm)
 		if (errno != EINTR)
 			return -errno;
 	}
+	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): errno is not 0 after a failure */
 	if (vm->run->exit_reason != KVM_EXIT_HLT) {
 		printf("exit reason %u instead of hlt\n", vm->run->exit_reason);
 		return -EPROTO;
@@ -147,9 +148,9 @@ static int64_t vcpu_stat(const struct vm *vm, const char *name)
 	if (!desc)
 		goto out;
 	for (uint32_t i = 0; i < header.num_desc; i++) {
-		if (pread(fd, desc, size, header.desc_offset + i * size) != (ssize_t)size)
+		if (pread(fd, desc, size, (off_t)(header.desc_offset + i * size)) != (ssize_t)size)
 			goto out;
-		if (strcmp(desc->name, name))
+		if (strcmp(desc->name, name) != 0)
 			continue;
 		if (pread(fd, &value, sizeof(value), header.data_offset + desc->offset) !=
 		    sizeof(value))

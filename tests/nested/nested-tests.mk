@@ -2,9 +2,7 @@
 NESTED_TESTS += $(OUT)/tests/kvm_probe $(OUT)/tests/test_host
 
 $(OUT)/tests/kvm_probe: $(OUT)/tests/nested/kvm_probe.o
-	$(call said,LINK,$@)
-	$(Q)$(CC) $(LDFLAGS) $(STATIC) -o $@ $^
+	$(call link,$(LDFLAGS) $(STATIC))
 
 $(OUT)/tests/test_host: $(OUT)/tests/nested/test_host.o
-	$(call said,LINK,$@)
-	$(Q)$(CC) $(LDFLAGS) $(STATIC) -o $@ $^ $(shell pkg-config --static --libs check)
+	$(call link,$(LDFLAGS) $(STATIC),$(CHECK_LIBS))

@@ -1,0 +1,53 @@
+/*
+ * What the cases of /bin/check share. Each runs in a child of its own, so it may leave mappings,
+ * files and itself in any state.
+ */
+#ifndef FOAL_USER_CHECK_H
+#define FOAL_USER_CHECK_H
+
+#include "guest/user/lib/user.h"
+
+enum {
+	SYS_MPROTECT = 10,
+	SYS_BRK = 12,
+	SYS_PWRITE64 = 18,
+	SYS_SCHED_YIELD = 24,
+	SYS_MADVISE = 28,
+	SYS_GETPID = 39,
+	SYS_FSYNC = 74,
+};
+enum { PROT_NONE = 0, PROT_EXEC = 4 };
+enum { MAP_FIXED = 0x10, MAP_GROWSDOWN = 0x100, MAP_POPULATE = 0x8000, MADV_DONTNEED = 4 };
+enum { SIGILL = 4, SIGTRAP = 5, SIGBUS = 7, SIGFPE = 8, SIGSEGV = 11 };
+enum { ENOEXEC = 8, ECHILD = 10, ENOMEM = 12, EFAULT = 14, EINVAL = 22, EROFS = 30 };
+
+#define FILE_PATH "/data/shared" /* 1 MiB, may be written */
+#define RW	  (PROT_READ | PROT_WRITE)
+
+/* Ends the case, naming the place, unless what should hold does. */
+#define EXPECT(cond) \
+	do { \
+		if (!(cond)) { \
+			print("check: %s:%d: %s\n", __FILE__, __LINE__, #cond); \
+			return 1; \
+		} \
+	} while (0)
+
+struct check {
+	const char *name; /* NULL: end of the list */
+	int (*fn)(void);
+	int signal; /* that ends it; 0: it ends by itself, with 0 */
+};
+
+extern const struct check memory_checks[], count_checks[], pointer_checks[], exec_checks[],
+    task_checks[], trap_checks[];
+
+/* Fresh private memory; NULL if there is none. */
+volatile uint8_t *anon(size_t pages);
+int protect(volatile void *p, size_t pages, int prot);
+/* The calling task's so far. */
+long minor_faults(void);
+/* Runs fn in a child; its wait status, or -1. */
+int in_child(int (*fn)(void));
+
+#endif

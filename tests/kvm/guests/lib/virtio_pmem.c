@@ -1,0 +1,106 @@
+/* Just enough of a virtio-pmem driver (virtio 1.2, 4.2 and 5.19) to send flushes. */
+#include "tests/kvm/guests/lib/guest.h"
+
+#define QUEUE_SIZE 4
+
+enum {
+	REG_MAGIC = 0x000,
+	REG_DEVICE = 0x008,
+	REG_DRIVER_FEATURES = 0x020,
+	REG_DRIVER_FEATURES_SEL = 0x024,
+	REG_QUEUE_SEL = 0x030,
+	REG_QUEUE_NUM = 0x038,
+	REG_QUEUE_READY = 0x044,
+	REG_QUEUE_NOTIFY = 0x050,
+	REG_STATUS = 0x070,
+	REG_QUEUE_DESC = 0x080,
+	REG_QUEUE_DRIVER = 0x090,
+	REG_QUEUE_DEVICE = 0x0a0,
+};
+
+enum { STATUS_ACKNOWLEDGE = 1, STATUS_DRIVER = 2, STATUS_DRIVER_OK = 4, STATUS_FEATURES_OK = 8 };
+enum { DESC_NEXT = 1, DESC_WRITE = 2 };
+enum { DEVICE_PMEM = 27 };
+
+static struct {
+	struct {
+		uint64_t addr;
+		uint32_t len;
+		uint16_t flags, next;
+	} desc[QUEUE_SIZE];
+	struct {
+		uint16_t flags, index, ring[QUEUE_SIZE];
+	} avail;
+	struct {
+		uint16_t flags, index;
+		struct {
+			uint32_t id, len;
+		} ring[QUEUE_SIZE];
+	} used __attribute__((aligned(4)));
+} queue __attribute__((aligned(16)));
+
+static uint64_t find_device(void)
+{
+	for (unsigned i = 0; i < FOAL_VIRTIO_MMIO_DEVICES; i++) {
+		uint64_t base = FOAL_VIRTIO_MMIO_BASE + i * FOAL_VIRTIO_MMIO_STRIDE;
+		if (peek32(base + REG_MAGIC) != 0x74726976)
+			break;
+		if (peek32(base + REG_DEVICE) == DEVICE_PMEM)
+			return base;
+	}
+	finish(GUEST_NO_PMEM);
+}
+
+static void set_address(uint64_t reg, const volatile void *at)
+{
+	poke32(reg, (uint32_t)(uintptr_t)at);
+	poke32(reg + 4, (uint32_t)((uintptr_t)at >> 32));
+}
+
+static void set_up(uint64_t base)
+{
+	uint32_t status = STATUS_ACKNOWLEDGE | STATUS_DRIVER;
+
+	poke32(base + REG_STATUS, 0);
+	poke32(base + REG_STATUS, status);
+	poke32(base + REG_DRIVER_FEATURES_SEL, 1);
+	poke32(base + REG_DRIVER_FEATURES, 1); /* VIRTIO_F_VERSION_1 */
+	status |= STATUS_FEATURES_OK;
+	poke32(base + REG_STATUS, status);
+	expect(peek32(base + REG_STATUS) == status, GUEST_BAD_DEVICE);
+	poke32(base + REG_QUEUE_SEL, 0);
+	poke32(base + REG_QUEUE_NUM, QUEUE_SIZE);
+	set_address(base + REG_QUEUE_DESC, queue.desc);
+	set_address(base + REG_QUEUE_DRIVER, &queue.avail);
+	set_address(base + REG_QUEUE_DEVICE, &queue.used);
+	poke32(base + REG_QUEUE_READY, 1);
+	poke32(base + REG_STATUS, status | STATUS_DRIVER_OK);
+}
+
+uint32_t pmem_flush(void)
+{
+	static volatile uint32_t request, answer;
+	static uint64_t base;
+
+	if (!base) {
+		base = find_device();
+		set_up(base);
+	}
+	request = 0; /* VIRTIO_PMEM_REQ_TYPE_FLUSH */
+	answer = ~0u;
+	queue.desc[0].addr = (uintptr_t)&request;
+	queue.desc[0].len = sizeof(request);
+	queue.desc[0].flags = DESC_NEXT;
+	queue.desc[0].next = 1;
+	queue.desc[1].addr = (uintptr_t)&answer;
+	queue.desc[1].len = sizeof(answer);
+	queue.desc[1].flags = DESC_WRITE;
+	queue.avail.ring[queue.avail.index % QUEUE_SIZE] = 0;
+	__asm__ volatile("" ::: "memory");
+	queue.avail.index++;
+	__asm__ volatile("mfence" ::: "memory");
+	poke32(base + REG_QUEUE_NOTIFY, 0);
+	while (*(volatile uint16_t *)&queue.used.index != queue.avail.index)
+		__asm__ volatile("pause");
+	return answer;
+}

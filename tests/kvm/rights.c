@@ -1,0 +1,222 @@
+/* Hosts that lack something, and users who may not: made in a sandbox. */
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tests/kvm/guests/lib/pattern.h"
+#include "tests/kvm/runner.h"
+#include "tests/kvm/sandbox.h"
+#include "tests/kvm/suites.h"
+
+/* Start foal with @args as they are, in @box. */
+static void run_boxed(struct run *run, struct sandbox *box, const char *const *args)
+{
+	struct run_how how = {.plain = true, .prepare = sandbox_enter, .arg = box};
+	const char *devices = scratch("dev");
+
+	if (!is_root())
+		skip("only root can make a sandbox");
+	mkdir(devices, 0755);
+	box->devices = devices;
+	run_start(run, &how, args);
+	run_wait(run);
+}
+
+static bool userfaultfd_for_all(void)
+{
+	FILE *f = fopen("/proc/sys/vm/unprivileged_userfaultfd", "re");
+	int c = f ? fgetc(f) : '1'; /* no such switch: an old kernel */
+
+	if (f)
+		fclose(f);
+	return c == '1';
+}
+
+START_TEST(no_kvm_device)
+{
+	struct run run;
+	struct sandbox box = {.userfaultfd_mode = 0666};
+
+	run_boxed(&run, &box, ARGS("run", "--kernel", guest_path("exit.elf")));
+	expect_end(&run, 101, "/dev/kvm: No such file or directory; load kvm_intel or kvm_amd");
+	run_free(&run);
+	run_boxed(&run, &box, ARGS("doctor"));
+	ck_assert_int_eq(run.status, 101);
+	ck_assert_ptr_nonnull(strstr(run.out_text, "MISSING  /dev/kvm"));
+	run_free(&run);
+}
+END_TEST
+
+START_TEST(no_right_to_kvm)
+{
+	struct run run;
+	struct sandbox box = {.kvm_mode = 0600, .userfaultfd_mode = 0666, .nobody = true};
+	const char *kernel = copy_file(guest_path("exit.elf"), "exit.elf");
+
+	run_boxed(&run, &box, ARGS("run", "--kernel", kernel));
+	expect_end(&run, 101, "/dev/kvm: Permission denied; add yourself to the group");
+	run_free(&run);
+	run_boxed(&run, &box, ARGS("doctor"));
+	ck_assert_int_eq(run.status, 101);
+	ck_assert_ptr_nonnull(strstr(run.out_text, "MISSING  /dev/kvm"));
+	run_free(&run);
+}
+END_TEST
+
+/* Without userfaultfd the host kernel resolves the faults; the guest sees no difference. */
+START_TEST(no_right_to_userfaultfd)
+{
+	struct run run;
+	struct sandbox box = {.kvm_mode = 0666, .userfaultfd_mode = 0600, .nobody = true};
+	const char *kernel = copy_file(guest_path("pmem.elf"), "pmem.elf");
+	const char *pmem = make_pmem("pmem", 128);
+
+	if (userfaultfd_for_all())
+		skip("everybody may use userfaultfd here");
+	run_boxed(&run, &box,
+		  ARGS("run", "--kernel", kernel, "--append", "mode=rw pages=128", "--pmem", pmem,
+		       "--stats", "json"));
+	expect_end(&run, 0, "no userfaultfd (");
+	json_t *stats = json_loads(run.out_text, 0, NULL);
+	ck_assert_ptr_nonnull(stats);
+	json_t *area = json_array_get(json_object_get(stats, "areas"), 0);
+	ck_assert_str_eq(json_string_value(json_object_get(area, "engine")), "kernel");
+	json_decref(stats);
+	run_free(&run);
+}
+END_TEST
+
+START_TEST(handler_engine_needs_userfaultfd)
+{
+	struct run run;
+	struct sandbox box = {.kvm_mode = 0666, .userfaultfd_mode = 0600, .nobody = true};
+	const char *kernel = copy_file(guest_path("exit.elf"), "exit.elf");
+
+	if (userfaultfd_for_all())
+		skip("everybody may use userfaultfd here");
+	run_boxed(&run, &box, ARGS("run", "--kernel", kernel, "--fault-engine", "handler"));
+	expect_end(&run, 101, "userfaultfd: ");
+	run_free(&run);
+	run_boxed(&run, &box, ARGS("doctor"));
+	ck_assert_int_eq(run.status, 1);
+	ck_assert_ptr_nonnull(strstr(run.out_text, "MISSING  userfaultfd"));
+	run_free(&run);
+}
+END_TEST
+
+/* The device alone is right enough: no capability, no sysctl. */
+START_TEST(userfaultfd_by_its_device)
+{
+	struct run run;
+	struct sandbox box = {.kvm_mode = 0666, .userfaultfd_mode = 0666, .nobody = true};
+	const char *kernel = copy_file(guest_path("anon.elf"), "anon.elf");
+
+	if (access("/dev/userfaultfd", F_OK))
+		skip("no /dev/userfaultfd on this kernel");
+	run_boxed(&run, &box,
+		  ARGS("run", "--kernel", kernel, "--append", "mode=rw", "--fault-engine",
+		       "handler", "--stats", "off"));
+	ck_assert_msg(run.status == 0, "status %d: %s", run.status, run.err_text);
+	ck_assert_uint_eq(foal_lines(&run), 0);
+	run_free(&run);
+}
+END_TEST
+
+START_TEST(files_without_rights)
+{
+	struct run run;
+	struct sandbox box = {.kvm_mode = 0666, .userfaultfd_mode = 0666, .nobody = true};
+	const char *kernel = copy_file(guest_path("exit.elf"), "exit.elf");
+	const char *pmem = make_pmem("private", 4);
+	char shared[600];
+
+	snprintf(shared, sizeof(shared), "%s,mode=shared", pmem);
+	run_boxed(&run, &box, ARGS("run", "--kernel", kernel, "--pmem", shared));
+	expect_end(&run, 103, "Permission denied");
+	run_free(&run);
+	chmod(pmem, 0600);
+	run_boxed(&run, &box, ARGS("run", "--kernel", kernel, "--disk", pmem));
+	expect_end(&run, 103, "Permission denied");
+	run_free(&run);
+	chmod(kernel, 0600);
+	run_boxed(&run, &box, ARGS("run", "--kernel", kernel));
+	expect_end(&run, 102, "Permission denied");
+	run_free(&run);
+}
+END_TEST
+
+static void limit_descriptors(void *arg)
+{
+	const rlim_t *n = arg;
+
+	setrlimit(RLIMIT_NOFILE, &(struct rlimit){*n, *n});
+}
+
+static void limit_address_space(void *arg)
+{
+	const rlim_t *n = arg;
+
+	setrlimit(RLIMIT_AS, &(struct rlimit){*n, *n});
+}
+
+/* Each call for a descriptor is the one that fails, in its turn: one line, no crash. */
+START_TEST(too_few_descriptors)
+{
+	const char *disk = make_pmem("disk", 4), *pmem = make_pmem("pmem", 4);
+	bool worked = false;
+
+	for (rlim_t n = 3; n < 64; n++) {
+		struct run run;
+		struct run_how how = {.prepare = limit_descriptors, .arg = &n};
+		run_start(&run, &how,
+			  ARGS("--kernel", guest_path("exit.elf"), "--disk", disk, "--pmem", pmem));
+		run_wait(&run);
+		worked = worked || run.status == 0;
+		ck_assert_msg(run.status == 0 || (run.status >= 100 && run.status < 110),
+			      "%lu descriptors: status %d: %s", n, run.status, run.err_text);
+		ck_assert_msg(run.status == 0 || foal_lines(&run) == 1,
+			      "%lu descriptors: status %d: %s", n, run.status, run.err_text);
+		run_free(&run);
+	}
+	ck_assert_msg(worked, "64 descriptors are too few");
+}
+END_TEST
+
+/* The same with ever more address space: 2 MiB to 512 MiB. */
+START_TEST(too_little_address_space)
+{
+	for (rlim_t mib = 2; mib <= 512; mib *= 2) {
+		struct run run;
+		rlim_t bytes = mib << 20;
+		struct run_how how = {.prepare = limit_address_space, .arg = &bytes};
+		run_start(&run, &how, ARGS("--kernel", guest_path("exit.elf")));
+		run_wait(&run);
+		ck_assert_msg(run.status == 0 || (run.status >= 100 && run.status < 110) ||
+				  (run.status < 0 && mib < 4), /* exec itself failed */
+			      "%lu MiB: status %d: %s", mib, run.status, run.err_text);
+		ck_assert_msg(run.status <= 0 || foal_lines(&run) == 1, "%lu MiB: status %d: %s",
+			      mib, run.status, run.err_text);
+		run_free(&run);
+	}
+}
+END_TEST
+
+Suite *rights_suite(void)
+{
+	Suite *suite = suite_create("rights");
+	TCase *tc = tcase_create("rights");
+
+	tcase_set_timeout(tc, 60);
+	tcase_add_test(tc, no_kvm_device);
+	tcase_add_test(tc, no_right_to_kvm);
+	tcase_add_test(tc, no_right_to_userfaultfd);
+	tcase_add_test(tc, handler_engine_needs_userfaultfd);
+	tcase_add_test(tc, userfaultfd_by_its_device);
+	tcase_add_test(tc, files_without_rights);
+	tcase_add_test(tc, too_few_descriptors);
+	tcase_add_test(tc, too_little_address_space);
+	suite_add_tcase(suite, tc);
+	return suite;
+}

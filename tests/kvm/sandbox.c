@@ -1,0 +1,63 @@
+#include "tests/kvm/sandbox.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "tests/kvm/runner.h"
+
+static void must(int result, const char *what)
+{
+	if (result == 0)
+		return;
+	dprintf(STDERR_FILENO, "sandbox: %s: %s\n", what, strerror(errno));
+	_exit(127);
+}
+
+/* Make a node like the host's @path in the new /dev. */
+static void make_node(const struct sandbox *box, const char *path, int mode)
+{
+	struct stat st;
+	char node[600];
+
+	if (!mode || stat(path, &st))
+		return;
+	snprintf(node, sizeof(node), "%s/%s", box->devices, strrchr(path, '/') + 1);
+	must(mknod(node, S_IFCHR, st.st_rdev), node);
+	must(chmod(node, (mode_t)mode), node);
+}
+
+void sandbox_enter(void *arg)
+{
+	const struct sandbox *box = arg;
+
+	must(unshare(CLONE_NEWNS), "unshare");
+	must(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), "make mounts private");
+	must(mount("none", box->devices, "tmpfs", 0, "mode=755"), "mount a tmpfs");
+	make_node(box, "/dev/null", 0666);
+	make_node(box, "/dev/kvm", box->kvm_mode);
+	make_node(box, "/dev/userfaultfd", box->userfaultfd_mode);
+	must(mount(box->devices, "/dev", NULL, MS_MOVE, NULL), "move it to /dev");
+	if (box->nobody) {
+		must(setgroups(0, NULL), "setgroups");
+		must(setresgid(65534, 65534, 65534), "setresgid");
+		must(setresuid(65534, 65534, 65534), "setresuid");
+	}
+}
+
+void mount_private_tmpfs(const char *path, const char *size)
+{
+	char options[32];
+
+	snprintf(options, sizeof(options), "size=%s", size);
+	ck_assert_int_eq(unshare(CLONE_NEWNS), 0);
+	ck_assert_int_eq(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+	mkdir(path, 0755);
+	ck_assert_int_eq(mount("none", path, "tmpfs", 0, options), 0);
+}

@@ -1,0 +1,18 @@
+/* The suites of test_kvm, one a file. */
+#ifndef TEST_KVM_SUITES_H
+#define TEST_KVM_SUITES_H
+
+#include <check.h>
+
+Suite *runs_suite(void);
+Suite *cases_suite(void);
+Suite *files_suite(void);
+Suite *options_suite(void);
+Suite *images_suite(void);
+Suite *rights_suite(void);
+Suite *trouble_suite(void);
+Suite *console_suite(void);
+Suite *doctor_suite(void);
+Suite *main_job_suite(void);
+
+#endif
