@@ -175,6 +175,9 @@ enum ept_result ept_shared_write(struct fault *f)
 	struct window w = window_around(f, 1);
 	int err = bring_in(f, &w);
 
+	/* KVM's worker asks for write access whatever the guest did: let write-back look. */
+	if (f->req->origin == EPT_ORIGIN_KVM)
+		__atomic_store_n(&f->area->read_as_written, true, __ATOMIC_RELAXED);
 	if (!err)
 		err = map_run(f, f->index, f->index + 1, EPT_PTE_DIRTY);
 	wake_left_out(f, &w, err);

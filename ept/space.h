@@ -33,6 +33,7 @@ struct ept_area {
 	char *hva;		/* of start; set by ept_space_start() */
 	uint64_t resident;	/* pages installed, atomic */
 	uint64_t dirty;		/* pages, atomic */
+	bool read_as_written;	/* a dirty page may be one that was only read; atomic */
 	struct ept_ledger ledger;
 };
 

@@ -152,7 +152,8 @@ static int make_durable(struct ept_object *obj)
 
 /*
  * @compare: taken pages may be unchanged (read ones count as written where the
- * host cannot protect in one step, and the kernel's engine notes nothing).
+ * host cannot protect in one step or KVM's worker brought them in, and the
+ * kernel's engine notes nothing).
  */
 static int write_back(struct ept_area *area, const struct take *take, bool compare)
 {
@@ -201,11 +202,13 @@ static int check_size(struct ept_area *area)
 static int take_and_write(struct ept_area *area, struct take *take)
 {
 	int err = flip(area, take, true);
+	bool compare = !area->space->installer.atomic_protect ||
+		       __atomic_load_n(&area->read_as_written, __ATOMIC_RELAXED);
 
 	if (!err && take->any)
 		err = check_size(area);
 	if (!err && take->any)
-		err = write_back(area, take, !area->space->installer.atomic_protect);
+		err = write_back(area, take, compare);
 	if (err)
 		flip(area, take, false);
 	return err;

@@ -24,7 +24,7 @@ static int lock_file(int fd, bool writes)
 {
 	struct flock lock = {.l_type = writes ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET};
 
-	return fcntl(fd, F_OFD_SETLK, &lock);
+	return fcntl(fd, F_OFD_SETLK, &lock) ? -errno : 0;
 }
 
 static int file_size(int fd, uint64_t *size)
@@ -58,7 +58,10 @@ static int open_file(struct vm_file *file, const char *kind, struct foal_error *
 	if (file->size % 512)
 		return complain(err, kind, path, -EINVAL,
 				"its size is no multiple of 512 bytes; was it cut short?");
-	if (lock_file(file->fd, writes))
+	int locked = lock_file(file->fd, writes);
+	if (locked && locked != -EAGAIN && locked != -EACCES)
+		return complain(err, kind, path, locked, strerror(-locked));
+	if (locked)
 		return complain(err, kind, path, -EBUSY,
 				writes ? "in use by another VM; mode=shared needs it alone"
 				       : "in use by a VM that writes it (mode=shared)");

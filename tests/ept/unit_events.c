@@ -71,7 +71,7 @@ START_TEST(transit)
 
 	config.fault_threads = 2;
 	vm = vm_create(&config, fd, 0, 64 * PAGE, EPT_FILE_COW);
-	inject_set(pread_delay_us, 100000);
+	inject_set(pread_delay_us, 1000000); /* ample for the rest to come meanwhile */
 	send(&vm, 3, 0, gettid());
 	while (!inject_get(preads))
 		usleep(200);
