@@ -41,7 +41,9 @@ struct address_space {
 	u32 height;	      /* levels; 0: empty */
 	u64 nr_pages;
 	struct list dirty;    /* pages with PG_DIRTY, by page.lru */
-	struct list mappings; /* shared mappings of the file, by vma.shared */
+	struct list mappings; /* mappings of the file, by vma.mapping_link */
+	struct list cached;   /* among those that have or had pages; vmscan.c */
+	u64 hand;	      /* index where reclaim goes on */
 	bool dax_dirty;	      /* written in place since the last flush */
 };
 
@@ -66,6 +68,19 @@ struct page **filemap_slots(struct address_space *as, u64 index, u64 max, u64 *n
  * for; returns the number added.
  */
 u64 filemap_add(struct address_space *as, struct page *pages, u64 index, u64 n);
+
+/*
+ * The next pages from *index on, at most max, each with a reference; *index moves behind them.
+ * Returns how many; 0 at the end of the cache.
+ */
+unsigned filemap_next_pages(struct address_space *as, u64 *index, struct page **pages,
+			    unsigned max);
+
+/*
+ * Takes a clean, locked page out of the cache and drops the cache's reference. False if anybody
+ * but the cache and the caller has one, or it is dirty.
+ */
+bool filemap_remove(struct page *page);
 
 /* Page locks. lock_page sleeps; unlock_page from any context. */
 void lock_page(struct page *page);

@@ -27,6 +27,7 @@ static int pin_page(struct inode *inode, u64 index, bool write, struct page **pa
 			*kva = phys_to_virt(phys);
 		return err;
 	}
+	reclaim_if_low();
 	*page = find_get_page(&inode->mapping, index);
 	if (*page)
 		put_page(*page);
