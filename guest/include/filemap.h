@@ -26,11 +26,11 @@ struct address_space_ops {
 	 */
 	int (*write_pages)(struct inode *inode, u64 pgoff, struct page **pages, unsigned n);
 	/*
-	 * For an inode with dax set: the physical address of page pgoff of the file, in
-	 * persistent memory. 0, -ERANGE past the end, -ENOENT for a
-	 * hole, -EIO for a damaged map.
+	 * For an inode with dax set: where page pgoff of the file lies in persistent memory, and
+	 * in *n how many pages from it on, at most max, follow one another there. 0; -ENOENT for
+	 * a hole of *n pages; -ERANGE past the end; -EUCLEAN, -EIO for a damaged map. May sleep.
 	 */
-	int (*dax_pfn)(struct inode *inode, u64 pgoff, u64 *phys);
+	int (*dax_run)(struct inode *inode, u64 pgoff, u64 max, u64 *phys, u64 *n);
 };
 
 struct address_space {
