@@ -268,30 +268,26 @@ static int ext2_write_pages(struct inode *inode, u64 pgoff, struct page **pages,
 	return status;
 }
 
-/* Called for each page that is mapped, most often from the run that was found last. */
-static int ext2_dax_pfn(struct inode *inode, u64 pgoff, u64 *phys)
+static int ext2_dax_run(struct inode *inode, u64 pgoff, u64 max, u64 *phys, u64 *n)
 {
 	struct block_device *bdev = inode->sb->bdev;
-	const struct ext2_run *last = &ext2_i(inode)->run;
-	u64 block = last->block + (pgoff - last->first);
+	u64 pages = (inode->size + PAGE_SIZE - 1) >> PAGE_SHIFT;
+	struct ext2_run run;
+	int err;
 
-	if (pgoff >= (inode->size + PAGE_SIZE - 1) >> PAGE_SHIFT)
+	if (pgoff >= pages)
 		return -ERANGE;
-	if (unlikely(pgoff - last->first >= last->count || !last->block)) {
-		struct ext2_run run;
-		int err = ext2_map(inode, pgoff, &run);
-
-		if (err)
-			return err;
-		if (!run.block)
-			return -ENOENT;
-		block = run.block;
-	}
-	return bdev->ops->direct(bdev, block << (PAGE_SHIFT - SECTOR_SHIFT), phys);
+	err = ext2_map(inode, pgoff, &run);
+	if (err)
+		return err;
+	*n = MIN(MIN(max, pages - pgoff), (u64)run.count);
+	if (!run.block)
+		return -ENOENT;
+	return bdev->ops->direct(bdev, (u64)run.block << (PAGE_SHIFT - SECTOR_SHIFT), phys);
 }
 
 const struct address_space_ops ext2_aops = {
     .read_pages = ext2_read_pages,
     .write_pages = ext2_write_pages,
-    .dax_pfn = ext2_dax_pfn,
+    .dax_run = ext2_dax_run,
 };

@@ -39,6 +39,7 @@ enum fault_case {
 	X(retry, "passes given up to wait without the address-space lock") \
 	X(around_pages, "pages mapped beside the faulting one") \
 	X(readahead_pages, "pages whose read was started for a mapping, asked for or not") \
+	X(reclaimed, "pages of the page cache given back when memory ran low") \
 	X(stack_grown, "stack expansions") \
 	X(kernel_faults, "faults on user memory taken by system calls") \
 	X(fixups, "system calls that got a bad address") \

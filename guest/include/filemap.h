@@ -26,11 +26,11 @@ struct address_space_ops {
 	 */
 	int (*write_pages)(struct inode *inode, u64 pgoff, struct page **pages, unsigned n);
 	/*
-	 * For an inode with dax set: the physical address of page pgoff of the file, in
-	 * persistent memory. 0, -ERANGE past the end, -ENOENT for a
-	 * hole, -EIO for a damaged map.
+	 * For an inode with dax set: where page pgoff of the file lies in persistent memory, and
+	 * in *n how many pages from it on, at most max, follow one another there. 0; -ENOENT for
+	 * a hole of *n pages; -ERANGE past the end; -EUCLEAN, -EIO for a damaged map. May sleep.
 	 */
-	int (*dax_pfn)(struct inode *inode, u64 pgoff, u64 *phys);
+	int (*dax_run)(struct inode *inode, u64 pgoff, u64 max, u64 *phys, u64 *n);
 };
 
 struct address_space {
@@ -41,7 +41,9 @@ struct address_space {
 	u32 height;	      /* levels; 0: empty */
 	u64 nr_pages;
 	struct list dirty;    /* pages with PG_DIRTY, by page.lru */
-	struct list mappings; /* shared mappings of the file, by vma.shared */
+	struct list mappings; /* mappings of the file, by vma.mapping_link */
+	struct list cached;   /* among those that have or had pages; vmscan.c */
+	u64 hand;	      /* index where reclaim goes on */
 	bool dax_dirty;	      /* written in place since the last flush */
 };
 
@@ -66,6 +68,19 @@ struct page **filemap_slots(struct address_space *as, u64 index, u64 max, u64 *n
  * for; returns the number added.
  */
 u64 filemap_add(struct address_space *as, struct page *pages, u64 index, u64 n);
+
+/*
+ * The next pages from *index on, at most max, each with a reference; *index moves behind them.
+ * Returns how many; 0 at the end of the cache.
+ */
+unsigned filemap_next_pages(struct address_space *as, u64 *index, struct page **pages,
+			    unsigned max);
+
+/*
+ * Takes a clean, locked page out of the cache and drops the cache's reference. False if anybody
+ * but the cache and the caller has one, or it is dirty.
+ */
+bool filemap_remove(struct page *page);
 
 /* Page locks. lock_page sleeps; unlock_page from any context. */
 void lock_page(struct page *page);

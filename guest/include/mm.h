@@ -131,7 +131,7 @@ struct vma {
 	u64 pgoff;	     /* of start in the object; anonymous: start's own page number */
 	struct inode *inode; /* NULL: anonymous */
 	const struct vm_ops *ops;
-	struct list shared; /* in address_space.mappings, if VM_SHARED */
+	struct list mapping_link; /* in address_space.mappings */
 	struct readahead ra;
 };
 
@@ -197,8 +197,30 @@ void protect_range(struct vma *vma, u64 start, u64 end);
 /* For fork: the entries of a mapping with private pages, which both share from now on. Or -ENOMEM.
  */
 int copy_range(struct vma *dst, struct vma *src);
-/* Makes the shared mappings of a file's page read-only, so that the next write is noticed. */
+
+/* --- the mappings of a file's page, rmap.c; the page is locked, no spinlock held ---------------
+ */
+
+/* Makes them read-only, so that the next write is noticed. */
 void page_mkclean(struct page *page);
+/* Whether one was used since this was asked last. */
+bool page_referenced(struct page *page);
+/* Takes the page out of all of them, with their references. */
+void page_unmap(struct page *page);
+
+/* --- reclaim, vmscan.c; never sleeps, no spinlock held -----------------------------------------
+ */
+
+/* Frees up to want pages of the page cache; returns how many. */
+u64 reclaim_pages(u64 want);
+/* The same if few are free: called before what is going to need some. */
+void reclaim_if_low(void);
+/* The file has pages from now on. */
+void reclaim_add_cache(struct address_space *as);
+
+/* --- mappings counted; under table_lock --------------------------------------------------------
+ */
+
 /* Counts one mapping of the page in the entry that is about to be set. */
 void page_add_mapping(struct mm *mm, struct page *page);
 /* And takes it back, with the reference the entry held. Both under table_lock. */

@@ -76,9 +76,11 @@ static void fork_return(void *arg)
 
 s64 do_fork(const struct regs *regs)
 {
-	struct task *child = task_create(current->name, fork_return, NULL);
+	struct task *child;
 	int err, pid;
 
+	reclaim_if_low();
+	child = task_create(current->name, fork_return, NULL);
 	if (!child)
 		return -ENOMEM;
 	err = mm_fork(current->mm, &child->mm);

@@ -12,6 +12,8 @@
 
 #define SEGV_LINES_MAX 10 /* a task; more are counted, not printed */
 
+#define OOM_RECLAIM    64 /* pages: a fault needs its own, page tables, and readahead */
+
 /* What the access was, for people. */
 static const char *access_name(u64 error)
 {
@@ -122,6 +124,7 @@ static void do_user_addr_fault(struct regs *regs, u64 address)
 	unsigned flags = fault_flags(regs->error);
 	bool major = false;
 
+	reclaim_if_low();
 	for (;; flags |= FAULT_TRIED) {
 		struct vma *vma = lock_vma(mm, regs, address);
 		enum fault_result ret;
@@ -143,6 +146,8 @@ static void do_user_addr_fault(struct regs *regs, u64 address)
 			continue;
 		}
 		mutex_unlock(&mm->lock);
+		if (ret == FAULT_OOM && reclaim_pages(OOM_RECLAIM))
+			continue;
 		switch (ret) {
 		case FAULT_OOM:
 			out_of_memory(regs, address);

@@ -133,18 +133,14 @@ const struct vm_ops filemap_vm_ops = {
     .page_mkwrite = filemap_page_mkwrite,
 };
 
-#define DAX_AROUND 16UL
-
 /* --- persistent memory ----------------------------------------------------------------------- */
 
 static enum fault_result dax_fault(struct fault *f)
 {
 	struct inode *inode = f->req->vma->inode;
-	int err;
+	u64 n;
+	int err = inode->mapping.ops->dax_run(inode, f->req->pgoff, 1, &f->phys, &n);
 
-	if (f->req->pgoff >= file_pages(inode))
-		return FAULT_SIGBUS;
-	err = inode->mapping.ops->dax_pfn(inode, f->req->pgoff, &f->phys);
 	if (err == -ENOENT && !(f->req->flags & FAULT_WRITE)) {
 		/* A hole reads as zero. */
 		f->phys = page_phys(zero_page);
@@ -153,29 +149,41 @@ static enum fault_result dax_fault(struct fault *f)
 	return err ? FAULT_SIGBUS : FAULT_DIRECT;
 }
 
-static unsigned dax_map_pages(struct fault *f, u64 start, u64 end)
+static unsigned map_run(struct mm *mm, pte_t *ptep, u64 n, pte_t pte)
 {
-	struct vma *vma = f->req->vma;
-	struct inode *inode = vma->inode;
-	u64 index = f->req->pgoff - ((f->req->page - start) >> PAGE_SHIFT);
-	pte_t *ptep = f->ptep - ((f->req->page - start) >> PAGE_SHIFT);
-	pte_t flags = vma_pte_flags(vma) | PTE_SPECIAL;
-	u64 phys[DAX_AROUND];
-	unsigned n, mapped = 0;
+	unsigned mapped = 0;
 
-	/* The file's block map may have to be read: find the frames first, then lock. */
-	for (n = 0; n < MIN((end - start) >> PAGE_SHIFT, DAX_AROUND); n++)
-		if (index + n >= file_pages(inode) ||
-		    inode->mapping.ops->dax_pfn(inode, index + n, &phys[n]))
-			phys[n] = 0;
-	spin_lock(&vma->mm->table_lock);
-	for (unsigned i = 0; i < n; i++) {
-		if (ptep[i] || !phys[i])
+	spin_lock(&mm->table_lock);
+	for (; n--; ptep++, pte += PAGE_SIZE) {
+		if (*ptep)
 			continue;
-		set_pte(&ptep[i], phys[i] | flags);
+		set_pte(ptep, pte);
 		mapped++;
 	}
-	spin_unlock(&vma->mm->table_lock);
+	spin_unlock(&mm->table_lock);
+	return mapped;
+}
+
+static unsigned dax_map_pages(struct fault *f, u64 start, u64 end)
+{
+	const struct vma *vma = f->req->vma;
+	struct inode *inode = vma->inode;
+	u64 index = f->req->pgoff - ((f->req->page - start) >> PAGE_SHIFT);
+	u64 last = index + ((end - start) >> PAGE_SHIFT);
+	pte_t *ptep = f->ptep - ((f->req->page - start) >> PAGE_SHIFT);
+	pte_t flags = vma_pte_flags(vma) | PTE_SPECIAL;
+	unsigned mapped = 0;
+	u64 phys, n;
+
+	/* The file's block map may have to be read, so each run is found first, then mapped. */
+	for (; index < last; index += n, ptep += n) {
+		int err = inode->mapping.ops->dax_run(inode, index, last - index, &phys, &n);
+
+		if (err && err != -ENOENT)
+			break;
+		if (!err)
+			mapped += map_run(vma->mm, ptep, n, phys | flags);
+	}
 	return mapped;
 }
 

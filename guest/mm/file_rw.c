@@ -14,9 +14,9 @@ static int pin_page(struct inode *inode, u64 index, bool write, struct page **pa
 
 	*page = NULL;
 	if (inode->dax) {
-		u64 phys;
+		u64 phys, n;
 
-		err = inode->mapping.ops->dax_pfn(inode, index, &phys);
+		err = inode->mapping.ops->dax_run(inode, index, 1, &phys, &n);
 		if (err == -ENOENT) {
 			if (write)
 				return -ENOSPC;
@@ -27,6 +27,7 @@ static int pin_page(struct inode *inode, u64 index, bool write, struct page **pa
 			*kva = phys_to_virt(phys);
 		return err;
 	}
+	reclaim_if_low();
 	*page = find_get_page(&inode->mapping, index);
 	if (*page)
 		put_page(*page);

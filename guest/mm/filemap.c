@@ -72,6 +72,7 @@ void address_space_init(struct address_space *as, struct inode *host,
 	*as = (struct address_space){.host = host, .ops = ops};
 	list_init(&as->dirty);
 	list_init(&as->mappings);
+	list_init(&as->cached);
 }
 
 static bool tree_covers(const struct address_space *as, u64 index)
@@ -85,12 +86,18 @@ struct page **filemap_slots(struct address_space *as, u64 index, u64 max, u64 *n
 	u64 slot = index & (NODE_SLOTS - 1);
 	struct node *node = as->root;
 
-	*n = MIN(max, NODE_SLOTS - slot);
+	*n = max;
 	if (!tree_covers(as, index))
 		return NULL;
-	for (u32 shift = (as->height - 1) * NODE_SHIFT; shift && node; shift -= NODE_SHIFT)
+	for (u32 shift = (as->height - 1) * NODE_SHIFT; shift; shift -= NODE_SHIFT) {
 		node = node->slots[index >> shift & (NODE_SLOTS - 1)];
-	return node ? (struct page **)&node->slots[slot] : NULL;
+		if (!node) {
+			*n = MIN(max, (1UL << shift) - (index & ((1UL << shift) - 1)));
+			return NULL;
+		}
+	}
+	*n = MIN(max, NODE_SLOTS - slot);
+	return (struct page **)&node->slots[slot];
 }
 
 /* The slot of index, with all nodes on the way; NULL without memory. */
@@ -160,6 +167,7 @@ u64 filemap_add(struct address_space *as, struct page *pages, u64 index, u64 n)
 	u64 irq = spin_lock_irqsave(&as->lock);
 	u64 i = 0;
 
+	reclaim_add_cache(as);
 	while (i < n) {
 		void **slot = tree_slot(as, index + i);
 		u64 end = MIN(n, i + NODE_SLOTS - ((index + i) & (NODE_SLOTS - 1)));
@@ -177,6 +185,45 @@ u64 filemap_add(struct address_space *as, struct page *pages, u64 index, u64 n)
 	return i;
 }
 
+unsigned filemap_next_pages(struct address_space *as, u64 *index, struct page **pages, unsigned max)
+{
+	u64 irq = spin_lock_irqsave(&as->lock);
+	unsigned found = 0;
+
+	while (found < max && tree_covers(as, *index)) {
+		u64 n, i;
+		struct page **slots = filemap_slots(as, *index, ~*index, &n);
+
+		for (i = 0; slots && i < n && found < max; i++) {
+			if (!slots[i])
+				continue;
+			get_page(slots[i]);
+			pages[found++] = slots[i];
+		}
+		*index += slots ? i : n;
+	}
+	spin_unlock_irqrestore(&as->lock, irq);
+	return found;
+}
+
+bool filemap_remove(struct page *page)
+{
+	struct address_space *as = page->mapping;
+	u64 irq = spin_lock_irqsave(&as->lock);
+	bool alone = page->refcount == 2 && !(page->flags & PG_DIRTY);
+	u64 n;
+
+	if (alone) {
+		*filemap_slots(as, page->index, 1, &n) = NULL;
+		page->mapping = NULL;
+		as->nr_pages--;
+	}
+	spin_unlock_irqrestore(&as->lock, irq);
+	if (alone)
+		put_page(page);
+	return alone;
+}
+
 void filemap_release(struct address_space *as)
 {
 	BUG_ON(!list_empty(&as->mappings));
@@ -185,6 +232,7 @@ void filemap_release(struct address_space *as)
 		       as->host->ino);
 	while (!list_empty(&as->dirty))
 		list_del(as->dirty.next);
+	list_del(&as->cached);
 	if (as->height)
 		tree_free(as->root, as->height - 1);
 	as->root = NULL;

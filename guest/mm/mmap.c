@@ -49,6 +49,7 @@ static int populate(struct mm *mm, struct vma *vma)
 		if (handle_mm_fault(vma, addr, flags, &major) != FAULT_RESOLVED)
 			return -EFAULT;
 		count_fault(major, true);
+		reclaim_if_low();
 	}
 	return 0;
 }

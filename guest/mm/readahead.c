@@ -95,7 +95,7 @@ u64 start_read(struct address_space *as, u64 index, u64 n, u64 marker)
 		u64 run, done;
 
 		index += count_run(as, index, end - index, false);
-		run = count_run(as, index, end - index, true);
+		run = count_run(as, index, MIN(end - index, (u64)WINDOW_MAX), true);
 		done = run ? read_run(as, index, run, marker) : 0;
 		if (!done)
 			break;

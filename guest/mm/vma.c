@@ -85,19 +85,18 @@ struct vma *vma_create(struct mm *mm, u64 start, u64 end, unsigned flags, struct
 	vma->flags = flags;
 	vma->inode = inode;
 	vma->pgoff = inode ? pgoff : start >> PAGE_SHIFT;
-	list_init(&vma->shared);
+	list_init(&vma->mapping_link);
 	if (inode) {
 		inode_get(inode);
 		vma->ops = inode->dax ? &dax_vm_ops : &filemap_vm_ops;
-		if (flags & VM_SHARED)
-			list_add(&vma->shared, &inode->mapping.mappings);
+		list_add(&vma->mapping_link, &inode->mapping.mappings);
 	}
 	return vma;
 }
 
 void vma_free(struct vma *vma)
 {
-	list_del(&vma->shared);
+	list_del(&vma->mapping_link);
 	if (vma->inode)
 		inode_put(vma->inode);
 	kfree(vma);

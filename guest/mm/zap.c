@@ -1,4 +1,4 @@
-/* Page table entries by range: removed, protected, copied for fork, cleaned for write-back. */
+/* Page table entries by range: removed, protected, copied for fork. */
 #include "guest/include/errno.h"
 #include "guest/include/mm.h"
 
@@ -123,24 +123,4 @@ int copy_range(struct vma *dst, struct vma *src)
 		}
 	}
 	return 0;
-}
-
-void page_mkclean(struct page *page)
-{
-	struct address_space *as = page->mapping;
-	struct vma *vma;
-
-	list_for_each(vma, &as->mappings, shared)
-	{
-		u64 addr = vma->start + ((page->index - vma->pgoff) << PAGE_SHIFT);
-		pte_t *ptep;
-
-		if (page->index < vma->pgoff || addr >= vma->end)
-			continue;
-		ptep = pte_find(&vma->mm->pt, addr);
-		if (!ptep || vm_normal_page(*ptep) != page)
-			continue;
-		set_pte(ptep, *ptep & ~(pte_t)(PTE_WRITE | PTE_DIRTY));
-		flush_tlb_range(vma->mm, addr, addr + PAGE_SIZE);
-	}
 }

@@ -268,19 +268,33 @@ START_TEST(dax)
 	struct inode *sparse = must_find("/sparse");
 	struct page *pages[1];
 	int errors[1];
-	u64 phys;
+	u64 phys, n;
 
 	ck_assert(big->dax);
 	ck_assert_uint_eq(disk.bios, 0);
 	for (u64 i = 0; i < big->size >> PAGE_SHIFT; i++) {
-		ck_assert_int_eq(big->mapping.ops->dax_pfn(big, i, &phys), 0);
+		ck_assert_int_eq(big->mapping.ops->dax_run(big, i, 1, &phys, &n), 0);
+		ck_assert_uint_eq(n, 1);
 		read_some(big, i, pages, errors, 1);
 		ck_assert(!memcmp(phys_to_virt(phys), page_kva(pages[0]), PAGE_SIZE));
 		put_pages(pages, 1);
 	}
-	ck_assert_int_eq(big->mapping.ops->dax_pfn(big, 769, &phys), -ERANGE);
-	ck_assert_int_eq(big->mapping.ops->dax_pfn(big, ~0ULL, &phys), -ERANGE);
-	ck_assert_int_eq(sparse->mapping.ops->dax_pfn(sparse, 100, &phys), -ENOENT);
+	ck_assert_int_eq(big->mapping.ops->dax_run(big, 769, 1, &phys, &n), -ERANGE);
+	ck_assert_int_eq(big->mapping.ops->dax_run(big, ~0ULL, 1, &phys, &n), -ERANGE);
+	ck_assert_int_eq(sparse->mapping.ops->dax_run(sparse, 100, 4, &phys, &n), -ENOENT);
+	ck_assert_uint_eq(n, 4);
+
+	/* Whole runs: what they say is what page by page gives, and they end with the file. */
+	for (u64 i = 0, run; i < big->size >> PAGE_SHIFT; i += run) {
+		u64 each;
+
+		ck_assert_int_eq(big->mapping.ops->dax_run(big, i, ~0ULL, &phys, &run), 0);
+		for (u64 k = 0; k < run; k++) {
+			ck_assert_int_eq(big->mapping.ops->dax_run(big, i + k, 1, &each, &n), 0);
+			ck_assert_uint_eq(each, phys + (k << PAGE_SHIFT));
+		}
+		ck_assert_uint_le(i + run, (big->size + PAGE_SIZE - 1) >> PAGE_SHIFT);
+	}
 	inode_put(big), inode_put(sparse);
 	unmount_clean();
 

@@ -205,7 +205,7 @@ static void poke(const char *path)
 	struct page *pages[MAX_PAGES];
 	int errors[MAX_PAGES];
 	struct inode *inode;
-	u64 phys;
+	u64 run, phys;
 
 	if (fs_lookup(path, &inode))
 		return;
@@ -225,7 +225,7 @@ static void poke(const char *path)
 			inode->mapping.ops->write_pages(inode, 0, pages, n);
 		}
 		if (inode->dax)
-			inode->mapping.ops->dax_pfn(inode, end / 2, &phys);
+			inode->mapping.ops->dax_run(inode, end / 2, end, &phys, &run);
 		for (unsigned i = 0; i < n; i++) {
 			if (pages[i])
 				put_page(pages[i]);

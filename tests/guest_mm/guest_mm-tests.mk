@@ -1,0 +1,27 @@
+# The guest's memory management, compiled for the build machine with the privileged instructions
+# replaced: tests/test_guest_mm.
+
+MM_TEST_SRCS := $(addprefix guest/mm/,memory.c file_fault.c filemap.c readahead.c rmap.c vmscan.c \
+	zap.c) guest/arch/pgtable.c
+MM_TEST_OBJS := $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/guest_mm/*.c)) \
+	$(MM_TEST_SRCS:%.c=$(OUT)/tests/guest_mm/%.o)
+
+$(MM_TEST_OBJS): CPPFLAGS += -DDIRECT_MAP_BASE=0x200000000000UL \
+	-include tests/guest_mm/host_cpu.h
+
+$(OUT)/tests/guest_mm/guest/%.o: guest/%.c
+	@mkdir -p $(@D)
+	$(call said,CC,$<)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(OUT)/tests/test_guest_mm: $(MM_TEST_OBJS)
+	@mkdir -p $(@D)
+	$(call said,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcheck -lsubunit -lrt -lm
+
+-include $(wildcard $(OUT)/tests/guest_mm/guest/*/*.d)
+
+# One thread, and a direct map where the thread sanitizer has its own.
+ifneq ($(SAN),thread)
+TEST_PROGRAMS += $(OUT)/tests/test_guest_mm
+endif

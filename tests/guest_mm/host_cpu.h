@@ -1,0 +1,38 @@
+/*
+ * Included ahead of the guest's memory management when it is compiled for the build machine: what
+ * only ring 0 may do is remembered, and done nowhere.
+ */
+#ifndef TESTS_HOST_CPU_H
+#define TESTS_HOST_CPU_H
+
+#include "tests/guest/host_io.h"
+
+#define invlpg	  privileged_invlpg
+#define read_cr3  privileged_read_cr3
+#define write_cr3 privileged_write_cr3
+#include "guest/include/cpu.h"
+#undef invlpg
+#undef read_cr3
+#undef write_cr3
+
+extern u64 host_cr3;
+extern unsigned host_flushes; /* of single pages or all */
+
+static inline void invlpg(u64 addr)
+{
+	(void)addr;
+	host_flushes++;
+}
+
+static inline u64 read_cr3(void)
+{
+	return host_cr3;
+}
+
+static inline void write_cr3(u64 v)
+{
+	host_cr3 = v;
+	host_flushes++;
+}
+
+#endif
