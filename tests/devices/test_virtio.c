@@ -336,7 +336,7 @@ static int status_blocks(const char *path, const char *name, int signal)
 
 		sscanf(line, "Name: %31s", is);
 		if (!strncmp(is, name, strlen(name)) && sscanf(line, "SigBlk: %lx", &mask) == 1)
-			blocks = (int)(mask >> (signal - 1) & 1);
+			blocks = (mask >> (signal - 1) & 1) != 0;
 	}
 	if (status)
 		fclose(status);
