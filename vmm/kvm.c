@@ -24,10 +24,12 @@ static int open_device(struct kvm *kvm, struct foal_error *err)
 	kvm->dev_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	if (kvm->dev_fd >= 0)
 		return 0;
-	const char *mend = errno == ENOENT   ? "load kvm_intel or kvm_amd, or run on a host with "
-					       "virtualization"
-			   : errno == EACCES ? "add yourself to the group that owns it (kvm)"
-					     : "see foal doctor";
+	const char *mend =
+	    errno == ENOENT ? "load kvm_intel or kvm_amd, or run on a host with "
+			      "virtualization"
+	    : errno == EACCES
+		? "use an account that may: ls -l /dev/kvm says whose it is (on Debian, group kvm)"
+		: "see foal doctor";
 	return error_set(err, FOAL_EXIT_HOST, -errno, "/dev/kvm: %s; %s", strerror(errno), mend);
 }
 

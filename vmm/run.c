@@ -152,6 +152,8 @@ static int run_vm(struct vm *vm, struct foal_error *err)
 	int signals = -1, r;
 
 	ignore_signals();
+	if (stats_open(vm, err))
+		return err->status;
 	r = vm_build(vm, err);
 	if (r == 0)
 		r = open_signals(&signals, err);
@@ -177,6 +179,7 @@ static int run_vm(struct vm *vm, struct foal_error *err)
 	r = stats_report(vm, err);
 out:
 	vm_destroy(vm);
+	stats_close(vm);
 	return r ? err->status : vm->end.status;
 }
 

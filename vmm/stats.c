@@ -108,21 +108,34 @@ static void read_kvm(struct report *report)
 		close(vm_stats);
 }
 
+int stats_open(struct vm *vm, struct foal_error *err)
+{
+	const struct run_options *opt = vm->opt;
+
+	vm->stats_out = opt->stats == STATS_JSON ? stdout : stderr;
+	if (!opt->stats_file)
+		return 0;
+	vm->stats_out = fopen(opt->stats_file, "we");
+	return vm->stats_out ? 0
+			     : error_set(err, FOAL_EXIT_USAGE, -errno, "--stats-file %s: %s",
+					 opt->stats_file, strerror(errno));
+}
+
+void stats_close(struct vm *vm)
+{
+	if (vm->stats_out && vm->opt->stats_file)
+		fclose(vm->stats_out);
+	vm->stats_out = NULL;
+}
+
 static int write_report(const struct report *report, struct foal_error *err)
 {
 	const struct run_options *opt = report->vm->opt;
-	FILE *out = opt->stats == STATS_JSON ? stdout : stderr;
-
-	if (opt->stats_file)
-		out = fopen(opt->stats_file, "we");
-	if (!out)
-		return error_set(err, FOAL_EXIT_USAGE, -errno, "--stats-file %s: %s",
-				 opt->stats_file, strerror(errno));
+	FILE *out = report->vm->stats_out;
 	int r = opt->stats == STATS_JSON ? stats_json(report, out) : stats_table(report, out);
+
 	if (fflush(out) != 0 && r == 0)
 		r = -errno;
-	if (opt->stats_file)
-		fclose(out);
 	return r ? error_set(err, FOAL_EXIT_HOST, r, "%s: writing the statistics: %s",
 			     opt->stats_file ? opt->stats_file : "standard output", strerror(-r))
 		 : 0;

@@ -27,6 +27,10 @@ struct report {
 	struct file_report files[2 + 2 * MAX_FILES];
 };
 
+/* Open what the report goes to, so that a wrong --stats-file is known before the run. */
+int stats_open(struct vm *vm, struct foal_error *err);
+void stats_close(struct vm *vm);
+
 /* Print what opt->stats asks for, where it asks for it. */
 int stats_report(struct vm *vm, struct foal_error *err);
 

@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "devices/devices.h"
 #include "ept/ept.h"
@@ -67,6 +68,7 @@ struct vm {
 	struct vm_end end;
 	struct ept_area *unwritten; /* the first whose write-back failed when it stopped */
 	int console_out;
+	FILE *stats_out;
 	uint64_t main_ns;	       /* CLOCK_MONOTONIC at main() */
 	_Atomic uint64_t first_run_ns; /* just before the first KVM_RUN */
 	uint64_t end_ns;	       /* when the vCPUs had left */
