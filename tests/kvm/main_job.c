@@ -107,8 +107,8 @@ static void check_shared(const char *image, const char *before, const char *nonc
 		}
 		size_t n = (size_t)snprintf(line, sizeof(line), "foal %s page %zu\n", nonce, page);
 		for (size_t at = 0; at < PAGE; at++)
-			ck_assert_msg(data[page * PAGE + at] == line[at % n], "page %zu byte %zu",
-				      page, at);
+			ck_assert_msg((char)data[page * PAGE + at] == line[at % n],
+				      "page %zu byte %zu", page, at);
 	}
 	free(data);
 	free(old);
