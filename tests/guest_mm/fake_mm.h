@@ -5,6 +5,8 @@
 #ifndef TESTS_FAKE_MM_H
 #define TESTS_FAKE_MM_H
 
+#include "tests/guest_mm/host_cpu.h"
+
 #include "guest/include/mm.h"
 
 #define FAKE_START 0x200000UL /* where the mapping lies */

@@ -10,14 +10,10 @@ $(MM_TEST_OBJS): CPPFLAGS += -DDIRECT_MAP_BASE=0x200000000000UL \
 	-include tests/guest_mm/host_cpu.h
 
 $(OUT)/tests/guest_mm/guest/%.o: guest/%.c
-	@mkdir -p $(@D)
-	$(call said,CC,$<)
-	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(call compile,$(CPPFLAGS) $(CFLAGS))
 
 $(OUT)/tests/test_guest_mm: $(MM_TEST_OBJS)
-	@mkdir -p $(@D)
-	$(call said,LINK,$@)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcheck -lsubunit -lrt -lm
+	$(call link,$(LDFLAGS),$(CHECK_LIBS))
 
 -include $(wildcard $(OUT)/tests/guest_mm/guest/*/*.d)
 
