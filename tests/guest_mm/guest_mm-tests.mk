@@ -6,18 +6,15 @@ MM_TEST_SRCS := $(addprefix guest/mm/,memory.c file_fault.c filemap.c readahead.
 MM_TEST_OBJS := $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/guest_mm/*.c)) \
 	$(MM_TEST_SRCS:%.c=$(OUT)/tests/guest_mm/%.o)
 
-$(MM_TEST_OBJS): CPPFLAGS += -DDIRECT_MAP_BASE=0x200000000000UL \
-	-include tests/guest_mm/host_cpu.h
+# For the compiler, and for the analysis of the tests.
+$(MM_TEST_OBJS) $(BUILD)/check/tests/guest_mm/%.tidy: CPPFLAGS += \
+	-DDIRECT_MAP_BASE=0x200000000000UL -include tests/guest_mm/host_cpu.h
 
 $(OUT)/tests/guest_mm/guest/%.o: guest/%.c
-	@mkdir -p $(@D)
-	$(call said,CC,$<)
-	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(call compile,$(CPPFLAGS) $(CFLAGS))
 
 $(OUT)/tests/test_guest_mm: $(MM_TEST_OBJS)
-	@mkdir -p $(@D)
-	$(call said,LINK,$@)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcheck -lsubunit -lrt -lm
+	$(call link,$(LDFLAGS),$(CHECK_LIBS))
 
 -include $(wildcard $(OUT)/tests/guest_mm/guest/*/*.d)
 
