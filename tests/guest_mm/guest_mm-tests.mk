@@ -6,8 +6,9 @@ MM_TEST_SRCS := $(addprefix guest/mm/,memory.c file_fault.c filemap.c readahead.
 MM_TEST_OBJS := $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/guest_mm/*.c)) \
 	$(MM_TEST_SRCS:%.c=$(OUT)/tests/guest_mm/%.o)
 
-$(MM_TEST_OBJS): CPPFLAGS += -DDIRECT_MAP_BASE=0x200000000000UL \
-	-include tests/guest_mm/host_cpu.h
+# For the compiler, and for the analysis of the tests.
+$(MM_TEST_OBJS) $(BUILD)/check/tests/guest_mm/%.tidy: CPPFLAGS += \
+	-DDIRECT_MAP_BASE=0x200000000000UL -include tests/guest_mm/host_cpu.h
 
 $(OUT)/tests/guest_mm/guest/%.o: guest/%.c
 	$(call compile,$(CPPFLAGS) $(CFLAGS))
