@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -28,6 +29,7 @@ static void exec_foal(int foal, const struct run_how *how, char **argv)
 {
 	if (how->prepare)
 		how->prepare(how->arg);
+	prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that is killed leaves nothing behind */
 	fexecve(foal, argv, environ);
 	_exit(127);
 }
