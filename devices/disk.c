@@ -11,9 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "devices/block_map.h"
 #include "devices/file_io.h"
-
-#define WORD_BITS 64
 
 struct disk {
 	enum disk_mode mode;
@@ -46,30 +45,9 @@ static uint64_t min64(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
-/* --- a bit for each block ----------------------------------------------------------- */
-
 static uint64_t nr_blocks(const struct disk *disk)
 {
 	return (disk->size + DISK_BLOCK - 1) / DISK_BLOCK;
-}
-
-/* A big map comes as untouched zero pages: it costs what is used of it. */
-static int map_need(const struct disk *disk, uint64_t **map)
-{
-	if (!*map)
-		*map = calloc((nr_blocks(disk) + WORD_BITS - 1) / WORD_BITS, sizeof(**map));
-	return *map ? 0 : -ENOMEM;
-}
-
-static bool map_test(const uint64_t *map, uint64_t block)
-{
-	return map && (map[block / WORD_BITS] >> block % WORD_BITS & 1);
-}
-
-static void map_set(uint64_t *map, uint64_t first, uint64_t end)
-{
-	for (uint64_t block = first; block < end; block++)
-		map[block / WORD_BITS] |= 1ULL << block % WORD_BITS;
 }
 
 /* --- reading the file ----------------------------------------------------------------- */
@@ -79,12 +57,12 @@ static void note_file_read(struct disk *disk, uint64_t offset, uint64_t len)
 	uint64_t end = (offset + len + DISK_BLOCK - 1) / DISK_BLOCK, new = 0;
 
 	/* Without memory for the map the count stays behind; the read is good. */
-	if (map_need(disk, &disk->was_read))
+	if (block_map_need(&disk->was_read, nr_blocks(disk)))
 		return;
 	for (uint64_t block = offset / DISK_BLOCK; block < end; block++) {
-		if (map_test(disk->was_read, block))
+		if (block_map_test(disk->was_read, block))
 			continue;
-		map_set(disk->was_read, block, block + 1);
+		block_map_set(disk->was_read, block, block + 1);
 		new += min64(DISK_BLOCK, disk->size - block * DISK_BLOCK);
 	}
 	atomic_fetch_add_explicit(&disk->file_read, new, memory_order_relaxed);
@@ -103,7 +81,7 @@ static int read_file(struct disk *disk, struct iov_cursor *cursor, uint64_t len,
 
 static int overlay_need(struct disk *disk)
 {
-	int rc = map_need(disk, &disk->in_overlay);
+	int rc = block_map_need(&disk->in_overlay, nr_blocks(disk));
 
 	if (rc || disk->overlay >= 0)
 		return rc;
@@ -127,7 +105,7 @@ static int overlay_fill(struct disk *disk, uint64_t block)
 	struct iov_cursor cursor = {&iov, 1};
 	int rc;
 
-	if (map_test(disk->in_overlay, block))
+	if (block_map_test(disk->in_overlay, block))
 		return 0;
 	rc = read_file(disk, &cursor, len, offset);
 	if (rc)
@@ -136,7 +114,7 @@ static int overlay_fill(struct disk *disk, uint64_t block)
 	cursor = (struct iov_cursor){&iov, 1};
 	rc = file_transfer(disk->overlay, TO_FILE, &cursor, len, offset);
 	if (rc == 0)
-		map_set(disk->in_overlay, block, block + 1);
+		block_map_set(disk->in_overlay, block, block + 1);
 	return rc;
 }
 
@@ -155,7 +133,7 @@ static int overlay_prepare(struct disk *disk, uint64_t offset, uint64_t len)
 
 static void overlay_done(struct disk *disk, uint64_t offset, uint64_t len)
 {
-	map_set(disk->in_overlay, offset / DISK_BLOCK, (offset + len - 1) / DISK_BLOCK + 1);
+	block_map_set(disk->in_overlay, offset / DISK_BLOCK, (offset + len - 1) / DISK_BLOCK + 1);
 }
 
 static int overlay_write(struct disk *disk, uint64_t offset, struct iov_cursor *cursor,
@@ -190,10 +168,10 @@ static int overlay_read(struct disk *disk, uint64_t offset, struct iov_cursor *c
 
 	while (offset < end) {
 		uint64_t block = offset / DISK_BLOCK, next = block + 1, run;
-		bool in = map_test(disk->in_overlay, block);
+		bool in = block_map_test(disk->in_overlay, block);
 		int rc;
 
-		while (next * DISK_BLOCK < end && map_test(disk->in_overlay, next) == in)
+		while (next * DISK_BLOCK < end && block_map_test(disk->in_overlay, next) == in)
 			next++;
 		run = min64(end, next * DISK_BLOCK) - offset;
 		rc = in ? file_transfer(disk->overlay, FROM_FILE, cursor, run, offset)

@@ -14,3 +14,4 @@ $(OUT)/tests/test_ept_uffd: $(EPT_UFFD_OBJS) $(EPT_TEST_OBJS) $(OUT)/libept.a
 	$(call link,$(LDFLAGS),$(CHECK_LIBS))
 
 TEST_PROGRAMS += $(OUT)/tests/test_ept $(OUT)/tests/test_ept_uffd
+NESTED_TESTS  += $(OUT)/tests/test_ept_uffd

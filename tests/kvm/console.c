@@ -198,6 +198,33 @@ START_TEST(flood)
 }
 END_TEST
 
+static void close_some(void *which)
+{
+	for (int fd = 0; fd <= STDERR_FILENO; fd++) {
+		if (*(int *)which >> fd & 1)
+			close(fd);
+	}
+}
+
+/* A closed descriptor is not taken for another: the run ends, the disk's bytes stay. */
+START_TEST(closed_descriptors)
+{
+	int which = _i;
+	struct run run;
+	const char *before = make_pmem("before", 16), *file = make_pmem("closed", 16);
+	char disk[256];
+	struct run_how how = {.prepare = close_some, .arg = &which};
+
+	snprintf(disk, sizeof(disk), "%s,mode=shared", file);
+	run_start(&run, &how,
+		  ARGS("--kernel", guest_path("exit.elf"), "--append", "status=7", "--disk", disk));
+	run_wait(&run);
+	ck_assert_int_eq(run.status, 7);
+	ck_assert(same_files(file, before));
+	run_free(&run);
+}
+END_TEST
+
 Suite *console_suite(void)
 {
 	Suite *suite = suite_create("console");
@@ -207,6 +234,7 @@ Suite *console_suite(void)
 	tcase_add_loop_test(tc, quit_by_key, 0, 2);
 	tcase_add_test(tc, typed);
 	tcase_add_loop_test(tc, restored_after_signal, 0, sizeof(signals) / sizeof(signals[0]));
+	tcase_add_loop_test(tc, closed_descriptors, 1, 8);
 	tcase_add_test(tc, piped);
 	tcase_add_test(tc, piped_much);
 	tcase_add_test(tc, input_ends);

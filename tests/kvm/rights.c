@@ -56,7 +56,7 @@ START_TEST(no_right_to_kvm)
 	const char *kernel = copy_file(guest_path("exit.elf"), "exit.elf");
 
 	run_boxed(&run, &box, ARGS("run", "--kernel", kernel));
-	expect_end(&run, 101, "/dev/kvm: Permission denied; add yourself to the group");
+	expect_end(&run, 101, "/dev/kvm: Permission denied; use an account that may");
 	run_free(&run);
 	run_boxed(&run, &box, ARGS("doctor"));
 	ck_assert_int_eq(run.status, 101);

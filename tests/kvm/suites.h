@@ -14,5 +14,6 @@ Suite *trouble_suite(void);
 Suite *console_suite(void);
 Suite *doctor_suite(void);
 Suite *main_job_suite(void);
+Suite *guest_kernel_suite(void);
 
 #endif

@@ -41,6 +41,7 @@ int main(int argc, char **argv)
 	srunner_add_suite(runner, console_suite());
 	srunner_add_suite(runner, doctor_suite());
 	srunner_add_suite(runner, main_job_suite());
+	srunner_add_suite(runner, guest_kernel_suite());
 	srunner_set_fork_status(runner, CK_FORK);
 	srunner_run(runner, argc > 1 ? argv[1] : NULL, NULL, CK_ENV);
 	int failed = srunner_ntests_failed(runner);

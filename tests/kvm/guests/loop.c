@@ -33,11 +33,10 @@ unsigned guest_main(const struct start_info *info)
 		ram.size -= 4UL << 20;
 		visit(ram, true);
 	}
-	for (;;) {
-		if (param_is("how", "halt"))
-			__asm__ volatile("cli; hlt");
-		while (param_is("how", "spin"))
-			;
-		return GUEST_BAD_PARAM;
-	}
+	/* On AMD a HLT that is not intercepted ends with any interrupt of the host. */
+	while (param_is("how", "halt"))
+		__asm__ volatile("cli; hlt");
+	while (param_is("how", "spin"))
+		;
+	return GUEST_BAD_PARAM;
 }

@@ -1,0 +1,57 @@
+/*
+ * The guest kernel's own tests, booted: /bin/check goes through its fault and
+ * system call cases, the rest through ends of a run that have lost memory
+ * before. Each must end with its status and every page given back.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "guest/abi.h"
+#include "tests/kvm/runner.h"
+#include "tests/kvm/suites.h"
+
+static const struct {
+	const char *append, *memory, *engine, *words;
+	int status;
+} programs[] = {
+    {"init=/bin/check", "256M", "handler", " 0 failed", 0},
+    {"init=/bin/check", "256M", "kernel", " 0 failed", 0},
+    {"init=/bin/main", "16M", "handler", "main: ok", 0}, /* reclaims clean pages */
+    {"init=/bin/orphans", "64M", "handler", "", 0},
+    {"init=/bin/orphans -- reboot", "64M", "handler", "", 0},
+    {"init=/bin/segv", "64M", "handler", "segmentation fault at 0", FOAL_EXIT_RESERVED - 1},
+    {"init=/bin/exit -- 7", "64M", "handler", "", 7},
+};
+
+START_TEST(guest_program)
+{
+	char append[128];
+	struct run run;
+
+	if (access(image_path("kernel.elf"), R_OK) || access(image_path("disk.img"), R_OK))
+		skip("no guest kernel or images here");
+	if (strcmp(programs[_i].engine, "handler") == 0 && !have_userfaultfd())
+		skip("no userfaultfd here");
+	snprintf(append, sizeof(append), "quiet root=/dev/vda %s", programs[_i].append);
+	run_foal(&run, ARGS("--kernel", image_path("kernel.elf"), "--disk", image_path("disk.img"),
+			    "--memory", programs[_i].memory, "--fault-engine", programs[_i].engine,
+			    "--append", append, "--time-limit", "140"));
+	ck_assert_msg(run.status == programs[_i].status, "status %d\n%s\n%s", run.status,
+		      run.out_text, run.err_text);
+	ck_assert_ptr_nonnull(strstr(run.out_text, programs[_i].words));
+	ck_assert_ptr_nonnull(strstr(run.out_text, ", 0 not given back"));
+	run_free(&run);
+}
+END_TEST
+
+Suite *guest_kernel_suite(void)
+{
+	Suite *suite = suite_create("guest_kernel");
+	TCase *tc = tcase_create("guest_kernel");
+
+	tcase_set_timeout(tc, 180);
+	tcase_add_loop_test(tc, guest_program, 0, sizeof(programs) / sizeof(programs[0]));
+	suite_add_tcase(suite, tc);
+	return suite;
+}
