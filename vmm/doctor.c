@@ -36,17 +36,17 @@ static bool read_line(const char *path, char *buf, size_t size)
 static const struct {
 	const char *what;
 	int cap;
-	bool needed;
+	const char *without; /* what is lost; NULL: foal needs it */
 } caps[] = {
-    {"split irqchip", KVM_CAP_SPLIT_IRQCHIP, true},
-    {"read-only memory slots", KVM_CAP_READONLY_MEM, true},
-    {"MSI injection", KVM_CAP_SIGNAL_MSI, true},
-    {"immediate exit", KVM_CAP_IMMEDIATE_EXIT, true},
-    {"HLT without exit", KVM_CAP_X86_DISABLE_EXITS, false},
-    {"KVM statistics", KVM_CAP_BINARY_STATS_FD, false},
-    {"TSC-deadline timer", KVM_CAP_TSC_DEADLINE_TIMER, false},
-    {"memory fault information", CAP_MEMORY_FAULT_INFO, false},
-    {"pre-fault of nested pages", CAP_PRE_FAULT_MEMORY, false},
+    {"split irqchip", KVM_CAP_SPLIT_IRQCHIP, NULL},
+    {"read-only memory slots", KVM_CAP_READONLY_MEM, NULL},
+    {"MSI injection", KVM_CAP_SIGNAL_MSI, NULL},
+    {"immediate exit", KVM_CAP_IMMEDIATE_EXIT, NULL},
+    {"HLT without exit", KVM_CAP_X86_DISABLE_EXITS, "some faults are KVM's worker's, as writes"},
+    {"KVM statistics", KVM_CAP_BINARY_STATS_FD, "the report lacks KVM's own counts"},
+    {"TSC-deadline timer", KVM_CAP_TSC_DEADLINE_TIMER, "a guest that uses it gets no interrupt"},
+    {"memory fault information", CAP_MEMORY_FAULT_INFO, "nothing is lost: not used yet"},
+    {"pre-fault of nested pages", CAP_PRE_FAULT_MEMORY, "nothing is lost: not used yet"},
 };
 
 static int doctor_kvm(void)
@@ -63,13 +63,16 @@ static int doctor_kvm(void)
 	line("ok", "/dev/kvm", "usable", NULL);
 	for (size_t i = 0; i < sizeof(caps) / sizeof(caps[0]); i++) {
 		int has = ioctl(kvm.dev_fd, KVM_CHECK_EXTENSION, caps[i].cap);
-		line(has > 0	      ? "ok"
-		     : caps[i].needed ? "MISSING"
-				      : "absent",
-		     caps[i].what, has > 0 ? "yes" : "no", NULL);
+		const char *without = caps[i].without;
+		if (has > 0)
+			line("ok", caps[i].what, "yes", NULL);
+		else
+			line(without ? "absent" : "MISSING", caps[i].what,
+			     without ? without : "foal needs it: a newer kernel", NULL);
 	}
+	int vcpus = ioctl(kvm.dev_fd, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS);
 	snprintf(value, sizeof(value), "%d",
-		 ioctl(kvm.dev_fd, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS));
+		 vcpus < EPT_MAX_FAULT_THREADS ? vcpus : EPT_MAX_FAULT_THREADS);
 	line("ok", "vCPUs at most", value, NULL);
 	kvm_close(&kvm);
 	return 0;
@@ -116,7 +119,7 @@ static int doctor_userfaultfd(void)
 	     host.usable ? "every feature that the handlers need" : "a feature is missing",
 	     host.usable ? NULL : "Linux 5.19 or newer");
 	line("ok", "userfaultfd features", names, NULL);
-	line("ok", "userfaultfd for others",
+	line("ok", "who may use userfaultfd",
 	     host.needs_privilege ? "root, or whoever may open /dev/userfaultfd" : "everybody",
 	     NULL);
 	return host.usable ? 0 : 1;

@@ -47,6 +47,8 @@ int main(int argc, char **argv)
 	struct foal_error err = {0};
 
 	hold_standard_descriptors();
+	if (argc == 3 && (strcmp(argv[2], "--help") == 0 || strcmp(argv[2], "-h") == 0))
+		exit(command_help(argc, argv, main_ns));
 	for (size_t i = 0; argc > 1 && i < sizeof(commands) / sizeof(commands[0]); i++) {
 		if (strcmp(argv[1], commands[i].name) == 0)
 			exit(commands[i].call(argc - 1, argv + 1, main_ns));
