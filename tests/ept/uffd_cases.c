@@ -159,14 +159,16 @@ START_TEST(shared_read_then_write)
 {
 	int fd = temp_file(64 * PAGE);
 	struct vm vm = vm_file(fd, 0, 64 * PAGE, EPT_FILE_SHARED);
+	/* Before Linux 6.4 what is mapped for reading counts as written. */
+	bool atomic = vm.space->installer.atomic_protect;
 
 	ck_assert(has_pattern(at(&vm, 0), 0, 16 * PAGE));
-	ck_assert_uint_eq(area_info(&vm).dirty, 0);
+	ck_assert_uint_eq(area_info(&vm).dirty, atomic ? 0 : 16 * PAGE);
 	at(&vm, 4)[1] = 0;
 	ck_assert_int_eq(at(&vm, 4)[1], 0);
 	ept_space_stop(vm.space);
 	assert_faults(&vm, EPT_CASE_SHARED_READ, 1);
-	assert_faults(&vm, EPT_CASE_SHARED_MKWRITE, 1);
+	assert_faults(&vm, atomic ? EPT_CASE_SHARED_MKWRITE : EPT_CASE_SPURIOUS, 1);
 	ck_assert_uint_eq(events(vm.space), 2);
 	ck_assert_uint_eq(area_info(&vm).dirty, PAGE);
 	vm_destroy(&vm);
@@ -242,7 +244,7 @@ START_TEST(a_clean_page_put_back_is_tracked)
 	ck_assert_int_eq(ept_space_sync(vm.space), 0);
 	ck_assert_int_eq(ept_install_drop(NULL, vm.hva + 4 * PAGE, PAGE), 0);
 	ck_assert_int_eq(*at(&vm, 4), 0);
-	ck_assert_uint_eq(area_info(&vm).dirty, _i ? 0 : PAGE);
+	ck_assert_uint_eq(area_info(&vm).dirty, vm.space->installer.atomic_protect ? 0 : PAGE);
 	*at(&vm, 4) = 2;
 	ck_assert_int_eq(ept_space_sync(vm.space), 0);
 	ck_assert(file_has(fd, 4 * PAGE, (uint8_t[]){2}, 1));
