@@ -21,7 +21,6 @@ $(KVM_GUEST_DIR)/%.elf: $(KVM_GUEST_DIR)/%.o $(KVM_GUEST_LIB) $(KVM_GUEST_LDS)
 $(OUT)/tests/test_kvm: $(KVM_TEST_OBJS) | $(KVM_GUESTS)
 	$(call link,$(LDFLAGS) $(STATIC),$(CHECK_LIBS) -ljansson -lutil)
 
-.SECONDARY: $(KVM_GUESTS:.elf=.o)
 -include $(KVM_GUESTS:.elf=.d) $(KVM_GUEST_LIB:.o=.d)
 
 KVM_TEST_PROGRAMS += $(OUT)/tests/test_kvm

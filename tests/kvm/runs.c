@@ -188,7 +188,7 @@ START_TEST(help)
 	struct run run;
 	struct run_how how = {.plain = true};
 
-	run_start(&run, &how, ARGS(_i ? "--help" : "help"));
+	run_start(&run, &how, _i == 2 ? ARGS("run", "--help") : ARGS(_i ? "--help" : "help"));
 	run_wait(&run);
 	ck_assert_int_eq(run.status, 0);
 	ck_assert_ptr_nonnull(strstr(run.out_text, "--kernel FILE"));
@@ -213,7 +213,7 @@ Suite *runs_suite(void)
 	tcase_add_loop_test(tc, two_processors, 0, 4);
 	tcase_add_test(tc, idle_processors);
 	tcase_add_test(tc, many_files);
-	tcase_add_loop_test(tc, help, 0, 2);
+	tcase_add_loop_test(tc, help, 0, 3);
 	suite_add_tcase(suite, tc);
 	return suite;
 }
