@@ -5,6 +5,7 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include <sys/utsname.h>
 
 #include "tests/kvm/guests/lib/pattern.h"
 #include "tests/kvm/runner.h"
@@ -120,10 +121,26 @@ static void run_work(struct run *run, int i, unsigned pages)
 	check_events(run);
 }
 
+/*
+ * Before Linux 6.4 a page cannot be mapped and write-protected in one step, so
+ * a shared page that is read counts as written from then on.
+ */
+static bool write_seen_after_read(void)
+{
+	struct utsname host;
+	int major = 0, minor = 0;
+
+	uname(&host);
+	sscanf(host.release, "%d.%d", &major, &minor);
+	return major > 6 || (major == 6 && minor >= 4);
+}
+
 START_TEST(sixty_four_more)
 {
 	struct run few, many;
 
+	if (!strcmp(works[_i].what, "pmem shared read, then written") && !write_seen_after_read())
+		skip("a write after a read is not seen before Linux 6.4");
 	run_work(&few, _i, 64);
 	run_work(&many, _i, 128);
 	for (int c = 0; works[_i].expect[c].kase; c++) {
