@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "tests/kvm/runner.h"
@@ -25,20 +24,6 @@ static int no_kvm(void)
 	return 77;
 }
 
-/*
- * A spoilt kernel that runs wild stops the emulated host of Linux 6.1 on QEMU
- * 7.2 itself (docs/hosts.md); the one of 6.12, and real hosts, take it.
- */
-static bool host_survives_wild_guests(void)
-{
-	const char *kernel = getenv("NESTED_KERNEL");
-
-	if (!kernel || strcmp(kernel, "6.1") != 0)
-		return true;
-	puts("SKIP images: the emulated host of Linux 6.1 stops under a spoilt kernel");
-	return false;
-}
-
 int main(int argc, char **argv)
 {
 	int skipped = no_kvm();
@@ -50,8 +35,7 @@ int main(int argc, char **argv)
 	srunner_add_suite(runner, cases_suite());
 	srunner_add_suite(runner, files_suite());
 	srunner_add_suite(runner, options_suite());
-	if (host_survives_wild_guests())
-		srunner_add_suite(runner, images_suite());
+	srunner_add_suite(runner, images_suite());
 	srunner_add_suite(runner, rights_suite());
 	srunner_add_suite(runner, trouble_suite());
 	srunner_add_suite(runner, console_suite());
