@@ -88,22 +88,29 @@ START_TEST(tail)
 }
 END_TEST
 
-/* A flush makes the writes before it durable; nothing after it has to be. */
-START_TEST(flushed_survives_a_kill)
+/* A guest on engine @i that has written and flushed shared pmem, and goes on; pmem's file. */
+static const char *start_flushed(struct run *run, int i, const char *append)
 {
-	struct run run;
-	const struct way *way = &ways[_i * 2 + 1];
+	const struct way *way = &ways[i * 2 + 1];
 	char pmem[600];
 	const char *path = make_pmem("file", PAGES);
 
 	if (skipped(way))
 		skip("no userfaultfd here");
 	snprintf(pmem, sizeof(pmem), "%s,mode=shared", path);
-	run_start(&run, NULL,
-		  ARGS("--kernel", guest_path("pmem.elf"), "--append",
-		       "mode=w pages=96 flush=1 then=loop", "--pmem", pmem, "--fault-engine",
-		       way->engine));
-	run_until(&run, "ready\n");
+	run_start(run, NULL,
+		  ARGS("--kernel", guest_path("pmem.elf"), "--append", append, "--pmem", pmem,
+		       "--fault-engine", way->engine));
+	run_until(run, "ready\n");
+	return path;
+}
+
+/* A flush makes the writes before it durable; nothing after it has to be. */
+START_TEST(flushed_survives_a_kill)
+{
+	struct run run;
+	const char *path = start_flushed(&run, _i, "mode=w pages=96 flush=1 then=loop");
+
 	ck_assert_int_eq(kill(run.pid, SIGKILL), 0);
 	run_wait(&run);
 	ck_assert_int_eq(run.status, -SIGKILL);
@@ -117,18 +124,8 @@ END_TEST
 START_TEST(written_back_at_the_end)
 {
 	struct run run;
-	const struct way *way = &ways[_i * 2 + 1];
-	char pmem[600];
-	const char *path = make_pmem("file", PAGES);
+	const char *path = start_flushed(&run, _i, "mode=w pages=96 flush=1 then=dirty");
 
-	if (skipped(way))
-		skip("no userfaultfd here");
-	snprintf(pmem, sizeof(pmem), "%s,mode=shared", path);
-	run_start(&run, NULL,
-		  ARGS("--kernel", guest_path("pmem.elf"), "--append",
-		       "mode=w pages=96 flush=1 then=dirty", "--pmem", pmem, "--fault-engine",
-		       way->engine));
-	run_until(&run, "ready\n");
 	ck_assert_uint_ne(page_word(path, 0), ~0UL);
 	ck_assert_int_eq(kill(run.pid, SIGTERM), 0);
 	run_wait(&run);
