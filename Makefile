@@ -3,6 +3,8 @@
 # under build/san-$(SAN) with that sanitizer.
 
 SAN   ?=
+# Sanitizers open files and make system calls that a run does not.
+SANDBOX := $(if $(SAN),false,true)
 BUILD := build
 OUT   := $(if $(SAN),$(BUILD)/san-$(SAN),$(BUILD))
 
@@ -28,7 +30,7 @@ endef
 
 CC       := gcc
 AR       := ar
-CPPFLAGS := -D_GNU_SOURCE -I.
+CPPFLAGS := -D_GNU_SOURCE -I. -DFOAL_SANDBOX_DEFAULT=$(SANDBOX)
 WARN     := -Wall -Wextra -Wshadow -Werror -Wmissing-prototypes -Wstrict-prototypes -Wvla
 CFLAGS   := -std=gnu17 -O2 -g $(WARN) -fno-strict-aliasing -pthread
 LDFLAGS  := -pthread
@@ -65,17 +67,23 @@ $(LIBS):
 $(OUT)/foal: $(OUT)/vmm/main.o $(LIBS)
 	$(call link,$(LDFLAGS) $(STATIC),-ljansson)
 
+# Serves disks from NBD servers: a program of its own for libnbd's shared libraries.
+$(OUT)/foal-nbd: $(OUT)/devices/nbd/foal_nbd.o
+	$(call link,$(LDFLAGS),-lnbd)
+
 $(OUT)/%.o: %.c
 	$(call compile,$(CPPFLAGS) $(CFLAGS))
 
--include $(wildcard $(OUT)/*/*.d $(OUT)/tests/*/*.d)
+-include $(wildcard $(OUT)/*/*.d $(OUT)/*/*/*.d)
 
+include vmm/acpi/acpi.mk
+include vmm/vmm.mk
 include guest/guest.mk
 include tests/tests.mk
 include scripts/scripts.mk
 
 .PHONY: all clean
-all: $(OUT)/foal $(GUEST_KERNEL) $(GUEST_DISK) $(GUEST_PMEM)
+all: $(OUT)/foal $(OUT)/foal-nbd $(GUEST_KERNEL) $(GUEST_DISK) $(GUEST_PMEM)
 
 clean:
 	rm -rf $(BUILD)

@@ -23,6 +23,19 @@ struct bus *bus_create(void)
 	return calloc(1, sizeof(struct bus));
 }
 
+int bus_start(struct bus *bus)
+{
+	for (size_t i = 0; i < bus->nr; i++) {
+		const struct bus_range *range = &bus->ranges[i];
+		int rc =
+		    range->dev->ops->start ? range->dev->ops->start(range->dev, range->base) : 0;
+
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
 static void device_stop(struct device *dev)
 {
 	if (dev->ops->stop)

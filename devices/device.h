@@ -30,7 +30,23 @@ static inline void device_init(struct device *dev, const struct device_ops *ops,
 extern const struct device_ops ioapic_device;
 extern const struct device_ops serial_device;
 extern const struct device_ops exit_port_device;
+extern const struct device_ops fw_cfg_device;
+extern const struct device_ops acpi_pm_device;
+/* The bit of port 0xcf9 that resets. */
+#define RESET_PORT_RESET 0x04
+
+extern const struct device_ops reset_port_device;
+extern const struct device_ops i8042_device;
+extern const struct device_ops rtc_device;
 extern const struct device_ops virtio_blk_device;
 extern const struct device_ops virtio_pmem_device;
+extern const struct device_ops virtio_balloon_device;
+extern const struct device_ops virtio_vsock_device;
+extern const struct device_ops virtio_net_device;
+extern const struct device_ops virtio_console_device;
+extern const struct device_ops virtio_rng_device;
+extern const struct device_ops pci_device;
+extern const struct device_ops pci_ecam_device;
+extern const struct device_ops pci_ports_device;
 
 #endif

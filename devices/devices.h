@@ -1,6 +1,9 @@
 /*
- * devices/ - the devices a guest needs: 16550 serial, IOAPIC, virtio-mmio with
- * block and pmem, the exit port.
+ * devices/ - the devices a guest needs: 16550 serial, IOAPIC, virtio (over MMIO
+ * or PCI) with block, pmem, net, console, rng, balloon and vsock, ACPI's
+ * registers, a clock, the exit port. What few callers need stands apart:
+ * devices/fw_cfg.h (firmware), and the records that go over a helper's socket,
+ * devices/vsock_connector.h and devices/nbd/protocol.h.
  *
  * A device is reached through a bus: port I/O or MMIO, looked up by address.
  * It touches guest memory only through ept_map()/ept_read()/ept_write() with
@@ -25,6 +28,7 @@
 
 struct device;
 struct bus;
+struct disk_backend;
 
 /* What the machine offers to its devices; outlives them all. */
 struct device_host {
@@ -42,8 +46,18 @@ struct device_host {
 	 * and @data hold for that. A pin that was never unmasked is never told of.
 	 */
 	void (*route_pin)(void *ctx, unsigned pin, uint64_t addr, uint32_t data, bool masked);
+	/*
+	 * Optional: have what a guest writes to MMIO at @addr, in any width, add to
+	 * the eventfd @fd and not come to bus_write(). Holds until the VM is gone.
+	 * 0 or a negative errno, which means that writes go on coming.
+	 */
+	int (*doorbell)(void *ctx, uint64_t addr, int fd);
+	/* Optional: the first thing that a thread of a device calls; @kind says of which. */
+	void (*thread_begins)(void *ctx, const char *kind);
 	/* The guest asks to end the run with @status. */
 	void (*guest_exit)(void *ctx, int status);
+	/* The guest resets its machine. */
+	void (*guest_reset)(void *ctx);
 };
 
 /* One row of the table of device kinds; see devices_kinds[]. */
@@ -52,6 +66,11 @@ struct device_ops {
 	/* @len is 1, 2, 4 or 8; @offset + @len lies inside the device's range. */
 	uint64_t (*read)(struct device *dev, uint64_t offset, unsigned len);
 	void (*write)(struct device *dev, uint64_t offset, unsigned len, uint64_t value);
+	/*
+	 * Optional: start threads; the device lies at @base. 0 or a negative errno;
+	 * stop and destroy follow all the same.
+	 */
+	int (*start)(struct device *dev, uint64_t base);
 	/* Stop threads and finish or drop requests; what was flushed is durable. */
 	void (*stop)(struct device *dev);
 	void (*destroy)(struct device *dev);
@@ -63,6 +82,11 @@ extern const struct device_ops *const devices_kinds[];
 /* --- buses -------------------------------------------------------------------- */
 
 struct bus *bus_create(void);
+/*
+ * Start the devices, once, on the thread that built them: their threads inherit
+ * what it is confined to. A guest may run before. The first error ends it.
+ */
+int bus_start(struct bus *bus);
 /* Stops and destroys every device on it. */
 void bus_destroy(struct bus *bus);
 void bus_stop(struct bus *bus);
@@ -105,18 +129,49 @@ int serial_create(const struct device_host *host, unsigned pin, int out_fd, stru
 /*
  * Offer input typed by the user. Returns how many bytes were taken (up to 4 KiB
  * wait for a guest that does not read yet); the rest is to be offered again
- * when serial_wants_input() says so. The guest gets to see them once it sets
- * RTS or enables the receive interrupt.
+ * later. The guest gets to see them once it sets RTS or enables the receive
+ * interrupt.
  */
 size_t serial_input(struct device *serial, const void *data, size_t len);
-bool serial_wants_input(struct device *serial);
 
 /* --- ending a run --------------------------------------------------------------- */
 
 /* The exit port (guest/abi.h): a write ends the run through host->guest_exit. */
 int exit_port_create(const struct device_host *host, struct device **out);
 
-/* --- virtio-mmio ------------------------------------------------------------------ */
+/* --- the platform of a stock kernel (docs/acpi.md) ------------------------------------ */
+
+/*
+ * ACPI's registers, FOAL_PORT_ACPI_LEN ports at FOAL_PORT_ACPI: power-off is
+ * host->guest_exit(0), reset host->guest_reset.
+ */
+int acpi_pm_create(const struct device_host *host, struct device **out);
+/* Tell the guest of @events (FOAL_ACPI_POWER_BUTTON, FOAL_ACPI_GENERATION). Any thread. */
+void acpi_pm_raise(struct device *acpi_pm, uint32_t events);
+
+/*
+ * Give the VM a generation ID that no VM had before, and tell the guest through
+ * @acpi_pm if it has run already (NULL: it has not). Errors: those of ept_write().
+ */
+int vmgenid_renew(const struct device_host *host, struct device *acpi_pm);
+
+/* The reset command of the keyboard controller, one port at FOAL_PORT_I8042. */
+int i8042_create(const struct device_host *host, struct device **out);
+
+/* The chipset's reset control, one port at FOAL_PORT_RESET; not where there is PCI. */
+int reset_port_create(const struct device_host *host, struct device **out);
+
+struct rtc_config {
+	uint64_t low_memory, high_memory; /* bytes of RAM below and above 4 GiB */
+	unsigned cpus;
+	uint64_t (*now)(void); /* nanoseconds since 1970, UTC; any thread */
+};
+
+/* The PC's clock (MC146818) and its memory, FOAL_PORT_RTC_LEN ports at FOAL_PORT_RTC. */
+int rtc_create(const struct device_host *host, const struct rtc_config *config,
+	       struct device **out);
+
+/* --- virtio ------------------------------------------------------------------------ */
 
 /* Put before each disk file: how the guest's writes are treated. */
 enum disk_mode {
@@ -146,13 +201,31 @@ struct disk_stats {
 /*
  * virtio-blk (virtio 1.2 section 5.2) over the open file @fd, its registers
  * 0x200 bytes of MMIO, its interrupt on @pin. Requests run on a thread of the
- * device's own, started when the driver is ready. @fd is dup'ed; the last part
- * of the path @name is the disk's serial number. Errors: -EINVAL (no regular
- * file or block device, empty, size no multiple of 512, or O_APPEND), -EBADF
- * (not open for what @mode needs), -ENOMEM, -EMFILE.
+ * device's own. @fd is dup'ed; the last part of the path @name is the disk's
+ * serial number. Errors: -EINVAL (no regular file or block device, empty, size
+ * no multiple of 512, or O_APPEND), -EBADF (not open for what @mode needs),
+ * -ENOMEM, -EMFILE.
  */
 int virtio_blk_create(const struct device_host *host, unsigned pin, int fd, const char *name,
 		      enum disk_mode mode, struct device **out);
+/*
+ * The same over @backend, which is the device's from then on, also on failure.
+ * -EROFS: it cannot be written as @mode asks.
+ */
+int virtio_blk_create_on(const struct device_host *host, unsigned pin, struct disk_backend *backend,
+			 const char *name, enum disk_mode mode, struct device **out);
+
+/*
+ * The disk of a companion program (devices/nbd/protocol.h) behind @socket, which
+ * is dup'ed and has to be non-blocking. Waits until the companion is connected,
+ * 30 s at most. Errors: the companion's or its server's, with words for the
+ * user in @text (DISK_TEXT bytes; may stay empty).
+ */
+#define DISK_TEXT 256
+int disk_remote_open(int socket, bool writable, struct disk_backend **out, char *text);
+/* One that no disk took. NULL is allowed. */
+void disk_backend_close(struct disk_backend *backend);
+
 void virtio_blk_stats(struct device *blk, struct disk_stats *out);
 
 /*
@@ -161,6 +234,146 @@ void virtio_blk_stats(struct device *blk, struct disk_stats *out);
  */
 int virtio_pmem_create(const struct device_host *host, unsigned pin, struct ept_area *area,
 		       struct device **out);
+
+/* Where the frames of a guest's network device go. */
+enum net_kind {
+	NET_TAP,    /* a tap interface: IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, header of 12 bytes */
+	NET_STREAM, /* a stream socket, a frame after its length, 32 bits, big-endian */
+};
+
+struct net_config {
+	enum net_kind kind;
+	int fd; /* non-blocking */
+	uint8_t mac[6];
+	uint16_t mtu; /* told to the driver; 0: nothing is */
+};
+
+/* Listed once: declared, summed, printed and exported from here. */
+#define NET_COUNTERS(X) \
+	X(rx_frames, "rx_frames")   /* given to the guest */ \
+	X(rx_bytes, "rx_bytes")	    /* the same, without virtio's header */ \
+	X(rx_dropped, "rx_dropped") /* did not fit the guest's buffers */ \
+	X(tx_frames, "tx_frames")   /* sent for the guest */ \
+	X(tx_bytes, "tx_bytes")	    /* the same */ \
+	X(tx_dropped, "tx_dropped") /* wrong, or taken by nobody */
+
+struct net_stats {
+#define X(field, name) uint64_t field;
+	NET_COUNTERS(X)
+#undef X
+};
+
+/*
+ * virtio-net (virtio 1.2 section 5.1), one pair of queues. The descriptor is
+ * dup'ed. When its other end goes the guest's link is down, nothing more.
+ * Errors: -ENOMEM, -EMFILE.
+ */
+int virtio_net_create(const struct device_host *host, unsigned pin, const struct net_config *config,
+		      struct device **out);
+void virtio_net_stats(struct device *net, struct net_stats *out);
+
+/* Bytes; listed once: declared, printed and exported from here. */
+#define BALLOON_COUNTERS(X) \
+	X(inflated, "inflated")	    /* put into the balloon by the guest */ \
+	X(deflated, "deflated")	    /* taken out again */ \
+	X(reported, "reported")	    /* said to be free */ \
+	X(hinted, "hinted")	    /* the same, to who asked for hints */ \
+	X(given_back, "given_back") /* of inflated and reported, given to the host */
+
+#define BALLOON_GUEST_STATS 10 /* VIRTIO_BALLOON_S_NR */
+
+struct balloon_stats {
+#define X(field, name) uint64_t field;
+	BALLOON_COUNTERS(X)
+#undef X
+	uint64_t target, actual; /* bytes the balloon is to hold, and holds by the guest's word */
+	uint64_t guest[BALLOON_GUEST_STATS]; /* by VIRTIO_BALLOON_S_*, as told; ~0: not */
+};
+
+/*
+ * virtio-balloon (virtio 1.2 section 5.5): pages that the guest does not need
+ * are given back with ept_discard_anonymous(). @target: how many bytes the
+ * guest is asked to put aside; it may do less. Errors: -EINVAL (2^44 and more),
+ * -ENOMEM, -EMFILE.
+ */
+int virtio_balloon_create(const struct device_host *host, unsigned pin, uint64_t target,
+			  struct device **out);
+
+/* Another target; the guest hears of it. -EINVAL as above. Any thread. */
+int virtio_balloon_set_target(struct device *balloon, uint64_t bytes);
+
+/* Ask the guest for its statistics anew. */
+void virtio_balloon_ask(struct device *balloon);
+
+/*
+ * Have the guest name what is free from now on, until called with NULL. A hint
+ * holds only if the page was not written since this call (virtio 1.2, 5.5.6.6):
+ * the caller watches writes. @hint must not block or call back.
+ */
+typedef void balloon_hint_fn(void *ctx, gpa_t gpa, uint64_t len);
+void virtio_balloon_hints(struct device *balloon, balloon_hint_fn *hint, void *ctx);
+
+void virtio_balloon_stats(struct device *balloon, struct balloon_stats *out);
+
+/* virtio-rng (virtio 1.2 section 5.4): getrandom(2). Errors: -ENOMEM, -EMFILE. */
+int virtio_rng_create(const struct device_host *host, unsigned pin, struct device **out);
+
+/*
+ * virtio-console (virtio 1.2 section 5.3), one port: the guest's hvc0. Output
+ * goes to @out_fd (borrowed; negative: dropped) as its reader takes it; a
+ * descriptor that may block (not O_NONBLOCK, and no file) is written a byte at a
+ * time. @cols and @rows are those of the terminal, or 0. Errors: -ENOMEM, -EMFILE.
+ */
+int virtio_console_create(const struct device_host *host, unsigned pin, int out_fd, uint16_t cols,
+			  uint16_t rows, struct device **out);
+
+/* Offer input; as serial_input(): returns how many bytes were taken. */
+size_t virtio_console_input(struct device *console, const void *data, size_t len);
+
+/* Listed once: declared, printed and exported from here. */
+#define VSOCK_COUNTERS(X) \
+	X(from_guest, "from_guest") /* connections that the guest began, and were made */ \
+	X(from_host, "from_host")   /* the same of the host */ \
+	X(resets, "resets")	    /* that the guest was sent */ \
+	X(bytes_to_guest, "bytes_to_guest") \
+	X(bytes_to_host, "bytes_to_host")
+
+struct vsock_stats {
+#define X(field, name) uint64_t field;
+	VSOCK_COUNTERS(X)
+#undef X
+};
+
+/*
+ * virtio-vsock (virtio 1.2 section 5.10), stream sockets, for guest @cid. Who
+ * connects to the Unix socket @listener and writes "CONNECT PORT\n" gets that
+ * port of the guest and "OK N\n"; what the guest connects to is asked of
+ * @connector (devices/vsock_connector.h). Both are dup'ed and have to be
+ * non-blocking. Errors: -ENOMEM, -EMFILE.
+ */
+int virtio_vsock_create(const struct device_host *host, unsigned pin, uint32_t cid, int listener,
+			int connector, struct device **out);
+void virtio_vsock_stats(struct device *vsock, struct vsock_stats *out);
+
+/* --- PCI ------------------------------------------------------------------------------ */
+
+struct pci;
+
+/*
+ * A PCI root: attaches the ways to its configuration space and the window of its
+ * BARs (guest/abi.h) to the buses, which own it from then on. Slot 0 is the
+ * bridge. Errors: -ENOMEM, -EEXIST.
+ */
+int pci_create(const struct device_host *host, struct bus *pio, struct bus *mmio, struct pci **out);
+
+/*
+ * Have @virtio, a virtio device that is on no bus, reached through PCI (virtio
+ * 1.2 section 4.1, no transitional device) in the next free slot. @pci owns it
+ * from then on, also on failure. Errors: -ENOSPC (31 devices), -ENOMEM.
+ */
+int pci_add_virtio(struct pci *pci, struct device *virtio);
+
+/* --- all devices ---------------------------------------------------------------------- */
 
 /* NULL, or one line saying why the device needs a reset. For any device. */
 const char *device_broken(struct device *dev);

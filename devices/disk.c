@@ -1,23 +1,19 @@
-/* Files as disks: read-only, copy-on-write, shared. */
+/* Disks over a backend: read-only, copy-on-write, shared. */
 #include "devices/disk.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/fs.h>
-#include <stdatomic.h>
 #include <stdlib.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "devices/block_map.h"
-#include "devices/file_io.h"
+#include "devices/disk_backend.h"
 
 struct disk {
 	enum disk_mode mode;
-	int fd, overlay; /* overlay is -1 until the first write */
-	bool regular;
+	struct disk_backend *backend;
+	int overlay;	 /* -1 until the first write */
 	int flush_error; /* negative; see disk_flush() */
 	uint64_t size;
 	/* A bit a block; allocated when first needed. */
@@ -50,9 +46,9 @@ static uint64_t nr_blocks(const struct disk *disk)
 	return (disk->size + DISK_BLOCK - 1) / DISK_BLOCK;
 }
 
-/* --- reading the file ----------------------------------------------------------------- */
+/* --- reading the backend -------------------------------------------------------------- */
 
-static void note_file_read(struct disk *disk, uint64_t offset, uint64_t len)
+static void note_read(struct disk *disk, uint64_t offset, uint64_t len)
 {
 	uint64_t end = (offset + len + DISK_BLOCK - 1) / DISK_BLOCK, new = 0;
 
@@ -68,12 +64,12 @@ static void note_file_read(struct disk *disk, uint64_t offset, uint64_t len)
 	atomic_fetch_add_explicit(&disk->file_read, new, memory_order_relaxed);
 }
 
-static int read_file(struct disk *disk, struct iov_cursor *cursor, uint64_t len, uint64_t offset)
+static int read_backend(struct disk *disk, struct iov_cursor *cursor, uint64_t len, uint64_t offset)
 {
-	int rc = file_transfer(disk->fd, FROM_FILE, cursor, len, offset);
+	int rc = disk->backend->ops->read(disk->backend, cursor, len, offset);
 
 	if (rc == 0)
-		note_file_read(disk, offset, len);
+		note_read(disk, offset, len);
 	return rc;
 }
 
@@ -96,7 +92,7 @@ static int overlay_need(struct disk *disk)
 	return rc;
 }
 
-/* A block that is written in part takes the rest from the file first. */
+/* A block that is written in part takes the rest from the backend first. */
 static int overlay_fill(struct disk *disk, uint64_t block)
 {
 	uint64_t offset = block * DISK_BLOCK, len = min64(DISK_BLOCK, disk->size - offset);
@@ -107,7 +103,7 @@ static int overlay_fill(struct disk *disk, uint64_t block)
 
 	if (block_map_test(disk->in_overlay, block))
 		return 0;
-	rc = read_file(disk, &cursor, len, offset);
+	rc = read_backend(disk, &cursor, len, offset);
 	if (rc)
 		return rc;
 	iov = (struct iovec){data, len};
@@ -118,7 +114,7 @@ static int overlay_fill(struct disk *disk, uint64_t block)
 	return rc;
 }
 
-/* Ready the overlay for new contents of the range; its whole blocks need nothing of the file. */
+/* Ready the overlay for new contents of the range; its whole blocks need nothing of the backend. */
 static int overlay_prepare(struct disk *disk, uint64_t offset, uint64_t len)
 {
 	uint64_t end = offset + len;
@@ -161,7 +157,7 @@ static int overlay_zero(struct disk *disk, uint64_t offset, uint64_t len)
 	return 0;
 }
 
-/* Runs of blocks lie in the overlay or in the file by turns. */
+/* Runs of blocks lie in the overlay or in the backend by turns. */
 static int overlay_read(struct disk *disk, uint64_t offset, struct iov_cursor *cursor, uint64_t len)
 {
 	uint64_t end = offset + len;
@@ -175,76 +171,12 @@ static int overlay_read(struct disk *disk, uint64_t offset, struct iov_cursor *c
 			next++;
 		run = min64(end, next * DISK_BLOCK) - offset;
 		rc = in ? file_transfer(disk->overlay, FROM_FILE, cursor, run, offset)
-			: read_file(disk, cursor, run, offset);
+			: read_backend(disk, cursor, run, offset);
 		if (rc)
 			return rc;
 		offset += run;
 	}
 	return 0;
-}
-
-/* --- shared ------------------------------------------------------------------------------- */
-
-/* Writing past the end of a file that shrank would make it grow: that is not ours to do. */
-static int still_there(const struct disk *disk, uint64_t end)
-{
-	struct stat st;
-
-	if (!disk->regular)
-		return 0;
-	if (fstat(disk->fd, &st))
-		return -errno;
-	return (uint64_t)st.st_size < end ? -EIO : 0;
-}
-
-static int shared_write(struct disk *disk, uint64_t offset, struct iov_cursor *cursor, uint64_t len)
-{
-	int rc = still_there(disk, offset + len);
-
-	return rc ? rc : file_transfer(disk->fd, TO_FILE, cursor, len, offset);
-}
-
-static int write_zeroes(struct disk *disk, uint64_t offset, uint64_t len)
-{
-	static uint8_t zeroes[64 * 1024];
-
-	while (len > 0) {
-		uint64_t n = min64(len, sizeof(zeroes));
-		struct iovec iov = {zeroes, n};
-		struct iov_cursor cursor = {&iov, 1};
-		int rc = file_transfer(disk->fd, TO_FILE, &cursor, n, offset);
-
-		if (rc)
-			return rc;
-		offset += n;
-		len -= n;
-	}
-	return 0;
-}
-
-static int shared_zero(struct disk *disk, uint64_t offset, uint64_t len, bool unmap)
-{
-	int mode = unmap ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE;
-	int rc = still_there(disk, offset + len);
-
-	if (rc)
-		return rc;
-	if (fallocate(disk->fd, mode | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)len) == 0)
-		return 0;
-	return write_zeroes(disk, offset, len);
-}
-
-/* A discard promises nothing, so a file system that cannot is no error. */
-static int shared_discard(struct disk *disk, uint64_t offset, uint64_t len)
-{
-	int rc = still_there(disk, offset + len);
-
-	if (rc)
-		return rc;
-	if (fallocate(disk->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
-		      (off_t)len) == 0)
-		return 0;
-	return errno == EIO ? -EIO : 0;
 }
 
 /* --- requests, by mode ---------------------------------------------------------------------- */
@@ -255,7 +187,7 @@ int disk_read(struct disk *disk, uint64_t offset, struct iovec *iov, size_t nr, 
 
 	if (disk->mode == DISK_COW)
 		return overlay_read(disk, offset, &cursor, len);
-	return read_file(disk, &cursor, len, offset);
+	return read_backend(disk, &cursor, len, offset);
 }
 
 int disk_write(struct disk *disk, uint64_t offset, struct iovec *iov, size_t nr, uint64_t len)
@@ -268,7 +200,7 @@ int disk_write(struct disk *disk, uint64_t offset, struct iovec *iov, size_t nr,
 	case DISK_COW:
 		return len ? overlay_write(disk, offset, &cursor, len) : 0;
 	case DISK_SHARED:
-		return shared_write(disk, offset, &cursor, len);
+		return disk->backend->ops->write(disk->backend, &cursor, len, offset);
 	}
 	return -EINVAL;
 }
@@ -279,9 +211,14 @@ int disk_write(struct disk *disk, uint64_t offset, struct iovec *iov, size_t nr,
  */
 int disk_flush(struct disk *disk)
 {
-	if (disk->mode == DISK_SHARED && !disk->flush_error && fdatasync(disk->fd))
-		disk->flush_error = -errno;
-	return disk->flush_error;
+	int rc;
+
+	if (disk->mode != DISK_SHARED || disk->flush_error)
+		return disk->flush_error;
+	rc = disk->backend->ops->flush(disk->backend);
+	if (rc != -ECANCELED)
+		disk->flush_error = rc;
+	return rc;
 }
 
 int disk_discard(struct disk *disk, uint64_t offset, uint64_t len)
@@ -295,7 +232,7 @@ int disk_discard(struct disk *disk, uint64_t offset, uint64_t len)
 	case DISK_COW: /* whole blocks only: half a block gives nothing back */
 		return first < end ? overlay_zero(disk, first, end - first) : 0;
 	case DISK_SHARED:
-		return shared_discard(disk, offset, len);
+		return disk->backend->ops->discard(disk->backend, offset, len);
 	}
 	return -EINVAL;
 }
@@ -308,72 +245,59 @@ int disk_write_zeroes(struct disk *disk, uint64_t offset, uint64_t len, bool unm
 	case DISK_COW:
 		return overlay_zero(disk, offset, len);
 	case DISK_SHARED:
-		return shared_zero(disk, offset, len, unmap);
+		return disk->backend->ops->zero(disk->backend, offset, len, unmap);
 	}
 	return -EINVAL;
 }
 
-/* --- opening -----------------------------------------------------------------------------------
- */
+/* --- opening -------------------------------------------------------------------------- */
 
-/* Open for what the mode needs, and not for appending, which ignores offsets. */
-static int check_flags(int fd, enum disk_mode mode)
-{
-	int flags = fcntl(fd, F_GETFL);
-
-	if (flags < 0)
-		return -errno;
-	if ((flags & O_ACCMODE) == O_WRONLY || (flags & O_PATH))
-		return -EBADF;
-	if (mode == DISK_SHARED && (flags & O_ACCMODE) != O_RDWR)
-		return -EBADF;
-	return flags & O_APPEND ? -EINVAL : 0;
-}
-
-static int find_size(struct disk *disk)
-{
-	struct stat st;
-
-	if (fstat(disk->fd, &st))
-		return -errno;
-	disk->regular = S_ISREG(st.st_mode);
-	if (disk->regular)
-		disk->size = (uint64_t)st.st_size;
-	else if (!S_ISBLK(st.st_mode))
-		return -EINVAL;
-	else if (ioctl(disk->fd, BLKGETSIZE64, &disk->size))
-		return -errno;
-	return disk->size == 0 || disk->size % DISK_SECTOR ? -EINVAL : 0;
-}
-
-int disk_open(int fd, enum disk_mode mode, struct disk **out)
+int disk_open_on(struct disk_backend *backend, enum disk_mode mode, struct disk **out)
 {
 	struct disk *disk;
-	int rc = check_flags(fd, mode);
 
-	if (rc)
-		return rc;
+	if (backend->size == 0 || backend->size % DISK_SECTOR || backend->size > INT64_MAX)
+		return -EINVAL;
 	disk = calloc(1, sizeof(*disk));
 	if (!disk)
 		return -ENOMEM;
 	disk->mode = mode;
+	disk->backend = backend;
 	disk->overlay = -1;
-	disk->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-	rc = disk->fd < 0 ? -errno : find_size(disk);
-	if (rc) {
-		disk_close(disk);
-		return rc;
-	}
+	disk->size = backend->size;
 	*out = disk;
 	return 0;
+}
+
+int disk_open(int fd, enum disk_mode mode, struct disk **out)
+{
+	struct disk_backend *backend;
+	int rc = disk_file_open(fd, mode == DISK_SHARED, &backend);
+
+	if (rc)
+		return rc;
+	rc = disk_open_on(backend, mode, out);
+	if (rc)
+		disk_backend_close(backend);
+	return rc;
+}
+
+void disk_cancel_on(struct disk *disk, const atomic_bool *cancel)
+{
+	disk->backend->cancel = cancel;
+}
+
+void disk_backend_close(struct disk_backend *backend)
+{
+	if (backend)
+		backend->ops->close(backend);
 }
 
 void disk_close(struct disk *disk)
 {
 	if (!disk)
 		return;
-	if (disk->fd >= 0)
-		close(disk->fd);
+	disk_backend_close(disk->backend);
 	if (disk->overlay >= 0)
 		close(disk->overlay);
 	free(disk->in_overlay);

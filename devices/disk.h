@@ -1,19 +1,20 @@
 /*
- * What a block device stores its sectors in: a file, read and written as its
- * mode allows (enum disk_mode).
+ * What a block device stores its sectors in: a backend (a file, or a server
+ * behind the companion), read and written as its mode allows (enum disk_mode).
  *
- *   read-only      the file
- *   copy-on-write  the file, under an overlay in memory: a sparse memfd whose
+ *   read-only      the backend
+ *   copy-on-write  the backend, under an overlay in memory: a sparse memfd whose
  *                  4 KiB blocks count once their bit is set
- *   shared         the file
+ *   shared         the backend
  *
- * The file is never mapped: one that shrinks gives short reads, not SIGBUS.
+ * A file is never mapped: one that shrinks gives short reads, not SIGBUS.
  * Calls are for one thread at a time, disk_file_read() for any. Offsets and
  * lengths are bytes, multiples of DISK_SECTOR, inside the disk. 0 or -errno.
  */
 #ifndef FOAL_DEVICES_DISK_H
 #define FOAL_DEVICES_DISK_H
 
+#include <stdatomic.h>
 #include <sys/uio.h>
 
 #include "devices/devices.h"
@@ -25,7 +26,12 @@ struct disk;
 
 /* As virtio_blk_create(); -EBADF if @fd is not open for what @mode needs. */
 int disk_open(int fd, enum disk_mode mode, struct disk **out);
+/* The same on @backend, which is the disk's from then on; -EINVAL for its size. */
+int disk_open_on(struct disk_backend *backend, enum disk_mode mode, struct disk **out);
 void disk_close(struct disk *disk);
+
+/* Requests that wait for a server give up with -ECANCELED while *@cancel is set. */
+void disk_cancel_on(struct disk *disk, const atomic_bool *cancel);
 
 uint64_t disk_size(const struct disk *disk);
 enum disk_mode disk_mode(const struct disk *disk);
@@ -48,7 +54,7 @@ int disk_discard(struct disk *disk, uint64_t offset, uint64_t len);
 /* The range reads as zeroes; @unmap: storage may be given back. */
 int disk_write_zeroes(struct disk *disk, uint64_t offset, uint64_t len, bool unmap);
 
-/* Bytes of the file ever read, each counted once, in units of DISK_BLOCK. */
+/* Bytes of the backend ever read, each counted once, in units of DISK_BLOCK. */
 uint64_t disk_file_read(const struct disk *disk);
 
 #endif

@@ -35,17 +35,23 @@
 #define REDIR_VECTOR	 0xffUL
 #define REDIR_DELIVERY	 (7UL << 8)
 #define REDIR_LOGICAL	 (1UL << 11)
-#define REDIR_STATUS	 (1UL << 12)
 #define REDIR_POLARITY	 (1UL << 13)
 #define REDIR_REMOTE_IRR (1UL << 14)
 #define REDIR_LEVEL	 (1UL << 15)
 #define REDIR_MASKED	 (1UL << 16)
 #define REDIR_DEST_SHIFT 56
+/*
+ * Bits 8 to 14 of the destination, reserved on the chip: where hypervisors agree
+ * to have them, here and in an MSI's address (KVM_FEATURE_MSI_EXT_DEST_ID).
+ */
+#define REDIR_EXT_DEST	 (0x7fUL << 49)
+#define REDIR_EXT_SHIFT	 49
+#define MSI_EXT_SHIFT	 5
 
 /* What a guest can write; delivery status and Remote IRR are read-only. */
 #define REDIR_WRITABLE \
 	(REDIR_VECTOR | REDIR_DELIVERY | REDIR_LOGICAL | REDIR_POLARITY | REDIR_LEVEL | \
-	 REDIR_MASKED | 0xffUL << REDIR_DEST_SHIFT)
+	 REDIR_MASKED | REDIR_EXT_DEST | 0xffUL << REDIR_DEST_SHIFT)
 
 /* Delivery modes, at bit 8 both here and in an MSI's data (SDM 3A 11.11.2). */
 enum { MODE_FIXED, MODE_LOWEST, MODE_SMI, MODE_NMI = 4, MODE_INIT };
@@ -112,7 +118,8 @@ static bool pin_can_deliver(const struct pin *pin)
 static struct route pin_route(const struct pin *pin)
 {
 	struct route route = {
-	    .addr = FOAL_LAPIC_BASE | (pin->redir >> REDIR_DEST_SHIFT) << 12,
+	    .addr = FOAL_LAPIC_BASE | (pin->redir >> REDIR_DEST_SHIFT) << 12 |
+		    (pin->redir & REDIR_EXT_DEST) >> REDIR_EXT_SHIFT << MSI_EXT_SHIFT,
 	    .data = pin->redir & (REDIR_VECTOR | REDIR_DELIVERY),
 	    .masked = !pin_can_deliver(pin),
 	};

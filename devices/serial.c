@@ -27,7 +27,6 @@
 #define MCR_ALL	       (UART_MCR_DTR | UART_MCR_RTS | UART_MCR_OUT1 | UART_MCR_OUT2 | UART_MCR_LOOP)
 /* A modem that is there, ready and on-line. */
 #define MSR_IDLE       (UART_MSR_DCD | UART_MSR_DSR | UART_MSR_CTS)
-#define MSR_SIGNALS    0xf0
 
 /* A stop is seen at the latest after this long, also when the output is stuck. */
 #define OUTPUT_WAIT_MS 50
@@ -332,17 +331,6 @@ size_t serial_input(struct device *serial, const void *data, size_t len)
 	settle(s);
 	pthread_mutex_unlock(&s->lock);
 	return taken;
-}
-
-bool serial_wants_input(struct device *serial)
-{
-	struct serial *s = serial_of(serial);
-	bool wants;
-
-	pthread_mutex_lock(&s->lock);
-	wants = s->backlog_count < BACKLOG_SIZE;
-	pthread_mutex_unlock(&s->lock);
-	return wants;
 }
 
 static void serial_stop(struct device *dev)

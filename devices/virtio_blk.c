@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "devices/disk.h"
+#include "devices/disk_backend.h"
 #include "devices/virtio.h"
 
 /* How much is moved before looking whether to go on. */
@@ -190,7 +191,7 @@ static int do_segments(struct request *rq, unsigned max,
  */
 static int write_through(struct request *rq)
 {
-	if (rq->blk->vdev.driver_features & 1ULL << VIRTIO_BLK_F_FLUSH)
+	if (virtio_negotiated(&rq->blk->vdev, VIRTIO_BLK_F_FLUSH))
 		return 0;
 	return disk_flush(rq->blk->disk);
 }
@@ -315,6 +316,7 @@ static void blk_destroy(struct device *dev)
 
 const struct device_ops virtio_blk_device = {
     .kind = "virtio-blk",
+    .start = virtio_mmio_start,
     .read = virtio_mmio_read,
     .write = virtio_mmio_write,
     .stop = virtio_stop,
@@ -331,8 +333,9 @@ static uint64_t blk_features(enum disk_mode mode)
 	return features | 1ULL << VIRTIO_BLK_F_DISCARD | 1ULL << VIRTIO_BLK_F_WRITE_ZEROES;
 }
 
-int virtio_blk_create(const struct device_host *host, unsigned pin, int fd, const char *name,
-		      enum disk_mode mode, struct device **out)
+/* Takes @disk, also on failure. */
+static int create(const struct device_host *host, unsigned pin, struct disk *disk, const char *name,
+		  struct device **out)
 {
 	struct virtio_blk_config config = {
 	    .seg_max = SEG_MAX,
@@ -343,30 +346,52 @@ int virtio_blk_create(const struct device_host *host, unsigned pin, int fd, cons
 	    .max_write_zeroes_sectors = MAX_ZEROES,
 	    .max_write_zeroes_seg = MAX_ZEROES_SEGS,
 	    .write_zeroes_may_unmap = 1,
+	    .capacity = disk_size(disk) / DISK_SECTOR,
 	};
 	struct virtio_blk *blk = calloc(1, sizeof(*blk));
 	const char *base = strrchr(name, '/');
-	int rc;
+	int rc = -ENOMEM;
 
 	if (!blk)
-		return -ENOMEM;
-	rc = disk_open(fd, mode, &blk->disk);
-	if (rc)
-		goto err_free;
+		goto err_disk;
+	blk->disk = disk;
 	/* Up to 20 characters, terminated only if shorter (5.2.6.1). */
 	base = base ? base + 1 : name;
 	memcpy(blk->id, base, strnlen(base, sizeof(blk->id)));
-	config.capacity = disk_size(blk->disk) / DISK_SECTOR;
-	rc = virtio_init(&blk->vdev, &virtio_blk_device, host, &blk_type, pin, blk_features(mode),
-			 &config, sizeof(config));
+	rc = virtio_init(&blk->vdev, &virtio_blk_device, host, &blk_type, pin,
+			 blk_features(disk_mode(disk)), &config, sizeof(config));
 	if (rc)
-		goto err_disk;
+		goto err_free;
+	disk_cancel_on(disk, &blk->vdev.cancel);
 	*out = &blk->vdev.dev;
 	return 0;
 
-err_disk:
-	disk_close(blk->disk);
 err_free:
 	free(blk);
+err_disk:
+	disk_close(disk);
 	return rc;
+}
+
+int virtio_blk_create(const struct device_host *host, unsigned pin, int fd, const char *name,
+		      enum disk_mode mode, struct device **out)
+{
+	struct disk *disk;
+	int rc = disk_open(fd, mode, &disk);
+
+	return rc ? rc : create(host, pin, disk, name, out);
+}
+
+int virtio_blk_create_on(const struct device_host *host, unsigned pin, struct disk_backend *backend,
+			 const char *name, enum disk_mode mode, struct device **out)
+{
+	struct disk *disk;
+	int rc =
+	    mode == DISK_SHARED && !backend->writable ? -EROFS : disk_open_on(backend, mode, &disk);
+
+	if (rc) {
+		disk_backend_close(backend);
+		return rc;
+	}
+	return create(host, pin, disk, name, out);
 }

@@ -1,11 +1,11 @@
 /*
  * The thread that serves the queues of one virtio device, so that a vCPU never
- * waits for a disk. It sleeps on an eventfd, which the driver's notification
- * writes, and starts when a driver first says DRIVER_OK: a device that is not
- * used costs no thread.
+ * waits for a disk or a network. It sleeps until the driver notifies (an eventfd,
+ * which KVM or the register file writes) or a descriptor that the type waits for
+ * is ready. It is there from the start, made by the thread that builds the VM:
+ * made by a vCPU it would inherit what that one is confined to.
  */
 #include <errno.h>
-#include <linux/virtio_mmio.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
@@ -19,11 +19,18 @@ void virtio_kick(struct virtio_device *vdev)
 	(void)eventfd_write(vdev->kick, 1);
 }
 
-static void signal_driver(struct virtio_device *vdev)
+int virtio_signal_used(struct virtio_device *vdev, struct virtqueue *vq)
 {
+	int rc = vq_signal_wanted(vq);
+
+	if (rc <= 0)
+		return rc;
 	pthread_mutex_lock(&vdev->lock);
-	virtio_raise(vdev, VIRTIO_MMIO_INT_VRING);
+	/* A driver that is resetting has no use for the news. */
+	if (vdev->running)
+		vdev->transport->used(vdev, (unsigned)(vq - vdev->queues));
 	pthread_mutex_unlock(&vdev->lock);
+	return 0;
 }
 
 /* One chain: 1 served, 0 none there, or why the queue cannot go on. */
@@ -38,18 +45,12 @@ static int serve_one(struct virtio_device *vdev, struct virtqueue *vq)
 	if (rc)
 		return rc;
 	rc = vq_push(vq, &vdev->chain, written);
-	if (rc)
-		return rc;
-	rc = vq_signal_wanted(vq);
-	if (rc < 0)
-		return rc;
-	if (rc > 0)
-		signal_driver(vdev);
-	return 1;
+	if (rc == 0)
+		rc = virtio_signal_used(vdev, vq);
+	return rc ? rc : 1;
 }
 
-/* Until the queue is empty, and asked to tell when it no longer is. */
-static int serve_queue(struct virtio_device *vdev, struct virtqueue *vq)
+int virtio_serve_chains(struct virtio_device *vdev, struct virtqueue *vq)
 {
 	int rc;
 
@@ -87,23 +88,55 @@ static void end(struct virtio_device *vdev, const char *why)
 	pthread_mutex_unlock(&vdev->lock);
 }
 
+/* All queues that are set up. NULL, or why the device is broken. */
+static const char *serve_queues(struct virtio_device *vdev)
+{
+	const struct virtio_type *type = vdev->type;
+
+	for (unsigned i = 0; i < type->nr_queues; i++) {
+		struct virtqueue *vq = &vdev->queues[i];
+		int rc = 0;
+
+		if (vq->ready)
+			rc = type->serve_queue ? type->serve_queue(vdev, i)
+					       : virtio_serve_chains(vdev, vq);
+		if (rc == -EPROTO)
+			return vq->broken;
+	}
+	return NULL;
+}
+
+/*
+ * What to wait for is asked while busy, so that no reset gets in between. It
+ * may be out of date when it turns up; then there is one round for nothing.
+ */
 static void *worker(void *arg)
 {
 	struct virtio_device *vdev = arg;
+	const struct device_host *host = vdev->dev.host;
+	struct pollfd fds[1 + VIRTIO_POLL_MAX] = {{.fd = vdev->kick, .events = POLLIN}};
+	unsigned nr = 0;
 	eventfd_t count;
+	char name[16];
 
+	snprintf(name, sizeof(name), "foal-%s/%u", vdev->type->label,
+		 vdev->mmio.pin - FOAL_VIRTIO_MMIO_PIN);
+	pthread_setname_np(pthread_self(), name);
+	if (host->thread_begins)
+		host->thread_begins(host->ctx, vdev->type->label);
 	while (!atomic_load(&vdev->stopping)) {
-		const char *why = NULL;
-
-		if (eventfd_read(vdev->kick, &count) || !begin(vdev))
+		if (poll(fds, 1 + nr, -1) < 0)
 			continue;
-		for (unsigned i = 0; i < vdev->type->nr_queues && !why; i++) {
-			struct virtqueue *vq = &vdev->queues[i];
+		if (fds[0].revents)
+			(void)eventfd_read(vdev->kick, &count);
+		nr = 0;
+		if (begin(vdev)) {
+			const char *why = serve_queues(vdev);
 
-			if (vq->ready && serve_queue(vdev, vq) == -EPROTO)
-				why = vq->broken;
+			if (!why && vdev->type->poll)
+				nr = vdev->type->poll(vdev, fds + 1);
+			end(vdev, why);
 		}
-		end(vdev, why);
 	}
 	return NULL;
 }
@@ -119,40 +152,29 @@ static void mask_for_worker(sigset_t *set)
 	sigdelset(set, SIGBUS);
 	sigdelset(set, SIGILL);
 	sigdelset(set, SIGFPE);
+	sigdelset(set, SIGSYS);
 }
 
-static int start_thread(struct virtio_device *vdev)
+int virtio_start(struct virtio_device *vdev)
 {
 	sigset_t all, old;
-	char name[16];
 	int rc;
 
 	mask_for_worker(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	rc = pthread_create(&vdev->thread, NULL, worker, vdev);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (rc)
-		return -rc;
-	snprintf(name, sizeof(name), "foal-%s/%u", vdev->type->label,
-		 vdev->pin - FOAL_VIRTIO_MMIO_PIN);
-	pthread_setname_np(vdev->thread, name);
-	return 0;
+	vdev->has_thread = rc == 0;
+	return -rc;
 }
 
-int virtio_run(struct virtio_device *vdev)
+void virtio_run(struct virtio_device *vdev)
 {
 	if (atomic_load(&vdev->stopping))
-		return 0;
-	if (!vdev->has_thread) {
-		int rc = start_thread(vdev);
-
-		if (rc)
-			return rc;
-		vdev->has_thread = true;
-	}
+		return;
 	atomic_store(&vdev->cancel, false);
 	vdev->running = true;
-	return 0;
+	virtio_kick(vdev);
 }
 
 bool virtio_quiesce(struct virtio_device *vdev)

@@ -6,17 +6,21 @@
 
 void vq_reset(struct virtqueue *vq, struct ept_space *memory)
 {
-	*vq = (struct virtqueue){.memory = memory, .format = &vq_split};
+	/* Both wrap counters begin at 1 (2.8.1). */
+	*vq = (struct virtqueue){
+	    .memory = memory, .format = &vq_split, .avail_wrap = true, .used_wrap = true};
 }
 
-const char *vq_enable(struct virtqueue *vq, bool indirect, bool event_idx)
+const char *vq_enable(struct virtqueue *vq, uint64_t features)
 {
-	const char *why = vq->format->check(vq);
+	const char *why;
 
+	vq->format = features & 1ULL << VIRTIO_F_RING_PACKED ? &vq_packed : &vq_split;
+	why = vq->format->check(vq);
 	if (why)
 		return why;
-	vq->indirect = indirect;
-	vq->event_idx = event_idx;
+	vq->indirect = features & 1ULL << VIRTIO_RING_F_INDIRECT_DESC;
+	vq->event_idx = features & 1ULL << VIRTIO_RING_F_EVENT_IDX;
 	vq->ready = true;
 	return NULL;
 }
@@ -28,7 +32,19 @@ int vq_pop(struct virtqueue *vq, struct vq_chain *chain)
 
 int vq_push(struct virtqueue *vq, const struct vq_chain *chain, uint32_t written)
 {
-	return vq->format->push(vq, chain->id, written);
+	struct vq_used used = vq_done(chain, written);
+
+	return vq->format->push(vq, &used, 1);
+}
+
+struct vq_used vq_done(const struct vq_chain *chain, uint32_t written)
+{
+	return (struct vq_used){.id = chain->id, .slots = chain->slots, .written = written};
+}
+
+int vq_push_all(struct virtqueue *vq, const struct vq_used *used, unsigned nr)
+{
+	return vq->format->push(vq, used, nr);
 }
 
 int vq_suppress(struct virtqueue *vq)
@@ -115,6 +131,7 @@ int vq_store16(struct virtqueue *vq, uint64_t gpa, uint16_t value)
 void vq_chain_init(struct vq_chain *chain, uint16_t id)
 {
 	chain->id = id;
+	chain->slots = 0;
 	chain->nr_readable = chain->nr = 0;
 	chain->readable = chain->writable = 0;
 }

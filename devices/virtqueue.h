@@ -14,6 +14,9 @@
 #ifndef FOAL_DEVICES_VIRTQUEUE_H
 #define FOAL_DEVICES_VIRTQUEUE_H
 
+#include <linux/virtio_config.h>
+#include <linux/virtio_ring.h>
+
 #include "ept/ept.h"
 
 #define VQ_SIZE_MAX  256
@@ -31,9 +34,16 @@ struct vq_buf {
 /* One request: what the device may read comes first, what it may write after. */
 struct vq_chain {
 	uint16_t id;
+	uint16_t slots; /* of a packed ring, that it takes */
 	unsigned nr_readable, nr;
 	uint64_t readable, writable; /* bytes of each part */
 	struct vq_buf buf[VQ_CHAIN_MAX];
+};
+
+/* A chain to be given back; made by vq_done(), so that the chain need not be kept. */
+struct vq_used {
+	uint16_t id, slots;
+	uint32_t written; /* bytes of its writable part that were filled, from the start */
 };
 
 /* How a ring is laid out in memory; one row a layout. */
@@ -41,13 +51,18 @@ struct vq_format {
 	/* NULL, or what is wrong with size and addresses. */
 	const char *(*check)(const struct virtqueue *vq);
 	int (*pop)(struct virtqueue *vq, struct vq_chain *chain);
-	int (*push)(struct virtqueue *vq, uint16_t id, uint32_t written);
+	int (*push)(struct virtqueue *vq, const struct vq_used *used, unsigned nr);
 	int (*suppress)(struct virtqueue *vq);
 	int (*arm)(struct virtqueue *vq);
 	int (*signal_wanted)(struct virtqueue *vq);
 };
 
-extern const struct vq_format vq_split;
+extern const struct vq_format vq_split, vq_packed;
+
+/* What a driver may choose of a ring's layout. */
+#define VQ_FEATURES \
+	(1ULL << VIRTIO_RING_F_INDIRECT_DESC | 1ULL << VIRTIO_RING_F_EVENT_IDX | \
+	 1ULL << VIRTIO_F_RING_PACKED)
 
 struct virtqueue {
 	struct ept_space *memory;
@@ -57,9 +72,14 @@ struct virtqueue {
 	uint32_t size;
 	uint64_t desc, driver, device; /* guest-physical */
 	bool indirect, event_idx;      /* features negotiated */
-	/* Where the device is; free-running, modulo 2^16. */
-	uint16_t next_avail, next_used, signalled;
+	/* Where the device is. Split: free-running, modulo 2^16; packed: a slot. */
+	uint16_t next_avail, next_used;
+	/* Split: next_used when the driver was last told. */
+	uint16_t signalled;
 	bool signalled_valid;
+	/* Packed: wrap counters; slots of chains taken; slots used and not told of. */
+	bool avail_wrap, used_wrap;
+	uint32_t in_flight, unsignalled;
 	const char *broken; /* why it is: a string literal */
 };
 
@@ -67,10 +87,10 @@ struct virtqueue {
 void vq_reset(struct virtqueue *vq, struct ept_space *memory);
 
 /*
- * Check what the driver set up and make the queue ready with the features
- * given. Returns NULL, or what is wrong.
+ * Check what the driver set up and make the queue ready; of the @features it
+ * took, VQ_FEATURES count. Returns NULL, or what is wrong.
  */
-const char *vq_enable(struct virtqueue *vq, bool indirect, bool event_idx);
+const char *vq_enable(struct virtqueue *vq, uint64_t features);
 
 /*
  * The functions below return -EPROTO when the driver broke the ring's rules;
@@ -83,6 +103,13 @@ int vq_pop(struct virtqueue *vq, struct vq_chain *chain);
 
 /* Give a chain back, @written bytes of its writable part filled from the start. */
 int vq_push(struct virtqueue *vq, const struct vq_chain *chain, uint32_t written);
+
+/*
+ * Give @nr chains back, in any order; the driver sees all of them or none. No
+ * more than were taken.
+ */
+struct vq_used vq_done(const struct vq_chain *chain, uint32_t written);
+int vq_push_all(struct virtqueue *vq, const struct vq_used *used, unsigned nr);
 
 /* Tell the driver that it need not notify; a hint. */
 int vq_suppress(struct virtqueue *vq);

@@ -129,15 +129,20 @@ static int split_pop(struct virtqueue *vq, struct vq_chain *chain)
 	return 1;
 }
 
-static int split_push(struct virtqueue *vq, uint16_t id, uint32_t written)
+/* The index goes last: it makes all of them the driver's at once. */
+static int split_push(struct virtqueue *vq, const struct vq_used *used, unsigned nr)
 {
-	struct vring_used_elem elem = {.id = id, .len = written};
-	int rc = vq_write(vq, vq->device + RING_ITEMS + vq->next_used % vq->size * sizeof(elem),
-			  &elem, sizeof(elem));
+	for (unsigned i = 0; i < nr; i++) {
+		uint16_t slot = (uint16_t)(vq->next_used + i) % vq->size;
+		struct vring_used_elem elem = {.id = used[i].id, .len = used[i].written};
+		int rc = vq_write(vq, vq->device + RING_ITEMS + slot * sizeof(elem), &elem,
+				  sizeof(elem));
 
-	if (rc)
-		return rc;
-	return vq_store16(vq, vq->device + RING_IDX, ++vq->next_used);
+		if (rc)
+			return rc;
+	}
+	vq->next_used += nr;
+	return vq_store16(vq, vq->device + RING_IDX, vq->next_used);
 }
 
 /* With event indexes an old avail_event suppresses by itself. */

@@ -47,7 +47,10 @@ static int touch_area_part(struct ept_area *area, uint64_t gpa, uint64_t len,
 	char *first = (char *)((uintptr_t)ept_hva(area, gpa) & EPT_PAGE_MASK);
 	int err = 0;
 
-	if (!ept_handler_engine(area->space)) {
+	/* The touch itself is the fault; only a file can fail to give the page. */
+	if (!ept_handler_engine(area) && !area->obj)
+		return 0;
+	if (!ept_handler_engine(area)) {
 		len += (size_t)(ept_hva(area, gpa) - first);
 		err = ept_install_populate(first, (len + EPT_PAGE_SIZE - 1) & EPT_PAGE_MASK,
 					   access == EPT_WRITE);
@@ -133,7 +136,7 @@ static int copy(struct ept_area *area, char *hva, char *buf, size_t len, enum ep
 	struct iovec guest = {hva, len}, local = {buf, len};
 	ssize_t n;
 
-	if (ept_handler_engine(area->space) || !area->obj) {
+	if (ept_handler_engine(area) || !area->obj) {
 		memcpy(access == EPT_READ ? buf : hva, access == EPT_READ ? hva : buf, len);
 		return 0;
 	}
@@ -212,7 +215,7 @@ static int discard_in_area(struct ept_area *area, uint64_t gpa, uint64_t end)
 {
 	int err = 0;
 
-	if (!ept_handler_engine(area->space))
+	if (!ept_handler_engine(area))
 		return ept_install_drop(NULL, ept_hva(area, gpa), end - gpa);
 	while (gpa < end && !err) {
 		uint64_t next = ept_leaf_end(gpa, end);
@@ -223,26 +226,35 @@ static int discard_in_area(struct ept_area *area, uint64_t gpa, uint64_t end)
 	return err;
 }
 
-int ept_discard(struct ept_space *space, gpa_t gpa, uint64_t size)
+/* The first area that ends after @gpa, or NULL. */
+static struct ept_area *area_from(const struct ept_space *space, uint64_t gpa)
 {
-	uint64_t at, end;
+	for (size_t i = 0; i < space->nr_areas; i++)
+		if (space->areas[i]->end > gpa)
+			return space->areas[i];
+	return NULL;
+}
+
+int ept_discard_anonymous(struct ept_space *space, gpa_t gpa, uint64_t size, uint64_t *given)
+{
+	uint64_t at = gpa.v, end;
 	struct ept_area *area;
 	int err = 0;
 
+	*given = 0;
 	if ((gpa.v | size) & ~EPT_PAGE_MASK || __builtin_add_overflow(gpa.v, size, &end))
 		return -EINVAL;
 	if (ept_dying(space))
 		return -ESHUTDOWN;
-	for (at = gpa.v; at < end; at = area->end) { /* all or nothing */
-		area = ept_area_find(space, at);
-		if (!area)
-			return -EFAULT;
-		if (area->obj)
-			return -EOPNOTSUPP;
-	}
-	for (at = gpa.v; at < end && !err; at = area->end) {
-		area = ept_area_find(space, at);
-		err = discard_in_area(area, at, end < area->end ? end : area->end);
+	for (; at < end && !err && (area = area_from(space, at)); at = area->end) {
+		uint64_t first = at > area->start ? at : area->start;
+		uint64_t last = end < area->end ? end : area->end;
+
+		if (area->obj || first >= last)
+			continue;
+		err = discard_in_area(area, first, last);
+		if (!err)
+			*given += last - first;
 	}
 	return err;
 }

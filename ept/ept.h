@@ -110,7 +110,7 @@ enum ept_result {
 enum ept_file_mode {
 	EPT_FILE_RO,	 /* pages are read; the guest cannot write */
 	EPT_FILE_COW,	 /* pages are read; guest writes go to private copies */
-	EPT_FILE_SHARED, /* guest writes reach the file at ept_space_sync() */
+	EPT_FILE_SHARED, /* guest writes reach the file at ept_area_sync() */
 };
 
 /*
@@ -132,17 +132,29 @@ void ept_object_put(struct ept_object *obj);
 enum ept_engine {
 	EPT_ENGINE_HANDLER, /* our handlers, through userfaultfd */
 	EPT_ENGINE_KERNEL,  /* the host kernel's own fault path; no case is seen */
+	EPT_ENGINE_AUTO,    /* of a space only: anonymous memory KERNEL, files HANDLER but for
+			     * those of ept_area_by_kernel() */
 };
 
 struct ept_config {
 	const char *vm_name;	/* for messages; copied */
-	enum ept_engine engine; /* for every area of this space */
-	unsigned fault_threads; /* one a vCPU; 1..EPT_MAX_FAULT_THREADS; unused: KERNEL */
-	unsigned fault_around;	/* pages, power of two, 1 (off)..512; 0: default, 16 */
-	bool no_zero_page;	/* a first read installs an own page */
+	enum ept_engine engine; /* of its areas */
+	unsigned vcpus;		/* at least 1 */
+	/*
+	 * Called first by each fault thread, named @kind, before it does anything
+	 * with what a guest gave; from then on it opens no file and asks for no
+	 * right. NULL: nothing to do.
+	 */
+	void (*thread_begins)(void *ctx, const char *kind);
+	void *thread_ctx;
+	unsigned fault_around; /* pages, power of two, 1 (off)..512; 0: default, 16 */
+	bool no_zero_page;     /* a first read installs an own page */
 };
 
+/* A thread a vCPU up to this many; further vCPUs are served by whichever is free. */
 #define EPT_MAX_FAULT_THREADS 64
+/* More vCPUs than any KVM has. */
+#define EPT_MAX_VCPUS	      4096
 
 /*
  * Create an empty space. Opens userfaultfd for the handler engine.
@@ -167,6 +179,14 @@ int ept_area_add(struct ept_space *space, const char *name, gpa_t gpa, uint64_t 
 		 struct ept_object *obj, struct ept_area **out);
 
 /*
+ * The guest will touch most of this file and write much of it: under
+ * EPT_ENGINE_AUTO let the host kernel resolve its faults, if it can map the file
+ * as it is (a regular one, private, at a page's boundary). Before
+ * ept_space_start(); the file must be trusted not to shrink.
+ */
+void ept_area_by_kernel(struct ept_area *area);
+
+/*
  * Map every area and start the fault threads. After this the slots are fixed
  * and guest memory may be touched.
  */
@@ -187,9 +207,10 @@ struct ept_slot {
 size_t ept_space_slots(const struct ept_space *space, struct ept_slot *slots, size_t max);
 
 /*
- * Tell the space which thread runs vCPU @vcpu, called by that thread before
- * its first KVM_RUN, and which CPU it is on whenever it comes back to user
- * space (cheap: one relaxed store). The fault thread that serves it moves there.
+ * Tell the space which thread runs vCPU @vcpu, called by that thread once,
+ * before its first KVM_RUN and while it may still open files (proc(5)), and
+ * which CPU it is on whenever it comes back to user space (cheap: one relaxed
+ * store). The fault thread that serves it moves there.
  */
 void ept_vcpu_bind(struct ept_space *space, unsigned vcpu, pid_t tid);
 void ept_vcpu_on_cpu(struct ept_space *space, unsigned vcpu, int cpu);
@@ -233,10 +254,11 @@ int ept_write(struct ept_space *space, gpa_t gpa, const void *buf, size_t len,
 enum ept_case ept_stray(struct ept_space *space, gpa_t gpa, enum ept_access access);
 
 /*
- * Give [@gpa, @gpa + @size) back: pages are dropped, anonymous memory reads as
- * zero afterwards. Whole pages only; file areas are refused (-EOPNOTSUPP).
+ * Give what of [@gpa, @gpa + @size) is anonymous memory back: it reads as zero
+ * afterwards. The rest, and what is no memory at all, stays as it is. *@given: the
+ * bytes that were. -EINVAL (no whole pages), -ESHUTDOWN, or the host's refusal.
  */
-int ept_discard(struct ept_space *space, gpa_t gpa, uint64_t size);
+int ept_discard_anonymous(struct ept_space *space, gpa_t gpa, uint64_t size, uint64_t *given);
 
 /*
  * Write the dirty pages of @area's shared file back and make them durable
@@ -245,9 +267,6 @@ int ept_discard(struct ept_space *space, gpa_t gpa, uint64_t size);
  * stay dirty and a later call tries again. Other area kinds: 0.
  */
 int ept_area_sync(struct ept_area *area);
-
-/* The same for every area; goes on after an error and returns the first. */
-int ept_space_sync(struct ept_space *space);
 
 /* --- failure ----------------------------------------------------------------- */
 

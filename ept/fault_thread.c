@@ -25,20 +25,17 @@
 #define LOOK_EVERY  256 /* events between two looks at where the vCPU runs */
 #define STAT_FIELDS 37	/* from the state (3) to the processor (39), proc(5) */
 
-/* The CPU that thread @tid of this process last ran on, or -1. */
-static int cpu_of_thread(pid_t tid)
+/* The CPU that the vCPU's thread last ran on, or -1. */
+static int cpu_of_vcpu(const struct ept_vcpu *vcpu)
 {
-	char path[64], line[1024], *p;
-	FILE *stat;
-	int cpu;
+	int fd = __atomic_load_n(&vcpu->stat_fd, __ATOMIC_ACQUIRE), cpu;
+	char line[1024], *p;
+	ssize_t n;
 
-	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
-	stat = fopen(path, "re");
-	if (!stat)
+	if (fd < 0 || lseek(fd, 0, SEEK_SET) < 0 || (n = read(fd, line, sizeof(line) - 1)) < 0)
 		return -1;
-	p = fgets(line, sizeof(line), stat);
-	fclose(stat);
-	p = p ? strrchr(line, ')') : NULL; /* the name may hold anything */
+	line[n] = 0;
+	p = strrchr(line, ')'); /* the name may hold anything */
 	for (int field = 0; p && field < STAT_FIELDS; field++)
 		p = strchr(p + 1, ' ');
 	return p && sscanf(p, "%d", &cpu) == 1 ? cpu : -1;
@@ -46,8 +43,7 @@ static int cpu_of_thread(pid_t tid)
 
 static void look_where_vcpu_runs(struct ept_vcpu *vcpu)
 {
-	pid_t tid = __atomic_load_n(&vcpu->tid, __ATOMIC_RELAXED);
-	int cpu = tid ? cpu_of_thread(tid) : -1;
+	int cpu = cpu_of_vcpu(vcpu);
 
 	if (cpu >= 0)
 		__atomic_store_n(&vcpu->cpu, cpu, __ATOMIC_RELAXED);
@@ -70,7 +66,7 @@ static void follow_vcpu(struct ept_fault_thread *t)
 /* Only for counting: KVM's own worker faults on a vCPU's behalf under another id. */
 static enum ept_origin origin_of(const struct ept_space *space, pid_t tid)
 {
-	for (unsigned i = 0; i < space->config.fault_threads; i++)
+	for (unsigned i = 0; i < space->config.vcpus; i++)
 		if (__atomic_load_n(&space->vcpus[i].tid, __ATOMIC_RELAXED) == tid)
 			return EPT_ORIGIN_VCPU;
 	return EPT_ORIGIN_KVM;
@@ -119,6 +115,17 @@ static ssize_t read_events(int fd, struct uffd_msg msgs[BATCH])
 	return n / (ssize_t)sizeof(*msgs);
 }
 
+static void begin(const struct ept_fault_thread *t)
+{
+	const struct ept_config *config = &t->space->config;
+	char name[16];
+
+	snprintf(name, sizeof(name), "foal-fault/%u", t->index % 1000);
+	pthread_setname_np(pthread_self(), name);
+	if (config->thread_begins)
+		config->thread_begins(config->thread_ctx, "fault");
+}
+
 static void *fault_thread(void *arg)
 {
 	struct ept_fault_thread *t = arg;
@@ -128,6 +135,7 @@ static void *fault_thread(void *arg)
 	struct uffd_msg msgs[BATCH];
 	unsigned since_look = LOOK_EVERY - 1;
 
+	begin(t);
 	for (;;) {
 		uint64_t now;
 		ssize_t n;
@@ -159,25 +167,25 @@ static void *fault_thread(void *arg)
 static int start_one(struct ept_space *space, unsigned index)
 {
 	struct ept_fault_thread *t = &space->threads[index];
-	char name[16];
 	int err;
 
 	*t = (struct ept_fault_thread){.space = space, .index = index, .cpu = -1};
 	err = pthread_create(&t->thread, NULL, fault_thread, t);
 	if (err)
 		return -err;
-	snprintf(name, sizeof(name), "foal-fault/%u", index % 1000);
-	pthread_setname_np(t->thread, name);
 	space->nr_threads++;
 	return 0;
 }
 
 int ept_fault_threads_start(struct ept_space *space)
 {
+	unsigned count = space->config.vcpus;
 	sigset_t all, old;
 	int err = 0;
 
-	space->threads = calloc(space->config.fault_threads, sizeof(*space->threads));
+	if (count > EPT_MAX_FAULT_THREADS)
+		count = EPT_MAX_FAULT_THREADS;
+	space->threads = calloc(count, sizeof(*space->threads));
 	if (!space->threads)
 		return -ENOMEM;
 	sigfillset(&all);	  /* a new thread inherits the mask: signals are not for it, */
@@ -185,8 +193,9 @@ int ept_fault_threads_start(struct ept_space *space)
 	sigdelset(&all, SIGBUS);
 	sigdelset(&all, SIGILL);
 	sigdelset(&all, SIGFPE);
+	sigdelset(&all, SIGSYS);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
-	for (unsigned i = 0; i < space->config.fault_threads && !err; i++)
+	for (unsigned i = 0; i < count && !err; i++)
 		err = start_one(space, i);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	return err;

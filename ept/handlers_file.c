@@ -1,6 +1,7 @@
 /*
  * Pages of files. Reads map what the cache has around the fault (fault-around);
- * a miss reads the window with it. Writes bring one page.
+ * a miss reads the window with it. Writes bring one page, unless it is KVM's
+ * worker that says it is a write.
  */
 #include "ept/handlers.h"
 
@@ -149,18 +150,41 @@ enum ept_result ept_shared_read(struct fault *f)
 	return map_for_read(f, EPT_PTE_CLEAN);
 }
 
+/*
+ * KVM's worker asks for write access whatever the guest did, and the guest most
+ * likely read: the page has to be what it asks for, but its neighbours are
+ * mapped as for a read, so that one page in a window is taken for written.
+ */
+static struct window window_of_write(const struct fault *f)
+{
+	bool guessed = f->req->origin == EPT_ORIGIN_KVM;
+
+	return window_around(f, guessed ? f->area->space->config.fault_around : 1);
+}
+
+/* The page itself is in. Without its neighbours it is as good. */
+static void map_neighbours(struct fault *f, const struct window *w, enum ept_pte pte)
+{
+	unsigned own = f->res->installed;
+
+	map_window(f, w, pte);
+	f->res->around = f->res->installed - own;
+}
+
 enum ept_result ept_file_cow(struct fault *f)
 {
-	struct window w = window_around(f, 1);
+	struct window w = window_of_write(f);
 	struct ept_object *obj = f->area->obj;
 	int err = bring_in(f, &w);
 
 	if (!err)
 		err = ept_install_copy(fault_installer(f), fault_hva(f, f->index),
-				       obj->cache + (w.page << EPT_PAGE_SHIFT));
+				       obj->cache + (object_page(&w, f->index) << EPT_PAGE_SHIFT));
 	if (!err || err == -EEXIST)
 		fault_set(f, f->index, EPT_PTE_PRIVATE);
 	f->res->installed += !err;
+	if (!err)
+		map_neighbours(f, &w, EPT_PTE_FILE);
 	wake_left_out(f, &w, err);
 	return ept_fault_finish(f, err);
 }
@@ -172,14 +196,16 @@ enum ept_result ept_file_wp(struct fault *f)
 
 enum ept_result ept_shared_write(struct fault *f)
 {
-	struct window w = window_around(f, 1);
+	struct window w = window_of_write(f);
 	int err = bring_in(f, &w);
 
-	/* KVM's worker asks for write access whatever the guest did: let write-back look. */
+	/* Written perhaps: let write-back look. */
 	if (f->req->origin == EPT_ORIGIN_KVM)
 		__atomic_store_n(&f->area->read_as_written, true, __ATOMIC_RELAXED);
 	if (!err)
 		err = map_run(f, f->index, f->index + 1, EPT_PTE_DIRTY);
+	if (!err && fault_installer(f)->atomic_protect) /* else they count as written, too */
+		map_neighbours(f, &w, EPT_PTE_CLEAN);
 	wake_left_out(f, &w, err);
 	return ept_fault_finish(f, err);
 }

@@ -10,7 +10,6 @@
 #include "ept/space.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <unistd.h>
 
 static int map_at(char *hva, size_t len, int prot, int flags, int fd, uint64_t offset)
@@ -90,9 +89,9 @@ uint64_t ept_kernel_resident(const struct ept_area *area)
 {
 	uint64_t entry[512], pages = 0, first = (uintptr_t)area->hva >> EPT_PAGE_SHIFT;
 	uint64_t end = first + ((area->end - area->start) >> EPT_PAGE_SHIFT);
-	int fd = area->hva ? open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC) : -1;
+	int fd = area->space->pagemap_fd;
 
-	if (fd < 0)
+	if (fd < 0 || !area->hva)
 		return 0;
 	while (first < end) {
 		size_t want = end - first < 512 ? end - first : 512;
@@ -106,6 +105,5 @@ uint64_t ept_kernel_resident(const struct ept_area *area)
 			pages += entry[i] & PM_PRESENT && entry[i] & (PM_FILE | PM_EXCLUSIVE);
 		first += n;
 	}
-	close(fd);
 	return pages << EPT_PAGE_SHIFT;
 }

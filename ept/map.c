@@ -91,7 +91,7 @@ int ept_map_areas(struct ept_space *space)
 		while (area->start >= r->slot.gpa.v + r->slot.size)
 			r++;
 		area->hva = (char *)r->slot.hva + (area->start - r->slot.gpa.v);
-		err = ept_handler_engine(space) ? map_area(area) : ept_kernel_map_area(area);
+		err = ept_handler_engine(area) ? map_area(area) : ept_kernel_map_area(area);
 		if (err)
 			return err;
 	}
@@ -101,7 +101,7 @@ int ept_map_areas(struct ept_space *space)
 void ept_unregister_areas(struct ept_space *space)
 {
 	for (size_t i = 0; i < space->nr_areas; i++)
-		if (space->areas[i]->hva)
+		if (space->areas[i]->hva && ept_handler_engine(space->areas[i]))
 			ept_install_unregister(&space->installer, space->areas[i]->hva,
 					       space->areas[i]->end - space->areas[i]->start);
 }

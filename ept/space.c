@@ -2,6 +2,8 @@
 #include "ept/space.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -11,12 +13,33 @@ static int check_config(const struct ept_config *config)
 {
 	unsigned around = config->fault_around;
 
-	if (config->fault_threads > EPT_MAX_FAULT_THREADS)
-		return -EINVAL;
-	if (config->engine == EPT_ENGINE_HANDLER && !config->fault_threads)
+	if (!config->vcpus || config->vcpus > EPT_MAX_VCPUS)
 		return -EINVAL;
 	if (around > EPT_AROUND_MAX || around & (around - 1))
 		return -EINVAL;
+	return 0;
+}
+
+static void close_fd(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+}
+
+static void free_vcpus(struct ept_space *space)
+{
+	for (unsigned i = 0; space->vcpus && i < space->config.vcpus; i++)
+		close_fd(space->vcpus[i].stat_fd);
+	free(space->vcpus);
+}
+
+static int alloc_vcpus(struct ept_space *space)
+{
+	space->vcpus = calloc(space->config.vcpus, sizeof(*space->vcpus));
+	if (!space->vcpus)
+		return -ENOMEM;
+	for (unsigned i = 0; i < space->config.vcpus; i++)
+		space->vcpus[i] = (struct ept_vcpu){.cpu = -1, .stat_fd = -1};
 	return 0;
 }
 
@@ -26,10 +49,10 @@ static void free_space(struct ept_space *space)
 		ept_area_free(space->areas[i]);
 	free(space->areas);
 	free(space->threads);
-	if (space->failure_fd >= 0)
-		close(space->failure_fd);
-	if (space->stop_fd >= 0)
-		close(space->stop_fd);
+	free_vcpus(space);
+	close_fd(space->failure_fd);
+	close_fd(space->stop_fd);
+	close_fd(space->pagemap_fd);
 	ept_installer_close(&space->installer);
 	ept_mirror_free(&space->mirror);
 	ept_arena_free(&space->arena);
@@ -57,19 +80,22 @@ int ept_space_create(const struct ept_config *config, struct ept_space **out)
 	pthread_mutex_init(&space->failure_lock, NULL);
 	ept_arena_init(&space->arena);
 	ept_mirror_init(&space->mirror, &space->arena);
-	for (int i = 0; i < EPT_MAX_FAULT_THREADS; i++)
-		space->vcpus[i].cpu = -1;
+	space->pagemap_fd = -1;
 	space->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	space->failure_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	space->name = strdup(config->vm_name ? config->vm_name : "vm");
 	err = -EMFILE;
 	if (space->stop_fd < 0 || space->failure_fd < 0)
 		goto fail;
-	err = -ENOMEM;
-	if (!space->name)
+	err = space->name ? alloc_vcpus(space) : -ENOMEM;
+	if (err)
 		goto fail;
 	space->config.vm_name = space->name;
-	err = ept_handler_engine(space) ? ept_installer_open(&space->installer) : 0;
+	if (ept_has_handlers(space))
+		err = ept_installer_open(&space->installer);
+	/* Nothing can be opened any more when it is read; without it resident is 0. */
+	if (config->engine != EPT_ENGINE_HANDLER)
+		space->pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	if (err)
 		goto fail;
 	*out = space;
@@ -87,7 +113,7 @@ int ept_space_start(struct ept_space *space)
 	if (space->life != EPT_LIFE_NEW || !space->nr_areas)
 		goto out;
 	err = ept_map_areas(space);
-	if (!err && ept_handler_engine(space))
+	if (!err && ept_has_handlers(space))
 		err = ept_fault_threads_start(space);
 	if (err) {
 		ept_fault_threads_stop(space);
@@ -111,7 +137,7 @@ void ept_space_stop(struct ept_space *space)
 	if (space->life == EPT_LIFE_STARTED) {
 		__atomic_store_n(&space->life, EPT_LIFE_DYING, __ATOMIC_RELEASE);
 		ept_fault_threads_stop(space);
-		if (ept_handler_engine(space))
+		if (ept_has_handlers(space))
 			ept_unregister_areas(space);
 	}
 	__atomic_store_n(&space->life, EPT_LIFE_STOPPED, __ATOMIC_RELEASE);
@@ -127,14 +153,27 @@ void ept_space_destroy(struct ept_space *space)
 	free_space(space);
 }
 
+/* Where a thread of this process runs is told by the processor field of its stat (proc(5)). */
+static int open_stat(pid_t tid)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
+	return open(path, O_RDONLY | O_CLOEXEC);
+}
+
 void ept_vcpu_bind(struct ept_space *space, unsigned vcpu, pid_t tid)
 {
-	if (vcpu < EPT_MAX_FAULT_THREADS)
-		__atomic_store_n(&space->vcpus[vcpu].tid, tid, __ATOMIC_RELAXED);
+	if (vcpu >= space->config.vcpus)
+		return;
+	struct ept_vcpu *v = &space->vcpus[vcpu];
+	__atomic_store_n(&v->tid, tid, __ATOMIC_RELAXED);
+	if (ept_has_handlers(space) && vcpu < EPT_MAX_FAULT_THREADS && v->stat_fd < 0)
+		__atomic_store_n(&v->stat_fd, open_stat(tid), __ATOMIC_RELEASE);
 }
 
 void ept_vcpu_on_cpu(struct ept_space *space, unsigned vcpu, int cpu)
 {
-	if (vcpu < EPT_MAX_FAULT_THREADS)
+	if (vcpu < space->config.vcpus)
 		__atomic_store_n(&space->vcpus[vcpu].cpu, cpu, __ATOMIC_RELAXED);
 }

@@ -29,6 +29,7 @@ struct ept_area {
 	char *name;
 	uint64_t start, end; /* guest-physical */
 	enum ept_kind kind;
+	enum ept_engine engine; /* HANDLER or KERNEL */
 	struct ept_object *obj; /* NULL: anonymous */
 	char *hva;		/* of start; set by ept_space_start() */
 	uint64_t resident;	/* pages installed, atomic */
@@ -46,8 +47,9 @@ struct ept_reservation {
 
 /* One vCPU as its fault thread sees it. */
 struct ept_vcpu {
-	pid_t tid; /* 0: not bound; atomic */
-	int cpu;   /* -1: unknown; atomic */
+	pid_t tid;   /* 0: not bound; atomic */
+	int cpu;     /* -1: unknown; atomic */
+	int stat_fd; /* the thread's /proc stat, or -1; atomic */
 };
 
 struct ept_fault_thread {
@@ -75,9 +77,10 @@ struct ept_space {
 	struct ept_installer installer;
 	struct ept_ledger stray; /* what hit no area */
 
-	struct ept_vcpu vcpus[EPT_MAX_FAULT_THREADS];
+	struct ept_vcpu *vcpus;
 	struct ept_fault_thread *threads;
 	unsigned nr_threads;
+	int pagemap_fd;			 /* of this process, for the kernel engine; -1: not open */
 	int stop_fd;			 /* readable: fault threads end */
 	uint64_t events[EPT_NR_ORIGINS]; /* atomic */
 
@@ -92,9 +95,15 @@ static inline bool ept_dying(const struct ept_space *space)
 	return __atomic_load_n(&space->life, __ATOMIC_ACQUIRE) >= EPT_LIFE_DYING;
 }
 
-static inline bool ept_handler_engine(const struct ept_space *space)
+/* Does any area of it need userfaultfd? */
+static inline bool ept_has_handlers(const struct ept_space *space)
 {
-	return space->config.engine == EPT_ENGINE_HANDLER;
+	return space->config.engine != EPT_ENGINE_KERNEL;
+}
+
+static inline bool ept_handler_engine(const struct ept_area *area)
+{
+	return area->engine == EPT_ENGINE_HANDLER;
 }
 
 static inline char *ept_hva(const struct ept_area *area, uint64_t gpa)

@@ -233,8 +233,8 @@ static int sync_locked(struct ept_area *area)
 	take.bits = calloc((take.pages + 63) / 64, sizeof(*take.bits));
 	if (!take.bits)
 		return -ENOMEM;
-	err = ept_handler_engine(area->space) ? take_and_write(area, &take)
-					      : compare_and_write(area, &take);
+	err =
+	    ept_handler_engine(area) ? take_and_write(area, &take) : compare_and_write(area, &take);
 	free(take.bits);
 	return err;
 }
@@ -249,16 +249,4 @@ int ept_area_sync(struct ept_area *area)
 	err = sync_locked(area);
 	pthread_mutex_unlock(&area->obj->sync_lock);
 	return err;
-}
-
-int ept_space_sync(struct ept_space *space)
-{
-	int first = 0;
-
-	for (size_t i = 0; i < space->nr_areas; i++) {
-		int err = ept_area_sync(space->areas[i]);
-
-		first = first ? first : err;
-	}
-	return first;
 }

@@ -1,6 +1,7 @@
 # make setup         install what building, checking and testing needs
 # make check         what can be said of the sources without running them
 # make test-nested   run NESTED_TESTS on the emulated AMD host, once a kernel
+# make test-vmx      run VMX_TESTS on the emulated Intel host
 #
 # tests/*/*-tests.mk add to NESTED_TESTS (programs) and NESTED_FILES (what they
 # read, such as build/foal and images); both keep their names over there.
@@ -15,7 +16,7 @@ TIDY_CONFIGS := $(wildcard .clang-tidy */.clang-tidy guest/user/.clang-tidy)
 CHECK_HEADERS := $(wildcard $(SOURCE_DIRS:%=%/*.h) tests/*/*.h guest/*/*.h guest/user/*/*.h)
 TEST_SOURCES := $(wildcard tests/*/*.c)
 GUEST_SOURCES := $(wildcard guest/*/*.c guest/user/*/*.c)
-SCRIPTS      := $(shell grep -rlE '^\#!.*sh$$' scripts .ci 2>/dev/null) $(wildcard scripts/lib/*.sh)
+SCRIPTS      := $(shell grep -rlE '^\#!.*sh$$' scripts tests .ci 2>/dev/null) $(wildcard scripts/lib/*.sh)
 
 # --- make check: each part also stands alone -------------------------------
 .PHONY: check check-format check-tidy check-cppcheck check-layering check-docs check-scripts
@@ -66,3 +67,16 @@ setup:
 test-nested: $(NESTED_TESTS) $(NESTED_FILES)
 	scripts/test-nested --limit $(NESTED_LIMIT) $(addprefix --kernel ,$(NESTED_KERNELS)) \
 		$(addprefix --file ,$(NESTED_FILES)) $(NESTED_TESTS)
+
+# Bochs is slow: what differs between the two, or could. What is left out halts a
+# processor with interrupts off, needs more memory, or takes long (docs/hosts.md).
+VMX_SUITES ?= cases files doctor
+VMX_TESTS  ?= $(OUT)/tests/kvm_probe $(OUT)/tests/test_host \
+	$(foreach suite,$(VMX_SUITES),"$(OUT)/tests/test_kvm $(suite)") \
+	tests/nested/boot-linux
+
+.PHONY: test-vmx
+test-vmx: $(NESTED_TESTS) $(NESTED_FILES) $(LINUX_IMAGES)
+	scripts/test-nested --host vmx --limit $(NESTED_LIMIT) \
+		$(addprefix --file ,$(sort $(NESTED_FILES) $(LINUX_DIR)/vmlinuz $(LINUX_DIR)/initrd.gz)) \
+		$(VMX_TESTS)

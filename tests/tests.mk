@@ -2,6 +2,7 @@
 # make test-quick    the unit tests and the tests on /dev/kvm alone
 # make test-san      the unit tests under the address and thread sanitizers
 # make bench         start-up and main job beside the plain alternative
+# make bench-boot    a stock Linux guest beside QEMU's, on the emulated AMD host
 #
 # tests/*/*-tests.mk add to:
 TEST_PROGRAMS     := # unit tests: need nothing of the host
@@ -15,13 +16,18 @@ include $(wildcard tests/*/*-tests.mk)
 BENCH := $(OUT)/tests/bench/bench
 BARE  := $(OUT)/tests/bench/bare_kvm
 
-$(BENCH): $(OUT)/tests/bench/bench.o
+$(BENCH): $(OUT)/tests/bench/bench.o $(OUT)/tests/bench/series.o
 	$(call link,$(LDFLAGS),-ljansson)
 
 $(BARE): $(OUT)/tests/bench/bare_kvm.o
 	$(call link,$(LDFLAGS) $(STATIC))
 
-.PHONY: test test-all test-quick test-san fuzz bench run
+# Static, so that it runs as it is on the emulated host.
+BENCH_BOOT := $(OUT)/tests/bench/bench_boot
+$(BENCH_BOOT): $(addprefix $(OUT)/tests/bench/,bench_boot.o boot_memory.o series.o)
+	$(call link,$(LDFLAGS) $(STATIC),-ljansson)
+
+.PHONY: test test-all test-quick test-san fuzz bench bench-boot run
 
 # Two steps: what setup installs has to be there before this file's rules look for it.
 test:
@@ -39,6 +45,9 @@ bench: all $(BENCH) $(BARE) $(OUT)/tests/guests/exit.elf
 	$(BENCH) $(OUT)/foal $(BARE) $(OUT)/tests/guests/exit.elf $(GUEST_KERNEL) $(GUEST_DISK) \
 		$(GUEST_PMEM) $(BUILD)/bench.json
 
+bench-boot: $(OUT)/foal $(BENCH_BOOT) $(LINUX_IMAGES)
+	scripts/bench-boot $(BUILD)/bench-boot.json
+
 # The main job: the guest reads files through a disk and through pmem.
 run:
 	@scripts/setup build
@@ -50,4 +59,4 @@ test-san: $(TEST_PROGRAMS)
 	@for program in $^; do $$program || exit 1; done
 
 # Bounded; longer with FUZZ_SECONDS=...
-fuzz: fuzz-devices
+fuzz: fuzz-devices fuzz-image

@@ -1,53 +1,29 @@
-/*
- * What lies where in guest memory at the first instruction.
- *
- *   0x6000   hvm_start_info, module list behind it     (Xen public headers,
- *   0x7000   memory map                                 hvm/start_info.h)
- *   0x20000  command line
- *   1 MiB..  kernel segments: whole pages are file areas, read only where
- *            touched; the ragged ends of a segment are copied
- *   top      initrd, a file area
- *   above    the rest of RAM, then pmem files at 1 GiB steps
- */
+/* What lies where in guest memory at the first instruction; boot.h has the picture. */
 #include <elf.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/sysinfo.h>
 
-#include "vmm/vm.h"
+#include "vmm/boot.h"
 
-#define FOUR_GIB   FOAL_MMIO_GAP_END
-#define PMEM_ALIGN (1UL << 30)
-
-struct start_info {
-	uint32_t magic, version, flags, module_count;
-	uint64_t modules, cmdline, rsdp, memmap;
-	uint32_t memmap_count, reserved;
-};
-
-struct start_module {
-	uint64_t gpa, size, cmdline, reserved;
-};
-
-struct memmap_entry {
-	uint64_t gpa, size;
-	uint32_t type, reserved;
-};
+#define RESET_VECTOR 0xffff0UL /* f000:fff0, and ffff:0 */
+#define FOUR_GIB     FOAL_MMIO_GAP_END
+#define PMEM_ALIGN   (1UL << 30)
 
 static uint64_t page_up(uint64_t x)
 {
 	return (x + EPT_PAGE_SIZE - 1) & EPT_PAGE_MASK;
 }
 
-static uint64_t low_end(const struct vm *vm)
+uint64_t boot_low_end(const struct vm *vm)
 {
 	return vm->opt->memory < FOAL_MMIO_GAP_START ? vm->opt->memory : FOAL_MMIO_GAP_START;
 }
 
-static uint64_t high_size(const struct vm *vm)
+uint64_t boot_high_size(const struct vm *vm)
 {
-	return vm->opt->memory - low_end(vm);
+	return vm->opt->memory - boot_low_end(vm);
 }
 
 static int area_error(struct foal_error *err, const char *what, int r)
@@ -76,19 +52,19 @@ static int declare_ram(struct vm *vm, struct foal_error *err)
 
 	if (r)
 		return r;
-	if (low_end(vm) <= FOAL_LEGACY_HOLE_END)
+	if (boot_low_end(vm) <= FOAL_LEGACY_HOLE_END)
 		return error_set(err, FOAL_EXIT_MEMORY, -EINVAL,
 				 "--memory: a guest needs more than 1M");
-	r = ept_area_add(vm->space, "ram", GPA(0), low_end(vm), NULL, NULL);
-	if (r == 0 && high_size(vm))
-		r = ept_area_add(vm->space, "ram-high", GPA(FOUR_GIB), high_size(vm), NULL, NULL);
+	r = ept_area_add(vm->space, "ram", GPA(0), boot_low_end(vm), NULL, NULL);
+	if (r == 0 && boot_high_size(vm))
+		r = ept_area_add(vm->space, "ram-high", GPA(FOUR_GIB), boot_high_size(vm), NULL,
+				 NULL);
 	return r ? area_error(err, "ram", r) : 0;
 }
 
-/* A file's bytes as an area; the object's page cache is the area's alone. */
-static int declare_file(struct vm *vm, int fd, const char *path, const char *name, gpa_t gpa,
-			uint64_t offset, uint64_t size, enum ept_file_mode mode,
-			struct ept_area **area, struct foal_error *err)
+int boot_file_area(struct vm *vm, int fd, const char *path, const char *name, gpa_t gpa,
+		   uint64_t offset, uint64_t size, enum ept_file_mode mode, struct ept_area **area,
+		   struct foal_error *err)
 {
 	struct ept_object *obj = NULL;
 	int r = ept_object_file(fd, path, offset, size, mode, &obj);
@@ -101,6 +77,12 @@ static int declare_file(struct vm *vm, int fd, const char *path, const char *nam
 		 : 0;
 }
 
+/* Firmware reads a bzImage itself; all other kernels lie in memory from the start. */
+static bool is_loaded(const struct vm *vm)
+{
+	return !(vm->opt->firmware && vm->image.boot == BOOT_LINUX64);
+}
+
 /* The whole pages of a segment that the file fills. */
 static void whole_pages(const struct image_segment *s, uint64_t *start, uint64_t *end)
 {
@@ -110,11 +92,27 @@ static void whole_pages(const struct image_segment *s, uint64_t *start, uint64_t
 		*end = *start;
 }
 
+/*
+ * What a boot loader would have read into memory. A booting kernel unpacks it,
+ * patches it and uses its memory again: an event for each page would double the
+ * time to init, and tell little.
+ */
+static int add_loaded(struct vm *vm, int fd, const char *path, const char *name, gpa_t gpa,
+		      uint64_t offset, uint64_t size, struct foal_error *err)
+{
+	struct ept_area *area = NULL;
+	int r = boot_file_area(vm, fd, path, name, gpa, offset, size, EPT_FILE_COW, &area, err);
+
+	if (r == 0)
+		ept_area_by_kernel(area);
+	return r;
+}
+
 static int declare_kernel(struct vm *vm, struct foal_error *err)
 {
 	int r = 0;
 
-	for (unsigned i = 0; i < vm->image.count && r == 0; i++) {
+	for (unsigned i = 0; is_loaded(vm) && i < vm->image.count && r == 0; i++) {
 		const struct image_segment *s = &vm->image.segments[i];
 		uint64_t start, end;
 		char name[32];
@@ -124,9 +122,8 @@ static int declare_kernel(struct vm *vm, struct foal_error *err)
 			continue;
 		snprintf(name, sizeof(name), "kernel:%s%s%s", s->flags & PF_R ? "r" : "",
 			 s->flags & PF_W ? "w" : "", s->flags & PF_X ? "x" : "");
-		r = declare_file(vm, vm->image.fd, vm->image.path, name, GPA(start),
-				 s->offset + (start - s->gpa), end - start, EPT_FILE_COW, NULL,
-				 err);
+		r = add_loaded(vm, vm->image.fd, vm->image.path, name, GPA(start),
+			       s->offset + (start - s->gpa), end - start, err);
 	}
 	return r;
 }
@@ -134,7 +131,7 @@ static int declare_kernel(struct vm *vm, struct foal_error *err)
 static int declare_initrd(struct vm *vm, struct foal_error *err)
 {
 	uint64_t size = page_up(vm->initrd_size);
-	uint64_t top = low_end(vm);
+	uint64_t top = vm->image.initrd_end & EPT_PAGE_MASK;
 
 	if (!vm->opt->initrd)
 		return 0;
@@ -144,16 +141,18 @@ static int declare_initrd(struct vm *vm, struct foal_error *err)
 				 "give more --memory",
 				 vm->opt->initrd, (unsigned long long)size >> 10,
 				 (unsigned long long)image_end(&vm->image));
-	vm->initrd_gpa = (top - size) & EPT_PAGE_MASK;
-	return declare_file(vm, vm->initrd_fd, vm->opt->initrd, "initrd", GPA(vm->initrd_gpa), 0,
-			    vm->initrd_size, EPT_FILE_COW, NULL, err);
+	vm->initrd_gpa = top - size;
+	if (vm->opt->firmware)
+		return 0; /* which reads it */
+	return add_loaded(vm, vm->initrd_fd, vm->opt->initrd, "initrd", GPA(vm->initrd_gpa), 0,
+			  vm->initrd_size, err);
 }
 
 static int declare_pmems(struct vm *vm, struct foal_error *err)
 {
 	static const enum ept_file_mode modes[] = {
 	    [DISK_RO] = EPT_FILE_RO, [DISK_COW] = EPT_FILE_COW, [DISK_SHARED] = EPT_FILE_SHARED};
-	uint64_t next = FOUR_GIB + high_size(vm);
+	uint64_t next = FOUR_GIB + boot_high_size(vm);
 	int r = 0;
 
 	for (unsigned i = 0; i < vm->opt->pmem_count && r == 0; i++) {
@@ -163,10 +162,22 @@ static int declare_pmems(struct vm *vm, struct foal_error *err)
 		snprintf(name, sizeof(name), "pmem%u", i);
 		next = (next + PMEM_ALIGN - 1) & ~(PMEM_ALIGN - 1);
 		f->gpa = GPA(next);
-		r = declare_file(vm, f->fd, f->option->path, name, f->gpa, 0, f->size,
-				 modes[f->option->mode], &f->area, err);
+		r = boot_file_area(vm, f->fd, f->option->path, name, f->gpa, 0, f->size,
+				   modes[f->option->mode], &f->area, err);
 		next += page_up(f->size);
 	}
+	return r;
+}
+
+static int open_kernel(struct vm *vm, struct foal_error *err)
+{
+	const struct run_options *opt = vm->opt;
+	int r = image_open(&vm->image, opt->kernel, opt->boot, boot_low_end(vm), err);
+
+	if (r == 0 && opt->firmware && !vm->image.setup.header && vm->image.boot != BOOT_PVH)
+		r = image_bad(&vm->image, err,
+			      "firmware starts an ELF kernel by its PVH entry point, and it has "
+			      "none; give the bzImage");
 	return r;
 }
 
@@ -174,8 +185,10 @@ int boot_declare(struct vm *vm, struct foal_error *err)
 {
 	int r = declare_ram(vm, err);
 
-	if (r == 0)
-		r = image_open(&vm->image, vm->opt->kernel, low_end(vm), err);
+	if (r == 0 && vm->opt->firmware)
+		r = firmware_declare(vm, err);
+	if (r == 0 && vm->opt->kernel)
+		r = open_kernel(vm, err);
 	if (r == 0)
 		r = declare_kernel(vm, err);
 	if (r == 0)
@@ -185,7 +198,7 @@ int boot_declare(struct vm *vm, struct foal_error *err)
 	return r;
 }
 
-static int put(struct vm *vm, uint64_t gpa, const void *data, size_t len, struct foal_error *err)
+int boot_put(struct vm *vm, uint64_t gpa, const void *data, size_t len, struct foal_error *err)
 {
 	int r = ept_write(vm->space, GPA(gpa), data, len, EPT_ORIGIN_LOADER);
 
@@ -208,14 +221,14 @@ static int copy_ragged(struct vm *vm, const struct image_segment *s, uint64_t fr
 	if (from >= to)
 		return 0;
 	int r = image_read(&vm->image, page, len, s->offset + (from - s->gpa), err);
-	return r ? r : put(vm, from, page, len, err);
+	return r ? r : boot_put(vm, from, page, len, err);
 }
 
 static int copy_ragged_ends(struct vm *vm, struct foal_error *err)
 {
 	int r = 0;
 
-	for (unsigned i = 0; i < vm->image.count && r == 0; i++) {
+	for (unsigned i = 0; is_loaded(vm) && i < vm->image.count && r == 0; i++) {
 		const struct image_segment *s = &vm->image.segments[i];
 		uint64_t file_end = s->gpa + s->filesz;
 		uint64_t start, end;
@@ -229,27 +242,19 @@ static int copy_ragged_ends(struct vm *vm, struct foal_error *err)
 	return r;
 }
 
-/* Device words come first: what follows a "--" in --append belongs to init. */
 static int write_cmdline(struct vm *vm, struct foal_error *err)
 {
-	char line[FOAL_CMDLINE_MAX];
-	size_t n = 0;
+	const char *line = vm->opt->append;
+	size_t n = strlen(line);
 
-	for (unsigned i = 0; i < vm->virtio_count; i++)
-		n += (size_t)snprintf(line + n, sizeof(line) - n,
-				      "virtio_mmio.device=%lu@0x%lx:%u ", FOAL_VIRTIO_MMIO_SIZE,
-				      FOAL_VIRTIO_MMIO_BASE + i * FOAL_VIRTIO_MMIO_STRIDE,
-				      FOAL_VIRTIO_MMIO_PIN + i);
-	size_t extra = strlen(vm->opt->append);
-	if (n + extra + 1 > sizeof(line))
+	if (n > vm->image.cmdline_max)
 		return error_set(err, FOAL_EXIT_USAGE, -E2BIG,
-				 "--append: %zu bytes; at most %zu fit beside the device list",
-				 extra, sizeof(line) - n - 1);
-	memcpy(line + n, vm->opt->append, extra + 1);
-	return put(vm, FOAL_CMDLINE, line, n + extra + 1, err);
+				 "--append: %zu bytes; this kernel takes %u", n,
+				 vm->image.cmdline_max);
+	return boot_put(vm, FOAL_CMDLINE, line, n + 1, err);
 }
 
-static uint32_t fill_memmap(const struct vm *vm, struct memmap_entry *map)
+uint32_t boot_memmap(const struct vm *vm, struct memmap_entry map[MEMMAP_MAX])
 {
 	uint32_t n = 0;
 
@@ -257,46 +262,70 @@ static uint32_t fill_memmap(const struct vm *vm, struct memmap_entry *map)
 	map[n++] = (struct memmap_entry){FOAL_LEGACY_HOLE_START,
 					 FOAL_LEGACY_HOLE_END - FOAL_LEGACY_HOLE_START,
 					 FOAL_MEMMAP_RESERVED, 0};
-	map[n++] = (struct memmap_entry){FOAL_LEGACY_HOLE_END, low_end(vm) - FOAL_LEGACY_HOLE_END,
-					 FOAL_MEMMAP_RAM, 0};
-	if (high_size(vm))
-		map[n++] = (struct memmap_entry){FOUR_GIB, high_size(vm), FOAL_MEMMAP_RAM, 0};
-	for (unsigned i = 0; i < vm->opt->pmem_count; i++)
-		map[n++] = (struct memmap_entry){vm->pmems[i].gpa.v, page_up(vm->pmems[i].size),
-						 FOAL_MEMMAP_PMEM, 0};
+	map[n++] = (struct memmap_entry){
+	    FOAL_LEGACY_HOLE_END, boot_low_end(vm) - FOAL_LEGACY_HOLE_END, FOAL_MEMMAP_RAM, 0};
+	if (boot_high_size(vm))
+		map[n++] = (struct memmap_entry){FOUR_GIB, boot_high_size(vm), FOAL_MEMMAP_RAM, 0};
+	if (vm->opt->pci) /* a kernel trusts an MCFG only where memory is reserved */
+		map[n++] = (struct memmap_entry){FOAL_PCI_ECAM, FOAL_PCI_ECAM_SIZE,
+						 FOAL_MEMMAP_RESERVED, 0};
 	return n;
 }
 
-static int write_start_info(struct vm *vm, struct foal_error *err)
+static int write_acpi(struct vm *vm, uint64_t *rsdp, struct foal_error *err)
 {
-	struct memmap_entry map[4 + MAX_FILES];
-	struct {
-		struct start_info info;
-		struct start_module initrd;
-	} start = {
-	    .info = {.magic = FOAL_PVH_MAGIC,
-		     .version = 1,
-		     .cmdline = FOAL_CMDLINE,
-		     .memmap = FOAL_MEMMAP,
-		     .memmap_count = fill_memmap(vm, map)},
-	    .initrd = {.gpa = vm->initrd_gpa, .size = vm->initrd_size},
+	struct acpi_tables tables;
+	int r = acpi_build(vm, FOAL_ACPI, &tables, err);
+
+	if (r)
+		return r;
+	*rsdp = tables.rsdp;
+	if (tables.size > RESET_VECTOR - FOAL_ACPI)
+		r = error_set(err, FOAL_EXIT_INTERNAL, -E2BIG, "ACPI tables: %zu bytes do not fit",
+			      tables.size);
+	else
+		r = boot_put(vm, FOAL_ACPI, tables.data, tables.size, err);
+	acpi_free(&tables);
+	return r;
+}
+
+/*
+ * Where a PC's reset vector shows below 1 MiB. On a hardware-reduced platform
+ * Linux reboots through EFI, and without EFI by a jump there in real mode: it
+ * finds code that writes ACPI's reset register and halts.
+ */
+static int write_reset_vector(struct vm *vm, struct foal_error *err)
+{
+	static const uint8_t code[] = {
+	    0xb0,
+	    FOAL_ACPI_RESET_VALUE, /* mov $value, %al */
+	    0xba,
+	    FOAL_PORT_ACPI_RESET & 0xff,
+	    FOAL_PORT_ACPI_RESET >> 8, /* mov $port, %dx */
+	    0xee,		       /* out %al, %dx */
+	    0xf4,		       /* hlt */
+	    0xeb,
+	    0xfd, /* jmp to the hlt */
 	};
 
-	if (vm->opt->initrd) {
-		start.info.module_count = 1;
-		start.info.modules = FOAL_START_INFO + sizeof(start.info);
-	}
-	int r = put(vm, FOAL_START_INFO, &start, sizeof(start), err);
-	return r ? r : put(vm, FOAL_MEMMAP, map, start.info.memmap_count * sizeof(map[0]), err);
+	return boot_put(vm, RESET_VECTOR, code, sizeof(code), err);
 }
 
 int boot_write(struct vm *vm, struct foal_error *err)
 {
+	uint64_t rsdp = 0;
 	int r = copy_ragged_ends(vm, err);
 
+	if (r == 0 && vm->opt->firmware)
+		return firmware_configure(vm, err);
 	if (r == 0)
 		r = write_cmdline(vm, err);
 	if (r == 0)
-		r = write_start_info(vm, err);
-	return r;
+		r = write_acpi(vm, &rsdp, err);
+	if (r == 0)
+		r = write_reset_vector(vm, err);
+	if (r)
+		return r;
+	return vm->image.boot == BOOT_PVH ? boot_pvh_write(vm, rsdp, err)
+					  : boot_linux64_write(vm, rsdp, err);
 }

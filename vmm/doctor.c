@@ -9,6 +9,7 @@
 
 #include "vmm/kvm.h"
 #include "vmm/run.h"
+#include "vmm/sandbox.h"
 
 /* Values of Linux 6.x that Debian 12's headers do not have yet. */
 #define CAP_MEMORY_FAULT_INFO 232
@@ -71,8 +72,7 @@ static int doctor_kvm(void)
 			     without ? without : "foal needs it: a newer kernel", NULL);
 	}
 	int vcpus = ioctl(kvm.dev_fd, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS);
-	snprintf(value, sizeof(value), "%d",
-		 vcpus < EPT_MAX_FAULT_THREADS ? vcpus : EPT_MAX_FAULT_THREADS);
+	snprintf(value, sizeof(value), "%d", vcpus);
 	line("ok", "vCPUs at most", value, NULL);
 	kvm_close(&kvm);
 	return 0;
@@ -93,6 +93,51 @@ static void doctor_paging(void)
 	else
 		line("absent", "nested paging",
 		     "no kvm_intel or kvm_amd: software KVM, shadow paging", NULL);
+}
+
+/* Does the line "flags" of /proc/cpuinfo have @flag? */
+static bool cpu_has(const char *flag)
+{
+	FILE *f = fopen("/proc/cpuinfo", "re");
+	char line[8192], word[16];
+	bool has = false;
+
+	snprintf(word, sizeof(word), " %s ", flag);
+	while (f && fgets(line, sizeof(line), f) && strncmp(line, "flags", 5) != 0)
+		;
+	if (f && !feof(f)) {
+		line[strcspn(line, "\n")] = ' ';
+		has = strstr(line, word) != NULL;
+	}
+	if (f)
+		fclose(f);
+	return has;
+}
+
+/* Without hardware virtualization KVM emulates ring 0, and knows too little of it for Linux. */
+static void doctor_guests(void)
+{
+	if (cpu_has("vmx") || cpu_has("svm"))
+		line("ok", "stock Linux guests", "they boot here", NULL);
+	else
+		line("absent", "stock Linux guests",
+		     "ring 0 is emulated: only kernels made for that boot, such as foal's own",
+		     "a processor with VMX or SVM, or nested virtualization switched on");
+}
+
+/* Every run gives up what it does not need (docs/sandbox.md). */
+static int doctor_sandbox(void)
+{
+	int abi = sandbox_landlock_abi();
+	bool seccomp = sandbox_seccomp_there();
+	char value[64];
+
+	line(seccomp ? "ok" : "MISSING", "seccomp filters", seccomp ? "yes" : "no",
+	     seccomp ? NULL : "a kernel with CONFIG_SECCOMP_FILTER, or --sandbox off");
+	snprintf(value, sizeof(value), "yes, ABI %d", abi);
+	line(abi ? "ok" : "absent", "Landlock", abi ? value : "the sandbox does without",
+	     abi ? NULL : "Linux 5.13 or newer, with landlock in its lsm= list");
+	return seccomp ? 0 : 1;
 }
 
 static int doctor_userfaultfd(void)
@@ -154,7 +199,9 @@ int command_doctor(int argc, char **argv, uint64_t main_ns)
 	}
 	int status = doctor_kvm();
 	doctor_paging();
+	doctor_guests();
 	int less = doctor_userfaultfd();
+	less |= doctor_sandbox();
 	doctor_memory();
 	return status ? status : less;
 }

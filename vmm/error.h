@@ -11,7 +11,7 @@
 #define EXIT_STATUSES(X) \
 	X(USAGE, 100, "the command line is wrong") \
 	X(HOST, 101, "this host lacks something that foal needs") \
-	X(KERNEL, 102, "the kernel or initrd cannot be used") \
+	X(KERNEL, 102, "the kernel, initrd or firmware cannot be used") \
 	X(DISK, 103, "a disk or pmem file cannot be used") \
 	X(MEMORY, 104, "the guest's memory does not fit the guest or the host") \
 	X(GUEST, 105, "the guest crashed: triple fault or an instruction KVM cannot run") \
@@ -19,7 +19,8 @@
 	X(FLUSH, 107, "what the guest wrote could not be written back") \
 	X(STUCK, 108, "a vCPU made no progress, or the time limit ended the run") \
 	X(QUIT, 109, "ended from the console (Ctrl-A x)") \
-	X(INTERNAL, 110, "the monitor failed")
+	X(INTERNAL, 110, "the monitor failed") \
+	X(RESET, 111, "the guest reset itself")
 
 enum foal_exit {
 #define X(id, status, what) FOAL_EXIT_##id = (status),

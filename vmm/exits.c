@@ -92,7 +92,8 @@ static void exit_internal_error(struct vcpu *vcpu)
 	}
 	vm_end(vcpu->vm, FOAL_EXIT_GUEST,
 	       "%s: vCPU %u: KVM cannot go on at rip 0x%llx (internal error %u%s%s); the guest "
-	       "jumped where nothing is, or uses an instruction that this host does not emulate",
+	       "jumped where nothing is, or uses an instruction that this host does not emulate "
+	       "(foal doctor says whether stock Linux boots here)",
 	       vcpu->vm->opt->name, vcpu->index, regs.rip, run->internal.suberror,
 	       bytes[0] ? ", instruction" : "", bytes);
 	vcpu_print_registers(vcpu);
@@ -106,13 +107,39 @@ static void exit_fail_entry(struct vcpu *vcpu)
 	vcpu_print_registers(vcpu);
 }
 
+/* Hardware left the guest for a reason that KVM does not know, or did not expect there. */
+static void exit_unknown(struct vcpu *vcpu)
+{
+	vm_end(
+	    vcpu->vm, FOAL_EXIT_INTERNAL,
+	    "%s: vCPU %u: the processor left the guest for reason 0x%llx, which KVM does not know",
+	    vcpu->vm->opt->name, vcpu->index,
+	    (unsigned long long)vcpu->run->hw.hardware_exit_reason);
+	vcpu_print_registers(vcpu);
+}
+
+static void exit_exception(struct vcpu *vcpu)
+{
+	vm_end(vcpu->vm, FOAL_EXIT_INTERNAL,
+	       "%s: vCPU %u: KVM did not expect exception %u (error code 0x%x) of the guest",
+	       vcpu->vm->opt->name, vcpu->index, vcpu->run->ex.exception, vcpu->run->ex.error_code);
+	vcpu_print_registers(vcpu);
+}
+
 static void exit_system_event(struct vcpu *vcpu)
 {
 	vm_end(vcpu->vm, FOAL_EXIT_GUEST, "%s: vCPU %u: system event %u", vcpu->vm->opt->name,
 	       vcpu->index, vcpu->run->system_event.type);
 }
 
+/*
+ * What is not here cannot come: HLT and TPR accesses are KVM's own with its local
+ * APICs; hypercalls, MSRs, bus locks and notifications leave only a VM that asked
+ * for them; a memory fault is KVM_RUN's error (vcpu.c).
+ */
 static void (*const exit_table[])(struct vcpu *vcpu) = {
+    [KVM_EXIT_UNKNOWN] = exit_unknown,
+    [KVM_EXIT_EXCEPTION] = exit_exception,
     [KVM_EXIT_IO] = exit_io,
     [KVM_EXIT_MMIO] = exit_mmio,
     [KVM_EXIT_INTR] = exit_nothing,

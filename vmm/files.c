@@ -1,4 +1,7 @@
-/* The files a VM is made of: opened, checked and locked before anything is built. */
+/*
+ * The files a VM is made of, and its networks: opened, checked and locked before
+ * anything is built.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
@@ -7,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "vmm/remote_disk.h"
 #include "vmm/vm.h"
 
 static int complain(struct foal_error *err, const char *kind, const char *path, int error,
@@ -42,6 +46,25 @@ static int file_size(int fd, uint64_t *size)
 	return 0;
 }
 
+/* A misspelt option is a part of the name, since names may have commas. */
+static int complain_open(struct foal_error *err, const char *kind, const char *path, int error)
+{
+	bool comma = error == -ENOENT && strchr(path, ',');
+
+	return error_set(err, FOAL_EXIT_DISK, error, "--%s %s: %s%s", kind, path, strerror(-error),
+			 comma ? "; of the words after a comma only mode=, and a disk's format=, "
+				 "are options"
+			       : "");
+}
+
+static bool is_qcow2(int fd)
+{
+	char head[4];
+
+	return pread(fd, head, sizeof(head), 0) == sizeof(head) &&
+	       memcmp(head, "QFI\xfb", sizeof(head)) == 0;
+}
+
 static int open_file(struct vm_file *file, const char *kind, struct foal_error *err)
 {
 	const char *path = file->option->path;
@@ -49,12 +72,21 @@ static int open_file(struct vm_file *file, const char *kind, struct foal_error *
 
 	file->fd = open(path, (writes ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK);
 	if (file->fd < 0)
-		return complain(err, kind, path, -errno, strerror(errno));
+		return complain_open(err, kind, path, -errno);
 	if (file_size(file->fd, &file->size))
 		return complain(err, kind, path, -EINVAL,
 				"neither a regular file nor a block device");
 	if (file->size == 0)
 		return complain(err, kind, path, -EINVAL, "empty file; was it cut short?");
+	return 0;
+}
+
+/* The rest, once the file is known to be what the option says. */
+static int take_file(struct vm_file *file, const char *kind, struct foal_error *err)
+{
+	const char *path = file->option->path;
+	bool writes = file->option->mode == DISK_SHARED;
+
 	if (file->size % 512)
 		return complain(err, kind, path, -EINVAL,
 				"its size is no multiple of 512 bytes; was it cut short?");
@@ -66,6 +98,29 @@ static int open_file(struct vm_file *file, const char *kind, struct foal_error *
 				writes ? "in use by another VM; mode=shared needs it alone"
 				       : "in use by a VM that writes it (mode=shared)");
 	return 0;
+}
+
+/*
+ * An image in a format that was not said is taken for raw, never probed for: a
+ * guest could write another format's header into its raw disk, and have the next
+ * start open files of its choice. That it looks like one is only said.
+ */
+static int open_disk(struct vm_file *file, struct foal_error *err)
+{
+	int r = open_file(file, "disk", err);
+
+	if (r == 0 && file->option->kind == FILE_UNSAID && is_qcow2(file->fd))
+		r = complain(err, "disk", file->option->path, -EINVAL,
+			     "a qcow2 image: add format=qcow2, or format=raw if the guest is to "
+			     "see it as it is");
+	return r ? r : take_file(file, "disk", err);
+}
+
+static int open_pmem(struct vm_file *file, struct foal_error *err)
+{
+	int r = open_file(file, "pmem", err);
+
+	return r ? r : take_file(file, "pmem", err);
 }
 
 static int open_initrd(struct vm *vm, struct foal_error *err)
@@ -85,16 +140,29 @@ static int open_initrd(struct vm *vm, struct foal_error *err)
 int files_open(struct vm *vm, struct foal_error *err)
 {
 	const struct run_options *opt = vm->opt;
-	int r = opt->initrd ? open_initrd(vm, err) : 0;
+	int r = opt->firmware ? firmware_open(vm, err) : 0;
 
+	vm->helpers.change_ids = opt->change_ids;
+	vm->helpers.uid = opt->uid;
+	vm->helpers.gid = opt->gid;
+	if (r == 0 && opt->initrd)
+		r = open_initrd(vm, err);
 	for (unsigned i = 0; i < opt->disk_count && r == 0; i++) {
 		vm->disks[i].option = &opt->disks[i];
-		r = open_file(&vm->disks[i], "disk", err);
+		if (remote_disk_wanted(&opt->disks[i]))
+			r = remote_disk_open(&opt->disks[i], &vm->helpers, &vm->disks[i].backend,
+					     err);
+		else
+			r = open_disk(&vm->disks[i], err);
 	}
 	for (unsigned i = 0; i < opt->pmem_count && r == 0; i++) {
 		vm->pmems[i].option = &opt->pmems[i];
-		r = open_file(&vm->pmems[i], "pmem", err);
+		r = open_pmem(&vm->pmems[i], err);
 	}
+	if (r == 0 && opt->vsock.path)
+		r = vsock_open(&vm->vsock, &opt->vsock, &vm->helpers, err);
+	for (unsigned i = 0; i < opt->net_count && r == 0; i++)
+		r = net_open(&vm->nets[i], &opt->nets[i], &vm->helpers, err);
 	return r;
 }
 
@@ -109,7 +177,13 @@ void files_close(struct vm *vm)
 {
 	for (unsigned i = 0; i < MAX_FILES; i++) {
 		close_fd(&vm->disks[i].fd);
+		disk_backend_close(vm->disks[i].backend);
+		vm->disks[i].backend = NULL;
 		close_fd(&vm->pmems[i].fd);
 	}
+	for (unsigned i = 0; i < MAX_NETS; i++)
+		net_close(&vm->nets[i]);
+	vsock_close(&vm->vsock);
 	close_fd(&vm->initrd_fd);
+	close_fd(&vm->firmware.fd);
 }

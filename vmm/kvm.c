@@ -1,5 +1,6 @@
 #include "vmm/kvm.h"
 
+#include <asm/kvm_para.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -8,8 +9,19 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* More leaves than any processor reports today. */
-#define CPUID_ENTRIES 256
+#include "vmm/cpu.h"
+
+/*
+ * Bits 8 to 14 of an interrupt's destination: in the address a guest writes, as
+ * KVM_FEATURE_MSI_EXT_DEST_ID tells it, and in the one that KVM takes.
+ */
+#define MSI_EXT_DEST_BITS	0x7fULL
+#define MSI_EXT_DEST_SHIFT	5
+#define MSI_HIGH_DEST_SHIFT	40
+
+/* SDM 2A, CPUID leaf 1, ECX */
+#define LEAF_1_ECX_TSC_DEADLINE (1U << 24)
+#define LEAF_1_ECX_HYPERVISOR	(1U << 31)
 
 static int host_error(struct foal_error *err, const char *what)
 {
@@ -64,6 +76,11 @@ int kvm_open(struct kvm *kvm, struct foal_error *err)
 	return 0;
 }
 
+static bool can(const struct kvm *kvm, int cap)
+{
+	return ioctl(kvm->dev_fd, KVM_CHECK_EXTENSION, cap) > 0;
+}
+
 static int enable_cap(struct kvm *kvm, unsigned cap, uint64_t arg)
 {
 	struct kvm_enable_cap request = {.cap = cap, .args = {arg}};
@@ -90,38 +107,77 @@ static int keep_halt_in_guest(struct kvm *kvm, struct foal_error *err)
 /* The leaf that tells a guest its clock rates, so that it need not measure them. */
 static void add_timing_leaf(struct kvm *kvm)
 {
-	struct kvm_cpuid2 *cpuid = kvm->cpuid;
-	int khz = ioctl(kvm->dev_fd, KVM_CHECK_EXTENSION, KVM_CAP_GET_TSC_KHZ) > 0
-		      ? ioctl(kvm->vm_fd, KVM_GET_TSC_KHZ, 0)
-		      : -1;
+	int khz = can(kvm, KVM_CAP_GET_TSC_KHZ) ? ioctl(kvm->vm_fd, KVM_GET_TSC_KHZ, 0) : -1;
+	struct kvm_cpuid_entry2 *first = cpu_leaf(kvm->cpuid, KVM_CPUID_SIGNATURE, 0);
+	struct kvm_cpuid_entry2 *timing =
+	    khz > 0 ? cpu_leaf_make(kvm->cpuid, FOAL_CPUID_TIMING, 0) : NULL;
 
-	if (khz <= 0 || cpuid->nent == CPUID_ENTRIES)
+	if (!timing)
 		return;
-	for (unsigned i = 0; i < cpuid->nent; i++) {
-		struct kvm_cpuid_entry2 *e = &cpuid->entries[i];
-		if (e->function == 0x40000000 && e->eax < FOAL_CPUID_TIMING)
-			e->eax = FOAL_CPUID_TIMING;
-	}
-	/* KVM's local APIC timer counts nanoseconds: 1 GHz. */
-	cpuid->entries[cpuid->nent++] = (struct kvm_cpuid_entry2){
-	    .function = FOAL_CPUID_TIMING, .eax = (uint32_t)khz, .ebx = 1000000};
+	if (first && first->eax < FOAL_CPUID_TIMING)
+		first->eax = FOAL_CPUID_TIMING;
+	timing->eax = (uint32_t)khz;
+	timing->ebx = 1000000; /* KVM's local APIC timer counts nanoseconds: 1 GHz */
 }
 
-static int supported_cpuid(struct kvm *kvm, struct foal_error *err)
+/* What KVM can do but leaves for the monitor to announce. */
+static void announce(struct kvm *kvm)
 {
-	kvm->cpuid =
-	    calloc(1, sizeof(*kvm->cpuid) + CPUID_ENTRIES * sizeof(struct kvm_cpuid_entry2));
+	struct kvm_cpuid_entry2 *one = cpu_leaf(kvm->cpuid, 1, 0);
+	struct kvm_cpuid_entry2 *own = cpu_leaf(kvm->cpuid, KVM_CPUID_FEATURES, 0);
+
+	if (one)
+		one->ecx |= LEAF_1_ECX_HYPERVISOR |
+			    (can(kvm, KVM_CAP_TSC_DEADLINE_TIMER) ? LEAF_1_ECX_TSC_DEADLINE : 0);
+	if (own && kvm->wide_destinations)
+		own->eax |= 1U << KVM_FEATURE_MSI_EXT_DEST_ID;
+}
+
+static int build_cpuid(struct kvm *kvm, const struct kvm_machine *machine, struct foal_error *err)
+{
+	kvm->cpuid = calloc(1, sizeof(*kvm->cpuid) + CPU_LEAVES * sizeof(struct kvm_cpuid_entry2));
 	if (!kvm->cpuid)
 		return error_set(err, FOAL_EXIT_HOST, -ENOMEM, "out of memory for CPUID");
-	kvm->cpuid->nent = CPUID_ENTRIES;
+	kvm->cpuid->nent = CPU_LEAVES;
 	if (ioctl(kvm->dev_fd, KVM_GET_SUPPORTED_CPUID, kvm->cpuid))
 		return host_error(err, "supported CPUID");
+	announce(kvm);
+	cpu_mask_apply(kvm->cpuid, machine->mask);
 	add_timing_leaf(kvm);
+	int r = cpu_topology(kvm->cpuid, machine->cpus);
+	return r ? error_set(err, FOAL_EXIT_HOST, r, "KVM: CPUID of %u leaves cannot be completed",
+			     kvm->cpuid->nent)
+		 : 0;
+}
+
+/*
+ * APIC ids above 254 take 32 bits in the interrupt messages that KVM is given,
+ * and there broadcasts are those of x2APIC.
+ */
+static void widen_destinations(struct kvm *kvm)
+{
+	kvm->wide_destinations =
+	    can(kvm, KVM_CAP_X2APIC_API) &&
+	    enable_cap(kvm, KVM_CAP_X2APIC_API,
+		       KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK) == 0;
+}
+
+static int check_cpus(const struct kvm *kvm, unsigned cpus, struct foal_error *err)
+{
+	int max = ioctl(kvm->dev_fd, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS);
+
+	if (max > 0 && cpus > (unsigned)max)
+		return error_set(err, FOAL_EXIT_HOST, -E2BIG,
+				 "--cpus %u: KVM on this host runs at most %d in a VM", cpus, max);
 	return 0;
 }
 
-int kvm_create_vm(struct kvm *kvm, bool halt_exits, struct foal_error *err)
+int kvm_create_vm(struct kvm *kvm, const struct kvm_machine *machine, struct foal_error *err)
 {
+	int r = check_cpus(kvm, machine->cpus, err);
+
+	if (r)
+		return r;
 	do {
 		kvm->vm_fd = ioctl(kvm->dev_fd, KVM_CREATE_VM, 0);
 	} while (kvm->vm_fd < 0 && errno == EINTR);
@@ -129,8 +185,9 @@ int kvm_create_vm(struct kvm *kvm, bool halt_exits, struct foal_error *err)
 		return host_error(err, "create a VM");
 	if (enable_cap(kvm, KVM_CAP_SPLIT_IRQCHIP, FOAL_IOAPIC_PINS))
 		return host_error(err, "split irqchip");
-	int r = halt_exits ? 0 : keep_halt_in_guest(kvm, err);
-	return r ? r : supported_cpuid(kvm, err);
+	widen_destinations(kvm);
+	r = machine->halt_exits ? 0 : keep_halt_in_guest(kvm, err);
+	return r ? r : build_cpuid(kvm, machine, err);
 }
 
 int kvm_add_slots(struct kvm *kvm, const struct ept_space *space, struct foal_error *err)
@@ -162,24 +219,6 @@ int kvm_add_slots(struct kvm *kvm, const struct ept_space *space, struct foal_er
 	return r;
 }
 
-static int set_cpuid(struct kvm *kvm, int vcpu_fd, unsigned index, struct foal_error *err)
-{
-	struct kvm_cpuid2 *cpuid = kvm->cpuid;
-
-	for (unsigned i = 0; i < cpuid->nent; i++) {
-		struct kvm_cpuid_entry2 *e = &cpuid->entries[i];
-		if (e->function == 1) {
-			e->ebx = (e->ebx & 0x00ffffff) | index << 24; /* initial APIC id */
-			e->ecx |= 1u << 31 | 1u << 24; /* hypervisor, TSC-deadline timer */
-		} else if (e->function == 0xb || e->function == 0x1f) {
-			e->edx = index; /* x2APIC id */
-		}
-	}
-	if (ioctl(vcpu_fd, KVM_SET_CPUID2, cpuid))
-		return host_error(err, "set CPUID");
-	return 0;
-}
-
 int kvm_create_vcpu(struct kvm *kvm, unsigned index, int *fd, struct kvm_run **run,
 		    struct foal_error *err)
 {
@@ -191,41 +230,22 @@ int kvm_create_vcpu(struct kvm *kvm, unsigned index, int *fd, struct kvm_run **r
 		*run = NULL;
 		return host_error(err, "map a vCPU");
 	}
-	return set_cpuid(kvm, *fd, index, err);
+	cpu_identify(kvm->cpuid, index);
+	return ioctl(*fd, KVM_SET_CPUID2, kvm->cpuid) ? host_error(err, "set CPUID") : 0;
 }
 
-int kvm_set_pvh_entry(int vcpu_fd, uint32_t entry, uint32_t start_info, struct foal_error *err)
+uint64_t kvm_msi_address(const struct kvm *kvm, uint64_t addr)
 {
-	struct kvm_segment data = {.limit = 0xffffffff,
-				   .selector = 0x10,
-				   .type = 3,
-				   .present = 1,
-				   .db = 1,
-				   .s = 1,
-				   .g = 1};
-	struct kvm_segment code = data;
-	struct kvm_segment tss = {.limit = 0x67, .selector = 0x18, .type = 11, .present = 1};
-	struct kvm_regs regs = {.rip = entry, .rbx = start_info, .rflags = 2};
-	struct kvm_sregs sregs;
+	uint64_t high = addr >> MSI_EXT_DEST_SHIFT & MSI_EXT_DEST_BITS;
 
-	code.selector = 8;
-	code.type = 11;
-	if (ioctl(vcpu_fd, KVM_GET_SREGS, &sregs))
-		return host_error(err, "read a vCPU's segments");
-	sregs.cs = code;
-	sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss = data;
-	sregs.tr = tss;
-	sregs.cr0 = 0x11; /* protection on, paging off; ET is fixed */
-	sregs.cr4 = 0;
-	if (ioctl(vcpu_fd, KVM_SET_SREGS, &sregs))
-		return host_error(err, "set a vCPU's segments");
-	if (ioctl(vcpu_fd, KVM_SET_REGS, &regs))
-		return host_error(err, "set a vCPU's registers");
-	return 0;
+	if (!kvm->wide_destinations)
+		return addr;
+	return (addr & ~(MSI_EXT_DEST_BITS << MSI_EXT_DEST_SHIFT)) | high << MSI_HIGH_DEST_SHIFT;
 }
 
 int kvm_send_msi(struct kvm *kvm, uint64_t addr, uint32_t data)
 {
+	addr = kvm_msi_address(kvm, addr);
 	struct kvm_msi msi = {
 	    .address_lo = (uint32_t)addr, .address_hi = (uint32_t)(addr >> 32), .data = data};
 	int r = ioctl(kvm->vm_fd, KVM_SIGNAL_MSI, &msi);

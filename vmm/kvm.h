@@ -20,13 +20,23 @@ struct kvm {
 	size_t run_size;	  /* bytes of a vCPU's struct kvm_run mapping */
 	struct kvm_cpuid2 *cpuid; /* what KVM supports, shared by the vCPUs; owned */
 	unsigned slots;		  /* memory slots registered */
+	bool wide_destinations;	  /* interrupts reach APIC ids above 254 */
+};
+
+struct cpu_mask;
+
+/* What a VM is to be like. */
+struct kvm_machine {
+	unsigned cpus;
+	const struct cpu_mask *mask; /* of its CPUID */
+	bool halt_exits;	     /* HLT is intercepted */
 };
 
 /* Open /dev/kvm and check API version and what foal cannot do without. */
 int kvm_open(struct kvm *kvm, struct foal_error *err);
 
-/* Create the VM with a split irqchip; @halt_exits leaves HLT intercepted. */
-int kvm_create_vm(struct kvm *kvm, bool halt_exits, struct foal_error *err);
+/* Create the VM with a split irqchip, and make its CPUID. */
+int kvm_create_vm(struct kvm *kvm, const struct kvm_machine *machine, struct foal_error *err);
 
 int kvm_add_slots(struct kvm *kvm, const struct ept_space *space, struct foal_error *err);
 
@@ -34,8 +44,8 @@ int kvm_add_slots(struct kvm *kvm, const struct ept_space *space, struct foal_er
 int kvm_create_vcpu(struct kvm *kvm, unsigned index, int *fd, struct kvm_run **run,
 		    struct foal_error *err);
 
-/* Put a vCPU into the state of a PVH entry (Xen docs/misc/pvh): 32-bit protected mode. */
-int kvm_set_pvh_entry(int vcpu_fd, uint32_t entry, uint32_t start_info, struct foal_error *err);
+/* The address of an interrupt message as KVM wants it, of one that a guest wrote. */
+uint64_t kvm_msi_address(const struct kvm *kvm, uint64_t addr);
 
 /*
  * Deliver a message-signalled interrupt; 1 if some vCPU took it, 0 if it was

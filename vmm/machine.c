@@ -3,7 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <time.h>
 
+#include "vmm/boot.h"
+#include "vmm/console.h"
 #include "vmm/vm.h"
 
 #define IOAPIC_MMIO_SIZE 0x100
@@ -49,6 +52,7 @@ static void host_route_pin(void *ctx, unsigned pin, uint64_t addr, uint32_t data
 	bool is_level = data & MSI_DATA_LEVEL;
 	*e = (struct kvm_irq_routing_entry){.gsi = pin, .type = KVM_IRQ_ROUTING_MSI};
 	if (is_level) {
+		addr = kvm_msi_address(&vm->kvm, addr);
 		e->u.msi.address_lo = (uint32_t)addr;
 		e->u.msi.address_hi = (uint32_t)(addr >> 32);
 		e->u.msi.data = data;
@@ -59,9 +63,43 @@ static void host_route_pin(void *ctx, unsigned pin, uint64_t addr, uint32_t data
 	pthread_mutex_unlock(&vm->routes_lock);
 }
 
+/*
+ * With length 0 any width rings, and on VMX the instruction need not even be
+ * decoded (KVM_CAP_IOEVENTFD_ANY_LENGTH, Linux 4.3).
+ */
+static int host_doorbell(void *ctx, uint64_t addr, int fd)
+{
+	struct vm *vm = ctx;
+	struct kvm_ioeventfd bell = {.addr = addr, .fd = fd};
+
+	return ioctl(vm->kvm.vm_fd, KVM_IOEVENTFD, &bell) ? -errno : 0;
+}
+
+static void host_thread_begins(void *ctx, const char *kind)
+{
+	(void)kind;
+	vm_thread_begins(ctx, THREAD_DEVICE);
+}
+
 static void host_guest_exit(void *ctx, int status)
 {
 	vm_end(ctx, status < FOAL_EXIT_RESERVED ? status : FOAL_EXIT_RESERVED - 1, NULL);
+}
+
+static void host_guest_reset(void *ctx)
+{
+	struct vm *vm = ctx;
+
+	vm_end(vm, FOAL_EXIT_RESET, "%s: the guest reset itself; start it again if it should go on",
+	       vm->opt->name);
+}
+
+static uint64_t wall_clock_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
 static int no_device(struct foal_error *err, const char *what, int r)
@@ -100,17 +138,71 @@ static int build_ports(struct vm *vm, struct foal_error *err)
 	return r ? no_device(err, "exit port", r) : 0;
 }
 
+/* What a stock kernel wants besides; the ACPI tables tell of it. */
+static int build_platform(struct vm *vm, struct foal_error *err)
+{
+	struct rtc_config clock = {.low_memory = boot_low_end(vm),
+				   .high_memory = boot_high_size(vm),
+				   .cpus = vm->opt->cpus,
+				   .now = wall_clock_ns};
+	struct device *rtc, *i8042, *reset_port;
+	int r = acpi_pm_create(&vm->host, &vm->acpi_pm);
+
+	if (r == 0)
+		r = bus_attach(vm->pio, vm->acpi_pm, FOAL_PORT_ACPI, FOAL_PORT_ACPI_LEN);
+	if (r == 0)
+		r = vmgenid_renew(&vm->host, NULL);
+	if (r)
+		return no_device(err, "ACPI", r);
+	r = rtc_create(&vm->host, &clock, &rtc);
+	if (r == 0)
+		r = bus_attach(vm->pio, rtc, FOAL_PORT_RTC, FOAL_PORT_RTC_LEN);
+	if (r)
+		return no_device(err, "rtc", r);
+	r = i8042_create(&vm->host, &i8042);
+	if (r == 0)
+		r = bus_attach(vm->pio, i8042, FOAL_PORT_I8042, 1);
+	if (r == 0 && !vm->opt->pci && (r = reset_port_create(&vm->host, &reset_port)) == 0)
+		r = bus_attach(vm->pio, reset_port, FOAL_PORT_RESET, 1);
+	return r ? no_device(err, "reset", r) : 0;
+}
+
 static unsigned next_pin(const struct vm *vm)
 {
 	return FOAL_VIRTIO_MMIO_PIN + vm->virtio_count;
 }
 
-static int attach_virtio(struct vm *vm, struct device *dev)
+/* @r is what creating @dev gave: put it where the guest finds it, or say that @what failed. */
+static int add_virtio(struct vm *vm, int r, struct device *dev, const char *what,
+		      struct foal_error *err)
 {
 	uint64_t base = FOAL_VIRTIO_MMIO_BASE + vm->virtio_count * FOAL_VIRTIO_MMIO_STRIDE;
 
-	vm->virtio_count++;
-	return bus_attach(vm->mmio, dev, base, FOAL_VIRTIO_MMIO_SIZE);
+	if (r >= 0) {
+		vm->virtio_count++;
+		r = vm->pci ? pci_add_virtio(vm->pci, dev)
+			    : bus_attach(vm->mmio, dev, base, FOAL_VIRTIO_MMIO_SIZE);
+	}
+	return r < 0 ? no_device(err, what, r) : 0;
+}
+
+static int build_pci(struct vm *vm, struct foal_error *err)
+{
+	int r = vm->opt->pci ? pci_create(&vm->host, vm->pio, vm->mmio, &vm->pci) : 0;
+
+	return r ? no_device(err, "pci", r) : 0;
+}
+
+static int create_disk(struct vm *vm, struct vm_file *f)
+{
+	struct disk_backend *backend = f->backend;
+
+	if (!backend)
+		return virtio_blk_create(&vm->host, next_pin(vm), f->fd, f->option->path,
+					 f->option->mode, &f->device);
+	f->backend = NULL;
+	return virtio_blk_create_on(&vm->host, next_pin(vm), backend, f->option->path,
+				    f->option->mode, &f->device);
 }
 
 static int build_files(struct vm *vm, struct foal_error *err)
@@ -119,22 +211,79 @@ static int build_files(struct vm *vm, struct foal_error *err)
 
 	for (unsigned i = 0; i < vm->opt->disk_count && r == 0; i++) {
 		struct vm_file *f = &vm->disks[i];
-		r = virtio_blk_create(&vm->host, next_pin(vm), f->fd, f->option->path,
-				      f->option->mode, &f->device);
-		if (r == 0)
-			r = attach_virtio(vm, f->device);
-		if (r)
-			return no_device(err, f->option->path, r);
+		r = create_disk(vm, f);
+		r = add_virtio(vm, r, f->device, f->option->path, err);
 	}
 	for (unsigned i = 0; i < vm->opt->pmem_count && r == 0; i++) {
 		struct vm_file *f = &vm->pmems[i];
 		r = virtio_pmem_create(&vm->host, next_pin(vm), f->area, &f->device);
-		if (r == 0)
-			r = attach_virtio(vm, f->device);
-		if (r)
-			return no_device(err, f->option->path, r);
+		r = add_virtio(vm, r, f->device, f->option->path, err);
 	}
-	return 0;
+	return r;
+}
+
+static int build_nets(struct vm *vm, struct foal_error *err)
+{
+	int r = 0;
+
+	for (unsigned i = 0; i < vm->opt->net_count && r == 0; i++) {
+		struct vm_net *net = &vm->nets[i];
+		r = virtio_net_create(&vm->host, next_pin(vm), &net->config, &net->device);
+		r = add_virtio(vm, r, net->device, "net", err);
+		/* The device has its own: a helper sees the end when that is closed. */
+		net_close(net);
+	}
+	return r;
+}
+
+static int build_vsock(struct vm *vm, struct foal_error *err)
+{
+	struct vm_vsock *vsock = &vm->vsock;
+	int r;
+
+	if (!vm->opt->vsock.path)
+		return 0;
+	r = virtio_vsock_create(&vm->host, next_pin(vm), vm->opt->vsock.cid, vsock->listener,
+				vsock->connector, &vsock->device);
+	r = add_virtio(vm, r, vsock->device, "vsock", err);
+	/* The device has its own: the connector sees the end when that is closed. */
+	vsock_close(vsock);
+	return r;
+}
+
+static int build_balloon(struct vm *vm, struct foal_error *err)
+{
+	const struct run_options *opt = vm->opt;
+	uint64_t size = opt->balloon_target ? opt->memory - opt->balloon_target : 0;
+	int r;
+
+	if (!opt->balloon)
+		return 0;
+	r = virtio_balloon_create(&vm->host, next_pin(vm), size, &vm->balloon);
+	return add_virtio(vm, r, vm->balloon, "balloon", err);
+}
+
+static int build_console(struct vm *vm, struct foal_error *err)
+{
+	uint16_t cols, rows;
+	int r = vm->hvc_out = console_output(vm->console_out);
+
+	console_size(vm->console_out, &cols, &rows);
+	if (r >= 0)
+		r = virtio_console_create(&vm->host, next_pin(vm), vm->hvc_out, cols, rows,
+					  &vm->hvc);
+	r = add_virtio(vm, r, vm->hvc, "console", err);
+	if (r)
+		vm->hvc = NULL;
+	return r;
+}
+
+static int build_rng(struct vm *vm, struct foal_error *err)
+{
+	struct device *rng = NULL;
+	int r = virtio_rng_create(&vm->host, next_pin(vm), &rng);
+
+	return add_virtio(vm, r, rng, "rng", err);
 }
 
 int machine_build(struct vm *vm, struct foal_error *err)
@@ -146,7 +295,10 @@ int machine_build(struct vm *vm, struct foal_error *err)
 	    .set_pin = host_set_pin,
 	    .send_msi = host_send_msi,
 	    .route_pin = host_route_pin,
+	    .doorbell = host_doorbell,
+	    .thread_begins = host_thread_begins,
 	    .guest_exit = host_guest_exit,
+	    .guest_reset = host_guest_reset,
 	};
 	vm->pio = bus_create();
 	vm->mmio = bus_create();
@@ -156,6 +308,20 @@ int machine_build(struct vm *vm, struct foal_error *err)
 	if (r == 0)
 		r = build_ports(vm, err);
 	if (r == 0)
+		r = build_platform(vm, err);
+	if (r == 0)
+		r = build_pci(vm, err);
+	if (r == 0)
 		r = build_files(vm, err);
+	if (r == 0)
+		r = build_nets(vm, err);
+	if (r == 0)
+		r = build_vsock(vm, err);
+	if (r == 0)
+		r = build_balloon(vm, err);
+	if (r == 0 && vm->opt->virtio_console)
+		r = build_console(vm, err);
+	if (r == 0 && vm->opt->rng)
+		r = build_rng(vm, err);
 	return r;
 }

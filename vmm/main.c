@@ -5,13 +5,19 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "vmm/cpu.h"
 #include "vmm/options.h"
 #include "vmm/run.h"
 #include "vmm/vm.h"
+#include "vmm/vsock.h"
 
 static int command_help(int argc, char **argv, uint64_t main_ns)
 {
-	(void)argc, (void)argv, (void)main_ns;
+	(void)main_ns;
+	if (argc > 1 && strcmp(argv[1], "cpu") == 0) {
+		cpu_features_print();
+		return 0;
+	}
 	puts("foal: virtual machines whose memory is not there until it is touched\n\n"
 	     "  foal run     boot a kernel on lazily backed memory\n"
 	     "  foal doctor  what this host offers, and what to do about what is missing\n"
@@ -25,7 +31,7 @@ static const struct {
 	int (*call)(int argc, char **argv, uint64_t main_ns);
 } commands[] = {
     {"run", command_run},     {"doctor", command_doctor}, {"help", command_help},
-    {"--help", command_help}, {"-h", command_help},
+    {"--help", command_help}, {"-h", command_help},	  {"vsock-connect", command_vsock_connect},
 };
 
 /*

@@ -8,266 +8,352 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char usage_text[] =
-    "usage: foal run --kernel FILE [option...]\n"
-    "\n"
-    "  --kernel FILE                   64-bit ELF kernel with a PVH entry point\n"
-    "  --initrd FILE                   initial RAM disk, handed to the kernel as it is\n"
-    "  --append STRING                 kernel command line\n"
-    "  --memory SIZE                   guest memory, e.g. 256M or 4G (256M)\n"
-    "  --cpus N                        vCPUs (1)\n"
-    "  --disk FILE[,mode=ro|cow|shared]  a virtio-blk disk; may be repeated (cow)\n"
-    "  --pmem FILE[,mode=ro|cow|shared]  a file in guest-physical memory; may be repeated (cow)\n"
-    "        ro      the guest cannot write\n"
-    "        cow     the guest writes to copies; the file is never written\n"
-    "        shared  the guest's flushed writes are in the file\n"
-    "  --name NAME                     the VM's name in messages (vm-PID)\n"
-    "  --fault-engine auto|handler|kernel\n"
-    "        who resolves nested faults: foal's handlers or the host kernel (auto:\n"
-    "        handlers where userfaultfd may be used)\n"
-    "  --fault-around PAGES            pages mapped a read fault of a file, 1..512 (16)\n"
-    "  --halt guest|exit               whether an idle vCPU stays in the guest: `guest`\n"
-    "        keeps faults exact, `exit` gives the CPU back on hardware (guest)\n"
-    "  --time-limit SECONDS            stop a guest that has not ended by then\n"
-    "  --stats table|json|off          what to print after the run (table, on stderr);\n"
-    "        with json the console moves to stderr and stdout is the JSON alone\n"
-    "  --stats-file FILE               write it there instead\n"
-    "\n"
-    "On a terminal, Ctrl-A x ends the run and Ctrl-A Ctrl-A types a Ctrl-A.\n"
-    "The guest's own status, 0..99, is foal's; from 100 up it is foal speaking\n"
-    "(docs/exit-statuses.md).\n";
+#include "vmm/option_values.h"
+#include "vmm/options_devices.h"
 
-void options_usage(void)
+/* (uid_t)-1 means "as it is" to the kernel. */
+#define MAX_ID 0xfffffffeU
+
+/* --- one function an option ------------------------------------------------------ */
+
+static int parse_kernel(const char *name, const char *value, struct run_options *out,
+			struct foal_error *err)
 {
-	fputs(usage_text, stdout);
-}
-
-static int bad(struct foal_error *err, const char *opt, const char *value, const char *what)
-{
-	return error_set(err, FOAL_EXIT_USAGE, -EINVAL, "run: --%s %s: %s", opt, value, what);
-}
-
-static int parse_count(const char *opt, const char *value, unsigned low, unsigned high,
-		       unsigned *out, struct foal_error *err)
-{
-	char *end;
-	errno = 0;
-	unsigned long v = strtoul(value, &end, 10);
-
-	if (!isdigit((unsigned char)value[0]) || *end || errno || v < low || v > high)
-		return error_set(err, FOAL_EXIT_USAGE, -EINVAL,
-				 "run: --%s %s: give a whole number from %u to %u", opt, value, low,
-				 high);
-	*out = (unsigned)v;
+	(void)name, (void)err;
+	out->kernel = value;
 	return 0;
 }
 
-/* A size always has a unit: "256" would mean bytes to some and MiB to others. */
-static int parse_memory(const char *value, uint64_t *out, struct foal_error *err)
+static int parse_initrd(const char *name, const char *value, struct run_options *out,
+			struct foal_error *err)
 {
-	static const char units[] = "KMGT";
-	char *end;
-	errno = 0;
-	unsigned long long v = strtoull(value, &end, 10);
-	const char *unit = *end ? strchr(units, toupper((unsigned char)*end)) : NULL;
-
-	if (!isdigit((unsigned char)value[0]) || errno || !unit || end[1])
-		return bad(err, "memory", value, "give a whole number and a unit, such as 256M");
-	unsigned shift = 10 * (unsigned)(unit - units + 1);
-	if (v == 0)
-		return bad(err, "memory", value, "a guest needs memory; 256M is the default");
-	if (v > (1ULL << EPT_GPA_BITS) >> shift)
-		return bad(err, "memory", value, "more than guest-physical addresses can name");
-	*out = (uint64_t)v << shift;
-	if (*out % EPT_PAGE_SIZE)
-		return bad(err, "memory", value, "give a multiple of 4K, the size of a page");
+	(void)name, (void)err;
+	out->initrd = value;
 	return 0;
 }
 
-static int parse_file(const char *opt, const char *value, struct file_option *list, unsigned *count,
+static int parse_append(const char *name, const char *value, struct run_options *out,
+			struct foal_error *err)
+{
+	(void)name, (void)err;
+	out->append = value;
+	return 0;
+}
+
+static int parse_boot(const char *name, const char *value, struct run_options *out,
 		      struct foal_error *err)
 {
-	static const char key[] = ",mode=";
-	static const char *const modes[] = {
-	    [DISK_RO] = "ro", [DISK_COW] = "cow", [DISK_SHARED] = "shared"};
-	const char *comma = strrchr(value, ',');
-	size_t length = strlen(value);
-	enum disk_mode mode = DISK_COW;
+	static const char *const protocols[] = {
+	    [BOOT_AUTO] = "auto", [BOOT_LINUX64] = "linux64", [BOOT_PVH] = "pvh", NULL};
+	int word = 0, r = option_word(name, value, protocols, &word, err);
 
-	if (comma && strncmp(comma, key, strlen(key)) == 0) {
-		const char *word = comma + strlen(key);
-		unsigned m;
-		for (m = 0; m < 3 && strcmp(word, modes[m]) != 0; m++)
-			;
-		if (m == 3)
-			return bad(err, opt, value, "mode is ro, cow or shared");
-		mode = (enum disk_mode)m;
-		length = (size_t)(comma - value);
-	}
-	if (length == 0)
-		return bad(err, opt, value, "give a file");
-	list[*count].path = strndup(value, length);
-	if (!list[*count].path)
-		return error_set(err, FOAL_EXIT_HOST, -ENOMEM, "run: out of memory");
-	list[(*count)++].mode = mode;
-	return 0;
-}
-
-static int parse_word(const char *opt, const char *value, const char *const *words, int *out,
-		      struct foal_error *err)
-{
-	char all[64];
-	int n = 0;
-
-	for (int i = 0; words[i]; i++) {
-		if (strcmp(value, words[i]) == 0) {
-			*out = i;
-			return 0;
-		}
-		n += snprintf(all + n, sizeof(all) - (size_t)n, "%s%s", i ? ", " : "", words[i]);
-	}
-	return error_set(err, FOAL_EXIT_USAGE, -EINVAL, "run: --%s %s: one of %s", opt, value, all);
-}
-
-static int parse_name(const char *value, char *out, size_t size, struct foal_error *err)
-{
-	size_t n = strlen(value);
-
-	if (n == 0 || n >= size)
-		return bad(err, "name", value, "give 1 to 63 characters");
-	for (size_t i = 0; i < n; i++) {
-		if (!isalnum((unsigned char)value[i]) && !strchr("-_.", value[i]))
-			return bad(err, "name", value, "letters, digits, '-', '_' and '.' only");
-	}
-	memcpy(out, value, n + 1);
-	return 0;
-}
-
-enum {
-	OPT_KERNEL = 1,
-	OPT_INITRD,
-	OPT_APPEND,
-	OPT_MEMORY,
-	OPT_CPUS,
-	OPT_DISK,
-	OPT_PMEM,
-	OPT_NAME,
-	OPT_ENGINE,
-	OPT_AROUND,
-	OPT_HALT,
-	OPT_LIMIT,
-	OPT_STATS,
-	OPT_STATS_FILE,
-};
-
-static const struct option long_options[] = {
-    {"kernel", required_argument, NULL, OPT_KERNEL},
-    {"initrd", required_argument, NULL, OPT_INITRD},
-    {"append", required_argument, NULL, OPT_APPEND},
-    {"memory", required_argument, NULL, OPT_MEMORY},
-    {"cpus", required_argument, NULL, OPT_CPUS},
-    {"disk", required_argument, NULL, OPT_DISK},
-    {"pmem", required_argument, NULL, OPT_PMEM},
-    {"name", required_argument, NULL, OPT_NAME},
-    {"fault-engine", required_argument, NULL, OPT_ENGINE},
-    {"fault-around", required_argument, NULL, OPT_AROUND},
-    {"halt", required_argument, NULL, OPT_HALT},
-    {"time-limit", required_argument, NULL, OPT_LIMIT},
-    {"stats", required_argument, NULL, OPT_STATS},
-    {"stats-file", required_argument, NULL, OPT_STATS_FILE},
-    {NULL, 0, NULL, 0},
-};
-
-static int parse_file_option(int opt, const char *value, struct run_options *out,
-			     struct foal_error *err)
-{
-	if (out->disk_count + out->pmem_count == MAX_FILES)
-		return error_set(err, FOAL_EXIT_USAGE, -E2BIG,
-				 "run: %s: at most %d disks and pmems together", value, MAX_FILES);
-	if (opt == OPT_DISK)
-		return parse_file("disk", value, out->disks, &out->disk_count, err);
-	return parse_file("pmem", value, out->pmems, &out->pmem_count, err);
-}
-
-static int parse_fault_around(const char *value, unsigned *out, struct foal_error *err)
-{
-	int r = parse_count("fault-around", value, 1, 512, out, err);
-
-	if (r == 0 && (*out & (*out - 1)))
-		r = bad(err, "fault-around", value, "give a power of two");
+	out->boot = (enum boot_protocol)word;
 	return r;
 }
 
-static int parse_one(int opt, const char *value, struct run_options *out, struct foal_error *err)
+static int parse_firmware(const char *name, const char *value, struct run_options *out,
+			  struct foal_error *err)
 {
-	static const char *const engines[] = {"auto", "handler", "kernel", NULL};
-	static const char *const halts[] = {"guest", "exit", NULL};
-	static const char *const formats[] = {"table", "json", "off", NULL};
-	int word = 0, r;
+	(void)name, (void)err;
+	out->firmware = value;
+	return 0;
+}
 
-	switch (opt) {
-	case OPT_KERNEL:
-		out->kernel = value;
-		return 0;
-	case OPT_INITRD:
-		out->initrd = value;
-		return 0;
-	case OPT_APPEND:
-		out->append = value;
-		return 0;
-	case OPT_MEMORY:
-		return parse_memory(value, &out->memory, err);
-	case OPT_CPUS:
-		return parse_count("cpus", value, 1, EPT_MAX_FAULT_THREADS, &out->cpus, err);
-	case OPT_DISK:
-	case OPT_PMEM:
-		return parse_file_option(opt, value, out, err);
-	case OPT_NAME:
-		return parse_name(value, out->name, sizeof(out->name), err);
-	case OPT_ENGINE:
-		r = parse_word("fault-engine", value, engines, &word, err);
-		out->engine = (enum engine_choice)word;
-		return r;
-	case OPT_AROUND:
-		return parse_fault_around(value, &out->fault_around, err);
-	case OPT_HALT:
-		r = parse_word("halt", value, halts, &word, err);
-		out->halt_exits = word == 1;
-		return r;
-	case OPT_LIMIT:
-		return parse_count("time-limit", value, 1, 1000000, &out->time_limit, err);
-	case OPT_STATS:
-		r = parse_word("stats", value, formats, &word, err);
-		out->stats = (enum stats_format)word;
-		return r;
-	default:
-		out->stats_file = value;
-		return 0;
+static int parse_memory(const char *name, const char *value, struct run_options *out,
+			struct foal_error *err)
+{
+	return option_size(name, value, &out->memory, err);
+}
+
+static int parse_cpus(const char *name, const char *value, struct run_options *out,
+		      struct foal_error *err)
+{
+	return option_count(name, value, 1, EPT_MAX_VCPUS, &out->cpus, err);
+}
+
+static int parse_cpu(const char *name, const char *value, struct run_options *out,
+		     struct foal_error *err)
+{
+	return cpu_mask_parse(name, value, &out->cpu_mask, err);
+}
+
+static int parse_name(const char *name, const char *value, struct run_options *out,
+		      struct foal_error *err)
+{
+	size_t n = strlen(value);
+
+	if (n == 0 || n >= sizeof(out->name))
+		return option_bad(err, name, value, "give 1 to 63 characters");
+	for (size_t i = 0; i < n; i++) {
+		if (!isalnum((unsigned char)value[i]) && !strchr("-_.", value[i]))
+			return option_bad(err, name, value,
+					  "letters, digits, '-', '_' and '.' only");
 	}
+	memcpy(out->name, value, n + 1);
+	return 0;
+}
+
+static int parse_engine(const char *name, const char *value, struct run_options *out,
+			struct foal_error *err)
+{
+	static const char *const engines[] = {[EPT_ENGINE_HANDLER] = "handler",
+					      [EPT_ENGINE_KERNEL] = "kernel",
+					      [EPT_ENGINE_AUTO] = "auto",
+					      NULL};
+	int word = 0, r = option_word(name, value, engines, &word, err);
+
+	out->engine = (enum ept_engine)word;
+	return r;
+}
+
+static int parse_fault_around(const char *name, const char *value, struct run_options *out,
+			      struct foal_error *err)
+{
+	unsigned *pages = &out->fault_around;
+	int r = option_count(name, value, 1, 512, pages, err);
+
+	if (r == 0 && (*pages & (*pages - 1)))
+		r = option_bad(err, name, value, "give a power of two");
+	return r;
+}
+
+static int parse_halt(const char *name, const char *value, struct run_options *out,
+		      struct foal_error *err)
+{
+	static const char *const halts[] = {
+	    [HALT_AUTO] = "auto", [HALT_GUEST] = "guest", [HALT_EXIT] = "exit", NULL};
+	int word = 0, r = option_word(name, value, halts, &word, err);
+
+	out->halt = (enum halt_choice)word;
+	return r;
+}
+
+static int parse_time_limit(const char *name, const char *value, struct run_options *out,
+			    struct foal_error *err)
+{
+	return option_count(name, value, 1, 1000000, &out->time_limit, err);
+}
+
+static int parse_stats(const char *name, const char *value, struct run_options *out,
+		       struct foal_error *err)
+{
+	static const char *const formats[] = {
+	    [STATS_TABLE] = "table", [STATS_JSON] = "json", [STATS_OFF] = "off", NULL};
+	int word = 0, r = option_word(name, value, formats, &word, err);
+
+	out->stats = (enum stats_format)word;
+	return r;
+}
+
+static int parse_sandbox(const char *name, const char *value, struct run_options *out,
+			 struct foal_error *err)
+{
+	return option_switch(name, value, &out->sandbox, err);
+}
+
+/* UID[:GID], numbers: names would need libc's plug-ins, which a static program has not. */
+static int parse_user(const char *name, const char *value, struct run_options *out,
+		      struct foal_error *err)
+{
+	char uid[16];
+	const char *colon = strchr(value, ':');
+	size_t length = colon ? (size_t)(colon - value) : strlen(value);
+	int r;
+
+	if (length >= sizeof(uid))
+		return option_bad(err, name, value, "give UID or UID:GID, in numbers");
+	memcpy(uid, value, length);
+	uid[length] = 0;
+	r = option_count(name, uid, 1, MAX_ID, &out->uid, err);
+	out->gid = out->uid;
+	if (r == 0 && colon)
+		r = option_count(name, colon + 1, 1, MAX_ID, &out->gid, err);
+	out->change_ids = true;
+	return r;
+}
+
+static int parse_stats_file(const char *name, const char *value, struct run_options *out,
+			    struct foal_error *err)
+{
+	(void)name, (void)err;
+	out->stats_file = value;
+	return 0;
+}
+
+/* --- the table --------------------------------------------------------------------- */
+
+/* Every option there is, in the order of the help; further lines of @help are indented. */
+static const struct {
+	const char *name, *value, *help;
+	int (*parse)(const char *name, const char *value, struct run_options *out,
+		     struct foal_error *err);
+} rows[] = {
+    {"kernel", "FILE", "a bzImage (vmlinuz) or 64-bit ELF kernel (vmlinux)", parse_kernel},
+    {"initrd", "FILE", "initial RAM disk, handed to the kernel as it is", parse_initrd},
+    {"append", "STRING", "kernel command line", parse_append},
+    {"boot", "auto|linux64|pvh",
+     "\nhow the kernel is entered (auto: an ELF kernel through its PVH entry\n"
+     "point if it has one, others by Linux's 64-bit boot protocol)",
+     parse_boot},
+    {"firmware", "FILE|qboot|seabios",
+     "\nstart the machine with this ROM, which boots the kernel, or without one\n"
+     "a disk; the words stand for those of Debian's qemu-system-data and seabios",
+     parse_firmware},
+    {"memory", "SIZE", "guest memory, e.g. 256M or 4G (256M)", parse_memory},
+    {"cpus", "N", "vCPUs (1)", parse_cpus},
+    {"cpu", "host|baseline",
+     "what a vCPU can: all that KVM supports here, or what\n"
+     "most hosts share; -NAME and +NAME after it, separated by\n"
+     "commas, take features away or back (host; foal help cpu)",
+     parse_cpu},
+    {"disk", "FILE[,mode=M][,format=F]",
+     "\na virtio-blk disk; may be repeated; FILE may be an NBD server,\n"
+     "nbd://HOST/EXPORT or nbd:unix:SOCKET; F is raw or qcow2 (raw);\n"
+     "M is as for --pmem",
+     option_disk},
+    {"pmem", "FILE[,mode=M]",
+     "a file in guest-physical memory; may be repeated; M is\n"
+     "ro      the guest cannot write\n"
+     "cow     the guest writes to copies; the file is never written (default)\n"
+     "shared  the guest's flushed writes are in the file",
+     option_pmem},
+    {"net", "tap=NAME|user[,mac=M]",
+     "a virtio-net device; may be repeated\n"
+     "tap=NAME  a tap interface of the host; as root, if there is none of that\n"
+     "          name, one is made for the run\n"
+     "user      through passt, without privileges; forward=HOST:GUEST hands a\n"
+     "          TCP port of the host's loopback to the guest",
+     option_net},
+    {"transport", "mmio|pci",
+     "how the guest reaches its virtio devices (mmio); pci is for\n"
+     "kernels without virtio-mmio",
+     option_transport},
+    {"vsock", "cid=N,path=SOCKET",
+     "\na virtio-vsock device, the guest's address being N: \"CONNECT PORT\" on\n"
+     "SOCKET leads to that port of the guest, the guest's way out to SOCKET_PORT",
+     option_vsock},
+    {"balloon", "on|target=SIZE",
+     "virtio-balloon: memory that the guest does not use goes back to the\n"
+     "host; with a target, the guest is asked to keep no more than that (none)",
+     option_balloon},
+    {"console", "serial|virtio",
+     "where what is typed goes: ttyS0, or hvc0, which is then there (serial)", option_console},
+    {"rng", "on|off", "a virtio-rng device, the host's random bytes (off)", option_rng},
+    {"name", "NAME", "the VM's name in messages (vm-PID)", parse_name},
+    {"fault-engine", "handler|kernel|auto",
+     "\nwho resolves nested faults: foal's handlers or the host kernel (auto:\n"
+     "the host kernel for RAM, kernel and initrd; handlers for other files where\n"
+     "userfaultfd may be used)",
+     parse_engine},
+    {"fault-around", "PAGES", "pages mapped a read fault of a file, a power of two up to 512 (16)",
+     parse_fault_around},
+    {"halt", "auto|guest|exit",
+     "\nwhether an idle vCPU gives its CPU back (exit) or keeps it and faults\n"
+     "stay exact (guest); auto: guest with --fault-engine handler (auto)",
+     parse_halt},
+    {"sandbox", "on|off",
+     "give up, before the guest runs, every right and system call\n"
+     "that a run does not need; off is for debugging (on)",
+     parse_sandbox},
+    {"user", "UID[:GID]", "started as root, run as this user and group", parse_user},
+    {"time-limit", "SECONDS", "stop a guest that has not ended by then", parse_time_limit},
+    {"stats", "table|json|off",
+     "what to print after the run (table, on stderr); with json\n"
+     "the console moves to stderr and stdout is the JSON alone",
+     parse_stats},
+    {"stats-file", "FILE", "write it there instead", parse_stats_file},
+};
+
+#define NR_ROWS	    (sizeof(rows) / sizeof(rows[0]))
+#define HELP_COLUMN 28
+
+void options_usage(void)
+{
+	puts("usage: foal run --kernel FILE [option...]\n");
+	for (size_t i = 0; i < NR_ROWS; i++) {
+		int at = printf("  --%s %s", rows[i].name, rows[i].value);
+		for (const char *line = rows[i].help; line;) {
+			const char *end = strchr(line, '\n');
+			int length = end ? (int)(end - line) : (int)strlen(line);
+			if (length)
+				printf("%*s%.*s", at < HELP_COLUMN ? HELP_COLUMN - at : 1, "",
+				       length, line);
+			putchar('\n');
+			at = 0;
+			line = end ? end + 1 : NULL;
+		}
+	}
+	puts("\nOn a terminal, Ctrl-A x ends the run, Ctrl-A p presses the guest's power button\n"
+	     "and Ctrl-A Ctrl-A types a Ctrl-A.\n"
+	     "The guest's own status, 0..99, is foal's; from 100 up it is foal speaking\n"
+	     "(docs/exit-statuses.md).");
+}
+
+/* What getopt_long() wants of the table; a row's index is its value. */
+static void long_options(struct option *out)
+{
+	for (size_t i = 0; i < NR_ROWS; i++)
+		out[i] = (struct option){rows[i].name, required_argument, NULL, (int)i};
+	out[NR_ROWS] = (struct option){0};
+}
+
+/* What holds between options. */
+static int check(const struct run_options *opt, struct foal_error *err)
+{
+	unsigned devices = opt->disk_count + opt->pmem_count + opt->net_count +
+			   opt->virtio_console + opt->rng + opt->balloon + !!opt->vsock.path;
+	unsigned room = opt->pci ? FOAL_PCI_SLOTS - 1 /* the bridge */ : FOAL_VIRTIO_MMIO_DEVICES;
+
+	if (devices > room)
+		return error_set(err, FOAL_EXIT_USAGE, -E2BIG,
+				 "run: %u disks, networks and other devices; there is room for %u",
+				 devices, room);
+	if (!opt->kernel && !opt->firmware)
+		return error_set(err, FOAL_EXIT_USAGE, -EINVAL, "run: --kernel FILE is needed");
+	if (opt->balloon_target > opt->memory)
+		return error_set(err, FOAL_EXIT_USAGE, -EINVAL,
+				 "run: --balloon: the target is more than --memory");
+	if (!opt->kernel && (opt->initrd || opt->append[0]))
+		return error_set(err, FOAL_EXIT_USAGE, -EINVAL,
+				 "run: --%s needs --kernel; a disk's boot loader brings its own",
+				 opt->initrd ? "initrd" : "append");
+	if (opt->firmware && opt->boot != BOOT_AUTO)
+		return error_set(err, FOAL_EXIT_USAGE, -EINVAL,
+				 "run: --boot: with --firmware the firmware enters the kernel");
+	return 0;
 }
 
 int options_parse(int argc, char **argv, struct run_options *out, struct foal_error *err)
 {
-	int opt, r = 0;
+	struct option longs[NR_ROWS + 1];
+	int i, r = 0;
 
-	*out = (struct run_options){.memory = 256UL << 20, .cpus = 1, .append = ""};
+	*out = (struct run_options){.memory = 256UL << 20,
+				    .cpus = 1,
+				    .append = "",
+				    .engine = EPT_ENGINE_AUTO,
+				    .sandbox = FOAL_SANDBOX_DEFAULT};
+	cpu_mask_default(&out->cpu_mask);
 	snprintf(out->name, sizeof(out->name), "vm-%d", (int)getpid());
+	long_options(longs);
 	opterr = 0;
-	while (r == 0 && (opt = getopt_long(argc, argv, ":", long_options, NULL)) != -1) {
-		if (opt == ':')
+	while (r == 0 && (i = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
+		if (i == ':')
 			r = error_set(err, FOAL_EXIT_USAGE, -EINVAL, "run: %s needs a value",
 				      argv[optind - 1]);
-		else if (opt == '?')
+		else if (i == '?')
 			r = error_set(err, FOAL_EXIT_USAGE, -EINVAL,
 				      "run: %s: no such option; see foal help", argv[optind - 1]);
 		else
-			r = parse_one(opt, optarg, out, err);
+			r = rows[i].parse(rows[i].name, optarg, out, err);
 	}
 	if (r == 0 && optind < argc)
 		r = error_set(err, FOAL_EXIT_USAGE, -EINVAL,
-			      "run: %s: not an option; see foal help", argv[optind]);
-	if (r == 0 && !out->kernel)
-		r = error_set(err, FOAL_EXIT_USAGE, -EINVAL, "run: --kernel FILE is needed");
+			      "run: %s: not an option (a file follows one, as in --kernel FILE); "
+			      "see foal help",
+			      argv[optind]);
+	if (r == 0)
+		r = check(out, err);
 	if (r)
 		options_free(out);
 	return r;
@@ -280,4 +366,6 @@ void options_free(struct run_options *opt)
 	for (unsigned i = 0; i < opt->pmem_count; i++)
 		free(opt->pmems[i].path);
 	opt->disk_count = opt->pmem_count = 0;
+	free(opt->vsock.path);
+	opt->vsock.path = NULL;
 }

@@ -4,33 +4,52 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "devices/devices.h"
 #include "guest/abi.h"
+#include "vmm/cpu.h"
 #include "vmm/error.h"
+#include "vmm/file_option.h"
+#include "vmm/net_option.h"
+#include "vmm/vsock.h"
 
 #define MAX_FILES FOAL_VIRTIO_MMIO_DEVICES
 
-enum stats_format { STATS_TABLE, STATS_JSON, STATS_OFF };
-enum engine_choice { ENGINE_AUTO, ENGINE_HANDLER, ENGINE_KERNEL };
+/* Whether HLT leaves the guest; AUTO: unless every fault is to be counted exactly. */
+enum halt_choice { HALT_AUTO, HALT_GUEST, HALT_EXIT };
 
-/* --disk and --pmem: a file and how the guest's writes to it are treated. */
-struct file_option {
-	char *path; /* owned */
-	enum disk_mode mode;
-};
+enum stats_format { STATS_TABLE, STATS_JSON, STATS_OFF };
+
+/* How a kernel is entered. AUTO: a bzImage by LINUX64, an ELF file by PVH if it can. */
+enum boot_protocol { BOOT_AUTO, BOOT_LINUX64, BOOT_PVH };
 
 struct run_options {
 	const char *kernel, *initrd, *append; /* point into argv */
+	enum boot_protocol boot;
+	const char *firmware; /* a file, "qboot" or "seabios"; NULL: foal boots the kernel itself */
 	char name[64];
 	uint64_t memory; /* bytes, a multiple of the page size */
 	unsigned cpus;
+	struct cpu_mask cpu_mask;
 	struct file_option disks[MAX_FILES], pmems[MAX_FILES];
 	unsigned disk_count, pmem_count;
-	enum engine_choice engine;
+	struct net_option nets[MAX_NETS];
+	unsigned net_count;
+	bool virtio_console; /* --console virtio: what is typed goes there */
+	bool rng;
+	enum ept_engine engine;
 	unsigned fault_around; /* pages; 0: default */
 	unsigned time_limit;   /* seconds; 0: none */
-	bool halt_exits;       /* leave HLT intercepted: --halt exit */
+	bool pci;	       /* virtio devices on PCI: --transport pci */
+	enum halt_choice halt;
+	struct vsock_option vsock;
+	bool balloon;
+	uint64_t balloon_target; /* bytes the guest is to keep of its memory; 0: all */
+	bool sandbox;
+	bool change_ids; /* --user: to uid and gid */
+	uid_t uid;
+	gid_t gid;
 	enum stats_format stats;
 	const char *stats_file; /* NULL: stdout for JSON, stderr for the table */
 };

@@ -15,7 +15,7 @@
 #include "vmm/stats.h"
 #include "vmm/vm.h"
 
-/* How soon to offer typed characters again to a serial port that is full. */
+/* How soon to offer typed characters again to a console that is full. */
 #define PUMP_RETRY_MS 10
 
 /* What ends a process by default; crashes are console.c's. */
@@ -85,6 +85,20 @@ static void check_time_limit(struct vm *vm)
 		       vm->opt->name, limit);
 }
 
+static void serve_request(struct vm *vm, enum console_request request)
+{
+	switch (request) {
+	case CONSOLE_NOTHING:
+		break;
+	case CONSOLE_QUIT:
+		vm_end(vm, FOAL_EXIT_QUIT, "%s: ended from the console", vm->opt->name);
+		break;
+	case CONSOLE_POWER_BUTTON:
+		acpi_pm_raise(vm->acpi_pm, FOAL_ACPI_POWER_BUTTON);
+		break;
+	}
+}
+
 /* Milliseconds to the next thing that is due by the clock. */
 static int next_timeout(const struct vm *vm, uint64_t last_look, bool typed_left)
 {
@@ -106,13 +120,15 @@ static void wait_for_end(struct vm *vm, struct console *con, int signals)
 	bool typed_left = false;
 
 	while (!atomic_load(&vm->stopping)) {
-		struct pollfd fds[] = {
+		struct pollfd fds[4 + MAX_HELPERS] = {
 		    {.fd = vm->end.fd, .events = POLLIN},
 		    {.fd = ept_space_failure_fd(vm->space), .events = POLLIN},
 		    {.fd = signals, .events = POLLIN},
 		    {.fd = console_poll_fd(con), .events = POLLIN},
 		};
-		if (poll(fds, 4, next_timeout(vm, last_look, typed_left)) < 0 && errno != EINTR)
+		helpers_poll(&vm->helpers, fds + 4);
+		if (poll(fds, 4 + vm->helpers.count, next_timeout(vm, last_look, typed_left)) < 0 &&
+		    errno != EINTR)
 			vm_end(vm, FOAL_EXIT_INTERNAL, "%s: poll: %s", vm->opt->name,
 			       strerror(errno));
 		const struct ept_failure *failure = ept_space_failure(vm->space);
@@ -120,9 +136,11 @@ static void wait_for_end(struct vm *vm, struct console *con, int signals)
 			vm_end(vm, FOAL_EXIT_FAULT, "%s", failure->message);
 		if (fds[2].revents)
 			take_signal(vm, signals);
-		if (fds[3].revents && console_read(con))
-			vm_end(vm, FOAL_EXIT_QUIT, "%s: ended from the console", vm->opt->name);
-		typed_left = console_pump(con, vm->serial);
+		if (fds[3].revents)
+			serve_request(vm, console_read(con));
+		helpers_look(&vm->helpers, fds + 4, vm->opt->name);
+		typed_left = vm->hvc ? console_pump(con, virtio_console_input, vm->hvc)
+				     : console_pump(con, serial_input, vm->serial);
 		check_time_limit(vm);
 		if (now_ns() - last_look >= WATCHDOG_PERIOD_MS * 1000000ULL) {
 			watchdog_look(&dog, vm);

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "devices/fw_cfg.h"
+
 bool report_case(const struct report *report, size_t area, enum ept_case c,
 		 struct ept_case_stats *out)
 {
@@ -33,7 +35,7 @@ static void read_resident(struct report *report)
 	const struct ept_space *space = report->vm->space;
 	size_t count = ept_space_slots(space, NULL, 0);
 	struct ept_slot *slots = calloc(count ? count : 1, sizeof(*slots));
-	FILE *smaps = fopen("/proc/self/smaps", "re");
+	FILE *smaps = report->vm->smaps;
 	char line[512];
 	bool guest = false;
 
@@ -48,8 +50,6 @@ static void read_resident(struct report *report)
 				    kib << 10;
 		}
 	}
-	if (smaps)
-		fclose(smaps);
 	free(slots);
 }
 
@@ -74,15 +74,34 @@ static uint64_t area_read(const struct vm *vm, const char *prefix)
 	return sum;
 }
 
+/* The ROM lies in memory twice, and its last bytes count once: at least so much was read. */
+static uint64_t firmware_rom_read(const struct vm *vm)
+{
+	uint64_t read = area_read(vm, "firmware");
+
+	return read < vm->firmware.size ? read : vm->firmware.size;
+}
+
+/* Bytes of an item of fw_cfg. */
+static uint64_t firmware_read(const struct vm *vm, uint16_t key)
+{
+	return vm->firmware.fw_cfg ? fw_cfg_reached(vm->firmware.fw_cfg, key) : 0;
+}
+
 static void read_files(struct report *report)
 {
 	const struct vm *vm = report->vm;
 
-	add_file(report, vm->image.path, "kernel", vm->image.size,
-		 vm->image.bytes_read + area_read(vm, "kernel:"));
+	if (vm->opt->firmware)
+		add_file(report, vm->firmware.path, "firmware", vm->firmware.size,
+			 firmware_rom_read(vm));
+	if (vm->opt->kernel)
+		add_file(report, vm->image.path, "kernel", vm->image.size,
+			 vm->image.bytes_read + area_read(vm, "kernel:") +
+			     firmware_read(vm, FW_CFG_KERNEL_DATA));
 	if (vm->opt->initrd)
 		add_file(report, vm->opt->initrd, "initrd", vm->initrd_size,
-			 area_read(vm, "initrd"));
+			 area_read(vm, "initrd") + firmware_read(vm, FW_CFG_INITRD_DATA));
 	for (unsigned i = 0; i < vm->opt->disk_count; i++) {
 		struct disk_stats stats;
 		virtio_blk_stats(vm->disks[i].device, &stats);
@@ -108,14 +127,27 @@ static void read_kvm(struct report *report)
 		close(vm_stats);
 }
 
+/* Without it stdio would ask for the file's block size at the first byte (newfstatat). */
+static void give_buffer(FILE *file)
+{
+	static char buffers[2][BUFSIZ];
+	static unsigned given;
+
+	if (file && file != stderr)
+		setvbuf(file, buffers[given++], _IOFBF, BUFSIZ);
+}
+
 int stats_open(struct vm *vm, struct foal_error *err)
 {
 	const struct run_options *opt = vm->opt;
 
 	vm->stats_out = opt->stats == STATS_JSON ? stdout : stderr;
-	if (!opt->stats_file)
-		return 0;
-	vm->stats_out = fopen(opt->stats_file, "we");
+	if (opt->stats != STATS_OFF)
+		vm->smaps = fopen("/proc/self/smaps", "re");
+	if (opt->stats_file)
+		vm->stats_out = fopen(opt->stats_file, "we");
+	give_buffer(vm->smaps);
+	give_buffer(vm->stats_out);
 	return vm->stats_out ? 0
 			     : error_set(err, FOAL_EXIT_USAGE, -errno, "--stats-file %s: %s",
 					 opt->stats_file, strerror(errno));
@@ -125,7 +157,9 @@ void stats_close(struct vm *vm)
 {
 	if (vm->stats_out && vm->opt->stats_file)
 		fclose(vm->stats_out);
-	vm->stats_out = NULL;
+	if (vm->smaps)
+		fclose(vm->smaps);
+	vm->stats_out = vm->smaps = NULL;
 }
 
 static int write_report(const struct report *report, struct foal_error *err)

@@ -12,7 +12,7 @@
 
 /* One file of the VM and how much of it was ever read. */
 struct file_report {
-	const char *path, *use; /* use: kernel, initrd, disk, pmem */
+	const char *path, *use; /* use: firmware, kernel, initrd, disk, pmem */
 	uint64_t size, read;	/* bytes */
 };
 
@@ -24,7 +24,7 @@ struct report {
 	uint64_t resident_self;	 /* bytes of the monitor itself */
 	uint64_t events[EPT_NR_ORIGINS];
 	unsigned file_count;
-	struct file_report files[2 + 2 * MAX_FILES];
+	struct file_report files[3 + 2 * MAX_FILES];
 };
 
 /* Open what the report goes to, so that a wrong --stats-file is known before the run. */

@@ -109,13 +109,36 @@ static void sum_case(const struct report *report, size_t first, enum ept_case c,
 	}
 }
 
+/* An area that the host kernel serves has no cases: what is there now is all that is known. */
+static void print_uncounted(const struct report *report, FILE *out, size_t first)
+{
+	struct ept_area_info info;
+	uint64_t resident = 0;
+	bool any = false;
+
+	for (size_t j = first; j < ept_area_count(report->vm->space); j++) {
+		ept_area_info(ept_area_at(report->vm->space, j), &info);
+		if (info.engine == EPT_ENGINE_KERNEL &&
+		    strcmp(info.name, area_name(report, first)) == 0) {
+			resident += info.resident;
+			any = true;
+		}
+	}
+	if (any)
+		fprintf(out, "%-14s %-14s %10s %10s %10" PRIu64 "\n", area_name(report, first),
+			"(host kernel)", "-", "-", resident / EPT_PAGE_SIZE);
+}
+
 static void print_cases(const struct report *report, FILE *out, struct scratch *scratch)
 {
 	uint64_t total = 0;
 
 	print_head(out);
 	for (size_t i = 0; i <= ept_area_count(report->vm->space); i++) {
-		for (int c = 0; c < EPT_NR_CASES && !named_before(report, i); c++) {
+		if (named_before(report, i))
+			continue;
+		print_uncounted(report, out, i);
+		for (int c = 0; c < EPT_NR_CASES; c++) {
 			sum_case(report, i, c, scratch);
 			if (scratch->sum.faults)
 				print_row(out, area_name(report, i), c, &scratch->sum);
@@ -157,6 +180,43 @@ static void print_files(const struct report *report, FILE *out)
 	}
 }
 
+static void print_nets(const struct vm *vm, FILE *out)
+{
+	for (unsigned i = 0; i < vm->opt->net_count; i++) {
+		struct net_stats s;
+		virtio_net_stats(vm->nets[i].device, &s);
+		fprintf(out,
+			"net     received %" PRIu64 " frames, %s (%" PRIu64
+			" dropped), sent %" PRIu64 " frames, %s (%" PRIu64 " dropped)\n",
+			s.rx_frames, bytes(s.rx_bytes), s.rx_dropped, s.tx_frames,
+			bytes(s.tx_bytes), s.tx_dropped);
+	}
+}
+
+static void print_vsock(const struct vm *vm, FILE *out)
+{
+	struct vsock_stats s;
+
+	if (!vm->vsock.device)
+		return;
+	virtio_vsock_stats(vm->vsock.device, &s);
+	fprintf(out,
+		"vsock    %" PRIu64 " connections of the guest, %" PRIu64
+		" of the host, %s to the guest, %s to the host\n",
+		s.from_guest, s.from_host, bytes(s.bytes_to_guest), bytes(s.bytes_to_host));
+}
+
+static void print_balloon(const struct vm *vm, FILE *out)
+{
+	struct balloon_stats s;
+
+	if (!vm->balloon)
+		return;
+	virtio_balloon_stats(vm->balloon, &s);
+	fprintf(out, "balloon  %s in it of %s asked for, %s reported free, %s given back\n",
+		bytes(s.actual), bytes(s.target), bytes(s.reported), bytes(s.given_back));
+}
+
 int stats_table(const struct report *report, FILE *out)
 {
 	const struct vm *vm = report->vm;
@@ -171,6 +231,9 @@ int stats_table(const struct report *report, FILE *out)
 	fprintf(out, "resident: guest memory %s of %s, monitor %s\n", bytes(report->resident_guest),
 		bytes(vm->opt->memory), bytes(report->resident_self));
 	print_files(report, out);
+	print_nets(vm, out);
+	print_vsock(vm, out);
+	print_balloon(vm, out);
 	free(scratch);
 	return 0;
 }

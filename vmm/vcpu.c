@@ -42,7 +42,7 @@ void vcpu_kick(struct vcpu *vcpu)
 /* And crashes: blocked, they would end the process past the handler that restores the terminal. */
 static void take_only_kicks(void)
 {
-	static const int taken[] = {KICK_SIGNAL, SIGSEGV, SIGBUS, SIGILL, SIGFPE};
+	static const int taken[] = {KICK_SIGNAL, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGSYS};
 	sigset_t set;
 
 	sigfillset(&set);
@@ -51,11 +51,38 @@ static void take_only_kicks(void)
 	pthread_sigmask(SIG_SETMASK, &set, NULL);
 }
 
+/* Linux 6.8's, which Debian 12's header lacks (KVM api.rst, section 5, KVM_EXIT_MEMORY_FAULT). */
+#define EXIT_MEMORY_FAULT 39
+
+struct memory_fault {
+	uint64_t flags, gpa, size;
+};
+
+/* " at gpa 0x...", where KVM says so. */
+static const char *where(const struct kvm_run *run, char buf[32])
+{
+	struct memory_fault fault;
+
+	buf[0] = 0;
+	if (run->exit_reason == EXIT_MEMORY_FAULT) {
+		memcpy(&fault, run->padding, sizeof(fault));
+		snprintf(buf, 32, " at gpa 0x%llx", (unsigned long long)fault.gpa);
+	}
+	return buf;
+}
+
 /* KVM_RUN failed for good; say what of. */
 static void run_failed(struct vcpu *vcpu, int error)
 {
 	struct vm *vm = vcpu->vm;
+	char gpa[32];
 
+	if (error == EHWPOISON) {
+		vm_end(vm, FOAL_EXIT_FAULT,
+		       "%s: vCPU %u: the host's memory is damaged where a page of the guest%s lies",
+		       vm->opt->name, vcpu->index, where(vcpu->run, gpa));
+		return;
+	}
 	if (error == EFAULT) {
 		ept_space_check(vm->space); /* names the file if one shrank */
 		const struct ept_failure *failure = ept_space_failure(vm->space);
@@ -63,9 +90,9 @@ static void run_failed(struct vcpu *vcpu, int error)
 			vm_end(vm, FOAL_EXIT_FAULT, "%s", failure->message);
 		else
 			vm_end(vm, FOAL_EXIT_FAULT,
-			       "%s: vCPU %u: the host could not provide a page of guest memory "
+			       "%s: vCPU %u: the host could not provide a page of guest memory%s "
 			       "(out of memory, or a file behind it failed)",
-			       vm->opt->name, vcpu->index);
+			       vm->opt->name, vcpu->index, where(vcpu->run, gpa));
 		return;
 	}
 	vm_end(vm, FOAL_EXIT_INTERNAL, "%s: vCPU %u: KVM_RUN: %s", vm->opt->name, vcpu->index,
@@ -85,6 +112,9 @@ void *vcpu_thread(void *arg)
 	pthread_setname_np(pthread_self(), name);
 	ept_vcpu_bind(vm->space, vcpu->index, (pid_t)syscall(SYS_gettid));
 	ept_vcpu_on_cpu(vm->space, vcpu->index, sched_getcpu());
+	vm_thread_begins(vm, THREAD_VCPU);
+	pthread_mutex_lock(&vm->start_lock);
+	pthread_mutex_unlock(&vm->start_lock);
 	atomic_compare_exchange_strong(&vm->first_run_ns, &unset, now_ns());
 
 	for (;;) {

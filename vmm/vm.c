@@ -8,13 +8,18 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "vmm/entry.h"
 #include "vmm/kvmstats.h"
 
 /* How long a kicked vCPU may take to leave KVM_RUN before faults are cut off. */
 #define KICK_PATIENCE_S 2
+
+/* From here on the soft limit of open files may be too low. */
+#define MANY_CPUS	64
 
 uint64_t now_ns(void)
 {
@@ -27,22 +32,35 @@ uint64_t now_ns(void)
 static void forget_fds(struct vm *vm)
 {
 	vm->kvm.dev_fd = vm->kvm.vm_fd = -1;
-	vm->image.fd = vm->initrd_fd = vm->end.fd = -1;
+	vm->image.fd = vm->initrd_fd = vm->firmware.fd = vm->end.fd = vm->sandbox.ruleset_fd =
+	    vm->hvc_out = -1;
 	for (unsigned i = 0; i < MAX_FILES; i++)
 		vm->disks[i].fd = vm->pmems[i].fd = -1;
+	vm->vsock.listener = vm->vsock.connector = -1;
+	for (unsigned i = 0; i < MAX_NETS; i++)
+		vm->nets[i].config.fd = -1;
+}
+
+static void fault_thread_begins(void *ctx, const char *kind)
+{
+	(void)kind;
+	vm_thread_begins(ctx, THREAD_FAULT);
 }
 
 static int create_space(struct vm *vm, struct foal_error *err)
 {
 	struct ept_config config = {
 	    .vm_name = vm->opt->name,
-	    .engine = vm->opt->engine == ENGINE_KERNEL ? EPT_ENGINE_KERNEL : EPT_ENGINE_HANDLER,
-	    .fault_threads = vm->opt->cpus,
+	    .engine = vm->opt->engine,
+	    .vcpus = vm->opt->cpus,
+	    .thread_begins = fault_thread_begins,
+	    .thread_ctx = vm,
 	    .fault_around = vm->opt->fault_around,
 	};
 	int r = ept_space_create(&config, &vm->space);
 
-	if (r && vm->opt->engine == ENGINE_AUTO && (r == -EPERM || r == -EACCES || r == -ENOSYS)) {
+	if (r && vm->opt->engine == EPT_ENGINE_AUTO &&
+	    (r == -EPERM || r == -EACCES || r == -ENOSYS)) {
 		notice(
 		    "%s: no userfaultfd (%s): the host kernel resolves the faults, so no case is "
 		    "counted and shared pmem is read whole; foal doctor says how to mend it",
@@ -58,8 +76,44 @@ static int create_space(struct vm *vm, struct foal_error *err)
 	return 0;
 }
 
+/* A worker's faults blur the cases; where those are not counted, an idle VM should cost nothing. */
+static bool halt_exits(const struct run_options *opt)
+{
+	return opt->halt == HALT_EXIT ||
+	       (opt->halt == HALT_AUTO && opt->engine != EPT_ENGINE_HANDLER);
+}
+
+static int create_vm(struct vm *vm, struct foal_error *err)
+{
+	const struct kvm_machine machine = {
+	    .cpus = vm->opt->cpus, .mask = &vm->opt->cpu_mask, .halt_exits = halt_exits(vm->opt)};
+
+	return kvm_create_vm(&vm->kvm, &machine, err);
+}
+
+/* A vCPU has three descriptors; the usual soft limit is 1024. */
+static void allow_descriptors(unsigned cpus)
+{
+	struct rlimit limit;
+
+	if (cpus <= MANY_CPUS || getrlimit(RLIMIT_NOFILE, &limit))
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static int set_entry(struct vm *vm, int vcpu_fd, struct foal_error *err)
+{
+	if (vm->opt->firmware)
+		return 0; /* the reset state */
+	if (vm->image.boot == BOOT_PVH)
+		return entry_pvh(vcpu_fd, (uint32_t)vm->image.entry, FOAL_START_INFO, err);
+	return entry_linux64(vcpu_fd, vm->image.entry, err);
+}
+
 static int create_vcpus(struct vm *vm, struct foal_error *err)
 {
+	allow_descriptors(vm->opt->cpus);
 	vm->vcpus = calloc(vm->opt->cpus, sizeof(*vm->vcpus));
 	if (!vm->vcpus)
 		return error_set(err, FOAL_EXIT_HOST, -ENOMEM, "out of memory for vCPUs");
@@ -72,7 +126,7 @@ static int create_vcpus(struct vm *vm, struct foal_error *err)
 			return r;
 		vcpu->stats_fd = kvm_stats_open(vcpu->fd);
 	}
-	return kvm_set_pvh_entry(vm->vcpus[0].fd, vm->image.entry, FOAL_START_INFO, err);
+	return set_entry(vm, vm->vcpus[0].fd, err);
 }
 
 static int start_space(struct vm *vm, struct foal_error *err)
@@ -84,6 +138,23 @@ static int start_space(struct vm *vm, struct foal_error *err)
 		 : 0;
 }
 
+static int prepare_sandbox(struct vm *vm, struct foal_error *err)
+{
+	const struct run_options *opt = vm->opt;
+
+	vm->sandbox = (struct sandbox){
+	    .on = opt->sandbox, .change_ids = opt->change_ids, .uid = opt->uid, .gid = opt->gid};
+	return sandbox_prepare(&vm->sandbox, err);
+}
+
+void vm_thread_begins(struct vm *vm, enum thread_kind kind)
+{
+	struct foal_error err = {0};
+
+	if (sandbox_enter(&vm->sandbox, kind, &err))
+		vm_end(vm, err.status, "%s: %s", vm->opt->name, err.text);
+}
+
 int vm_build(struct vm *vm, struct foal_error *err)
 {
 	int r;
@@ -91,22 +162,22 @@ int vm_build(struct vm *vm, struct foal_error *err)
 	forget_fds(vm);
 	pthread_mutex_init(&vm->end.lock, NULL);
 	pthread_mutex_init(&vm->routes_lock, NULL);
+	pthread_mutex_init(&vm->start_lock, NULL);
 	vm->end.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (vm->end.fd < 0)
 		return error_set(err, FOAL_EXIT_HOST, -errno, "eventfd: %s", strerror(errno));
 
 	if ((r = kvm_open(&vm->kvm, err)) || (r = files_open(vm, err)) ||
 	    (r = create_space(vm, err)) || (r = boot_declare(vm, err)) ||
-	    (r = start_space(vm, err)) || (r = kvm_create_vm(&vm->kvm, vm->opt->halt_exits, err)) ||
-	    (r = kvm_add_slots(&vm->kvm, vm->space, err)) || (r = machine_build(vm, err)) ||
-	    (r = boot_write(vm, err)))
+	    (r = prepare_sandbox(vm, err)) || (r = start_space(vm, err)) ||
+	    (r = create_vm(vm, err)) || (r = kvm_add_slots(&vm->kvm, vm->space, err)) ||
+	    (r = machine_build(vm, err)) || (r = boot_write(vm, err)))
 		return r;
 	return create_vcpus(vm, err);
 }
 
-int vm_start(struct vm *vm, struct foal_error *err)
+static int start_threads(struct vm *vm, struct foal_error *err)
 {
-	vcpu_init_kick();
 	for (unsigned i = 0; i < vm->vcpu_count; i++) {
 		int r = pthread_create(&vm->vcpus[i].thread, NULL, vcpu_thread, &vm->vcpus[i]);
 		if (r)
@@ -114,7 +185,30 @@ int vm_start(struct vm *vm, struct foal_error *err)
 					 strerror(r));
 		vm->vcpus[i].started = true;
 	}
-	return 0;
+	int r = bus_start(vm->pio);
+	if (r == 0)
+		r = bus_start(vm->mmio);
+	return r ? error_set(err, FOAL_EXIT_HOST, r, "%s: starting its devices: %s", vm->opt->name,
+			     strerror(-r))
+		 : 0;
+}
+
+/*
+ * Threads come first: what they need at their start the main thread has given
+ * up once it is in the sandbox. They enter it meanwhile on their own, and
+ * wait for the main thread with start_lock.
+ */
+int vm_start(struct vm *vm, struct foal_error *err)
+{
+	vcpu_init_kick();
+	pthread_mutex_lock(&vm->start_lock);
+	int r = start_threads(vm, err);
+	if (r == 0)
+		r = sandbox_enter(&vm->sandbox, THREAD_MAIN, err);
+	if (r)
+		atomic_store(&vm->stopping, true);
+	pthread_mutex_unlock(&vm->start_lock);
+	return r;
 }
 
 void vm_end(struct vm *vm, int status, const char *fmt, ...)
@@ -148,8 +242,9 @@ static bool join_vcpus(struct vm *vm, const struct timespec *deadline)
 		struct vcpu *vcpu = &vm->vcpus[i];
 		if (!vcpu->started)
 			continue;
-		int r = deadline ? pthread_timedjoin_np(vcpu->thread, NULL, deadline)
-				 : pthread_join(vcpu->thread, NULL);
+		int r = deadline
+			    ? pthread_clockjoin_np(vcpu->thread, NULL, CLOCK_MONOTONIC, deadline)
+			    : pthread_join(vcpu->thread, NULL);
 		vcpu->started = r != 0;
 		all = all && r == 0;
 	}
@@ -188,7 +283,7 @@ int vm_stop(struct vm *vm)
 	atomic_store(&vm->stopping, true);
 	for (unsigned i = 0; i < vm->vcpu_count; i++)
 		vcpu_kick(&vm->vcpus[i]);
-	clock_gettime(CLOCK_REALTIME, &deadline);
+	clock_gettime(CLOCK_MONOTONIC, &deadline);
 	deadline.tv_sec += KICK_PATIENCE_S;
 	/* A vCPU may be waiting for somebody to read the console. */
 	if (vm->pio)
@@ -224,10 +319,15 @@ void vm_destroy(struct vm *vm)
 		ept_space_destroy(vm->space);
 	}
 	image_close(&vm->image);
+	if (vm->hvc_out >= 0)
+		close(vm->hvc_out);
 	files_close(vm);
+	helpers_stop(&vm->helpers);
 	free(vm->routes);
+	sandbox_close(&vm->sandbox);
 	if (vm->end.fd >= 0)
 		close(vm->end.fd);
+	pthread_mutex_destroy(&vm->start_lock);
 	pthread_mutex_destroy(&vm->routes_lock);
 	pthread_mutex_destroy(&vm->end.lock);
 }

@@ -13,9 +13,12 @@
 
 #include "devices/devices.h"
 #include "ept/ept.h"
+#include "vmm/helper.h"
 #include "vmm/image.h"
 #include "vmm/kvm.h"
+#include "vmm/net.h"
 #include "vmm/options.h"
+#include "vmm/sandbox.h"
 
 struct vm;
 
@@ -35,8 +38,18 @@ struct vm_file {
 	int fd;
 	uint64_t size;
 	struct device *device;
+	struct disk_backend
+	    *backend;	       /* of a disk that a companion serves, until its device has it */
 	struct ept_area *area; /* of a pmem */
 	gpa_t gpa;	       /* of a pmem */
+};
+
+/* A ROM, and what it is told. */
+struct firmware {
+	int fd;
+	const char *path;
+	uint64_t size;
+	struct device *fw_cfg;
 };
 
 /* Why the run ends. The first thread to say so is heard. */
@@ -51,24 +64,36 @@ struct vm_end {
 struct vm {
 	const struct run_options *opt;
 	struct kvm kvm;
+	struct sandbox sandbox;
 	struct ept_space *space;
-	struct image image;
+	struct image image;	  /* with --kernel */
+	struct firmware firmware; /* with --firmware */
 	int initrd_fd;
 	uint64_t initrd_gpa, initrd_size;
 	struct vm_file disks[MAX_FILES], pmems[MAX_FILES];
+	struct vm_net nets[MAX_NETS];
+	struct helpers helpers;
 	struct bus *pio, *mmio;
-	struct device *ioapic, *serial;
+	struct device *ioapic, *serial, *acpi_pm;
+	struct device *balloon; /* NULL without --balloon */
+	struct vm_vsock vsock;
+	struct device *hvc; /* NULL without --console virtio */
+	int hvc_out;	    /* its own descriptor of what console_out is */
 	struct device_host host;
-	unsigned virtio_count; /* virtio-mmio devices attached */
+	struct pci *pci;       /* NULL: virtio devices are on MMIO */
+	unsigned virtio_count; /* virtio devices attached */
 	pthread_mutex_t routes_lock;
 	struct kvm_irq_routing *routes; /* one entry a pin; under routes_lock */
 	struct vcpu *vcpus;
 	unsigned vcpu_count; /* of them created */
+	/* Held by the main thread until it is in the sandbox; a vCPU passes before it first runs.
+	 */
+	pthread_mutex_t start_lock;
 	atomic_bool stopping;
 	struct vm_end end;
 	struct ept_area *unwritten; /* the first whose write-back failed when it stopped */
 	int console_out;
-	FILE *stats_out;
+	FILE *stats_out, *smaps;       /* open from the start: later nothing can be opened */
 	uint64_t main_ns;	       /* CLOCK_MONOTONIC at main() */
 	_Atomic uint64_t first_run_ns; /* just before the first KVM_RUN */
 	uint64_t end_ns;	       /* when the vCPUs had left */
@@ -81,7 +106,10 @@ struct vm {
  */
 int vm_build(struct vm *vm, struct foal_error *err);
 
-/* Start the vCPU threads. */
+/*
+ * Start the threads of vCPUs and devices, and enter the sandbox: from here on
+ * nothing can be opened. The vCPUs run once the main thread is in it.
+ */
 int vm_start(struct vm *vm, struct foal_error *err);
 
 /*
@@ -89,6 +117,9 @@ int vm_start(struct vm *vm, struct foal_error *err);
  * @fmt NULL the run ends silently with @status.
  */
 void vm_end(struct vm *vm, int status, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+/* The calling thread enters the sandbox; if it cannot, the run ends. */
+void vm_thread_begins(struct vm *vm, enum thread_kind kind);
 
 /*
  * Get every vCPU out of KVM_RUN, stop the devices, write shared files back,
@@ -106,8 +137,18 @@ int boot_declare(struct vm *vm, struct foal_error *err);
 /* Write the parts that are no whole file pages, and the boot information. */
 int boot_write(struct vm *vm, struct foal_error *err);
 
+/* --- firmware.c: a ROM that boots, instead of a loader of ours ------------------- */
+
+/* Open the ROM that opt->firmware names. */
+int firmware_open(struct vm *vm, struct foal_error *err);
+/* Declare its areas; before ept_space_start(). */
+int firmware_declare(struct vm *vm, struct foal_error *err);
+/* Attach fw_cfg and fill it; behind all other devices. */
+int firmware_configure(struct vm *vm, struct foal_error *err);
+
 /* --- files.c ------------------------------------------------------------------- */
 
+/* Also starts helpers: before any thread. */
 int files_open(struct vm *vm, struct foal_error *err);
 void files_close(struct vm *vm);
 

@@ -92,18 +92,24 @@ static void map_kernel_range(const char *start, const char *end, pte_t flags)
 	}
 }
 
-/* [start, end), widened to 2 MiB, at phys_to_virt; what is mapped already stays. */
-static void map_direct(u64 start, u64 end, bool gb_pages)
+/*
+ * [start, end), widened to 2 MiB, at phys_to_virt; what is mapped already stays. False: out of
+ * reach, or no memory for tables.
+ */
+static bool map_direct(u64 start, u64 end)
 {
+	bool gb_pages = cpuid(CPUID_EXT).edx & CPUID_EXT_EDX_GB;
 	u64 phys = ALIGN_DOWN(start, PMD_SIZE);
 
 	if (end > DIRECT_MAP_MAX)
-		panic("memory map: %lx is more than the direct map takes", end);
+		return false;
 	end = ALIGN_UP(end, PMD_SIZE);
 	while (phys < end) {
 		u64 virt = (u64)phys_to_virt(phys);
 		u64 *e = kernel_entry(virt, 2);
 
+		if (!e)
+			return false;
 		if (gb_pages && IS_ALIGNED(phys, PUD_SIZE) && end - phys >= PUD_SIZE &&
 		    !pte_present(*e)) {
 			*e = phys | PAGE_KERNEL | PTE_HUGE;
@@ -115,6 +121,8 @@ static void map_direct(u64 start, u64 end, bool gb_pages)
 			continue;
 		}
 		e = kernel_entry(virt, 1);
+		if (!e)
+			return false;
 		do {
 			if (!pte_present(*e))
 				*e = phys | PAGE_KERNEL | PTE_HUGE;
@@ -122,6 +130,12 @@ static void map_direct(u64 start, u64 end, bool gb_pages)
 			phys += PMD_SIZE;
 		} while (phys < end && !IS_ALIGNED(phys, PUD_SIZE));
 	}
+	return true;
+}
+
+bool direct_map_add(u64 phys, u64 len)
+{
+	return map_direct(phys, phys + len);
 }
 
 /* Early pages come from behind the kernel, out of the way of what the loader put there. */
@@ -147,14 +161,13 @@ static void early_alloc_init(void)
 
 void paging_init(void)
 {
-	bool gb_pages = cpuid(CPUID_EXT).edx & CPUID_EXT_EDX_GB;
-
 	early_alloc_init();
 	for (u32 i = 0; i < boot_info.nr_ranges; i++) {
 		const struct boot_range *r = &boot_info.ranges[i];
 
-		if (r->type == FOAL_MEMMAP_RAM || r->type == FOAL_MEMMAP_PMEM)
-			map_direct(r->start, r->start + r->len, gb_pages);
+		if (r->type == FOAL_MEMMAP_RAM && !map_direct(r->start, r->start + r->len))
+			panic("memory map: %lx is more than the direct map takes",
+			      r->start + r->len);
 	}
 	map_kernel_range(kernel_start, text_end, PAGE_KERNEL_RX);
 	map_kernel_range(text_end, rodata_end, PAGE_KERNEL_RO);

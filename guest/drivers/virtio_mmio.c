@@ -1,5 +1,6 @@
 /*
- * The MMIO transport, version 2 (virtio 1.2, section 4.2): devices are named on the command line,
+ * The MMIO transport, version 2 (virtio 1.2, section 4.2). Devices are where foal puts them
+ * (guest/abi.h), or where the command line of another monitor says,
  * virtio_mmio.device=SIZE@ADDRESS:PIN, in Linux's syntax.
  */
 #include "guest/drivers/virtio_mmio.h"
@@ -291,11 +292,16 @@ static bool parse_device(const char *s, u64 *size, u64 *phys, u64 *pin)
 	return *s == 0 || *s == ':';
 }
 
+static void tell_failure(u64 phys, u64 pin, int err)
+{
+	printk("virtio: device at 0x%lx, pin %lu: not started (error %d)\n", phys, pin, -err);
+}
+
 static int probe_word(const char *word, void *arg)
 {
 	u64 size, phys, pin;
 
-	(void)arg;
+	*(bool *)arg = true;
 	if (!parse_device(word, &size, &phys, &pin) || size < MMIO_MIN_SIZE ||
 	    size > MMIO_MAX_SIZE || !IS_ALIGNED(phys, 4) || pin > 0xffff) {
 		printk("virtio: virtio_mmio.device=%s: want SIZE@ADDRESS:PIN\n", word);
@@ -303,14 +309,31 @@ static int probe_word(const char *word, void *arg)
 	}
 	int err = probe_at(phys, size, (u32)pin);
 	if (err)
-		printk("virtio: device at 0x%lx, pin %lu: not started (error %d)\n", phys, pin,
-		       -err);
+		tell_failure(phys, pin, err);
 	return 0;
+}
+
+/* foal fills its slots from the first on: where none answers there are no more. */
+static void probe_slots(void)
+{
+	int err = 0;
+
+	for (u32 i = 0; i < FOAL_VIRTIO_MMIO_DEVICES && err != -ENODEV; i++) {
+		u64 phys = FOAL_VIRTIO_MMIO_BASE + i * FOAL_VIRTIO_MMIO_STRIDE;
+
+		err = probe_at(phys, FOAL_VIRTIO_MMIO_SIZE, FOAL_VIRTIO_MMIO_PIN + i);
+		if (err && err != -ENODEV)
+			tell_failure(phys, FOAL_VIRTIO_MMIO_PIN + i, err);
+	}
 }
 
 void virtio_mmio_init(void)
 {
-	cmdline_each("virtio_mmio.device", probe_word, NULL);
+	bool named = false;
+
+	cmdline_each("virtio_mmio.device", probe_word, &named);
+	if (!named)
+		probe_slots();
 }
 
 void virtio_mmio_shutdown(void)

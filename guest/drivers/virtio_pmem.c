@@ -110,17 +110,25 @@ static const struct block_ops pmem_ops = {
     .direct = pmem_direct,
 };
 
-/* The device's word for where its memory is counts only where the boot information agrees. */
-static bool is_persistent(u64 start, u64 size)
+static bool overlaps(u64 start, u64 end, u64 other, u64 other_end)
 {
+	return start < other_end && other < end;
+}
+
+/* The device's word for where its memory is counts only where nothing else is. */
+static bool is_free(u64 start, u64 size)
+{
+	u64 end = start + size;
+
+	if (end < start || overlaps(start, end, FOAL_MMIO_GAP_START, FOAL_MMIO_GAP_END))
+		return false;
 	for (u32 i = 0; i < boot_info.nr_ranges; i++) {
 		const struct boot_range *r = &boot_info.ranges[i];
 
-		if (r->type == FOAL_MEMMAP_PMEM && start >= r->start &&
-		    start - r->start <= r->len && size <= r->len - (start - r->start))
-			return true;
+		if (overlaps(start, end, r->start, r->start + r->len))
+			return false;
 	}
-	return false;
+	return true;
 }
 
 static int read_range(struct virtio_pmem *pmem)
@@ -128,9 +136,9 @@ static int read_range(struct virtio_pmem *pmem)
 	u64 size = virtio_config64(pmem->dev, CONFIG_SIZE);
 
 	pmem->start = virtio_config64(pmem->dev, CONFIG_START);
-	if (!size || !IS_ALIGNED(pmem->start | size, PAGE_SIZE) ||
-	    !is_persistent(pmem->start, size)) {
-		printk("%s: refused: 0x%lx bytes at 0x%lx are not persistent memory\n",
+	if (!size || !IS_ALIGNED(pmem->start | size, PAGE_SIZE) || !is_free(pmem->start, size) ||
+	    !direct_map_add(pmem->start, size)) {
+		printk("%s: refused: 0x%lx bytes at 0x%lx cannot be persistent memory\n",
 		       pmem->bdev.name, size, pmem->start);
 		return -EINVAL;
 	}

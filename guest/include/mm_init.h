@@ -13,7 +13,7 @@ void kernel_main(u64 start_info_phys) __attribute__((noreturn));
 /* Fills boot_info from the PVH start info at that physical address. */
 void pvh_parse(u64 start_info_phys);
 
-/* Direct map of RAM and persistent memory, kernel mapped W^X, boot mappings gone. */
+/* Direct map of RAM, kernel mapped W^X, boot mappings gone. */
 void paging_init(void);
 
 /* A zeroed page for a page table before there is a page allocator; never freed. */

@@ -63,6 +63,13 @@ static inline void *phys_to_virt(u64 phys)
 	return (void *)(DIRECT_MAP_BASE + phys);
 }
 
+/*
+ * Add what a device announced, whole pages behind all RAM, to the direct map. For probing, before
+ * the first process: those that come have their top level copied. False: out of reach, or no
+ * memory for tables.
+ */
+bool direct_map_add(u64 phys, u64 len);
+
 /* For pointers into the direct map or the kernel image; anything else is a bug. */
 static inline u64 virt_to_phys(const void *p)
 {

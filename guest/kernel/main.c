@@ -36,7 +36,7 @@ static void mount_root(void)
 		memcpy(path, DEFAULT_ROOT, sizeof(DEFAULT_ROOT));
 	root = device_of(path);
 	if (!root)
-		panic("root=%s: no such device", path);
+		panic("root=%s: no such device (--disk gives /dev/vda, --pmem /dev/pmem0)", path);
 	err = fs_mount(root, "/");
 	if (err)
 		panic("root=%s: not mounted (%d)", path, err);
@@ -78,7 +78,8 @@ static void init_main(void *arg)
 	pr_info("init: %s, %lu ms after boot\n", init, ktime_ns() / 1000000);
 	err = do_exec(task_regs(current), init, argv, argc, envp, ARRAY_SIZE(envp));
 	if (err)
-		panic("init=%s: cannot be run (%d)", init, err);
+		panic("init=%s: cannot be run (%d); init=PATH names a program of the root", init,
+		      err);
 }
 
 /* From head.S, on the boot stack. */

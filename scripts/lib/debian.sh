@@ -114,3 +114,24 @@ debian_unpack() {
 	rm -f "$dir"/cache/archives/*.deb
 	touch "$tree/.unpacked"
 }
+
+# debian_download DIR SUITE TREE PACKAGE...: into TREE go exactly these packages
+# as SUITE has them, whatever the machine has installed. TREE/.packages says
+# which; a tree of the same ones is kept.
+debian_download() {
+	local dir=$1 suite=$2 tree=$3 debs deb
+	shift 3
+	[[ -e $tree/.packages && $(<"$tree/.packages") == "$*" ]] && return
+
+	say "fetching $* of $suite"
+	debs=$(mktemp -d "$dir/debs.XXXXXX")
+	rm -rf "$tree"
+	mkdir -p "$tree"
+	(cd "$debs" && debian_apt "$dir" apt-get download "${@/%//$suite}") >"$debs/log" 2>&1 ||
+		die "cannot fetch $*: $(grep -m1 '^[EW]:' "$debs/log")"
+	for deb in "$debs"/*.deb; do
+		dpkg-deb -x "$deb" "$tree" || die "cannot unpack ${deb##*/}"
+	done
+	rm -rf "$debs"
+	echo "$*" >"$tree/.packages"
+}

@@ -9,13 +9,31 @@ initrd_module() {
 	[[ -n $file ]] && echo "$file"
 }
 
+# initrd_with_depends TREE NAME: module NAME and what it depends on, each as a
+# path that begins with lib/modules; built-in ones are passed over.
+initrd_with_depends() {
+	local file depends name
+	file=$(initrd_module "$1" "$2") || return 0
+	echo "lib/modules/${file#*/lib/modules/}"
+	depends=$(modinfo -F depends "$file")
+	for name in ${depends//,/ }; do
+		initrd_with_depends "$1" "$name"
+	done
+}
+
+# initrd_pack ROOT OUT: what lies below ROOT as the initrd OUT.
+initrd_pack() {
+	need cpio nested
+	(cd "$1" && find . | cpio --quiet -o -H newc -R 0:0) | gzip -1 >"$2" ||
+		die "cannot pack $2"
+}
+
 # initrd_build TREE OUT MODULE...: OUT becomes the initrd with those modules of
 # the kernel package unpacked in TREE, to be loaded in the order given.
 initrd_build() {
 	local tree=$1 out=$2 root name file busybox
 	shift 2
 	need busybox nested
-	need cpio nested
 
 	busybox=$(command -v busybox)
 	root=$(mktemp -d "$out.XXXXXX")
@@ -33,8 +51,7 @@ initrd_build() {
 		echo "$name.ko"
 	done >"$root/modules/order"
 
-	(cd "$root" && find . | cpio --quiet -o -H newc) | gzip -1 >"$root.gz" ||
-		die "cannot pack $out"
+	initrd_pack "$root" "$root.gz"
 	mv "$root.gz" "$out"
 	rm -rf "$root"
 }

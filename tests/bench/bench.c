@@ -1,12 +1,9 @@
 /*
  * make bench: what a start costs, beside the plain alternative in the same
- * run. Writes {"rows": [{name, unit, ours, plain, ratio, bar, spread}]} to the
- * file named last, and a table to stdout.
+ * run. Writes a table to stdout, and its rows (tests/bench/series.h) to the file
+ * named last.
  *
  *   bench FOAL BARE_KVM EXIT_GUEST KERNEL DISK PMEM OUT.json
- *
- * ours, plain: medians. spread: of ours, (90th - 10th percentile) / median.
- * bar: what must hold, as "ours <= x" or "ratio <= x".
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -16,31 +13,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "tests/bench/series.h"
 
 #define ROUNDS	    41
 #define MAIN_ROUNDS 3
 #define MAX_OUTPUT  (1 << 20)
-
-struct series {
-	unsigned count;
-	double value[ROUNDS];
-};
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
-static _Noreturn void die(const char *what)
-{
-	fprintf(stderr, "bench: %s\n", what);
-	exit(1);
-}
 
 static volatile uint64_t exec_ns_of_child;
 
@@ -89,45 +68,6 @@ static uint64_t run(char *const argv[], char *out, size_t size, int *status)
 	return exec_ns_of_child;
 }
 
-static void add(struct series *s, double value)
-{
-	if (s->count < ROUNDS)
-		s->value[s->count++] = value;
-}
-
-static int compare(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
-static double at(struct series *s, double fraction)
-{
-	if (s->count == 0)
-		return 0;
-	qsort(s->value, s->count, sizeof(double), compare);
-	return s->value[(unsigned)(fraction * (s->count - 1) + 0.5)];
-}
-
-static void row(json_t *rows, const char *name, const char *unit, struct series *ours,
-		struct series *plain, const char *bar)
-{
-	double o = at(ours, 0.5), p = plain ? at(plain, 0.5) : 0;
-	double spread = o > 0 ? (at(ours, 0.9) - at(ours, 0.1)) / o : 0;
-
-	printf("%-28s %10.1f %-4s", name, o, unit);
-	if (p > 0)
-		printf("  plain %10.1f  ratio %5.2f", p, o / p);
-	else
-		printf("%33s", "");
-	printf("  spread %4.0f %%  bar %s\n", spread * 100, bar);
-	json_array_append_new(
-	    rows, json_pack("{s:s,s:s,s:f,s:o,s:o,s:s,s:f}", "name", name, "unit", unit, "ours", o,
-			    "plain", p > 0 ? json_real(p) : json_null(), "ratio",
-			    p > 0 ? json_real(o / p) : json_null(), "bar", bar, "spread", spread));
-}
-
 static double number(json_t *root, const char *object, const char *field)
 {
 	json_t *v = json_object_get(json_object_get(root, object), field);
@@ -159,8 +99,8 @@ static void start_foal(char *foal, char *guest, char *memory, struct series *us,
 	uint64_t exec_ns;
 	json_t *root = run_foal(argv, &exec_ns);
 
-	add(us, (number(root, "start", "first_run_ns") - (double)exec_ns) / 1000);
-	add(resident, number(root, "resident", "monitor") / 1024);
+	series_add(us, (number(root, "start", "first_run_ns") - (double)exec_ns) / 1000);
+	series_add(resident, number(root, "resident", "monitor") / 1024);
 	json_decref(root);
 }
 
@@ -173,7 +113,7 @@ static void start_bare(char *bare, char *mebibytes, struct series *us)
 
 	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
 		die("bare_kvm failed");
-	add(us, ((double)strtoull(out, NULL, 10) - (double)exec_ns) / 1000);
+	series_add(us, ((double)strtoull(out, NULL, 10) - (double)exec_ns) / 1000);
 }
 
 static void bench_start(char **args, json_t *rows)
@@ -186,11 +126,11 @@ static void bench_start(char **args, json_t *rows)
 		start_foal(args[0], args[2], "4G", &ours[1], &resident[1]);
 		start_bare(args[1], "4096", &bare[1]);
 	}
-	row(rows, "start.256M", "us", &ours[0], &bare[0], "ours <= 2000");
-	row(rows, "start.256M.vs_bare", "us", &ours[0], &bare[0], "ratio <= 1.5");
-	row(rows, "start.4G.vs_bare", "us", &ours[1], &bare[1], "ratio <= 1.5");
-	row(rows, "resident.monitor.256M", "KiB", &resident[0], NULL, "ours <= 4096");
-	row(rows, "resident.monitor.4G", "KiB", &resident[1], NULL, "ours <= 4096");
+	series_row(rows, "start.256M", "us", &ours[0], &bare[0], "ours <= 2000");
+	series_row(rows, "start.256M.vs_bare", "us", &ours[0], &bare[0], "ratio <= 1.5");
+	series_row(rows, "start.4G.vs_bare", "us", &ours[1], &bare[1], "ratio <= 1.5");
+	series_row(rows, "resident.monitor.256M", "KiB", &resident[0], NULL, "ours <= 4096");
+	series_row(rows, "resident.monitor.4G", "KiB", &resident[1], NULL, "ours <= 4096");
 }
 
 static void bench_main_job(char **args, json_t *rows)
@@ -202,12 +142,12 @@ static void bench_main_job(char **args, json_t *rows)
 	for (int i = 0; i < MAIN_ROUNDS; i++) {
 		uint64_t exec_ns;
 		json_t *root = run_foal(argv, &exec_ns);
-		add(&seconds, (number(root, "start", "end_ns") - (double)exec_ns) / 1e9);
-		add(&resident, number(root, "resident", "monitor") / 1024);
+		series_add(&seconds, (number(root, "start", "end_ns") - (double)exec_ns) / 1e9);
+		series_add(&resident, number(root, "resident", "monitor") / 1024);
 		json_decref(root);
 	}
-	row(rows, "main_job", "s", &seconds, NULL, "ours <= 20");
-	row(rows, "resident.monitor.main_job", "KiB", &resident, NULL, "ours <= 4096");
+	series_row(rows, "main_job", "s", &seconds, NULL, "ours <= 20");
+	series_row(rows, "resident.monitor.main_job", "KiB", &resident, NULL, "ours <= 4096");
 }
 
 int main(int argc, char **argv)
@@ -218,9 +158,6 @@ int main(int argc, char **argv)
 		die("usage: bench FOAL BARE_KVM EXIT_GUEST KERNEL DISK PMEM OUT.json");
 	bench_start(argv + 1, rows);
 	bench_main_job(argv + 1, rows);
-	json_t *root = json_pack("{s:o}", "rows", rows);
-	if (json_dump_file(root, argv[7], JSON_INDENT(2)))
-		die("cannot write the result");
-	json_decref(root);
+	series_write(rows, argv[7]);
 	return 0;
 }

@@ -4,7 +4,7 @@
 DEVICES_TEST_OBJS := $(patsubst %.c,$(OUT)/%.o,$(filter-out %/fuzz_virtio.c,$(wildcard tests/devices/*.c)))
 TEST_PROGRAMS     += $(OUT)/tests/test_devices
 
-$(OUT)/tests/test_devices: $(DEVICES_TEST_OBJS) $(OUT)/libdevices.a
+$(OUT)/tests/test_devices: $(DEVICES_TEST_OBJS) $(OUT)/libdevices.a | $(OUT)/foal-nbd
 	$(call link,$(LDFLAGS),$(CHECK_LIBS))
 
 # Registers and rings from fuzz input, for FUZZ_SECONDS; needs clang's libFuzzer.

@@ -21,6 +21,9 @@ struct ept_space {
 	/* Called before a range is mapped; may block. */
 	void (*on_map)(struct ept_space *space, gpa_t gpa, uint64_t len);
 	void *on_map_arg;
+	/* What was discarded; not possible in @file. */
+	struct fake_range file, discarded[16];
+	unsigned nr_discarded;
 };
 
 struct ept_area {

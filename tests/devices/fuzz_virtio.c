@@ -3,26 +3,37 @@
  * contents in any order, while the device's worker runs. Whatever it does, the
  * device must end cleanly; sanitizers and the time limit judge.
  *
- * The first byte picks the device and how much of a sound driver's work is done
- * before, so that the input gets past the state machine. Then come operations.
+ * The first byte picks the device, the second how much of a sound driver's work
+ * is done before, so that the input gets past the state machine. Then come
+ * operations, of the driver on one queue at a time, and of the host's side.
  */
+#include <fcntl.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_mmio.h>
+#include <linux/virtio_vsock.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
-#include "devices/devices.h"
+#include "devices/device.h"
+#include "devices/vsock_connector.h"
 #include "guest/abi.h"
 #include "tests/devices/fake_ept.h"
 
 #define MEMORY	   (1UL << 18)
-#define DESC	   0x0000
-#define AVAIL	   0x0800
-#define USED	   0x0c00
+/* Not where request() puts things. */
+#define DESC	   ((queue < 2 ? queue : queue + 6) * 0x1000UL)
+#define AVAIL	   (DESC + 0x0800)
+#define USED	   (DESC + 0x0c00)
+#define QUEUES	   5 /* no device here has more */
 #define DISK_BYTES (64 * 1024)
 #define BASE	   FOAL_VIRTIO_MMIO_BASE
+/* Of the second byte. */
+#define PACKED	   0x80
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -30,6 +41,15 @@ struct input {
 	const uint8_t *data;
 	size_t left;
 };
+
+/* The queue that operations are on. */
+static unsigned queue;
+
+/* The host's end of a network device's link or of vsock's connector, the console's output; -1:
+ * none. */
+static int peer;
+/* The host's end of a connection of vsock; -1: none. */
+static int connected;
 
 static uint64_t take(struct input *in, size_t len)
 {
@@ -61,7 +81,7 @@ static uint32_t reg_read(struct bus *bus, uint64_t reg)
 	return value;
 }
 
-static void set_up_queue(struct bus *bus, uint8_t how)
+static void set_up_queues(struct bus *bus, uint8_t how)
 {
 	reg_write(bus, VIRTIO_MMIO_STATUS, 3);
 	for (unsigned i = 0; i < 2; i++) {
@@ -69,14 +89,20 @@ static void set_up_queue(struct bus *bus, uint8_t how)
 		reg_write(bus, VIRTIO_MMIO_DRIVER_FEATURES_SEL, i);
 		reg_write(bus, VIRTIO_MMIO_DRIVER_FEATURES,
 			  reg_read(bus, VIRTIO_MMIO_DEVICE_FEATURES) &
-			      ~(how & 0x20 ? 1U << 29 : 0));
+			      ~(i	     ? how & PACKED ? 0 : 1U << 2
+				: how & 0x20 ? 1U << 29
+					     : 0));
 	}
 	reg_write(bus, VIRTIO_MMIO_STATUS, 11);
-	reg_write(bus, VIRTIO_MMIO_QUEUE_NUM, how & 0x40 ? 16 : 64);
-	reg_write(bus, VIRTIO_MMIO_QUEUE_DESC_LOW, DESC);
-	reg_write(bus, VIRTIO_MMIO_QUEUE_AVAIL_LOW, AVAIL);
-	reg_write(bus, VIRTIO_MMIO_QUEUE_USED_LOW, USED);
-	reg_write(bus, VIRTIO_MMIO_QUEUE_READY, 1);
+	for (queue = QUEUES; queue-- > 0;) {
+		reg_write(bus, VIRTIO_MMIO_QUEUE_SEL, queue);
+		reg_write(bus, VIRTIO_MMIO_QUEUE_NUM, how & 0x40 ? 16 : 64);
+		reg_write(bus, VIRTIO_MMIO_QUEUE_DESC_LOW, (uint32_t)DESC);
+		reg_write(bus, VIRTIO_MMIO_QUEUE_AVAIL_LOW, (uint32_t)AVAIL);
+		reg_write(bus, VIRTIO_MMIO_QUEUE_USED_LOW, (uint32_t)USED);
+		reg_write(bus, VIRTIO_MMIO_QUEUE_READY, 1);
+	}
+	queue = 0;
 	reg_write(bus, VIRTIO_MMIO_STATUS, 15);
 }
 
@@ -86,6 +112,24 @@ static void poke(struct ept_space *memory, uint64_t at, struct input *in, size_t
 	for (size_t i = 0; i < len && in->left > 0; i++)
 		__atomic_store_n(&memory->bytes[(at + i) % MEMORY], (uint8_t)take(in, 1),
 				 __ATOMIC_RELAXED);
+}
+
+/* The same for a packed ring, whose last two fields are id and flags. */
+static void describe_packed(struct ept_space *memory, struct input *in)
+{
+	uint8_t index = (uint8_t)take(in, 1), flags = (uint8_t)take(in, 1);
+	struct {
+		uint64_t addr;
+		uint32_t len;
+		uint16_t id, flags;
+	} desc = {
+	    .addr = take(in, 2) * 4,
+	    .len = (uint32_t)take(in, flags & 0x40 ? 4 : 1),
+	    .id = (uint16_t)take(in, 1),
+	    .flags = (uint16_t)((flags & 7) | (flags & 8) << 4 | (flags & 16) << 11),
+	};
+
+	memcpy(memory->bytes + DESC + index % 64 * sizeof(desc), &desc, sizeof(desc));
 }
 
 /* One descriptor at @index, of values that are likely to mean something. */
@@ -116,7 +160,7 @@ static void offer(struct ept_space *memory, struct input *in, bool small)
 }
 
 /* A sound request of any type, for the input to build on. */
-static void request(struct ept_space *memory, struct input *in, bool small)
+static void request(struct ept_space *memory, struct input *in, uint8_t how)
 {
 	struct {
 		uint32_t type, reserved;
@@ -136,8 +180,39 @@ static void request(struct ept_space *memory, struct input *in, bool small)
 	if (header.type == 0 || header.type == 8)
 		desc[1].flags |= 2;
 	memcpy(memory->bytes + 0x2000, &header, sizeof(header));
+	/* Of a packed ring: available in its first round. */
+	for (unsigned i = 0; i < 3 && (how & PACKED); i++)
+		desc[i].next = (uint16_t)(desc[i].flags | 1U << 7), desc[i].flags = 0;
 	memcpy(memory->bytes + DESC, desc, sizeof(desc));
-	offer(memory, &first, small);
+	offer(memory, &first, how & 0x40);
+}
+
+/* A sound packet of vsock: few ports, so that one meets the connection of another. */
+static void packet(struct ept_space *memory, struct input *in, uint8_t how)
+{
+	struct virtio_vsock_hdr header = {.src_cid = 3,
+					  .dst_cid = 2,
+					  .src_port = (uint32_t)take(in, 1) % 4,
+					  .dst_port = 1,
+					  .type = VIRTIO_VSOCK_TYPE_STREAM,
+					  .op = (uint16_t)take(in, 1) % 9,
+					  .flags = (uint32_t)take(in, 1),
+					  .len = (uint32_t)take(in, 2),
+					  .buf_alloc = (uint32_t)take(in, 2),
+					  .fwd_cnt = (uint32_t)take(in, 1)};
+	struct {
+		uint64_t addr;
+		uint32_t len;
+		uint16_t last[2];
+	} desc = {0x2000, (uint32_t)(sizeof(header) + header.len), {0}};
+	struct input first = {(const uint8_t[]){0}, 1};
+
+	/* Of a packed ring: available in its first round. */
+	desc.last[1] = how & PACKED ? 1U << 7 : 0;
+	memcpy(memory->bytes + 0x2000, &header, sizeof(header));
+	queue = 1;
+	memcpy(memory->bytes + DESC, &desc, sizeof(desc));
+	offer(memory, &first, how & 0x40);
 }
 
 static void wait_served(struct bus *bus, struct ept_space *memory)
@@ -154,7 +229,59 @@ static void wait_served(struct bus *bus, struct ept_space *memory)
 	}
 }
 
-static void operate(struct bus *bus, struct ept_space *memory, struct input *in, uint8_t how)
+/* A connector's answer, with a socket. */
+static void connect_one(uint32_t tag)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control = {0};
+	struct vsock_answer answer = {.tag = tag};
+	struct iovec iov = {&answer, sizeof(answer)};
+	struct msghdr msg = {.msg_iov = &iov,
+			     .msg_iovlen = 1,
+			     .msg_control = control.bytes,
+			     .msg_controllen = sizeof(control.bytes)};
+	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
+	int pair[2];
+
+	if (connected >= 0)
+		close(connected);
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair))
+		abort();
+	cmsg->cmsg_level = SOL_SOCKET;
+	cmsg->cmsg_type = SCM_RIGHTS;
+	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(cmsg), &pair[0], sizeof(int));
+	(void)sendmsg(peer, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+	close(pair[0]);
+	connected = pair[1];
+}
+
+/* What comes from the host's side: a frame, or something that passes for one. */
+static void arrive(struct device *dev, struct input *in, uint8_t how)
+{
+	uint8_t bytes[1024] = {0};
+	size_t len = take(in, 2) % sizeof(bytes);
+
+	for (size_t i = 0; i < len && in->left > 0; i++)
+		bytes[i] = (uint8_t)take(in, 1);
+	if (dev->ops == &virtio_console_device)
+		virtio_console_input(dev, bytes, len);
+	else if (dev->ops == &virtio_vsock_device && how & 2)
+		connect_one(bytes[0]);
+	else if (dev->ops == &virtio_vsock_device && how & 4 && connected >= 0)
+		(void)send(connected, bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	else if (dev->ops == &virtio_balloon_device)
+		virtio_balloon_set_target(dev, len << 12);
+	else if (peer >= 0)
+		(void)send(peer, bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (peer >= 0 && how & 1)
+		(void)recv(peer, bytes, sizeof(bytes), MSG_DONTWAIT);
+}
+
+static void operate(struct device *dev, struct bus *bus, struct ept_space *memory, struct input *in,
+		    uint8_t how)
 {
 	static const unsigned widths[] = {1, 2, 4, 8};
 
@@ -162,38 +289,50 @@ static void operate(struct bus *bus, struct ept_space *memory, struct input *in,
 		uint8_t op = (uint8_t)take(in, 1);
 		uint64_t value, at;
 
-		switch (op % 9) {
+		switch (op % 11) {
 		case 0:
 			reg_write(bus, take(in, 1) * 4, (uint32_t)take(in, 4));
 			break;
 		case 1:
 			at = take(in, 2) % FOAL_VIRTIO_MMIO_SIZE;
 			value = take(in, 8);
-			bus_write(bus, BASE + at, &value, widths[op / 9 % 4]);
+			bus_write(bus, BASE + at, &value, widths[op / 11 % 4]);
 			break;
 		case 2:
 			at = take(in, 2) % FOAL_VIRTIO_MMIO_SIZE;
-			bus_read(bus, BASE + at, &value, widths[op / 9 % 4]);
+			bus_read(bus, BASE + at, &value, widths[op / 11 % 4]);
 			break;
 		case 3:
 			at = take(in, 2) * 4;
-			poke(memory, at, in, op / 9);
+			poke(memory, at, in, op / 11);
 			break;
 		case 4:
-			describe(memory, in);
+			if (how & PACKED)
+				describe_packed(memory, in);
+			else
+				describe(memory, in);
 			break;
 		case 5:
 			offer(memory, in, how & 0x40);
 			break;
 		case 6:
-			reg_write(bus, VIRTIO_MMIO_QUEUE_NOTIFY, 0);
+			reg_write(bus, VIRTIO_MMIO_QUEUE_NOTIFY, queue);
 			break;
 		case 7:
-			reg_write(bus, VIRTIO_MMIO_QUEUE_NOTIFY, 0);
+			reg_write(bus, VIRTIO_MMIO_QUEUE_NOTIFY, queue);
 			wait_served(bus, memory);
 			break;
 		case 8:
-			request(memory, in, how & 0x40);
+			if (dev->ops == &virtio_vsock_device)
+				packet(memory, in, how);
+			else
+				request(memory, in, how);
+			break;
+		case 9:
+			queue = (queue + 1) % QUEUES;
+			break;
+		case 10:
+			arrive(dev, in, op / 11);
 			break;
 		}
 	}
@@ -211,6 +350,66 @@ static int disk_file(void)
 	return fd;
 }
 
+static int make_net(const struct device_host *host, enum net_kind kind, struct device **dev)
+{
+	struct net_config config = {.kind = kind, .mac = {2}, .mtu = 1500};
+	int pair[2], rc;
+
+	if (socketpair(AF_UNIX, kind == NET_STREAM ? SOCK_STREAM : SOCK_SEQPACKET, 0, pair))
+		abort();
+	fcntl(pair[0], F_SETFL, O_NONBLOCK);
+	config.fd = pair[0];
+	peer = pair[1];
+	rc = virtio_net_create(host, FOAL_VIRTIO_MMIO_PIN, &config, dev);
+	close(pair[0]);
+	return rc;
+}
+
+static int make_vsock(const struct device_host *host, struct device **dev)
+{
+	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0), pair[2], rc;
+
+	/* Nobody finds it: it is bound to a name of the kernel's choice. */
+	if (bind(listener, (struct sockaddr *)&(struct sockaddr_un){.sun_family = AF_UNIX},
+		 sizeof(sa_family_t)) ||
+	    listen(listener, 1) || socketpair(AF_UNIX, SOCK_STREAM, 0, pair))
+		abort();
+	fcntl(pair[0], F_SETFL, O_NONBLOCK);
+	peer = pair[1];
+	rc = virtio_vsock_create(host, FOAL_VIRTIO_MMIO_PIN, 3, listener, pair[0], dev);
+	close(pair[0]);
+	close(listener);
+	return rc;
+}
+
+/* One of each kind and mode there is. */
+static int make_device(const struct device_host *host, uint8_t kind, struct ept_area *area,
+		       struct device **dev)
+{
+	const unsigned pin = FOAL_VIRTIO_MMIO_PIN;
+
+	switch (kind % 10) {
+	case 0:
+		return virtio_pmem_create(host, pin, area, dev);
+	case 1:
+		return virtio_rng_create(host, pin, dev);
+	case 2:
+		return make_net(host, NET_STREAM, dev);
+	case 3:
+		return make_net(host, NET_TAP, dev);
+	case 4:
+		/* Nobody reads it: after a while it is full. */
+		peer = eventfd(0, EFD_NONBLOCK);
+		return virtio_console_create(host, pin, peer, 80, 25, dev);
+	case 8:
+		return make_vsock(host, dev);
+	case 9:
+		return virtio_balloon_create(host, pin, 1 << 20, dev);
+	}
+	return virtio_blk_create(host, pin, disk_file(), "disk", (enum disk_mode)(kind % 10 - 5),
+				 dev);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct input in = {data, size};
@@ -219,23 +418,24 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct device_host host = {.vm_name = "fuzz", .memory = memory, .set_pin = set_pin};
 	struct bus *bus = bus_create();
 	struct device *dev;
-	uint8_t how = (uint8_t)take(&in, 1);
-	int rc;
+	uint8_t kind = (uint8_t)take(&in, 1), how = (uint8_t)take(&in, 1);
 
+	peer = connected = -1;
+	queue = 0;
 	memory->run = 0x1800;
 	memory->hole = (struct fake_range){0x20000, 0x21000};
 	memory->read_only = (struct fake_range){0x22000, 0x23000};
-	if (how % 4 == 3)
-		rc = virtio_pmem_create(&host, FOAL_VIRTIO_MMIO_PIN, &area, &dev);
-	else
-		rc = virtio_blk_create(&host, FOAL_VIRTIO_MMIO_PIN, disk_file(), "disk",
-				       (enum disk_mode)(how % 4), &dev);
-	if (rc || bus_attach(bus, dev, BASE, FOAL_VIRTIO_MMIO_SIZE))
+	if (make_device(&host, kind, &area, &dev) ||
+	    bus_attach(bus, dev, BASE, FOAL_VIRTIO_MMIO_SIZE) || bus_start(bus))
 		abort();
 	if (how & 0x10)
-		set_up_queue(bus, how);
-	operate(bus, memory, &in, how);
+		set_up_queues(bus, how);
+	operate(dev, bus, memory, &in, how);
 	bus_destroy(bus);
+	if (peer >= 0)
+		close(peer);
+	if (connected >= 0)
+		close(connected);
 	fake_space_free(memory);
 	return 0;
 }

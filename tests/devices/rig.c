@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
@@ -18,13 +19,16 @@ static void host_set_pin(void *ctx, unsigned pin, bool level)
 	atomic_store(&rig->level, level);
 }
 
+/* Told by a worker, looked at by the test: the number comes last. */
 static void host_send_msi(void *ctx, uint64_t addr, uint32_t data)
 {
 	struct rig *rig = ctx;
+	unsigned n = rig->nr_msi;
 
-	ck_assert_uint_lt(rig->nr_msi, RIG_LOG);
-	rig->msi[rig->nr_msi].addr = addr;
-	rig->msi[rig->nr_msi++].data = data;
+	ck_assert_uint_lt(n, RIG_LOG);
+	rig->msi[n].addr = addr;
+	rig->msi[n].data = data;
+	__atomic_store_n(&rig->nr_msi, n + 1, __ATOMIC_RELEASE);
 }
 
 static void host_route_pin(void *ctx, unsigned pin, uint64_t addr, uint32_t data, bool masked)
@@ -43,6 +47,11 @@ static void host_guest_exit(void *ctx, int status)
 	((struct rig *)ctx)->exit_status = status;
 }
 
+static void host_guest_reset(void *ctx)
+{
+	((struct rig *)ctx)->resets++;
+}
+
 void rig_init(struct rig *rig)
 {
 	memset(rig, 0, sizeof(*rig));
@@ -57,6 +66,7 @@ void rig_init(struct rig *rig)
 	    .send_msi = host_send_msi,
 	    .route_pin = host_route_pin,
 	    .guest_exit = host_guest_exit,
+	    .guest_reset = host_guest_reset,
 	};
 }
 
@@ -70,6 +80,7 @@ void rig_attach(struct rig *rig, struct device *dev)
 {
 	rig->dev = dev;
 	ck_assert_int_eq(bus_attach(rig->bus, dev, RIG_BASE, FOAL_VIRTIO_MMIO_SIZE), 0);
+	ck_assert_int_eq(bus_start(rig->bus), 0);
 }
 
 /* --- the driver's side ------------------------------------------------------------------ */
@@ -102,18 +113,33 @@ bool rig_negotiate(struct rig *rig, uint64_t features)
 	return rig_get(rig, VIRTIO_MMIO_STATUS) & VIRTIO_CONFIG_S_FEATURES_OK;
 }
 
+/* Where the selected queue has what queue 0 has at @gpa. */
+static uint64_t ring(const struct rig *rig, uint64_t gpa)
+{
+	return gpa + rig->queue * RIG_QUEUE;
+}
+
+void rig_select(struct rig *rig, unsigned index)
+{
+	rig->others[rig->queue].avail_idx = rig->avail_idx;
+	rig->others[rig->queue].used_idx = rig->used_idx;
+	rig->queue = index;
+	rig->avail_idx = rig->others[index].avail_idx;
+	rig->used_idx = rig->others[index].used_idx;
+}
+
 void rig_queue(struct rig *rig, uint16_t size)
 {
-	memset(rig->memory->bytes + RIG_DESC, 0, RIG_HEADER - RIG_DESC);
+	memset(rig->memory->bytes + ring(rig, RIG_DESC), 0, RIG_HEADER - RIG_DESC);
 	rig->size = size;
 	rig->avail_idx = rig->used_idx = 0;
-	rig_set(rig, VIRTIO_MMIO_QUEUE_SEL, 0);
+	rig_set(rig, VIRTIO_MMIO_QUEUE_SEL, rig->queue);
 	rig_set(rig, VIRTIO_MMIO_QUEUE_NUM, size);
-	rig_set(rig, VIRTIO_MMIO_QUEUE_DESC_LOW, RIG_DESC);
+	rig_set(rig, VIRTIO_MMIO_QUEUE_DESC_LOW, (uint32_t)ring(rig, RIG_DESC));
 	rig_set(rig, VIRTIO_MMIO_QUEUE_DESC_HIGH, 0);
-	rig_set(rig, VIRTIO_MMIO_QUEUE_AVAIL_LOW, RIG_AVAIL);
+	rig_set(rig, VIRTIO_MMIO_QUEUE_AVAIL_LOW, (uint32_t)ring(rig, RIG_AVAIL));
 	rig_set(rig, VIRTIO_MMIO_QUEUE_AVAIL_HIGH, 0);
-	rig_set(rig, VIRTIO_MMIO_QUEUE_USED_LOW, RIG_USED);
+	rig_set(rig, VIRTIO_MMIO_QUEUE_USED_LOW, (uint32_t)ring(rig, RIG_USED));
 	rig_set(rig, VIRTIO_MMIO_QUEUE_USED_HIGH, 0);
 	rig_set(rig, VIRTIO_MMIO_QUEUE_READY, 1);
 }
@@ -127,12 +153,25 @@ void rig_start(struct rig *rig, uint64_t features, uint16_t size)
 		rig_get(rig, VIRTIO_MMIO_STATUS) | VIRTIO_CONFIG_S_DRIVER_OK);
 }
 
+void rig_start_all(struct rig *rig, uint64_t features, uint16_t size, unsigned nr)
+{
+	ck_assert(rig_negotiate(rig, features));
+	for (unsigned i = nr; i-- > 0;) {
+		rig_select(rig, i);
+		rig_queue(rig, size);
+		ck_assert_uint_eq(rig_get(rig, VIRTIO_MMIO_QUEUE_READY), 1);
+	}
+	rig_set(rig, VIRTIO_MMIO_STATUS,
+		rig_get(rig, VIRTIO_MMIO_STATUS) | VIRTIO_CONFIG_S_DRIVER_OK);
+}
+
 void rig_desc(struct rig *rig, unsigned index, uint64_t addr, uint32_t len, uint16_t flags,
 	      uint16_t next)
 {
 	struct vring_desc desc = {.addr = addr, .len = len, .flags = flags, .next = next};
 
-	memcpy(rig->memory->bytes + RIG_DESC + index * sizeof(desc), &desc, sizeof(desc));
+	memcpy(rig->memory->bytes + ring(rig, RIG_DESC) + index * sizeof(desc), &desc,
+	       sizeof(desc));
 }
 
 static uint16_t *field(struct rig *rig, uint64_t gpa)
@@ -142,13 +181,13 @@ static uint16_t *field(struct rig *rig, uint64_t gpa)
 
 void rig_offer(struct rig *rig, uint16_t head)
 {
-	*field(rig, RIG_AVAIL + 4 + 2UL * (rig->avail_idx % rig->size)) = head;
-	__atomic_store_n(field(rig, RIG_AVAIL + 2), ++rig->avail_idx, __ATOMIC_SEQ_CST);
+	*field(rig, ring(rig, RIG_AVAIL + 4 + 2UL * (rig->avail_idx % rig->size))) = head;
+	__atomic_store_n(field(rig, ring(rig, RIG_AVAIL + 2)), ++rig->avail_idx, __ATOMIC_SEQ_CST);
 }
 
 void rig_notify(struct rig *rig)
 {
-	rig_set(rig, VIRTIO_MMIO_QUEUE_NOTIFY, 0);
+	rig_set(rig, VIRTIO_MMIO_QUEUE_NOTIFY, rig->queue);
 }
 
 static void nap(void)
@@ -158,15 +197,18 @@ static void nap(void)
 
 #define TRIES 50000 /* naps: five seconds */
 
+uint16_t rig_used_idx(struct rig *rig)
+{
+	return __atomic_load_n(field(rig, ring(rig, RIG_USED + 2)), __ATOMIC_SEQ_CST);
+}
+
 bool rig_wait_used(struct rig *rig, struct vring_used_elem *elem)
 {
 	for (unsigned i = 0; i < TRIES; i++, nap()) {
-		uint16_t idx = __atomic_load_n(field(rig, RIG_USED + 2), __ATOMIC_SEQ_CST);
-
-		if (idx == rig->used_idx)
+		if (rig_used_idx(rig) == rig->used_idx)
 			continue;
 		memcpy(elem,
-		       rig->memory->bytes + RIG_USED + 4 +
+		       rig->memory->bytes + ring(rig, RIG_USED) + 4 +
 			   sizeof(*elem) * (rig->used_idx % rig->size),
 		       sizeof(*elem));
 		rig->used_idx++;
@@ -188,6 +230,17 @@ bool rig_wait(atomic_bool *flag, bool value)
 	for (unsigned i = 0; i < TRIES; i++, nap())
 		if (atomic_load(flag) == value)
 			return true;
+	return false;
+}
+
+bool rig_wait_bytes(int fd, unsigned long request, int bytes)
+{
+	for (unsigned i = 0; i < TRIES; i++, nap()) {
+		int now = -1;
+
+		if (ioctl(fd, request, &now) == 0 && now == bytes)
+			return true;
+	}
 	return false;
 }
 

@@ -18,6 +18,7 @@
 
 /* Where the driver puts things. */
 #define RIG_MEMORY  (16UL << 20)
+#define RIG_QUEUE   0x10000UL
 #define RIG_DESC    0x1000UL
 #define RIG_AVAIL   0x3000UL
 #define RIG_USED    0x5000UL
@@ -49,9 +50,14 @@ struct rig {
 		bool masked;
 	} msi[RIG_LOG], route[RIG_LOG];
 	int exit_status;
+	unsigned resets;
 
-	/* The driver. */
+	/* The driver; indexes are those of the selected queue. */
 	uint16_t size, avail_idx, used_idx;
+	unsigned queue;
+	struct {
+		uint16_t avail_idx, used_idx;
+	} others[8];
 	bool event_idx;
 };
 
@@ -73,17 +79,26 @@ void rig_queue(struct rig *rig, uint16_t size);
 /* All the way to DRIVER_OK. */
 void rig_start(struct rig *rig, uint64_t features, uint16_t size);
 
+/* The same for the first @nr queues; then queue 0 is selected. */
+void rig_start_all(struct rig *rig, uint64_t features, uint16_t size, unsigned nr);
+/* Go on with queue @index, whose rings are RIG_QUEUE bytes behind those of the one before. */
+void rig_select(struct rig *rig, unsigned index);
+
 void rig_desc(struct rig *rig, unsigned index, uint64_t addr, uint32_t len, uint16_t flags,
 	      uint16_t next);
 /* Offer the chain that begins at @head, without telling. */
 void rig_offer(struct rig *rig, uint16_t head);
 void rig_notify(struct rig *rig);
+/* How much of the selected queue is used, as the driver reads it. */
+uint16_t rig_used_idx(struct rig *rig);
 /* Wait for the next used element; false after five seconds. */
 bool rig_wait_used(struct rig *rig, struct vring_used_elem *elem);
 /* Wait until the device says that it needs a reset. */
 bool rig_wait_broken(struct rig *rig);
 /* Wait until @flag is as @value. */
 bool rig_wait(atomic_bool *flag, bool value);
+/* Wait until ioctl(2) @request, FIONREAD or SIOCOUTQ, says @bytes of @fd. */
+bool rig_wait_bytes(int fd, unsigned long request, int bytes);
 
 /* A block device over a new file of @size bytes, each of its sectors holding its number. */
 int rig_file(uint64_t size);
@@ -98,10 +113,24 @@ struct disk_stats rig_stats(struct rig *rig);
 Suite *bus_suite(void);
 Suite *ioapic_suite(void);
 Suite *serial_suite(void);
+Suite *platform_suite(void);
+Suite *fw_cfg_suite(void);
+Suite *rtc_suite(void);
 Suite *virtio_suite(void);
+Suite *virtio_type_suite(void);
 Suite *virtqueue_suite(void);
+Suite *packed_suite(void);
+Suite *rings_suite(void);
 Suite *blk_suite(void);
 Suite *disk_suite(void);
+Suite *remote_suite(void);
+Suite *vsock_suite(void);
 Suite *pmem_suite(void);
+Suite *balloon_suite(void);
+Suite *net_suite(void);
+Suite *net_rx_suite(void);
+Suite *console_suite(void);
+Suite *rng_suite(void);
+Suite *pci_suite(void);
 
 #endif

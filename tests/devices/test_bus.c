@@ -47,8 +47,13 @@ static void probe_destroy(struct device *dev)
 	free(probe);
 }
 
-static const struct device_ops probe_ops = {"probe", probe_read, probe_write, probe_stop,
-					    probe_destroy};
+static const struct device_ops probe_ops = {
+    .kind = "probe",
+    .read = probe_read,
+    .write = probe_write,
+    .stop = probe_stop,
+    .destroy = probe_destroy,
+};
 static unsigned destroyed;
 
 static struct probe *probe_new(void)
@@ -158,7 +163,7 @@ START_TEST(every_kind_is_listed_and_whole)
 		for (unsigned i = 0; i < nr; i++)
 			ck_assert_str_ne(devices_kinds[i]->kind, devices_kinds[nr]->kind);
 	}
-	ck_assert_uint_eq(nr, 5);
+	ck_assert_uint_ge(nr, 9);
 }
 END_TEST
 

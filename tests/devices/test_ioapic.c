@@ -56,7 +56,7 @@ START_TEST(registers)
 	/* Read-only bits stay, reserved ones read as zero. */
 	redirect(0, UINT64_MAX);
 	ck_assert_uint_eq(ioapic_read(0x10), 0x1afff);
-	ck_assert_uint_eq(ioapic_read(0x11), 0xff000000);
+	ck_assert_uint_eq(ioapic_read(0x11), 0xfffe0000);
 	/* Past the last pin, and a window of the wrong width. */
 	ioapic_write(0x10 + 2 * FOAL_IOAPIC_PINS, 0x30);
 	ck_assert_uint_eq(ioapic_read(0x10 + 2 * FOAL_IOAPIC_PINS), 0);
@@ -82,6 +82,15 @@ START_TEST(edge_delivers_once_a_rise)
 	ck_assert_uint_eq(rig.nr_msi, 2);
 	ioapic_eoi(rig.dev, 0x31);
 	ck_assert_uint_eq(rig.nr_msi, 2);
+}
+END_TEST
+
+/* Destination 0x1203: the upper seven bits lie beside the lower eight. */
+START_TEST(wide_destination)
+{
+	redirect(PIN, 3UL << 56 | 0x12UL << 49 | 0x31);
+	ioapic_set_pin(rig.dev, PIN, true);
+	ck_assert_uint_eq(rig.msi[0].addr, 0xfee03000 | 0x12 << 5);
 }
 END_TEST
 
@@ -220,6 +229,7 @@ Suite *ioapic_suite(void)
 	tcase_add_checked_fixture(tc, set_up, tear_down);
 	tcase_add_test(tc, registers);
 	tcase_add_test(tc, edge_delivers_once_a_rise);
+	tcase_add_test(tc, wide_destination);
 	tcase_add_test(tc, edge_while_masked_is_lost);
 	tcase_add_test(tc, level_waits_for_its_eoi);
 	tcase_add_test(tc, level_while_masked_is_seen_after);

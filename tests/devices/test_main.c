@@ -1,21 +1,15 @@
-#include <stdlib.h>
-
 #include "tests/devices/rig.h"
+#include "tests/run_suites.h"
 
 int main(void)
 {
-	SRunner *runner = srunner_create(bus_suite());
-	int failed;
+	static Suite *(*const suites[])(void) = {
+	    bus_suite,	 ioapic_suite,	serial_suite,	   platform_suite,  fw_cfg_suite,
+	    rtc_suite,	 virtio_suite,	virtio_type_suite, virtqueue_suite, packed_suite,
+	    rings_suite, blk_suite,	disk_suite,	   remote_suite,    vsock_suite,
+	    pmem_suite,	 balloon_suite, net_suite,	   net_rx_suite,    console_suite,
+	    rng_suite,	 pci_suite,
+	};
 
-	srunner_add_suite(runner, ioapic_suite());
-	srunner_add_suite(runner, serial_suite());
-	srunner_add_suite(runner, virtio_suite());
-	srunner_add_suite(runner, virtqueue_suite());
-	srunner_add_suite(runner, blk_suite());
-	srunner_add_suite(runner, disk_suite());
-	srunner_add_suite(runner, pmem_suite());
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suites(suites, sizeof(suites) / sizeof(*suites), NULL);
 }

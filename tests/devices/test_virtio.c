@@ -243,6 +243,19 @@ static void begin_held_request(void)
 	sem_wait(&arrived);
 }
 
+/* Until a reset waits for the worker: then a queue that there is not cannot be selected. */
+static void wait_for_standstill(void)
+{
+	for (int i = 0; i < 5000; i++) {
+		rig_set(&rig, VIRTIO_MMIO_QUEUE_SEL, 77);
+		if (rig_get(&rig, VIRTIO_MMIO_QUEUE_NUM_MAX) != 0)
+			return;
+		rig_set(&rig, VIRTIO_MMIO_QUEUE_SEL, 0);
+		usleep(1000);
+	}
+	ck_abort_msg("the reset did not begin");
+}
+
 START_TEST(reset_in_mid_request_drains)
 {
 	pthread_t thread;
@@ -251,7 +264,7 @@ START_TEST(reset_in_mid_request_drains)
 	rig.memory->bytes[RIG_STATUS] = 0xee;
 	begin_held_request();
 	ck_assert_int_eq(pthread_create(&thread, NULL, resetter, NULL), 0);
-	usleep(20000);
+	wait_for_standstill();
 	/* The reset waits; other vCPUs read the old state and change nothing. */
 	ck_assert(!atomic_load(&reset_done));
 	ck_assert_uint_eq(rig_get(&rig, VIRTIO_MMIO_STATUS), 0xf);
@@ -313,11 +326,12 @@ END_TEST
 
 START_TEST(memory_going_away)
 {
-	rig_start(&rig, VERSION_1, 8);
+	ck_assert(rig_negotiate(&rig, VERSION_1));
+	rig_queue(&rig, 8);
+	rig_offer(&rig, 0);
 	rig.memory->failing = (struct fake_range){0, RIG_MEMORY};
 	rig.memory->failing_with = -ESHUTDOWN;
-	rig_offer(&rig, 0);
-	rig_notify(&rig);
+	rig_set(&rig, VIRTIO_MMIO_STATUS, 0xf);
 	usleep(20000);
 	ck_assert_uint_eq(rig_get(&rig, VIRTIO_MMIO_STATUS), 0xf);
 	ck_assert_ptr_null(device_broken(rig.dev));

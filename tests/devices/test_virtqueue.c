@@ -236,10 +236,11 @@ START_TEST(rings_outside_of_memory)
 	};
 
 	for (unsigned i = 0; i < sizeof(holes) / sizeof(*holes); i++) {
-		rig_start(&rig, VERSION_1, SIZE);
-		rig.memory->hole = holes[i];
+		ck_assert(rig_negotiate(&rig, VERSION_1));
+		rig_queue(&rig, SIZE);
 		rig_offer(&rig, 0);
-		rig_notify(&rig);
+		rig.memory->hole = holes[i];
+		rig_set(&rig, VIRTIO_MMIO_STATUS, 0xf);
 		ck_assert(rig_wait_broken(&rig));
 		ck_assert_str_eq(device_broken(rig.dev),
 				 "a virtqueue lies outside of guest memory");

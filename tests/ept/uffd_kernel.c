@@ -7,7 +7,7 @@
 
 static struct vm kernel_vm(int fd, uint64_t offset, uint64_t size, enum ept_file_mode mode)
 {
-	struct ept_config config = {.vm_name = "test", .engine = EPT_ENGINE_KERNEL};
+	struct ept_config config = {.vm_name = "test", .engine = EPT_ENGINE_KERNEL, .vcpus = 1};
 
 	return vm_create(&config, fd, offset, size, mode);
 }
@@ -21,7 +21,7 @@ START_TEST(anonymous)
 	ck_assert_int_eq(p[5 * PAGE], 0);
 	p[7 * PAGE] = 1;
 	ck_assert_uint_ge(area_info(&vm).resident, PAGE);
-	ck_assert_int_eq(ept_discard(vm.space, GPA(0), 1024 * PAGE), 0);
+	discard(&vm, 0, 1024);
 	ck_assert_uint_eq(area_info(&vm).resident, 0);
 	ck_assert_int_eq(p[7 * PAGE], 0);
 	ck_assert_int_eq(ept_read(vm.space, GPA(8 * PAGE), &c, 1, EPT_ORIGIN_DEVICE), 0);
@@ -47,7 +47,7 @@ START_TEST(contents_are_equal)
 	ck_assert_uint_eq(area_info(&vm).file_read, length);
 	if (mode != EPT_FILE_RO) {
 		memset(vm.hva, 1, vm.size);
-		ck_assert_int_eq(ept_space_sync(vm.space), 0);
+		ck_assert_int_eq(ept_area_sync(vm.area), 0);
 		uint8_t in_file = mode == EPT_FILE_SHARED ? 1 : pattern_byte(offset);
 		ck_assert(file_has(fd, offset, &in_file, 1));
 	}
@@ -64,11 +64,11 @@ START_TEST(sync_writes_what_differs)
 
 	vm.hva[5 * PAGE] = 0;
 	vm.hva[9 * PAGE] = 0;
-	ck_assert_int_eq(ept_space_sync(vm.space), 0);
+	ck_assert_int_eq(ept_area_sync(vm.area), 0);
 	ck_assert_uint_eq(inject_get(bytes_written), 2 * PAGE);
 	ck_assert(file_has(fd, 0, vm.hva, 64 * PAGE));
 	ck_assert_int_eq(ftruncate(fd, PAGE), 0);
-	ck_assert_int_eq(ept_space_sync(vm.space), -EIO);
+	ck_assert_int_eq(ept_area_sync(vm.area), -EIO);
 	ck_assert_int_eq(fstat(fd, &st), 0);
 	ck_assert_int_eq(st.st_size, PAGE);
 	vm_destroy(&vm);

@@ -1,6 +1,7 @@
 /* ept/ on the real userfaultfd: this process touches the memory as a guest would. */
 #include "tests/ept/uffd_suites.h"
 #include "tests/ept/util.h"
+#include "tests/run_suites.h"
 
 #include <stdio.h>
 
@@ -21,5 +22,5 @@ int main(void)
 					      : "a feature is missing");
 		return SKIPPED;
 	}
-	return run_suites(suites, sizeof(suites) / sizeof(*suites));
+	return run_suites(suites, sizeof(suites) / sizeof(*suites), NULL);
 }

@@ -20,7 +20,7 @@ static struct vm vm_of_kind(int fd, int kind, bool atomic_protect)
 	static const enum ept_file_mode modes[] = {EPT_FILE_COW, EPT_FILE_COW, EPT_FILE_SHARED};
 	struct ept_config config = one_thread;
 
-	config.fault_threads = GUESTS;
+	config.vcpus = GUESTS;
 	vm_without_atomic_protect = !atomic_protect;
 	return vm_create(&config, kind ? fd : -1, 0, PAGES * PAGE, modes[kind]);
 }
@@ -93,7 +93,7 @@ START_TEST(transit)
 	pthread_t guests[4];
 	char c;
 
-	config.fault_threads = 2;
+	config.vcpus = 2;
 	vm = vm_create(&config, fd, 0, 64 * PAGE, EPT_FILE_COW);
 	inject_set(pread_delay_us, 1000000); /* ample for the rest to come meanwhile */
 	pthread_create(&guests[0], NULL, touch, vm.hva + 3 * PAGE);
@@ -123,7 +123,7 @@ START_TEST(transit_of_a_failed_window)
 	struct vm vm;
 	pthread_t bad, good;
 
-	config.fault_threads = 2;
+	config.vcpus = 2;
 	vm = vm_create(&config, fd, 0, 64 * PAGE, EPT_FILE_COW);
 	inject_set(pread_delay_us, 50000);
 	inject_set(pread_errno, EIO);
@@ -175,12 +175,12 @@ START_TEST(discard_under_writers)
 		pthread_create(&guests[i].thread, NULL, guest_main, &guests[i]);
 	}
 	for (int i = 0; i < 50; i++)
-		ck_assert_int_eq(ept_discard(vm.space, GPA(0), PAGES / 2 * PAGE), 0);
+		discard(&vm, 0, PAGES / 2);
 	for (unsigned i = 0; i < GUESTS; i++)
 		pthread_join(guests[i].thread, NULL);
 	for (unsigned page = PAGES / 2; page < PAGES; page++)
 		ck_assert_uint_eq(*(uint64_t *)(vm.hva + page * PAGE), (uint64_t)page << 8);
-	ck_assert_int_eq(ept_discard(vm.space, GPA(0), PAGES * PAGE), 0);
+	discard(&vm, 0, PAGES);
 	ck_assert_uint_eq(area_info(&vm).resident, 0);
 	vm_destroy(&vm);
 }

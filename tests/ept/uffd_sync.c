@@ -26,7 +26,7 @@ START_TEST(write_sync_write_sync)
 		for (int page = 3; page < 12; page += 2)
 			*at(&vm, page) = (char)round;
 		ck_assert_uint_eq(area_info(&vm).dirty, 5 * PAGE);
-		ck_assert_int_eq(ept_space_sync(vm.space), 0);
+		ck_assert_int_eq(ept_area_sync(vm.area), 0);
 		ck_assert_uint_eq(area_info(&vm).dirty, 0);
 		for (int page = 3; page < 12; page += 2) {
 			ck_assert(file_has(fd, page * PAGE, (uint8_t[]){(uint8_t)round}, 1));
@@ -34,7 +34,7 @@ START_TEST(write_sync_write_sync)
 		}
 		ck_assert_uint_eq(inject_get(bytes_written), round * 5 * PAGE);
 	}
-	ck_assert_int_eq(ept_space_sync(vm.space), 0); /* nothing to do */
+	ck_assert_int_eq(ept_area_sync(vm.area), 0); /* nothing to do */
 	ck_assert_uint_eq(inject_get(fdatasyncs), 3);
 	ept_space_stop(vm.space);
 	assert_faults(&vm, EPT_CASE_SHARED_WRITE, 5);
@@ -51,7 +51,7 @@ START_TEST(what_was_only_read_is_not_written)
 
 	ck_assert(has_pattern(at(&vm, 0), 0, 64 * PAGE));
 	*at(&vm, 20) = 0;
-	ck_assert_int_eq(ept_space_sync(vm.space), 0);
+	ck_assert_int_eq(ept_area_sync(vm.area), 0);
 	ck_assert_uint_eq(inject_get(bytes_written), PAGE);
 	*at(&vm, 21) = 0; /* protected by now, on any kernel */
 	ck_assert_uint_eq(area_info(&vm).dirty, PAGE);
@@ -70,7 +70,7 @@ START_TEST(what_kvm_asked_for_is_compared)
 	*at(&vm, 20) = (char)pattern_byte(20 * PAGE);
 	*at(&vm, 21) = 0;
 	ck_assert_uint_eq(area_info(&vm).dirty, 2 * PAGE);
-	ck_assert_int_eq(ept_space_sync(vm.space), 0);
+	ck_assert_int_eq(ept_area_sync(vm.area), 0);
 	ck_assert_uint_eq(inject_get(bytes_written), PAGE);
 	ck_assert(file_has(fd, 21 * PAGE, (uint8_t[]){0}, 1));
 	vm_destroy(&vm);
@@ -86,7 +86,7 @@ START_TEST(tail_of_the_file_is_not_extended)
 	struct stat st;
 
 	memset(vm.hva, 0x55, vm.size);
-	ck_assert_int_eq(ept_space_sync(vm.space), 0);
+	ck_assert_int_eq(ept_area_sync(vm.area), 0);
 	ck_assert_uint_eq(inject_get(bytes_written), length);
 	ck_assert(file_has(fd, 0, (uint8_t[]){pattern_byte(0)}, 1));
 	ck_assert(file_has(fd, 50, vm.hva, length));
@@ -109,11 +109,11 @@ START_TEST(failed_sync_keeps_pages_dirty)
 	*at(&vm, 3) = 0;
 	*at(&vm, 30) = 0;
 	*injected = error;
-	ck_assert_int_eq(ept_space_sync(vm.space), -error);
+	ck_assert_int_eq(ept_area_sync(vm.area), -error);
 	ck_assert_uint_eq(area_info(&vm).dirty, 2 * PAGE);
 	*at(&vm, 3) = 1; /* and still writable */
 	*injected = 0;
-	ck_assert_int_eq(ept_space_sync(vm.space), 0);
+	ck_assert_int_eq(ept_area_sync(vm.area), 0);
 	ck_assert_uint_eq(area_info(&vm).dirty, 0);
 	ck_assert(file_has(fd, 3 * PAGE, (void *)at(&vm, 3), PAGE));
 	ck_assert(file_has(fd, 30 * PAGE, (void *)at(&vm, 30), PAGE));
@@ -131,9 +131,9 @@ END_TEST
 START_TEST(failed_fdatasync_is_not_forgotten)
 {
 	const struct ept_config configs[] = {
-	    {.vm_name = "test", .fault_threads = 1},
-	    {.vm_name = "test", .fault_threads = 1},
-	    {.vm_name = "test", .engine = EPT_ENGINE_KERNEL},
+	    {.vm_name = "test", .vcpus = 1},
+	    {.vm_name = "test", .vcpus = 1},
+	    {.vm_name = "test", .engine = EPT_ENGINE_KERNEL, .vcpus = 1},
 	};
 	int fd = temp_file(64 * PAGE);
 	struct vm vm;
@@ -143,13 +143,13 @@ START_TEST(failed_fdatasync_is_not_forgotten)
 	*at(&vm, 3) = 0;
 	*at(&vm, 30) = 0;
 	inject_set(fdatasync_errno, EIO);
-	ck_assert_int_eq(ept_space_sync(vm.space), -EIO);
-	ck_assert_int_eq(ept_space_sync(vm.space), -EIO);
+	ck_assert_int_eq(ept_area_sync(vm.area), -EIO);
+	ck_assert_int_eq(ept_area_sync(vm.area), -EIO);
 	ck_assert_uint_eq(inject_get(bytes_written), 4 * PAGE);
 	inject_set(fdatasync_errno, 0);
-	ck_assert_int_eq(ept_space_sync(vm.space), 0);
+	ck_assert_int_eq(ept_area_sync(vm.area), 0);
 	ck_assert_uint_eq(inject_get(bytes_written), 6 * PAGE);
-	ck_assert_int_eq(ept_space_sync(vm.space), 0);
+	ck_assert_int_eq(ept_area_sync(vm.area), 0);
 	ck_assert_uint_eq(inject_get(bytes_written), 6 * PAGE);
 	vm_destroy(&vm);
 	close(fd);
@@ -165,7 +165,7 @@ START_TEST(shrunk_file_is_not_grown_back)
 	*at(&vm, 3) = 0;
 	*at(&vm, 60) = 0;
 	ck_assert_int_eq(ftruncate(fd, 10 * PAGE), 0);
-	ck_assert_int_eq(ept_space_sync(vm.space), -EIO);
+	ck_assert_int_eq(ept_area_sync(vm.area), -EIO);
 	ck_assert_int_eq(fstat(fd, &st), 0);
 	ck_assert_int_eq(st.st_size, 10 * PAGE);
 	ck_assert_uint_eq(area_info(&vm).dirty, 2 * PAGE);
@@ -182,7 +182,7 @@ START_TEST(sync_after_stop)
 
 	*at(&vm, 3) = 0;
 	ept_space_stop(vm.space);
-	ck_assert_int_eq(ept_space_sync(vm.space), 0);
+	ck_assert_int_eq(ept_area_sync(vm.area), 0);
 	ck_assert(file_has(fd, 3 * PAGE, (uint8_t[]){0}, 1));
 	vm_destroy(&vm);
 	close(fd);
@@ -220,7 +220,7 @@ START_TEST(sync_while_the_guest_writes)
 	for (int round = 0; round < 30; round++) {
 		uint64_t before = __atomic_load_n(&w.wrote, __ATOMIC_ACQUIRE);
 
-		ck_assert_int_eq(ept_space_sync(vm.space), 0);
+		ck_assert_int_eq(ept_area_sync(vm.area), 0);
 		for (uint64_t page = 0; page < 32 && before; page++) {
 			uint64_t on_disk = 0;
 
@@ -230,7 +230,7 @@ START_TEST(sync_while_the_guest_writes)
 	}
 	__atomic_store_n(&w.stop, true, __ATOMIC_RELEASE);
 	pthread_join(guest, NULL);
-	ck_assert_int_eq(ept_space_sync(vm.space), 0);
+	ck_assert_int_eq(ept_area_sync(vm.area), 0);
 	ck_assert(file_has(fd, 0, vm.hva, 32 * PAGE));
 	vm_destroy(&vm);
 	close(fd);

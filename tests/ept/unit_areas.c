@@ -168,11 +168,11 @@ START_TEST(refused_configs)
 	struct ept_space *space;
 	struct ept_config config = one_thread;
 
-	config.fault_threads = 0;
+	config.vcpus = 0;
 	ck_assert_int_eq(ept_space_create(&config, &space), -EINVAL);
-	config.fault_threads = EPT_MAX_FAULT_THREADS + 1;
+	config.vcpus = EPT_MAX_VCPUS + 1;
 	ck_assert_int_eq(ept_space_create(&config, &space), -EINVAL);
-	config.fault_threads = 1;
+	config.vcpus = 1;
 	config.fault_around = 3;
 	ck_assert_int_eq(ept_space_create(&config, &space), -EINVAL);
 	config.fault_around = 1024;

@@ -186,6 +186,34 @@ START_TEST(eexist_is_spurious)
 }
 END_TEST
 
+/* KVM's worker says "write" whatever the guest did: its neighbours are mapped as for a read. */
+START_TEST(write_of_the_worker)
+{
+	static const struct {
+		int mode;
+		enum ept_pte own, others;
+	} kinds[] = {{COW, EPT_PTE_PRIVATE, EPT_PTE_FILE}, {SHARED, EPT_PTE_DIRTY, EPT_PTE_CLEAN}};
+	struct vm vm = vm_of(kinds[_i].mode);
+	struct ept_request req = {.gpa = GPA(20 * PAGE), .access = W, .origin = EPT_ORIGIN_KVM};
+
+	ck_assert_int_eq(handle_ept_fault(vm.space, &req, &res), EPT_RESOLVED);
+	ck_assert_uint_eq(res.installed, 16);
+	ck_assert_uint_eq(res.around, 15);
+	for (int page = 16; page < 32; page++)
+		ck_assert_int_eq(pte_at(&vm, page), page == 20 ? kinds[_i].own : kinds[_i].others);
+	ck_assert(has_pattern(vm.hva + 16 * PAGE, 16 * PAGE, 16 * PAGE));
+	ck_assert_int_eq(pte_at(&vm, 32), EPT_PTE_NONE);
+	/* Who is known to have written gets one page. */
+	req = (struct ept_request){.gpa = GPA(40 * PAGE), .access = W, .origin = EPT_ORIGIN_VCPU};
+	ck_assert_int_eq(handle_ept_fault(vm.space, &req, &res), EPT_RESOLVED);
+	ck_assert_uint_eq(res.installed, 1);
+	ck_assert_uint_eq(fake_double_installs(), 0);
+	vm.space->events[EPT_ORIGIN_KVM]++; /* as if they had been read */
+	vm.space->events[EPT_ORIGIN_VCPU]++;
+	vm_destroy(&vm);
+}
+END_TEST
+
 START_TEST(eexist_inside_a_window)
 {
 	struct vm vm = vm_of(SHARED);
@@ -278,6 +306,7 @@ Suite *suite_faults(void)
 	tcase_add_loop_test(tc, shutdown_is_dying, 0, NR_INSTALLS);
 	tcase_add_loop_test(tc, eexist_is_spurious, 0, NR_INSTALLS);
 	tcase_add_test(tc, eexist_inside_a_window);
+	tcase_add_loop_test(tc, write_of_the_worker, 0, 2);
 	tcase_add_test(tc, partial_window);
 	tcase_add_test(tc, window_is_clipped);
 	tcase_add_test(tc, dying_space_installs_nothing);

@@ -1,6 +1,7 @@
 /* ept/ against a fake installer: no userfaultfd, no privilege, every error on demand. */
 #include "tests/ept/unit_suites.h"
 #include "tests/ept/util.h"
+#include "tests/run_suites.h"
 
 int main(void)
 {
@@ -8,5 +9,5 @@ int main(void)
 	    suite_areas, suite_faults, suite_events, suite_objects, suite_ledger,
 	};
 
-	return run_suites(suites, sizeof(suites) / sizeof(*suites));
+	return run_suites(suites, sizeof(suites) / sizeof(*suites), NULL);
 }

@@ -5,7 +5,7 @@
 
 bool vm_without_atomic_protect;
 
-const struct ept_config one_thread = {.vm_name = "test", .fault_threads = 1};
+const struct ept_config one_thread = {.vm_name = "test", .vcpus = 1};
 
 uint8_t pattern_byte(uint64_t i)
 {
@@ -88,6 +88,15 @@ void vm_destroy(struct vm *vm)
 	ept_space_destroy(vm->space);
 }
 
+void discard(const struct vm *vm, uint64_t first, uint64_t pages)
+{
+	uint64_t given;
+
+	ck_assert_int_eq(ept_discard_anonymous(vm->space, GPA(first * PAGE), pages * PAGE, &given),
+			 0);
+	ck_assert_uint_eq(given, pages * PAGE);
+}
+
 struct ept_case_stats case_stats(const struct vm *vm, enum ept_case c)
 {
 	struct ept_case_stats stats;
@@ -143,17 +152,4 @@ uint64_t events(const struct ept_space *space)
 
 	ept_space_events(space, by_origin);
 	return by_origin[EPT_ORIGIN_VCPU] + by_origin[EPT_ORIGIN_KVM];
-}
-
-int run_suites(Suite *(*const make[])(void), size_t n)
-{
-	SRunner *runner = srunner_create(NULL);
-	int failed;
-
-	for (size_t i = 0; i < n; i++)
-		srunner_add_suite(runner, make[i]());
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
 }

@@ -35,6 +35,9 @@ struct vm vm_anon(uint64_t size);
 struct vm vm_file(int fd, uint64_t offset, uint64_t size, enum ept_file_mode mode);
 void vm_destroy(struct vm *vm);
 
+/* Give back @pages pages from page @first on; all are anonymous. */
+void discard(const struct vm *vm, uint64_t first, uint64_t pages);
+
 /* Set before vm_create(): as on kernels that cannot CONTINUE write-protected (before 6.4). */
 extern bool vm_without_atomic_protect;
 
@@ -51,8 +54,5 @@ uint64_t events(const struct ept_space *space);
 
 /* Fail the test unless area 0 saw exactly this many faults of case @c. */
 #define assert_faults(vm, c, n) ck_assert_uint_eq(faults(vm, c), n)
-
-/* Run @suites (each function makes one) and return main's status. */
-int run_suites(Suite *(*const make[])(void), size_t n);
 
 #endif

@@ -234,12 +234,13 @@ END_TEST
 
 enum { PMEM_AT = 0x10000, PMEM_SIZE = 0x20000 };
 
-/* The boot information and the device each say where the memory is. */
+/* RAM below and above of where there is room for it. */
 static bool start_pmem(u64 start, u64 size)
 {
 	fake_reset();
-	boot_info.nr_ranges = 1;
-	boot_info.ranges[0] = (struct boot_range){PMEM_AT, PMEM_SIZE, FOAL_MEMMAP_PMEM};
+	boot_info.nr_ranges = 2;
+	boot_info.ranges[0] = (struct boot_range){0, PMEM_AT, FOAL_MEMMAP_RAM};
+	boot_info.ranges[1] = (struct boot_range){PMEM_AT + PMEM_SIZE, PMEM_SIZE, FOAL_MEMMAP_RAM};
 	fake_virtio.id = VIRTIO_ID_PMEM;
 	memcpy(&fake_virtio.config[0], &start, sizeof(start));
 	memcpy(&fake_virtio.config[2], &size, sizeof(size));
@@ -299,6 +300,7 @@ START_TEST(pmem_refused)
 	    {PMEM_AT + 0x1000, PMEM_SIZE}, {PMEM_AT, 0},
 	    {PMEM_AT + 1, 0x1000},	   {PMEM_AT, 0x800},
 	    {~0xfffULL, 0x2000},	   {PMEM_AT + 0x1000, ~0xfffULL},
+	    {FOAL_MMIO_GAP_START, 0x1000},
 	};
 
 	ck_assert(!start_pmem(wrong[_i][0], wrong[_i][1]));
@@ -320,7 +322,7 @@ Suite *virtio_suite(void)
 	tcase_add_loop_test(tc, fault_in_use, USED_ID_WILD, STATUS_WILD + 1);
 	tcase_add_test(tc, pmem);
 	tcase_add_test(tc, pmem_bios);
-	tcase_add_loop_test(tc, pmem_refused, 0, 8);
+	tcase_add_loop_test(tc, pmem_refused, 0, 9);
 	suite_add_tcase(s, tc);
 	return s;
 }

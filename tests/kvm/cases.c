@@ -5,7 +5,6 @@
  */
 #include <stdio.h>
 #include <string.h>
-#include <sys/utsname.h>
 
 #include "tests/kvm/guests/lib/pattern.h"
 #include "tests/kvm/runner.h"
@@ -113,10 +112,10 @@ static void run_work(struct run *run, int i, unsigned pages)
 
 	snprintf(append, sizeof(append), "%s pages=%u", works[i].append, pages);
 	if (!works[i].mode) {
-		run_guest(run, works[i].guest, append, NULL, NULL, NULL, NULL);
+		run_guest(run, works[i].guest, append, "--fault-engine", "handler", NULL, NULL);
 	} else {
 		snprintf(pmem, sizeof(pmem), "%s,mode=%s", make_pmem("work", 512), works[i].mode);
-		run_guest(run, works[i].guest, append, "--pmem", pmem, NULL, NULL);
+		run_guest(run, works[i].guest, append, "--pmem", pmem, "--fault-engine", "handler");
 	}
 	check_events(run);
 }
@@ -127,12 +126,7 @@ static void run_work(struct run *run, int i, unsigned pages)
  */
 static bool write_seen_after_read(void)
 {
-	struct utsname host;
-	int major = 0, minor = 0;
-
-	uname(&host);
-	sscanf(host.release, "%d.%d", &major, &minor);
-	return major > 6 || (major == 6 && minor >= 4);
+	return linux_at_least(6, 4);
 }
 
 START_TEST(sixty_four_more)

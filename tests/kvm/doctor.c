@@ -11,7 +11,8 @@
 START_TEST(doctor)
 {
 	static const char *const lines[] = {
-	    "ok       /dev/kvm", "ok       split irqchip", "nested paging", "userfaultfd", "memory",
+	    "ok       /dev/kvm", "ok       split irqchip", "nested paging", "stock Linux guests",
+	    "userfaultfd",	 "seccomp filters",	   "Landlock",	    "memory",
 	};
 	struct run run;
 	struct run_how how = {.plain = true};

@@ -31,7 +31,7 @@ static void run_damaged(struct run *run, struct kernel *k)
 	const char *path = scratch("damaged.elf");
 
 	write_file(path, k->data, k->len);
-	run_foal(run, ARGS("--kernel", path, "--time-limit", "1"));
+	run_foal(run, ARGS("--kernel", path, "--boot", "pvh", "--time-limit", "1"));
 }
 
 static void cut_header(struct kernel *k)
@@ -175,8 +175,8 @@ static const struct {
     {cut_header, 102, "cut short"},
     {cut_segments, 102, "cut short"},
     {cut_data, 102, "cut short"},
-    {no_magic, 102, "not an ELF file"},
-    {garbage, 102, "not an ELF file"},
+    {no_magic, 102, "neither a bzImage"},
+    {garbage, 102, "neither a bzImage"},
     {class_32, 102, "not a 64-bit x86 kernel"},
     {big_endian, 102, "not a 64-bit x86 kernel"},
     {other_machine, 102, "not a 64-bit x86 kernel"},

@@ -26,4 +26,4 @@ $(OUT)/tests/test_kvm: $(KVM_TEST_OBJS) | $(KVM_GUESTS)
 KVM_TEST_PROGRAMS += $(OUT)/tests/test_kvm
 NESTED_TESTS      += $(OUT)/tests/test_kvm
 NESTED_FILES      += $(OUT)/foal $(KVM_GUESTS) $(GUEST_KERNEL) $(GUEST_DISK) $(GUEST_PMEM) \
-	$(shell command -v debugfs) $(shell command -v e2fsck)
+	docs/exit-statuses.md $(shell command -v debugfs) $(shell command -v e2fsck)

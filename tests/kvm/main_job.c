@@ -5,12 +5,9 @@
  * The host's side goes through debugfs and e2fsck, of e2fsprogs; without them,
  * or without the images, these tests are skipped.
  */
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "guest/user/lib/sha256.h"
@@ -22,56 +19,12 @@
 /* Every how many pages of /data/shared the job writes (guest/user/main.c). */
 #define SHARED_STEP 4
 
-/* Run a program of the host with its output in @out (NULL: dropped); its exit status. */
-static int host(const char *out, const char *const *argv)
-{
-	int status;
-	pid_t pid = fork();
-
-	if (pid == 0) {
-		int fd = open(out ? out : "/dev/null", O_WRONLY | O_CREAT | O_TRUNC, 0644);
-		dup2(fd, 1);
-		dup2(open("/dev/null", O_WRONLY), 2);
-		setenv("PATH", "/usr/sbin:/sbin:/usr/bin:/bin", 1);
-		execvp(argv[0], (char *const *)argv);
-		_exit(127);
-	}
-	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
-/* A file inside an image, as the host reads it. */
-static unsigned char *file_in_image(const char *image, const char *path, size_t *len)
-{
-	char command[64];
-	const char *out = scratch("dumped");
-
-	snprintf(command, sizeof(command), "cat %s", path);
-	ck_assert_int_eq(host(out, ARGS("debugfs", "-R", command, image)), 0);
-	return read_file(out, len);
-}
-
-static void sum_in_image(const char *image, const char *path, char sum[SHA256_HEX])
-{
-	size_t len;
-	unsigned char *data = file_in_image(image, path, &len);
-
-	ck_assert_uint_gt(len, 0);
-	sha256_hex(data, len, sum);
-	free(data);
-}
-
-static void expect_clean(const char *image)
-{
-	ck_assert_int_eq(host(NULL, ARGS("e2fsck", "-fn", image)), 0);
-}
-
 static void need_images(void)
 {
 	if (access(image_path("kernel.elf"), R_OK) || access(image_path("disk.img"), R_OK) ||
 	    access(image_path("pmem.img"), R_OK))
 		skip("main job: no guest kernel or images here");
-	if (host(NULL, ARGS("debugfs", "-V")) || host(NULL, ARGS("e2fsck", "-V")))
+	if (run_tool(NULL, ARGS("debugfs", "-V")) || run_tool(NULL, ARGS("e2fsck", "-V")))
 		skip("main job: no debugfs or e2fsck here");
 }
 
@@ -163,8 +116,36 @@ START_TEST(through_disk_and_pmem)
 		ck_assert(same_files(disk, disk_before));
 		ck_assert(same_files(pmem, pmem_before));
 	}
-	expect_clean(disk);
-	expect_clean(pmem);
+	expect_fs_clean(disk);
+	expect_fs_clean(pmem);
+	run_free(&run);
+}
+END_TEST
+
+/* The disk as a qcow2 image, which the guest writes; the host reads it as qemu-img sees it. */
+START_TEST(through_qcow2)
+{
+	const char *pmem, *disk = scratch("disk.qcow2"), *after = scratch("after.img");
+	char option[600];
+	struct run run;
+
+	need_images();
+	if (run_tool(NULL, ARGS("qemu-img", "--version")))
+		skip("qcow2: no qemu-img here");
+	pmem = copy_file(image_path("pmem.img"), "pmem.img");
+	ck_assert_int_eq(run_tool(NULL, ARGS("qemu-img", "convert", "-f", "raw", "-O", "qcow2",
+					     image_path("disk.img"), disk)),
+			 0);
+	snprintf(option, sizeof(option), "%s,format=qcow2", disk);
+	run_job(&run, option, pmem, 1, "quiet init=/bin/main root=/dev/vda -- nonce=seven");
+	ck_assert_int_eq(run_tool(NULL, ARGS("qemu-img", "check", "-q", disk)), 0);
+	ck_assert_int_eq(
+	    run_tool(NULL, ARGS("qemu-img", "convert", "-f", "qcow2", "-O", "raw", disk, after)),
+	    0);
+	check_sum(&run, after, "/data/corpus", "/data/corpus");
+	check_sum(&run, after, "/data/shared", "/data/shared");
+	check_shared(after, image_path("disk.img"), "seven");
+	expect_fs_clean(after);
 	run_free(&run);
 }
 END_TEST
@@ -226,6 +207,7 @@ Suite *main_job_suite(void)
 
 	tcase_set_timeout(tc, TEST_LIMIT);
 	tcase_add_loop_test(tc, through_disk_and_pmem, 0, sizeof(ways) / sizeof(ways[0]));
+	tcase_add_test(tc, through_qcow2);
 	tcase_add_test(tc, root_on_pmem);
 	tcase_add_test(tc, reads_what_it_touches);
 	tcase_add_test(tc, killed_program);

@@ -16,6 +16,8 @@
 #include <sys/types.h>
 #include <termios.h>
 
+#include "guest/user/lib/sha256.h"
+
 /* Seconds after which a run that should have ended has failed its test; less than Check's. */
 #define RUN_LIMIT  150
 #define TEST_LIMIT 180
@@ -109,9 +111,22 @@ bool same_files(const char *a, const char *b);
 /* The first word of page @page of the file. */
 uint64_t page_word(const char *path, unsigned page);
 
+/* --- ext file systems, through debugfs and e2fsck of e2fsprogs ------------------ */
+
+/* Run a program of the host, its output in @out (NULL: dropped); its exit status, 127: not there.
+ */
+int run_tool(const char *out, const char *const *argv);
+
+/* A file inside an image; free() it. */
+unsigned char *file_in_image(const char *image, const char *path, size_t *len);
+void sum_in_image(const char *image, const char *path, char sum[SHA256_HEX]);
+void expect_fs_clean(const char *image);
+
 /* Count the running test as skipped and end it. */
 _Noreturn void skip(const char *why);
 bool is_root(void);
 bool have_userfaultfd(void);
+/* The host's kernel is of this version or a newer one. */
+bool linux_at_least(int major, int minor);
 
 #endif

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "tests/kvm/guests/lib/pattern.h"
@@ -196,4 +197,14 @@ bool have_userfaultfd(void)
 	if (fd >= 0)
 		close(fd);
 	return fd >= 0;
+}
+
+bool linux_at_least(int major, int minor)
+{
+	struct utsname host;
+	int has_major = 0, has_minor = 0;
+
+	uname(&host);
+	sscanf(host.release, "%d.%d", &has_major, &has_minor);
+	return has_major > major || (has_major == major && has_minor >= minor);
 }

@@ -7,13 +7,19 @@
 Suite *runs_suite(void);
 Suite *cases_suite(void);
 Suite *files_suite(void);
+Suite *firmware_suite(void);
 Suite *options_suite(void);
 Suite *images_suite(void);
 Suite *rights_suite(void);
 Suite *trouble_suite(void);
 Suite *console_suite(void);
+Suite *platform_suite(void);
+Suite *confined_suite(void);
+Suite *cpus_suite(void);
+Suite *network_suite(void);
 Suite *doctor_suite(void);
 Suite *main_job_suite(void);
 Suite *guest_kernel_suite(void);
+Suite *fuzz_suite(void);
 
 #endif

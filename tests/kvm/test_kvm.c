@@ -11,6 +11,7 @@
 
 #include "tests/kvm/runner.h"
 #include "tests/kvm/suites.h"
+#include "tests/run_suites.h"
 
 static int no_kvm(void)
 {
@@ -26,26 +27,18 @@ static int no_kvm(void)
 
 int main(int argc, char **argv)
 {
-	int skipped = no_kvm();
+	static Suite *(*const suites[])(void) = {
+	    runs_suite,		cases_suite,  files_suite,   firmware_suite, options_suite,
+	    images_suite,	rights_suite, trouble_suite, console_suite,  platform_suite,
+	    confined_suite,	cpus_suite,   network_suite, doctor_suite,   main_job_suite,
+	    guest_kernel_suite, fuzz_suite,
+	};
+	int status = no_kvm();
 
-	if (skipped)
-		return skipped;
+	if (status)
+		return status;
 	scratch_create();
-	SRunner *runner = srunner_create(runs_suite());
-	srunner_add_suite(runner, cases_suite());
-	srunner_add_suite(runner, files_suite());
-	srunner_add_suite(runner, options_suite());
-	srunner_add_suite(runner, images_suite());
-	srunner_add_suite(runner, rights_suite());
-	srunner_add_suite(runner, trouble_suite());
-	srunner_add_suite(runner, console_suite());
-	srunner_add_suite(runner, doctor_suite());
-	srunner_add_suite(runner, main_job_suite());
-	srunner_add_suite(runner, guest_kernel_suite());
-	srunner_set_fork_status(runner, CK_FORK);
-	srunner_run(runner, argc > 1 ? argv[1] : NULL, NULL, CK_ENV);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
+	status = run_suites(suites, sizeof(suites) / sizeof(*suites), argc > 1 ? argv[1] : NULL);
 	scratch_remove();
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return status;
 }

@@ -46,8 +46,10 @@ START_TEST(nested_paging)
 	char value[4] = "";
 	int fd = open("/sys/module/kvm_amd/parameters/npt", O_RDONLY | O_CLOEXEC);
 
+	if (fd < 0)
+		fd = open("/sys/module/kvm_intel/parameters/ept", O_RDONLY | O_CLOEXEC);
 	if (fd < 0) {
-		printf("SKIP nested_paging: not an AMD host\n");
+		printf("SKIP nested_paging: neither kvm_amd nor kvm_intel\n");
 		return;
 	}
 	ck_assert_int_gt(read(fd, value, sizeof(value) - 1), 0);

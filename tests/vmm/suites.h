@@ -3,8 +3,14 @@
 
 #include <check.h>
 
+Suite *acpi_suite(void);
+Suite *bzimage_suite(void);
+Suite *aml_suite(void);
+Suite *cpu_suite(void);
 Suite *docs_suite(void);
+Suite *helper_suite(void);
 Suite *image_suite(void);
 Suite *options_suite(void);
+Suite *sandbox_suite(void);
 
 #endif

@@ -1,7 +1,23 @@
 # vmm/ as far as it goes without a VM: what it reads, and what it promises in docs/.
 
-VMM_TEST_OBJS := $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/vmm/*.c))
+VMM_TEST_OBJS := $(patsubst %.c,$(OUT)/%.o,$(filter-out %/fuzz_image.c,$(wildcard tests/vmm/*.c))) $(OUT)/vmm/filters/rules.o
 TEST_PROGRAMS += $(OUT)/tests/test_vmm
 
 $(OUT)/tests/test_vmm: $(VMM_TEST_OBJS) $(LIBS)
 	$(call link,$(LDFLAGS),$(CHECK_LIBS) -ljansson)
+
+# Kernel files from fuzz input, for FUZZ_SECONDS; needs clang's libFuzzer.
+FUZZ_IMAGE_SRCS := tests/vmm/fuzz_image.c vmm/image.c vmm/image_elf.c vmm/image_bzimage.c vmm/error.c
+
+$(BUILD)/tests/fuzz_image: $(FUZZ_IMAGE_SRCS) $(wildcard vmm/*.h)
+	@mkdir -p $(@D)
+	$(call said,LINK,$@)
+	$(Q)$(FUZZ_CC) $(CPPFLAGS) -std=gnu17 -O1 -g -Wall -Wextra -fno-strict-aliasing -pthread \
+		-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ \
+		$(FUZZ_IMAGE_SRCS)
+
+.PHONY: fuzz-image
+fuzz-image: $(BUILD)/tests/fuzz_image
+	@mkdir -p $(BUILD)/fuzz/image
+	cd $(BUILD)/fuzz && ../tests/fuzz_image -max_total_time=$(FUZZ_SECONDS) -timeout=10 \
+		-rss_limit_mb=2048 -max_len=8192 -print_final_stats=1 image

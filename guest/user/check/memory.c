@@ -197,7 +197,8 @@ static int sparse(void)
 	EXPECT(sys_fork() >= 0);
 	EXPECT(start[0] == 1 && start[len - 1] == 1);
 	EXPECT(!sys_munmap((void *)p, len));
-	EXPECT(now_ns() - began < 2000000000);
+	/* A walk page by page would take hours. */
+	EXPECT(now_ns() - began < 60000000000);
 	return 0;
 }
 

@@ -21,13 +21,12 @@ static _Noreturn void visit(struct memmap_entry range, bool write)
 
 unsigned guest_main(const struct start_info *info)
 {
-	struct memmap_entry pmem = memory_range(FOAL_MEMMAP_PMEM, 0);
 	struct memmap_entry ram = memory_range(FOAL_MEMMAP_RAM, 1);
 
 	(void)info;
 	say("ready\n");
-	if (param_is("how", "pmem") && pmem.size)
-		visit(pmem, param_is("mode", "w"));
+	if (param_is("how", "pmem"))
+		visit(pmem_range(0), param_is("mode", "w"));
 	if (param_is("how", "anon")) {
 		ram.gpa += 4UL << 20; /* not over this guest */
 		ram.size -= 4UL << 20;

@@ -25,10 +25,9 @@ static void check_tail(struct memmap_entry pmem, uint64_t from)
 
 unsigned guest_main(const struct start_info *info)
 {
-	struct memmap_entry pmem = memory_range(FOAL_MEMMAP_PMEM, (unsigned)param("device", 0));
+	struct memmap_entry pmem = pmem_range((unsigned)param("device", 0));
 
 	(void)info;
-	expect(pmem.size != 0, GUEST_NO_PMEM);
 	if (param_is("mode", "drop"))
 		write_dropped(pmem.gpa);
 	else

@@ -28,11 +28,9 @@ void ap_main(void)
 
 unsigned guest_main(const struct start_info *info)
 {
-	struct memmap_entry pmem = memory_range(FOAL_MEMMAP_PMEM, 0);
-
 	(void)info;
 	is_file = param_is("where", "pmem");
-	base = is_file ? pmem.gpa : 16UL << 20;
+	base = is_file ? pmem_range(0).gpa : 16UL << 20;
 	pages = param("pages", 256);
 	start_processor(1);
 	while (!ap_runs)

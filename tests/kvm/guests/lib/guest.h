@@ -113,6 +113,9 @@ void sweep(uint64_t base, bool is_file);
 
 /* --- virtio-pmem ----------------------------------------------------------- */
 
+/* What the @index-th virtio-pmem device announces; ends the guest if there is none. */
+struct memmap_entry pmem_range(unsigned index);
+
 /* Send a flush request to the first virtio-pmem device; its answer. */
 uint32_t pmem_flush(void);
 
@@ -120,6 +123,8 @@ uint32_t pmem_flush(void);
 
 /* Start processor @apic_id in ap_main(), by INIT and STARTUP. */
 void start_processor(uint32_t apic_id);
+/* From here on by x2APIC: APIC ids above 254. */
+void use_x2apic(void);
 /* Defined by the guest that uses start_processor(). */
 _Noreturn void ap_main(void);
 

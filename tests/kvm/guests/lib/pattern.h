@@ -18,7 +18,7 @@
 enum guest_status {
 	GUEST_OK = 0,
 	GUEST_BAD_VALUE = 11,  /* a page held something else */
-	GUEST_NO_PMEM = 12,    /* the memory map has none */
+	GUEST_NO_PMEM = 12,    /* no such virtio-pmem device */
 	GUEST_BAD_PARAM = 13,  /* the command line makes no sense */
 	GUEST_BAD_DEVICE = 14, /* a device refused or answered wrong */
 	GUEST_BAD_INFO = 15,   /* the boot information is wrong */

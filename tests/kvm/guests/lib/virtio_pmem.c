@@ -16,6 +16,8 @@ enum {
 	REG_QUEUE_DESC = 0x080,
 	REG_QUEUE_DRIVER = 0x090,
 	REG_QUEUE_DEVICE = 0x0a0,
+	CONFIG_START = 0x100,
+	CONFIG_SIZE = 0x108,
 };
 
 enum { STATUS_ACKNOWLEDGE = 1, STATUS_DRIVER = 2, STATUS_DRIVER_OK = 4, STATUS_FEATURES_OK = 8 };
@@ -39,16 +41,29 @@ static struct {
 	} used __attribute__((aligned(4)));
 } queue __attribute__((aligned(16)));
 
-static uint64_t find_device(void)
+static uint64_t find_device(unsigned index)
 {
 	for (unsigned i = 0; i < FOAL_VIRTIO_MMIO_DEVICES; i++) {
 		uint64_t base = FOAL_VIRTIO_MMIO_BASE + i * FOAL_VIRTIO_MMIO_STRIDE;
 		if (peek32(base + REG_MAGIC) != 0x74726976)
 			break;
-		if (peek32(base + REG_DEVICE) == DEVICE_PMEM)
+		if (peek32(base + REG_DEVICE) == DEVICE_PMEM && index-- == 0)
 			return base;
 	}
 	finish(GUEST_NO_PMEM);
+}
+
+static uint64_t peek64(uint64_t at)
+{
+	return peek32(at) | (uint64_t)peek32(at + 4) << 32;
+}
+
+struct memmap_entry pmem_range(unsigned index)
+{
+	uint64_t base = find_device(index);
+
+	return (struct memmap_entry){.gpa = peek64(base + CONFIG_START),
+				     .size = peek64(base + CONFIG_SIZE)};
 }
 
 static void set_address(uint64_t reg, const volatile void *at)
@@ -83,7 +98,7 @@ uint32_t pmem_flush(void)
 	static uint64_t base;
 
 	if (!base) {
-		base = find_device();
+		base = find_device(0);
 		set_up(base);
 	}
 	request = 0; /* VIRTIO_PMEM_REQ_TYPE_FLUSH */

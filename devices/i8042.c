@@ -1,0 +1,50 @@
+/*
+ * What is left of the keyboard controller: command 0xfe at port 0x64, which
+ * pulses the processor's reset line. Its status says that output is there
+ * however often it is read, so whoever probes for a keyboard gives up at the
+ * first step, emptying the buffer, and that it takes input, so whoever wants
+ * the reset does not wait.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "devices/device.h"
+
+#define STATUS_OUTPUT_FULL 1
+#define COMMAND_RESET	   0xfe
+
+static uint64_t i8042_read(struct device *dev, uint64_t offset, unsigned len)
+{
+	(void)dev, (void)offset, (void)len;
+	return STATUS_OUTPUT_FULL;
+}
+
+static void i8042_write(struct device *dev, uint64_t offset, unsigned len, uint64_t value)
+{
+	(void)offset, (void)len;
+	if (value == COMMAND_RESET)
+		dev->host->guest_reset(dev->host->ctx);
+}
+
+static void i8042_destroy(struct device *dev)
+{
+	free(dev);
+}
+
+const struct device_ops i8042_device = {
+    .kind = "i8042",
+    .read = i8042_read,
+    .write = i8042_write,
+    .destroy = i8042_destroy,
+};
+
+int i8042_create(const struct device_host *host, struct device **out)
+{
+	struct device *dev = calloc(1, sizeof(*dev));
+
+	if (!dev)
+		return -ENOMEM;
+	device_init(dev, &i8042_device, host);
+	*out = dev;
+	return 0;
+}

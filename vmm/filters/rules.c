@@ -1,0 +1,115 @@
+#include "vmm/filters/rules.h"
+
+#include <asm/termbits.h>
+#include <linux/fs.h>
+#include <linux/if_tun.h>
+#include <linux/kvm.h>
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+
+#include "vmm/filters/filters.h"
+
+#define M   (1U << THREAD_MAIN)
+#define V   (1U << THREAD_VCPU)
+#define F   (1U << THREAD_FAULT)
+#define D   (1U << THREAD_DEVICE)
+#define ALL (M | V | F | D)
+
+/* clang-format off */
+#define CALL(kinds, name)                   {kinds, SCMP_SYS(name), #name, NULL, 0, {{0}}}
+#define OWN(kinds, name)                    {kinds, SCMP_SYS(name), #name, "of this process", 1, \
+	                                     {{0, SCMP_CMP_EQ, FILTER_OWN_PID, 0}}}
+#define CALL_NO_EXEC(name)                  {ALL, SCMP_SYS(name), #name, "without PROT_EXEC", 1, \
+	                                     {{2, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0}}}
+#define IOCTL(kinds, request)               {kinds, SCMP_SYS(ioctl), "ioctl", #request, 1, \
+	                                     {{1, SCMP_CMP_EQ, request, 0}}}
+/* clang-format on */
+
+const struct rule rules[] = {
+    /* Memory. What is mapped stays data. */
+    CALL(ALL, brk),
+    CALL_NO_EXEC(mmap),
+    CALL_NO_EXEC(mprotect),
+    CALL(ALL, mremap),
+    CALL(ALL, munmap),
+    CALL(ALL, madvise),
+    /* Locks, ends of threads, signals within this process. */
+    CALL(ALL, futex),
+    CALL(ALL, exit),
+    CALL(M, exit_group),
+    CALL(ALL, rt_sigprocmask),
+    CALL(ALL, rt_sigreturn),
+    CALL(ALL, restart_syscall),
+    CALL(ALL, getpid),
+    CALL(ALL, gettid),
+    OWN(ALL, tgkill),
+    /* Clocks that the vDSO cannot read, and the end of vm_stop()'s patience. */
+    CALL(ALL, clock_gettime),
+    CALL(ALL, getcpu),
+    CALL(M, clock_nanosleep),
+    /* Open files: guest memory's, disks', the console, the report. */
+    CALL(ALL, read),
+    CALL(ALL, write),
+    CALL(ALL, pread64),
+    CALL(ALL, pwrite64),
+    CALL(ALL, preadv),
+    CALL(ALL, pwritev),
+    CALL(ALL, lseek),
+    CALL(ALL, close),
+    CALL(ALL, poll),
+    CALL(ALL, fdatasync),
+    CALL(ALL, fallocate),
+    /* Not newfstatat, by which libc does it: with AT_EMPTY_PATH, too, that takes a path. */
+    CALL(ALL, fstat),
+    /* The terminal is put back by whichever thread crashes. */
+    IOCTL(ALL, TCGETS),
+    {ALL,
+     SCMP_SYS(ioctl),
+     "ioctl",
+     "TCSETS on standard input",
+     2,
+     {{0, SCMP_CMP_EQ, 0, 0}, {1, SCMP_CMP_EQ, TCSETS, 0}}},
+    /* A page is put in by whoever touches guest memory. */
+    IOCTL(ALL, UFFDIO_COPY),
+    IOCTL(ALL, UFFDIO_ZEROPAGE),
+    IOCTL(ALL, UFFDIO_CONTINUE),
+    IOCTL(ALL, UFFDIO_WRITEPROTECT),
+    IOCTL(ALL, UFFDIO_WAKE),
+    IOCTL(M, UFFDIO_UNREGISTER),
+    IOCTL(ALL, BLKGETSIZE64),
+    /* What the host's kernel backs may fail to be there: copied so that it is an error. */
+    OWN(ALL, process_vm_readv),
+    OWN(ALL, process_vm_writev),
+    /* Only the fault thread moves, to its vCPU's CPU. */
+    {F, SCMP_SYS(sched_setaffinity), "sched_setaffinity", "of itself", 1, {{0, SCMP_CMP_EQ, 0, 0}}},
+    /* Interrupts. */
+    IOCTL(V | D | M, KVM_SIGNAL_MSI),
+    IOCTL(V | D | M, KVM_SET_GSI_ROUTING),
+    /* The guest. */
+    IOCTL(V, KVM_RUN),
+    IOCTL(V | M, KVM_GET_REGS),
+    IOCTL(V | M, KVM_GET_SREGS),
+    IOCTL(M, KVM_GET_STATS_FD),
+    /* The first write to a copy-on-write disk makes its overlay. */
+    CALL(D, memfd_create),
+    CALL(D, ftruncate),
+    /* Queues of devices. */
+    CALL(D, readv),
+    CALL(D, writev),
+    CALL(D, getrandom),
+    CALL(D, recvfrom),
+    CALL(D, sendto),
+    CALL(D, sendmsg),
+    IOCTL(D, TUNSETOFFLOAD),
+    /* Sockets of vsock, which come from the listener or from the connector. */
+    CALL(D, accept4),
+    CALL(D, recvmsg),
+    CALL(D, shutdown),
+    CALL(D, epoll_ctl),
+    CALL(D, epoll_wait),
+    /* Helpers that end. */
+    CALL(M, waitid),
+};
+
+const size_t nr_rules = sizeof(rules) / sizeof(rules[0]);

@@ -1,0 +1,52 @@
+/*
+ * Programs that a run starts to do what foal does not: passt, for a network
+ * without privileges. A helper has one socket to foal, its descriptor 3, and
+ * standard error; it ends when foal does, and its own end ends no run. Helpers
+ * start before any thread and before the sandbox. Private to vmm/.
+ */
+#ifndef FOAL_VMM_HELPER_H
+#define FOAL_VMM_HELPER_H
+
+#include <poll.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "vmm/error.h"
+
+#define MAX_HELPERS 16
+/* The helper's end of the socket. */
+#define HELPER_FD   3
+
+struct helper {
+	const char *what; /* the option it is for, and what the guest loses with it */
+	const char *loss;
+	int pidfd; /* negative: it was reaped */
+};
+
+struct helpers {
+	/* They run as this user, too (foal run --user). */
+	bool change_ids;
+	uid_t uid;
+	gid_t gid;
+	struct helper list[MAX_HELPERS];
+	unsigned count;
+};
+
+/*
+ * Start argv[0], found in PATH, for option @what; @loss completes "...: " when
+ * it ends early. Both are literals. *@socket is foal's end of a stream socket
+ * to it, non-blocking, the caller's to close.
+ */
+int helper_start(struct helpers *helpers, const char *const argv[], const char *what,
+		 const char *loss, int *socket, struct foal_error *err);
+
+/* What to poll for: fills @helpers->count of @fds. */
+void helpers_poll(const struct helpers *helpers, struct pollfd *fds);
+
+/* Reap those that ended, of which poll() told, and say so. */
+void helpers_look(struct helpers *helpers, const struct pollfd *fds, const char *vm_name);
+
+/* Their sockets are closed: wait a while for them to end. */
+void helpers_stop(struct helpers *helpers);
+
+#endif

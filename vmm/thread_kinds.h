@@ -1,0 +1,18 @@
+/* The kinds of thread that a run has, each with a seccomp filter of its own. */
+#ifndef FOAL_VMM_THREAD_KINDS_H
+#define FOAL_VMM_THREAD_KINDS_H
+
+#define THREAD_KINDS(X) \
+	X(MAIN, "main") \
+	X(VCPU, "vcpu") \
+	X(FAULT, "fault") \
+	X(DEVICE, "device")
+
+enum thread_kind {
+#define X(id, name) THREAD_##id,
+	THREAD_KINDS(X)
+#undef X
+	    NR_THREAD_KINDS
+};
+
+#endif

@@ -1,0 +1,125 @@
+#include "vmm/vsock.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "vmm/option_values.h"
+
+/* Below are the host's and those with a meaning (virtio 1.2, 5.10.4). */
+#define CID_MIN	   3
+#define CID_MAX	   (UINT32_MAX - 1)
+/* "_4294967295" has to fit behind the path. */
+#define SUFFIX_MAX 11
+
+static int take_path(const char *name, const char *value, const char *path,
+		     struct vsock_option *out, struct foal_error *err)
+{
+	if (strlen(path) + SUFFIX_MAX >= sizeof(((struct sockaddr_un *)0)->sun_path))
+		return option_bad(err, name, value, "the path is too long for a Unix socket");
+	out->path = strdup(path);
+	return out->path ? 0 : error_set(err, FOAL_EXIT_HOST, -ENOMEM, "run: out of memory");
+}
+
+int vsock_option_parse(const char *name, const char *value, struct vsock_option *out,
+		       struct foal_error *err)
+{
+	enum { CID, PATH };
+	static const char *const keys[] = {[CID] = "cid", [PATH] = "path", NULL};
+	char *text = malloc(strlen(value) + 2);
+	const char *words[2] = {NULL, NULL};
+	int r;
+
+	if (!text)
+		return error_set(err, FOAL_EXIT_HOST, -ENOMEM, "run: out of memory");
+	/* A field begins with a comma; here there is nothing before the first. */
+	text[0] = ',';
+	memcpy(text + 1, value, strlen(value) + 1);
+	r = option_fields(name, text, keys, words, err);
+	if (r)
+		goto out;
+	if (text[0] || !words[CID] || !words[PATH] || !words[PATH][0])
+		r = option_bad(err, name, value, "give cid=N,path=SOCKET");
+	else if (!(r = option_count("vsock cid", words[CID], CID_MIN, CID_MAX, &out->cid, err)))
+		r = take_path(name, value, words[PATH], out, err);
+out:
+	free(text);
+	return r;
+}
+
+/*
+ * Is it a socket that nobody listens on any more? A connection to a file of any
+ * other kind is refused, too, and that is somebody's file.
+ */
+static bool stale(const struct sockaddr_un *address)
+{
+	bool refused = false;
+	struct stat st;
+
+	if (lstat(address->sun_path, &st) || !S_ISSOCK(st.st_mode))
+		return false;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return false;
+	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)))
+		refused = errno == ECONNREFUSED;
+	close(fd);
+	return refused;
+}
+
+static int listen_on(const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int r;
+
+	if (fd < 0)
+		return -errno;
+	memcpy(address.sun_path, path, strlen(path) + 1); /* short enough: take_path() */
+	r = bind(fd, (struct sockaddr *)&address, sizeof(address));
+	if (r && errno == EADDRINUSE && stale(&address)) {
+		unlink(path);
+		r = bind(fd, (struct sockaddr *)&address, sizeof(address));
+	}
+	if (r || listen(fd, SOMAXCONN)) {
+		r = -errno;
+		close(fd);
+		return r;
+	}
+	return fd;
+}
+
+int vsock_open(struct vm_vsock *vsock, const struct vsock_option *option, struct helpers *helpers,
+	       struct foal_error *err)
+{
+	const char *const argv[] = {"/proc/self/exe", "vsock-connect", option->path, NULL};
+	int r;
+
+	vsock->listener = listen_on(option->path);
+	if (vsock->listener < 0)
+		return error_set(err, FOAL_EXIT_HOST, vsock->listener, "--vsock path=%s: %s",
+				 option->path,
+				 vsock->listener == -EADDRINUSE
+				     ? "another program listens there, or it is another file"
+				     : strerror(-vsock->listener));
+	r = helper_start(helpers, argv, "--vsock",
+			 "the guest can begin no connection to the host any more",
+			 &vsock->connector, err);
+	/* Nobody is there to remove it at the end. */
+	if (r)
+		unlink(option->path);
+	return r;
+}
+
+void vsock_close(struct vm_vsock *vsock)
+{
+	if (vsock->listener >= 0)
+		close(vsock->listener);
+	if (vsock->connector >= 0)
+		close(vsock->connector);
+	vsock->listener = vsock->connector = -1;
+}
