@@ -3,7 +3,13 @@
  *
  * All threads read one userfaultfd. Thread k keeps to the CPU that vCPU k runs
  * on: the vCPU sleeps while its fault is resolved, so the CPU is free, and
- * waking a thread on another CPU costs more than the fault itself.
+ * waking a thread on another CPU costs more than the fault itself. An event
+ * wakes every thread that waits. So where there are several they are SCHED_BATCH,
+ * which does not preempt: the one on the CPU that the vCPU has just left runs at
+ * once, the others when their own vCPUs sleep, and no guest is interrupted for
+ * another's fault. Each takes one event at a time, or a slow read would hold up
+ * events that another thread is free to serve. (2 vCPUs resolved 1.1 times the
+ * pages of one without the two, 1.6 times with them.)
  *
  * A fault thread never touches guest memory through its mapping: nobody would
  * be left to resolve that fault.
@@ -21,9 +27,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#define BATCH	    16	/* events a read */
-#define LOOK_EVERY  256 /* events between two looks at where the vCPU runs */
-#define STAT_FIELDS 37	/* from the state (3) to the processor (39), proc(5) */
+/* Events, and time, between two looks at where the vCPU runs. */
+#define LOOK_EVERY    256
+#define LOOK_EVERY_NS 10000000
+#define STAT_FIELDS   37 /* from the state (3) to the processor (39), proc(5) */
 
 /* The CPU that the vCPU's thread last ran on, or -1. */
 static int cpu_of_vcpu(const struct ept_vcpu *vcpu)
@@ -47,6 +54,14 @@ static void look_where_vcpu_runs(struct ept_vcpu *vcpu)
 
 	if (cpu >= 0)
 		__atomic_store_n(&vcpu->cpu, cpu, __ATOMIC_RELAXED);
+}
+
+static void look_now_and_then(struct ept_fault_thread *t, uint64_t now)
+{
+	if (t->events++ % LOOK_EVERY && now - t->looked < LOOK_EVERY_NS)
+		return;
+	look_where_vcpu_runs(&t->space->vcpus[t->index]);
+	t->looked = now;
 }
 
 /* An affinity that is refused (a cpuset, say) costs speed only. */
@@ -105,21 +120,22 @@ static void resolve_event(struct ept_space *space, const struct uffd_msg *msg, u
 	handle_ept_fault(space, &req, &res);
 }
 
-/* How many events there were; negative: this descriptor will never give any again. */
-static ssize_t read_events(int fd, struct uffd_msg msgs[BATCH])
+/* 1, or 0 if another thread took it; negative: this descriptor will never give any again. */
+static int read_event(int fd, struct uffd_msg *msg)
 {
-	ssize_t n = read(fd, msgs, BATCH * sizeof(*msgs));
-
-	if (n < 0)
-		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
-	return n / (ssize_t)sizeof(*msgs);
+	if (read(fd, msg, sizeof(*msg)) == (ssize_t)sizeof(*msg))
+		return 1;
+	return errno == EAGAIN || errno == EINTR ? 0 : -errno;
 }
 
 static void begin(const struct ept_fault_thread *t)
 {
 	const struct ept_config *config = &t->space->config;
+	struct sched_param param = {0};
 	char name[16];
 
+	if (config->vcpus > 1)
+		sched_setscheduler(0, SCHED_BATCH, &param); /* refused: it costs speed only */
 	snprintf(name, sizeof(name), "foal-fault/%u", t->index % 1000);
 	pthread_setname_np(pthread_self(), name);
 	if (config->thread_begins)
@@ -132,32 +148,28 @@ static void *fault_thread(void *arg)
 	struct ept_space *space = t->space;
 	struct pollfd fds[] = {{.fd = space->installer.fd, .events = POLLIN},
 			       {.fd = space->stop_fd, .events = POLLIN}};
-	struct uffd_msg msgs[BATCH];
-	unsigned since_look = LOOK_EVERY - 1;
+	struct uffd_msg msg;
 
 	begin(t);
 	for (;;) {
-		uint64_t now;
-		ssize_t n;
+		int n;
 
 		if (poll(fds, 2, -1) < 0 && errno != EINTR)
 			break;
 		if (fds[1].revents)
 			break;
-		n = read_events(space->installer.fd, msgs);
+		n = read_event(space->installer.fd, &msg);
 		if (n < 0) {
-			ept_space_fail(space, EPT_CASE_DYING, GPA(0), (int)n,
+			ept_space_fail(space, EPT_CASE_DYING, GPA(0), n,
 				       "%s: cannot read page fault events: %s; this is a bug",
-				       space->name, strerrordesc_np((int)-n));
+				       space->name, strerrordesc_np(-n));
 			break;
 		}
-		now = ept_now();
-		for (ssize_t i = 0; i < n; i++)
-			resolve_event(space, &msgs[i], now);
-		since_look += (unsigned)n;
-		if (since_look >= LOOK_EVERY) {
-			look_where_vcpu_runs(&space->vcpus[t->index]);
-			since_look = 0;
+		if (n) {
+			uint64_t now = ept_now();
+
+			resolve_event(space, &msg, now);
+			look_now_and_then(t, now);
 		}
 		follow_vcpu(t);
 	}

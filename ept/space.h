@@ -56,7 +56,10 @@ struct ept_fault_thread {
 	struct ept_space *space;
 	unsigned index;
 	pthread_t thread;
-	int cpu; /* where it asked to run, -1: anywhere; its own */
+	/* its own: */
+	int cpu;	 /* where it asked to run, -1: anywhere */
+	unsigned events; /* it resolved */
+	uint64_t looked; /* where its vCPU runs: when, ept_now() */
 };
 
 enum ept_life { EPT_LIFE_NEW, EPT_LIFE_STARTED, EPT_LIFE_DYING, EPT_LIFE_STOPPED };
