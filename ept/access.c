@@ -20,6 +20,7 @@ static bool granted(enum ept_pte pte, enum ept_access access)
 		return access == EPT_READ;
 	case EPT_PTE_NONE:
 	case EPT_PTE_TRANSIT:
+	case EPT_PTE_POISON:
 	case EPT_NR_PTES:
 		return false;
 	}

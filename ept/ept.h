@@ -83,6 +83,7 @@ enum ept_origin {
 	X(RO_WRITE, "ro_write", "write to a read-only area: dropped") \
 	X(NO_AREA, "no_area", "no area there: open bus") \
 	X(IO_ERROR, "io_error", "the object could not be read") \
+	X(IO_POISON, "io_poison", "the object could not be read: the page is poisoned") \
 	X(NO_MEMORY, "no_memory", "the host has no memory for the page") \
 	X(DYING, "dying", "the space is being stopped: install refused")
 
@@ -136,6 +137,12 @@ enum ept_engine {
 			     * those of ept_area_by_kernel() */
 };
 
+/* What becomes of a page that its object does not give. */
+enum ept_io_policy {
+	EPT_IO_STOP,   /* the space fails */
+	EPT_IO_POISON, /* the page is poisoned, the rest goes on; STOP where the host cannot */
+};
+
 struct ept_config {
 	const char *vm_name;	/* for messages; copied */
 	enum ept_engine engine; /* of its areas */
@@ -149,6 +156,7 @@ struct ept_config {
 	void *thread_ctx;
 	unsigned fault_around; /* pages, power of two, 1 (off)..512; 0: default, 16 */
 	bool no_zero_page;     /* a first read installs an own page */
+	enum ept_io_policy on_io_error;
 };
 
 /* A thread a vCPU up to this many; further vCPUs are served by whichever is free. */
@@ -274,7 +282,7 @@ struct ept_failure {
 	enum ept_case kase;
 	gpa_t gpa;
 	int error;	   /* negative errno */
-	char message[256]; /* one line: what, which VM and area, which file and byte, what to do */
+	char message[384]; /* one line: what, which VM and area, which file and byte, what to do */
 };
 
 /* An eventfd that becomes readable when the space has failed. Owned by the space. */
@@ -282,6 +290,23 @@ int ept_space_failure_fd(const struct ept_space *space);
 
 /* The first failure, or NULL. Valid until the space is destroyed. */
 const struct ept_failure *ept_space_failure(const struct ept_space *space);
+
+/*
+ * A page of an object that could not be read, under EPT_IO_POISON: a vCPU that
+ * touches it gets SIGBUS (BUS_MCEERR_AR, the page's address) out of KVM_RUN, a
+ * call here -EIO. It stays poisoned until it is discarded: the object is not asked
+ * again. Only areas of the handler engine, from Linux 6.6 on.
+ */
+bool ept_space_can_poison(const struct ept_space *space);
+/* Is the page at @gpa poisoned? */
+bool ept_poisoned(const struct ept_space *space, gpa_t gpa);
+/* The first page that was, as a failure that did not stop the space; or NULL. */
+const struct ept_failure *ept_space_first_poison(const struct ept_space *space);
+/* What lies at @gpa, for a message: "byte N of FILE for AREA", at most @size bytes. */
+void ept_describe(const struct ept_space *space, gpa_t gpa, char *text, size_t size);
+
+/* Where @hva, an address in one of the slots, is for the guest; false: in none. */
+bool ept_gpa_of(const struct ept_space *space, const void *hva, gpa_t *out);
 
 /*
  * Look at what no fault would tell of: files that shrank under an area. Called

@@ -17,8 +17,10 @@
  *           clean      spurious       shared_mkwrite   dirty
  *           dirty      spurious       spurious
  *   any     transit    transit        transit
+ *           poison     io_poison      io_poison
  *
- * and io_error, no_memory or dying where a handler could not do its work.
+ * and io_error or io_poison, no_memory or dying where a handler could not do its
+ * work.
  *
  * One fault:
  *   1. find the area (none: no_area) and the leaf, taking the leaf's lock;
@@ -54,6 +56,7 @@ struct dispatch {
 #define GRANTED CASE(SPURIOUS, ept_spurious)
 #define WAIT	CASE(TRANSIT, ept_transit)
 #define DROP	CASE(RO_WRITE, ept_ro_write)
+#define POISON	CASE(IO_POISON, ept_io_poison)
 
 /* The table on top of this file. */
 static const struct dispatch cases[EPT_NR_KINDS][EPT_NR_PTES][2] =
@@ -69,6 +72,7 @@ static const struct dispatch cases[EPT_NR_KINDS][EPT_NR_PTES][2] =
 		[EPT_PTE_NONE] = {CASE(FILE_READ, ept_file_read), DROP},
 		[EPT_PTE_FILE] = {GRANTED, DROP},
 		[EPT_PTE_TRANSIT] = {WAIT, DROP},
+		[EPT_PTE_POISON] = {POISON, DROP},
 	    },
 	[EPT_KIND_COW] =
 	    {
@@ -76,6 +80,7 @@ static const struct dispatch cases[EPT_NR_KINDS][EPT_NR_PTES][2] =
 		[EPT_PTE_FILE] = {GRANTED, CASE(FILE_WP, ept_file_wp)},
 		[EPT_PTE_PRIVATE] = {GRANTED, GRANTED},
 		[EPT_PTE_TRANSIT] = {WAIT, WAIT},
+		[EPT_PTE_POISON] = {POISON, POISON},
 	    },
 	[EPT_KIND_SHARED] =
 	    {
@@ -84,6 +89,7 @@ static const struct dispatch cases[EPT_NR_KINDS][EPT_NR_PTES][2] =
 		[EPT_PTE_CLEAN] = {GRANTED, CASE(SHARED_MKWRITE, ept_shared_mkwrite)},
 		[EPT_PTE_DIRTY] = {GRANTED, GRANTED},
 		[EPT_PTE_TRANSIT] = {WAIT, WAIT},
+		[EPT_PTE_POISON] = {POISON, POISON},
 	    },
 };
 

@@ -87,20 +87,6 @@ static enum ept_origin origin_of(const struct ept_space *space, pid_t tid)
 	return EPT_ORIGIN_KVM;
 }
 
-static bool gpa_of(const struct ept_space *space, uint64_t hva, gpa_t *gpa)
-{
-	for (size_t i = 0; i < space->nr_reservations; i++) {
-		const struct ept_slot *slot = &space->reservations[i].slot;
-		uint64_t offset = hva - (uint64_t)(uintptr_t)slot->hva;
-
-		if (offset < slot->size) {
-			*gpa = GPA((slot->gpa.v + offset) & EPT_PAGE_MASK);
-			return true;
-		}
-	}
-	return false;
-}
-
 static void resolve_event(struct ept_space *space, const struct uffd_msg *msg, uint64_t now)
 {
 	uint64_t flags = msg->arg.pagefault.flags;
@@ -109,8 +95,9 @@ static void resolve_event(struct ept_space *space, const struct uffd_msg *msg, u
 
 	/* No other event was asked for, and nothing else is registered. */
 	if (msg->event != UFFD_EVENT_PAGEFAULT ||
-	    !gpa_of(space, msg->arg.pagefault.address, &req.gpa))
+	    !ept_gpa_of(space, (void *)(uintptr_t)msg->arg.pagefault.address, &req.gpa))
 		return;
+	req.gpa.v &= EPT_PAGE_MASK;
 	req.origin = origin_of(space, (pid_t)msg->arg.pagefault.feat.ptid);
 	req.access =
 	    flags & (UFFD_PAGEFAULT_FLAG_WRITE | UFFD_PAGEFAULT_FLAG_WP) ? EPT_WRITE : EPT_READ;

@@ -13,8 +13,9 @@ struct fault {
 	struct ept_leaf *leaf;
 	const struct ept_request *req;
 	struct ept_resolution *res;
-	unsigned index; /* of the page in the leaf */
-	bool waited;	/* for a page in transit */
+	unsigned index;	 /* of the page in the leaf */
+	bool waited;	 /* for a page in transit */
+	bool unreadable; /* the object did not give the page */
 };
 
 typedef enum ept_result (*handler_fn)(struct fault *f);
@@ -36,6 +37,11 @@ enum ept_result ept_shared_mkwrite(struct fault *f);
 enum ept_result ept_spurious(struct fault *f);
 enum ept_result ept_transit(struct fault *f);
 enum ept_result ept_ro_write(struct fault *f);
+
+/* poison.c */
+enum ept_result ept_io_poison(struct fault *f);
+/* The end of a fault whose object failed with @err: the page is poisoned, or the space fails. */
+enum ept_result ept_io_failed(struct fault *f, int err);
 
 /*
  * How a handler ends. @err is what install or the object said; the case was

@@ -22,9 +22,7 @@ enum ept_result ept_fault_finish(struct fault *f, int err)
 		f->res->error = err;
 		return EPT_FATAL;
 	default:
-		f->res->kase = EPT_CASE_IO_ERROR;
-		f->res->error = err;
-		return EPT_BUS_ERROR;
+		return ept_io_failed(f, err);
 	}
 }
 

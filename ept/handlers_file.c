@@ -68,6 +68,7 @@ static int bring_in(struct fault *f, struct window *w)
 	pthread_cond_broadcast(&f->leaf->arrived);
 	f->res->bytes_read += bytes;
 	f->res->major |= bytes > 0;
+	f->unreadable = err && err != -ENOMEM;
 	return !err && ept_dying(f->area->space) ? -ESHUTDOWN : err;
 }
 

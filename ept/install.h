@@ -56,6 +56,9 @@ int ept_install_continue(struct ept_installer *in, void *hva, size_t len, bool p
 /* Write-protect present pages, or grant writing again and wake. */
 int ept_install_protect(struct ept_installer *in, void *hva, size_t len, bool on);
 
+/* The page at @hva, which is not there, is an error to whoever touches it (Linux 6.6). */
+int ept_install_poison(struct ept_installer *in, void *hva);
+
 void ept_install_wake(struct ept_installer *in, void *hva, size_t len);
 
 /* Take pages away; anonymous memory reads as zero afterwards. Needs no open installer. */

@@ -175,6 +175,15 @@ int ept_install_copy(struct ept_installer *in, void *hva, const void *src)
 	return install_error(in, errno, hva, EPT_PAGE_SIZE);
 }
 
+int ept_install_poison(struct ept_installer *in, void *hva)
+{
+	struct uffdio_poison poison = {.range = {addr(hva), EPT_PAGE_SIZE}};
+
+	if (!ioctl(in->fd, UFFDIO_POISON, &poison))
+		return 0;
+	return install_error(in, errno, hva, EPT_PAGE_SIZE);
+}
+
 /* Map [hva, hva + len) in as few calls as it takes; *done counts what is there. */
 static int map_cached(struct ept_installer *in, char *hva, size_t len, uint64_t mode, size_t *done)
 {

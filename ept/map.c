@@ -116,6 +116,20 @@ void ept_unmap_areas(struct ept_space *space)
 	space->nr_reservations = 0;
 }
 
+bool ept_gpa_of(const struct ept_space *space, const void *hva, gpa_t *out)
+{
+	for (size_t i = 0; i < space->nr_reservations; i++) {
+		const struct ept_slot *slot = &space->reservations[i].slot;
+		uint64_t offset = (uint64_t)((uintptr_t)hva - (uintptr_t)slot->hva);
+
+		if (offset < slot->size) {
+			*out = GPA(slot->gpa.v + offset);
+			return true;
+		}
+	}
+	return false;
+}
+
 size_t ept_space_slots(const struct ept_space *space, struct ept_slot *slots, size_t max)
 {
 	for (size_t i = 0; i < space->nr_reservations && i < max; i++)

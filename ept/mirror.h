@@ -28,6 +28,7 @@ enum ept_pte {
 	EPT_PTE_CLEAN,	 /* the object's cached page, write-protected, as on disk */
 	EPT_PTE_DIRTY,	 /* the object's cached page, writable, to be written back */
 	EPT_PTE_TRANSIT, /* being read; whoever set this also ends it */
+	EPT_PTE_POISON,	 /* the object did not give it: a touch is a memory error */
 	EPT_NR_PTES
 };
 

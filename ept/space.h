@@ -91,6 +91,8 @@ struct ept_space {
 	struct ept_failure failure; /* written once, before failed is set */
 	bool failed;
 	int failure_fd;
+	struct ept_failure poison; /* written once, before poisoned is set */
+	bool poisoned;
 };
 
 static inline bool ept_dying(const struct ept_space *space)
@@ -152,6 +154,8 @@ void ept_fault_threads_stop(struct ept_space *space);
 /* failure.c: record the first failure and tell whoever waits on the eventfd. */
 void ept_space_fail(struct ept_space *space, enum ept_case kase, gpa_t gpa, int error,
 		    const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+/* Record the first page that is poisoned. */
+void ept_area_note_poison(struct ept_area *area, gpa_t gpa, int error);
 /* The same for an object of @area that did not give (or take) the byte at @gpa. */
 void ept_area_fail(struct ept_area *area, gpa_t gpa, int error, const char *what);
 

@@ -48,7 +48,10 @@ static void exit_mmio(struct vcpu *vcpu)
 		taken = bus_write(vm->mmio, run->mmio.phys_addr, run->mmio.data, run->mmio.len);
 	else
 		taken = bus_read(vm->mmio, run->mmio.phys_addr, run->mmio.data, run->mmio.len);
-	if (!taken) /* open bus: reads are all ones, writes are dropped, both are counted */
+	/* KVM's emulator could not read guest memory, and takes it for a device. */
+	if (!taken && ept_poisoned(vm->space, GPA(run->mmio.phys_addr)))
+		memory_error_at(vcpu, GPA(run->mmio.phys_addr));
+	else if (!taken) /* open bus: reads are all ones, writes are dropped, both are counted */
 		ept_stray(vm->space, GPA(run->mmio.phys_addr),
 			  run->mmio.is_write ? EPT_WRITE : EPT_READ);
 }

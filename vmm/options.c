@@ -117,6 +117,17 @@ static int parse_fault_around(const char *name, const char *value, struct run_op
 	return r;
 }
 
+static int parse_on_io_error(const char *name, const char *value, struct run_options *out,
+			     struct foal_error *err)
+{
+	static const char *const policies[] = {
+	    [EPT_IO_STOP] = "stop", [EPT_IO_POISON] = "poison", NULL};
+	int word = 0, r = option_word(name, value, policies, &word, err);
+
+	out->on_io_error = (enum ept_io_policy)word;
+	return r;
+}
+
 static int parse_halt(const char *name, const char *value, struct run_options *out,
 		      struct foal_error *err)
 {
@@ -247,6 +258,10 @@ static const struct {
      parse_engine},
     {"fault-around", "PAGES", "pages mapped a read fault of a file, a power of two up to 512 (16)",
      parse_fault_around},
+    {"on-io-error", "stop|poison",
+     "what a page does that its file does not give: stop the VM, or\n"
+     "poison: a memory error (machine check) to who touches it (stop)",
+     parse_on_io_error},
     {"halt", "auto|guest|exit",
      "\nwhether an idle vCPU gives its CPU back (exit) or keeps it and faults\n"
      "stay exact (guest); auto: guest with --fault-engine handler (auto)",

@@ -40,8 +40,9 @@ struct run_options {
 	bool rng;
 	enum ept_engine engine;
 	unsigned fault_around; /* pages; 0: default */
-	unsigned time_limit;   /* seconds; 0: none */
-	bool pci;	       /* virtio devices on PCI: --transport pci */
+	enum ept_io_policy on_io_error;
+	unsigned time_limit; /* seconds; 0: none */
+	bool pci;	     /* virtio devices on PCI: --transport pci */
 	enum halt_choice halt;
 	struct vsock_option vsock;
 	bool balloon;

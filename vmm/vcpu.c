@@ -112,6 +112,7 @@ void *vcpu_thread(void *arg)
 	pthread_setname_np(pthread_self(), name);
 	ept_vcpu_bind(vm->space, vcpu->index, (pid_t)syscall(SYS_gettid));
 	ept_vcpu_on_cpu(vm->space, vcpu->index, sched_getcpu());
+	memory_error_on_vcpu(vcpu);
 	vm_thread_begins(vm, THREAD_VCPU);
 	pthread_mutex_lock(&vm->start_lock);
 	pthread_mutex_unlock(&vm->start_lock);
@@ -119,13 +120,14 @@ void *vcpu_thread(void *arg)
 
 	for (;;) {
 		vcpu->run->immediate_exit = 0;
+		memory_error_take(vcpu);
 		if (atomic_load(&vm->stopping))
 			break;
 		int r = ioctl(vcpu->fd, KVM_RUN, 0);
 		ept_vcpu_on_cpu(vm->space, vcpu->index, sched_getcpu());
 		if (r == 0)
 			exit_dispatch(vcpu);
-		else if (errno != EINTR && errno != EAGAIN)
+		else if (errno != EINTR && errno != EAGAIN && !memory_error_take(vcpu))
 			run_failed(vcpu, errno);
 	}
 	this_run = NULL;

@@ -56,6 +56,7 @@ static int create_space(struct vm *vm, struct foal_error *err)
 	    .thread_begins = fault_thread_begins,
 	    .thread_ctx = vm,
 	    .fault_around = vm->opt->fault_around,
+	    .on_io_error = vm->opt->on_io_error,
 	};
 	int r = ept_space_create(&config, &vm->space);
 
@@ -73,6 +74,10 @@ static int create_space(struct vm *vm, struct foal_error *err)
 				 "%s: fault handling: userfaultfd: %s; see foal doctor, or use "
 				 "--fault-engine kernel",
 				 vm->opt->name, strerror(-r));
+	if (vm->opt->on_io_error == EPT_IO_POISON && !ept_space_can_poison(vm->space))
+		notice("%s: --on-io-error poison: this host cannot (userfaultfd of Linux 6.6 is "
+		       "needed): a page that cannot be read stops the VM",
+		       vm->opt->name);
 	return 0;
 }
 
@@ -201,6 +206,7 @@ static int start_threads(struct vm *vm, struct foal_error *err)
 int vm_start(struct vm *vm, struct foal_error *err)
 {
 	vcpu_init_kick();
+	memory_error_init();
 	pthread_mutex_lock(&vm->start_lock);
 	int r = start_threads(vm, err);
 	if (r == 0)

@@ -30,6 +30,7 @@ struct vcpu {
 	struct kvm_run *run;
 	pthread_t thread;
 	bool started; /* the thread exists and has not been joined */
+	bool has_mce; /* the machine check registers are set up; its own thread's */
 };
 
 /* A disk or pmem file of this VM. */
@@ -92,6 +93,7 @@ struct vm {
 	atomic_bool stopping;
 	struct vm_end end;
 	struct ept_area *unwritten; /* the first whose write-back failed when it stopped */
+	atomic_uint machine_checks; /* that vCPUs were given */
 	int console_out;
 	FILE *stats_out, *smaps;       /* open from the start: later nothing can be opened */
 	uint64_t main_ns;	       /* CLOCK_MONOTONIC at main() */
@@ -171,11 +173,23 @@ void exit_dispatch(struct vcpu *vcpu);
 /* Say where a vCPU stands; it must be out of KVM_RUN. */
 void vcpu_print_registers(struct vcpu *vcpu);
 
+/* --- memory_error.c ------------------------------------------------------------------ */
+
+/* Install the handler of SIGBUS; once a process, after console_open(). */
+void memory_error_init(void);
+/* The calling thread runs @vcpu: its memory errors are this thread's. Before its first KVM_RUN. */
+void memory_error_on_vcpu(struct vcpu *vcpu);
+/* KVM_RUN came back: if it was for a memory error, serve it. */
+bool memory_error_take(struct vcpu *vcpu);
+/* @vcpu, out of KVM_RUN, touched memory at @gpa that fails: a machine check, or the end. */
+void memory_error_at(struct vcpu *vcpu, gpa_t gpa);
+
 /* --- watchdog.c --------------------------------------------------------------------- */
 
 struct watchdog {
 	uint64_t taken, resolved; /* sums over the vCPUs at the last look */
 	unsigned stuck;		  /* looks in a row without progress */
+	bool told;		  /* of the first poisoned page */
 };
 
 #define WATCHDOG_PERIOD_MS 500

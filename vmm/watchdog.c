@@ -29,10 +29,20 @@ static bool count_faults(struct vm *vm, uint64_t *taken, uint64_t *resolved)
 	return true;
 }
 
+static void tell_of_poison(struct watchdog *dog, const struct vm *vm)
+{
+	const struct ept_failure *poison = ept_space_first_poison(vm->space);
+
+	if (poison && !dog->told)
+		notice("%s", poison->message);
+	dog->told |= poison != NULL;
+}
+
 void watchdog_look(struct watchdog *dog, struct vm *vm)
 {
 	uint64_t taken, resolved;
 
+	tell_of_poison(dog, vm);
 	ept_space_check(vm->space);
 	if (!count_faults(vm, &taken, &resolved))
 		return;

@@ -21,6 +21,8 @@ struct range {
 
 #define RANGES 8
 
+uint64_t fake_features = UFFD_FEATURE_POISON;
+
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct range ranges[RANGES];
 static struct {
@@ -130,6 +132,7 @@ int ept_installer_open(struct ept_installer *in)
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair))
 		return -errno;
 	in->fd = pair[0];
+	in->features = fake_features;
 	in->atomic_protect = true;
 	event_socket = pair[1];
 	return 0;
@@ -202,6 +205,12 @@ int ept_install_copy(struct ept_installer *in, void *hva, const void *src)
 	if (!err && src)
 		memcpy(hva, src, EPT_PAGE_SIZE);
 	return err;
+}
+
+int ept_install_poison(struct ept_installer *in, void *hva)
+{
+	(void)in;
+	return put(hva, FAKE_OP_POISON, FAKE_POISON);
 }
 
 int ept_install_continue(struct ept_installer *in, void *hva, size_t len, bool protect,

@@ -16,10 +16,21 @@ enum fake_page {
 	FAKE_OWN,	/* private and writable */
 	FAKE_PROTECTED, /* cached page, protected */
 	FAKE_WRITABLE,	/* cached page, writable or not protected */
+	FAKE_POISON,	/* a touch is an error */
 	FAKE_FOREIGN,	/* somebody else put it there: an install says EEXIST */
 };
 
-enum fake_op { FAKE_OP_ZERO, FAKE_OP_COPY, FAKE_OP_CONTINUE, FAKE_OP_PROTECT, FAKE_NR_OPS };
+enum fake_op {
+	FAKE_OP_ZERO,
+	FAKE_OP_COPY,
+	FAKE_OP_CONTINUE,
+	FAKE_OP_PROTECT,
+	FAKE_OP_POISON,
+	FAKE_NR_OPS
+};
+
+/* UFFD_FEATURE_* of the kernel it stands for; set before ept_space_create(). */
+extern uint64_t fake_features;
 
 /* The next @times calls of @op fail with @error (negative errno) and do nothing. */
 void fake_fail(enum fake_op op, int error, unsigned times);

@@ -4,10 +4,11 @@
 #include <linux/fs.h>
 #include <linux/if_tun.h>
 #include <linux/kvm.h>
-#include <linux/userfaultfd.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
+#include "ept/uffd_compat.h"
 #include "vmm/filters/filters.h"
 
 #define M   (1U << THREAD_MAIN)
@@ -40,6 +41,7 @@ const struct rule rules[] = {
     CALL(M, exit_group),
     CALL(ALL, rt_sigprocmask),
     CALL(ALL, rt_sigreturn),
+    {ALL, SCMP_SYS(rt_sigaction), "rt_sigaction", "of SIGBUS", 1, {{0, SCMP_CMP_EQ, SIGBUS, 0}}},
     CALL(ALL, restart_syscall),
     CALL(ALL, getpid),
     CALL(ALL, gettid),
@@ -75,6 +77,7 @@ const struct rule rules[] = {
     IOCTL(ALL, UFFDIO_ZEROPAGE),
     IOCTL(ALL, UFFDIO_CONTINUE),
     IOCTL(ALL, UFFDIO_WRITEPROTECT),
+    IOCTL(ALL, UFFDIO_POISON),
     IOCTL(ALL, UFFDIO_WAKE),
     IOCTL(M, UFFDIO_UNREGISTER),
     IOCTL(ALL, BLKGETSIZE64),
@@ -90,6 +93,8 @@ const struct rule rules[] = {
     IOCTL(V, KVM_RUN),
     IOCTL(V | M, KVM_GET_REGS),
     IOCTL(V | M, KVM_GET_SREGS),
+    IOCTL(V, KVM_GET_MSRS),
+    IOCTL(V, KVM_X86_SET_MCE),
     IOCTL(M, KVM_GET_STATS_FD),
     /* The first write to a copy-on-write disk makes its overlay. */
     CALL(D, memfd_create),
