@@ -157,6 +157,8 @@ struct ept_config {
 	unsigned fault_around; /* pages, power of two, 1 (off)..512; 0: default, 16 */
 	bool no_zero_page;     /* a first read installs an own page */
 	enum ept_io_policy on_io_error;
+	unsigned fault_timeout; /* seconds a fault may take until ept_space_check() fails the
+				   space; 0: any */
 };
 
 /* A thread a vCPU up to this many; further vCPUs are served by whichever is free. */
@@ -309,8 +311,10 @@ void ept_describe(const struct ept_space *space, gpa_t gpa, char *text, size_t s
 bool ept_gpa_of(const struct ept_space *space, const void *hva, gpa_t *out);
 
 /*
- * Look at what no fault would tell of: files that shrank under an area. Called
- * now and then by the monitor (it costs a stat a file); a finding fails the space.
+ * Look at what no fault would tell of: files that shrank under an area, a fault that
+ * takes longer than it may (error -ETIMEDOUT), a fault thread that ended (-ESRCH).
+ * Called now and then by the monitor (it costs a stat a file), also while another
+ * thread is in ept_space_stop(); a finding fails the space.
  */
 void ept_space_check(struct ept_space *space);
 

@@ -1,5 +1,6 @@
 /* Why a space cannot go on: the first reason is kept, the rest follow from it. */
 #include "ept/space.h"
+#include "ept/watch.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -110,6 +111,7 @@ const struct ept_failure *ept_space_failure(const struct ept_space *space)
 
 void ept_space_check(struct ept_space *space)
 {
+	ept_watch_look(space);
 	for (size_t i = 0; i < space->nr_areas; i++) {
 		struct ept_area *area = space->areas[i];
 		int64_t size = area->obj ? ept_object_file_size(area->obj) : 0;

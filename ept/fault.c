@@ -105,6 +105,7 @@ static enum ept_result dispatch(struct fault *f)
 	if (!d || !d->handle) /* a bug of ours: stop this VM, not the monitor */
 		return ept_fault_finish(f, -EUCLEAN);
 	f->res->kase = d->kase;
+	__atomic_store_n(&f->pending.kase, d->kase, __ATOMIC_RELAXED);
 	return d->handle(f);
 }
 
@@ -115,7 +116,7 @@ static enum ept_result one_pass(struct fault *f)
 	f->leaf = ept_mirror_get(&f->area->space->mirror, f->req->gpa);
 	if (!f->leaf)
 		return ept_fault_finish(f, -ENOMEM);
-	pthread_mutex_lock(&f->leaf->lock);
+	fault_lock_leaf(f);
 	result = dispatch(f);
 	pthread_mutex_unlock(&f->leaf->lock);
 	return result;
@@ -143,6 +144,12 @@ enum ept_result handle_ept_fault(struct ept_space *space, const struct ept_reque
 		return EPT_BUS_ERROR;
 	}
 	res->error = 0;
+	f.pending = (struct ept_pending){.area = f.area,
+					 .gpa = req->gpa,
+					 .origin = req->origin,
+					 .since = req->picked_up,
+					 .kase = EPT_CASE_TRANSIT};
+	ept_watch_begin(space, &f.pending);
 	do {
 		result = one_pass(&f);
 		switch (result) {
@@ -163,6 +170,7 @@ enum ept_result handle_ept_fault(struct ept_space *space, const struct ept_reque
 			break;
 		}
 	} while (result == EPT_RETRY);
+	ept_watch_end(space, &f.pending);
 	count(space, f.area, req, res);
 	return result;
 }

@@ -208,6 +208,25 @@ void ept_fault_threads_stop(struct ept_space *space)
 	if (!space->nr_threads || write(space->stop_fd, &one, sizeof(one)) != sizeof(one))
 		return;
 	for (unsigned i = 0; i < space->nr_threads; i++)
-		pthread_join(space->threads[i].thread, NULL);
+		if (!space->threads[i].joined)
+			pthread_join(space->threads[i].thread, NULL);
 	space->nr_threads = 0;
+}
+
+int ept_fault_threads_dead(struct ept_space *space)
+{
+	int dead = -1;
+
+	if (pthread_mutex_trylock(&space->life_lock)) /* being stopped: they end */
+		return -1;
+	for (unsigned i = 0; space->life == EPT_LIFE_STARTED && i < space->nr_threads; i++) {
+		struct ept_fault_thread *t = &space->threads[i];
+
+		if (!t->joined && pthread_tryjoin_np(t->thread, NULL) == 0)
+			t->joined = true;
+		if (t->joined)
+			dead = (int)i;
+	}
+	pthread_mutex_unlock(&space->life_lock);
+	return dead;
 }

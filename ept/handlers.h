@@ -7,13 +7,15 @@
 
 #include "ept/fault.h"
 #include "ept/space.h"
+#include "ept/watch.h"
 
 struct fault {
 	struct ept_area *area;
 	struct ept_leaf *leaf;
 	const struct ept_request *req;
 	struct ept_resolution *res;
-	unsigned index;	 /* of the page in the leaf */
+	unsigned index; /* of the page in the leaf */
+	struct ept_pending pending;
 	bool waited;	 /* for a page in transit */
 	bool unreadable; /* the object did not give the page */
 };
@@ -51,6 +53,19 @@ enum ept_result ept_fault_finish(struct fault *f, int err);
 
 /* Grant writing to a page that is there, and call it @pte from now on. */
 enum ept_result ept_grant_write(struct fault *f, enum ept_pte pte);
+
+/* Say what the fault waits for from here on. */
+static inline void fault_waits(struct fault *f, enum ept_wait wait)
+{
+	ept_watch_wait(&f->pending, wait);
+}
+
+static inline void fault_lock_leaf(struct fault *f)
+{
+	fault_waits(f, EPT_WAIT_LEAF);
+	pthread_mutex_lock(&f->leaf->lock);
+	fault_waits(f, EPT_WAIT_HOST);
+}
 
 static inline uint64_t fault_leaf_start(const struct fault *f)
 {

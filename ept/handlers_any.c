@@ -85,6 +85,7 @@ enum ept_result ept_transit(struct fault *f)
 	if (f->req->flags & EPT_FAULT_EVENT)
 		return EPT_RESOLVED;
 	f->waited = true;
+	fault_waits(f, EPT_WAIT_TRANSIT);
 	pthread_cond_wait(&f->leaf->arrived, &f->leaf->lock);
 	return EPT_RETRY;
 }

@@ -58,10 +58,11 @@ static int bring_in(struct fault *f, struct window *w)
 			w->transit[i / 64] |= 1UL << (i % 64);
 		}
 	pthread_mutex_unlock(&f->leaf->lock);
+	fault_waits(f, EPT_WAIT_READ);
 
 	err = ept_object_fill(obj, page, w->page, object_page(w, w->end), &bytes);
 
-	pthread_mutex_lock(&f->leaf->lock);
+	fault_lock_leaf(f);
 	for (unsigned i = w->first; i < w->end; i++)
 		if (in_transit_here(w, i))
 			ept_pte_set(f->leaf, i, EPT_PTE_NONE);

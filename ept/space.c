@@ -56,6 +56,7 @@ static void free_space(struct ept_space *space)
 	ept_installer_close(&space->installer);
 	ept_mirror_free(&space->mirror);
 	ept_arena_free(&space->arena);
+	pthread_mutex_destroy(&space->watch_lock);
 	pthread_mutex_destroy(&space->failure_lock);
 	pthread_mutex_destroy(&space->life_lock);
 	free(space->name);
@@ -78,6 +79,7 @@ int ept_space_create(const struct ept_config *config, struct ept_space **out)
 	space->installer.fd = -1;
 	pthread_mutex_init(&space->life_lock, NULL);
 	pthread_mutex_init(&space->failure_lock, NULL);
+	pthread_mutex_init(&space->watch_lock, NULL);
 	ept_arena_init(&space->arena);
 	ept_mirror_init(&space->mirror, &space->arena);
 	space->pagemap_fd = -1;

@@ -56,6 +56,7 @@ struct ept_fault_thread {
 	struct ept_space *space;
 	unsigned index;
 	pthread_t thread;
+	bool joined; /* under life_lock */
 	/* its own: */
 	int cpu;	 /* where it asked to run, -1: anywhere */
 	unsigned events; /* it resolved */
@@ -91,7 +92,9 @@ struct ept_space {
 	struct ept_failure failure; /* written once, before failed is set */
 	bool failed;
 	int failure_fd;
-	struct ept_failure poison; /* written once, before poisoned is set */
+	pthread_mutex_t watch_lock;
+	struct ept_pending *pending; /* faults under way */
+	struct ept_failure poison;   /* written once, before poisoned is set */
 	bool poisoned;
 };
 
@@ -150,6 +153,8 @@ uint64_t ept_kernel_resident(const struct ept_area *area);
 /* fault_thread.c */
 int ept_fault_threads_start(struct ept_space *space);
 void ept_fault_threads_stop(struct ept_space *space);
+/* One that has ended although the space was not stopped, or -1. */
+int ept_fault_threads_dead(struct ept_space *space);
 
 /* failure.c: record the first failure and tell whoever waits on the eventfd. */
 void ept_space_fail(struct ept_space *space, enum ept_case kase, gpa_t gpa, int error,

@@ -128,6 +128,12 @@ static int parse_on_io_error(const char *name, const char *value, struct run_opt
 	return r;
 }
 
+static int parse_fault_timeout(const char *name, const char *value, struct run_options *out,
+			       struct foal_error *err)
+{
+	return option_count(name, value, 0, 1000000, &out->fault_timeout, err);
+}
+
 static int parse_halt(const char *name, const char *value, struct run_options *out,
 		      struct foal_error *err)
 {
@@ -262,6 +268,10 @@ static const struct {
      "what a page does that its file does not give: stop the VM, or\n"
      "poison: a memory error (machine check) to who touches it (stop)",
      parse_on_io_error},
+    {"fault-timeout", "SECONDS",
+     "stop the VM when a page has not come by then, or a vCPU has\n"
+     "not left the host's kernel; 0: never (30)",
+     parse_fault_timeout},
     {"halt", "auto|guest|exit",
      "\nwhether an idle vCPU gives its CPU back (exit) or keeps it and faults\n"
      "stay exact (guest); auto: guest with --fault-engine handler (auto)",
@@ -347,6 +357,7 @@ int options_parse(int argc, char **argv, struct run_options *out, struct foal_er
 				    .cpus = 1,
 				    .append = "",
 				    .engine = EPT_ENGINE_AUTO,
+				    .fault_timeout = 30,
 				    .sandbox = FOAL_SANDBOX_DEFAULT};
 	cpu_mask_default(&out->cpu_mask);
 	snprintf(out->name, sizeof(out->name), "vm-%d", (int)getpid());

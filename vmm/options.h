@@ -41,8 +41,9 @@ struct run_options {
 	enum ept_engine engine;
 	unsigned fault_around; /* pages; 0: default */
 	enum ept_io_policy on_io_error;
-	unsigned time_limit; /* seconds; 0: none */
-	bool pci;	     /* virtio devices on PCI: --transport pci */
+	unsigned fault_timeout; /* seconds; 0: none */
+	unsigned time_limit;	/* seconds; 0: none */
+	bool pci;		/* virtio devices on PCI: --transport pci */
 	enum halt_choice halt;
 	struct vsock_option vsock;
 	bool balloon;

@@ -115,10 +115,12 @@ static int next_timeout(const struct vm *vm, uint64_t last_look, bool typed_left
 /* Wait for the end of the run, feeding the guest what is typed meanwhile. */
 static void wait_for_end(struct vm *vm, struct console *con, int signals)
 {
-	struct watchdog dog = {0};
+	struct watchdog dog;
 	uint64_t last_look = now_ns();
 	bool typed_left = false;
 
+	if (watchdog_init(&dog, vm))
+		vm_end(vm, FOAL_EXIT_HOST, "%s: out of memory for the watchdog", vm->opt->name);
 	while (!atomic_load(&vm->stopping)) {
 		struct pollfd fds[4 + MAX_HELPERS] = {
 		    {.fd = vm->end.fd, .events = POLLIN},
@@ -133,7 +135,8 @@ static void wait_for_end(struct vm *vm, struct console *con, int signals)
 			       strerror(errno));
 		const struct ept_failure *failure = ept_space_failure(vm->space);
 		if (failure)
-			vm_end(vm, FOAL_EXIT_FAULT, "%s", failure->message);
+			vm_end(vm, failure->error == -ETIMEDOUT ? FOAL_EXIT_STUCK : FOAL_EXIT_FAULT,
+			       "%s", failure->message);
 		if (fds[2].revents)
 			take_signal(vm, signals);
 		if (fds[3].revents)
@@ -147,6 +150,7 @@ static void wait_for_end(struct vm *vm, struct console *con, int signals)
 			last_look = now_ns();
 		}
 	}
+	watchdog_end(&dog);
 }
 
 /* What could not be written back. How much is known only where our handlers saw the writes. */
@@ -162,6 +166,24 @@ static void report_unwritten(struct vm *vm, int error)
 	       vm->opt->name, info.file, amount, strerror(-error));
 	if (vm->end.status < FOAL_EXIT_RESERVED)
 		vm->end.status = FOAL_EXIT_FLUSH;
+}
+
+/*
+ * Something hangs in the host's kernel, with threads that may wake any moment: they
+ * end with the process, which main ends next, and nothing they use is taken apart.
+ */
+static int abandon(struct vm *vm)
+{
+	const struct ept_failure *failure = ept_space_failure(vm->space);
+
+	vm->abandoned = true;
+	if (failure && strcmp(failure->message, vm->end.error.text) != 0)
+		notice("%s", failure->message);
+	notice(
+	    "%s: ended without waiting for what hangs: no statistics, and what the guest did not "
+	    "flush may be lost",
+	    vm->opt->name);
+	return vm->end.status;
 }
 
 static int run_vm(struct vm *vm, struct foal_error *err)
@@ -181,14 +203,17 @@ static int run_vm(struct vm *vm, struct foal_error *err)
 	r = vm_start(vm, err);
 	if (r == 0)
 		wait_for_end(vm, &con, signals);
-	int unwritten = vm_stop(vm);
+	int unwritten = 0;
+	bool stopped = vm_stop(vm, &unwritten);
 	console_restore();
 	/* Nobody may be reading what is printed now. */
 	release_signals(signals);
-	if (r)
+	if (r && stopped)
 		goto out;
 	if (vm->end.error.text[0])
 		error_print(&vm->end.error);
+	if (!stopped)
+		return abandon(vm);
 	/* Where a guest got stuck is the first thing its owner asks. */
 	for (unsigned i = 0; i < vm->vcpu_count && vm->end.status == FOAL_EXIT_STUCK; i++)
 		vcpu_print_registers(&vm->vcpus[i]);
@@ -222,6 +247,8 @@ int command_run(int argc, char **argv, uint64_t main_ns)
 	}
 	if (err.status)
 		error_print(&err);
+	if (vm && vm->abandoned)
+		return status;
 	options_free(&opt);
 	free(vm);
 	return status;

@@ -99,6 +99,14 @@ static void run_failed(struct vcpu *vcpu, int error)
 	       strerror(error));
 }
 
+/* For the watchdog; nobody else writes it. */
+static void count_round(struct vcpu *vcpu)
+{
+	uint64_t rounds = atomic_load_explicit(&vcpu->rounds, memory_order_relaxed);
+
+	atomic_store_explicit(&vcpu->rounds, rounds + 1, memory_order_relaxed);
+}
+
 void *vcpu_thread(void *arg)
 {
 	struct vcpu *vcpu = arg;
@@ -123,7 +131,9 @@ void *vcpu_thread(void *arg)
 		memory_error_take(vcpu);
 		if (atomic_load(&vm->stopping))
 			break;
+		count_round(vcpu);
 		int r = ioctl(vcpu->fd, KVM_RUN, 0);
+		count_round(vcpu);
 		ept_vcpu_on_cpu(vm->space, vcpu->index, sched_getcpu());
 		if (r == 0)
 			exit_dispatch(vcpu);

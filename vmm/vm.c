@@ -15,11 +15,8 @@
 #include "vmm/entry.h"
 #include "vmm/kvmstats.h"
 
-/* How long a kicked vCPU may take to leave KVM_RUN before faults are cut off. */
-#define KICK_PATIENCE_S 2
-
 /* From here on the soft limit of open files may be too low. */
-#define MANY_CPUS	64
+#define MANY_CPUS 64
 
 uint64_t now_ns(void)
 {
@@ -57,6 +54,7 @@ static int create_space(struct vm *vm, struct foal_error *err)
 	    .thread_ctx = vm,
 	    .fault_around = vm->opt->fault_around,
 	    .on_io_error = vm->opt->on_io_error,
+	    .fault_timeout = vm->opt->fault_timeout,
 	};
 	int r = ept_space_create(&config, &vm->space);
 
@@ -168,6 +166,7 @@ int vm_build(struct vm *vm, struct foal_error *err)
 	pthread_mutex_init(&vm->end.lock, NULL);
 	pthread_mutex_init(&vm->routes_lock, NULL);
 	pthread_mutex_init(&vm->start_lock, NULL);
+	stopper_init(vm);
 	vm->end.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (vm->end.fd < 0)
 		return error_set(err, FOAL_EXIT_HOST, -errno, "eventfd: %s", strerror(errno));
@@ -190,10 +189,12 @@ static int start_threads(struct vm *vm, struct foal_error *err)
 					 strerror(r));
 		vm->vcpus[i].started = true;
 	}
-	int r = bus_start(vm->pio);
+	int r = stopper_start(vm);
+	if (r == 0)
+		r = bus_start(vm->pio);
 	if (r == 0)
 		r = bus_start(vm->mmio);
-	return r ? error_set(err, FOAL_EXIT_HOST, r, "%s: starting its devices: %s", vm->opt->name,
+	return r ? error_set(err, FOAL_EXIT_HOST, r, "%s: starting its threads: %s", vm->opt->name,
 			     strerror(-r))
 		 : 0;
 }
@@ -239,73 +240,6 @@ void vm_end(struct vm *vm, int status, const char *fmt, ...)
 	pthread_mutex_unlock(&end->lock);
 }
 
-/* Join what has left KVM_RUN by @deadline; without one, wait for all. */
-static bool join_vcpus(struct vm *vm, const struct timespec *deadline)
-{
-	bool all = true;
-
-	for (unsigned i = 0; i < vm->vcpu_count; i++) {
-		struct vcpu *vcpu = &vm->vcpus[i];
-		if (!vcpu->started)
-			continue;
-		int r = deadline
-			    ? pthread_clockjoin_np(vcpu->thread, NULL, CLOCK_MONOTONIC, deadline)
-			    : pthread_join(vcpu->thread, NULL);
-		vcpu->started = r != 0;
-		all = all && r == 0;
-	}
-	return all;
-}
-
-/* Goes on after an error: the other files have nothing to do with it. */
-static int write_back(struct vm *vm)
-{
-	int first = 0;
-
-	for (size_t i = 0; i < ept_area_count(vm->space); i++) {
-		struct ept_area *area = ept_area_at(vm->space, i);
-		int r = ept_area_sync(area);
-
-		if (r && !first) {
-			first = r;
-			vm->unwritten = area;
-		}
-	}
-	return first;
-}
-
-/*
- * The order matters: what the guest wrote last must be in the files, so the
- * vCPUs leave first, then the disks finish, then shared files are written
- * back. A vCPU that waits for a page which cannot come leaves only when fault
- * handling ends, and that must come after the write-back, since whatever
- * touches memory then may see zeros.
- */
-int vm_stop(struct vm *vm)
-{
-	struct timespec deadline;
-	int r = 0;
-
-	atomic_store(&vm->stopping, true);
-	for (unsigned i = 0; i < vm->vcpu_count; i++)
-		vcpu_kick(&vm->vcpus[i]);
-	clock_gettime(CLOCK_MONOTONIC, &deadline);
-	deadline.tv_sec += KICK_PATIENCE_S;
-	/* A vCPU may be waiting for somebody to read the console. */
-	if (vm->pio)
-		bus_stop(vm->pio);
-	/* After a failed fault the vCPU that asked for the page waits in vain. */
-	bool out = !ept_space_failure(vm->space) && join_vcpus(vm, &deadline);
-	if (vm->mmio)
-		bus_stop(vm->mmio);
-	r = write_back(vm);
-	vm->end_ns = now_ns();
-	ept_space_stop(vm->space);
-	if (!out)
-		join_vcpus(vm, NULL);
-	return r;
-}
-
 void vm_destroy(struct vm *vm)
 {
 	for (unsigned i = 0; i < vm->vcpu_count; i++) {
@@ -333,6 +267,7 @@ void vm_destroy(struct vm *vm)
 	sandbox_close(&vm->sandbox);
 	if (vm->end.fd >= 0)
 		close(vm->end.fd);
+	stopper_destroy(vm);
 	pthread_mutex_destroy(&vm->start_lock);
 	pthread_mutex_destroy(&vm->routes_lock);
 	pthread_mutex_destroy(&vm->end.lock);

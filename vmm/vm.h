@@ -30,6 +30,8 @@ struct vcpu {
 	struct kvm_run *run;
 	pthread_t thread;
 	bool started; /* the thread exists and has not been joined */
+	_Atomic uint64_t
+	    rounds;   /* its entries to and exits from KVM_RUN: odd while it is in there */
 	bool has_mce; /* the machine check registers are set up; its own thread's */
 };
 
@@ -62,6 +64,16 @@ struct vm_end {
 	int fd;			 /* eventfd, readable once decided */
 };
 
+/* The thread that stops the VM; see stop.c. */
+struct vm_stopper {
+	pthread_t thread;
+	bool started;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	bool wanted, done; /* under the lock */
+	int result;	   /* of done */
+};
+
 struct vm {
 	const struct run_options *opt;
 	struct kvm kvm;
@@ -91,7 +103,10 @@ struct vm {
 	 */
 	pthread_mutex_t start_lock;
 	atomic_bool stopping;
+	atomic_bool stuck; /* a vCPU is, inside the host's kernel */
+	struct vm_stopper stopper;
 	struct vm_end end;
+	bool abandoned;		    /* threads of it may still run: nothing of it may be freed */
 	struct ept_area *unwritten; /* the first whose write-back failed when it stopped */
 	atomic_uint machine_checks; /* that vCPUs were given */
 	int console_out;
@@ -125,10 +140,17 @@ void vm_thread_begins(struct vm *vm, enum thread_kind kind);
 
 /*
  * Get every vCPU out of KVM_RUN, stop the devices, write shared files back,
- * end fault handling. Returns the first write-back error, @unwritten's.
+ * end fault handling. *@unwritten: the first write-back error, vm->unwritten's.
+ * False: something hangs that does not answer; threads may go on using the VM, which
+ * must be left as it is.
  */
-int vm_stop(struct vm *vm);
+bool vm_stop(struct vm *vm, int *unwritten);
 void vm_destroy(struct vm *vm);
+
+/* stop.c: the thread that does it, at hand from the start. 0 or a negative errno. */
+void stopper_init(struct vm *vm);
+int stopper_start(struct vm *vm);
+void stopper_destroy(struct vm *vm);
 
 uint64_t now_ns(void);
 
@@ -186,15 +208,24 @@ void memory_error_at(struct vcpu *vcpu, gpa_t gpa);
 
 /* --- watchdog.c --------------------------------------------------------------------- */
 
-struct watchdog {
-	uint64_t taken, resolved; /* sums over the vCPUs at the last look */
+/* One vCPU at the last look. */
+struct vcpu_look {
+	uint64_t taken, resolved; /* its faults */
 	unsigned stuck;		  /* looks in a row without progress */
-	bool told;		  /* of the first poisoned page */
+	uint64_t rounds;	  /* as the vCPU has it, and */
+	uint64_t since, kicked;	  /* since when no more; when it was kicked (now_ns) */
+};
+
+struct watchdog {
+	struct vcpu_look *vcpus;
+	bool told; /* of the first poisoned page */
 };
 
 #define WATCHDOG_PERIOD_MS 500
 
-/* Look for files that shrank and vCPUs that fault without progress. */
+int watchdog_init(struct watchdog *dog, const struct vm *vm);
+/* Look for files that shrank, pages that do not come, vCPUs that make no progress. */
 void watchdog_look(struct watchdog *dog, struct vm *vm);
+void watchdog_end(struct watchdog *dog);
 
 #endif

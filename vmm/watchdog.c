@@ -2,31 +2,96 @@
  * What no fault tells of. A file that shrinks under memory the host kernel
  * backs makes KVM take the same fault for ever without leaving the kernel, so
  * no thread of ours ever hears of it; KVM's own counts show it: faults taken
- * rise, faults resolved in any way do not.
+ * rise, faults resolved in any way do not. And a vCPU may sleep in the kernel for
+ * a page that the kernel reads itself: it does not answer a kick then.
  */
 #include "vmm/kvmstats.h"
 #include "vmm/vm.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 
 /* A working guest resolves some fault within this many looks. */
 #define STUCK_LOOKS  4
 /* Below this many in a look it is a slow page, not a loop. */
 #define STUCK_FAULTS 1000
+/* A vCPU is kicked this often within the time that it may take to leave the kernel. */
+#define KICKS	     4
 
-static bool count_faults(struct vm *vm, uint64_t *taken, uint64_t *resolved)
+static bool count_faults(const struct vcpu *vcpu, uint64_t *taken, uint64_t *resolved)
 {
 	static const char *const ways[] = {"pf_fixed", "pf_emulate", "pf_spurious",
 					   "pf_fast",  "pf_guest",   "pf_mmio_spte_created"};
 	struct kvm_stats stats = {.count = 0};
 
-	for (unsigned i = 0; i < vm->vcpu_count; i++) {
-		if (kvm_stats_add(&stats, vm->vcpus[i].stats_fd))
-			return false;
-	}
+	if (kvm_stats_add(&stats, vcpu->stats_fd))
+		return false;
 	*taken = kvm_stats_get(&stats, "pf_taken");
 	*resolved = 0;
 	for (unsigned i = 0; i < sizeof(ways) / sizeof(ways[0]); i++)
 		*resolved += kvm_stats_get(&stats, ways[i]);
 	return true;
+}
+
+/* The files whose pages the host's kernel brings in itself: one of them it must be. */
+static const char *suspects(const struct vm *vm, char *text, size_t size)
+{
+	size_t at = 0;
+
+	text[0] = 0;
+	for (size_t i = 0; i < ept_area_count(vm->space) && at < size; i++) {
+		struct ept_area_info info;
+
+		ept_area_info(ept_area_at(vm->space, i), &info);
+		if (info.engine == EPT_ENGINE_KERNEL && info.file)
+			at += (size_t)snprintf(text + at, size - at, "%s%s (%s)", at ? ", " : "",
+					       info.name, info.file);
+	}
+	return at ? text : "no file: host memory itself";
+}
+
+static void look_for_loop(struct vcpu_look *look, struct vcpu *vcpu)
+{
+	uint64_t taken, resolved;
+	char text[200];
+
+	if (!count_faults(vcpu, &taken, &resolved))
+		return;
+	bool looping = taken - look->taken > STUCK_FAULTS && resolved == look->resolved;
+	look->stuck = looping ? look->stuck + 1 : 0;
+	look->taken = taken;
+	look->resolved = resolved;
+	if (look->stuck >= STUCK_LOOKS)
+		vm_end(vcpu->vm, FOAL_EXIT_STUCK,
+		       "%s: vCPU %u faults without progress: the host resolved none of the last "
+		       "faults it took; a file behind guest memory may have failed: %s",
+		       vcpu->vm->opt->name, vcpu->index, suspects(vcpu->vm, text, sizeof(text)));
+}
+
+/* A vCPU that is well leaves the kernel when it is kicked, and goes back. */
+static void look_for_sleeper(struct vcpu_look *look, struct vcpu *vcpu, uint64_t now)
+{
+	unsigned limit = vcpu->vm->opt->fault_timeout;
+	uint64_t rounds = atomic_load_explicit(&vcpu->rounds, memory_order_relaxed);
+	char text[200];
+
+	if (!limit || rounds % 2 == 0 || rounds != look->rounds || !look->since) {
+		look->rounds = rounds;
+		look->since = look->kicked = now;
+		return;
+	}
+	if (now - look->kicked >= limit * 1000000000ULL / KICKS) {
+		vcpu_kick(vcpu);
+		look->kicked = now;
+	}
+	if (now - look->since < limit * 1000000000ULL)
+		return;
+	atomic_store(&vcpu->vm->stuck, true);
+	vm_end(vcpu->vm, FOAL_EXIT_STUCK,
+	       "%s: vCPU %u has not left the host's kernel for %u s: it waits for a page that the "
+	       "kernel does not bring in, of %s; mend that, or give a longer --fault-timeout",
+	       vcpu->vm->opt->name, vcpu->index, limit, suspects(vcpu->vm, text, sizeof(text)));
 }
 
 static void tell_of_poison(struct watchdog *dog, const struct vm *vm)
@@ -38,21 +103,27 @@ static void tell_of_poison(struct watchdog *dog, const struct vm *vm)
 	dog->told |= poison != NULL;
 }
 
+int watchdog_init(struct watchdog *dog, const struct vm *vm)
+{
+	*dog = (struct watchdog){.vcpus = calloc(vm->vcpu_count, sizeof(*dog->vcpus))};
+	return dog->vcpus ? 0 : -ENOMEM;
+}
+
 void watchdog_look(struct watchdog *dog, struct vm *vm)
 {
-	uint64_t taken, resolved;
+	uint64_t now = now_ns();
 
 	tell_of_poison(dog, vm);
 	ept_space_check(vm->space);
-	if (!count_faults(vm, &taken, &resolved))
-		return;
-	bool looping = taken - dog->taken > STUCK_FAULTS && resolved == dog->resolved;
-	dog->stuck = looping ? dog->stuck + 1 : 0;
-	dog->taken = taken;
-	dog->resolved = resolved;
-	if (dog->stuck >= STUCK_LOOKS)
-		vm_end(vm, FOAL_EXIT_STUCK,
-		       "%s: a vCPU faults without progress: the host resolved none of the last "
-		       "faults it took; a file behind guest memory may have failed",
-		       vm->opt->name);
+	if (ept_space_failure(vm->space))
+		return; /* it says more */
+	for (unsigned i = 0; i < vm->vcpu_count; i++) {
+		look_for_loop(&dog->vcpus[i], &vm->vcpus[i]);
+		look_for_sleeper(&dog->vcpus[i], &vm->vcpus[i], now);
+	}
+}
+
+void watchdog_end(struct watchdog *dog)
+{
+	free(dog->vcpus);
 }

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -11,6 +10,17 @@ struct inject inject;
 static bool interrupted(unsigned nth)
 {
 	return inject_get(eintr_every) && nth % inject_get(eintr_every) == 0;
+}
+
+/* As storage that does not answer. */
+static void wait_while_blocked(uint64_t from, size_t len)
+{
+	if (from >= inject_get(bad_to) || from + len <= inject_get(bad_from))
+		return;
+	__atomic_add_fetch(&inject.blocked, 1, __ATOMIC_RELAXED);
+	while (inject_get(block))
+		usleep(1000);
+	__atomic_sub_fetch(&inject.blocked, 1, __ATOMIC_RELAXED);
 }
 
 ssize_t pread(int fd, void *buf, size_t len, off_t offset)
@@ -25,6 +35,7 @@ ssize_t pread(int fd, void *buf, size_t len, off_t offset)
 	}
 	if (inject_get(pread_delay_us))
 		usleep(inject_get(pread_delay_us));
+	wait_while_blocked(from, len);
 	if (inject_get(pread_errno) && from < inject_get(bad_to) &&
 	    from + len > inject_get(bad_from)) {
 		if (from >= inject_get(bad_from)) {

@@ -5,12 +5,15 @@
 #ifndef FOAL_TESTS_EPT_INJECT_H
 #define FOAL_TESTS_EPT_INJECT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 struct inject {
 	unsigned pread_delay_us;
 	size_t pread_max; /* bytes a call gives at most; 0: any */
+	bool block;	  /* reads that touch [bad_from, bad_to) wait until this is false */
+	unsigned blocked; /* how many do */
 	int pread_errno;  /* for reads that touch [bad_from, bad_to) of any file */
 	uint64_t bad_from, bad_to;
 	unsigned eintr_every; /* every so many calls fail with EINTR first; 0: none */

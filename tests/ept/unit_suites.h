@@ -9,5 +9,6 @@ Suite *suite_events(void);
 Suite *suite_objects(void);
 Suite *suite_ledger(void);
 Suite *suite_poison(void);
+Suite *suite_watch(void);
 
 #endif

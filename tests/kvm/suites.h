@@ -13,6 +13,7 @@ Suite *images_suite(void);
 Suite *rights_suite(void);
 Suite *trouble_suite(void);
 Suite *poison_suite(void);
+Suite *hung_suite(void);
 Suite *console_suite(void);
 Suite *platform_suite(void);
 Suite *confined_suite(void);

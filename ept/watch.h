@@ -1,0 +1,47 @@
+/*
+ * Faults under way, for whoever asks why one does not end. Who resolves a fault
+ * says what it waits for as it goes; ept_watch_look() finds one that takes too
+ * long, and a fault thread that ended.
+ */
+#ifndef FOAL_EPT_WATCH_H
+#define FOAL_EPT_WATCH_H
+
+#include "ept/ept.h"
+
+struct ept_area;
+
+#define EPT_WAITS(X) \
+	X(HOST, "the host's kernel to put the page in (host memory, or its locks)") \
+	X(LEAF, "the lock of the page's table, which another fault or a write-back holds") \
+	X(READ, "a read of its file, whose storage does not answer") \
+	X(TRANSIT, "another thread that reads the page")
+
+enum ept_wait {
+#define X(id, what) EPT_WAIT_##id,
+	EPT_WAITS(X)
+#undef X
+};
+
+/* On the stack of the thread that resolves it. Fixed while it is listed but for the last two. */
+struct ept_pending {
+	const struct ept_area *area;
+	gpa_t gpa;
+	enum ept_origin origin;
+	uint64_t since; /* ept_now() */
+	struct ept_pending *next, **link;
+	enum ept_case kase; /* atomic: so far */
+	enum ept_wait wait; /* atomic */
+};
+
+void ept_watch_begin(struct ept_space *space, struct ept_pending *pending);
+void ept_watch_end(struct ept_space *space, struct ept_pending *pending);
+
+/* Fail the space if a fault takes longer than it may, or a fault thread has ended. */
+void ept_watch_look(struct ept_space *space);
+
+static inline void ept_watch_wait(struct ept_pending *pending, enum ept_wait wait)
+{
+	__atomic_store_n(&pending->wait, wait, __ATOMIC_RELAXED);
+}
+
+#endif

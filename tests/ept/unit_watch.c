@@ -1,0 +1,156 @@
+/* Faults that do not end, and fault threads that do. */
+#include "tests/ept/fake_install.h"
+#include "tests/ept/unit_suites.h"
+#include "tests/ept/util.h"
+
+#define HUNG 20 /* reads of this page do not return */
+
+static struct vm vm_watched(int fd, unsigned vcpus)
+{
+	struct ept_config config = one_thread;
+
+	config.vcpus = vcpus;
+	config.fault_timeout = 1;
+	inject_set(bad_from, HUNG * PAGE);
+	inject_set(bad_to, (HUNG + 1) * PAGE);
+	return vm_create(&config, fd, 0, 64 * PAGE, EPT_FILE_COW);
+}
+
+static const struct ept_failure *failure_of(const struct vm *vm)
+{
+	while (!ept_space_failure(vm->space)) {
+		usleep(10000);
+		ept_space_check(vm->space);
+	}
+	return ept_space_failure(vm->space);
+}
+
+static void *read_as_device(void *arg)
+{
+	const struct vm *vm = arg;
+	char c;
+
+	return (void *)(intptr_t)ept_read(vm->space, GPA(HUNG * PAGE), &c, 1, EPT_ORIGIN_DEVICE);
+}
+
+START_TEST(hung_read)
+{
+	int fd = temp_file(64 * PAGE);
+	struct vm vm = vm_watched(fd, 1);
+	const struct ept_failure *failure;
+	pthread_t device;
+	void *result;
+
+	inject_set(block, true);
+	pthread_create(&device, NULL, read_as_device, &vm);
+	while (!inject_get(blocked))
+		usleep(1000);
+	ept_space_check(vm.space);
+	ck_assert_ptr_null(ept_space_failure(vm.space)); /* it has a second */
+	failure = failure_of(&vm);
+	ck_assert_int_eq(failure->error, -ETIMEDOUT);
+	ck_assert_int_eq(failure->kase, EPT_CASE_FILE_READ);
+	ck_assert_uint_eq(failure->gpa.v, HUNG * PAGE);
+	ck_assert_str_eq(failure->message,
+			 "test: the fault at gpa 0x14000, byte 81920 of disk.img for pmem0 "
+			 "(file_read, device), is not resolved after 1 s: it waits for a read of "
+			 "its file, whose storage does not answer; mend that, or give a longer "
+			 "--fault-timeout");
+	inject_set(block, false);
+	pthread_join(device, &result);
+	ck_assert_ptr_null(result);
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
+/* A second touch of the page waits for the first; the first is the one to name. */
+START_TEST(hung_for_two)
+{
+	int fd = temp_file(64 * PAGE);
+	struct vm vm = vm_watched(fd, 2);
+	pthread_t device;
+
+	inject_set(block, true);
+	fake_event(&vm.space->installer, vm.hva + HUNG * PAGE, 0, gettid());
+	while (!inject_get(blocked))
+		usleep(1000);
+	pthread_create(&device, NULL, read_as_device, &vm);
+	ck_assert_ptr_nonnull(strstr(failure_of(&vm)->message, "(file_read, vcpu)"));
+	/* Looked at while a stop waits for it, as the monitor does. */
+	ept_space_check(vm.space);
+	inject_set(block, false);
+	pthread_join(device, NULL);
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
+/* Who holds a leaf's lock keeps everybody out of 2 MiB. */
+START_TEST(hung_lock)
+{
+	int fd = temp_file(64 * PAGE);
+	struct vm vm = vm_watched(fd, 1);
+	struct ept_leaf *leaf = ept_mirror_get(&vm.space->mirror, GPA(0));
+	pthread_t device;
+
+	pthread_mutex_lock(&leaf->lock);
+	pthread_create(&device, NULL, read_as_device, &vm);
+	ck_assert_ptr_nonnull(strstr(failure_of(&vm)->message, "waits for the lock of"));
+	pthread_mutex_unlock(&leaf->lock);
+	pthread_join(device, NULL);
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
+static void die(void *ctx, const char *kind)
+{
+	(void)ctx, (void)kind;
+	pthread_exit(NULL);
+}
+
+START_TEST(dead_thread)
+{
+	struct ept_config config = one_thread;
+	struct vm vm;
+
+	config.thread_begins = die;
+	vm = vm_create(&config, -1, 0, 64 * PAGE, EPT_FILE_COW);
+	ck_assert_int_eq(failure_of(&vm)->error, -ESRCH);
+	ck_assert_ptr_nonnull(strstr(failure_of(&vm)->message, "fault thread 0 has ended"));
+	vm_destroy(&vm); /* and it is joined once */
+}
+END_TEST
+
+/* Many faults come and go under the watch; none is left in its list. */
+START_TEST(nothing_is_left)
+{
+	int fd = temp_file(64 * PAGE);
+	struct vm vm = vm_watched(fd, 2);
+	char buf[64 * PAGE];
+
+	ck_assert_int_eq(ept_read(vm.space, GPA(0), buf, sizeof(buf), EPT_ORIGIN_LOADER), 0);
+	usleep(1100000);
+	ept_space_check(vm.space);
+	ck_assert_ptr_null(ept_space_failure(vm.space));
+	ck_assert_ptr_null(vm.space->pending);
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
+Suite *suite_watch(void)
+{
+	Suite *suite = suite_create("ept: watch");
+	TCase *tc = tcase_create("watch");
+
+	tcase_set_timeout(tc, 30);
+	tcase_add_test(tc, hung_read);
+	tcase_add_test(tc, hung_for_two);
+	tcase_add_test(tc, hung_lock);
+	tcase_add_test(tc, dead_thread);
+	tcase_add_test(tc, nothing_is_left);
+	suite_add_tcase(suite, tc);
+	return suite;
+}

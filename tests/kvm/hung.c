@@ -1,0 +1,97 @@
+/* Storage that does not answer: the VM stops, says what it waited for, and does not wait. */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/kvm/runner.h"
+#include "tests/kvm/slow_file.h"
+#include "tests/kvm/suites.h"
+
+#define PAGES 512
+#define HUNG  256 /* from this page on */
+
+static const char *const engines[] = {"handler", "kernel"};
+
+static pid_t start_on_slow_file(struct run *run, const char *engine, bool killable)
+{
+	const char *directory = scratch("slow"), *path = scratch("slow/slow.img");
+	pid_t server;
+
+	if (!is_root())
+		skip("only root can mount a file system");
+	if (strcmp(engine, "handler") == 0 && !have_userfaultfd())
+		skip("no userfaultfd here");
+	server = slow_file_serve(directory, PAGES, HUNG, killable);
+	if (!server)
+		skip("this host has no FUSE");
+	run_start(run, NULL,
+		  ARGS("--kernel", guest_path("loop.elf"), "--append", "how=pmem mode=r", "--pmem",
+		       path, "--fault-engine", engine, "--fault-timeout", "1"));
+	return server;
+}
+
+static void expect_named(const struct run *run, const char *engine)
+{
+	ck_assert_ptr_nonnull(strstr(run->err_text, "slow.img"));
+	if (strcmp(engine, "handler") == 0) {
+		ck_assert_ptr_nonnull(strstr(run->err_text, "byte 1048576 of "));
+		ck_assert_ptr_nonnull(strstr(run->err_text, "(file_read, vcpu), is not resolved "
+							    "after 1 s: it waits for a read of "
+							    "its file"));
+	} else {
+		ck_assert_ptr_nonnull(
+		    strstr(run->err_text, "vCPU 0 has not left the host's kernel for 1 s"));
+	}
+}
+
+static const struct {
+	const char *engine;
+	bool killable;
+} hangs[] = {{"handler", true}, {"handler", false}, {"kernel", false}};
+
+/* What the kernel itself waits for without end holds the process: it has said why by then. */
+START_TEST(hung_read)
+{
+	struct run run;
+	pid_t server = start_on_slow_file(&run, hangs[_i].engine, hangs[_i].killable);
+
+	run_until_error(&run, ": ended without waiting for what hangs");
+	expect_named(&run, hangs[_i].engine);
+	if (!hangs[_i].killable)
+		slow_file_end(server);
+	run_wait(&run);
+	ck_assert_msg(run.status == 108, "status %d: %s", run.status, run.err_text);
+	ck_assert_ptr_null(run.stats);
+	if (hangs[_i].killable)
+		slow_file_end(server);
+	run_free(&run);
+}
+END_TEST
+
+/* A signal while it hangs: its status counts, and the run ends as soon. */
+START_TEST(signal_while_hung)
+{
+	struct run run;
+	pid_t server = start_on_slow_file(&run, engines[_i], true);
+
+	run_until(&run, "ready\n");
+	kill(run.pid, SIGTERM);
+	run_wait(&run);
+	ck_assert_msg(run.status == 128 + SIGTERM, "status %d: %s", run.status, run.err_text);
+	slow_file_end(server);
+	run_free(&run);
+}
+END_TEST
+
+Suite *hung_suite(void)
+{
+	Suite *suite = suite_create("hung");
+	TCase *tc = tcase_create("hung");
+
+	tcase_set_timeout(tc, TEST_LIMIT);
+	tcase_add_loop_test(tc, hung_read, 0, sizeof(hangs) / sizeof(hangs[0]));
+	tcase_add_loop_test(tc, signal_while_hung, 0, 2);
+	suite_add_tcase(suite, tc);
+	return suite;
+}

@@ -1,0 +1,21 @@
+/*
+ * A file whose storage does not answer: on a file system of its own (FUSE), served
+ * by a process that stops answering for some pages, as an NFS server that is gone.
+ */
+#ifndef TEST_KVM_SLOW_FILE_H
+#define TEST_KVM_SLOW_FILE_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+/*
+ * Mount it, in a namespace of the test's own, and serve @pages pages of FILE_PATTERN;
+ * reads from page @hung on are never answered. @killable: who waits can be killed, or
+ * else not even that. Returns the server's process, 0 where the host has no FUSE.
+ */
+pid_t slow_file_serve(const char *directory, unsigned pages, unsigned hung, bool killable);
+
+/* End the server: whoever waits gets an error now. */
+void slow_file_end(pid_t server);
+
+#endif

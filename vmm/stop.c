@@ -1,0 +1,184 @@
+/*
+ * The end of a run. It is a thread's of its own: whatever of it waits for storage
+ * that does not answer, the main thread says why the run ends, and ends it.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "vmm/vm.h"
+
+/* How long a kicked vCPU may take to leave KVM_RUN before faults are cut off. */
+#define KICK_PATIENCE_S	 2
+/* How long all of it may take once something is known to hang. */
+#define HUNG_PATIENCE_NS 5000000000ULL
+#define LOOK_EVERY_NS	 200000000L
+
+/* Join what has left KVM_RUN by @deadline; without one, wait for all. */
+static bool join_vcpus(struct vm *vm, const struct timespec *deadline)
+{
+	bool all = true;
+
+	for (unsigned i = 0; i < vm->vcpu_count; i++) {
+		struct vcpu *vcpu = &vm->vcpus[i];
+		if (!vcpu->started)
+			continue;
+		int r = deadline
+			    ? pthread_clockjoin_np(vcpu->thread, NULL, CLOCK_MONOTONIC, deadline)
+			    : pthread_join(vcpu->thread, NULL);
+		vcpu->started = r != 0;
+		all = all && r == 0;
+	}
+	return all;
+}
+
+/* Goes on after an error: the other files have nothing to do with it. */
+static int write_back(struct vm *vm)
+{
+	int first = 0;
+
+	for (size_t i = 0; i < ept_area_count(vm->space); i++) {
+		struct ept_area *area = ept_area_at(vm->space, i);
+		int r = ept_area_sync(area);
+
+		if (r && !first) {
+			first = r;
+			vm->unwritten = area;
+		}
+	}
+	return first;
+}
+
+/* Does something hang that will not come back by being told to stop? */
+static bool hangs(struct vm *vm)
+{
+	const struct ept_failure *failure = ept_space_failure(vm->space);
+
+	return atomic_load(&vm->stuck) ||
+	       (failure && (failure->error == -ETIMEDOUT || failure->error == -ESRCH));
+}
+
+/*
+ * The order matters: what the guest wrote last must be in the files, so the
+ * vCPUs leave first, then the disks finish, then shared files are written
+ * back. A vCPU that waits for a page which cannot come leaves only when fault
+ * handling ends, and that must come after the write-back, since whatever
+ * touches memory then may see zeros.
+ */
+static int stop(struct vm *vm)
+{
+	struct timespec deadline;
+	int r = 0;
+
+	for (unsigned i = 0; i < vm->vcpu_count; i++)
+		vcpu_kick(&vm->vcpus[i]);
+	clock_gettime(CLOCK_MONOTONIC, &deadline);
+	deadline.tv_sec += KICK_PATIENCE_S;
+	/* A vCPU may be waiting for somebody to read the console. */
+	if (vm->pio)
+		bus_stop(vm->pio);
+	/* After a failed fault the vCPU that asked for the page waits in vain. */
+	bool out = !ept_space_failure(vm->space) && join_vcpus(vm, &deadline);
+	/* A disk may hang, too: what can be saved comes first then. */
+	if (hangs(vm))
+		write_back(vm);
+	if (vm->mmio)
+		bus_stop(vm->mmio);
+	r = write_back(vm);
+	vm->end_ns = now_ns();
+	ept_space_stop(vm->space);
+	if (!out)
+		join_vcpus(vm, NULL);
+	return r;
+}
+
+static void *stopper_thread(void *arg)
+{
+	struct vm *vm = arg;
+	struct vm_stopper *s = &vm->stopper;
+
+	pthread_setname_np(pthread_self(), "foal-stop");
+	vm_thread_begins(vm, THREAD_MAIN);
+	pthread_mutex_lock(&s->lock);
+	while (!s->wanted)
+		pthread_cond_wait(&s->changed, &s->lock);
+	pthread_mutex_unlock(&s->lock);
+	int r = stop(vm);
+	pthread_mutex_lock(&s->lock);
+	s->result = r;
+	s->done = true;
+	pthread_cond_broadcast(&s->changed);
+	pthread_mutex_unlock(&s->lock);
+	return NULL;
+}
+
+void stopper_init(struct vm *vm)
+{
+	struct vm_stopper *s = &vm->stopper;
+	pthread_condattr_t attr;
+
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&s->changed, &attr);
+	pthread_condattr_destroy(&attr);
+	pthread_mutex_init(&s->lock, NULL);
+}
+
+void stopper_destroy(struct vm *vm)
+{
+	pthread_cond_destroy(&vm->stopper.changed);
+	pthread_mutex_destroy(&vm->stopper.lock);
+}
+
+int stopper_start(struct vm *vm)
+{
+	int r = pthread_create(&vm->stopper.thread, NULL, stopper_thread, vm);
+
+	vm->stopper.started = r == 0;
+	return -r;
+}
+
+/* Wait for the stopper a little; true when it is done. */
+static bool wait_a_little(struct vm_stopper *s)
+{
+	struct timespec until;
+	bool done;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += LOOK_EVERY_NS;
+	until.tv_sec += until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	pthread_mutex_lock(&s->lock);
+	if (!s->done)
+		pthread_cond_timedwait(&s->changed, &s->lock, &until);
+	done = s->done;
+	pthread_mutex_unlock(&s->lock);
+	return done;
+}
+
+bool vm_stop(struct vm *vm, int *unwritten)
+{
+	struct vm_stopper *s = &vm->stopper;
+	uint64_t hung_since = 0;
+
+	atomic_store(&vm->stopping, true);
+	if (!s->started) {
+		*unwritten = stop(vm);
+		return true;
+	}
+	pthread_mutex_lock(&s->lock);
+	s->wanted = true;
+	pthread_cond_broadcast(&s->changed);
+	pthread_mutex_unlock(&s->lock);
+	while (!wait_a_little(s)) {
+		ept_space_check(vm->space);
+		if (!hung_since && hangs(vm))
+			hung_since = now_ns();
+		if (hung_since && now_ns() - hung_since > HUNG_PATIENCE_NS)
+			return false;
+	}
+	pthread_join(s->thread, NULL);
+	*unwritten = s->result;
+	return true;
+}
