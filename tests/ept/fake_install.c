@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 /* What is registered; tests have one space with a few areas. */
@@ -24,12 +25,13 @@ struct range {
 uint64_t fake_features = UFFD_FEATURE_POISON;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t woken = PTHREAD_COND_INITIALIZER;
 static struct range ranges[RANGES];
 static struct {
 	int error;
 	unsigned times;
 } failures[FAKE_NR_OPS];
-static unsigned continue_limit, double_installs;
+static unsigned continue_limit, double_installs, installs;
 static int continue_error, event_socket = -1;
 
 static struct range *find(const void *hva, size_t *page)
@@ -73,7 +75,8 @@ enum fake_page fake_page(const void *hva)
 	size_t page;
 
 	pthread_mutex_lock(&lock);
-	result = find(hva, &page)->page[page];
+	struct range *r = find(hva, &page);
+	result = r ? r->page[page] : FAKE_NONE;
 	pthread_mutex_unlock(&lock);
 	return result;
 }
@@ -83,7 +86,9 @@ void fake_set_page(const void *hva, enum fake_page to)
 	size_t page;
 
 	pthread_mutex_lock(&lock);
-	find(hva, &page)->page[page] = to;
+	struct range *r = find(hva, &page);
+	if (r)
+		r->page[page] = to;
 	pthread_mutex_unlock(&lock);
 }
 
@@ -93,9 +98,15 @@ unsigned fake_wakes(const void *hva)
 	size_t page;
 
 	pthread_mutex_lock(&lock);
-	result = find(hva, &page)->wakes[page];
+	struct range *r = find(hva, &page);
+	result = r ? r->wakes[page] : 0;
 	pthread_mutex_unlock(&lock);
 	return result;
+}
+
+unsigned fake_installs(void)
+{
+	return installs;
 }
 
 unsigned fake_double_installs(void)
@@ -103,8 +114,17 @@ unsigned fake_double_installs(void)
 	return double_installs;
 }
 
-/* One page in, and whoever waits for it woken: what each install comes down to. */
-static int put(void *hva, enum fake_op op, enum fake_page to)
+static void wake(struct range *r, size_t page)
+{
+	r->wakes[page]++;
+	pthread_cond_broadcast(&woken);
+}
+
+/*
+ * One page in, with the bytes at @src if there are any, and whoever waits for it woken:
+ * what each install comes down to.
+ */
+static int put(void *hva, enum fake_op op, enum fake_page to, const void *src)
 {
 	size_t page;
 	struct range *r;
@@ -114,15 +134,35 @@ static int put(void *hva, enum fake_op op, enum fake_page to)
 	r = find(hva, &page);
 	err = r ? injected(op) : -ESHUTDOWN;
 	if (!err && r->page[page] != FAKE_NONE) {
-		double_installs += r->page[page] != FAKE_FOREIGN;
+		/* CONTINUE is also how a late event makes sure that a page is there. */
+		double_installs += r->page[page] != FAKE_FOREIGN && op != FAKE_OP_CONTINUE;
 		err = -EEXIST;
 	}
+	if (!err && src)
+		memcpy(hva, src, EPT_PAGE_SIZE);
 	if (!err)
 		r->page[page] = to;
+	installs += !err;
 	if (r && (!err || err == -EEXIST))
-		r->wakes[page]++;
+		wake(r, page);
 	pthread_mutex_unlock(&lock);
 	return err;
+}
+
+bool fake_wait(const void *hva, unsigned wakes)
+{
+	struct timespec until;
+	struct range *r;
+	size_t page;
+	int err = 0;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += FAKE_WAIT_S;
+	pthread_mutex_lock(&lock);
+	while ((r = find(hva, &page)) && r->wakes[page] == wakes && !err)
+		err = pthread_cond_timedwait(&woken, &lock, &until);
+	pthread_mutex_unlock(&lock);
+	return !err;
 }
 
 int ept_installer_open(struct ept_installer *in)
@@ -155,8 +195,9 @@ void fake_event(const struct ept_installer *in, const void *hva, uint64_t flags,
 	msg.arg.pagefault.address = (uint64_t)(uintptr_t)hva;
 	msg.arg.pagefault.flags = flags;
 	msg.arg.pagefault.feat.ptid = (uint32_t)tid;
-	if (write(event_socket, &msg, sizeof(msg)) != sizeof(msg))
-		abort();
+	while (write(event_socket, &msg, sizeof(msg)) != sizeof(msg))
+		if (errno != EAGAIN && errno != EINTR)
+			abort();
 }
 
 int ept_install_register(struct ept_installer *in, void *hva, size_t len, enum ept_backing backing)
@@ -188,29 +229,26 @@ void ept_install_unregister(struct ept_installer *in, void *hva, size_t len)
 	free(r->page);
 	free(r->wakes);
 	*r = (struct range){0};
+	pthread_cond_broadcast(&woken);
 	pthread_mutex_unlock(&lock);
 }
 
 int ept_install_zero(struct ept_installer *in, void *hva)
 {
 	(void)in;
-	return put(hva, FAKE_OP_ZERO, FAKE_ZERO);
+	return put(hva, FAKE_OP_ZERO, FAKE_ZERO, NULL);
 }
 
 int ept_install_copy(struct ept_installer *in, void *hva, const void *src)
 {
-	int err = put(hva, FAKE_OP_COPY, FAKE_OWN);
-
 	(void)in;
-	if (!err && src)
-		memcpy(hva, src, EPT_PAGE_SIZE);
-	return err;
+	return put(hva, FAKE_OP_COPY, FAKE_OWN, src);
 }
 
 int ept_install_poison(struct ept_installer *in, void *hva)
 {
 	(void)in;
-	return put(hva, FAKE_OP_POISON, FAKE_POISON);
+	return put(hva, FAKE_OP_POISON, FAKE_POISON, NULL);
 }
 
 int ept_install_continue(struct ept_installer *in, void *hva, size_t len, bool protect,
@@ -225,7 +263,7 @@ int ept_install_continue(struct ept_installer *in, void *hva, size_t len, bool p
 		if (continue_limit && *done == continue_limit * EPT_PAGE_SIZE)
 			return continue_error;
 		err = put((char *)hva + *done, FAKE_OP_CONTINUE,
-			  protect ? FAKE_PROTECTED : FAKE_WRITABLE);
+			  protect ? FAKE_PROTECTED : FAKE_WRITABLE, NULL);
 		if (err && err != -EEXIST)
 			return err;
 		result = err ? err : result;
@@ -252,7 +290,8 @@ int ept_install_protect(struct ept_installer *in, void *hva, size_t len, bool on
 			r->page[page] = FAKE_WRITABLE;
 		else if (!on && r->page[page] == FAKE_ZERO)
 			r->page[page] = FAKE_OWN;
-		r->wakes[page] += !on;
+		if (!on)
+			wake(r, page);
 	}
 	pthread_mutex_unlock(&lock);
 	return err;
@@ -267,7 +306,7 @@ void ept_install_wake(struct ept_installer *in, void *hva, size_t len)
 		struct range *r = find((char *)hva + at, &page);
 
 		if (r)
-			r->wakes[page]++;
+			wake(r, page);
 	}
 	pthread_mutex_unlock(&lock);
 }

@@ -8,6 +8,8 @@
 
 #include "ept/install.h"
 
+#include <stdbool.h>
+
 #include <sys/types.h>
 
 enum fake_page {
@@ -41,7 +43,15 @@ void fake_continue_stops_after(unsigned pages, int error);
 enum fake_page fake_page(const void *hva);
 void fake_set_page(const void *hva, enum fake_page page);
 unsigned fake_wakes(const void *hva);
-/* Installs over a page that we had put there ourselves. */
+/*
+ * Sleep as a waiter in the page at @hva does, whose event was sent when fake_wakes()
+ * was @wakes: until it is woken, or nothing is registered there any more. False if that
+ * took FAKE_WAIT_S seconds: its wake was lost.
+ */
+#define FAKE_WAIT_S 20
+bool fake_wait(const void *hva, unsigned wakes);
+/* Pages that were put in, and attempts over one that we had put there ourselves. */
+unsigned fake_installs(void);
 unsigned fake_double_installs(void);
 
 /* An event as a fault thread reads it: @flags are UFFD_PAGEFAULT_FLAG_*. */

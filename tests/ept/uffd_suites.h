@@ -8,6 +8,7 @@ Suite *suite_uffd_files(void);
 Suite *suite_uffd_sync(void);
 Suite *suite_uffd_races(void);
 Suite *suite_uffd_poison(void);
+Suite *suite_uffd_stress(void);
 Suite *suite_kernel_engine(void);
 
 #endif

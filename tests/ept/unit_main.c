@@ -7,7 +7,7 @@ int main(void)
 {
 	static Suite *(*const suites[])(void) = {
 	    suite_areas,  suite_faults, suite_events, suite_objects,
-	    suite_ledger, suite_poison, suite_watch,
+	    suite_ledger, suite_poison, suite_watch,  suite_stress,
 	};
 
 	return run_suites(suites, sizeof(suites) / sizeof(*suites), NULL);

@@ -10,5 +10,6 @@ Suite *suite_objects(void);
 Suite *suite_ledger(void);
 Suite *suite_poison(void);
 Suite *suite_watch(void);
+Suite *suite_stress(void);
 
 #endif

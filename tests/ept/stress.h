@@ -1,0 +1,49 @@
+/*
+ * Everything at once: guests fault, devices reach in, files are written back, memory
+ * is given back, in an order that a seed decides. The actors are the same on the fake
+ * installer (under ThreadSanitizer) and on userfaultfd; what a guest's touch is differs.
+ *
+ * One more actor (reclaim, read-ahead, a snapshot) is a function and a row in the table
+ * of stress.c.
+ */
+#ifndef FOAL_TESTS_EPT_STRESS_H
+#define FOAL_TESTS_EPT_STRESS_H
+
+#include "tests/ept/util.h"
+
+#define STRESS_VCPUS 3U
+
+enum stress_kind { STRESS_ANON, STRESS_COW, STRESS_SHARED, STRESS_RO, STRESS_KINDS };
+
+struct world {
+	struct ept_space *space;
+	struct ept_area *area[STRESS_KINDS];
+	char *hva[STRESS_KINDS];
+	int fd[STRESS_KINDS]; /* the file of each; -1: anonymous */
+	/* Of guests' writes: each to a word of its own in each page, 0: none yet. */
+	uint64_t *wrote[STRESS_VCPUS][STRESS_KINDS];
+	bool stop;	 /* atomic */
+	bool stopping;	 /* atomic: the space is being stopped under the actors */
+	unsigned failed; /* atomic: what actors found wrong */
+	unsigned seed;
+};
+
+#define STRESS_PAGES	  700U /* of each area: it lies in two leaves */
+
+/* The word of a page that is @vcpu's. Past the last is the file's alone. */
+#define STRESS_WORD(vcpu) (8 + (vcpu))
+
+/*
+ * A guest's touch of word @word of a page: waits until the access is granted, then does
+ * it. False: the space was stopped meanwhile. The program's own.
+ */
+bool stress_touch(struct world *w, unsigned vcpu, enum stress_kind kind, unsigned page,
+		  unsigned word, enum ept_access access, uint64_t *value);
+
+/* A seed's worth: actors run, end, and what they left is checked. */
+void stress_run(unsigned seed, bool stop_under_them, void (*check)(struct world *w));
+
+/* Count something that is wrong, with a line on standard error. */
+void stress_wrong(struct world *w, const char *what, unsigned where);
+
+#endif

@@ -1,0 +1,124 @@
+/* stress.h on the fake installer, with the real fault threads: what ThreadSanitizer looks at. */
+#include "ept/uffd_compat.h"
+#include "tests/ept/fake_install.h"
+#include "tests/ept/stress.h"
+#include "tests/ept/unit_suites.h"
+
+static bool grants(enum fake_page page, enum ept_access access, bool read_only)
+{
+	switch (page) {
+	case FAKE_NONE:
+	case FAKE_POISON:
+		return false;
+	case FAKE_ZERO:
+	case FAKE_PROTECTED:
+		return access == EPT_READ;
+	case FAKE_OWN:
+	case FAKE_WRITABLE:
+	case FAKE_FOREIGN:
+		return access == EPT_READ || !read_only;
+	}
+	return false;
+}
+
+/*
+ * What hardware and kernel do: look, and if the access is not granted queue as a waiter,
+ * send the event, sleep until woken, look again. (The number of wakes is read before the
+ * page: a wake after that ends the sleep.)
+ */
+bool stress_touch(struct world *w, unsigned vcpu, enum stress_kind kind, unsigned page,
+		  unsigned word, enum ept_access access, uint64_t *value)
+{
+	char *hva = w->hva[kind] + page * PAGE;
+	uint64_t *at = (uint64_t *)hva + word;
+
+	(void)vcpu;
+	for (;;) {
+		unsigned wakes = fake_wakes(hva);
+		enum fake_page is = fake_page(hva);
+		uint64_t flags = access == EPT_WRITE ? UFFD_PAGEFAULT_FLAG_WRITE : 0;
+
+		if (__atomic_load_n(&w->stopping, __ATOMIC_ACQUIRE))
+			return false;
+		if (grants(is, access, kind == STRESS_RO))
+			break;
+		if (is != FAKE_NONE)
+			flags |= UFFD_PAGEFAULT_FLAG_WP;
+		fake_event(&w->space->installer, hva, flags, gettid());
+		if (!fake_wait(hva, wakes)) {
+			stress_wrong(w, "a wake was lost, page", page);
+			return false;
+		}
+	}
+	if (kind == STRESS_ANON) /* the fake gives no memory back */
+		*value = access == EPT_READ ? 0 : *value;
+	else if (access == EPT_WRITE)
+		*at = *value;
+	else
+		*value = *at;
+	return true;
+}
+
+/* What the mirror says is what is installed. */
+static void check_pages(struct world *w)
+{
+	static const struct {
+		enum fake_page rest, ro;
+	} expected[EPT_NR_PTES] = {
+	    [EPT_PTE_NONE] = {FAKE_NONE, FAKE_NONE},
+	    [EPT_PTE_ZERO] = {FAKE_ZERO, FAKE_NONE},
+	    [EPT_PTE_FILE] = {FAKE_PROTECTED, FAKE_WRITABLE},
+	    [EPT_PTE_CLEAN] = {FAKE_PROTECTED, FAKE_NONE},
+	    [EPT_PTE_DIRTY] = {FAKE_WRITABLE, FAKE_NONE},
+	};
+
+	uint64_t installed = 0;
+
+	ck_assert_uint_eq(fake_double_installs(), 0);
+	for (int k = 0; k < STRESS_KINDS; k++)
+		for (int c = 0; c < EPT_NR_CASES; c++) {
+			struct ept_case_stats stats;
+
+			ept_area_case_stats(w->space, (size_t)k, (enum ept_case)c, &stats);
+			installed += stats.installed;
+		}
+	ck_assert_uint_eq(fake_installs(), installed);
+	for (int k = 0; k < STRESS_KINDS; k++)
+		for (unsigned page = 0; page < STRESS_PAGES; page++) {
+			gpa_t gpa = GPA(w->area[k]->start + page * PAGE);
+			struct ept_leaf *leaf = ept_mirror_find(&w->space->mirror, gpa);
+			enum ept_pte pte =
+			    leaf ? ept_pte_get(leaf, ept_leaf_index(gpa)) : EPT_PTE_NONE;
+			enum fake_page is = fake_page(w->hva[k] + page * PAGE);
+
+			if (pte == EPT_PTE_PRIVATE)
+				ck_assert(is == FAKE_OWN || is == FAKE_WRITABLE);
+			else
+				ck_assert_int_eq(is, k == STRESS_RO ? expected[pte].ro
+								    : expected[pte].rest);
+		}
+}
+
+START_TEST(all_at_once)
+{
+	stress_run((unsigned)_i + 1, false, check_pages);
+}
+END_TEST
+
+START_TEST(stopped_under_them)
+{
+	stress_run((unsigned)_i + 1, true, check_pages);
+}
+END_TEST
+
+Suite *suite_stress(void)
+{
+	Suite *suite = suite_create("ept: stress");
+	TCase *tc = tcase_create("stress");
+
+	tcase_set_timeout(tc, 120);
+	tcase_add_loop_test(tc, all_at_once, 0, 6);
+	tcase_add_loop_test(tc, stopped_under_them, 0, 12);
+	suite_add_tcase(suite, tc);
+	return suite;
+}
