@@ -163,6 +163,28 @@ START_TEST(unread_page_is_gone)
 }
 END_TEST
 
+/* Another file takes the path: the one that was opened goes on to serve the guest. */
+START_TEST(replaced_under_the_vm)
+{
+	struct run run;
+	const char *path = make_pmem("replaced.img", 512);
+	char word[4096] = "x";
+
+	if (_i == 0 && !have_userfaultfd())
+		skip("no userfaultfd here");
+	run_start(&run, NULL,
+		  ARGS("--kernel", guest_path("pmem.elf"), "--append", "mode=r pages=512 wait=1",
+		       "--pmem", path, "--fault-engine", engines[_i]));
+	run_until(&run, "waiting\n");
+	write_file(scratch("other"), word, sizeof(word));
+	ck_assert_int_eq(rename(scratch("other"), path), 0);
+	run_type(&run, "x", 1);
+	run_wait(&run);
+	ck_assert_msg(run.status == 0, "status %d: %s", run.status, run.err_text);
+	run_free(&run);
+}
+END_TEST
+
 /* No room in the filesystem under a shared pmem: the guest's flush fails, and so does the run. */
 START_TEST(full_disk)
 {
@@ -270,6 +292,7 @@ Suite *trouble_suite(void)
 	tcase_add_test(tc, halt_exit);
 	tcase_add_loop_test(tc, pmem_shrinks, 0, sizeof(shrinking) / sizeof(shrinking[0]));
 	tcase_add_test(tc, unread_page_is_gone);
+	tcase_add_loop_test(tc, replaced_under_the_vm, 0, 2);
 	tcase_add_loop_test(tc, full_disk, 0, 2);
 	tcase_add_loop_test(tc, disk_full_for_a_while, 0, 2);
 	tcase_add_test(tc, console_reader_gone);

@@ -3,7 +3,8 @@
  * `flush=1` a flush request follows and must succeed; `flush=fail`: must not.
  * With `then=loop` it says "ready" and never ends; `then=dirty`: writes page 0
  * once more before that, unflushed. `tail=N`: byte N of the last page and all
- * behind it must be zero. `mode=drop` writes and must find nothing changed.
+ * behind it must be zero. `mode=drop` writes and must find nothing changed. `wait=1`:
+ * says "waiting" first, and waits for a character.
  */
 #include "tests/kvm/guests/lib/guest.h"
 
@@ -23,11 +24,21 @@ static void check_tail(struct memmap_entry pmem, uint64_t from)
 		expect(last[i] == 0, GUEST_BAD_VALUE);
 }
 
+static void wait_for_a_character(void)
+{
+	out8(FOAL_PORT_COM1 + 4, 0x0b); /* DTR, RTS, OUT2: input is welcome */
+	say("waiting\n");
+	while (heard() < 0)
+		;
+}
+
 unsigned guest_main(const struct start_info *info)
 {
 	struct memmap_entry pmem = pmem_range((unsigned)param("device", 0));
 
 	(void)info;
+	if (param("wait", 0))
+		wait_for_a_character();
 	if (param_is("mode", "drop"))
 		write_dropped(pmem.gpa);
 	else
