@@ -23,6 +23,7 @@
 #ifndef FOAL_EPT_H
 #define FOAL_EPT_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -182,7 +183,7 @@ int ept_area_add(struct ept_space *space, const char *name, gpa_t gpa, uint64_t 
  * The guest will touch most of this file and write much of it: under
  * EPT_ENGINE_AUTO let the host kernel resolve its faults, if it can map the file
  * as it is (a regular one, private, at a page's boundary). Before
- * ept_space_start(); the file must be trusted not to shrink.
+ * ept_space_start(). A file that shrinks then takes pages away that were there.
  */
 void ept_area_by_kernel(struct ept_area *area);
 
@@ -231,12 +232,12 @@ void ept_space_destroy(struct ept_space *space);
  * Resolve [@gpa, @gpa + @len) for @access as a fault would, and describe it as
  * at most @max iovecs (host-contiguous runs merged). On success the memory may
  * be read (and written, for EPT_WRITE) through them until the space is
- * stopped. Must not be called by a fault thread. Under EPT_ENGINE_KERNEL a file
- * that is truncated later takes its pages away (SIGBUS); ept_read and ept_write
- * return -EIO then.
+ * stopped. Must not be called by a fault thread. In an area of EPT_ENGINE_KERNEL a
+ * file that is truncated later takes its pages away: touching one is SIGBUS, which
+ * ept_space_bus_error() makes good, or EFAULT of a system call.
  * Returns the number of iovecs (0 for @len 0), or -EFAULT (some of it is no
  * guest memory, or a write to a read-only area), -EIO (object unreadable),
- * -ENOMEM, -E2BIG (more than @max runs), -ESHUTDOWN (stopping).
+ * -ENOMEM, -E2BIG (more than @max runs), -ESHUTDOWN (stopping, or a page was lost).
  */
 ssize_t ept_map(struct ept_space *space, gpa_t gpa, uint64_t len, enum ept_access access,
 		enum ept_origin origin, struct iovec *iov, size_t max);
@@ -280,8 +281,18 @@ struct ept_failure {
 /* An eventfd that becomes readable when the space has failed. Owned by the space. */
 int ept_space_failure_fd(const struct ept_space *space);
 
-/* The first failure, or NULL. Valid until the space is destroyed. */
-const struct ept_failure *ept_space_failure(const struct ept_space *space);
+/* The first failure, or NULL. Valid until the space is destroyed. Not by signal handlers. */
+const struct ept_failure *ept_space_failure(struct ept_space *space);
+
+/*
+ * What a handler of SIGBUS asks first. True: guest memory lies at the address, the
+ * host had no page for it (a file that the kernel's engine maps shrank, memory is
+ * damaged), and what touched it may go on: a page of zeros is there now, the space has
+ * failed, and every later call that touches guest memory is -ESHUTDOWN, so that
+ * the zeros go nowhere. False: it is not this space's. Async-signal-safe; @space has
+ * been started and is not destroyed meanwhile.
+ */
+bool ept_space_bus_error(struct ept_space *space, const siginfo_t *info);
 
 /*
  * Look at what no fault would tell of: files that shrank under an area. Called

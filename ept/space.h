@@ -84,6 +84,13 @@ struct ept_space {
 	int stop_fd;			 /* readable: fault threads end */
 	uint64_t events[EPT_NR_ORIGINS]; /* atomic */
 
+	/*
+	 * Set by ept_space_bus_error(): 1 + the gpa of a page that the host took
+	 * away, and the negative errno it stands for; atomics.
+	 */
+	uint64_t lost;
+	int lost_error;
+
 	pthread_mutex_t failure_lock;
 	struct ept_failure failure; /* written once, before failed is set */
 	bool failed;
@@ -93,6 +100,12 @@ struct ept_space {
 static inline bool ept_dying(const struct ept_space *space)
 {
 	return __atomic_load_n(&space->life, __ATOMIC_ACQUIRE) >= EPT_LIFE_DYING;
+}
+
+/* Was a page taken away that somebody touched? What is there now is not the guest's. */
+static inline bool ept_lost(const struct ept_space *space)
+{
+	return __atomic_load_n(&space->lost, __ATOMIC_ACQUIRE) != 0;
 }
 
 /* Does any area of it need userfaultfd? */

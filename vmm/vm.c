@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "vmm/bus_error.h"
 #include "vmm/entry.h"
 #include "vmm/kvmstats.h"
 
@@ -73,6 +74,7 @@ static int create_space(struct vm *vm, struct foal_error *err)
 				 "%s: fault handling: userfaultfd: %s; see foal doctor, or use "
 				 "--fault-engine kernel",
 				 vm->opt->name, strerror(-r));
+	bus_error_catch(vm->space);
 	return 0;
 }
 
@@ -316,6 +318,7 @@ void vm_destroy(struct vm *vm)
 	kvm_close(&vm->kvm);
 	if (vm->space) {
 		ept_space_stop(vm->space);
+		bus_error_catch(NULL);
 		ept_space_destroy(vm->space);
 	}
 	image_close(&vm->image);

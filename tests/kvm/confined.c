@@ -1,5 +1,6 @@
 /* The sandbox of a run, seen from outside: in /proc, while its guest waits for input. */
 #include <dirent.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +16,7 @@
 struct thread {
 	char name[16];
 	long no_new_privs, seccomp, uid, gid;
-	unsigned long cap_eff;
+	unsigned long cap_eff, blocked, caught;
 };
 
 static void read_thread(const char *path, struct thread *t)
@@ -24,7 +25,7 @@ static void read_thread(const char *path, struct thread *t)
 	char line[256];
 
 	ck_assert_msg(f != NULL, "%s", path);
-	*t = (struct thread){.seccomp = -1, .cap_eff = ~0UL};
+	*t = (struct thread){.seccomp = -1, .cap_eff = ~0UL, .blocked = ~0UL};
 	while (fgets(line, sizeof(line), f)) {
 		sscanf(line, "Name: %15s", t->name);
 		sscanf(line, "NoNewPrivs: %ld", &t->no_new_privs);
@@ -32,6 +33,8 @@ static void read_thread(const char *path, struct thread *t)
 		sscanf(line, "Uid: %ld", &t->uid);
 		sscanf(line, "Gid: %ld", &t->gid);
 		sscanf(line, "CapEff: %lx", &t->cap_eff);
+		sscanf(line, "SigBlk: %lx", &t->blocked);
+		sscanf(line, "SigCgt: %lx", &t->caught);
 	}
 	fclose(f);
 }
@@ -136,6 +139,24 @@ START_TEST(off)
 }
 END_TEST
 
+/* Guest memory that is gone is a SIGBUS to whoever touches it: none may end by it. */
+START_TEST(bus_errors_are_caught)
+{
+	const unsigned long bit = 1UL << (SIGBUS - 1);
+	struct thread threads[MAX_THREADS];
+	struct run run;
+	unsigned n = look("--sandbox", "on", threads, &run);
+
+	for (unsigned i = 0; i < n; i++) {
+		if (strncmp(threads[i].name, "foal", 4) != 0)
+			continue; /* KVM's own */
+		ck_assert_msg(threads[i].caught & bit, "%s", threads[i].name);
+		ck_assert_msg(!(threads[i].blocked & bit), "%s", threads[i].name);
+	}
+	run_free(&run);
+}
+END_TEST
+
 /* From root to somebody: all threads, and the report is written nevertheless. */
 START_TEST(another_user)
 {
@@ -168,6 +189,7 @@ Suite *confined_suite(void)
 	tcase_set_timeout(tc, TEST_LIMIT);
 	tcase_add_test(tc, every_thread);
 	tcase_add_test(tc, off);
+	tcase_add_test(tc, bus_errors_are_caught);
 	tcase_add_test(tc, another_user);
 	suite_add_tcase(suite, tc);
 	return suite;

@@ -6,7 +6,7 @@ int main(void)
 {
 	static Suite *(*const suites[])(void) = {
 	    docs_suite,	   acpi_suite,	  aml_suite,	cpu_suite,     image_suite,
-	    bzimage_suite, options_suite, helper_suite, sandbox_suite,
+	    bzimage_suite, options_suite, helper_suite, sandbox_suite, bus_error_suite,
 	};
 
 	return run_suites(suites, sizeof(suites) / sizeof(*suites), NULL);

@@ -77,6 +77,7 @@ static const struct {
     {CALL(connect, 0, 0, 0), 0},
     {CALL(ptrace, 0, 1, 0, 0), 0},
     {CALL(process_vm_writev, 1, 0, 0, 0, 0, 0), 0},
+    {CALL(process_vm_readv, OWN_PID, 0, 0, 0, 0, 0), 0},
     {CALL(kill, 1, 0), 0},
     {CALL(tgkill, 1, 1, 0), 0},
     {CALL(pidfd_getfd, 0, 0, 0), 0},
@@ -111,7 +112,6 @@ static const struct {
     {CALL(pread64, -1, 0, 0, 0), ALL},
     {CALL(futex, 0, 1, 0, 0, 0, 0), ALL},
     {CALL(fstat, -1, 0), ALL},
-    {CALL(process_vm_readv, OWN_PID, 0, 0, 0, 0, 0), ALL},
     {CALL(tgkill, OWN_PID, OWN_PID, 0), ALL},
     {CALL(tgkill, FILTER_OWN_PID, 1, 0), 0},
 };

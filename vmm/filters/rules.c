@@ -78,9 +78,6 @@ const struct rule rules[] = {
     IOCTL(ALL, UFFDIO_WAKE),
     IOCTL(M, UFFDIO_UNREGISTER),
     IOCTL(ALL, BLKGETSIZE64),
-    /* What the host's kernel backs may fail to be there: copied so that it is an error. */
-    OWN(ALL, process_vm_readv),
-    OWN(ALL, process_vm_writev),
     /* Only the fault thread moves, to its vCPU's CPU. */
     {F, SCMP_SYS(sched_setaffinity), "sched_setaffinity", "of itself", 1, {{0, SCMP_CMP_EQ, 0, 0}}},
     /* Interrupts. */
