@@ -7,9 +7,8 @@
 
 #include "vmm/boot.h"
 
-#define RESET_VECTOR 0xffff0UL /* f000:fff0, and ffff:0 */
-#define FOUR_GIB     FOAL_MMIO_GAP_END
-#define PMEM_ALIGN   (1UL << 30)
+#define FOUR_GIB   FOAL_MMIO_GAP_END
+#define PMEM_ALIGN (1UL << 30)
 
 static uint64_t page_up(uint64_t x)
 {
@@ -275,16 +274,12 @@ uint32_t boot_memmap(const struct vm *vm, struct memmap_entry map[MEMMAP_MAX])
 static int write_acpi(struct vm *vm, uint64_t *rsdp, struct foal_error *err)
 {
 	struct acpi_tables tables;
-	int r = acpi_build(vm, FOAL_ACPI, &tables, err);
+	int r = acpi_build(vm, FOAL_ACPI, FOAL_ACPI_END, &tables, err);
 
 	if (r)
 		return r;
 	*rsdp = tables.rsdp;
-	if (tables.size > RESET_VECTOR - FOAL_ACPI)
-		r = error_set(err, FOAL_EXIT_INTERNAL, -E2BIG, "ACPI tables: %zu bytes do not fit",
-			      tables.size);
-	else
-		r = boot_put(vm, FOAL_ACPI, tables.data, tables.size, err);
+	r = boot_put(vm, tables.rsdp, tables.data, tables.size, err);
 	acpi_free(&tables);
 	return r;
 }
@@ -308,7 +303,7 @@ static int write_reset_vector(struct vm *vm, struct foal_error *err)
 	    0xfd, /* jmp to the hlt */
 	};
 
-	return boot_put(vm, RESET_VECTOR, code, sizeof(code), err);
+	return boot_put(vm, FOAL_RESET_VECTOR, code, sizeof(code), err);
 }
 
 int boot_write(struct vm *vm, struct foal_error *err)
