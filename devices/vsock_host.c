@@ -33,6 +33,7 @@ bool vsock_connect(struct virtio_vsock *vsock, uint32_t guest_port, uint32_t hos
 	return false;
 }
 
+/* *@fd is the caller's, also with an error; -1: none came. */
 static int take_answer(int connector, struct vsock_answer *answer, int *fd)
 {
 	union {
@@ -49,7 +50,8 @@ static int take_answer(int connector, struct vsock_answer *answer, int *fd)
 	struct cmsghdr *cmsg = n > 0 ? CMSG_FIRSTHDR(&msg) : NULL;
 
 	*fd = -1;
-	if (cmsg && cmsg->cmsg_type == SCM_RIGHTS && cmsg->cmsg_len == CMSG_LEN(sizeof(int)))
+	if (cmsg && cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_RIGHTS &&
+	    cmsg->cmsg_len == CMSG_LEN(sizeof(int)))
 		memcpy(fd, CMSG_DATA(cmsg), sizeof(*fd));
 	if (n == sizeof(*answer))
 		return 0;
@@ -228,7 +230,7 @@ void vsock_look(struct virtio_vsock *vsock)
 		struct vsock_conn *conn = &vsock->conns[events[i].data.u32];
 
 		if (conn->state == VSOCK_OPEN && conn->fd >= 0)
-			vsock_flush(vsock, conn);
+			vsock_writable(vsock, conn);
 	}
 	if (vsock->starved)
 		return;

@@ -190,7 +190,7 @@ void rig_notify(struct rig *rig)
 	rig_set(rig, VIRTIO_MMIO_QUEUE_NOTIFY, rig->queue);
 }
 
-static void nap(void)
+void rig_nap(void)
 {
 	nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
 }
@@ -204,7 +204,7 @@ uint16_t rig_used_idx(struct rig *rig)
 
 bool rig_wait_used(struct rig *rig, struct vring_used_elem *elem)
 {
-	for (unsigned i = 0; i < TRIES; i++, nap()) {
+	for (unsigned i = 0; i < TRIES; i++, rig_nap()) {
 		if (rig_used_idx(rig) == rig->used_idx)
 			continue;
 		memcpy(elem,
@@ -219,7 +219,7 @@ bool rig_wait_used(struct rig *rig, struct vring_used_elem *elem)
 
 bool rig_wait_broken(struct rig *rig)
 {
-	for (unsigned i = 0; i < TRIES; i++, nap())
+	for (unsigned i = 0; i < TRIES; i++, rig_nap())
 		if (rig_get(rig, VIRTIO_MMIO_STATUS) & VIRTIO_CONFIG_S_NEEDS_RESET)
 			return true;
 	return false;
@@ -227,7 +227,7 @@ bool rig_wait_broken(struct rig *rig)
 
 bool rig_wait(atomic_bool *flag, bool value)
 {
-	for (unsigned i = 0; i < TRIES; i++, nap())
+	for (unsigned i = 0; i < TRIES; i++, rig_nap())
 		if (atomic_load(flag) == value)
 			return true;
 	return false;
@@ -235,7 +235,7 @@ bool rig_wait(atomic_bool *flag, bool value)
 
 bool rig_wait_bytes(int fd, unsigned long request, int bytes)
 {
-	for (unsigned i = 0; i < TRIES; i++, nap()) {
+	for (unsigned i = 0; i < TRIES; i++, rig_nap()) {
 		int now = -1;
 
 		if (ioctl(fd, request, &now) == 0 && now == bytes)

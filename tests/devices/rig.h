@@ -91,6 +91,8 @@ void rig_offer(struct rig *rig, uint16_t head);
 void rig_notify(struct rig *rig);
 /* How much of the selected queue is used, as the driver reads it. */
 uint16_t rig_used_idx(struct rig *rig);
+/* 100 us: how often what has no event of its own is looked at. */
+void rig_nap(void);
 /* Wait for the next used element; false after five seconds. */
 bool rig_wait_used(struct rig *rig, struct vring_used_elem *elem);
 /* Wait until the device says that it needs a reset. */

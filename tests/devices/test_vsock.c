@@ -148,7 +148,11 @@ enum answer {
 	CONNECTED,
 	BLOCKING, /* a socket on which reads and writes wait */
 	TWO,	  /* two sockets where one is due */
+	KEPT,	  /* the connector keeps its own descriptor of the socket */
+	SHORT,	  /* a socket with half a record */
 };
+
+static int kept = -1;
 
 /* Answer what the device asks the connector: the other end of the socket it gets, or -1. */
 static int connect_as(uint32_t port, enum answer how)
@@ -184,8 +188,12 @@ static int connect_as(uint32_t port, enum answer how)
 		for (size_t i = 0; i < nr; i++)
 			memcpy(CMSG_DATA(cmsg) + i * sizeof(int), &pair[0], sizeof(int));
 	}
-	ck_assert_int_eq(sendmsg(connector, &msg, MSG_NOSIGNAL), sizeof(answer));
-	if (!refuse)
+	if (how == SHORT)
+		iov.iov_len /= 2;
+	ck_assert_int_eq(sendmsg(connector, &msg, MSG_NOSIGNAL), (ssize_t)iov.iov_len);
+	if (how == KEPT)
+		kept = pair[0];
+	else if (!refuse)
 		close(pair[0]);
 	return pair[1];
 }
@@ -593,11 +601,18 @@ END_TEST
 
 /* Stands before the C library's: a vCPU, which is this thread, may make no such call. */
 static atomic_uint vcpu_epolls;
+/* Where connections are watched, for reading and for room. */
+static atomic_int in_epoll, out_epoll;
+static atomic_uint waiting; /* times that one was for room */
 
 int epoll_ctl(int epoll, int op, int fd, struct epoll_event *event)
 {
 	if (getpid() == (pid_t)syscall(SYS_gettid))
 		atomic_fetch_add(&vcpu_epolls, 1);
+	if (op == EPOLL_CTL_ADD)
+		atomic_store(event->events & EPOLLIN ? &in_epoll : &out_epoll, epoll);
+	if (op == EPOLL_CTL_ADD && event->events & EPOLLOUT)
+		atomic_fetch_add(&waiting, 1);
 	return (int)syscall(SYS_epoll_ctl, epoll, op, fd, event);
 }
 
@@ -642,6 +657,79 @@ START_TEST(more_sockets_than_due)
 	send_op(1, 2, VIRTIO_VSOCK_OP_RST);
 	close(fd);
 	ck_assert_int_eq(free_fd(), before);
+}
+END_TEST
+
+/* Whether the device comes to have looked at all that @epoll has to say. */
+static bool falls_silent(int epoll)
+{
+	struct pollfd fd = {.fd = epoll, .events = POLLIN};
+
+	for (unsigned i = 0; i < 50000; i++, rig_nap())
+		if (poll(&fd, 1, 0) == 0)
+			return true;
+	return false;
+}
+
+/* Data of a connection until its socket takes no more. */
+static void send_until_it_waits(uint32_t guest, uint32_t host)
+{
+	static const char data[16384];
+	unsigned before = atomic_load(&waiting);
+
+	while (atomic_load(&waiting) == before)
+		send_hdr(header(guest, host, VIRTIO_VSOCK_OP_RW, 0), data, sizeof(data));
+}
+
+/* What the connector keeps of a connection that is gone is no work for ever. */
+START_TEST(socket_that_is_kept)
+{
+	static char data[16384];
+	int fd = guest_connects_as(1, 2, KEPT), second;
+
+	give_buffer(RX_LEN); /* or nobody would look */
+	/* Dropped while it is watched for reading; then it has something. */
+	send_op(1, 2, VIRTIO_VSOCK_OP_RST);
+	ck_assert_int_eq(send(fd, "x", 1, 0), 1);
+	ck_assert(falls_silent(in_epoll));
+	start();
+	close(fd);
+	close(kept);
+	/* The same for room, with another connection that waits for it. */
+	second = guest_connects(5, 6);
+	fd = guest_connects_as(3, 4, KEPT);
+	send_until_it_waits(3, 4);
+	send_op(3, 4, VIRTIO_VSOCK_OP_RST);
+	send_until_it_waits(5, 6);
+	while (recv(fd, data, sizeof(data), MSG_DONTWAIT) > 0)
+		;
+	ck_assert(falls_silent(out_epoll));
+	start();
+	close(fd);
+	close(kept);
+	close(second);
+	/* Nobody else is worse off. */
+	fd = guest_connects(7, 8);
+	give_buffer(RX_LEN);
+	ck_assert_int_eq(send(fd, "y", 1, 0), 1);
+	expect(7, 8, VIRTIO_VSOCK_OP_RW, data);
+	ck_assert_int_eq(data[0], 'y');
+	close(fd);
+}
+END_TEST
+
+/* Half a record ends the connector; what came with it is closed. */
+START_TEST(socket_with_half_a_record)
+{
+	int fd;
+	char c;
+
+	send_op(1, 2, VIRTIO_VSOCK_OP_REQUEST);
+	fd = connect_as(2, SHORT);
+	give_buffer(RX_LEN);
+	expect(1, 2, VIRTIO_VSOCK_OP_RST, NULL);
+	ck_assert_int_eq(recv(fd, &c, 1, 0), 0);
+	close(fd);
 }
 END_TEST
 
@@ -691,6 +779,8 @@ Suite *vsock_suite(void)
 	tcase_add_test(tc, reset_drops_all);
 	tcase_add_test(tc, reset_of_a_full_table);
 	tcase_add_test(tc, more_sockets_than_due);
+	tcase_add_test(tc, socket_that_is_kept);
+	tcase_add_test(tc, socket_with_half_a_record);
 	tcase_add_test(tc, socket_that_blocks);
 	suite_add_tcase(suite, tc);
 	return suite;
