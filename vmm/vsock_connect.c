@@ -66,10 +66,15 @@ static bool give(uint32_t tag, int fd)
 static void remove_own(const char *path, int held)
 {
 	struct stat own, there;
+	int lock = vsock_lock(path);
 
+	/* Left over it does no harm. */
+	if (lock < 0)
+		return;
 	if (held >= 0 && fstat(held, &own) == 0 && S_ISSOCK(own.st_mode) &&
 	    lstat(path, &there) == 0 && own.st_dev == there.st_dev && own.st_ino == there.st_ino)
 		unlink(path);
+	close(lock);
 }
 
 int command_vsock_connect(int argc, char **argv, uint64_t main_ns)

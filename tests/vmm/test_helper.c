@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -328,6 +329,97 @@ START_TEST(vsock_without_a_connector)
 }
 END_TEST
 
+#define RIVALS 8
+#define ROUNDS 25
+
+/* A socket file that nobody listens on. */
+static void leave_socket(const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+	ck_assert_int_eq(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	close(fd);
+}
+
+/* In a child: try to have the path once @go ends, say how it went, and stay until @stay does. */
+static void rival(const char *path, int go, int said, int stay)
+{
+	struct vsock_option option = {.path = (char *)path, .cid = 3};
+	struct vm_vsock vsock = {.listener = -1, .connector = -1};
+	char c, won;
+
+	if (read(go, &c, 1) < 0)
+		_exit(1);
+	won = vsock_open(&vsock, &option, &helpers, &err) == 0 ? 'y' : 'n';
+	if (write(said, &won, 1) < 0 || read(stay, &c, 1) < 0)
+		_exit(1);
+	_exit(0);
+}
+
+/* Of foals that find the same left-over socket one has it, and keeps it. */
+START_TEST(vsock_rivals)
+{
+	char directory[] = "/tmp/foal-test-XXXXXX", path[64];
+	char answers[RIVALS];
+
+	ck_assert_ptr_nonnull(mkdtemp(directory));
+	snprintf(path, sizeof(path), "%s/sock", directory);
+	for (unsigned round = 0; round < ROUNDS; round++) {
+		struct sockaddr_un address = {.sun_family = AF_UNIX};
+		int go[2], said[2], stay[2], client = socket(AF_UNIX, SOCK_STREAM, 0);
+		unsigned won = 0;
+
+		leave_socket(path);
+		ck_assert(!pipe(go) && !pipe(said) && !pipe(stay));
+		for (unsigned i = 0; i < RIVALS; i++) {
+			if (fork() == 0) {
+				close(go[1]);
+				close(stay[1]);
+				rival(path, go[0], said[1], stay[0]);
+			}
+		}
+		close(go[1]);
+		for (unsigned i = 0; i < RIVALS; i++) {
+			ck_assert_int_eq(read(said[0], &answers[i], 1), 1);
+			won += answers[i] == 'y';
+		}
+		ck_assert_uint_eq(won, 1);
+		snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+		ck_assert_int_eq(connect(client, (struct sockaddr *)&address, sizeof(address)), 0);
+		close(client);
+		close(stay[1]);
+		for (unsigned i = 0; i < RIVALS; i++)
+			wait(NULL);
+		close(go[0]), close(said[0]), close(said[1]), close(stay[0]);
+		unlink(path);
+	}
+	rmdir(directory);
+}
+END_TEST
+
+/* Somebody keeps the directory: an error after a while, and the socket that is there stays. */
+START_TEST(vsock_directory_is_locked)
+{
+	char directory[] = "/tmp/foal-test-XXXXXX", path[64];
+	struct vsock_option option = {.path = path, .cid = 3};
+	struct vm_vsock vsock = {.listener = -1, .connector = -1};
+
+	ck_assert_ptr_nonnull(mkdtemp(directory));
+	snprintf(path, sizeof(path), "%s/sock", directory);
+	leave_socket(path);
+	int lock = vsock_lock(path);
+	ck_assert_int_ge(lock, 0);
+	ck_assert_int_eq(vsock_open(&vsock, &option, &helpers, &err), -EWOULDBLOCK);
+	ck_assert_ptr_nonnull(strstr(err.text, "keeps its directory locked"));
+	ck_assert_int_eq(access(path, F_OK), 0);
+	close(lock);
+	unlink(path);
+	rmdir(directory);
+}
+END_TEST
+
 /* A file that is no socket refuses a connection as one that nobody listens on does. */
 START_TEST(vsock_path_of_a_file)
 {
@@ -364,6 +456,8 @@ Suite *helper_suite(void)
 	tcase_add_checked_fixture(net, set_up, NULL);
 	tcase_add_test(net, net_options);
 	tcase_add_test(net, vsock_path_of_a_file);
+	tcase_add_test(net, vsock_rivals);
+	tcase_add_test(net, vsock_directory_is_locked);
 	tcase_add_test(net, vsock_without_a_connector);
 	tcase_add_test(net, user_mode);
 	tcase_add_test(net, tap_that_cannot_be);
