@@ -128,7 +128,7 @@ static void net_reset(struct virtio_device *vdev)
 	net->waiting = false;
 	net->rx.has_chain = false;
 	net->rx.starved = true;
-	net->rx.nr_used = 0;
+	net->rx.nr_used = net->rx.slots = 0;
 	net->rx.at = net->rx.end = 0;
 }
 
