@@ -20,6 +20,24 @@ static struct bus *pio;
 static struct ept_area area;
 static uint64_t bar;
 
+/* Where the host has a doorbell, and whether it takes any. */
+static uint64_t doorbell;
+static int doorbell_error;
+static unsigned doorbell_calls;
+
+static int host_doorbell(void *ctx, uint64_t addr, int fd, bool on)
+{
+	(void)ctx;
+	ck_assert_int_ge(fd, 0);
+	doorbell_calls++;
+	if (on && doorbell_error)
+		return doorbell_error;
+	/* One at a time, and none that is not there is taken away. */
+	ck_assert_uint_eq(doorbell, on ? 0 : addr);
+	doorbell = on ? addr : 0;
+	return 0;
+}
+
 /* --- the driver's side ---------------------------------------------------------------- */
 
 static uint64_t get(uint64_t addr, unsigned len)
@@ -151,6 +169,7 @@ static void set_up(void)
 	struct pci *pci;
 
 	rig_init(&rig);
+	rig.host.doorbell = host_doorbell;
 	pio = bus_create();
 	area = (struct ept_area){.info = {.gpa = GPA(5UL << 30), .size = 64UL << 20}};
 	ck_assert_int_eq(pci_create(&rig.host, pio, rig.bus, &pci), 0);
@@ -312,6 +331,59 @@ START_TEST(request_ends_on_the_pin)
 }
 END_TEST
 
+static uint64_t notify_address(void)
+{
+	return structure(VIRTIO_PCI_CAP_NOTIFY_CFG);
+}
+
+/* A running driver has its doorbell, wherever it puts the BAR in the window, and nowhere else. */
+START_TEST(doorbell_follows_the_bar)
+{
+	uint32_t decoding = PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
+
+	ck_assert_uint_eq(doorbell_calls, 0);
+	start(NO_VECTOR);
+	ck_assert_uint_eq(doorbell, notify_address());
+	set(CONFIG + PCI_BASE_ADDRESS_0, 4, FAR_BAR);
+	bar = FAR_BAR;
+	ck_assert_uint_eq(doorbell, notify_address());
+	ck_assert(flush());
+	set(CONFIG + PCI_COMMAND, 2, 0);
+	ck_assert_uint_eq(doorbell, 0);
+	set(CONFIG + PCI_COMMAND, 2, decoding);
+	ck_assert_uint_eq(doorbell, notify_address());
+	/* Where others are: as it asks for the size, and over RAM and the IOAPIC. */
+	set(CONFIG + PCI_BASE_ADDRESS_0, 4, UINT32_MAX);
+	ck_assert_uint_eq(doorbell, 0);
+	set(CONFIG + PCI_BASE_ADDRESS_0, 4, 0);
+	ck_assert_uint_eq(doorbell, 0);
+	set(CONFIG + PCI_BASE_ADDRESS_0, 4, FOAL_PCI_WINDOW - 0x8000);
+	ck_assert_uint_eq(doorbell, 0);
+	set(CONFIG + PCI_BASE_ADDRESS_0, 4, FOAL_IOAPIC_BASE);
+	ck_assert_uint_eq(doorbell, 0);
+	set(CONFIG + PCI_BASE_ADDRESS_0 + 2, 2, BAR >> 16);
+	set(CONFIG + PCI_BASE_ADDRESS_0, 2, BAR & UINT16_MAX);
+	bar = BAR;
+	ck_assert_uint_eq(doorbell, notify_address());
+	set(common(VIRTIO_PCI_COMMON_STATUS), 1, 0);
+	ck_assert_uint_eq(doorbell, 0);
+	/* Without a driver it goes nowhere. */
+	set(CONFIG + PCI_BASE_ADDRESS_0, 4, FAR_BAR);
+	ck_assert_uint_eq(doorbell, 0);
+}
+END_TEST
+
+START_TEST(doorbell_that_the_host_refuses)
+{
+	doorbell_error = -EEXIST;
+	start(NO_VECTOR);
+	ck_assert_uint_eq(doorbell_calls, 1);
+	ck_assert(flush());
+	set(CONFIG + PCI_COMMAND, 2, 0);
+	ck_assert_uint_eq(doorbell_calls, 1);
+}
+END_TEST
+
 /* Each field in its own width; anything else changes nothing. */
 START_TEST(odd_widths)
 {
@@ -416,6 +488,8 @@ Suite *pci_suite(void)
 	tcase_add_test(tc, masked_message_waits);
 	tcase_add_test(tc, vector_that_is_not_there);
 	tcase_add_test(tc, request_ends_on_the_pin);
+	tcase_add_test(tc, doorbell_follows_the_bar);
+	tcase_add_test(tc, doorbell_that_the_host_refuses);
 	tcase_add_test(tc, odd_widths);
 	tcase_add_test(tc, reset_forgets_vectors_and_queues);
 	tcase_add_test(tc, every_register_in_every_width);

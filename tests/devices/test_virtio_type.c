@@ -106,9 +106,10 @@ static const struct device_ops probe_ops = {
     .destroy = probe_destroy,
 };
 
-static int host_doorbell(void *ctx, uint64_t addr, int fd)
+static int host_doorbell(void *ctx, uint64_t addr, int fd, bool on)
 {
 	(void)ctx;
+	ck_assert(on);
 	doorbell_addr = addr;
 	doorbell_fd = fd;
 	return 0;

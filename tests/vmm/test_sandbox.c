@@ -102,6 +102,7 @@ static const struct {
     {CALL(rt_sigaction, SIGSYS, 0, 0, 8), 0},
     /* What is for some kinds alone. */
     {CALL(ioctl, -1, KVM_RUN, 0), V},
+    {CALL(ioctl, -1, KVM_IOEVENTFD, 0), V},
     {CALL(ioctl, -1, KVM_SET_GSI_ROUTING, 0), M | V | D},
     {CALL(ioctl, -1, KVM_GET_STATS_FD, 0), M},
     {CALL(sched_setaffinity, 0, 0, 0), F},

@@ -83,6 +83,8 @@ const struct rule rules[] = {
     /* Interrupts. */
     IOCTL(V | D | M, KVM_SIGNAL_MSI),
     IOCTL(V | D | M, KVM_SET_GSI_ROUTING),
+    /* Where a PCI function is notified, the guest may move. */
+    IOCTL(V, KVM_IOEVENTFD),
     /* The guest. */
     IOCTL(V, KVM_RUN),
     IOCTL(V | M, KVM_GET_REGS),
