@@ -32,9 +32,6 @@ extern const struct device_ops serial_device;
 extern const struct device_ops exit_port_device;
 extern const struct device_ops fw_cfg_device;
 extern const struct device_ops acpi_pm_device;
-/* The bit of port 0xcf9 that resets. */
-#define RESET_PORT_RESET 0x04
-
 extern const struct device_ops reset_port_device;
 extern const struct device_ops i8042_device;
 extern const struct device_ops rtc_device;

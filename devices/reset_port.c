@@ -2,12 +2,14 @@
  * The reset control register of PC chipsets, port 0xcf9 (Intel ICH, "RST_CNT"):
  * a write with bit 2 set resets the processor. SeaBIOS for machines without a
  * keyboard controller knows no other way. Where there is PCI the port lies
- * among those of its root, which does the same.
+ * among those of its root, which hands accesses on.
  */
 #include <errno.h>
 #include <stdlib.h>
 
 #include "devices/device.h"
+
+#define RESET 0x04
 
 static uint64_t reset_port_read(struct device *dev, uint64_t offset, unsigned len)
 {
@@ -18,7 +20,7 @@ static uint64_t reset_port_read(struct device *dev, uint64_t offset, unsigned le
 static void reset_port_write(struct device *dev, uint64_t offset, unsigned len, uint64_t value)
 {
 	(void)offset, (void)len;
-	if (value & RESET_PORT_RESET)
+	if (value & RESET)
 		dev->host->guest_reset(dev->host->ctx);
 }
 
