@@ -9,9 +9,9 @@
 #include <stdlib.h>
 
 #include "devices/device.h"
+#include "guest/abi.h"
 
 #define STATUS_OUTPUT_FULL 1
-#define COMMAND_RESET	   0xfe
 
 static uint64_t i8042_read(struct device *dev, uint64_t offset, unsigned len)
 {
@@ -22,7 +22,7 @@ static uint64_t i8042_read(struct device *dev, uint64_t offset, unsigned len)
 static void i8042_write(struct device *dev, uint64_t offset, unsigned len, uint64_t value)
 {
 	(void)offset, (void)len;
-	if (value == COMMAND_RESET)
+	if (value == FOAL_I8042_RESET)
 		dev->host->guest_reset(dev->host->ctx);
 }
 

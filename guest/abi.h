@@ -94,6 +94,7 @@
 #define FOAL_PIN_COM1		 4
 
 #define FOAL_PORT_I8042		 0x64
+#define FOAL_I8042_RESET	 0xfe
 /* fw_cfg, with firmware only (devices/fw_cfg.h). */
 #define FOAL_PORT_FW_CFG	 0x510
 #define FOAL_PORT_FW_CFG_LEN	 12

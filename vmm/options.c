@@ -320,7 +320,7 @@ static int check(const struct run_options *opt, struct foal_error *err)
 	if (opt->firmware && opt->boot != BOOT_AUTO)
 		return error_set(err, FOAL_EXIT_USAGE, -EINVAL,
 				 "run: --boot: with --firmware the firmware enters the kernel");
-	return 0;
+	return firmware_check(opt, err);
 }
 
 int options_parse(int argc, char **argv, struct run_options *out, struct foal_error *err)

@@ -59,4 +59,7 @@ int options_parse(int argc, char **argv, struct run_options *out, struct foal_er
 void options_free(struct run_options *opt);
 void options_usage(void);
 
+/* firmware.c: is there anything that the ROM boots, where a word says which ROM? 0 or -EINVAL. */
+int firmware_check(const struct run_options *opt, struct foal_error *err);
+
 #endif
