@@ -8,6 +8,7 @@ Suite *bzimage_suite(void);
 Suite *aml_suite(void);
 Suite *cpu_suite(void);
 Suite *docs_suite(void);
+Suite *gate_suite(void);
 Suite *helper_suite(void);
 Suite *image_suite(void);
 Suite *options_suite(void);
