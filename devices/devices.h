@@ -53,6 +53,8 @@ struct device_host {
 	 * writes go on coming.
 	 */
 	int (*doorbell)(void *ctx, uint64_t addr, int fd, bool on);
+	/* Optional: before each thread of a device is made, by the one who makes it. */
+	void (*thread_expected)(void *ctx);
 	/* Optional: the first thing that a thread of a device calls; @kind says of which. */
 	void (*thread_begins)(void *ctx, const char *kind);
 	/* The guest asks to end the run with @status. */

@@ -141,6 +141,8 @@ struct ept_config {
 	const char *vm_name;	/* for messages; copied */
 	enum ept_engine engine; /* of its areas */
 	unsigned vcpus;		/* at least 1 */
+	/* Called before each fault thread is made, by the one who makes it. NULL: no need. */
+	void (*thread_expected)(void *ctx);
 	/*
 	 * Called first by each fault thread, named @kind, before it does anything
 	 * with what a guest gave; from then on it opens no file and asks for no

@@ -170,6 +170,8 @@ static int start_one(struct ept_space *space, unsigned index)
 	int err;
 
 	*t = (struct ept_fault_thread){.space = space, .index = index, .cpu = -1};
+	if (space->config.thread_expected)
+		space->config.thread_expected(space->config.thread_ctx);
 	err = pthread_create(&t->thread, NULL, fault_thread, t);
 	if (err)
 		return -err;

@@ -76,6 +76,11 @@ static int host_doorbell(void *ctx, uint64_t addr, int fd, bool on)
 	return ioctl(vm->kvm.vm_fd, KVM_IOEVENTFD, &bell) ? -errno : 0;
 }
 
+static void host_thread_expected(void *ctx)
+{
+	vm_thread_expected(ctx);
+}
+
 static void host_thread_begins(void *ctx, const char *kind)
 {
 	(void)kind;
@@ -297,6 +302,7 @@ int machine_build(struct vm *vm, struct foal_error *err)
 	    .send_msi = host_send_msi,
 	    .route_pin = host_route_pin,
 	    .doorbell = host_doorbell,
+	    .thread_expected = host_thread_expected,
 	    .thread_begins = host_thread_begins,
 	    .guest_exit = host_guest_exit,
 	    .guest_reset = host_guest_reset,

@@ -13,6 +13,7 @@
 
 #include "devices/devices.h"
 #include "ept/ept.h"
+#include "vmm/gate.h"
 #include "vmm/helper.h"
 #include "vmm/image.h"
 #include "vmm/kvm.h"
@@ -85,10 +86,10 @@ struct vm {
 	pthread_mutex_t routes_lock;
 	struct kvm_irq_routing *routes; /* one entry a pin; under routes_lock */
 	struct vcpu *vcpus;
-	unsigned vcpu_count; /* of them created */
-	/* Held by the main thread until it is in the sandbox; a vCPU passes before it first runs.
-	 */
-	pthread_mutex_t start_lock;
+	unsigned vcpu_count;	       /* of them; fd is negative until one is created */
+	struct gate created;	       /* kvm.vm_fd is there */
+	struct gate confined;	       /* every thread is in its sandbox, every vCPU created */
+	struct foal_error start_error; /* a thread's, before the gate; under end.lock */
 	atomic_bool stopping;
 	struct vm_end end;
 	struct ept_area *unwritten; /* the first whose write-back failed when it stopped */
@@ -106,20 +107,13 @@ struct vm {
  */
 int vm_build(struct vm *vm, struct foal_error *err);
 
-/*
- * Start the threads of vCPUs and devices, and enter the sandbox: from here on
- * nothing can be opened. The vCPUs run once the main thread is in it.
- */
-int vm_start(struct vm *vm, struct foal_error *err);
+struct kvm_machine kvm_machine_of(const struct run_options *opt);
 
 /*
  * Decide how the run ends; the first call counts. Any thread, any time. With
  * @fmt NULL the run ends silently with @status.
  */
 void vm_end(struct vm *vm, int status, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-
-/* The calling thread enters the sandbox; if it cannot, the run ends. */
-void vm_thread_begins(struct vm *vm, enum thread_kind kind);
 
 /*
  * Get every vCPU out of KVM_RUN, stop the devices, write shared files back,
@@ -129,6 +123,32 @@ int vm_stop(struct vm *vm);
 void vm_destroy(struct vm *vm);
 
 uint64_t now_ns(void);
+
+/* --- start.c: the threads ------------------------------------------------------- */
+
+/*
+ * Make the vCPUs' table and start the first one's thread; when the sandbox is
+ * prepared and helpers have been started.
+ */
+int vm_start_first_vcpu(struct vm *vm, struct foal_error *err);
+
+/* On that thread: create all vCPUs, once there is a VM. What fails, vm_start() returns. */
+void vm_create_vcpus(struct vm *vm);
+
+/*
+ * Start the other threads of vCPUs and devices, and enter the sandbox: from here
+ * on nothing can be opened. Returns when every thread is in it, which is what
+ * the vCPUs wait for before they first run; on error none has run or will.
+ */
+int vm_start(struct vm *vm, struct foal_error *err);
+
+/* Nothing will run: whoever waits for the start does not any more. Any time after vm_build(). */
+void vm_give_up(struct vm *vm);
+
+/* A thread is about to be made; by its creator, and for each thread that is to begin. */
+void vm_thread_expected(struct vm *vm);
+/* The calling thread enters the sandbox; if it cannot, the run ends before it began. */
+void vm_thread_begins(struct vm *vm, enum thread_kind kind);
 
 /* --- boot.c: what lies where in guest memory at the first instruction --------- */
 
@@ -158,7 +178,8 @@ int machine_build(struct vm *vm, struct foal_error *err);
 
 /* --- vcpu.c ---------------------------------------------------------------------- */
 
-void *vcpu_thread(void *vcpu);
+/* Start its thread; 0 or a negative errno. */
+int vcpu_start(struct vcpu *vcpu);
 void vcpu_kick(struct vcpu *vcpu);
 /* Install the kick's signal handler; once a process. */
 void vcpu_init_kick(void);

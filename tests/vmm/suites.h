@@ -9,6 +9,7 @@ Suite *aml_suite(void);
 Suite *bus_error_suite(void);
 Suite *cpu_suite(void);
 Suite *docs_suite(void);
+Suite *gate_suite(void);
 Suite *helper_suite(void);
 Suite *image_suite(void);
 Suite *options_suite(void);
