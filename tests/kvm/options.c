@@ -47,6 +47,11 @@ static const struct {
     {{"--kernel", "@exit", "--disk", ""}, 100, "give a file"},
     {{"--kernel", "@exit", "--disk", ",mode=ro"}, 100, "give a file"},
     {{"--kernel", "@exit", "--disk", "@disk,mode=rw"}, 100, "mode=rw: one of ro, cow, shared"},
+    {{"--kernel", ""}, 100, "--kernel : give a file"},
+    {{"--kernel", "@exit", "--stats-file", ""}, 100, "--stats-file : give a file"},
+    {{"--kernel", "@exit", "--rng", "yes"}, 100, "--rng yes: one of off, on"},
+    {{"--kernel", "@exit", "--balloon", "1G"}, 100, "--balloon 1G: one of off, on, target=SIZE"},
+    {{"--kernel", "@exit", "--balloon", "target=1"}, 100, "give a whole number and a unit"},
     {{"--kernel", "@missing"}, 102, "missing: No such file"},
     {{"--kernel", "/"}, 102, "kernel /: not a regular file"},
     {{"--kernel", "/dev/null"}, 102, "kernel /dev/null: not a regular file"},
@@ -155,6 +160,11 @@ static const struct {
     {{"walk"}, "walk: no such command"},
     {{""}, ": no such command"},
     {{"doctor", "now"}, "doctor: takes no arguments"},
+    {{"version", "now"}, "version: takes no arguments"},
+    {{"help", "walk"}, "help: walk: no such command"},
+    {{"help", "run", "doctor"}, "help: doctor: one word at most"},
+    {{"walk", "--help"}, "help: walk: no such command"},
+    {{"vsock-connect"}, "not for users"},
 };
 
 START_TEST(wrong_command)
