@@ -11,20 +11,17 @@
 #define SIZE  8
 
 static struct rig rig;
-static int file;
 
 static void set_up(void)
 {
 	rig_init(&rig);
-	file = rig_file(1 << 20);
-	rig_blk(&rig, file, DISK_RO);
+	rig_blk_new(&rig, 1 << 20, DISK_RO);
 	rig_start(&rig, VERSION_1 | INDIRECT, SIZE);
 }
 
 static void tear_down(void)
 {
 	rig_fini(&rig);
-	close(file);
 }
 
 /* The header of a read of sector 3. */
