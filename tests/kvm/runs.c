@@ -49,9 +49,8 @@ START_TEST(command_line_limit)
 	run_guest(&run, "exit.elf", line, NULL, NULL, NULL, NULL);
 	run_free(&run);
 	line[4095] = 'x';
-	run_foal(&run, ARGS("--kernel", guest_path("exit.elf"), "--append", line));
-	expect_end(&run, 100, "--append: 4096 bytes; this kernel takes 4095");
-	run_free(&run);
+	expect_refusal(ARGS("--kernel", guest_path("exit.elf"), "--append", line), 100,
+		       "--append: 4096 bytes; this kernel takes 4095");
 }
 END_TEST
 
