@@ -140,5 +140,6 @@ Suite *net_rx_suite(void);
 Suite *console_suite(void);
 Suite *rng_suite(void);
 Suite *pci_suite(void);
+Suite *pci_virtio_suite(void);
 
 #endif
