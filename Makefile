@@ -1,6 +1,12 @@
-# foal: `make` builds build/foal and the guest, `make run` boots the main job,
-# `make test` runs the tests. SAN=address or SAN=thread builds the host side
-# under build/san-$(SAN) with that sanitizer.
+# foal. In this file and those it includes, a line of this form is a line of `make help`:
+#
+# make all           build/foal, its helper, the guest kernel and its images: also without a word
+# make help          these lines
+# make run           install what is missing, build, boot the main job, print its table
+# make clean         remove build/
+#
+# SAN=address or SAN=thread builds the host side under build/san-$(SAN) with that
+# sanitizer; V=1 shows whole commands.
 
 SAN   ?=
 # Sanitizers open files and make system calls that a run does not.
@@ -8,7 +14,6 @@ SANDBOX := $(if $(SAN),false,true)
 BUILD := build
 OUT   := $(if $(SAN),$(BUILD)/san-$(SAN),$(BUILD))
 
-# V=1 shows whole commands.
 Q    := $(if $(V),,@)
 said  = $(if $(V),,@printf '  %-5s %s\n' $(1) $(2))
 
@@ -82,8 +87,11 @@ include guest/guest.mk
 include tests/tests.mk
 include scripts/scripts.mk
 
-.PHONY: all clean
+.PHONY: all clean help
 all: $(OUT)/foal $(OUT)/foal-nbd $(GUEST_KERNEL) $(GUEST_DISK) $(GUEST_PMEM)
 
 clean:
 	rm -rf $(BUILD)
+
+help:
+	@sed -n 's/^# \(make [a-z-]*  \)/\1/p' $(filter Makefile %.mk,$(MAKEFILE_LIST))

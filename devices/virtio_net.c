@@ -164,10 +164,7 @@ static void net_destroy(struct device *dev)
 
 const struct device_ops virtio_net_device = {
     .kind = "virtio-net",
-    .start = virtio_mmio_start,
-    .read = virtio_mmio_read,
-    .write = virtio_mmio_write,
-    .stop = virtio_stop,
+    VIRTIO_DEVICE_OPS,
     .destroy = net_destroy,
 };
 

@@ -1,5 +1,5 @@
 # make setup         install what building, checking and testing needs
-# make check         what can be said of the sources without running them
+# make check         what can be said of the sources without running them; parts: check-docs, ...
 # make test-nested   run NESTED_TESTS on the emulated AMD host, once a kernel
 # make test-vmx      run VMX_TESTS on the emulated Intel host
 #

@@ -1,5 +1,4 @@
 /* foal doctor: what this host offers, and the command that mends what is missing. */
-#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -191,12 +190,8 @@ static void doctor_memory(void)
 int command_doctor(int argc, char **argv, uint64_t main_ns)
 {
 	(void)argv, (void)main_ns;
-	if (argc > 1) {
-		struct foal_error err = {0};
-		error_set(&err, FOAL_EXIT_USAGE, -EINVAL, "doctor: takes no arguments");
-		error_print(&err);
-		return err.status;
-	}
+	if (argc > 1)
+		return usage_error("doctor: takes no arguments");
 	int status = doctor_kvm();
 	doctor_paging();
 	doctor_guests();

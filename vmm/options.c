@@ -19,17 +19,13 @@
 static int parse_kernel(const char *name, const char *value, struct run_options *out,
 			struct foal_error *err)
 {
-	(void)name, (void)err;
-	out->kernel = value;
-	return 0;
+	return option_file(name, value, &out->kernel, err);
 }
 
 static int parse_initrd(const char *name, const char *value, struct run_options *out,
 			struct foal_error *err)
 {
-	(void)name, (void)err;
-	out->initrd = value;
-	return 0;
+	return option_file(name, value, &out->initrd, err);
 }
 
 static int parse_append(const char *name, const char *value, struct run_options *out,
@@ -54,9 +50,7 @@ static int parse_boot(const char *name, const char *value, struct run_options *o
 static int parse_firmware(const char *name, const char *value, struct run_options *out,
 			  struct foal_error *err)
 {
-	(void)name, (void)err;
-	out->firmware = value;
-	return 0;
+	return option_file(name, value, &out->firmware, err);
 }
 
 static int parse_memory(const char *name, const char *value, struct run_options *out,
@@ -175,9 +169,7 @@ static int parse_user(const char *name, const char *value, struct run_options *o
 static int parse_stats_file(const char *name, const char *value, struct run_options *out,
 			    struct foal_error *err)
 {
-	(void)name, (void)err;
-	out->stats_file = value;
-	return 0;
+	return option_file(name, value, &out->stats_file, err);
 }
 
 /* --- the table --------------------------------------------------------------------- */
@@ -232,9 +224,9 @@ static const struct {
      "\na virtio-vsock device, the guest's address being N: \"CONNECT PORT\" on\n"
      "SOCKET leads to that port of the guest, the guest's way out to SOCKET_PORT",
      option_vsock},
-    {"balloon", "on|target=SIZE",
-     "virtio-balloon: memory that the guest does not use goes back to the\n"
-     "host; with a target, the guest is asked to keep no more than that (none)",
+    {"balloon", "on|off|target=SIZE",
+     "\nvirtio-balloon: memory that the guest does not use goes back to the\n"
+     "host; with a target, the guest is asked to keep no more than that (off)",
      option_balloon},
     {"console", "serial|virtio",
      "where what is typed goes: ttyS0, or hvc0, which is then there (serial)", option_console},

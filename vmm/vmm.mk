@@ -1,4 +1,4 @@
-# What of vmm/ is made when foal is built: the seccomp filters.
+# What of vmm/ is made when foal is built: the seccomp filters, and the version.
 
 FILTERS := $(OUT)/vmm/filters
 
@@ -17,3 +17,19 @@ $(FILTERS)/filters.o: $(FILTERS)/filters.c
 	$(call compile,$(CPPFLAGS) $(CFLAGS))
 
 $(OUT)/libvmm.a: $(FILTERS)/filters.o
+
+# Looked at by every make, written only if it says something else: nothing is linked for nothing.
+VERSION = $(shell git describe --always --dirty 2>/dev/null || echo "unknown, built outside git")
+
+$(OUT)/vmm/version.c: FORCE
+	@mkdir -p $(@D)
+	@text='extern const char foal_version[]; const char foal_version[] = "$(VERSION)";'; \
+	echo "$$text" | cmp -s - $@ || { $(if $(V),:,printf '  %-5s %s\n' GEN $@); echo "$$text" >$@; }
+
+$(OUT)/vmm/version.o: $(OUT)/vmm/version.c
+	$(call compile,$(CPPFLAGS) $(CFLAGS))
+
+$(OUT)/libvmm.a: $(OUT)/vmm/version.o
+
+.PHONY: FORCE
+FORCE:

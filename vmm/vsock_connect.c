@@ -84,7 +84,7 @@ int command_vsock_connect(int argc, char **argv, uint64_t main_ns)
 
 	(void)main_ns;
 	if (argc != 2)
-		return FOAL_EXIT_USAGE;
+		return usage_error("vsock-connect: for foal run --vsock, not for users");
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	int held = open(argv[1], O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	while (going && recv(HELPER_FD, &ask, sizeof(ask), MSG_WAITALL) == sizeof(ask)) {

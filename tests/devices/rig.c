@@ -269,12 +269,18 @@ void rig_blk(struct rig *rig, int fd, enum disk_mode mode)
 	rig_attach(rig, dev);
 }
 
-uint32_t rig_request_used(struct rig *rig, uint32_t type, uint64_t sector, uint32_t len,
-			  int *status)
+void rig_blk_new(struct rig *rig, uint64_t size, enum disk_mode mode)
+{
+	int fd = rig_file(size);
+
+	rig_blk(rig, fd, mode);
+	close(fd); /* the device has its own */
+}
+
+void rig_request_begin(struct rig *rig, uint32_t type, uint64_t sector, uint32_t len)
 {
 	struct virtio_blk_outhdr header = {.type = type, .sector = sector};
 	bool to_guest = type == VIRTIO_BLK_T_IN || type == VIRTIO_BLK_T_GET_ID;
-	struct vring_used_elem elem;
 	unsigned i = 0;
 
 	memcpy(rig->memory->bytes + RIG_HEADER, &header, sizeof(header));
@@ -289,6 +295,14 @@ uint32_t rig_request_used(struct rig *rig, uint32_t type, uint64_t sector, uint3
 	rig_desc(rig, i, RIG_STATUS, 1, VRING_DESC_F_WRITE, 0);
 	rig_offer(rig, 0);
 	rig_notify(rig);
+}
+
+uint32_t rig_request_used(struct rig *rig, uint32_t type, uint64_t sector, uint32_t len,
+			  int *status)
+{
+	struct vring_used_elem elem;
+
+	rig_request_begin(rig, type, sector, len);
 	ck_assert_msg(rig_wait_used(rig, &elem), "the request was not served");
 	ck_assert_uint_eq(elem.id, 0);
 	*status = rig->memory->bytes[RIG_STATUS];

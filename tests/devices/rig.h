@@ -102,10 +102,13 @@ bool rig_wait(atomic_bool *flag, bool value);
 /* Wait until ioctl(2) @request, FIONREAD or SIOCOUTQ, says @bytes of @fd. */
 bool rig_wait_bytes(int fd, unsigned long request, int bytes);
 
-/* A block device over a new file of @size bytes, each of its sectors holding its number. */
+/* A new file of @size bytes, each of its sectors holding its number; a block device over it. */
 int rig_file(uint64_t size);
 void rig_blk(struct rig *rig, int fd, enum disk_mode mode);
-/* One request with @len bytes of data at RIG_DATA; returns its status. */
+void rig_blk_new(struct rig *rig, uint64_t size, enum disk_mode mode);
+/* Offer a request with @len bytes of data at RIG_DATA, and tell the device. */
+void rig_request_begin(struct rig *rig, uint32_t type, uint64_t sector, uint32_t len);
+/* The same, and wait for it; returns its status. */
 int rig_request(struct rig *rig, uint32_t type, uint64_t sector, uint32_t len);
 /* The same, for what comes back in the used ring. */
 uint32_t rig_request_used(struct rig *rig, uint32_t type, uint64_t sector, uint32_t len,
@@ -119,13 +122,16 @@ Suite *platform_suite(void);
 Suite *fw_cfg_suite(void);
 Suite *rtc_suite(void);
 Suite *virtio_suite(void);
+Suite *virtio_reset_suite(void);
 Suite *virtio_type_suite(void);
 Suite *virtqueue_suite(void);
 Suite *packed_suite(void);
 Suite *rings_suite(void);
 Suite *blk_suite(void);
 Suite *disk_suite(void);
+Suite *disk_failures_suite(void);
 Suite *remote_suite(void);
+Suite *foal_nbd_suite(void);
 Suite *vsock_suite(void);
 Suite *pmem_suite(void);
 Suite *balloon_suite(void);
@@ -134,5 +140,6 @@ Suite *net_rx_suite(void);
 Suite *console_suite(void);
 Suite *rng_suite(void);
 Suite *pci_suite(void);
+Suite *pci_virtio_suite(void);
 
 #endif

@@ -99,10 +99,7 @@ static void probe_destroy(struct device *dev)
 
 static const struct device_ops probe_ops = {
     .kind = "probe",
-    .start = virtio_mmio_start,
-    .read = virtio_mmio_read,
-    .write = virtio_mmio_write,
-    .stop = virtio_stop,
+    VIRTIO_DEVICE_OPS,
     .destroy = probe_destroy,
 };
 

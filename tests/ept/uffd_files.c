@@ -20,8 +20,7 @@ static unsigned char sum_of_pages(const volatile char *p, uint64_t size)
 /* 64 MiB front to back: fault-around takes at most a fifteenth of the faults. */
 START_TEST(sequential_read)
 {
-	int fd = temp_file(64 * MIB);
-	struct vm vm = vm_file(fd, 0, 64 * MIB, EPT_FILE_COW);
+	struct vm vm = vm_file(64 * MIB, EPT_FILE_COW);
 
 	sum_of_pages(vm.hva, vm.size);
 	ept_space_stop(vm.space);
@@ -30,14 +29,12 @@ START_TEST(sequential_read)
 	ck_assert_uint_eq(inject_get(bytes_read), 64 * MIB);
 	ck_assert_uint_eq(area_info(&vm).resident, 64 * MIB);
 	vm_destroy(&vm);
-	close(fd);
 }
 END_TEST
 
 START_TEST(random_read_reads_only_windows)
 {
-	int fd = temp_file(16 * MIB);
-	struct vm vm = vm_file(fd, 0, 16 * MIB, EPT_FILE_RO);
+	struct vm vm = vm_file(16 * MIB, EPT_FILE_RO);
 	bool seen[16 * MIB / PAGE / 16] = {0};
 	uint64_t windows = 0;
 
@@ -53,32 +50,28 @@ START_TEST(random_read_reads_only_windows)
 	ck_assert_uint_eq(events(vm.space), windows);
 	ck_assert_uint_eq(inject_get(bytes_read), windows * 16 * PAGE);
 	ck_assert_uint_eq(area_info(&vm).file_read, windows * 16 * PAGE);
-	ept_space_destroy(vm.space);
-	close(fd);
+	vm_destroy(&vm);
 }
 END_TEST
 
 START_TEST(fault_around_off)
 {
 	struct ept_config config = one_thread;
-	int fd = temp_file(64 * PAGE);
 	struct vm vm;
 
 	config.fault_around = 1;
-	vm = vm_create(&config, fd, 0, 64 * PAGE, EPT_FILE_COW);
+	vm = vm_file_with(&config, 64 * PAGE, EPT_FILE_COW);
 	sum_of_pages(vm.hva, 20 * PAGE);
 	ept_space_stop(vm.space);
 	ck_assert_uint_eq(events(vm.space), 20);
 	ck_assert_uint_eq(inject_get(bytes_read), 20 * PAGE);
 	vm_destroy(&vm);
-	close(fd);
 }
 END_TEST
 
 START_TEST(a_page_written_first_is_read_once)
 {
-	int fd = temp_file(64 * PAGE);
-	struct vm vm = vm_file(fd, 0, 64 * PAGE, EPT_FILE_COW);
+	struct vm vm = vm_file(64 * PAGE, EPT_FILE_COW);
 
 	vm.hva[5 * PAGE] = 0;
 	ck_assert(has_pattern(vm.hva + 6 * PAGE, 6 * PAGE, PAGE));
@@ -88,7 +81,6 @@ START_TEST(a_page_written_first_is_read_once)
 	ck_assert_uint_eq(inject_get(bytes_read), 16 * PAGE);
 	ck_assert_uint_eq(area_info(&vm).file_read, 16 * PAGE);
 	vm_destroy(&vm);
-	close(fd);
 }
 END_TEST
 
@@ -98,7 +90,7 @@ START_TEST(odd_offset_and_tail)
 	static const enum ept_file_mode modes[] = {EPT_FILE_RO, EPT_FILE_COW, EPT_FILE_SHARED};
 	int fd = temp_file(64 * PAGE);
 	uint64_t length = 20 * PAGE + 100;
-	struct vm vm = vm_file(fd, 777, length, modes[_i]);
+	struct vm vm = vm_create(&one_thread, fd, 777, length, modes[_i]);
 
 	ck_assert_uint_eq(vm.size, 21 * PAGE);
 	ck_assert(has_pattern(vm.hva, 777, length));
@@ -107,23 +99,20 @@ START_TEST(odd_offset_and_tail)
 	ck_assert_uint_eq(area_info(&vm).file_bytes, length);
 	ck_assert_uint_eq(area_info(&vm).file_read, length);
 	ck_assert_uint_eq(inject_get(bytes_read), length);
-	ept_space_stop(vm.space);
-	ept_space_destroy(vm.space);
+	vm_destroy(&vm);
 	close(fd);
 }
 END_TEST
 
 START_TEST(short_and_interrupted_reads_are_finished)
 {
-	int fd = temp_file(64 * PAGE);
-	struct vm vm = vm_file(fd, 0, 64 * PAGE, EPT_FILE_COW);
+	struct vm vm = vm_file(64 * PAGE, EPT_FILE_COW);
 
 	inject_set(pread_max, 1000);
 	inject_set(eintr_every, 3);
 	ck_assert(has_pattern(vm.hva, 0, 64 * PAGE));
 	ck_assert_ptr_null(ept_space_failure(vm.space));
 	vm_destroy(&vm);
-	close(fd);
 }
 END_TEST
 
@@ -172,13 +161,12 @@ static void *touch(void *p)
 /* A vCPU whose page cannot be read sleeps until the space is stopped; the reason is kept. */
 START_TEST(truncated_file_fails_the_space)
 {
-	int fd = temp_file(64 * PAGE);
-	struct vm vm = vm_file(fd, 0, 64 * PAGE, EPT_FILE_COW);
+	struct vm vm = vm_file(64 * PAGE, EPT_FILE_COW);
 	const struct ept_failure *failure;
 	pthread_t guest;
 	char c;
 
-	ck_assert_int_eq(ftruncate(fd, 20 * PAGE + 7), 0);
+	ck_assert_int_eq(ftruncate(vm.fd, 20 * PAGE + 7), 0);
 	/* The part of the window that is still there is served. */
 	ck_assert(has_pattern(vm.hva + 17 * PAGE, 17 * PAGE, PAGE));
 	ck_assert_ptr_null(ept_space_failure(vm.space));
@@ -199,31 +187,27 @@ START_TEST(truncated_file_fails_the_space)
 	pthread_join(guest, NULL);
 	assert_faults(&vm, EPT_CASE_IO_ERROR, 2);
 	vm_destroy(&vm);
-	close(fd);
 }
 END_TEST
 
 START_TEST(check_finds_a_shrunk_file)
 {
-	int fd = temp_file(64 * PAGE);
-	struct vm vm = vm_file(fd, 0, 64 * PAGE, EPT_FILE_COW);
+	struct vm vm = vm_file(64 * PAGE, EPT_FILE_COW);
 
 	ept_space_check(vm.space);
 	ck_assert_ptr_null(ept_space_failure(vm.space));
-	ck_assert_int_eq(ftruncate(fd, 40 * PAGE), 0);
+	ck_assert_int_eq(ftruncate(vm.fd, 40 * PAGE), 0);
 	ept_space_check(vm.space);
 	ck_assert_ptr_nonnull(ept_space_failure(vm.space));
 	ck_assert_uint_eq(ept_space_failure(vm.space)->gpa.v, 40 * PAGE);
 	ck_assert(readable(ept_space_failure_fd(vm.space)));
 	vm_destroy(&vm);
-	close(fd);
 }
 END_TEST
 
 START_TEST(io_error_of_a_neighbour_is_not_ours)
 {
-	int fd = temp_file(64 * PAGE);
-	struct vm vm = vm_file(fd, 0, 64 * PAGE, EPT_FILE_COW);
+	struct vm vm = vm_file(64 * PAGE, EPT_FILE_COW);
 	char c;
 
 	inject_set(pread_errno, EIO);
@@ -237,7 +221,6 @@ START_TEST(io_error_of_a_neighbour_is_not_ours)
 	inject_set(pread_errno, 0); /* the storage is back */
 	ck_assert_int_eq(ept_read(vm.space, GPA(3 * PAGE), &c, 1, EPT_ORIGIN_DEVICE), 0);
 	vm_destroy(&vm);
-	close(fd);
 }
 END_TEST
 

@@ -4,6 +4,7 @@
 #include <check.h>
 
 Suite *suite_uffd_cases(void);
+Suite *suite_uffd_areas(void);
 Suite *suite_uffd_files(void);
 Suite *suite_uffd_sync(void);
 Suite *suite_uffd_races(void);

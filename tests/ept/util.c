@@ -52,7 +52,7 @@ bool file_has(int fd, uint64_t at, const void *bytes, size_t len)
 struct vm vm_create(const struct ept_config *config, int fd, uint64_t offset, uint64_t size,
 		    enum ept_file_mode mode)
 {
-	struct vm vm = {.size = (size + PAGE - 1) & ~(PAGE - 1)};
+	struct vm vm = {.size = (size + PAGE - 1) & ~(PAGE - 1), .fd = -1};
 	struct ept_object *obj = NULL;
 	struct ept_slot slot;
 
@@ -76,9 +76,18 @@ struct vm vm_anon(uint64_t size)
 	return vm_create(&one_thread, -1, 0, size, EPT_FILE_COW);
 }
 
-struct vm vm_file(int fd, uint64_t offset, uint64_t size, enum ept_file_mode mode)
+struct vm vm_file_with(const struct ept_config *config, uint64_t size, enum ept_file_mode mode)
 {
-	return vm_create(&one_thread, fd, offset, size, mode);
+	int fd = temp_file(size);
+	struct vm vm = vm_create(config, fd, 0, size, mode);
+
+	vm.fd = fd;
+	return vm;
+}
+
+struct vm vm_file(uint64_t size, enum ept_file_mode mode)
+{
+	return vm_file_with(&one_thread, size, mode);
 }
 
 void vm_destroy(struct vm *vm)
@@ -86,6 +95,8 @@ void vm_destroy(struct vm *vm)
 	ept_space_stop(vm->space);
 	ck_assert_uint_eq(event_faults(vm->space), events(vm->space));
 	ept_space_destroy(vm->space);
+	if (vm->fd >= 0)
+		close(vm->fd);
 }
 
 void discard(const struct vm *vm, uint64_t first, uint64_t pages)

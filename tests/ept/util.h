@@ -27,13 +27,22 @@ struct vm {
 	struct ept_area *area;
 	char *hva;
 	uint64_t size;
+	int fd; /* the file of its own that vm_destroy() closes; -1: none */
 };
 
 struct vm vm_create(const struct ept_config *config, int fd, uint64_t offset, uint64_t size,
 		    enum ept_file_mode mode);
 struct vm vm_anon(uint64_t size);
-struct vm vm_file(int fd, uint64_t offset, uint64_t size, enum ept_file_mode mode);
+/* Of a new temp_file(). */
+struct vm vm_file(uint64_t size, enum ept_file_mode mode);
+struct vm vm_file_with(const struct ept_config *config, uint64_t size, enum ept_file_mode mode);
 void vm_destroy(struct vm *vm);
+
+/* The guest's page @page, to touch. */
+static inline volatile char *at(const struct vm *vm, uint64_t page)
+{
+	return vm->hva + page * PAGE;
+}
 
 /* Give back @pages pages from page @first on; all are anonymous. */
 void discard(const struct vm *vm, uint64_t first, uint64_t pages);

@@ -101,10 +101,9 @@ START_TEST(command_line_limit)
 	struct run run;
 
 	memset(line, 'x', sizeof(line) - 1);
-	run_foal(&run, ARGS("--firmware", make_rom(), "--kernel", guest_path("exit.elf"),
-			    "--append", line));
-	expect_end(&run, 100, "--append: 4096 bytes; this kernel takes at most 4095");
-	run_free(&run);
+	expect_refusal(
+	    ARGS("--firmware", make_rom(), "--kernel", guest_path("exit.elf"), "--append", line),
+	    100, "--append: 4096 bytes; this kernel takes at most 4095");
 	line[4095] = 0;
 	run_foal(&run, ARGS("--firmware", make_rom(), "--kernel", guest_path("exit.elf"),
 			    "--append", line, "--time-limit", "20"));

@@ -72,6 +72,9 @@ unsigned foal_lines(const struct run *run);
 /* The run ended with @status, and standard error is one "foal: " line with @words in it. */
 void expect_end(const struct run *run, int status, const char *words);
 
+/* `foal run @args` does, before a guest has said anything. */
+void expect_refusal(const char *const *args, int status, const char *words);
+
 /* --- what it counted --------------------------------------------------------- */
 
 /*

@@ -1,26 +1,11 @@
 /* Just enough of a virtio-pmem driver (virtio 1.2, 4.1, 4.2 and 5.19) to send flushes. */
 #include "tests/kvm/guests/lib/guest.h"
+#include "tests/kvm/guests/lib/virtio_regs.h"
 
 #define QUEUE_SIZE 4
 
-enum {
-	REG_MAGIC = 0x000,
-	REG_DEVICE = 0x008,
-	REG_DRIVER_FEATURES = 0x020,
-	REG_DRIVER_FEATURES_SEL = 0x024,
-	REG_QUEUE_SEL = 0x030,
-	REG_QUEUE_NUM = 0x038,
-	REG_QUEUE_READY = 0x044,
-	REG_QUEUE_NOTIFY = 0x050,
-	REG_STATUS = 0x070,
-	REG_QUEUE_DESC = 0x080,
-	REG_QUEUE_DRIVER = 0x090,
-	REG_QUEUE_DEVICE = 0x0a0,
-	CONFIG_START = 0x100,
-	CONFIG_SIZE = 0x108,
-};
-
-enum { STATUS_ACKNOWLEDGE = 1, STATUS_DRIVER = 2, STATUS_DRIVER_OK = 4, STATUS_FEATURES_OK = 8 };
+/* Of the device's configuration. */
+enum { CONFIG_START = REG_CONFIG, CONFIG_SIZE = REG_CONFIG + 8 };
 enum { DESC_NEXT = 1, DESC_WRITE = 2 };
 enum { DEVICE_PMEM = 27 };
 
