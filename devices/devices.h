@@ -87,7 +87,7 @@ extern const struct device_ops *const devices_kinds[];
 struct bus *bus_create(void);
 /*
  * Start the devices, once, on the thread that built them: their threads inherit
- * what it is confined to. A guest may run before. The first error ends it.
+ * what it is confined to. The first error ends it.
  */
 int bus_start(struct bus *bus);
 /* Stops and destroys every device on it. */

@@ -79,7 +79,11 @@ void vm_create_vcpus(struct vm *vm)
 	int r = kvm_read_cpuid(&vm->kvm, &err);
 
 	gate_wait(&vm->created);
-	if (!atomic_load(&vm->stopping) && (r || (r = create_vcpus(vm, &err))))
+	if (atomic_load(&vm->stopping))
+		return;
+	if (r == 0)
+		r = create_vcpus(vm, &err);
+	if (r)
 		start_failed(vm, &err);
 }
 
