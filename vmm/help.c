@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "ept/ept.h"
+#include "vmm/bench.h"
 #include "vmm/cpu.h"
 #include "vmm/error.h"
 #include "vmm/options.h"
@@ -39,6 +40,7 @@ static const struct {
 } topics[] = {
     {"run", "boot a kernel on lazily backed memory", options_usage},
     {"doctor", "what this host offers, and what to do about what is missing", doctor_help},
+    {"bench", "what a page costs a guest here: foal bench faults", bench_help},
     {"version", "what this foal was built from", version_help},
     {"help", "this text; with a command's name, what that one takes", all_help},
     {"help cpu", "names of processor features, for --cpu", cpu_features_print},

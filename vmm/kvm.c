@@ -192,6 +192,25 @@ int kvm_create_vm(struct kvm *kvm, const struct kvm_machine *machine, struct foa
 	return machine->halt_exits ? 0 : keep_halt_in_guest(kvm, err);
 }
 
+int kvm_add_slot(struct kvm *kvm, const struct ept_slot *slot, struct foal_error *err)
+{
+	struct kvm_userspace_memory_region region = {
+	    .slot = kvm->slots,
+	    .flags = slot->read_only ? KVM_MEM_READONLY : 0,
+	    .guest_phys_addr = slot->gpa.v,
+	    .memory_size = slot->size,
+	    .userspace_addr = (uintptr_t)slot->hva,
+	};
+
+	if (ioctl(kvm->vm_fd, KVM_SET_USER_MEMORY_REGION, &region))
+		return error_set(err, FOAL_EXIT_MEMORY, -errno,
+				 "memory slot of %llu MiB at gpa 0x%llx: %s",
+				 (unsigned long long)slot->size >> 20,
+				 (unsigned long long)slot->gpa.v, strerror(errno));
+	kvm->slots++;
+	return 0;
+}
+
 int kvm_add_slots(struct kvm *kvm, const struct ept_space *space, struct foal_error *err)
 {
 	size_t count = ept_space_slots(space, NULL, 0);
@@ -201,22 +220,8 @@ int kvm_add_slots(struct kvm *kvm, const struct ept_space *space, struct foal_er
 	if (!slots)
 		return error_set(err, FOAL_EXIT_HOST, -ENOMEM, "out of memory for memory slots");
 	ept_space_slots(space, slots, count);
-	for (size_t i = 0; i < count && r == 0; i++) {
-		struct kvm_userspace_memory_region region = {
-		    .slot = kvm->slots,
-		    .flags = slots[i].read_only ? KVM_MEM_READONLY : 0,
-		    .guest_phys_addr = slots[i].gpa.v,
-		    .memory_size = slots[i].size,
-		    .userspace_addr = (uintptr_t)slots[i].hva,
-		};
-		if (ioctl(kvm->vm_fd, KVM_SET_USER_MEMORY_REGION, &region))
-			r = error_set(err, FOAL_EXIT_MEMORY, -errno,
-				      "memory slot of %llu MiB at gpa 0x%llx: %s",
-				      (unsigned long long)slots[i].size >> 20,
-				      (unsigned long long)slots[i].gpa.v, strerror(errno));
-		else
-			kvm->slots++;
-	}
+	for (size_t i = 0; i < count && r == 0; i++)
+		r = kvm_add_slot(kvm, &slots[i], err);
 	free(slots);
 	return r;
 }

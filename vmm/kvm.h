@@ -47,6 +47,8 @@ int kvm_read_cpuid(struct kvm *kvm, struct foal_error *err);
 /* Make of that the CPUID of @machine, whose VM is there. */
 int kvm_finish_cpuid(struct kvm *kvm, const struct kvm_machine *machine, struct foal_error *err);
 
+/* Register memory: one slot, or all of a space. */
+int kvm_add_slot(struct kvm *kvm, const struct ept_slot *slot, struct foal_error *err);
 int kvm_add_slots(struct kvm *kvm, const struct ept_space *space, struct foal_error *err);
 
 /* Create vCPU @index, its CPUID set. Fills fd and the mapped kvm_run. */

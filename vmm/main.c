@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "vmm/bench.h"
 #include "vmm/error.h"
 #include "vmm/run.h"
 #include "vmm/vm.h"
@@ -17,6 +18,7 @@ static const struct {
     {"version", command_version}, {"--version", command_version},
     {"help", command_help},	  {"--help", command_help},
     {"-h", command_help},	  {"vsock-connect", command_vsock_connect}, /* for foal itself */
+    {"bench", command_bench},	  {"bench-sample", command_bench_sample},   /* the same */
 };
 
 /*

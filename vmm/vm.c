@@ -47,17 +47,23 @@ static void fault_thread_expected(void *ctx)
 	vm_thread_expected(ctx);
 }
 
+struct ept_config vm_space_config(const struct run_options *opt)
+{
+	return (struct ept_config){
+	    .vm_name = opt->name,
+	    .engine = opt->engine,
+	    .vcpus = opt->cpus,
+	    .fault_around = opt->fault_around,
+	};
+}
+
 static int create_space(struct vm *vm, struct foal_error *err)
 {
-	struct ept_config config = {
-	    .vm_name = vm->opt->name,
-	    .engine = vm->opt->engine,
-	    .vcpus = vm->opt->cpus,
-	    .thread_expected = fault_thread_expected,
-	    .thread_begins = fault_thread_begins,
-	    .thread_ctx = vm,
-	    .fault_around = vm->opt->fault_around,
-	};
+	struct ept_config config = vm_space_config(vm->opt);
+
+	config.thread_expected = fault_thread_expected;
+	config.thread_begins = fault_thread_begins;
+	config.thread_ctx = vm;
 	int r = ept_space_create(&config, &vm->space);
 
 	if (r && vm->opt->engine == EPT_ENGINE_AUTO &&

@@ -122,6 +122,12 @@ void vm_end(struct vm *vm, int status, const char *fmt, ...) __attribute__((form
 int vm_stop(struct vm *vm);
 void vm_destroy(struct vm *vm);
 
+/*
+ * What the options say of guest memory; points into @opt. What is told of threads
+ * is left to the caller.
+ */
+struct ept_config vm_space_config(const struct run_options *opt);
+
 uint64_t now_ns(void);
 
 /* --- start.c: the threads ------------------------------------------------------- */

@@ -21,5 +21,6 @@ Suite *doctor_suite(void);
 Suite *main_job_suite(void);
 Suite *guest_kernel_suite(void);
 Suite *fuzz_suite(void);
+Suite *bench_suite(void);
 
 #endif
