@@ -59,10 +59,10 @@ const struct bench_case bench_cases[] = {
      .cold = true, .other = BENCH_ITSELF, .cpus = 1, .mib = BENCH_FILE_MIB,
      .measures = {{BENCH_TIME, {0}}}},
 
-    {.name = "anon.write.seq", .options = DEFAULT, .write = true, .cpus = 1, .mib = 64,
+    {.name = "anon.write.seq", .options = DEFAULT, .write = true, .cpus = 1, .mib = 256,
      .measures = {{BENCH_TIME, AT_MOST(0.10)}}},
     {.name = "anon.write.random_half", .options = DEFAULT, .pattern = BENCH_RANDOM, .percent = 50,
-     .write = true, .cpus = 1, .mib = 64, .measures = {{BENCH_TIME, AT_MOST(0.25)}}},
+     .write = true, .cpus = 1, .mib = 128, .measures = {{BENCH_TIME, AT_MOST(0.25)}}},
     {.name = "anon.write.sparse", .options = DEFAULT, .pattern = BENCH_SPARSE, .write = true,
      .cpus = 1, .mib = 1024, .brief = true,
      .measures = {{BENCH_TIME, AT_MOST(1.2)}, {BENCH_OWN, AT_MOST(1.1)}}},
@@ -81,7 +81,7 @@ const struct bench_case bench_cases[] = {
      .measures = {{BENCH_TIME, AT_MOST(0.8)}, {BENCH_OWN, AT_MOST(1.1)}}},
 
     {.name = "2cpus.anon.write.seq", .options = DEFAULT, .write = true, .other = BENCH_ONE_CPU,
-     .cpus = 2, .mib = 64, .measures = {{BENCH_RATE, AT_LEAST(1.5)}}},
+     .cpus = 2, .mib = 256, .measures = {{BENCH_RATE, AT_LEAST(1.5)}}},
     {.name = "2cpus.file.read.seq", .options = DEFAULT, .backing = BENCH_PRIVATE,
      .other = BENCH_ONE_CPU, .cpus = 2, .mib = BENCH_FILE_MIB,
      .measures = {{BENCH_RATE, AT_LEAST(1.5)}}},
