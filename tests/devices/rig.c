@@ -1,9 +1,13 @@
 #include "tests/devices/rig.h"
 
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -196,6 +200,54 @@ void rig_nap(void)
 }
 
 #define TRIES 50000 /* naps: five seconds */
+
+/* What the worker sleeps on, as long as it does. */
+static struct {
+	pthread_mutex_t lock;
+	bool asleep;
+	struct pollfd fds[8];
+	nfds_t nr;
+} worker = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static void set_asleep(bool asleep, const struct pollfd *fds, nfds_t nr)
+{
+	pthread_mutex_lock(&worker.lock);
+	worker.asleep = asleep;
+	worker.nr = nr;
+	if (asleep)
+		memcpy(worker.fds, fds, nr * sizeof(*fds));
+	pthread_mutex_unlock(&worker.lock);
+}
+
+/* Stands before the C library's. A worker alone waits without a limit. */
+int poll(struct pollfd *fds, nfds_t nr, int timeout)
+{
+	bool is_worker = timeout < 0 && nr <= sizeof(worker.fds) / sizeof(worker.fds[0]);
+	int rc, error;
+
+	if (is_worker)
+		set_asleep(true, fds, nr);
+	rc = (int)syscall(SYS_poll, fds, nr, timeout);
+	error = errno;
+	if (is_worker)
+		set_asleep(false, NULL, 0);
+	errno = error;
+	return rc;
+}
+
+bool rig_wait_idle(void)
+{
+	for (unsigned i = 0; i < TRIES; i++, rig_nap()) {
+		bool idle;
+
+		pthread_mutex_lock(&worker.lock);
+		idle = worker.asleep && syscall(SYS_poll, worker.fds, worker.nr, 0) == 0;
+		pthread_mutex_unlock(&worker.lock);
+		if (idle)
+			return true;
+	}
+	return false;
+}
 
 uint16_t rig_used_idx(struct rig *rig)
 {

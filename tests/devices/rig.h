@@ -99,6 +99,11 @@ bool rig_wait_used(struct rig *rig, struct vring_used_elem *elem);
 bool rig_wait_broken(struct rig *rig);
 /* Wait until @flag is as @value. */
 bool rig_wait(atomic_bool *flag, bool value);
+/*
+ * Wait until the device's worker sleeps with nothing to wake it: it has done all that it
+ * was told of, and will do nothing more. False: it does not come to rest.
+ */
+bool rig_wait_idle(void);
 /* Wait until ioctl(2) @request, FIONREAD or SIOCOUTQ, says @bytes of @fd. */
 bool rig_wait_bytes(int fd, unsigned long request, int bytes);
 
