@@ -105,13 +105,14 @@ static volatile sig_atomic_t strangers;
 
 static void on_bus_error(int signal, siginfo_t *info, void *context)
 {
+	siginfo_t outside = {.si_code = BUS_ADRERR}, sent = {.si_code = SI_USER};
+
 	(void)signal, (void)context;
+	outside.si_addr = &failing;
+	sent.si_addr = info->si_addr;
 	if (!ept_space_bus_error(failing, info))
 		_exit(1);
-	if (ept_space_bus_error(failing, &(siginfo_t){.si_code = BUS_ADRERR, .si_addr = &failing}))
-		strangers = 1;
-	if (ept_space_bus_error(failing,
-				&(siginfo_t){.si_code = SI_USER, .si_addr = info->si_addr}))
+	if (ept_space_bus_error(failing, &outside) || ept_space_bus_error(failing, &sent))
 		strangers = 1;
 }
 
