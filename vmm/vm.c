@@ -36,13 +36,12 @@ static void forget_fds(struct vm *vm)
 		vm->nets[i].config.fd = -1;
 }
 
-static void fault_thread_begins(void *ctx, const char *kind)
+static void memory_thread_begins(void *ctx, const char *kind)
 {
-	(void)kind;
-	vm_thread_begins(ctx, THREAD_FAULT);
+	vm_thread_begins(ctx, strcmp(kind, "read") == 0 ? THREAD_READ : THREAD_FAULT);
 }
 
-static void fault_thread_expected(void *ctx)
+static void memory_thread_expected(void *ctx)
 {
 	vm_thread_expected(ctx);
 }
@@ -53,8 +52,8 @@ static int create_space(struct vm *vm, struct foal_error *err)
 	    .vm_name = vm->opt->name,
 	    .engine = vm->opt->engine,
 	    .vcpus = vm->opt->cpus,
-	    .thread_expected = fault_thread_expected,
-	    .thread_begins = fault_thread_begins,
+	    .thread_expected = memory_thread_expected,
+	    .thread_begins = memory_thread_begins,
 	    .thread_ctx = vm,
 	    .fault_around = vm->opt->fault_around,
 	};
