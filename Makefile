@@ -41,6 +41,8 @@ CFLAGS   := -std=gnu17 -O2 -g $(WARN) -fno-strict-aliasing -pthread
 LDFLAGS  := -pthread
 # A static program needs 0.5 ms for exec, a dynamic one several (docs/dependencies.md).
 STATIC   := -static
+# Always the archive: Debian 12's shared library lacks functions of its own header.
+URING    := -l:liburing.a
 ifeq ($(SAN),address)
 CFLAGS  += -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 LDFLAGS += -fsanitize=address,undefined
@@ -70,7 +72,7 @@ $(LIBS):
 	$(archive)
 
 $(OUT)/foal: $(OUT)/vmm/main.o $(LIBS)
-	$(call link,$(LDFLAGS) $(STATIC),-ljansson)
+	$(call link,$(LDFLAGS) $(STATIC),-ljansson $(URING))
 
 # Serves disks from NBD servers: a program of its own for libnbd's shared libraries.
 $(OUT)/foal-nbd: $(OUT)/devices/nbd/foal_nbd.o

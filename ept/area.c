@@ -87,6 +87,8 @@ static struct ept_area *new_area(struct ept_space *space, const char *name, uint
 	area->kind = kind_of(obj);
 	area->engine = engine_of(space, obj);
 	area->obj = obj ? ept_object_ref(obj) : NULL;
+	ept_streams_init(&area->reads);
+	ept_streams_init(&area->writes);
 	return area;
 }
 
@@ -94,6 +96,8 @@ void ept_area_free(struct ept_area *area)
 {
 	if (!area)
 		return;
+	ept_streams_free(&area->reads);
+	ept_streams_free(&area->writes);
 	ept_object_put(area->obj);
 	free(area->name);
 	free(area);
@@ -231,4 +235,16 @@ void ept_area_info(struct ept_area *area, struct ept_area_info *out)
 	/* The host kernel reads a mapped file itself: what is resident is what it read for us. */
 	if (area->obj && !area->obj->cache)
 		out->file_read = out->resident < out->file_bytes ? out->resident : out->file_bytes;
+}
+
+void ept_area_ahead_stats(const struct ept_area *area, struct ept_ahead_stats *out)
+{
+	*out = (struct ept_ahead_stats){0};
+	if (!area->obj)
+		return;
+#define X(field, name, unit) \
+	out->field = __atomic_load_n(&area->obj->ahead_stats.field, __ATOMIC_RELAXED);
+	EPT_AHEAD_COUNTERS(X)
+#undef X
+	out->wasted = out->pages > out->used ? out->pages - out->used : 0;
 }

@@ -141,17 +141,23 @@ struct ept_config {
 	const char *vm_name;	/* for messages; copied */
 	enum ept_engine engine; /* of its areas */
 	unsigned vcpus;		/* at least 1 */
-	/* Called before each fault thread is made, by the one who makes it. NULL: no need. */
+	/* Called before each thread of the space is made, by the one who makes it. NULL: no need.
+	 */
 	void (*thread_expected)(void *ctx);
 	/*
-	 * Called first by each fault thread, named @kind, before it does anything
-	 * with what a guest gave; from then on it opens no file and asks for no
-	 * right. NULL: nothing to do.
+	 * Called first by each thread of the space, of kind @kind ("fault", "read"),
+	 * before it does anything with what a guest gave; from then on it opens no
+	 * file and asks for no right. NULL: nothing to do.
 	 */
 	void (*thread_begins)(void *ctx, const char *kind);
 	void *thread_ctx;
-	unsigned fault_around; /* pages, power of two, 1 (off)..512; 0: default, 16 */
-	bool no_zero_page;     /* a first read installs an own page */
+	/*
+	 * Pages mapped around a read fault of a file, power of two, 1..512; 0: default,
+	 * 16. Sequential readers get larger windows from there, and are read ahead; 1
+	 * switches all of it off: a fault brings its page.
+	 */
+	unsigned fault_around;
+	bool no_zero_page; /* a first read installs an own page */
 };
 
 /* A thread a vCPU up to this many; further vCPUs are served by whichever is free. */
@@ -344,9 +350,31 @@ struct ept_area_info {
 	uint64_t dirty;		 /* bytes waiting for write-back */
 };
 
+/* Reading ahead, of one file. Pages nobody took are wasted, or not taken yet. */
+#define EPT_AHEAD_COUNTERS(X) \
+	X(windows, "windows", "") /* windows asked for */ \
+	X(reads, "reads", "")	  /* reads begun for them */ \
+	X(failed, "failed", "")	  /* of these, the ones that came short or not at all */ \
+	X(bytes_read, "bytes_read", "bytes") /* what came */ \
+	X(pages, "pages", "pages")	     /* whole pages of it */ \
+	X(used, "used", "pages")	     /* of these, taken by a fault's window since */ \
+	X(wasted, "wasted", "pages")	     /* of these, not taken so far */
+
+struct ept_ahead_stats {
+#define X(field, name, unit) uint64_t field;
+	EPT_AHEAD_COUNTERS(X)
+#undef X
+};
+
 size_t ept_area_count(const struct ept_space *space);
 struct ept_area *ept_area_at(const struct ept_space *space, size_t index);
 void ept_area_info(struct ept_area *area, struct ept_area_info *out);
+
+/* All zero for anonymous memory. */
+void ept_area_ahead_stats(const struct ept_area *area, struct ept_ahead_stats *out);
+
+/* How this space reads ahead: "io_uring", "pread" (no io_uring on this host), "off". */
+const char *ept_space_reads_by(const struct ept_space *space);
 
 /*
  * The counters of one case of one area; index ept_area_count() holds what hit
@@ -366,6 +394,7 @@ struct ept_host {
 	uint64_t features;     /* UFFD_FEATURE_* bits */
 	bool needs_privilege;  /* only with CAP_SYS_PTRACE, /dev/userfaultfd or the sysctl */
 	bool usable;	       /* every feature the handler engine needs is there */
+	int uring_error;       /* 0, or why io_uring cannot be used: read-ahead does without */
 };
 
 void ept_host_probe(struct ept_host *out);

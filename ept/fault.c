@@ -157,6 +157,7 @@ enum ept_result handle_ept_fault(struct ept_space *space, const struct ept_reque
 			break;
 		}
 	} while (result == EPT_RETRY);
+	ept_fault_read_ahead(&f);
 	count(space, f.area, req, res);
 	return result;
 }

@@ -10,12 +10,12 @@
  */
 #include "ept/fault.h"
 #include "ept/space.h"
+#include "ept/thread.h"
 #include "ept/uffd_compat.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -172,9 +172,9 @@ static int start_one(struct ept_space *space, unsigned index)
 	*t = (struct ept_fault_thread){.space = space, .index = index, .cpu = -1};
 	if (space->config.thread_expected)
 		space->config.thread_expected(space->config.thread_ctx);
-	err = pthread_create(&t->thread, NULL, fault_thread, t);
+	err = ept_thread_create(&t->thread, fault_thread, t);
 	if (err)
-		return -err;
+		return err;
 	space->nr_threads++;
 	return 0;
 }
@@ -182,7 +182,6 @@ static int start_one(struct ept_space *space, unsigned index)
 int ept_fault_threads_start(struct ept_space *space)
 {
 	unsigned count = space->config.vcpus;
-	sigset_t all, old;
 	int err = 0;
 
 	if (count > EPT_MAX_FAULT_THREADS)
@@ -190,16 +189,8 @@ int ept_fault_threads_start(struct ept_space *space)
 	space->threads = calloc(count, sizeof(*space->threads));
 	if (!space->threads)
 		return -ENOMEM;
-	sigfillset(&all);	  /* a new thread inherits the mask: signals are not for it, */
-	sigdelset(&all, SIGSEGV); /* but a crash's handler has to run in any thread */
-	sigdelset(&all, SIGBUS);
-	sigdelset(&all, SIGILL);
-	sigdelset(&all, SIGFPE);
-	sigdelset(&all, SIGSYS);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
 	for (unsigned i = 0; i < count && !err; i++)
 		err = start_one(space, i);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	return err;
 }
 

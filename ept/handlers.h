@@ -13,8 +13,11 @@ struct fault {
 	struct ept_leaf *leaf;
 	const struct ept_request *req;
 	struct ept_resolution *res;
-	unsigned index; /* of the page in the leaf */
-	bool waited;	/* for a page in transit */
+	unsigned index;		     /* of the page in the leaf */
+	bool waited;		     /* for a page in transit */
+	bool stepped;		     /* step and streams are known */
+	struct ept_streams *streams; /* of a file area: of its reads, or of its writes */
+	struct ept_step step;	     /* of a file area: what the fault's stream says */
 };
 
 typedef enum ept_result (*handler_fn)(struct fault *f);
@@ -31,6 +34,9 @@ enum ept_result ept_file_wp(struct fault *f);
 enum ept_result ept_shared_read(struct fault *f);
 enum ept_result ept_shared_write(struct fault *f);
 enum ept_result ept_shared_mkwrite(struct fault *f);
+
+/* What is to be read ahead with this fault, if it was not begun yet. No lock is held. */
+void ept_fault_read_ahead(struct fault *f);
 
 /* handlers_any.c */
 enum ept_result ept_spurious(struct fault *f);

@@ -46,6 +46,13 @@ int ept_install_zero(struct ept_installer *in, void *hva);
 int ept_install_copy(struct ept_installer *in, void *hva, const void *src);
 
 /*
+ * The same for @len bytes, @src not NULL. *@done bytes from the start are in; not
+ * all, if a page was there or on another error.
+ */
+int ept_install_copies(struct ept_installer *in, void *hva, const void *src, size_t len,
+		       size_t *done);
+
+/*
  * Map @len bytes of the memfd's cached pages. @protect: a write is an event. A
  * page that is there already is passed over and makes the result -EEXIST. On
  * other errors *@done bytes from the start were dealt with.

@@ -3,6 +3,7 @@
 
 #include "ept/ept.h"
 #include "ept/uffd_compat.h"
+#include "ept/uring.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -83,6 +84,7 @@ void ept_host_probe(struct ept_host *out)
 	out->usable = !out->userfaultfd_error && (out->features & NEEDED) == NEEDED;
 	if (fd >= 0)
 		close(fd);
+	out->uring_error = ept_uring_probe();
 }
 
 static uint64_t addr(const void *hva)
@@ -167,12 +169,27 @@ int ept_install_zero(struct ept_installer *in, void *hva)
 
 int ept_install_copy(struct ept_installer *in, void *hva, const void *src)
 {
-	struct uffdio_copy copy = {
-	    .dst = addr(hva), .src = addr(src ? src : zeros), .len = EPT_PAGE_SIZE};
+	size_t done;
 
-	if (!ioctl(in->fd, UFFDIO_COPY, &copy))
-		return 0;
-	return install_error(in, errno, hva, EPT_PAGE_SIZE);
+	return ept_install_copies(in, hva, src ? src : zeros, EPT_PAGE_SIZE, &done);
+}
+
+int ept_install_copies(struct ept_installer *in, void *hva, const void *src, size_t len,
+		       size_t *done)
+{
+	for (*done = 0; *done < len;) {
+		char *to = (char *)hva + *done;
+		struct uffdio_copy copy = {
+		    .dst = addr(to), .src = addr(src) + *done, .len = len - *done};
+
+		if (!ioctl(in->fd, UFFDIO_COPY, &copy))
+			*done = len;
+		else if (copy.copy > 0)
+			*done += (size_t)copy.copy;
+		else
+			return install_error(in, errno, to, EPT_PAGE_SIZE);
+	}
+	return 0;
 }
 
 /* Map [hva, hva + len) in as few calls as it takes; *done counts what is there. */

@@ -64,6 +64,7 @@ static int map_area(struct ept_area *area)
 		if (err)
 			return err;
 		fd = area->obj->memfd;
+		area->reads.host_ahead = area->obj->host_ahead;
 	}
 	if (mmap(area->hva, size, kind->prot, kind->map_flags | MAP_FIXED | MAP_NORESERVE, fd, 0) ==
 	    MAP_FAILED)

@@ -34,6 +34,7 @@ enum ept_pte {
 struct ept_leaf {
 	pthread_mutex_t lock;
 	pthread_cond_t arrived; /* an entry left EPT_PTE_TRANSIT */
+	unsigned random_reads;	/* faults that went on with no stream (stream.h) */
 	uint64_t entry[EPT_TABLE_SIZE];
 };
 

@@ -8,6 +8,8 @@
 #include "ept/ledger.h"
 #include "ept/mirror.h"
 #include "ept/object.h"
+#include "ept/reader.h"
+#include "ept/stream.h"
 
 #include <sys/mman.h>
 
@@ -36,6 +38,7 @@ struct ept_area {
 	uint64_t dirty;		/* pages, atomic */
 	bool read_as_written;	/* a dirty page may be one that was only read; atomic */
 	struct ept_ledger ledger;
+	struct ept_streams reads, writes; /* of a file */
 };
 
 /* Areas that lie next to each other and have the same rights share a reservation. */
@@ -80,6 +83,7 @@ struct ept_space {
 	struct ept_vcpu *vcpus;
 	struct ept_fault_thread *threads;
 	unsigned nr_threads;
+	struct ept_reader *reader;	 /* of its file areas; NULL: nothing is read ahead */
 	int pagemap_fd;			 /* of this process, for the kernel engine; -1: not open */
 	int stop_fd;			 /* readable: fault threads end */
 	uint64_t events[EPT_NR_ORIGINS]; /* atomic */

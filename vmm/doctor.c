@@ -163,6 +163,10 @@ static int doctor_userfaultfd(void)
 	     host.usable ? "every feature that the handlers need" : "a feature is missing",
 	     host.usable ? NULL : "Linux 5.19 or newer");
 	line("ok", "userfaultfd features", names, NULL);
+	line(host.uring_error ? "absent" : "ok", "io_uring",
+	     host.uring_error ? "files are read ahead one read at a time" : "yes",
+	     host.uring_error ? "sysctl kernel.io_uring_disabled=0, or a container that allows it"
+			      : NULL);
 	line("ok", "who may use userfaultfd",
 	     host.needs_privilege ? "root, or whoever may open /dev/userfaultfd" : "everybody",
 	     NULL);

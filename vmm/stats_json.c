@@ -60,6 +60,22 @@ static json_t *cases_json(const struct report *report, size_t area, struct ept_c
 	return cases;
 }
 
+/* Null where nothing is read ahead: no file, or the host kernel's. */
+static json_t *ahead_json(const struct report *report, const struct ept_area_info *info, size_t i)
+{
+	struct ept_ahead_stats s;
+	json_t *o;
+
+	if (!info->file || info->engine != EPT_ENGINE_HANDLER)
+		return json_null();
+	ept_area_ahead_stats(ept_area_at(report->vm->space, i), &s);
+	o = json_pack("{s:s}", "by", ept_space_reads_by(report->vm->space));
+#define X(field, name, unit) json_object_set_new(o, name, integer(s.field));
+	EPT_AHEAD_COUNTERS(X)
+#undef X
+	return o;
+}
+
 static json_t *area_json(const struct report *report, size_t i, struct ept_case_stats *stats)
 {
 	static const char *const modes[] = {
@@ -79,6 +95,7 @@ static json_t *area_json(const struct report *report, size_t i, struct ept_case_
 	json_object_set_new(o, "file_read", integer(info.file_read));
 	json_object_set_new(o, "resident", integer(info.resident));
 	json_object_set_new(o, "dirty", integer(info.dirty));
+	json_object_set_new(o, "ahead", ahead_json(report, &info, i));
 	json_object_set_new(o, "cases", cases_json(report, i, stats));
 	return o;
 }

@@ -36,13 +36,12 @@ static void forget_fds(struct vm *vm)
 		vm->nets[i].config.fd = -1;
 }
 
-static void fault_thread_begins(void *ctx, const char *kind)
+static void memory_thread_begins(void *ctx, const char *kind)
 {
-	(void)kind;
-	vm_thread_begins(ctx, THREAD_FAULT);
+	vm_thread_begins(ctx, strcmp(kind, "read") == 0 ? THREAD_READ : THREAD_FAULT);
 }
 
-static void fault_thread_expected(void *ctx)
+static void memory_thread_expected(void *ctx)
 {
 	vm_thread_expected(ctx);
 }
@@ -61,8 +60,8 @@ static int create_space(struct vm *vm, struct foal_error *err)
 {
 	struct ept_config config = vm_space_config(vm->opt);
 
-	config.thread_expected = fault_thread_expected;
-	config.thread_begins = fault_thread_begins;
+	config.thread_expected = memory_thread_expected;
+	config.thread_begins = memory_thread_begins;
 	config.thread_ctx = vm;
 	int r = ept_space_create(&config, &vm->space);
 

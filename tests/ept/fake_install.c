@@ -204,6 +204,18 @@ int ept_install_copy(struct ept_installer *in, void *hva, const void *src)
 	return err;
 }
 
+int ept_install_copies(struct ept_installer *in, void *hva, const void *src, size_t len,
+		       size_t *done)
+{
+	for (*done = 0; *done < len; *done += EPT_PAGE_SIZE) {
+		int err = ept_install_copy(in, (char *)hva + *done, (const char *)src + *done);
+
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
 int ept_install_continue(struct ept_installer *in, void *hva, size_t len, bool protect,
 			 size_t *done)
 {

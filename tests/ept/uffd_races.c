@@ -72,7 +72,7 @@ START_TEST(guests_on_one_memory)
 					      page * PAGE + 8 * GUESTS, PAGE - 8 * GUESTS));
 	}
 	if (kind)
-		ck_assert_uint_eq(inject_get(bytes_read), PAGES * PAGE); /* no page twice */
+		ck_assert_uint_eq(file_bytes_read(&vm), PAGES * PAGE); /* no page twice */
 	ck_assert_uint_eq(area_info(&vm).resident, PAGES * PAGE);
 	vm_destroy(&vm);
 	close(fd);

@@ -8,5 +8,7 @@ Suite *suite_faults(void);
 Suite *suite_events(void);
 Suite *suite_objects(void);
 Suite *suite_ledger(void);
+Suite *suite_streams(void);
+Suite *suite_ahead(void);
 
 #endif

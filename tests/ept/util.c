@@ -143,6 +143,23 @@ struct ept_area_info area_info(const struct vm *vm)
 	return info;
 }
 
+struct ept_ahead_stats ahead_stats(const struct vm *vm)
+{
+	struct ept_ahead_stats stats;
+
+	ept_area_ahead_stats(vm->area, &stats);
+	return stats;
+}
+
+uint64_t file_bytes_read(const struct vm *vm)
+{
+	uint64_t sum = ahead_stats(vm).bytes_read;
+
+	for (int c = 0; c < EPT_NR_CASES; c++)
+		sum += case_stats(vm, (enum ept_case)c).bytes_read;
+	return sum;
+}
+
 uint64_t event_faults(const struct ept_space *space)
 {
 	uint64_t sum = 0;

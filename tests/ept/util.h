@@ -57,6 +57,10 @@ struct ept_case_stats case_stats(const struct vm *vm, enum ept_case c);
 uint64_t faults(const struct vm *vm, enum ept_case c);
 struct ept_area_info area_info(const struct vm *vm);
 
+/* Bytes that came from area 0's file so far, by faults and by reading ahead. */
+uint64_t file_bytes_read(const struct vm *vm);
+struct ept_ahead_stats ahead_stats(const struct vm *vm);
+
 /* Every fault of every area that came as an event, and the events read. */
 uint64_t event_faults(const struct ept_space *space);
 uint64_t events(const struct ept_space *space);

@@ -128,7 +128,7 @@ START_TEST(anonymous_counts)
 }
 END_TEST
 
-/* Windows bring what they say, and no more. */
+/* Windows bring what they say to begin with, and no more than the area. */
 START_TEST(window_counts)
 {
 	static const struct {
@@ -136,7 +136,7 @@ START_TEST(window_counts)
 		unsigned faults, installed;
 	} want[] = {
 	    {"detail.window1.file.read.seq.warm.1cpu", PAGES, PAGES},
-	    {"detail.window16.file.read.seq.warm.1cpu", PAGES / 16, PAGES},
+	    {"detail.window16.file.read.seq.warm.1cpu", 2, PAGES}, /* 16, then it grows */
 	    {"detail.window64.file.read.seq.warm.1cpu", 1, PAGES},
 	    {"detail.window512.file.read.seq.warm.1cpu", 1, 512},
 	};

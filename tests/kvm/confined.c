@@ -75,11 +75,11 @@ static bool has_thread(const struct thread *threads, unsigned count, const char 
 static unsigned look(const char *option, const char *value, struct thread threads[MAX_THREADS],
 		     struct run *run)
 {
-	const char *disk = make_pmem("confined.disk", 4);
+	const char *disk = make_pmem("confined.disk", 4), *pmem = make_pmem("confined.pmem", 4);
 
-	run_start(
-	    run, NULL,
-	    ARGS("--kernel", guest_path("echo.elf"), "--cpus", "2", "--disk", disk, option, value));
+	run_start(run, NULL,
+		  ARGS("--kernel", guest_path("echo.elf"), "--cpus", "2", "--disk", disk, "--pmem",
+		       pmem, option, value));
 	run_until(run, "ready\n");
 	/* The guest runs, so every thread is where it is to be. */
 	unsigned n = read_threads(run->pid, threads);
@@ -107,6 +107,7 @@ START_TEST(every_thread)
 	ck_assert(has_thread(threads, n, "foal-vcpu/1"));
 	ck_assert(has_thread(threads, n, "foal-blk/0"));
 	ck_assert(!have_userfaultfd() || has_thread(threads, n, "foal-fault/0"));
+	ck_assert(!have_userfaultfd() || has_thread(threads, n, "foal-read"));
 	run_free(&run);
 }
 END_TEST

@@ -85,6 +85,8 @@ uint64_t count_of(const struct run *run, const char *area, const char *kase, con
 
 /* The member @name of the area whose name starts with @area; it must exist. */
 uint64_t area_number(const struct run *run, const char *area, const char *name);
+/* The same of what was read ahead for it. */
+uint64_t ahead_of(const struct run *run, const char *area, const char *counter);
 
 /* Bytes read of the file used as @use, and its size. */
 uint64_t file_read(const struct run *run, const char *use);

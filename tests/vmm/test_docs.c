@@ -100,6 +100,7 @@ START_TEST(counters)
 
 #define X(field, name, unit) SAYS(text, name);
 	EPT_COUNTERS(X)
+	EPT_AHEAD_COUNTERS(X)
 #undef X
 #define X(id, name) SAYS(text, name);
 	EPT_ORIGINS(X)

@@ -29,8 +29,9 @@
 #define M   (1U << THREAD_MAIN)
 #define V   (1U << THREAD_VCPU)
 #define F   (1U << THREAD_FAULT)
+#define R   (1U << THREAD_READ)
 #define D   (1U << THREAD_DEVICE)
-#define ALL (M | V | F | D)
+#define ALL (M | V | F | R | D)
 
 static const char *const kinds[] = {
 #define X(id, name) name,
@@ -108,6 +109,8 @@ static const struct {
     {CALL(sched_setaffinity, 0, 0, 0), F},
     {CALL(sched_setaffinity, 1, 0, 0), 0},
     {CALL(readv, -1, 0, 0), D},
+    {CALL(io_uring_enter, -1, 0, 0, 0, 0, 0), R},
+    {CALL(io_uring_register, -1, 0, 0, 0), 0},
     /* What every run does. */
     {CALL(mmap, 0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), ALL},
     {CALL(pread64, -1, 0, 0, 0), ALL},

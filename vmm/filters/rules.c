@@ -10,11 +10,14 @@
 
 #include "vmm/filters/filters.h"
 
-#define M   (1U << THREAD_MAIN)
-#define V   (1U << THREAD_VCPU)
-#define F   (1U << THREAD_FAULT)
-#define D   (1U << THREAD_DEVICE)
-#define ALL (M | V | F | D)
+#define M	  (1U << THREAD_MAIN)
+#define V	  (1U << THREAD_VCPU)
+#define F	  (1U << THREAD_FAULT)
+#define R	  (1U << THREAD_READ)
+#define D	  (1U << THREAD_DEVICE)
+#define ALL	  (M | V | F | R | D)
+/* Not in Debian 12's headers: Linux 6.5. */
+#define CACHESTAT 451
 
 /* clang-format off */
 #define CALL(kinds, name)                   {kinds, SCMP_SYS(name), #name, NULL, 0, {{0}}}
@@ -60,6 +63,7 @@ const struct rule rules[] = {
     CALL(ALL, poll),
     CALL(ALL, fdatasync),
     CALL(ALL, fallocate),
+    {ALL, CACHESTAT, "cachestat", NULL, 0, {{0}}},
     /* Not newfstatat, by which libc does it: with AT_EMPTY_PATH, too, that takes a path. */
     CALL(ALL, fstat),
     /* The terminal is put back by whichever thread crashes. */
@@ -80,6 +84,8 @@ const struct rule rules[] = {
     IOCTL(ALL, BLKGETSIZE64),
     /* Only the fault thread moves, to its vCPU's CPU. */
     {F, SCMP_SYS(sched_setaffinity), "sched_setaffinity", "of itself", 1, {{0, SCMP_CMP_EQ, 0, 0}}},
+    /* Reading ahead, on a ring that can do nothing but read. */
+    CALL(R, io_uring_enter),
     /* Interrupts. */
     IOCTL(V | D | M, KVM_SIGNAL_MSI),
     IOCTL(V | D | M, KVM_SET_GSI_ROUTING),
