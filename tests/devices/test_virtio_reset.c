@@ -138,7 +138,7 @@ START_TEST(memory_going_away)
 	rig.memory->failing = (struct fake_range){0, RIG_MEMORY};
 	rig.memory->failing_with = -ESHUTDOWN;
 	rig_set(&rig, VIRTIO_MMIO_STATUS, 0xf);
-	usleep(20000);
+	ck_assert(rig_wait_idle());
 	ck_assert_uint_eq(rig_get(&rig, VIRTIO_MMIO_STATUS), 0xf);
 	ck_assert_ptr_null(device_broken(rig.dev));
 }
