@@ -206,7 +206,7 @@ static int discard_in_area(struct ept_area *area, uint64_t gpa, uint64_t end)
 	int err = 0;
 
 	if (!ept_handler_engine(area))
-		return ept_install_drop(NULL, ept_hva(area, gpa), end - gpa);
+		return ept_governor_give_back(area, gpa, end);
 	while (gpa < end && !err) {
 		uint64_t next = ept_leaf_end(gpa, end);
 

@@ -137,6 +137,13 @@ enum ept_engine {
 			     * those of ept_area_by_kernel() */
 };
 
+/* When memory is backed by 2 MiB pages (docs/huge-pages.md). */
+enum ept_huge {
+	EPT_HUGE_AUTO,	 /* what turns out to be touched densely */
+	EPT_HUGE_ALWAYS, /* wherever the host has one to give */
+	EPT_HUGE_NEVER,
+};
+
 struct ept_config {
 	const char *vm_name;	/* for messages; copied */
 	enum ept_engine engine; /* of its areas */
@@ -152,6 +159,7 @@ struct ept_config {
 	void *thread_ctx;
 	unsigned fault_around; /* pages, power of two, 1 (off)..512; 0: default, 16 */
 	bool no_zero_page;     /* a first read installs an own page */
+	enum ept_huge huge;
 };
 
 /* A thread a vCPU up to this many; further vCPUs are served by whichever is free. */
@@ -358,6 +366,22 @@ void ept_area_case_stats(const struct ept_space *space, size_t index, enum ept_c
 
 /* Events read from userfaultfd, by origin; each has ended as exactly one case. */
 void ept_space_events(const struct ept_space *space, uint64_t by_origin[EPT_NR_ORIGINS]);
+
+/* Of 2 MiB backing under the host kernel's engine, listed once. */
+#define EPT_HUGE_COUNTERS(X) \
+	X(scans, "scans")	  /* looks at what is present */ \
+	X(collapsed, "collapsed") /* regions of 4 KiB pages made one huge page */ \
+	X(ahead, "ahead")	  /* regions told to be huge before their first touch */ \
+	X(bets, "bets")	      /* of those collapsed, the ones with less than 7 in 8 pages there */ \
+	X(refused, "refused") /* the host had no huge page to give, or could not now */
+
+struct ept_huge_stats {
+#define X(field, name) uint64_t field;
+	EPT_HUGE_COUNTERS(X)
+#undef X
+};
+
+void ept_space_huge_stats(const struct ept_space *space, struct ept_huge_stats *out);
 
 /* --- what the host offers --------------------------------------------------- */
 

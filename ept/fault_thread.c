@@ -115,15 +115,21 @@ static ssize_t read_events(int fd, struct uffd_msg msgs[BATCH])
 	return n / (ssize_t)sizeof(*msgs);
 }
 
+void ept_thread_begins(const struct ept_space *space, const char *name, const char *kind)
+{
+	const struct ept_config *config = &space->config;
+
+	pthread_setname_np(pthread_self(), name);
+	if (config->thread_begins)
+		config->thread_begins(config->thread_ctx, kind);
+}
+
 static void begin(const struct ept_fault_thread *t)
 {
-	const struct ept_config *config = &t->space->config;
 	char name[16];
 
 	snprintf(name, sizeof(name), "foal-fault/%u", t->index % 1000);
-	pthread_setname_np(pthread_self(), name);
-	if (config->thread_begins)
-		config->thread_begins(config->thread_ctx, "fault");
+	ept_thread_begins(t->space, name, "fault");
 }
 
 static void *fault_thread(void *arg)
@@ -164,32 +170,13 @@ static void *fault_thread(void *arg)
 	return NULL;
 }
 
-static int start_one(struct ept_space *space, unsigned index)
+int ept_thread_create(struct ept_space *space, pthread_t *thread, void *(*body)(void *), void *arg)
 {
-	struct ept_fault_thread *t = &space->threads[index];
+	sigset_t all, old;
 	int err;
 
-	*t = (struct ept_fault_thread){.space = space, .index = index, .cpu = -1};
 	if (space->config.thread_expected)
 		space->config.thread_expected(space->config.thread_ctx);
-	err = pthread_create(&t->thread, NULL, fault_thread, t);
-	if (err)
-		return -err;
-	space->nr_threads++;
-	return 0;
-}
-
-int ept_fault_threads_start(struct ept_space *space)
-{
-	unsigned count = space->config.vcpus;
-	sigset_t all, old;
-	int err = 0;
-
-	if (count > EPT_MAX_FAULT_THREADS)
-		count = EPT_MAX_FAULT_THREADS;
-	space->threads = calloc(count, sizeof(*space->threads));
-	if (!space->threads)
-		return -ENOMEM;
 	sigfillset(&all);	  /* a new thread inherits the mask: signals are not for it, */
 	sigdelset(&all, SIGSEGV); /* but a crash's handler has to run in any thread */
 	sigdelset(&all, SIGBUS);
@@ -197,9 +184,35 @@ int ept_fault_threads_start(struct ept_space *space)
 	sigdelset(&all, SIGFPE);
 	sigdelset(&all, SIGSYS);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
+	err = pthread_create(thread, NULL, body, arg);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return -err;
+}
+
+static int start_one(struct ept_space *space, unsigned index)
+{
+	struct ept_fault_thread *t = &space->threads[index];
+	int err;
+
+	*t = (struct ept_fault_thread){.space = space, .index = index, .cpu = -1};
+	err = ept_thread_create(space, &t->thread, fault_thread, t);
+	if (!err)
+		space->nr_threads++;
+	return err;
+}
+
+int ept_fault_threads_start(struct ept_space *space)
+{
+	unsigned count = space->config.vcpus;
+	int err = 0;
+
+	if (count > EPT_MAX_FAULT_THREADS)
+		count = EPT_MAX_FAULT_THREADS;
+	space->threads = calloc(count, sizeof(*space->threads));
+	if (!space->threads)
+		return -ENOMEM;
 	for (unsigned i = 0; i < count && !err; i++)
 		err = start_one(space, i);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	return err;
 }
 

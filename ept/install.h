@@ -70,4 +70,17 @@ int ept_install_populate(void *hva, size_t len, bool write);
 /* What a fresh mapping of guest memory is told: no core dumps; no huge pages if @small. */
 void ept_install_advise(void *hva, size_t len, bool small);
 
+/*
+ * What the host kernel backs by itself: shall it use huge pages when it is next
+ * touched? What is there stays as it is. 0 or madvise(2)'s errors.
+ */
+int ept_install_want_huge(void *hva, size_t len, bool huge);
+
+/*
+ * Make one huge page of the 2 MiB at @hva, which want huge ones, whatever is there
+ * of them. -EAGAIN (not now), -ENOMEM (the host has no free 2 MiB), -EINVAL (Linux
+ * before 6.1).
+ */
+int ept_install_collapse(void *hva);
+
 #endif

@@ -1,7 +1,7 @@
 /* The installer over userfaultfd(2). Kernel behaviour: ioctl_userfaultfd(2). */
 #include "ept/install.h"
 
-#include "ept/ept.h"
+#include "ept/mirror.h"
 #include "ept/uffd_compat.h"
 
 #include <errno.h>
@@ -233,4 +233,18 @@ void ept_install_advise(void *hva, size_t len, bool small)
 	madvise(hva, len, MADV_DONTDUMP);
 	if (small)
 		madvise(hva, len, MADV_NOHUGEPAGE);
+}
+
+#ifndef MADV_COLLAPSE /* 6.1, in libc's headers from 2.37 on */
+#	define MADV_COLLAPSE 25
+#endif
+
+int ept_install_want_huge(void *hva, size_t len, bool huge)
+{
+	return madvise(hva, len, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE) ? -errno : 0;
+}
+
+int ept_install_collapse(void *hva)
+{
+	return madvise(hva, EPT_LEAF_BYTES, MADV_COLLAPSE) ? -errno : 0;
 }

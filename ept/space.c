@@ -53,6 +53,7 @@ static void free_space(struct ept_space *space)
 	close_fd(space->failure_fd);
 	close_fd(space->stop_fd);
 	close_fd(space->pagemap_fd);
+	ept_governor_free(space->governor);
 	ept_installer_close(&space->installer);
 	ept_mirror_free(&space->mirror);
 	ept_arena_free(&space->arena);
@@ -115,6 +116,8 @@ int ept_space_start(struct ept_space *space)
 	err = ept_map_areas(space);
 	if (!err && ept_has_handlers(space))
 		err = ept_fault_threads_start(space);
+	if (!err)
+		err = ept_governor_start(space);
 	if (err) {
 		ept_fault_threads_stop(space);
 		ept_unmap_areas(space);
@@ -136,6 +139,7 @@ void ept_space_stop(struct ept_space *space)
 	pthread_mutex_lock(&space->life_lock);
 	if (space->life == EPT_LIFE_STARTED) {
 		__atomic_store_n(&space->life, EPT_LIFE_DYING, __ATOMIC_RELEASE);
+		ept_governor_stop(space);
 		ept_fault_threads_stop(space);
 		if (ept_has_handlers(space))
 			ept_unregister_areas(space);

@@ -80,6 +80,7 @@ struct ept_space {
 	struct ept_vcpu *vcpus;
 	struct ept_fault_thread *threads;
 	unsigned nr_threads;
+	struct ept_governor *governor;	 /* NULL: none; set by ept_space_start() */
 	int pagemap_fd;			 /* of this process, for the kernel engine; -1: not open */
 	int stop_fd;			 /* readable: fault threads end */
 	uint64_t events[EPT_NR_ORIGINS]; /* atomic */
@@ -158,6 +159,17 @@ uint64_t ept_kernel_resident(const struct ept_area *area);
 /* fault_thread.c */
 int ept_fault_threads_start(struct ept_space *space);
 void ept_fault_threads_stop(struct ept_space *space);
+/* A thread of this room: takes no signal but crashes. It calls ept_thread_begins() soon. */
+int ept_thread_create(struct ept_space *space, pthread_t *thread, void *(*body)(void *), void *arg);
+/* From here on the thread opens no file and asks for no right. */
+void ept_thread_begins(const struct ept_space *space, const char *name, const char *kind);
+
+/* governor.c: 2 MiB pages where the host kernel's engine is touched densely. */
+int ept_governor_start(struct ept_space *space);
+void ept_governor_stop(struct ept_space *space);
+void ept_governor_free(struct ept_governor *governor);
+/* Drop [gpa, end) of @area, which the host kernel backs; not soon huge again. */
+int ept_governor_give_back(struct ept_area *area, uint64_t gpa, uint64_t end);
 
 /* failure.c: record the first failure and tell whoever waits on the eventfd. */
 void ept_space_fail(struct ept_space *space, enum ept_case kase, gpa_t gpa, int error,

@@ -265,7 +265,10 @@ void ept_install_wake(struct ept_installer *in, void *hva, size_t len)
 
 int ept_install_drop(struct ept_installer *in, void *hva, size_t len)
 {
-	(void)in;
+	if (!in) { /* what the host kernel backs */
+		fake_host_drop(hva, len);
+		return 0;
+	}
 	for (size_t at = 0; at < len; at += EPT_PAGE_SIZE)
 		fake_set_page((char *)hva + at, FAKE_NONE);
 	return 0;

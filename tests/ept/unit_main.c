@@ -6,7 +6,7 @@
 int main(void)
 {
 	static Suite *(*const suites[])(void) = {
-	    suite_areas, suite_faults, suite_events, suite_objects, suite_ledger,
+	    suite_areas, suite_faults, suite_events, suite_objects, suite_ledger, suite_density,
 	};
 
 	return run_suites(suites, sizeof(suites) / sizeof(*suites), NULL);

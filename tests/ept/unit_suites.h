@@ -8,5 +8,6 @@ Suite *suite_faults(void);
 Suite *suite_events(void);
 Suite *suite_objects(void);
 Suite *suite_ledger(void);
+Suite *suite_density(void);
 
 #endif

@@ -80,6 +80,11 @@ const struct rule rules[] = {
     IOCTL(ALL, BLKGETSIZE64),
     /* Only the fault thread moves, to its vCPU's CPU. */
     {F, SCMP_SYS(sched_setaffinity), "sched_setaffinity", "of itself", 1, {{0, SCMP_CMP_EQ, 0, 0}}},
+    /* What the governor of huge pages looks at, and how it waits. */
+    CALL(F, mincore),
+    CALL(F, getrusage),
+    CALL(F, ppoll),
+    CALL(F, timer_delete),
     /* Interrupts. */
     IOCTL(V | D | M, KVM_SIGNAL_MSI),
     IOCTL(V | D | M, KVM_SET_GSI_ROUTING),
