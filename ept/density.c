@@ -227,7 +227,7 @@ static void bet(struct ept_governor *g, struct ept_density *d, const struct ept_
 	unsigned n = sparse_regions(d, &pages), done = 0;
 
 	if (growth->regions + d->bets < SPREAD_GROWN || !n || growth->regions * 2 < n ||
-	    pages < SPREAD_PAGES * n)
+	    pages < (uint64_t)SPREAD_PAGES * n)
 		return;
 	pool = n + d->bets;
 	allowed = BET * pages * pool / n / REGION_PAGES;

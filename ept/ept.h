@@ -79,6 +79,8 @@ enum ept_origin {
 	X(SHARED_READ, "shared_read", "shared file page read: cached page, write-protected") \
 	X(SHARED_WRITE, "shared_write", "untouched shared file page written: noted dirty") \
 	X(SHARED_MKWRITE, "shared_mkwrite", "clean shared file page written: noted dirty") \
+	X(ANON_HUGE, "anon_huge", "untouched 2 MiB of anonymous memory: one zeroed huge page") \
+	X(FILE_HUGE, "file_huge", "untouched 2 MiB of a file: read aside, moved in whole") \
 	X(SPURIOUS, "spurious", "the access was granted already") \
 	X(TRANSIT, "transit", "another thread was bringing the page in") \
 	X(RO_WRITE, "ro_write", "write to a read-only area: dropped") \
@@ -329,6 +331,7 @@ uint64_t ept_hist_percentile(const struct ept_hist *h, double percent);
 	X(major, "major", "")		     /* of these, the ones that read the object */ \
 	X(installed, "installed", "pages")   /* pages installed, the asked one included */ \
 	X(around, "around", "pages")	     /* of these, pages nobody had asked for yet */ \
+	X(fallback, "fallback", "")	     /* of the faults, those meant to bring 2 MiB */ \
 	X(bytes_read, "bytes_read", "bytes") /* bytes read from the object */
 
 struct ept_case_stats {
@@ -350,6 +353,7 @@ struct ept_area_info {
 	uint64_t file_read;	 /* of these, bytes ever read (each counted once) */
 	uint64_t resident;	 /* bytes installed now, zero pages not counted */
 	uint64_t dirty;		 /* bytes waiting for write-back */
+	uint64_t huge;		 /* of resident, installed by the handlers as huge pages */
 };
 
 size_t ept_area_count(const struct ept_space *space);

@@ -69,18 +69,19 @@ struct ept_governor *ept_governor_create(struct ept_space *space)
 	g->space = space;
 	pthread_mutex_init(&g->lock, NULL);
 	g->areas = calloc(space->nr_areas, sizeof(*g->areas));
-	for (size_t i = 0; i < space->nr_areas && g->areas; i++)
-		if (add_area(g, space->areas[i])) {
-			ept_governor_free(g);
-			return NULL;
-		}
-	if (!g->areas || !g->nr_areas) {
-		ept_governor_free(g);
-		return NULL;
-	}
+	if (!g->areas)
+		goto nothing;
+	for (size_t i = 0; i < space->nr_areas; i++)
+		if (add_area(g, space->areas[i]))
+			goto nothing;
+	if (!g->nr_areas)
+		goto nothing;
 	g->wait = WAIT_MIN;
 	g->faults = g->scan_faults = ept_host_minor_faults();
 	return g;
+nothing:
+	ept_governor_free(g);
+	return NULL;
 }
 
 void ept_governor_free(struct ept_governor *g)
@@ -217,7 +218,7 @@ static bool wait_for(struct ept_governor *g, int clock_fd, uint64_t ns)
 static void *governor_thread(void *arg)
 {
 	struct ept_governor *g = arg;
-	timer_t timer;
+	timer_t timer = NULL;
 	int clock_fd = open_cpu_clock(&timer);
 	uint64_t ns = WAIT_MIN;
 

@@ -46,6 +46,21 @@ int ept_install_zero(struct ept_installer *in, void *hva);
 int ept_install_copy(struct ept_installer *in, void *hva, const void *src);
 
 /*
+ * Anonymous: @len bytes of own, writable pages with the bytes at @src. *@done: the
+ * bytes that went in, also on an error.
+ */
+int ept_install_fill(struct ept_installer *in, void *hva, const void *src, size_t len,
+		     size_t *done);
+
+/*
+ * Anonymous: the huge page at @src, which is anonymous memory of this process, moves to
+ * @hva, where nothing is. An empty page table there goes first, if the host lets it:
+ * beside one the page would be taken apart. -EOPNOTSUPP: this kernel cannot move (Linux
+ * before 6.8), or not this page; it is still at @src.
+ */
+int ept_install_move(struct ept_installer *in, void *hva, void *src);
+
+/*
  * Map @len bytes of the memfd's cached pages. @protect: a write is an event. A
  * page that is there already is passed over and makes the result -EEXIST. On
  * other errors *@done bytes from the start were dealt with.

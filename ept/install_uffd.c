@@ -175,6 +175,36 @@ int ept_install_copy(struct ept_installer *in, void *hva, const void *src)
 	return install_error(in, errno, hva, EPT_PAGE_SIZE);
 }
 
+int ept_install_fill(struct ept_installer *in, void *hva, const void *src, size_t len, size_t *done)
+{
+	for (*done = 0; *done < len;) {
+		struct uffdio_copy copy = {
+		    .dst = addr(hva) + *done, .src = addr(src) + *done, .len = len - *done};
+
+		if (!ioctl(in->fd, UFFDIO_COPY, &copy))
+			*done = len;
+		else if (copy.copy > 0)
+			*done += (size_t)copy.copy;
+		else if (errno != EAGAIN || !*done)
+			return install_error(in, errno, (char *)hva + *done, len - *done);
+	}
+	return 0;
+}
+
+int ept_install_move(struct ept_installer *in, void *hva, void *src)
+{
+	struct uffdio_move move = {.dst = addr(hva), .src = addr(src), .len = EPT_LEAF_BYTES};
+
+	if (!(in->features & UFFD_FEATURE_MOVE))
+		return -EOPNOTSUPP;
+	madvise(hva, EPT_LEAF_BYTES, MADV_DONTNEED);
+	if (!ioctl(in->fd, UFFDIO_MOVE, &move))
+		return 0;
+	if (errno == EBUSY || errno == EINVAL || errno == ENOENT) /* shared, pinned, split */
+		return -EOPNOTSUPP;
+	return install_error(in, errno, hva, EPT_LEAF_BYTES);
+}
+
 /* Map [hva, hva + len) in as few calls as it takes; *done counts what is there. */
 static int map_cached(struct ept_installer *in, char *hva, size_t len, uint64_t mode, size_t *done)
 {

@@ -34,6 +34,7 @@ enum ept_pte {
 struct ept_leaf {
 	pthread_mutex_t lock;
 	pthread_cond_t arrived; /* an entry left EPT_PTE_TRANSIT */
+	bool huge; /* all of it is one huge page of the host; its entries say private */
 	uint64_t entry[EPT_TABLE_SIZE];
 };
 

@@ -1,5 +1,6 @@
 /* The life of a space: new, started, dying, stopped. */
 #include "ept/space.h"
+#include "ept/staging.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -54,6 +55,7 @@ static void free_space(struct ept_space *space)
 	close_fd(space->stop_fd);
 	close_fd(space->pagemap_fd);
 	ept_governor_free(space->governor);
+	ept_staging_free(space->staging);
 	ept_installer_close(&space->installer);
 	ept_mirror_free(&space->mirror);
 	ept_arena_free(&space->arena);
@@ -114,6 +116,10 @@ int ept_space_start(struct ept_space *space)
 	if (space->life != EPT_LIFE_NEW || !space->nr_areas)
 		goto out;
 	err = ept_map_areas(space);
+	if (!err && ept_has_handlers(space) && space->config.huge != EPT_HUGE_NEVER) {
+		space->staging = ept_staging_create();
+		err = space->staging ? 0 : -ENOMEM;
+	}
 	if (!err && ept_has_handlers(space))
 		err = ept_fault_threads_start(space);
 	if (!err)

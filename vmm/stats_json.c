@@ -78,6 +78,7 @@ static json_t *area_json(const struct report *report, size_t i, struct ept_case_
 	json_object_set_new(o, "file_bytes", integer(info.file_bytes));
 	json_object_set_new(o, "file_read", integer(info.file_read));
 	json_object_set_new(o, "resident", integer(info.resident));
+	json_object_set_new(o, "huge", integer(info.huge));
 	json_object_set_new(o, "dirty", integer(info.dirty));
 	json_object_set_new(o, "cases", cases_json(report, i, stats));
 	return o;

@@ -9,6 +9,7 @@
 #define REGIONS 256
 #define PAGES	EPT_TABLE_SIZE
 
+static bool staging_huge = true;
 static char *base;
 static unsigned char present[REGIONS * PAGES];
 static bool huge[REGIONS], wants[REGIONS];
@@ -90,8 +91,22 @@ bool ept_host_gives_huge(void)
 	return false; /* no governor by itself: a test plays its thread */
 }
 
+static bool ours(const void *hva)
+{
+	return base && (size_t)((const char *)hva - base) < sizeof(present) * EPT_PAGE_SIZE;
+}
+
+void fake_host_staging(bool on)
+{
+	staging_huge = on;
+}
+
 int ept_host_present(void *hva, size_t len, unsigned char *vec)
 {
+	if (!ours(hva)) { /* a place aside, its first byte touched */
+		memset(vec, staging_huge, len / EPT_PAGE_SIZE);
+		return 0;
+	}
 	memcpy(vec, present + page_of(hva), len / EPT_PAGE_SIZE);
 	return 0;
 }
@@ -113,7 +128,7 @@ uint64_t ept_host_minor_faults(void)
 
 int ept_install_want_huge(void *hva, size_t len, bool on)
 {
-	for (size_t at = 0; at < len && base; at += EPT_LEAF_BYTES)
+	for (size_t at = 0; at < len && ours(hva); at += EPT_LEAF_BYTES)
 		wants[page_of((char *)hva + at) / PAGES] = on;
 	return 0;
 }

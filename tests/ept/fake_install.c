@@ -1,6 +1,6 @@
 #include "tests/ept/fake_install.h"
 
-#include "ept/ept.h"
+#include "ept/mirror.h"
 #include "ept/uffd_compat.h"
 
 #include <errno.h>
@@ -202,6 +202,27 @@ int ept_install_copy(struct ept_installer *in, void *hva, const void *src)
 	if (!err && src)
 		memcpy(hva, src, EPT_PAGE_SIZE);
 	return err;
+}
+
+int ept_install_fill(struct ept_installer *in, void *hva, const void *src, size_t len, size_t *done)
+{
+	int err = 0;
+
+	for (*done = 0; *done < len && !err; *done += err ? 0 : EPT_PAGE_SIZE)
+		err = ept_install_copy(in, (char *)hva + *done, (const char *)src + *done);
+	return err;
+}
+
+/* One step, and each page of it put in and woken. */
+int ept_install_move(struct ept_installer *in, void *hva, void *src)
+{
+	size_t done;
+	int err;
+
+	pthread_mutex_lock(&lock);
+	err = injected(FAKE_OP_MOVE);
+	pthread_mutex_unlock(&lock);
+	return err ? err : ept_install_fill(in, hva, src, EPT_LEAF_BYTES, &done);
 }
 
 int ept_install_continue(struct ept_installer *in, void *hva, size_t len, bool protect,

@@ -19,7 +19,14 @@ enum fake_page {
 	FAKE_FOREIGN,	/* somebody else put it there: an install says EEXIST */
 };
 
-enum fake_op { FAKE_OP_ZERO, FAKE_OP_COPY, FAKE_OP_CONTINUE, FAKE_OP_PROTECT, FAKE_NR_OPS };
+enum fake_op {
+	FAKE_OP_ZERO,
+	FAKE_OP_COPY,
+	FAKE_OP_CONTINUE,
+	FAKE_OP_PROTECT,
+	FAKE_OP_MOVE,
+	FAKE_NR_OPS
+};
 
 /* The next @times calls of @op fail with @error (negative errno) and do nothing. */
 void fake_fail(enum fake_op op, int error, unsigned times);
@@ -44,6 +51,7 @@ bool fake_host_wants(unsigned region);
 void fake_host_zero_pages(bool all);		  /* all that is there is the zero page */
 void fake_host_refuse(int error, unsigned times); /* the next collapses fail */
 void fake_host_small(bool small);		  /* no touch gives a huge page */
+void fake_host_staging(bool huge); /* are places aside huge pages? They are, at first. */
 void fake_host_drop(const void *hva, size_t len);
 
 /* An event as a fault thread reads it: @flags are UFFD_PAGEFAULT_FLAG_*. */

@@ -9,5 +9,6 @@ Suite *suite_events(void);
 Suite *suite_objects(void);
 Suite *suite_ledger(void);
 Suite *suite_density(void);
+Suite *suite_huge(void);
 
 #endif

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "tests/kvm/guests/lib/pattern.h"
 #include "tests/kvm/runner.h"
 #include "tests/kvm/suites.h"
 
@@ -66,6 +67,56 @@ START_TEST(dense)
 }
 END_TEST
 
+/*
+ * The handlers, 4 MiB of it: an event each 2 MiB, one step; where the host's kernel
+ * cannot move a huge page in (before 6.8), 512 small ones, counted as fallback.
+ */
+static void expect_two(const struct run *run, const char *area, const char *huge)
+{
+	uint64_t whole = count_of(run, area, huge, "faults");
+	uint64_t fallback = count_of(run, area, NULL, "fallback");
+
+	ck_assert_uint_eq(whole + fallback, 2);
+	ck_assert_uint_eq(area_number(run, area, "huge"), whole * HUGE_PAGE);
+	check_events(run);
+}
+
+START_TEST(anon_huge)
+{
+	struct run run;
+
+	need_huge_pages();
+	run_guest(&run, "anon.elf", "mode=w pages=1024", "--huge", "always", "--fault-engine",
+		  "handler");
+	/* Of RAM all that is touched is so: count what the sweep added. */
+	ck_assert_uint_ge(count_of(&run, "ram", "anon_huge", "faults") +
+			      count_of(&run, "ram", NULL, "fallback"),
+			  2);
+	ck_assert_uint_eq(count_of(&run, "ram", "anon_huge", "installed"),
+			  512 * count_of(&run, "ram", "anon_huge", "faults"));
+	check_events(&run);
+	run_free(&run);
+}
+END_TEST
+
+/* What the guest reads is the file's, what it writes stays its own. */
+START_TEST(file_huge)
+{
+	const char *path = make_pmem("huge.img", 1024);
+	char pmem[300];
+	struct run run;
+
+	need_huge_pages();
+	snprintf(pmem, sizeof(pmem), "%s,mode=%s", path, _i ? "ro" : "cow");
+	run_guest(&run, "pmem.elf", _i ? "mode=r pages=1024" : "mode=rw pages=1024", "--pmem", pmem,
+		  "--huge", "always");
+	expect_two(&run, "pmem0", "file_huge");
+	ck_assert_uint_eq(file_read(&run, "pmem"), 1024 * 4096);
+	ck_assert_uint_eq(page_word(path, 7), FILE_PATTERN(7));
+	run_free(&run);
+}
+END_TEST
+
 Suite *huge_suite(void)
 {
 	Suite *suite = suite_create("huge pages");
@@ -75,6 +126,10 @@ Suite *huge_suite(void)
 	tcase_add_test(tc, always);
 	tcase_add_loop_test(tc, sparse, 0, 2);
 	tcase_add_test(tc, dense);
+	if (have_userfaultfd()) {
+		tcase_add_test(tc, anon_huge);
+		tcase_add_loop_test(tc, file_huge, 0, 2);
+	}
 	suite_add_tcase(suite, tc);
 	return suite;
 }

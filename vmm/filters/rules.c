@@ -10,6 +10,10 @@
 
 #include "vmm/filters/filters.h"
 
+#ifndef UFFDIO_MOVE /* Linux 6.8's, which Debian 12's header lacks */
+#	define UFFDIO_MOVE _IOC(_IOC_READ | _IOC_WRITE, UFFDIO, 5, 40)
+#endif
+
 #define M   (1U << THREAD_MAIN)
 #define V   (1U << THREAD_VCPU)
 #define F   (1U << THREAD_FAULT)
@@ -72,6 +76,7 @@ const struct rule rules[] = {
      {{0, SCMP_CMP_EQ, 0, 0}, {1, SCMP_CMP_EQ, TCSETS, 0}}},
     /* A page is put in by whoever touches guest memory. */
     IOCTL(ALL, UFFDIO_COPY),
+    IOCTL(ALL, UFFDIO_MOVE),
     IOCTL(ALL, UFFDIO_ZEROPAGE),
     IOCTL(ALL, UFFDIO_CONTINUE),
     IOCTL(ALL, UFFDIO_WRITEPROTECT),
@@ -81,7 +86,7 @@ const struct rule rules[] = {
     /* Only the fault thread moves, to its vCPU's CPU. */
     {F, SCMP_SYS(sched_setaffinity), "sched_setaffinity", "of itself", 1, {{0, SCMP_CMP_EQ, 0, 0}}},
     /* What the governor of huge pages looks at, and how it waits. */
-    CALL(F, mincore),
+    CALL(ALL, mincore),
     CALL(F, getrusage),
     CALL(F, ppoll),
     CALL(F, timer_delete),
