@@ -194,6 +194,7 @@ static int discard_in_leaf(struct ept_area *area, uint64_t gpa, uint64_t end)
 	if (!leaf)
 		return 0; /* nothing was ever installed here */
 	pthread_mutex_lock(&leaf->lock);
+	ept_area_split(area, leaf);
 	err = ept_install_drop(&space->installer, ept_hva(area, gpa), end - gpa);
 	for (unsigned i = index; i < index + pages && !err; i++)
 		ept_area_set_pte(area, leaf, i, EPT_PTE_NONE);
@@ -206,7 +207,7 @@ static int discard_in_area(struct ept_area *area, uint64_t gpa, uint64_t end)
 	int err = 0;
 
 	if (!ept_handler_engine(area))
-		return ept_install_drop(NULL, ept_hva(area, gpa), end - gpa);
+		return ept_governor_give_back(area, gpa, end);
 	while (gpa < end && !err) {
 		uint64_t next = ept_leaf_end(gpa, end);
 

@@ -79,6 +79,8 @@ enum ept_origin {
 	X(SHARED_READ, "shared_read", "shared file page read: cached page, write-protected") \
 	X(SHARED_WRITE, "shared_write", "untouched shared file page written: noted dirty") \
 	X(SHARED_MKWRITE, "shared_mkwrite", "clean shared file page written: noted dirty") \
+	X(ANON_HUGE, "anon_huge", "untouched 2 MiB of anonymous memory: one zeroed huge page") \
+	X(FILE_HUGE, "file_huge", "untouched 2 MiB of a file: read aside, moved in whole") \
 	X(SPURIOUS, "spurious", "the access was granted already") \
 	X(TRANSIT, "transit", "another thread was bringing the page in") \
 	X(RO_WRITE, "ro_write", "write to a read-only area: dropped") \
@@ -137,6 +139,13 @@ enum ept_engine {
 			     * those of ept_area_by_kernel() */
 };
 
+/* When memory is backed by 2 MiB pages (docs/huge-pages.md). */
+enum ept_huge {
+	EPT_HUGE_AUTO,	 /* what turns out to be touched densely */
+	EPT_HUGE_ALWAYS, /* wherever the host has one to give */
+	EPT_HUGE_NEVER,
+};
+
 struct ept_config {
 	const char *vm_name;	/* for messages; copied */
 	enum ept_engine engine; /* of its areas */
@@ -158,6 +167,7 @@ struct ept_config {
 	 */
 	unsigned fault_around;
 	bool no_zero_page; /* a first read installs an own page */
+	enum ept_huge huge;
 };
 
 /* A thread a vCPU up to this many; further vCPUs are served by whichever is free. */
@@ -327,6 +337,7 @@ uint64_t ept_hist_percentile(const struct ept_hist *h, double percent);
 	X(major, "major", "")		     /* of these, the ones that read the object */ \
 	X(installed, "installed", "pages")   /* pages installed, the asked one included */ \
 	X(around, "around", "pages")	     /* of these, pages nobody had asked for yet */ \
+	X(fallback, "fallback", "")	     /* of the faults, those meant to bring 2 MiB */ \
 	X(bytes_read, "bytes_read", "bytes") /* bytes read from the object */
 
 struct ept_case_stats {
@@ -348,6 +359,7 @@ struct ept_area_info {
 	uint64_t file_read;	 /* of these, bytes ever read (each counted once) */
 	uint64_t resident;	 /* bytes installed now, zero pages not counted */
 	uint64_t dirty;		 /* bytes waiting for write-back */
+	uint64_t huge;		 /* of resident, installed by the handlers as huge pages */
 };
 
 /* Reading ahead, of one file. Pages nobody took are wasted, or not taken yet. */
@@ -386,6 +398,22 @@ void ept_area_case_stats(const struct ept_space *space, size_t index, enum ept_c
 
 /* Events read from userfaultfd, by origin; each has ended as exactly one case. */
 void ept_space_events(const struct ept_space *space, uint64_t by_origin[EPT_NR_ORIGINS]);
+
+/* Of 2 MiB backing under the host kernel's engine, listed once. */
+#define EPT_HUGE_COUNTERS(X) \
+	X(scans, "scans")	  /* looks at what is present */ \
+	X(collapsed, "collapsed") /* regions of 4 KiB pages made one huge page */ \
+	X(ahead, "ahead")	  /* regions told to be huge before their first touch */ \
+	X(bets, "bets")	      /* of those collapsed, the ones with less than 7 in 8 pages there */ \
+	X(refused, "refused") /* the host had no huge page to give, or could not now */
+
+struct ept_huge_stats {
+#define X(field, name) uint64_t field;
+	EPT_HUGE_COUNTERS(X)
+#undef X
+};
+
+void ept_space_huge_stats(const struct ept_space *space, struct ept_huge_stats *out);
 
 /* --- what the host offers --------------------------------------------------- */
 

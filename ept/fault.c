@@ -16,7 +16,13 @@
  *   shared  none       shared_read    shared_write     clean / dirty
  *           clean      spurious       shared_mkwrite   dirty
  *           dirty      spurious       spurious
+ *   own     none       file_huge      file_huge        private
+ *           private    spurious       spurious
  *   any     transit    transit        transit
+ *
+ * A read-only file of its own (own_ro) is as own, its writes being ro_write.
+ * anon_read and anon_write end as anon_huge where 2 MiB go in, file_huge as
+ * file_read or file_cow where 4 KiB do (docs/huge-pages.md).
  *
  * and io_error, no_memory or dying where a handler could not do its work.
  *
@@ -84,6 +90,18 @@ static const struct dispatch cases[EPT_NR_KINDS][EPT_NR_PTES][2] =
 		[EPT_PTE_CLEAN] = {GRANTED, CASE(SHARED_MKWRITE, ept_shared_mkwrite)},
 		[EPT_PTE_DIRTY] = {GRANTED, GRANTED},
 		[EPT_PTE_TRANSIT] = {WAIT, WAIT},
+	    },
+	[EPT_KIND_OWN] =
+	    {
+		[EPT_PTE_NONE] = {CASE(FILE_HUGE, ept_file_huge), CASE(FILE_HUGE, ept_file_huge)},
+		[EPT_PTE_PRIVATE] = {GRANTED, GRANTED},
+		[EPT_PTE_TRANSIT] = {WAIT, WAIT},
+	    },
+	[EPT_KIND_OWN_RO] =
+	    {
+		[EPT_PTE_NONE] = {CASE(FILE_HUGE, ept_file_huge), DROP},
+		[EPT_PTE_PRIVATE] = {GRANTED, DROP},
+		[EPT_PTE_TRANSIT] = {WAIT, DROP},
 	    },
 };
 

@@ -117,13 +117,10 @@ static ssize_t read_events(int fd, struct uffd_msg msgs[BATCH])
 
 static void begin(const struct ept_fault_thread *t)
 {
-	const struct ept_config *config = &t->space->config;
 	char name[16];
 
 	snprintf(name, sizeof(name), "foal-fault/%u", t->index % 1000);
-	pthread_setname_np(pthread_self(), name);
-	if (config->thread_begins)
-		config->thread_begins(config->thread_ctx, "fault");
+	ept_thread_begins(&t->space->config, name, "fault");
 }
 
 static void *fault_thread(void *arg)
@@ -170,13 +167,10 @@ static int start_one(struct ept_space *space, unsigned index)
 	int err;
 
 	*t = (struct ept_fault_thread){.space = space, .index = index, .cpu = -1};
-	if (space->config.thread_expected)
-		space->config.thread_expected(space->config.thread_ctx);
-	err = ept_thread_create(&t->thread, fault_thread, t);
-	if (err)
-		return err;
-	space->nr_threads++;
-	return 0;
+	err = ept_thread_create(&space->config, &t->thread, fault_thread, t);
+	if (!err)
+		space->nr_threads++;
+	return err;
 }
 
 int ept_fault_threads_start(struct ept_space *space)

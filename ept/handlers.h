@@ -37,6 +37,10 @@ enum ept_result ept_shared_mkwrite(struct fault *f);
 
 /* What is to be read ahead with this fault, if it was not begun yet. No lock is held. */
 void ept_fault_read_ahead(struct fault *f);
+/* handlers_huge.c */
+enum ept_result ept_file_huge(struct fault *f);
+/* Bring the 2 MiB around in, if that is wanted and can be; else false, and nothing was done. */
+bool ept_anon_whole(struct fault *f, enum ept_result *result);
 
 /* handlers_any.c */
 enum ept_result ept_spurious(struct fault *f);

@@ -1,7 +1,7 @@
 /* The installer over userfaultfd(2). Kernel behaviour: ioctl_userfaultfd(2). */
 #include "ept/install.h"
 
-#include "ept/ept.h"
+#include "ept/mirror.h"
 #include "ept/uffd_compat.h"
 #include "ept/uring.h"
 
@@ -192,6 +192,20 @@ int ept_install_copies(struct ept_installer *in, void *hva, const void *src, siz
 	return 0;
 }
 
+int ept_install_move(struct ept_installer *in, void *hva, void *src)
+{
+	struct uffdio_move move = {.dst = addr(hva), .src = addr(src), .len = EPT_LEAF_BYTES};
+
+	if (!(in->features & UFFD_FEATURE_MOVE))
+		return -EOPNOTSUPP;
+	madvise(hva, EPT_LEAF_BYTES, MADV_DONTNEED);
+	if (!ioctl(in->fd, UFFDIO_MOVE, &move))
+		return 0;
+	if (errno == EBUSY || errno == EINVAL || errno == ENOENT) /* shared, pinned, split */
+		return -EOPNOTSUPP;
+	return install_error(in, errno, hva, EPT_LEAF_BYTES);
+}
+
 /* Map [hva, hva + len) in as few calls as it takes; *done counts what is there. */
 static int map_cached(struct ept_installer *in, char *hva, size_t len, uint64_t mode, size_t *done)
 {
@@ -250,4 +264,18 @@ void ept_install_advise(void *hva, size_t len, bool small)
 	madvise(hva, len, MADV_DONTDUMP);
 	if (small)
 		madvise(hva, len, MADV_NOHUGEPAGE);
+}
+
+#ifndef MADV_COLLAPSE /* 6.1, in libc's headers from 2.37 on */
+#	define MADV_COLLAPSE 25
+#endif
+
+int ept_install_want_huge(void *hva, size_t len, bool huge)
+{
+	return madvise(hva, len, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE) ? -errno : 0;
+}
+
+int ept_install_collapse(void *hva)
+{
+	return madvise(hva, EPT_LEAF_BYTES, MADV_COLLAPSE) ? -errno : 0;
 }

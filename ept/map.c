@@ -59,7 +59,7 @@ static int map_area(struct ept_area *area)
 	size_t size = area->end - area->start;
 	int fd = -1, err;
 
-	if (area->obj) {
+	if (ept_area_cached(area)) {
 		err = ept_object_cache(area->obj);
 		if (err)
 			return err;

@@ -279,9 +279,7 @@ static void *reader_thread(void *arg)
 {
 	struct ept_reader *r = arg;
 
-	pthread_setname_np(pthread_self(), "foal-read");
-	if (r->config->thread_begins)
-		r->config->thread_begins(r->config->thread_ctx, "read");
+	ept_thread_begins(r->config, "foal-read", "read");
 	for (;;) {
 		struct ept_ahead *a;
 		bool submitted = true;
@@ -303,9 +301,7 @@ int ept_reader_start(struct ept_reader *r, const struct ept_config *config)
 	int err;
 
 	r->config = config;
-	if (config->thread_expected)
-		config->thread_expected(config->thread_ctx);
-	err = ept_thread_create(&r->thread, reader_thread, r);
+	err = ept_thread_create(config, &r->thread, reader_thread, r);
 	r->started = !err;
 	return err;
 }

@@ -1,5 +1,6 @@
 /* The life of a space: new, started, dying, stopped. */
 #include "ept/space.h"
+#include "ept/staging.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -54,6 +55,8 @@ static void free_space(struct ept_space *space)
 	close_fd(space->failure_fd);
 	close_fd(space->stop_fd);
 	close_fd(space->pagemap_fd);
+	ept_governor_free(space->governor);
+	ept_staging_free(space->staging);
 	ept_installer_close(&space->installer);
 	ept_mirror_free(&space->mirror);
 	ept_arena_free(&space->arena);
@@ -138,8 +141,14 @@ int ept_space_start(struct ept_space *space)
 	err = ept_map_areas(space);
 	if (!err)
 		err = start_reader(space);
+	if (!err && ept_has_handlers(space) && space->config.huge != EPT_HUGE_NEVER) {
+		space->staging = ept_staging_create();
+		err = space->staging ? 0 : -ENOMEM;
+	}
 	if (!err && ept_has_handlers(space))
 		err = ept_fault_threads_start(space);
+	if (!err)
+		err = ept_governor_start(space);
 	if (err) {
 		ept_fault_threads_stop(space);
 		ept_reader_stop(space->reader);
@@ -162,6 +171,7 @@ void ept_space_stop(struct ept_space *space)
 	pthread_mutex_lock(&space->life_lock);
 	if (space->life == EPT_LIFE_STARTED) {
 		__atomic_store_n(&space->life, EPT_LIFE_DYING, __ATOMIC_RELEASE);
+		ept_governor_stop(space);
 		ept_fault_threads_stop(space);
 		ept_reader_stop(space->reader); /* a fault thread may have waited for it */
 		if (ept_has_handlers(space))

@@ -111,6 +111,19 @@ static int parse_fault_around(const char *name, const char *value, struct run_op
 	return r;
 }
 
+static int parse_huge(const char *name, const char *value, struct run_options *out,
+		      struct foal_error *err)
+{
+	static const char *const choices[] = {[EPT_HUGE_AUTO] = "auto",
+					      [EPT_HUGE_ALWAYS] = "always",
+					      [EPT_HUGE_NEVER] = "never",
+					      NULL};
+	int word = 0, r = option_word(name, value, choices, &word, err);
+
+	out->huge = (enum ept_huge)word;
+	return r;
+}
+
 static int parse_halt(const char *name, const char *value, struct run_options *out,
 		      struct foal_error *err)
 {
@@ -239,6 +252,11 @@ static const struct {
      parse_engine},
     {"fault-around", "PAGES", "pages mapped a read fault of a file, a power of two up to 512 (16)",
      parse_fault_around},
+    {"huge", "auto|always|never",
+     "\n2 MiB pages for guest memory: where it turns out to be touched densely,\n"
+     "wherever the host has one (pmem files then share no page cache), or\n"
+     "nowhere (auto)",
+     parse_huge},
     {"halt", "auto|guest|exit",
      "\nwhether an idle vCPU gives its CPU back (exit) or keeps it and faults\n"
      "stay exact (guest); auto: guest with --fault-engine handler (auto)",

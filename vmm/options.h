@@ -39,6 +39,7 @@ struct run_options {
 	bool virtio_console; /* --console virtio: what is typed goes there */
 	bool rng;
 	enum ept_engine engine;
+	enum ept_huge huge;
 	unsigned fault_around; /* pages; 0: default */
 	unsigned time_limit;   /* seconds; 0: none */
 	bool pci;	       /* virtio devices on PCI: --transport pci */

@@ -94,6 +94,7 @@ static json_t *area_json(const struct report *report, size_t i, struct ept_case_
 	json_object_set_new(o, "file_bytes", integer(info.file_bytes));
 	json_object_set_new(o, "file_read", integer(info.file_read));
 	json_object_set_new(o, "resident", integer(info.resident));
+	json_object_set_new(o, "huge", integer(info.huge));
 	json_object_set_new(o, "dirty", integer(info.dirty));
 	json_object_set_new(o, "ahead", ahead_json(report, &info, i));
 	json_object_set_new(o, "cases", cases_json(report, i, stats));
@@ -232,6 +233,18 @@ static json_t *start_json(const struct vm *vm)
 	return o;
 }
 
+static json_t *huge_json(const struct vm *vm)
+{
+	struct ept_huge_stats s;
+	json_t *o = json_object();
+
+	ept_space_huge_stats(vm->space, &s);
+#define X(field, name) json_object_set_new(o, name, integer(s.field));
+	EPT_HUGE_COUNTERS(X)
+#undef X
+	return o;
+}
+
 int stats_json(const struct report *report, FILE *out)
 {
 	const struct vm *vm = report->vm;
@@ -252,8 +265,10 @@ int stats_json(const struct report *report, FILE *out)
 	json_object_set_new(root, "memory", integer(vm->opt->memory));
 	json_object_set_new(root, "start", start_json(vm));
 	json_object_set_new(root, "resident",
-			    json_pack("{s:I,s:I}", "guest", (json_int_t)report->resident_guest,
-				      "monitor", (json_int_t)report->resident_self));
+			    json_pack("{s:I,s:I,s:I}", "guest", (json_int_t)report->resident_guest,
+				      "huge", (json_int_t)report->resident_huge, "monitor",
+				      (json_int_t)report->resident_self));
+	json_object_set_new(root, "huge", huge_json(vm));
 	json_object_set_new(root, "events", by_origin(report->events));
 	json_object_set_new(root, "areas", areas_json(report, stats));
 	json_object_set_new(root, "no_area", cases_json(report, ept_area_count(vm->space), stats));

@@ -247,6 +247,8 @@ int stats_table(const struct report *report, FILE *out)
 	print_events(report, out);
 	fprintf(out, "resident: guest memory %s of %s, monitor %s\n", bytes(report->resident_guest),
 		bytes(vm->opt->memory), bytes(report->resident_self));
+	if (report->resident_huge)
+		fprintf(out, "huge pages: %s of guest memory\n", bytes(report->resident_huge));
 	print_files(report, out);
 	print_ahead(report, out);
 	print_nets(vm, out);

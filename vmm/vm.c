@@ -53,6 +53,7 @@ struct ept_config vm_space_config(const struct run_options *opt)
 	    .engine = opt->engine,
 	    .vcpus = opt->cpus,
 	    .fault_around = opt->fault_around,
+	    .huge = opt->huge,
 	};
 }
 

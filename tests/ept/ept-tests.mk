@@ -3,7 +3,7 @@
 
 EPT_TEST_OBJS = $(OUT)/tests/ept/util.o $(OUT)/tests/ept/inject.o
 EPT_UNIT_OBJS = $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/ept/unit_*.c)) \
-		$(OUT)/tests/ept/fake_install.o $(OUT)/tests/ept/fake_uring.o
+		$(OUT)/tests/ept/fake_install.o $(OUT)/tests/ept/fake_host.o $(OUT)/tests/ept/fake_uring.o
 EPT_UFFD_OBJS = $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/ept/uffd_*.c))
 
 # The fake's symbols come before the archive, so the real installer and io_uring stay out.

@@ -9,5 +9,6 @@ Suite *suite_uffd_files(void);
 Suite *suite_uffd_sync(void);
 Suite *suite_uffd_races(void);
 Suite *suite_kernel_engine(void);
+Suite *suite_uffd_huge(void);
 
 #endif

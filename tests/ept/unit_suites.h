@@ -10,5 +10,7 @@ Suite *suite_objects(void);
 Suite *suite_ledger(void);
 Suite *suite_streams(void);
 Suite *suite_ahead(void);
+Suite *suite_density(void);
+Suite *suite_huge(void);
 
 #endif

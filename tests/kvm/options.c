@@ -40,6 +40,7 @@ static const struct {
     {{"--kernel", "@exit", "--fault-around", "3"}, 100, "give a power of two"},
     {{"--kernel", "@exit", "--fault-around", "1024"}, 100, "from 1 to 512"},
     {{"--kernel", "@exit", "--fault-engine", "magic"}, 100, "one of handler, kernel, auto"},
+    {{"--kernel", "@exit", "--huge", "yes"}, 100, "one of auto, always, never"},
     {{"--kernel", "@exit", "--halt", "now"}, 100, "one of auto, guest, exit"},
     {{"--kernel", "@exit", "--time-limit", "0"}, 100, "--time-limit 0"},
     {{"--kernel", "@exit", "--name", ""}, 100, "give 1 to 63 characters"},

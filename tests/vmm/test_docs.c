@@ -106,6 +106,7 @@ START_TEST(counters)
 	EPT_ORIGINS(X)
 #undef X
 #define X(field, name) SAYS(text, name);
+	EPT_HUGE_COUNTERS(X)
 	DISK_COUNTERS(X)
 #undef X
 }

@@ -10,6 +10,10 @@
 
 #include "vmm/filters/filters.h"
 
+#ifndef UFFDIO_MOVE /* Linux 6.8's, which Debian 12's header lacks */
+#	define UFFDIO_MOVE _IOC(_IOC_READ | _IOC_WRITE, UFFDIO, 5, 40)
+#endif
+
 #define M	  (1U << THREAD_MAIN)
 #define V	  (1U << THREAD_VCPU)
 #define F	  (1U << THREAD_FAULT)
@@ -76,6 +80,7 @@ const struct rule rules[] = {
      {{0, SCMP_CMP_EQ, 0, 0}, {1, SCMP_CMP_EQ, TCSETS, 0}}},
     /* A page is put in by whoever touches guest memory. */
     IOCTL(ALL, UFFDIO_COPY),
+    IOCTL(ALL, UFFDIO_MOVE),
     IOCTL(ALL, UFFDIO_ZEROPAGE),
     IOCTL(ALL, UFFDIO_CONTINUE),
     IOCTL(ALL, UFFDIO_WRITEPROTECT),
@@ -86,6 +91,11 @@ const struct rule rules[] = {
     {F, SCMP_SYS(sched_setaffinity), "sched_setaffinity", "of itself", 1, {{0, SCMP_CMP_EQ, 0, 0}}},
     /* Reading ahead, on a ring that can do nothing but read. */
     CALL(R, io_uring_enter),
+    /* What the governor of huge pages looks at, and how it waits. */
+    CALL(ALL, mincore),
+    CALL(F, getrusage),
+    CALL(F, ppoll),
+    CALL(F, timer_delete),
     /* Interrupts. */
     IOCTL(V | D | M, KVM_SIGNAL_MSI),
     IOCTL(V | D | M, KVM_SET_GSI_ROUTING),
