@@ -13,6 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "devices/fd_passing.h"
 #include "devices/vsock_connector.h"
 #include "vmm/vsock.h"
 
@@ -38,25 +39,9 @@ static int connect_to(const char *path, uint32_t port)
 
 static bool give(uint32_t tag, int fd)
 {
-	union {
-		struct cmsghdr align;
-		char bytes[CMSG_SPACE(sizeof(int))];
-	} control = {0};
 	struct vsock_answer answer = {.tag = tag, .error = fd < 0 ? fd : 0};
-	struct iovec iov = {&answer, sizeof(answer)};
-	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-	struct cmsghdr *cmsg;
 
-	if (fd >= 0) {
-		msg.msg_control = control.bytes;
-		msg.msg_controllen = sizeof(control.bytes);
-		cmsg = CMSG_FIRSTHDR(&msg);
-		cmsg->cmsg_level = SOL_SOCKET;
-		cmsg->cmsg_type = SCM_RIGHTS;
-		cmsg->cmsg_len = CMSG_LEN(sizeof(fd));
-		memcpy(CMSG_DATA(cmsg), &fd, sizeof(fd));
-	}
-	return sendmsg(HELPER_FD, &msg, MSG_NOSIGNAL) == sizeof(answer);
+	return fd_send(HELPER_FD, &answer, sizeof(answer), 0, fd) == sizeof(answer);
 }
 
 /*

@@ -8,6 +8,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "devices/fd_passing.h"
 #include "devices/vsock_connector.h"
 #include "guest/abi.h"
 
@@ -22,28 +23,14 @@ static int connected;
 /* A connector's answer, with a socket. */
 static void connect_one(uint32_t tag)
 {
-	union {
-		struct cmsghdr align;
-		char bytes[CMSG_SPACE(sizeof(int))];
-	} control = {0};
 	struct vsock_answer answer = {.tag = tag};
-	struct iovec iov = {&answer, sizeof(answer)};
-	struct msghdr msg = {.msg_iov = &iov,
-			     .msg_iovlen = 1,
-			     .msg_control = control.bytes,
-			     .msg_controllen = sizeof(control.bytes)};
-	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
 	int pair[2];
 
 	if (connected >= 0)
 		close(connected);
 	if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair))
 		abort();
-	cmsg->cmsg_level = SOL_SOCKET;
-	cmsg->cmsg_type = SCM_RIGHTS;
-	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(cmsg), &pair[0], sizeof(int));
-	(void)sendmsg(peer, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+	(void)fd_send(peer, &answer, sizeof(answer), MSG_DONTWAIT, pair[0]);
 	close(pair[0]);
 	connected = pair[1];
 }

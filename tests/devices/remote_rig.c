@@ -9,6 +9,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "devices/fd_passing.h"
+
 struct remote_rig remote;
 uint8_t remote_buffer[3 << 20];
 
@@ -28,25 +30,12 @@ static void take_turn(void)
 
 static void take_setup(void)
 {
-	union {
-		struct cmsghdr align;
-		char bytes[CMSG_SPACE(sizeof(int))];
-	} control;
-	struct nbd_setup setup;
-	struct iovec iov = {&setup, sizeof(setup)};
-	struct msghdr msg = {.msg_iov = &iov,
-			     .msg_iovlen = 1,
-			     .msg_control = control.bytes,
-			     .msg_controllen = sizeof(control.bytes)};
-	const void *data;
+	struct nbd_setup setup = {0};
 	int fd;
 
-	if (recvmsg(remote.socket[1], &msg, MSG_WAITALL) != sizeof(setup))
+	if (fd_recv(remote.socket[1], &setup, sizeof(setup), MSG_WAITALL, &fd) != sizeof(setup) ||
+	    fd < 0)
 		return;
-	data = CMSG_FIRSTHDR(&msg) ? CMSG_DATA(CMSG_FIRSTHDR(&msg)) : NULL;
-	if (!data)
-		return;
-	memcpy(&fd, data, sizeof(fd));
 	atomic_store(&remote.writable_asked, setup.writable);
 	/* Nobody can pull it away from under the other. */
 	if (ftruncate(fd, 0) == 0 || ftruncate(fd, 2 * NBD_WINDOW_BYTES) == 0)

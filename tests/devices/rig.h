@@ -138,6 +138,8 @@ Suite *disk_failures_suite(void);
 Suite *remote_suite(void);
 Suite *foal_nbd_suite(void);
 Suite *vsock_suite(void);
+Suite *vsock_hostile_suite(void);
+Suite *vsock_connector_suite(void);
 Suite *pmem_suite(void);
 Suite *balloon_suite(void);
 Suite *net_suite(void);

@@ -12,7 +12,9 @@ Suite *docs_suite(void);
 Suite *gate_suite(void);
 Suite *helper_suite(void);
 Suite *image_suite(void);
+Suite *net_suite(void);
 Suite *options_suite(void);
 Suite *sandbox_suite(void);
+Suite *vsock_option_suite(void);
 
 #endif
