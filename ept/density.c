@@ -229,6 +229,7 @@ static void bet(struct ept_governor *g, struct ept_density *d, const struct ept_
 	if (growth->regions + d->bets < SPREAD_GROWN || !n || growth->regions * 2 < n ||
 	    pages < (uint64_t)SPREAD_PAGES * n)
 		return;
+	pages += growth->small; /* as many more will be there before the next look */
 	pool = n + d->bets;
 	allowed = BET * pages * pool / n / REGION_PAGES;
 	for (unsigned tries = 0; tries < d->nr && d->bets < allowed && done < BETS_A_SCAN;

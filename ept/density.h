@@ -16,7 +16,7 @@
 #define STREAM_WHOLE 256 /* from here on a stream's region is taken for dense */
 #define SPREAD_PAGES 8	 /* on average, and in */
 #define SPREAD_GROWN 16	 /* regions at once: touched at random all over */
-#define BET	     8	 /* such touches are worth at most so many times their memory */
+#define BET	     12	 /* such touches are worth at most so many times their memory */
 #define BETS_A_SCAN  16
 #define WINDOWS	     8
 #define WINDOW_FIRST 4		/* regions ahead of a stream that is new */

@@ -70,9 +70,7 @@ struct ept_governor *ept_governor_create(struct ept_space *space)
 	g->space = space;
 	pthread_mutex_init(&g->lock, NULL);
 	g->areas = calloc(space->nr_areas, sizeof(*g->areas));
-	if (!g->areas)
-		goto nothing;
-	for (size_t i = 0; i < space->nr_areas; i++)
+	for (size_t i = 0; i < space->nr_areas && g->areas; i++)
 		if (add_area(g, space->areas[i]))
 			goto nothing;
 	if (!g->nr_areas)
@@ -89,7 +87,7 @@ void ept_governor_free(struct ept_governor *g)
 {
 	if (!g)
 		return;
-	for (size_t i = 0; i < g->nr_areas; i++)
+	for (size_t i = 0; i < g->nr_areas && g->areas; i++)
 		free(g->areas[i].regions);
 	free(g->areas);
 	pthread_mutex_destroy(&g->lock);

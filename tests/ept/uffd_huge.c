@@ -222,8 +222,8 @@ START_TEST(without_move)
 	int fd = temp_file(4 * MIB);
 	struct vm vm;
 
+	vm_without_move = true;
 	vm = file_vm(fd, 4 * MIB, EPT_FILE_COW, EPT_HUGE_ALWAYS);
-	vm.space->installer.features &= ~(uint64_t)UFFD_FEATURE_MOVE;
 	ck_assert(has_pattern(vm.hva, 0, 4 * MIB));
 	ck_assert_uint_eq(expect_whole(&vm, EPT_CASE_FILE_HUGE, EPT_CASE_FILE_READ), 2);
 	vm_destroy(&vm);

@@ -1,9 +1,11 @@
 #include "tests/ept/util.h"
 
+#include "ept/uffd_compat.h"
+
 #include <stdlib.h>
 #include <sys/syscall.h>
 
-bool vm_without_atomic_protect;
+bool vm_without_atomic_protect, vm_without_move;
 
 const struct ept_config one_thread = {.vm_name = "test", .vcpus = 1};
 
@@ -59,6 +61,8 @@ struct vm vm_create(const struct ept_config *config, int fd, uint64_t offset, ui
 	ck_assert_int_eq(ept_space_create(config, &vm.space), 0);
 	if (vm_without_atomic_protect)
 		vm.space->installer.atomic_protect = false;
+	if (vm_without_move)
+		vm.space->installer.features &= ~(uint64_t)UFFD_FEATURE_MOVE;
 	if (fd >= 0)
 		ck_assert_int_eq(ept_object_file(fd, "disk.img", offset, size, mode, &obj), 0);
 	ck_assert_int_eq(

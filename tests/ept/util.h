@@ -49,6 +49,8 @@ void discard(const struct vm *vm, uint64_t first, uint64_t pages);
 
 /* Set before vm_create(): as on kernels that cannot CONTINUE write-protected (before 6.4). */
 extern bool vm_without_atomic_protect;
+/* The same for kernels that cannot MOVE (before 6.8). */
+extern bool vm_without_move;
 
 extern const struct ept_config one_thread;
 
