@@ -22,6 +22,7 @@ struct ept_reader;
 struct ept_object_read {
 	uint64_t first, end; /* pages */
 	struct ept_object_read *next;
+	struct ept_reader *reader; /* NULL: the thread does it that waits for it */
 };
 
 struct ept_object {
@@ -114,8 +115,9 @@ int ept_object_store(const struct ept_object *obj, const char *buf, size_t len, 
 
 /* The object's lock is held: does nobody have @page, or read it? */
 bool ept_object_wanted(const struct ept_object *obj, uint64_t page);
-/* The object's lock is held: @read begins; it ended with @done bytes of it in the cache. */
+/* The object's lock is held: @read begins; is not to be; ended with @done bytes in the cache. */
 void ept_object_read_begins(struct ept_object *obj, struct ept_object_read *read);
+void ept_object_read_forget(struct ept_object *obj, const struct ept_object_read *read);
 void ept_object_read_ended(struct ept_object *obj, struct ept_object_read *read, size_t done);
 
 /* object_ahead.c: pages that are read before anybody asks for them. */
@@ -129,6 +131,12 @@ void ept_object_read_ahead(struct ept_object *obj, struct ept_reader *reader, ui
 
 /* The reader's: @read ended, with @done bytes in the cache. */
 void ept_object_ahead_ended(struct ept_object *obj, struct ept_object_read *read, size_t done);
+
+/*
+ * The object's lock is held. A fault needs @read now: if its reader has not begun
+ * it, it is as if it had never been asked for, and true. Else the fault waits.
+ */
+bool ept_object_ahead_undone(struct ept_object *obj, struct ept_object_read *read);
 
 /* A fault takes pages [@first, @end): those that were read ahead were not wasted. */
 void ept_object_taken(struct ept_object *obj, uint64_t first, uint64_t end);

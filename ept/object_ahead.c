@@ -28,7 +28,7 @@ void ept_object_read_ahead(struct ept_object *obj, struct ept_reader *reader, ui
 			   uint64_t end)
 {
 	struct ept_ahead *begun = NULL, **tail = &begun;
-	struct ept_object_read run;
+	struct ept_object_read run = {0};
 	unsigned reads = 0;
 
 	pthread_mutex_lock(&obj->lock);
@@ -38,6 +38,7 @@ void ept_object_read_ahead(struct ept_object *obj, struct ept_reader *reader, ui
 		if (!ahead)
 			break;
 		ahead->read = run;
+		ahead->read.reader = reader;
 		ept_object_read_begins(obj, &ahead->read);
 		*tail = ahead;
 		tail = &ahead->next;
@@ -49,6 +50,17 @@ void ept_object_read_ahead(struct ept_object *obj, struct ept_reader *reader, ui
 	add(&obj->ahead_stats.windows, 1);
 	add(&obj->ahead_stats.reads, reads);
 	ept_reader_queue(reader, begun);
+}
+
+bool ept_object_ahead_undone(struct ept_object *obj, struct ept_object_read *read)
+{
+	if (!read->reader || !ept_reader_drop(read->reader, read))
+		return false;
+	ept_object_read_forget(obj, read);
+	/* Its pages are the fault's now, and whoever else waits looks again. */
+	pthread_cond_broadcast(&obj->read_done);
+	ept_reader_put(read->reader, read);
+	return true;
 }
 
 /* Before they are in the cache, so that whoever takes them finds them noted. */

@@ -143,9 +143,9 @@ uint64_t ept_object_bytes_read(const struct ept_object *obj, uint64_t size)
 }
 
 /* The read under way that brings @page, or NULL. */
-static const struct ept_object_read *read_of(const struct ept_object *obj, uint64_t page)
+static struct ept_object_read *read_of(const struct ept_object *obj, uint64_t page)
 {
-	const struct ept_object_read *r = obj->reads;
+	struct ept_object_read *r = obj->reads;
 
 	while (r && (page < r->first || page >= r->end))
 		r = r->next;
@@ -188,7 +188,7 @@ void ept_object_span(struct ept_object *obj, uint64_t page, uint64_t *first, uin
 	*end = span.end < *end ? span.end : *end;
 }
 
-static void forget(struct ept_object *obj, const struct ept_object_read *r)
+void ept_object_read_forget(struct ept_object *obj, const struct ept_object_read *r)
 {
 	struct ept_object_read **p = &obj->reads;
 
@@ -250,7 +250,7 @@ void ept_object_read_begins(struct ept_object *obj, struct ept_object_read *read
 
 void ept_object_read_ended(struct ept_object *obj, struct ept_object_read *read, size_t done)
 {
-	forget(obj, read);
+	ept_object_read_forget(obj, read);
 	set_cached(obj, read->first, ept_object_read_whole(obj, read, done));
 	pthread_cond_broadcast(&obj->read_done);
 }
@@ -282,10 +282,10 @@ int ept_object_fill(struct ept_object *obj, uint64_t page, uint64_t first, uint6
 
 	pthread_mutex_lock(&obj->lock);
 	while (!ept_object_cached(obj, page)) {
-		struct ept_object_read run;
+		struct ept_object_read *under_way = read_of(obj, page), run;
 		bool alone;
 
-		if (being_read(obj, page)) {
+		if (under_way && !ept_object_ahead_undone(obj, under_way)) {
 			pthread_cond_wait(&obj->read_done, &obj->lock);
 			continue;
 		}

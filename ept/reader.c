@@ -153,15 +153,40 @@ static struct ept_ahead *dequeue(struct ept_reader *r)
 	return a;
 }
 
-/* @done bytes of it are in the cache. */
-static void end(struct ept_reader *r, struct ept_ahead *a, size_t done)
+bool ept_reader_drop(struct ept_reader *r, struct ept_object_read *read)
 {
-	ept_object_ahead_ended(a->obj, &a->read, done);
+	struct ept_ahead **p = &r->queue, *a = (struct ept_ahead *)read;
+	bool found;
+
+	pthread_mutex_lock(&r->lock);
+	while (*p && *p != a)
+		p = &(*p)->next;
+	found = *p;
+	if (found) {
+		*p = a->next;
+		if (r->tail == &a->next)
+			r->tail = p;
+	}
+	pthread_mutex_unlock(&r->lock);
+	return found;
+}
+
+void ept_reader_put(struct ept_reader *r, struct ept_object_read *read)
+{
+	struct ept_ahead *a = (struct ept_ahead *)read;
+
 	ept_object_put(a->obj);
 	pthread_mutex_lock(&r->lock);
 	a->next = r->idle;
 	r->idle = a;
 	pthread_mutex_unlock(&r->lock);
+}
+
+/* @done bytes of it are in the cache. */
+static void end(struct ept_reader *r, struct ept_ahead *a, size_t done)
+{
+	ept_object_ahead_ended(a->obj, &a->read, done);
+	ept_reader_put(r, &a->read);
 }
 
 static void store_and_end(struct ept_reader *r, struct ept_ahead *a)

@@ -21,8 +21,8 @@ struct ept_reader;
 
 /* One read; the reader's but for what ept_object_read_ahead() fills in. */
 struct ept_ahead {
-	struct ept_object_read read;
-	struct ept_object *obj; /* referenced */
+	struct ept_object_read read; /* first: the object's reads are known by it */
+	struct ept_object *obj;	     /* referenced */
 	struct ept_ahead *next;
 	char *buf; /* while it is under way */
 	size_t len, done;
@@ -48,6 +48,13 @@ const char *ept_reader_by(const struct ept_reader *reader);
 /* A free read, of @obj, or NULL: too many are queued, or it is stopping. @obj's lock may be held.
  */
 struct ept_ahead *ept_reader_take(struct ept_reader *reader, struct ept_object *obj);
+/*
+ * Take @read, one of the reader's, out of its queue: false if it was begun, or is
+ * not queued yet. What was taken out goes back with ept_reader_put(). The object's
+ * lock is held.
+ */
+bool ept_reader_drop(struct ept_reader *reader, struct ept_object_read *read);
+void ept_reader_put(struct ept_reader *reader, struct ept_object_read *read);
 /* Begin a list of them, linked by next. */
 void ept_reader_queue(struct ept_reader *reader, struct ept_ahead *list);
 

@@ -21,10 +21,10 @@ static uint64_t most(uint64_t a, uint64_t b)
 	return a > b ? a : b;
 }
 
-/* Where the aligned window of @pages that holds @page ends. */
+/* Where the aligned window of @pages, a power of two, that holds @page ends. */
 static uint64_t window_end(uint64_t page, unsigned pages)
 {
-	return (page / pages + 1) * pages;
+	return (page & ~(uint64_t)(pages - 1)) + pages;
 }
 
 static unsigned grow(unsigned window)
@@ -68,7 +68,7 @@ static struct ept_stream *replace(struct ept_streams *s)
 /* The aligned @pages around the fault, within the leaf and the area. */
 static void map_around(const struct ept_touch *t, unsigned pages, struct ept_step *step)
 {
-	step->first = most(t->page / pages * pages, t->lfirst);
+	step->first = most(window_end(t->page, pages) - pages, t->lfirst);
 	step->end = least(window_end(t->page, pages), t->lend);
 }
 
