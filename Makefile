@@ -1,6 +1,12 @@
-# foal: `make` builds build/foal and the guest, `make run` boots the main job,
-# `make test` runs the tests. SAN=address or SAN=thread builds the host side
-# under build/san-$(SAN) with that sanitizer.
+# foal. In this file and those it includes, a line of this form is a line of `make help`:
+#
+# make all           build/foal, its helper, the guest kernel and its images: also without a word
+# make help          these lines
+# make run           install what is missing, build, boot the main job, print its table
+# make clean         remove build/
+#
+# SAN=address or SAN=thread builds the host side under build/san-$(SAN) with that
+# sanitizer; V=1 shows whole commands.
 
 SAN   ?=
 # Sanitizers open files and make system calls that a run does not.
@@ -8,7 +14,6 @@ SANDBOX := $(if $(SAN),false,true)
 BUILD := build
 OUT   := $(if $(SAN),$(BUILD)/san-$(SAN),$(BUILD))
 
-# V=1 shows whole commands.
 Q    := $(if $(V),,@)
 said  = $(if $(V),,@printf '  %-5s %s\n' $(1) $(2))
 
@@ -36,6 +41,8 @@ CFLAGS   := -std=gnu17 -O2 -g $(WARN) -fno-strict-aliasing -pthread
 LDFLAGS  := -pthread
 # A static program needs 0.5 ms for exec, a dynamic one several (docs/dependencies.md).
 STATIC   := -static
+# Always the archive: Debian 12's shared library lacks functions of its own header.
+URING    := -l:liburing.a
 ifeq ($(SAN),address)
 CFLAGS  += -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 LDFLAGS += -fsanitize=address,undefined
@@ -65,7 +72,7 @@ $(LIBS):
 	$(archive)
 
 $(OUT)/foal: $(OUT)/vmm/main.o $(LIBS)
-	$(call link,$(LDFLAGS) $(STATIC),-ljansson)
+	$(call link,$(LDFLAGS) $(STATIC),-ljansson $(URING))
 
 # Serves disks from NBD servers: a program of its own for libnbd's shared libraries.
 $(OUT)/foal-nbd: $(OUT)/devices/nbd/foal_nbd.o
@@ -82,8 +89,11 @@ include guest/guest.mk
 include tests/tests.mk
 include scripts/scripts.mk
 
-.PHONY: all clean
+.PHONY: all clean help
 all: $(OUT)/foal $(OUT)/foal-nbd $(GUEST_KERNEL) $(GUEST_DISK) $(GUEST_PMEM)
 
 clean:
 	rm -rf $(BUILD)
+
+help:
+	@sed -n 's/^# \(make [a-z-]*  \)/\1/p' $(filter Makefile %.mk,$(MAKEFILE_LIST))

@@ -17,6 +17,9 @@ struct device {
 	_Atomic(const char *) broken;
 };
 
+/* The bit of port 0xcf9 that resets. */
+#define RESET_PORT_RESET	     0x04
+
 #define device_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 
 static inline void device_init(struct device *dev, const struct device_ops *ops,
@@ -27,14 +30,16 @@ static inline void device_init(struct device *dev, const struct device_ops *ops,
 	atomic_init(&dev->broken, NULL);
 }
 
+/* For a device that is its struct device and nothing else: create one, -ENOMEM; .destroy. */
+int device_create(const struct device_ops *ops, const struct device_host *host,
+		  struct device **out);
+void device_free(struct device *dev);
+
 extern const struct device_ops ioapic_device;
 extern const struct device_ops serial_device;
 extern const struct device_ops exit_port_device;
 extern const struct device_ops fw_cfg_device;
 extern const struct device_ops acpi_pm_device;
-/* The bit of port 0xcf9 that resets. */
-#define RESET_PORT_RESET 0x04
-
 extern const struct device_ops reset_port_device;
 extern const struct device_ops i8042_device;
 extern const struct device_ops rtc_device;

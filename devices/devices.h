@@ -48,10 +48,13 @@ struct device_host {
 	void (*route_pin)(void *ctx, unsigned pin, uint64_t addr, uint32_t data, bool masked);
 	/*
 	 * Optional: have what a guest writes to MMIO at @addr, in any width, add to
-	 * the eventfd @fd and not come to bus_write(). Holds until the VM is gone.
-	 * 0 or a negative errno, which means that writes go on coming.
+	 * the eventfd @fd and not come to bus_write(), until the same with @on false or
+	 * the VM's end. Called on any thread. 0 or a negative errno, which means that
+	 * writes go on coming.
 	 */
-	int (*doorbell)(void *ctx, uint64_t addr, int fd);
+	int (*doorbell)(void *ctx, uint64_t addr, int fd, bool on);
+	/* Optional: before each thread of a device is made, by the one who makes it. */
+	void (*thread_expected)(void *ctx);
 	/* Optional: the first thing that a thread of a device calls; @kind says of which. */
 	void (*thread_begins)(void *ctx, const char *kind);
 	/* The guest asks to end the run with @status. */
@@ -84,7 +87,7 @@ extern const struct device_ops *const devices_kinds[];
 struct bus *bus_create(void);
 /*
  * Start the devices, once, on the thread that built them: their threads inherit
- * what it is confined to. A guest may run before. The first error ends it.
+ * what it is confined to. The first error ends it.
  */
 int bus_start(struct bus *bus);
 /* Stops and destroys every device on it. */

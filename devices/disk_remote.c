@@ -18,6 +18,7 @@
 
 #include "devices/disk.h"
 #include "devices/disk_backend.h"
+#include "devices/fd_passing.h"
 #include "devices/nbd/protocol.h"
 
 /* How soon a wait notices that it is cancelled. */
@@ -246,22 +247,10 @@ static int send_setup(const struct disk_remote *remote, bool writable)
 				  .version = NBD_VERSION,
 				  .window_bytes = NBD_WINDOW_BYTES,
 				  .writable = writable};
-	union {
-		struct cmsghdr align;
-		char bytes[CMSG_SPACE(sizeof(int))];
-	} control = {0};
-	struct iovec iov = {&setup, sizeof(setup)};
-	struct msghdr msg = {.msg_iov = &iov,
-			     .msg_iovlen = 1,
-			     .msg_control = control.bytes,
-			     .msg_controllen = sizeof(control.bytes)};
-	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
 
-	cmsg->cmsg_level = SOL_SOCKET;
-	cmsg->cmsg_type = SCM_RIGHTS;
-	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(cmsg), &remote->window, sizeof(int));
-	return sendmsg(remote->socket, &msg, MSG_NOSIGNAL) == sizeof(setup) ? 0 : -EPIPE;
+	return fd_send(remote->socket, &setup, sizeof(setup), 0, remote->window) == sizeof(setup)
+		   ? 0
+		   : -EPIPE;
 }
 
 /* What a server says ends up on a terminal. */

@@ -1,7 +1,4 @@
 /* The exit port: a guest writes its status here to end the run (guest/abi.h). */
-#include <errno.h>
-#include <stdlib.h>
-
 #include "devices/device.h"
 #include "guest/abi.h"
 
@@ -22,25 +19,14 @@ static void exit_port_write(struct device *dev, uint64_t offset, unsigned len, u
 	dev->host->guest_exit(dev->host->ctx, (int)status);
 }
 
-static void exit_port_destroy(struct device *dev)
-{
-	free(dev);
-}
-
 const struct device_ops exit_port_device = {
     .kind = "exit-port",
     .read = exit_port_read,
     .write = exit_port_write,
-    .destroy = exit_port_destroy,
+    .destroy = device_free,
 };
 
 int exit_port_create(const struct device_host *host, struct device **out)
 {
-	struct device *dev = calloc(1, sizeof(*dev));
-
-	if (!dev)
-		return -ENOMEM;
-	device_init(dev, &exit_port_device, host);
-	*out = dev;
-	return 0;
+	return device_create(&exit_port_device, host, out);
 }

@@ -5,13 +5,10 @@
  * first step, emptying the buffer, and that it takes input, so whoever wants
  * the reset does not wait.
  */
-#include <errno.h>
-#include <stdlib.h>
-
 #include "devices/device.h"
+#include "guest/abi.h"
 
 #define STATUS_OUTPUT_FULL 1
-#define COMMAND_RESET	   0xfe
 
 static uint64_t i8042_read(struct device *dev, uint64_t offset, unsigned len)
 {
@@ -22,29 +19,18 @@ static uint64_t i8042_read(struct device *dev, uint64_t offset, unsigned len)
 static void i8042_write(struct device *dev, uint64_t offset, unsigned len, uint64_t value)
 {
 	(void)offset, (void)len;
-	if (value == COMMAND_RESET)
+	if (value == FOAL_I8042_RESET)
 		dev->host->guest_reset(dev->host->ctx);
-}
-
-static void i8042_destroy(struct device *dev)
-{
-	free(dev);
 }
 
 const struct device_ops i8042_device = {
     .kind = "i8042",
     .read = i8042_read,
     .write = i8042_write,
-    .destroy = i8042_destroy,
+    .destroy = device_free,
 };
 
 int i8042_create(const struct device_host *host, struct device **out)
 {
-	struct device *dev = calloc(1, sizeof(*dev));
-
-	if (!dev)
-		return -ENOMEM;
-	device_init(dev, &i8042_device, host);
-	*out = dev;
-	return 0;
+	return device_create(&i8042_device, host, out);
 }

@@ -22,8 +22,3 @@ const struct device_ops *const devices_kinds[] = {
     &virtio_vsock_device,
     NULL,
 };
-
-const char *device_broken(struct device *dev)
-{
-	return atomic_load_explicit(&dev->broken, memory_order_acquire);
-}

@@ -2,12 +2,11 @@
  * The reset control register of PC chipsets, port 0xcf9 (Intel ICH, "RST_CNT"):
  * a write with bit 2 set resets the processor. SeaBIOS for machines without a
  * keyboard controller knows no other way. Where there is PCI the port lies
- * among those of its root, which does the same.
+ * among those of its root, which hands accesses on.
  */
-#include <errno.h>
-#include <stdlib.h>
-
 #include "devices/device.h"
+
+#define RESET 0x04
 
 static uint64_t reset_port_read(struct device *dev, uint64_t offset, unsigned len)
 {
@@ -18,29 +17,18 @@ static uint64_t reset_port_read(struct device *dev, uint64_t offset, unsigned le
 static void reset_port_write(struct device *dev, uint64_t offset, unsigned len, uint64_t value)
 {
 	(void)offset, (void)len;
-	if (value & RESET_PORT_RESET)
+	if (value & RESET)
 		dev->host->guest_reset(dev->host->ctx);
-}
-
-static void reset_port_destroy(struct device *dev)
-{
-	free(dev);
 }
 
 const struct device_ops reset_port_device = {
     .kind = "reset-port",
     .read = reset_port_read,
     .write = reset_port_write,
-    .destroy = reset_port_destroy,
+    .destroy = device_free,
 };
 
 int reset_port_create(const struct device_host *host, struct device **out)
 {
-	struct device *dev = calloc(1, sizeof(*dev));
-
-	if (!dev)
-		return -ENOMEM;
-	device_init(dev, &reset_port_device, host);
-	*out = dev;
-	return 0;
+	return device_create(&reset_port_device, host, out);
 }

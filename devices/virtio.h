@@ -195,6 +195,11 @@ int virtio_mmio_start(struct device *dev, uint64_t base);
 uint64_t virtio_mmio_read(struct device *dev, uint64_t offset, unsigned len);
 void virtio_mmio_write(struct device *dev, uint64_t offset, unsigned len, uint64_t value);
 
+/* What the ops of every virtio device say, besides .kind and .destroy. */
+#define VIRTIO_DEVICE_OPS \
+	.start = virtio_mmio_start, .read = virtio_mmio_read, .write = virtio_mmio_write, \
+	.stop = virtio_stop
+
 /* --- the worker ------------------------------------------------------------------- */
 
 /* Create the thread; it waits until virtio_run(). Errors: pthread_create's. */

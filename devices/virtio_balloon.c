@@ -193,10 +193,7 @@ static void balloon_destroy(struct device *dev)
 
 const struct device_ops virtio_balloon_device = {
     .kind = "virtio-balloon",
-    .start = virtio_mmio_start,
-    .read = virtio_mmio_read,
-    .write = virtio_mmio_write,
-    .stop = virtio_stop,
+    VIRTIO_DEVICE_OPS,
     .destroy = balloon_destroy,
 };
 

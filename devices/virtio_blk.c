@@ -316,10 +316,7 @@ static void blk_destroy(struct device *dev)
 
 const struct device_ops virtio_blk_device = {
     .kind = "virtio-blk",
-    .start = virtio_mmio_start,
-    .read = virtio_mmio_read,
-    .write = virtio_mmio_write,
-    .stop = virtio_stop,
+    VIRTIO_DEVICE_OPS,
     .destroy = blk_destroy,
 };
 

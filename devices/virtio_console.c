@@ -224,10 +224,7 @@ static void console_destroy(struct device *dev)
 
 const struct device_ops virtio_console_device = {
     .kind = "virtio-console",
-    .start = virtio_mmio_start,
-    .read = virtio_mmio_read,
-    .write = virtio_mmio_write,
-    .stop = virtio_stop,
+    VIRTIO_DEVICE_OPS,
     .destroy = console_destroy,
 };
 

@@ -213,6 +213,6 @@ int virtio_mmio_start(struct device *dev, uint64_t base)
 
 	if (rc == 0 && dev->host->doorbell)
 		(void)dev->host->doorbell(dev->host->ctx, base + VIRTIO_MMIO_QUEUE_NOTIFY,
-					  vdev->kick);
+					  vdev->kick, true);
 	return rc;
 }

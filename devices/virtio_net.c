@@ -128,7 +128,7 @@ static void net_reset(struct virtio_device *vdev)
 	net->waiting = false;
 	net->rx.has_chain = false;
 	net->rx.starved = true;
-	net->rx.nr_used = 0;
+	net->rx.nr_used = net->rx.slots = 0;
 	net->rx.at = net->rx.end = 0;
 }
 
@@ -164,10 +164,7 @@ static void net_destroy(struct device *dev)
 
 const struct device_ops virtio_net_device = {
     .kind = "virtio-net",
-    .start = virtio_mmio_start,
-    .read = virtio_mmio_read,
-    .write = virtio_mmio_write,
-    .stop = virtio_stop,
+    VIRTIO_DEVICE_OPS,
     .destroy = net_destroy,
 };
 

@@ -20,7 +20,7 @@ struct net_receiver {
 	bool starved; /* no chain, and the driver is to notify of the next */
 	/* What was filled already, of a frame that takes several chains. */
 	struct vq_used used[VQ_SIZE_MAX];
-	unsigned nr_used;
+	unsigned nr_used, slots; /* of the ring, that these take */
 	uint8_t *num_buffers[2]; /* the header's field, in guest memory */
 	size_t at, end;		 /* of what is left, in @aside */
 	uint8_t aside[NET_PACKET_MAX];

@@ -28,6 +28,7 @@ static int take(struct net_receiver *rx, struct virtqueue *vq)
 static void done(struct net_receiver *rx, uint32_t written)
 {
 	rx->used[rx->nr_used++] = vq_done(&rx->chain, written);
+	rx->slots += rx->chain.slots;
 	rx->has_chain = false;
 }
 
@@ -87,6 +88,15 @@ static int receive(struct virtio_net *net, struct virtqueue *vq)
 	return 1;
 }
 
+/*
+ * Whether the frame at hand holds so much of the ring that the driver has no room for
+ * another chain like the last: it would wait for ever.
+ */
+static bool holds_all(const struct net_receiver *rx, const struct virtqueue *vq)
+{
+	return rx->slots + rx->used[rx->nr_used - 1].slots > vq->size;
+}
+
 /* What is aside into further chains. 1, or 0 when the driver has to offer more first. */
 static int spread(struct virtio_net *net, struct virtqueue *vq)
 {
@@ -95,14 +105,12 @@ static int spread(struct virtio_net *net, struct virtqueue *vq)
 	while (rx->at < rx->end) {
 		size_t len = rx->end - rx->at;
 		struct vq_cursor to;
-		int rc;
+		int rc = rx->slots < vq->size ? take(rx, vq) : 0;
 
-		/* It has the whole queue, so no further buffer can come: cut off. */
-		if (rx->nr_used == vq->size) {
+		if (rc == 0 && holds_all(rx, vq)) { /* cut off */
 			net_count(&net->stats.rx_dropped, 1);
 			break;
 		}
-		rc = take(rx, vq);
 		if (rc <= 0)
 			return rc;
 		to = vq_writable(&rx->chain);
@@ -124,7 +132,7 @@ static int give_frame(struct virtio_net *net, struct virtqueue *vq)
 
 	*rx->num_buffers[0] = (uint8_t)nr;
 	*rx->num_buffers[1] = (uint8_t)(nr >> 8);
-	rx->nr_used = 0;
+	rx->nr_used = rx->slots = 0;
 	net_count(&net->stats.rx_frames, 1);
 	return vq_push_all(vq, rx->used, nr);
 }

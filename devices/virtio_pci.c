@@ -11,7 +11,7 @@
 
 #define VENDOR	    0x1af4 /* 4.1.2 */
 #define DEVICE_BASE 0x1040
-#define NOTIFY_STEP 4
+#define NOTIFY_SIZE 4
 
 /* --- the configuration space ---------------------------------------------------------- */
 
@@ -46,6 +46,12 @@ static void config_reading(struct pci_function *f, unsigned offset, unsigned len
 		pci_set(f, data, 4, (uint32_t)virtio_bar_read(f, target, width));
 }
 
+static uint32_t decoded_at(const struct pci_function *f)
+{
+	return pci_get(f, PCI_COMMAND, 2) & PCI_COMMAND_MEMORY ? pci_get(f, PCI_BASE_ADDRESS_0, 4)
+							       : 0;
+}
+
 static void config_written(struct pci_function *f, unsigned offset, unsigned len)
 {
 	struct virtio_pci *p = virtio_pci_of(f);
@@ -55,9 +61,10 @@ static void config_written(struct pci_function *f, unsigned offset, unsigned len
 	if (touches(offset, len, data, 4) && access_target(p, &target, &width))
 		virtio_bar_write(f, target, width, pci_get(f, data, 4));
 	if (!touches(offset, len, p->msix_cap + PCI_MSIX_FLAGS, 2) &&
-	    !touches(offset, len, PCI_COMMAND, 2))
+	    !touches(offset, len, PCI_COMMAND, 2) && !touches(offset, len, PCI_BASE_ADDRESS_0, 4))
 		return;
 	pthread_mutex_lock(&p->vdev->lock);
+	virtio_pci_decoded(p, decoded_at(f));
 	virtio_pci_interrupts(p, (uint16_t)pci_get(f, p->msix_cap + PCI_MSIX_FLAGS, 2),
 			      pci_get(f, PCI_COMMAND, 2) & PCI_COMMAND_INTX_DISABLE);
 	pthread_mutex_unlock(&p->vdev->lock);
@@ -70,7 +77,7 @@ static void add_structure(struct virtio_pci *p, uint8_t type, uint32_t offset, u
 		    .cfg_type = type,
 		    .offset = offset,
 		    .length = length},
-	    .notify_off_multiplier = NOTIFY_STEP};
+	    .notify_off_multiplier = 0};
 
 	pci_add_capability(&p->function, PCI_CAP_ID_VNDR, (char *)&cap + PCI_CAP_LINK_SIZE,
 			   cap.cap.cap_len);
@@ -169,15 +176,16 @@ int pci_add_virtio(struct pci *pci, struct device *virtio)
 	add_structure(p, VIRTIO_PCI_CAP_COMMON_CFG, VIRTIO_BAR_COMMON, VIRTIO_PCI_COMMON_Q_NDATA);
 	add_structure(p, VIRTIO_PCI_CAP_ISR_CFG, VIRTIO_BAR_ISR, 1);
 	add_structure(p, VIRTIO_PCI_CAP_DEVICE_CFG, VIRTIO_BAR_CONFIG, VIRTIO_CONFIG_MAX);
-	add_structure(p, VIRTIO_PCI_CAP_NOTIFY_CFG, VIRTIO_BAR_NOTIFY,
-		      vdev->type->nr_queues * NOTIFY_STEP);
+	add_structure(p, VIRTIO_PCI_CAP_NOTIFY_CFG, VIRTIO_BAR_NOTIFY, NOTIFY_SIZE);
 	add_access(p);
 	add_msix(p);
 	vdev->transport = &virtio_pci_transport;
 	vdev->pci = p;
 	vdev->transport->reset(vdev);
 	rc = pci_add(pci, &p->function);
-	if (rc == 0)
+	if (rc == 0) {
 		pci_set(&p->function, PCI_INTERRUPT_LINE, 1, FOAL_PCI_PIN + p->function.slot);
+		virtio_pci_decoded(p, decoded_at(&p->function));
+	}
 	return rc;
 }

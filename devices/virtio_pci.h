@@ -6,7 +6,7 @@
  *   0x0000  common configuration       (4.1.4.3)
  *   0x1000  ISR status                 (4.1.4.5)
  *   0x2000  the device's configuration (4.1.4.6)
- *   0x3000  notifications, 4 a queue   (4.1.4.4)
+ *   0x3000  notifications, one address for all queues (4.1.4.4)
  *   0x4000  MSI-X table, 0x5000 its pending bits (PCI 3.0, 6.8.2)
  *
  * virtio_pci.c is the function and its configuration space, virtio_pci_bar.c
@@ -39,6 +39,8 @@ struct virtio_pci {
 	bool line; /* of the interrupt pin */
 	struct msix msix;
 	bool intx_off;
+	uint64_t notify;   /* where the BAR has the notifications now; 0: nowhere */
+	uint64_t doorbell; /* the host has that one; 0: none */
 };
 
 static inline struct virtio_pci *virtio_pci_of(struct pci_function *f)
@@ -51,6 +53,12 @@ extern const struct virtio_transport virtio_pci_transport;
 /* Of struct pci_function_ops. */
 uint64_t virtio_bar_read(struct pci_function *f, uint32_t offset, unsigned len);
 void virtio_bar_write(struct pci_function *f, uint32_t offset, unsigned len, uint64_t value);
+
+/*
+ * The BAR is decoded at @bar now, or nowhere (0). Where a running driver notifies is
+ * the host's doorbell, as long as that is in the window of the BARs. Lock held.
+ */
+void virtio_pci_decoded(struct virtio_pci *p, uint32_t bar);
 
 /* MSI-X or the pin was turned on or off: @msix_control_word, @intx_off as the guest wrote them. */
 void virtio_pci_interrupts(struct virtio_pci *p, uint16_t msix_control_word, bool intx_off);

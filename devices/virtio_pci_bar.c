@@ -48,6 +48,33 @@ void virtio_pci_interrupts(struct virtio_pci *p, uint16_t msix_control_word, boo
 	update_line(p);
 }
 
+/* --- notifications ------------------------------------------------------------------ */
+
+/*
+ * Not before the driver runs: until then the guest looks for a place for the BAR.
+ * A host that does not take it leaves notifications to virtio_bar_write().
+ */
+static void update_doorbell(struct virtio_pci *p)
+{
+	const struct device_host *host = p->vdev->dev.host;
+	uint64_t want = p->vdev->status & VIRTIO_CONFIG_S_DRIVER_OK ? p->notify : 0;
+
+	if (want == p->doorbell || !host->doorbell)
+		return;
+	if (p->doorbell)
+		(void)host->doorbell(host->ctx, p->doorbell, p->vdev->kick, false);
+	p->doorbell = want && host->doorbell(host->ctx, want, p->vdev->kick, true) == 0 ? want : 0;
+}
+
+void virtio_pci_decoded(struct virtio_pci *p, uint32_t bar)
+{
+	uint64_t notify = bar + (uint64_t)VIRTIO_BAR_NOTIFY;
+	bool inside = bar && notify >= FOAL_PCI_WINDOW && notify <= FOAL_PCI_WINDOW_END;
+
+	p->notify = inside ? notify : 0;
+	update_doorbell(p);
+}
+
 static void pci_reset(struct virtio_device *vdev)
 {
 	struct virtio_pci *p = vdev->pci;
@@ -58,6 +85,7 @@ static void pci_reset(struct virtio_device *vdev)
 		p->queue_vector[i] = NO_VECTOR;
 	p->isr = 0;
 	update_line(p);
+	update_doorbell(p);
 }
 
 const struct virtio_transport virtio_pci_transport = {
@@ -95,7 +123,7 @@ static uint64_t queue_read(struct virtio_pci *p, uint32_t offset)
 	case VIRTIO_PCI_COMMON_Q_ENABLE:
 		return vq->ready;
 	case VIRTIO_PCI_COMMON_Q_NOFF:
-		return p->queue_sel;
+		return 0; /* the worker looks at all queues, whichever is meant */
 	case VIRTIO_PCI_COMMON_Q_DESCLO ... VIRTIO_PCI_COMMON_Q_USEDHI:
 		return (uint32_t)(*queue_address(vq, offset) >> (8 * (offset & 4)));
 	}
@@ -188,6 +216,7 @@ static void common_write(struct virtio_pci *p, uint32_t offset, uint32_t value)
 		break;
 	case VIRTIO_PCI_COMMON_STATUS:
 		virtio_set_status(p->vdev, value & UINT8_MAX);
+		update_doorbell(p);
 		break;
 	case VIRTIO_PCI_COMMON_Q_SELECT:
 		p->queue_sel = value & UINT16_MAX;

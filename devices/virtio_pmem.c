@@ -59,10 +59,7 @@ static void pmem_destroy(struct device *dev)
 
 const struct device_ops virtio_pmem_device = {
     .kind = "virtio-pmem",
-    .start = virtio_mmio_start,
-    .read = virtio_mmio_read,
-    .write = virtio_mmio_write,
-    .stop = virtio_stop,
+    VIRTIO_DEVICE_OPS,
     .destroy = pmem_destroy,
 };
 

@@ -52,10 +52,7 @@ static void rng_destroy(struct device *dev)
 
 const struct device_ops virtio_rng_device = {
     .kind = "virtio-rng",
-    .start = virtio_mmio_start,
-    .read = virtio_mmio_read,
-    .write = virtio_mmio_write,
-    .stop = virtio_stop,
+    VIRTIO_DEVICE_OPS,
     .destroy = rng_destroy,
 };
 

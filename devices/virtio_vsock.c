@@ -250,10 +250,7 @@ static void vsock_destroy(struct device *dev)
 
 const struct device_ops virtio_vsock_device = {
     .kind = "virtio-vsock",
-    .start = virtio_mmio_start,
-    .read = virtio_mmio_read,
-    .write = virtio_mmio_write,
-    .stop = virtio_stop,
+    VIRTIO_DEVICE_OPS,
     .destroy = vsock_destroy,
 };
 

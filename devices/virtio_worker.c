@@ -160,6 +160,8 @@ int virtio_start(struct virtio_device *vdev)
 	sigset_t all, old;
 	int rc;
 
+	if (vdev->dev.host->thread_expected)
+		vdev->dev.host->thread_expected(vdev->dev.host->ctx);
 	mask_for_worker(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	rc = pthread_create(&vdev->thread, NULL, worker, vdev);

@@ -34,7 +34,7 @@ struct vq_buf {
 /* One request: what the device may read comes first, what it may write after. */
 struct vq_chain {
 	uint16_t id;
-	uint16_t slots; /* of a packed ring, that it takes */
+	uint16_t slots; /* descriptors of the ring that it takes; an indirect table is one */
 	unsigned nr_readable, nr;
 	uint64_t readable, writable; /* bytes of each part */
 	struct vq_buf buf[VQ_CHAIN_MAX];

@@ -81,6 +81,7 @@ static int collect(struct virtqueue *vq, struct vq_chain *chain, uint16_t head)
 		struct vring_desc desc;
 		int rc;
 
+		chain->slots++;
 		if (i >= vq->size)
 			return vq_break(vq, "a descriptor's index lies outside of the queue");
 		rc = vq_read(vq, vq->desc + i * sizeof(desc), &desc, sizeof(desc));

@@ -121,6 +121,8 @@ struct vsock_conn *vsock_new(struct virtio_vsock *vsock, enum vsock_state state,
 
 /* Take what the buffer holds to the socket, as far as that goes. */
 void vsock_flush(struct virtio_vsock *vsock, struct vsock_conn *conn);
+/* The same, as the socket may have room again. */
+void vsock_writable(struct virtio_vsock *vsock, struct vsock_conn *conn);
 
 /* How much room its buffer has; a place for at most @len bytes more, contiguous. */
 uint32_t vsock_room(const struct vsock_conn *conn);

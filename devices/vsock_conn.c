@@ -12,11 +12,20 @@ static uint32_t index_of(const struct virtio_vsock *vsock, const struct vsock_co
 	return (uint32_t)(conn - vsock->conns);
 }
 
-static void watch(int epoll, int op, int fd, uint32_t events, uint32_t index)
+/*
+ * A connection's event is asked for once at a time. A connector may keep a descriptor
+ * of what it handed over; the socket that is closed here then stays in its epolls,
+ * and would say for ever that it is ready.
+ */
+static void watch(int epoll, bool want, int fd, uint32_t events, uint32_t index)
 {
 	struct epoll_event event = {.events = events, .data.u32 = index};
 
-	(void)epoll_ctl(epoll, op, fd, &event);
+	if (epoll_ctl(epoll, want ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, fd, &event) == 0 || !want)
+		return;
+	/* The same socket again, under the same number. */
+	if (errno == EEXIST)
+		(void)epoll_ctl(epoll, EPOLL_CTL_MOD, fd, &event);
 }
 
 /*
@@ -29,8 +38,7 @@ void vsock_watch_listener(struct virtio_vsock *vsock)
 	bool want = vsock->nr_conns < VSOCK_CONNS;
 
 	if (want != vsock->accepting && vsock->listener >= 0)
-		watch(vsock->in_epoll, want ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, vsock->listener,
-		      EPOLLIN, VSOCK_LISTENER);
+		watch(vsock->in_epoll, want, vsock->listener, EPOLLIN, VSOCK_LISTENER);
 	vsock->accepting = want;
 }
 
@@ -68,7 +76,7 @@ struct vsock_conn *vsock_new(struct virtio_vsock *vsock, enum vsock_state state,
 
 static void close_socket(struct virtio_vsock *vsock, struct vsock_conn *conn)
 {
-	/* A closed descriptor leaves its epolls by itself. */
+	/* It leaves its epolls by that, or is silent there after one more event. */
 	if (conn->fd >= 0)
 		close(conn->fd);
 	conn->fd = -1;
@@ -116,7 +124,7 @@ void vsock_watch(struct virtio_vsock *vsock, struct vsock_conn *conn)
 		     (conn->state == VSOCK_OPEN && vsock_credit(conn) > 0));
 
 	if (want != conn->watched)
-		watch(vsock->in_epoll, want ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, conn->fd, EPOLLIN,
+		watch(vsock->in_epoll, want, conn->fd, EPOLLIN | EPOLLONESHOT,
 		      index_of(vsock, conn));
 	conn->watched = want;
 }
@@ -150,14 +158,11 @@ static void pass_shutdown(struct virtio_vsock *vsock, struct vsock_conn *conn)
 		(void)shutdown(conn->fd, SHUT_WR);
 }
 
-static void watch_room(struct virtio_vsock *vsock, struct vsock_conn *conn)
+static void watch_room(struct virtio_vsock *vsock, struct vsock_conn *conn, bool want)
 {
-	bool want = conn->len > 0;
-
 	if (want == conn->waiting)
 		return;
-	watch(vsock->out_epoll, want ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, conn->fd, EPOLLOUT,
-	      index_of(vsock, conn));
+	watch(vsock->out_epoll, want, conn->fd, EPOLLOUT | EPOLLONESHOT, index_of(vsock, conn));
 	vsock->nr_waiting += want ? 1 : -1;
 	conn->waiting = want;
 }
@@ -182,10 +187,16 @@ void vsock_flush(struct virtio_vsock *vsock, struct vsock_conn *conn)
 		conn->forwarded += (uint32_t)n;
 		vsock_count(&vsock->stats.bytes_to_host, (uint64_t)n);
 	}
-	watch_room(vsock, conn);
+	watch_room(vsock, conn, conn->len > 0);
 	/* Not for every byte, but long before the guest runs out. */
 	if (conn->forwarded - conn->told >= VSOCK_BUFFER / 4)
 		conn->due |= 1u << VIRTIO_VSOCK_OP_CREDIT_UPDATE;
 	if (conn->len == 0)
 		pass_shutdown(vsock, conn);
+}
+
+void vsock_writable(struct virtio_vsock *vsock, struct vsock_conn *conn)
+{
+	watch_room(vsock, conn, false);
+	vsock_flush(vsock, conn);
 }

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "devices/fd_passing.h"
 #include "devices/vsock.h"
 #include "devices/vsock_connector.h"
 
@@ -33,24 +34,11 @@ bool vsock_connect(struct virtio_vsock *vsock, uint32_t guest_port, uint32_t hos
 	return false;
 }
 
+/* *@fd is the caller's, also with an error; -1: none came. */
 static int take_answer(int connector, struct vsock_answer *answer, int *fd)
 {
-	union {
-		struct cmsghdr align;
-		char bytes[CMSG_SPACE(sizeof(int))];
-	} control;
-	struct iovec iov = {answer, sizeof(*answer)};
-	struct msghdr msg = {.msg_iov = &iov,
-			     .msg_iovlen = 1,
-			     .msg_control = control.bytes,
-			     /* One descriptor; with the padding there would be room for two. */
-			     .msg_controllen = CMSG_LEN(sizeof(int))};
-	ssize_t n = recvmsg(connector, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-	struct cmsghdr *cmsg = n > 0 ? CMSG_FIRSTHDR(&msg) : NULL;
+	ssize_t n = fd_recv(connector, answer, sizeof(*answer), MSG_DONTWAIT, fd);
 
-	*fd = -1;
-	if (cmsg && cmsg->cmsg_type == SCM_RIGHTS && cmsg->cmsg_len == CMSG_LEN(sizeof(int)))
-		memcpy(fd, CMSG_DATA(cmsg), sizeof(*fd));
 	if (n == sizeof(*answer))
 		return 0;
 	return n < 0 && (errno == EAGAIN || errno == EINTR) ? -EAGAIN : -EPIPE;
@@ -228,7 +216,7 @@ void vsock_look(struct virtio_vsock *vsock)
 		struct vsock_conn *conn = &vsock->conns[events[i].data.u32];
 
 		if (conn->state == VSOCK_OPEN && conn->fd >= 0)
-			vsock_flush(vsock, conn);
+			vsock_writable(vsock, conn);
 	}
 	if (vsock->starved)
 		return;

@@ -4,8 +4,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/uio.h>
-#include <unistd.h>
 
 /* Would the hardware let this access through? Then it is no fault. */
 static bool granted(enum ept_pte pte, enum ept_access access)
@@ -80,7 +78,7 @@ static int area_for(struct ept_space *space, uint64_t gpa, enum ept_access acces
 {
 	struct ept_area *area = ept_area_find(space, gpa);
 
-	if (ept_dying(space))
+	if (ept_dying(space) || ept_lost(space))
 		return -ESHUTDOWN;
 	if (!area || (access == EPT_WRITE && !ept_area_writable(area))) {
 		count_stray(space, area, area ? EPT_CASE_RO_WRITE : EPT_CASE_NO_AREA, origin);
@@ -129,21 +127,13 @@ ssize_t ept_map(struct ept_space *space, gpa_t gpa, uint64_t len, enum ept_acces
 
 /*
  * Copy between @buf and resolved memory. A file that the host kernel maps can
- * lose its pages at any moment, and touching it then is SIGBUS: there the
- * kernel does the copy, which only fails.
+ * lose its pages at any moment (ept_space_bus_error()).
  */
-static int copy(struct ept_area *area, char *hva, char *buf, size_t len, enum ept_access access)
+static int copy(const struct ept_area *area, char *hva, char *buf, size_t len,
+		enum ept_access access)
 {
-	struct iovec guest = {hva, len}, local = {buf, len};
-	ssize_t n;
-
-	if (ept_handler_engine(area) || !area->obj) {
-		memcpy(access == EPT_READ ? buf : hva, access == EPT_READ ? hva : buf, len);
-		return 0;
-	}
-	n = access == EPT_READ ? process_vm_readv(getpid(), &local, 1, &guest, 1, 0)
-			       : process_vm_writev(getpid(), &local, 1, &guest, 1, 0);
-	return n == (ssize_t)len ? 0 : -EIO;
+	memcpy(access == EPT_READ ? buf : hva, access == EPT_READ ? hva : buf, len);
+	return ept_lost(area->space) ? -EIO : 0;
 }
 
 static int transfer(struct ept_space *space, gpa_t gpa, char *buf, size_t len,
@@ -205,6 +195,7 @@ static int discard_in_leaf(struct ept_area *area, uint64_t gpa, uint64_t end)
 	if (!leaf)
 		return 0; /* nothing was ever installed here */
 	pthread_mutex_lock(&leaf->lock);
+	ept_area_split(area, leaf);
 	err = ept_install_drop(&space->installer, ept_hva(area, gpa), end - gpa);
 	for (unsigned i = index; i < index + pages && !err; i++)
 		ept_area_set_pte(area, leaf, i, EPT_PTE_NONE);
@@ -217,7 +208,7 @@ static int discard_in_area(struct ept_area *area, uint64_t gpa, uint64_t end)
 	int err = 0;
 
 	if (!ept_handler_engine(area))
-		return ept_install_drop(NULL, ept_hva(area, gpa), end - gpa);
+		return ept_governor_give_back(area, gpa, end);
 	while (gpa < end && !err) {
 		uint64_t next = ept_leaf_end(gpa, end);
 

@@ -9,9 +9,13 @@
 
 const struct ept_area_kind ept_area_kinds[EPT_NR_KINDS] = {
     [EPT_KIND_ANON] = {PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, EPT_BACKING_ANON},
-    [EPT_KIND_RO] = {PROT_READ, MAP_PRIVATE, EPT_BACKING_MEMFD_RO},
+    [EPT_KIND_RO] = {PROT_READ, MAP_PRIVATE, EPT_BACKING_MEMFD_RO, .read_only = true},
     [EPT_KIND_COW] = {PROT_READ | PROT_WRITE, MAP_PRIVATE, EPT_BACKING_MEMFD},
     [EPT_KIND_SHARED] = {PROT_READ | PROT_WRITE, MAP_SHARED, EPT_BACKING_MEMFD},
+    [EPT_KIND_OWN] = {PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, EPT_BACKING_ANON},
+    /* Pages are moved only into what may be written; the slot says that the guest may not. */
+    [EPT_KIND_OWN_RO] = {PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, EPT_BACKING_ANON,
+			 .read_only = true},
 };
 
 /* The first area that ends above @gpa; nr_areas if there is none. */
@@ -49,6 +53,21 @@ static enum ept_kind kind_of(const struct ept_object *obj)
 }
 
 /*
+ * Only anonymous memory can be huge. A private file is that under EPT_HUGE_ALWAYS, where
+ * a whole 2 MiB of it lies in the area; it then shares no page cache.
+ */
+static enum ept_kind handled_kind_of(const struct ept_area *area, const struct ept_object *obj)
+{
+	uint64_t first = (area->start + EPT_LEAF_BYTES - 1) & ~(EPT_LEAF_BYTES - 1);
+	bool fits = first + EPT_LEAF_BYTES <= area->end;
+
+	if (!obj || obj->mode == EPT_FILE_SHARED || !fits ||
+	    area->space->config.huge != EPT_HUGE_ALWAYS)
+		return kind_of(obj);
+	return obj->mode == EPT_FILE_RO ? EPT_KIND_OWN_RO : EPT_KIND_OWN;
+}
+
+/*
  * Measured per 4 KiB page: the host kernel's own path for anonymous memory costs
  * 4 us, an event of ours 38 to 86, and the host may use 2 MiB pages there. For a
  * file our handlers read ahead, share a page cache and know what was read.
@@ -65,8 +84,10 @@ void ept_area_by_kernel(struct ept_area *area)
 	const struct ept_object *obj = area->obj;
 
 	if (area->space->config.engine == EPT_ENGINE_AUTO && area->kind != EPT_KIND_SHARED &&
-	    !(obj && (obj->block_device || obj->offset & ~EPT_PAGE_MASK)))
+	    !(obj && (obj->block_device || obj->offset & ~EPT_PAGE_MASK))) {
 		area->engine = EPT_ENGINE_KERNEL;
+		area->kind = kind_of(obj);
+	}
 }
 
 static struct ept_area *new_area(struct ept_space *space, const char *name, uint64_t start,
@@ -84,9 +105,11 @@ static struct ept_area *new_area(struct ept_space *space, const char *name, uint
 	area->space = space;
 	area->start = start;
 	area->end = end;
-	area->kind = kind_of(obj);
 	area->engine = engine_of(space, obj);
+	area->kind = ept_handler_engine(area) ? handled_kind_of(area, obj) : kind_of(obj);
 	area->obj = obj ? ept_object_ref(obj) : NULL;
+	ept_streams_init(&area->reads);
+	ept_streams_init(&area->writes);
 	return area;
 }
 
@@ -94,6 +117,8 @@ void ept_area_free(struct ept_area *area)
 {
 	if (!area)
 		return;
+	ept_streams_free(&area->reads);
+	ept_streams_free(&area->writes);
 	ept_object_put(area->obj);
 	free(area->name);
 	free(area);
@@ -179,6 +204,13 @@ int ept_area_add(struct ept_space *space, const char *name, gpa_t gpa, uint64_t 
 	return 0;
 }
 
+void ept_area_split(struct ept_area *area, struct ept_leaf *leaf)
+{
+	if (leaf->huge)
+		__atomic_fetch_sub(&area->huge, 1, __ATOMIC_RELAXED);
+	leaf->huge = false;
+}
+
 /* Zero pages are the host's, not the guest's: they do not count as resident. */
 static bool counts_resident(enum ept_pte pte)
 {
@@ -189,15 +221,25 @@ static bool counts_resident(enum ept_pte pte)
 void ept_area_set_pte(struct ept_area *area, struct ept_leaf *leaf, unsigned index,
 		      enum ept_pte pte)
 {
-	enum ept_pte old = ept_pte_get(leaf, index);
-	int resident = counts_resident(pte) - counts_resident(old);
-	int dirty = (pte == EPT_PTE_DIRTY) - (old == EPT_PTE_DIRTY);
+	ept_area_set_ptes(area, leaf, index, index + 1, pte);
+}
 
+void ept_area_set_ptes(struct ept_area *area, struct ept_leaf *leaf, unsigned first, unsigned end,
+		       enum ept_pte pte)
+{
+	int resident = 0, dirty = 0;
+
+	for (unsigned i = first; i < end; i++) {
+		enum ept_pte old = ept_pte_get(leaf, i);
+
+		resident += counts_resident(pte) - counts_resident(old);
+		dirty += (pte == EPT_PTE_DIRTY) - (old == EPT_PTE_DIRTY);
+		ept_pte_set(leaf, i, pte);
+	}
 	if (resident)
 		__atomic_fetch_add(&area->resident, resident, __ATOMIC_RELAXED);
 	if (dirty)
 		__atomic_fetch_add(&area->dirty, dirty, __ATOMIC_RELAXED);
-	ept_pte_set(leaf, index, pte);
 }
 
 size_t ept_area_count(const struct ept_space *space)
@@ -219,6 +261,7 @@ void ept_area_info(struct ept_area *area, struct ept_area_info *out)
 	    .engine = area->engine,
 	    .resident = __atomic_load_n(&area->resident, __ATOMIC_RELAXED) << EPT_PAGE_SHIFT,
 	    .dirty = __atomic_load_n(&area->dirty, __ATOMIC_RELAXED) << EPT_PAGE_SHIFT,
+	    .huge = __atomic_load_n(&area->huge, __ATOMIC_RELAXED) << EPT_LEAF_SHIFT,
 	};
 	if (!ept_handler_engine(area))
 		out->resident = ept_kernel_resident(area);
@@ -231,4 +274,16 @@ void ept_area_info(struct ept_area *area, struct ept_area_info *out)
 	/* The host kernel reads a mapped file itself: what is resident is what it read for us. */
 	if (area->obj && !area->obj->cache)
 		out->file_read = out->resident < out->file_bytes ? out->resident : out->file_bytes;
+}
+
+void ept_area_ahead_stats(const struct ept_area *area, struct ept_ahead_stats *out)
+{
+	*out = (struct ept_ahead_stats){0};
+	if (!area->obj)
+		return;
+#define X(field, name, unit) \
+	out->field = __atomic_load_n(&area->obj->ahead_stats.field, __ATOMIC_RELAXED);
+	EPT_AHEAD_COUNTERS(X)
+#undef X
+	out->wasted = out->pages > out->used ? out->pages - out->used : 0;
 }

@@ -23,6 +23,7 @@
 #ifndef FOAL_EPT_H
 #define FOAL_EPT_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -78,6 +79,8 @@ enum ept_origin {
 	X(SHARED_READ, "shared_read", "shared file page read: cached page, write-protected") \
 	X(SHARED_WRITE, "shared_write", "untouched shared file page written: noted dirty") \
 	X(SHARED_MKWRITE, "shared_mkwrite", "clean shared file page written: noted dirty") \
+	X(ANON_HUGE, "anon_huge", "untouched 2 MiB of anonymous memory: one zeroed huge page") \
+	X(FILE_HUGE, "file_huge", "untouched 2 MiB of a file: read aside, moved in whole") \
 	X(SPURIOUS, "spurious", "the access was granted already") \
 	X(TRANSIT, "transit", "another thread was bringing the page in") \
 	X(RO_WRITE, "ro_write", "write to a read-only area: dropped") \
@@ -137,6 +140,13 @@ enum ept_engine {
 			     * those of ept_area_by_kernel() */
 };
 
+/* When memory is backed by 2 MiB pages (docs/huge-pages.md). */
+enum ept_huge {
+	EPT_HUGE_AUTO,	 /* what turns out to be touched densely */
+	EPT_HUGE_ALWAYS, /* wherever the host has one to give */
+	EPT_HUGE_NEVER,
+};
+
 /* What becomes of a page that its object does not give. */
 enum ept_io_policy {
 	EPT_IO_STOP,   /* the space fails */
@@ -147,15 +157,24 @@ struct ept_config {
 	const char *vm_name;	/* for messages; copied */
 	enum ept_engine engine; /* of its areas */
 	unsigned vcpus;		/* at least 1 */
+	/* Called before each thread of the space is made, by the one who makes it. NULL: no need.
+	 */
+	void (*thread_expected)(void *ctx);
 	/*
-	 * Called first by each fault thread, named @kind, before it does anything
-	 * with what a guest gave; from then on it opens no file and asks for no
-	 * right. NULL: nothing to do.
+	 * Called first by each thread of the space, of kind @kind ("fault", "read"),
+	 * before it does anything with what a guest gave; from then on it opens no
+	 * file and asks for no right. NULL: nothing to do.
 	 */
 	void (*thread_begins)(void *ctx, const char *kind);
 	void *thread_ctx;
-	unsigned fault_around; /* pages, power of two, 1 (off)..512; 0: default, 16 */
-	bool no_zero_page;     /* a first read installs an own page */
+	/*
+	 * Pages mapped around a read fault of a file, power of two, 1..512; 0: default,
+	 * 16. Sequential readers get larger windows from there, and are read ahead; 1
+	 * switches all of it off: a fault brings its page.
+	 */
+	unsigned fault_around;
+	bool no_zero_page; /* a first read installs an own page */
+	enum ept_huge huge;
 	enum ept_io_policy on_io_error;
 	unsigned fault_timeout; /* seconds a fault may take until ept_space_check() fails the
 				   space; 0: any */
@@ -192,7 +211,7 @@ int ept_area_add(struct ept_space *space, const char *name, gpa_t gpa, uint64_t 
  * The guest will touch most of this file and write much of it: under
  * EPT_ENGINE_AUTO let the host kernel resolve its faults, if it can map the file
  * as it is (a regular one, private, at a page's boundary). Before
- * ept_space_start(); the file must be trusted not to shrink.
+ * ept_space_start(). A file that shrinks then takes pages away that were there.
  */
 void ept_area_by_kernel(struct ept_area *area);
 
@@ -241,12 +260,12 @@ void ept_space_destroy(struct ept_space *space);
  * Resolve [@gpa, @gpa + @len) for @access as a fault would, and describe it as
  * at most @max iovecs (host-contiguous runs merged). On success the memory may
  * be read (and written, for EPT_WRITE) through them until the space is
- * stopped. Must not be called by a fault thread. Under EPT_ENGINE_KERNEL a file
- * that is truncated later takes its pages away (SIGBUS); ept_read and ept_write
- * return -EIO then.
+ * stopped. Must not be called by a fault thread. In an area of EPT_ENGINE_KERNEL a
+ * file that is truncated later takes its pages away: touching one is SIGBUS, which
+ * ept_space_bus_error() makes good, or EFAULT of a system call.
  * Returns the number of iovecs (0 for @len 0), or -EFAULT (some of it is no
  * guest memory, or a write to a read-only area), -EIO (object unreadable),
- * -ENOMEM, -E2BIG (more than @max runs), -ESHUTDOWN (stopping).
+ * -ENOMEM, -E2BIG (more than @max runs), -ESHUTDOWN (stopping, or a page was lost).
  */
 ssize_t ept_map(struct ept_space *space, gpa_t gpa, uint64_t len, enum ept_access access,
 		enum ept_origin origin, struct iovec *iov, size_t max);
@@ -290,8 +309,18 @@ struct ept_failure {
 /* An eventfd that becomes readable when the space has failed. Owned by the space. */
 int ept_space_failure_fd(const struct ept_space *space);
 
-/* The first failure, or NULL. Valid until the space is destroyed. */
-const struct ept_failure *ept_space_failure(const struct ept_space *space);
+/* The first failure, or NULL. Valid until the space is destroyed. Not by signal handlers. */
+const struct ept_failure *ept_space_failure(struct ept_space *space);
+
+/*
+ * What a handler of SIGBUS asks first. True: guest memory lies at the address, the
+ * host had no page for it (a file that the kernel's engine maps shrank, memory is
+ * damaged), and what touched it may go on: a page of zeros is there now, the space has
+ * failed, and every later call that touches guest memory is -ESHUTDOWN, so that
+ * the zeros go nowhere. False: it is not this space's. Async-signal-safe; @space has
+ * been started and is not destroyed meanwhile.
+ */
+bool ept_space_bus_error(struct ept_space *space, const siginfo_t *info);
 
 /*
  * A page of an object that could not be read, under EPT_IO_POISON: a vCPU that
@@ -337,6 +366,7 @@ uint64_t ept_hist_percentile(const struct ept_hist *h, double percent);
 	X(major, "major", "")		     /* of these, the ones that read the object */ \
 	X(installed, "installed", "pages")   /* pages installed, the asked one included */ \
 	X(around, "around", "pages")	     /* of these, pages nobody had asked for yet */ \
+	X(fallback, "fallback", "")	     /* of the faults, those meant to bring 2 MiB */ \
 	X(bytes_read, "bytes_read", "bytes") /* bytes read from the object */
 
 struct ept_case_stats {
@@ -358,11 +388,34 @@ struct ept_area_info {
 	uint64_t file_read;	 /* of these, bytes ever read (each counted once) */
 	uint64_t resident;	 /* bytes installed now, zero pages not counted */
 	uint64_t dirty;		 /* bytes waiting for write-back */
+	uint64_t huge;		 /* of resident, installed by the handlers as huge pages */
+};
+
+/* Reading ahead, of one file. Pages nobody took are wasted, or not taken yet. */
+#define EPT_AHEAD_COUNTERS(X) \
+	X(windows, "windows", "") /* windows asked for */ \
+	X(reads, "reads", "")	  /* reads begun for them */ \
+	X(failed, "failed", "")	  /* of these, the ones that came short or not at all */ \
+	X(bytes_read, "bytes_read", "bytes") /* what came */ \
+	X(pages, "pages", "pages")	     /* whole pages of it */ \
+	X(used, "used", "pages")	     /* of these, taken by a fault's window since */ \
+	X(wasted, "wasted", "pages")	     /* of these, not taken so far */
+
+struct ept_ahead_stats {
+#define X(field, name, unit) uint64_t field;
+	EPT_AHEAD_COUNTERS(X)
+#undef X
 };
 
 size_t ept_area_count(const struct ept_space *space);
 struct ept_area *ept_area_at(const struct ept_space *space, size_t index);
 void ept_area_info(struct ept_area *area, struct ept_area_info *out);
+
+/* All zero for anonymous memory. */
+void ept_area_ahead_stats(const struct ept_area *area, struct ept_ahead_stats *out);
+
+/* How this space reads ahead: "io_uring", "pread" (no io_uring on this host), "off". */
+const char *ept_space_reads_by(const struct ept_space *space);
 
 /*
  * The counters of one case of one area; index ept_area_count() holds what hit
@@ -375,6 +428,22 @@ void ept_area_case_stats(const struct ept_space *space, size_t index, enum ept_c
 /* Events read from userfaultfd, by origin; each has ended as exactly one case. */
 void ept_space_events(const struct ept_space *space, uint64_t by_origin[EPT_NR_ORIGINS]);
 
+/* Of 2 MiB backing under the host kernel's engine, listed once. */
+#define EPT_HUGE_COUNTERS(X) \
+	X(scans, "scans")	  /* looks at what is present */ \
+	X(collapsed, "collapsed") /* regions of 4 KiB pages made one huge page */ \
+	X(ahead, "ahead")	  /* regions told to be huge before their first touch */ \
+	X(bets, "bets")	      /* of those collapsed, the ones with less than 7 in 8 pages there */ \
+	X(refused, "refused") /* the host had no huge page to give, or could not now */
+
+struct ept_huge_stats {
+#define X(field, name) uint64_t field;
+	EPT_HUGE_COUNTERS(X)
+#undef X
+};
+
+void ept_space_huge_stats(const struct ept_space *space, struct ept_huge_stats *out);
+
 /* --- what the host offers --------------------------------------------------- */
 
 struct ept_host {
@@ -382,6 +451,7 @@ struct ept_host {
 	uint64_t features;     /* UFFD_FEATURE_* bits */
 	bool needs_privilege;  /* only with CAP_SYS_PTRACE, /dev/userfaultfd or the sysctl */
 	bool usable;	       /* every feature the handler engine needs is there */
+	int uring_error;       /* 0, or why io_uring cannot be used: read-ahead does without */
 };
 
 void ept_host_probe(struct ept_host *out);

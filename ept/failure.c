@@ -9,11 +9,18 @@
 #include <string.h>
 #include <unistd.h>
 
+/* An eventfd: for threads that poll it once is enough. */
+static int tell(const struct ept_space *space)
+{
+	uint64_t one = 1;
+
+	return write(space->failure_fd, &one, sizeof(one)) < 0 ? -errno : 0;
+}
+
 void ept_space_fail(struct ept_space *space, enum ept_case kase, gpa_t gpa, int error,
 		    const char *fmt, ...)
 {
 	struct ept_failure *failure = &space->failure;
-	uint64_t one = 1;
 	va_list args;
 
 	pthread_mutex_lock(&space->failure_lock);
@@ -25,9 +32,7 @@ void ept_space_fail(struct ept_space *space, enum ept_case kase, gpa_t gpa, int 
 		vsnprintf(failure->message, sizeof(failure->message), fmt, args);
 		va_end(args);
 		__atomic_store_n(&space->failed, true, __ATOMIC_RELEASE);
-		/* Cannot fail: the counter goes from 0 to 1, once. */
-		if (write(space->failure_fd, &one, sizeof(one)) < 0)
-			failure->error = error;
+		(void)tell(space); /* cannot fail: it counts to 2 at most */
 	}
 	pthread_mutex_unlock(&space->failure_lock);
 }
@@ -104,8 +109,57 @@ int ept_space_failure_fd(const struct ept_space *space)
 	return space->failure_fd;
 }
 
-const struct ept_failure *ept_space_failure(const struct ept_space *space)
+/* --- pages that the host took away ----------------------------------------------------- */
+
+static struct ept_area *area_mapped_at(const struct ept_space *space, const char *hva)
 {
+	for (size_t i = 0; i < space->nr_areas; i++) {
+		struct ept_area *area = space->areas[i];
+
+		if (area->hva && hva >= area->hva && hva < area->hva + (area->end - area->start))
+			return area;
+	}
+	return NULL;
+}
+
+bool ept_space_bus_error(struct ept_space *space, const siginfo_t *info)
+{
+	int saved = errno, error = info->si_code == BUS_MCEERR_AR ? -EHWPOISON : -EIO;
+	char *page = (char *)((uintptr_t)info->si_addr & EPT_PAGE_MASK);
+	const struct ept_area *area = NULL;
+	uint64_t none = 0;
+
+	if (info->si_code > 0) /* the kernel's, not kill(2)'s */
+		area = area_mapped_at(space, page);
+	if (!area || mmap(page, EPT_PAGE_SIZE, ept_area_kinds[area->kind].prot,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED) {
+		errno = saved;
+		return false;
+	}
+	if (__atomic_compare_exchange_n(&space->lost, &none,
+					area->start + (uint64_t)(page - area->hva) + 1, false,
+					__ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+		__atomic_store_n(&space->lost_error, error, __ATOMIC_RELEASE);
+		(void)tell(space);
+	}
+	errno = saved;
+	return true;
+}
+
+/* Said here and not by the signal handler, which may take no lock. */
+static void report_lost(struct ept_space *space)
+{
+	uint64_t lost = __atomic_load_n(&space->lost, __ATOMIC_ACQUIRE);
+	int error = __atomic_load_n(&space->lost_error, __ATOMIC_ACQUIRE);
+
+	if (lost && error)
+		ept_area_fail(ept_area_find(space, lost - 1), GPA(lost - 1), error, "read");
+}
+
+const struct ept_failure *ept_space_failure(struct ept_space *space)
+{
+	if (!__atomic_load_n(&space->failed, __ATOMIC_ACQUIRE))
+		report_lost(space);
 	return __atomic_load_n(&space->failed, __ATOMIC_ACQUIRE) ? &space->failure : NULL;
 }
 

@@ -16,8 +16,14 @@
  *   shared  none       shared_read    shared_write     clean / dirty
  *           clean      spurious       shared_mkwrite   dirty
  *           dirty      spurious       spurious
+ *   own     none       file_huge      file_huge        private
+ *           private    spurious       spurious
  *   any     transit    transit        transit
  *           poison     io_poison      io_poison
+ *
+ * A read-only file of its own (own_ro) is as own, its writes being ro_write.
+ * anon_read and anon_write end as anon_huge where 2 MiB go in, file_huge as
+ * file_read or file_cow where 4 KiB do (docs/huge-pages.md).
  *
  * and io_error or io_poison, no_memory or dying where a handler could not do its
  * work.
@@ -90,6 +96,20 @@ static const struct dispatch cases[EPT_NR_KINDS][EPT_NR_PTES][2] =
 		[EPT_PTE_DIRTY] = {GRANTED, GRANTED},
 		[EPT_PTE_TRANSIT] = {WAIT, WAIT},
 		[EPT_PTE_POISON] = {POISON, POISON},
+	    },
+	[EPT_KIND_OWN] =
+	    {
+		[EPT_PTE_NONE] = {CASE(FILE_HUGE, ept_file_huge), CASE(FILE_HUGE, ept_file_huge)},
+		[EPT_PTE_PRIVATE] = {GRANTED, GRANTED},
+		[EPT_PTE_TRANSIT] = {WAIT, WAIT},
+		[EPT_PTE_POISON] = {POISON, POISON},
+	    },
+	[EPT_KIND_OWN_RO] =
+	    {
+		[EPT_PTE_NONE] = {CASE(FILE_HUGE, ept_file_huge), DROP},
+		[EPT_PTE_PRIVATE] = {GRANTED, DROP},
+		[EPT_PTE_TRANSIT] = {WAIT, DROP},
+		[EPT_PTE_POISON] = {POISON, DROP},
 	    },
 };
 
@@ -171,6 +191,7 @@ enum ept_result handle_ept_fault(struct ept_space *space, const struct ept_reque
 		}
 	} while (result == EPT_RETRY);
 	ept_watch_end(space, &f.pending);
+	ept_fault_read_ahead(&f);
 	count(space, f.area, req, res);
 	return result;
 }

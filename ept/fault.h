@@ -19,6 +19,7 @@ struct ept_resolution {
 	enum ept_case kase;
 	int error; /* 0 if the access will succeed, else a negative errno */
 	bool major;
+	bool fallback;		    /* 2 MiB were meant to go in */
 	uint64_t installed, around; /* pages */
 	uint64_t bytes_read;
 };

@@ -16,12 +16,12 @@
  */
 #include "ept/fault.h"
 #include "ept/space.h"
+#include "ept/thread.h"
 #include "ept/uffd_compat.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -124,9 +124,7 @@ static void begin(const struct ept_fault_thread *t)
 	if (config->vcpus > 1)
 		sched_setscheduler(0, SCHED_BATCH, &param); /* refused: it costs speed only */
 	snprintf(name, sizeof(name), "foal-fault/%u", t->index % 1000);
-	pthread_setname_np(pthread_self(), name);
-	if (config->thread_begins)
-		config->thread_begins(config->thread_ctx, "fault");
+	ept_thread_begins(config, name, "fault");
 }
 
 static void *fault_thread(void *arg)
@@ -169,17 +167,15 @@ static int start_one(struct ept_space *space, unsigned index)
 	int err;
 
 	*t = (struct ept_fault_thread){.space = space, .index = index, .cpu = -1};
-	err = pthread_create(&t->thread, NULL, fault_thread, t);
-	if (err)
-		return -err;
-	space->nr_threads++;
-	return 0;
+	err = ept_thread_create(&space->config, &t->thread, fault_thread, t);
+	if (!err)
+		space->nr_threads++;
+	return err;
 }
 
 int ept_fault_threads_start(struct ept_space *space)
 {
 	unsigned count = space->config.vcpus;
-	sigset_t all, old;
 	int err = 0;
 
 	if (count > EPT_MAX_FAULT_THREADS)
@@ -187,16 +183,8 @@ int ept_fault_threads_start(struct ept_space *space)
 	space->threads = calloc(count, sizeof(*space->threads));
 	if (!space->threads)
 		return -ENOMEM;
-	sigfillset(&all);	  /* a new thread inherits the mask: signals are not for it, */
-	sigdelset(&all, SIGSEGV); /* but a crash's handler has to run in any thread */
-	sigdelset(&all, SIGBUS);
-	sigdelset(&all, SIGILL);
-	sigdelset(&all, SIGFPE);
-	sigdelset(&all, SIGSYS);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
 	for (unsigned i = 0; i < count && !err; i++)
 		err = start_one(space, i);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	return err;
 }
 

@@ -14,10 +14,13 @@ struct fault {
 	struct ept_leaf *leaf;
 	const struct ept_request *req;
 	struct ept_resolution *res;
-	unsigned index; /* of the page in the leaf */
+	unsigned index;		     /* of the page in the leaf */
+	bool waited;		     /* for a page in transit */
+	bool stepped;		     /* step and streams are known */
+	struct ept_streams *streams; /* of a file area: of its reads, or of its writes */
+	struct ept_step step;	     /* of a file area: what the fault's stream says */
+	bool unreadable;	     /* the object did not give the page */
 	struct ept_pending pending;
-	bool waited;	 /* for a page in transit */
-	bool unreadable; /* the object did not give the page */
 };
 
 typedef enum ept_result (*handler_fn)(struct fault *f);
@@ -34,6 +37,13 @@ enum ept_result ept_file_wp(struct fault *f);
 enum ept_result ept_shared_read(struct fault *f);
 enum ept_result ept_shared_write(struct fault *f);
 enum ept_result ept_shared_mkwrite(struct fault *f);
+
+/* What is to be read ahead with this fault, if it was not begun yet. No lock is held. */
+void ept_fault_read_ahead(struct fault *f);
+/* handlers_huge.c */
+enum ept_result ept_file_huge(struct fault *f);
+/* Bring the 2 MiB around in, if that is wanted and can be; else false, and nothing was done. */
+bool ept_anon_whole(struct fault *f, enum ept_result *result);
 
 /* handlers_any.c */
 enum ept_result ept_spurious(struct fault *f);

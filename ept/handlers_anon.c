@@ -12,19 +12,29 @@ static enum ept_result installed(struct fault *f, int err, enum ept_pte pte, enu
 	return ept_fault_finish(f, err);
 }
 
-enum ept_result ept_anon_write(struct fault *f)
+static enum ept_result own_page(struct fault *f)
 {
 	int err = ept_install_copy(fault_installer(f), fault_hva(f, f->index), NULL);
 
 	return installed(f, err, EPT_PTE_PRIVATE, EPT_PTE_PRIVATE);
 }
 
+enum ept_result ept_anon_write(struct fault *f)
+{
+	enum ept_result result;
+
+	return ept_anon_whole(f, &result) ? result : own_page(f);
+}
+
 enum ept_result ept_anon_read(struct fault *f)
 {
+	enum ept_result result;
 	int err;
 
+	if (ept_anon_whole(f, &result))
+		return result;
 	if (f->area->space->config.no_zero_page)
-		return ept_anon_write(f);
+		return own_page(f);
 	err = ept_install_zero(fault_installer(f), fault_hva(f, f->index));
 	return installed(f, err, EPT_PTE_ZERO, EPT_PTE_PRIVATE);
 }

@@ -72,7 +72,7 @@ enum ept_result ept_spurious(struct fault *f)
 		return EPT_RESOLVED;
 	if (f->req->flags & EPT_FAULT_PROTECT)
 		err = ept_install_protect(fault_installer(f), hva, EPT_PAGE_SIZE, false);
-	else if (f->area->obj)
+	else if (ept_area_cached(f->area))
 		err = put_back(f, ept_pte_get(f->leaf, f->index));
 	else
 		ept_install_wake(fault_installer(f), hva, EPT_PAGE_SIZE);

@@ -1,7 +1,7 @@
 /*
- * Pages of files. Reads map what the cache has around the fault (fault-around);
- * a miss reads the window with it. Writes bring one page, unless it is KVM's
- * worker that says it is a write.
+ * Pages of files. The fault's stream (stream.h) says how far around it is mapped
+ * of what the cache has, how much is read with a miss, and what is read ahead.
+ * Writes bring the page, and copies of the next ones for who writes in order.
  */
 #include "ept/handlers.h"
 
@@ -14,24 +14,100 @@ struct window {
 	uint64_t transit[EPT_TABLE_SIZE / 64]; /* entries that this fault put in transit */
 };
 
-/* @pages (a power of two) around the fault, aligned, within the leaf and the area. */
-static struct window window_around(const struct fault *f, unsigned pages)
+static uint64_t area_first(const struct fault *f)
 {
-	uint64_t first = f->req->gpa.v & ~(((uint64_t)pages << EPT_PAGE_SHIFT) - 1);
-	uint64_t end = first + ((uint64_t)pages << EPT_PAGE_SHIFT);
+	return f->area->start >> EPT_PAGE_SHIFT;
+}
 
-	first = first > f->area->start ? first : f->area->start;
-	end = end < f->area->end ? end : f->area->end;
-	return (struct window){
-	    .first = ept_leaf_index(GPA(first)),
-	    .end = (unsigned)((end - fault_leaf_start(f)) >> EPT_PAGE_SHIFT),
-	    .page = (first - f->area->start) >> EPT_PAGE_SHIFT,
+static uint64_t leaf_first(const struct fault *f)
+{
+	return fault_leaf_start(f) >> EPT_PAGE_SHIFT;
+}
+
+/* Would the access that the fault is for need no fault there? */
+static bool installed(const struct fault *f, unsigned index, bool write)
+{
+	enum ept_pte pte = ept_pte_get(f->leaf, index);
+
+	if (write)
+		return pte == EPT_PTE_PRIVATE || pte == EPT_PTE_DIRTY;
+	return pte != EPT_PTE_NONE && pte != EPT_PTE_TRANSIT;
+}
+
+/* The fault as its stream sees it. */
+static struct ept_touch touch_of(const struct fault *f, bool write)
+{
+	struct ept_touch t = {
+	    .page = f->req->gpa.v >> EPT_PAGE_SHIFT,
+	    .first = area_first(f),
+	    .end = f->area->end >> EPT_PAGE_SHIFT,
+	    .lfirst = leaf_first(f),
+	    .around = f->area->space->config.fault_around,
+	    .near = f->leaf->random_reads,
+	    .write = write,
 	};
+
+	t.lend = t.lfirst + EPT_TABLE_SIZE < t.end ? t.lfirst + EPT_TABLE_SIZE : t.end;
+	t.lfirst = t.lfirst > t.first ? t.lfirst : t.first;
+	for (t.back = t.page; t.back > t.lfirst; t.back--)
+		if (!installed(f, (unsigned)(t.back - 1 - leaf_first(f)), write))
+			break;
+	return t;
+}
+
+/* The window of this fault: asked of its stream once, however often it is tried. */
+static struct window window_of(struct fault *f, bool write)
+{
+	if (!f->stepped) {
+		struct ept_touch t = touch_of(f, write);
+
+		f->streams = write ? &f->area->writes : &f->area->reads;
+		f->step = ept_streams_step(f->streams, &t);
+		f->stepped = true;
+		f->leaf->random_reads += f->step.random;
+	}
+	return (struct window){
+	    .first = (unsigned)(f->step.first - leaf_first(f)),
+	    .end = (unsigned)(f->step.end - leaf_first(f)),
+	    .page = f->step.first - area_first(f),
+	};
+}
+
+/* The fault is resolved: where who goes on in order faults next. */
+static void stream_moved(const struct fault *f)
+{
+	bool write = f->streams == &f->area->writes;
+	unsigned index = f->index + 1;
+
+	while (index < EPT_TABLE_SIZE && installed(f, index, write))
+		index++;
+	ept_streams_moved(f->streams, &f->step, f->req->gpa.v >> EPT_PAGE_SHIFT,
+			  leaf_first(f) + index);
+}
+
+static void read_ahead(const struct fault *f, uint64_t first, uint64_t end)
+{
+	struct ept_reader *reader = f->area->space->reader;
+
+	if (first < end && reader)
+		ept_object_read_ahead(f->area->obj, reader, first - area_first(f),
+				      end - area_first(f));
+}
+
+void ept_fault_read_ahead(struct fault *f)
+{
+	struct ept_step *step = &f->step;
+	uint64_t first = step->ahead_first, end = step->ahead_end;
+
+	/* What the fault reads itself lies between. */
+	read_ahead(f, first, end < step->read_first ? end : step->read_first);
+	read_ahead(f, first > step->read_end ? first : step->read_end, end);
+	step->ahead_first = step->ahead_end = 0;
 }
 
 static uint64_t object_page(const struct window *w, unsigned index)
 {
-	return w->page + (index - w->first);
+	return w->page + index - w->first;
 }
 
 static bool in_transit_here(const struct window *w, unsigned index)
@@ -40,19 +116,26 @@ static bool in_transit_here(const struct window *w, unsigned index)
 }
 
 /*
- * Get the faulting page, and what is missing of the window with it, into the
- * object's cache. Drops and retakes the leaf's lock if it has to read: entries
- * of the window are in transit meanwhile, and back at none when it returns.
+ * Get the faulting page, and what is missing next to it as the stream says, into
+ * the object's cache. Drops and retakes the leaf's lock if it has to read, or to
+ * wait for a read: the entries of what that read brings are in transit meanwhile,
+ * and back at none when it returns.
  */
 static int bring_in(struct fault *f, struct window *w)
 {
 	struct ept_object *obj = f->area->obj;
 	uint64_t page = object_page(w, f->index), bytes = 0;
+	uint64_t first = f->step.read_first - area_first(f);
+	uint64_t end = f->step.read_end - area_first(f);
+	unsigned from, to;
 	int err;
 
 	if (ept_object_cached(obj, page))
 		return 0;
-	for (unsigned i = w->first; i < w->end; i++)
+	ept_object_span(obj, page, &first, &end);
+	from = f->index - (unsigned)(page - first);
+	to = f->index + (unsigned)(end - page);
+	for (unsigned i = from; i < to; i++)
 		if (ept_pte_get(f->leaf, i) == EPT_PTE_NONE) {
 			ept_pte_set(f->leaf, i, EPT_PTE_TRANSIT);
 			w->transit[i / 64] |= 1UL << (i % 64);
@@ -60,10 +143,11 @@ static int bring_in(struct fault *f, struct window *w)
 	pthread_mutex_unlock(&f->leaf->lock);
 	fault_waits(f, EPT_WAIT_READ);
 
-	err = ept_object_fill(obj, page, w->page, object_page(w, w->end), &bytes);
+	ept_fault_read_ahead(f);
+	err = ept_object_fill(obj, page, first, end, &bytes);
 
 	fault_lock_leaf(f);
-	for (unsigned i = w->first; i < w->end; i++)
+	for (unsigned i = from; i < to; i++)
 		if (in_transit_here(w, i))
 			ept_pte_set(f->leaf, i, EPT_PTE_NONE);
 	pthread_cond_broadcast(&f->leaf->arrived);
@@ -82,14 +166,20 @@ static void wake_left_out(struct fault *f, const struct window *w, int err)
 {
 	bool keep_asleep = err && err != -EAGAIN && err != -EEXIST;
 
-	for (unsigned i = w->first; i < w->end; i++)
-		if (in_transit_here(w, i) && ept_pte_get(f->leaf, i) == EPT_PTE_NONE &&
-		    !(i == f->index && keep_asleep))
-			ept_install_wake(fault_installer(f), fault_hva(f, i), EPT_PAGE_SIZE);
+	for (unsigned i = 0, run = 0; i <= EPT_TABLE_SIZE; i++) {
+		if (i < EPT_TABLE_SIZE && in_transit_here(w, i) &&
+		    ept_pte_get(f->leaf, i) == EPT_PTE_NONE && !(i == f->index && keep_asleep))
+			continue;
+		if (run < i)
+			ept_install_wake(fault_installer(f), fault_hva(f, run),
+					 (size_t)(i - run) << EPT_PAGE_SHIFT);
+		run = i + 1;
+	}
 }
 
 /* Map [first, end) of cached pages. Pages that were there already may be writable. */
-static int map_run(struct fault *f, unsigned first, unsigned end, enum ept_pte pte)
+static int map_run(struct fault *f, const struct window *w, unsigned first, unsigned end,
+		   enum ept_pte pte)
 {
 	bool exact = pte != EPT_PTE_CLEAN || fault_installer(f)->atomic_protect;
 	size_t len = (size_t)(end - first) << EPT_PAGE_SHIFT, done = 0;
@@ -102,6 +192,7 @@ static int map_run(struct fault *f, unsigned first, unsigned end, enum ept_pte p
 		pte = EPT_PTE_DIRTY;
 	for (unsigned i = first; i < stop; i++)
 		fault_set(f, i, pte);
+	ept_object_taken(f->area->obj, object_page(w, first), object_page(w, stop));
 	if (err == -EEXIST && end - first == 1)
 		return f->index == first ? err : 0;
 	f->res->installed += stop - first;
@@ -118,7 +209,7 @@ static int map_window(struct fault *f, const struct window *w, enum ept_pte pte)
 		    ept_object_cached(f->area->obj, object_page(w, i)))
 			continue;
 		if (run < i) {
-			int run_err = map_run(f, run, i, pte);
+			int run_err = map_run(f, w, run, i, pte);
 
 			err = err ? err : run_err;
 		}
@@ -130,13 +221,14 @@ static int map_window(struct fault *f, const struct window *w, enum ept_pte pte)
 /* A read: the page, and what the window has in the cache. */
 static enum ept_result map_for_read(struct fault *f, enum ept_pte pte)
 {
-	const struct ept_config *config = &f->area->space->config;
-	struct window w = window_around(f, config->fault_around);
+	struct window w = window_of(f, false);
 	int err = bring_in(f, &w);
 
 	if (!err)
 		err = map_window(f, &w, pte);
 	wake_left_out(f, &w, err);
+	if (!err)
+		stream_moved(f);
 	if (f->res->installed)
 		f->res->around = f->res->installed - (!err);
 	return ept_fault_finish(f, err);
@@ -155,60 +247,112 @@ enum ept_result ept_shared_read(struct fault *f)
 /*
  * KVM's worker asks for write access whatever the guest did, and the guest most
  * likely read: the page has to be what it asks for, but its neighbours are
- * mapped as for a read, so that one page in a window is taken for written.
+ * mapped as for a read, so that one page in a window is taken for written. If it
+ * did write, it faults on the next page, and that is no guess any more: from
+ * there on the worker's writes are believed.
  */
-static struct window window_of_write(const struct fault *f)
+static bool guessed(struct fault *f)
 {
-	bool guessed = f->req->origin == EPT_ORIGIN_KVM;
+	struct ept_touch t;
 
-	return window_around(f, guessed ? f->area->space->config.fault_around : 1);
+	if (f->req->origin != EPT_ORIGIN_KVM)
+		return false;
+	if (f->stepped)
+		return f->streams == &f->area->reads;
+	t = touch_of(f, true);
+	if (ept_streams_follows(&f->area->writes, &t))
+		return false;
+	ept_streams_note(&f->area->writes, t.page);
+	return true;
 }
 
-/* The page itself is in. Without its neighbours it is as good. */
-static void map_neighbours(struct fault *f, const struct window *w, enum ept_pte pte)
+/*
+ * Own copies of the page and of what follows it up to @end, as far as it is cached
+ * and not there yet. Without what follows the page it is as good.
+ */
+static int copy_run(struct fault *f, const struct window *w, unsigned end)
 {
-	unsigned own = f->res->installed;
+	struct ept_object *obj = f->area->obj;
+	uint64_t page = object_page(w, f->index);
+	unsigned stop = f->index + 1;
+	size_t done;
+	int err;
 
-	map_window(f, w, pte);
-	f->res->around = f->res->installed - own;
+	while (stop < end && ept_pte_get(f->leaf, stop) == EPT_PTE_NONE &&
+	       ept_object_cached(obj, object_page(w, stop)))
+		stop++;
+	err = ept_install_copies(fault_installer(f), fault_hva(f, f->index),
+				 obj->cache + (page << EPT_PAGE_SHIFT),
+				 (size_t)(stop - f->index) << EPT_PAGE_SHIFT, &done);
+	stop = f->index + (unsigned)(done >> EPT_PAGE_SHIFT);
+	for (unsigned i = f->index; i < stop; i++)
+		fault_set(f, i, EPT_PTE_PRIVATE);
+	f->res->installed += stop - f->index;
+	ept_object_taken(obj, page, object_page(w, stop));
+	if (stop > f->index)
+		return 0;
+	if (err == -EEXIST)
+		fault_set(f, f->index, EPT_PTE_PRIVATE);
+	return err;
 }
 
 enum ept_result ept_file_cow(struct fault *f)
 {
-	struct window w = window_of_write(f);
-	struct ept_object *obj = f->area->obj;
+	bool guess = guessed(f);
+	struct window w = window_of(f, !guess);
 	int err = bring_in(f, &w);
 
 	if (!err)
-		err = ept_install_copy(fault_installer(f), fault_hva(f, f->index),
-				       obj->cache + (object_page(&w, f->index) << EPT_PAGE_SHIFT));
-	if (!err || err == -EEXIST)
-		fault_set(f, f->index, EPT_PTE_PRIVATE);
-	f->res->installed += !err;
-	if (!err)
-		map_neighbours(f, &w, EPT_PTE_FILE);
+		err = copy_run(f, &w, guess ? f->index + 1 : w.end);
+	if (!err && guess)
+		map_window(f, &w, EPT_PTE_FILE); /* as good without its neighbours */
 	wake_left_out(f, &w, err);
+	if (!err)
+		stream_moved(f);
+	if (f->res->installed)
+		f->res->around = f->res->installed - 1;
 	return ept_fault_finish(f, err);
 }
 
+/*
+ * Writing is granted for what a writer in order will want next, too: what it does
+ * not write stays the cached page.
+ */
 enum ept_result ept_file_wp(struct fault *f)
 {
-	return ept_grant_write(f, EPT_PTE_PRIVATE);
+	struct window w = window_of(f, true);
+	unsigned end = f->index + 1;
+	int err;
+
+	while (end < w.end && ept_pte_get(f->leaf, end) == EPT_PTE_FILE)
+		end++;
+	err = ept_install_protect(fault_installer(f), fault_hva(f, f->index),
+				  (size_t)(end - f->index) << EPT_PAGE_SHIFT, false);
+	for (unsigned i = f->index; i < end && !err; i++)
+		fault_set(f, i, EPT_PTE_PRIVATE);
+	if (!err)
+		stream_moved(f);
+	return ept_fault_finish(f, err);
 }
 
 enum ept_result ept_shared_write(struct fault *f)
 {
-	struct window w = window_of_write(f);
+	bool guess = guessed(f);
+	struct window w = window_of(f, !guess);
 	int err = bring_in(f, &w);
 
 	/* Written perhaps: let write-back look. */
 	if (f->req->origin == EPT_ORIGIN_KVM)
 		__atomic_store_n(&f->area->read_as_written, true, __ATOMIC_RELAXED);
 	if (!err)
-		err = map_run(f, f->index, f->index + 1, EPT_PTE_DIRTY);
-	if (!err && fault_installer(f)->atomic_protect) /* else they count as written, too */
-		map_neighbours(f, &w, EPT_PTE_CLEAN);
+		err = map_run(f, &w, f->index, f->index + 1, EPT_PTE_DIRTY);
+	if (!err && guess && fault_installer(f)->atomic_protect) /* else they count as written */
+		map_window(f, &w, EPT_PTE_CLEAN);
 	wake_left_out(f, &w, err);
+	if (!err)
+		stream_moved(f);
+	if (f->res->installed)
+		f->res->around = f->res->installed - 1;
 	return ept_fault_finish(f, err);
 }
 

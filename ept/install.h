@@ -46,6 +46,21 @@ int ept_install_zero(struct ept_installer *in, void *hva);
 int ept_install_copy(struct ept_installer *in, void *hva, const void *src);
 
 /*
+ * The same for @len bytes, @src not NULL. *@done bytes from the start are in; not
+ * all, if a page was there or on another error.
+ */
+int ept_install_copies(struct ept_installer *in, void *hva, const void *src, size_t len,
+		       size_t *done);
+
+/*
+ * Anonymous: the huge page at @src, which is anonymous memory of this process, moves to
+ * @hva, where nothing is. An empty page table there goes first, if the host lets it:
+ * beside one the page would be taken apart. -EOPNOTSUPP: this kernel cannot move (Linux
+ * before 6.8), or not this page; it is still at @src.
+ */
+int ept_install_move(struct ept_installer *in, void *hva, void *src);
+
+/*
  * Map @len bytes of the memfd's cached pages. @protect: a write is an event. A
  * page that is there already is passed over and makes the result -EEXIST. On
  * other errors *@done bytes from the start were dealt with.
@@ -72,5 +87,18 @@ int ept_install_populate(void *hva, size_t len, bool write);
 
 /* What a fresh mapping of guest memory is told: no core dumps; no huge pages if @small. */
 void ept_install_advise(void *hva, size_t len, bool small);
+
+/*
+ * What the host kernel backs by itself: shall it use huge pages when it is next
+ * touched? What is there stays as it is. 0 or madvise(2)'s errors.
+ */
+int ept_install_want_huge(void *hva, size_t len, bool huge);
+
+/*
+ * Make one huge page of the 2 MiB at @hva, which want huge ones, whatever is there
+ * of them. -EAGAIN (not now), -ENOMEM (the host has no free 2 MiB), -EINVAL (Linux
+ * before 6.1).
+ */
+int ept_install_collapse(void *hva);
 
 #endif

@@ -1,8 +1,9 @@
 /* The installer over userfaultfd(2). Kernel behaviour: ioctl_userfaultfd(2). */
 #include "ept/install.h"
 
-#include "ept/ept.h"
+#include "ept/mirror.h"
 #include "ept/uffd_compat.h"
+#include "ept/uring.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -83,6 +84,7 @@ void ept_host_probe(struct ept_host *out)
 	out->usable = !out->userfaultfd_error && (out->features & NEEDED) == NEEDED;
 	if (fd >= 0)
 		close(fd);
+	out->uring_error = ept_uring_probe();
 }
 
 static uint64_t addr(const void *hva)
@@ -167,12 +169,41 @@ int ept_install_zero(struct ept_installer *in, void *hva)
 
 int ept_install_copy(struct ept_installer *in, void *hva, const void *src)
 {
-	struct uffdio_copy copy = {
-	    .dst = addr(hva), .src = addr(src ? src : zeros), .len = EPT_PAGE_SIZE};
+	size_t done;
 
-	if (!ioctl(in->fd, UFFDIO_COPY, &copy))
+	return ept_install_copies(in, hva, src ? src : zeros, EPT_PAGE_SIZE, &done);
+}
+
+int ept_install_copies(struct ept_installer *in, void *hva, const void *src, size_t len,
+		       size_t *done)
+{
+	for (*done = 0; *done < len;) {
+		char *to = (char *)hva + *done;
+		struct uffdio_copy copy = {
+		    .dst = addr(to), .src = addr(src) + *done, .len = len - *done};
+
+		if (!ioctl(in->fd, UFFDIO_COPY, &copy))
+			*done = len;
+		else if (copy.copy > 0)
+			*done += (size_t)copy.copy;
+		else
+			return install_error(in, errno, to, EPT_PAGE_SIZE);
+	}
+	return 0;
+}
+
+int ept_install_move(struct ept_installer *in, void *hva, void *src)
+{
+	struct uffdio_move move = {.dst = addr(hva), .src = addr(src), .len = EPT_LEAF_BYTES};
+
+	if (!(in->features & UFFD_FEATURE_MOVE))
+		return -EOPNOTSUPP;
+	madvise(hva, EPT_LEAF_BYTES, MADV_DONTNEED);
+	if (!ioctl(in->fd, UFFDIO_MOVE, &move))
 		return 0;
-	return install_error(in, errno, hva, EPT_PAGE_SIZE);
+	if (errno == EBUSY || errno == EINVAL || errno == ENOENT) /* shared, pinned, split */
+		return -EOPNOTSUPP;
+	return install_error(in, errno, hva, EPT_LEAF_BYTES);
 }
 
 int ept_install_poison(struct ept_installer *in, void *hva)
@@ -242,4 +273,18 @@ void ept_install_advise(void *hva, size_t len, bool small)
 	madvise(hva, len, MADV_DONTDUMP);
 	if (small)
 		madvise(hva, len, MADV_NOHUGEPAGE);
+}
+
+#ifndef MADV_COLLAPSE /* 6.1, in libc's headers from 2.37 on */
+#	define MADV_COLLAPSE 25
+#endif
+
+int ept_install_want_huge(void *hva, size_t len, bool huge)
+{
+	return madvise(hva, len, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE) ? -errno : 0;
+}
+
+int ept_install_collapse(void *hva)
+{
+	return madvise(hva, EPT_LEAF_BYTES, MADV_COLLAPSE) ? -errno : 0;
 }

@@ -7,10 +7,10 @@
  * so (an odd offset, a block device, a shared file) is read whole into the
  * object's sealed cache.
  */
+#include "ept/host_pages.h"
 #include "ept/space.h"
 
 #include <errno.h>
-#include <unistd.h>
 
 static int map_at(char *hva, size_t len, int prot, int flags, int fd, uint64_t offset)
 {
@@ -75,35 +75,17 @@ int ept_kernel_map_area(struct ept_area *area)
 	else
 		err = map_file(area, kind->prot);
 	if (!err)
-		ept_install_advise(area->hva, size, false);
+		ept_install_advise(area->hva, size, !area->obj);
+	if (!err && !area->obj && area->space->config.huge == EPT_HUGE_ALWAYS)
+		ept_install_want_huge(area->hva, size, true);
 	return err;
 }
 
-/* Bits of /proc/self/pagemap (Documentation/admin-guide/mm/pagemap.rst). */
-#define PM_PRESENT   (1UL << 63)
-#define PM_FILE	     (1UL << 61)
-#define PM_EXCLUSIVE (1UL << 56)
-
-/* Present, and somebody's: the shared zero page is neither a file's nor exclusive. */
 uint64_t ept_kernel_resident(const struct ept_area *area)
 {
-	uint64_t entry[512], pages = 0, first = (uintptr_t)area->hva >> EPT_PAGE_SHIFT;
-	uint64_t end = first + ((area->end - area->start) >> EPT_PAGE_SHIFT);
-	int fd = area->space->pagemap_fd;
-
-	if (fd < 0 || !area->hva)
+	if (!area->hva)
 		return 0;
-	while (first < end) {
-		size_t want = end - first < 512 ? end - first : 512;
-		ssize_t n =
-		    pread(fd, entry, want * sizeof(*entry), (off_t)(first * sizeof(*entry)));
-
-		if (n <= 0)
-			break;
-		n /= (ssize_t)sizeof(*entry);
-		for (ssize_t i = 0; i < n; i++)
-			pages += entry[i] & PM_PRESENT && entry[i] & (PM_FILE | PM_EXCLUSIVE);
-		first += n;
-	}
-	return pages << EPT_PAGE_SHIFT;
+	return ept_host_own_pages(area->space->pagemap_fd, area->hva,
+				  (area->end - area->start) >> EPT_PAGE_SHIFT)
+	       << EPT_PAGE_SHIFT;
 }

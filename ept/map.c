@@ -59,11 +59,12 @@ static int map_area(struct ept_area *area)
 	size_t size = area->end - area->start;
 	int fd = -1, err;
 
-	if (area->obj) {
+	if (ept_area_cached(area)) {
 		err = ept_object_cache(area->obj);
 		if (err)
 			return err;
 		fd = area->obj->memfd;
+		area->reads.host_ahead = area->obj->host_ahead;
 	}
 	if (mmap(area->hva, size, kind->prot, kind->map_flags | MAP_FIXED | MAP_NORESERVE, fd, 0) ==
 	    MAP_FAILED)

@@ -74,6 +74,7 @@ int ept_object_file(int fd, const char *name, uint64_t offset, uint64_t length,
 		return -ENOMEM;
 	obj->refs = 1;
 	obj->memfd = -1;
+	obj->direct_fd = -1;
 	obj->offset = offset;
 	obj->length = length;
 	obj->mode = mode;
@@ -111,6 +112,8 @@ void ept_object_put(struct ept_object *obj)
 		munmap(obj->cache, ept_object_pages(obj) << EPT_PAGE_SHIFT);
 	if (obj->memfd >= 0)
 		close(obj->memfd);
+	if (obj->direct_fd >= 0)
+		close(obj->direct_fd);
 	if (obj->fd >= 0)
 		close(obj->fd);
 	pthread_mutex_destroy(&obj->sync_lock);
@@ -118,19 +121,18 @@ void ept_object_put(struct ept_object *obj)
 	pthread_mutex_destroy(&obj->lock);
 	free(obj->unsure);
 	free(obj->cached);
+	free(obj->ahead);
 	free(obj->name);
 	free(obj);
 }
 
-size_t ept_object_pread(const struct ept_object *obj, void *buf, size_t len, uint64_t byte,
-			int *err)
+static size_t pread_all(int fd, char *buf, size_t len, uint64_t offset, int *err)
 {
 	size_t done = 0;
 
 	*err = 0;
 	while (done < len) {
-		ssize_t n = pread(obj->fd, (char *)buf + done, len - done,
-				  (off_t)(obj->offset + byte + done));
+		ssize_t n = pread(fd, buf + done, len - done, (off_t)(offset + done));
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -141,6 +143,63 @@ size_t ept_object_pread(const struct ept_object *obj, void *buf, size_t len, uin
 		done += n;
 	}
 	return done;
+}
+
+size_t ept_object_pread(const struct ept_object *obj, void *buf, size_t len, uint64_t byte,
+			int *err)
+{
+	return pread_all(obj->fd, buf, len, obj->offset + byte, err);
+}
+
+/* What of it does not come past the page cache (an odd end of the file, say) comes through it. */
+size_t ept_object_pread_fd(struct ept_object *obj, int fd, void *buf, size_t len, uint64_t byte,
+			   int *err)
+{
+	size_t done;
+
+	if (fd == obj->fd)
+		return ept_object_pread(obj, buf, len, byte, err);
+	done = pread_all(fd, buf, len, obj->offset + byte, err);
+	if (*err == -EINVAL && !done)
+		ept_object_refuse_direct(obj);
+	if (done < len && (!*err || *err == -EINVAL))
+		done += ept_object_pread(obj, (char *)buf + done, len - done, byte + done, err);
+	return done;
+}
+
+/* cachestat(2), Linux 6.5; Debian 12's headers end before. */
+#define NR_CACHESTAT 451
+
+struct cachestat_range {
+	uint64_t off, len;
+};
+
+struct cachestat {
+	uint64_t cached, dirty, writeback, evicted, recently_evicted; /* pages */
+};
+
+/* Pages of [from, to) that the host's page cache has; -1: it cannot say. */
+static int64_t cached_pages(const struct ept_object *obj, uint64_t from, uint64_t to)
+{
+	struct cachestat_range range = {obj->offset + from, to - from};
+	struct cachestat stat;
+
+	return syscall(NR_CACHESTAT, obj->fd, &range, &stat, 0) ? -1 : (int64_t)stat.cached;
+}
+
+int ept_object_read_fd(const struct ept_object *obj, uint64_t from, uint64_t to, bool *cached)
+{
+	int64_t pages = cached_pages(obj, from, to);
+	bool direct = obj->direct_fd >= 0 && !__atomic_load_n(&obj->no_direct, __ATOMIC_RELAXED) &&
+		      !((from | to) & ~EPT_PAGE_MASK) && !pages;
+
+	*cached = pages >= (int64_t)((to - from) >> EPT_PAGE_SHIFT);
+	return direct ? obj->direct_fd : obj->fd;
+}
+
+void ept_object_refuse_direct(struct ept_object *obj)
+{
+	__atomic_store_n(&obj->no_direct, true, __ATOMIC_RELAXED);
 }
 
 size_t ept_object_pwrite(const struct ept_object *obj, const void *buf, size_t len, uint64_t byte,

@@ -16,6 +16,15 @@
 
 #include <pthread.h>
 
+struct ept_reader;
+
+/* A read under way: of the thread that does it, or of a reader. */
+struct ept_object_read {
+	uint64_t first, end; /* pages */
+	struct ept_object_read *next;
+	struct ept_reader *reader; /* NULL: the thread does it that waits for it */
+};
+
 struct ept_object {
 	unsigned refs;
 	int fd;
@@ -24,7 +33,10 @@ struct ept_object {
 	uint64_t length; /* bytes */
 	enum ept_file_mode mode;
 	bool block_device;
-	uint64_t file_size; /* when the object was made */
+	uint64_t file_size;  /* when the object was made */
+	int direct_fd;	     /* the same file past the host's page cache, or -1 */
+	bool no_direct;	     /* it was refused; atomic */
+	uint64_t host_ahead; /* pages that the host reads around a miss; known with the cache */
 
 	int memfd;	  /* the cache, -1 until ept_object_cache() */
 	char *cache;	  /* the monitor's view of it: source of copies and write-back */
@@ -33,6 +45,9 @@ struct ept_object {
 	pthread_mutex_t lock; /* cached (writers), reads */
 	pthread_cond_t read_done;
 	struct ept_object_read *reads; /* reads under way; no two overlap */
+	/* One bit a page: read ahead, and no fault has taken it yet; atomic. */
+	uint64_t *ahead;
+	struct ept_ahead_stats ahead_stats; /* atomic */
 
 	pthread_mutex_t sync_lock; /* one write-back at a time; unsure */
 	/* One bit a page: written to the file, not known to be on disk; NULL until needed. */
@@ -42,6 +57,28 @@ struct ept_object {
 static inline uint64_t ept_object_pages(const struct ept_object *obj)
 {
 	return (obj->length + EPT_PAGE_SIZE - 1) >> EPT_PAGE_SHIFT;
+}
+
+/* Bitmaps, a bit a page: the bits of [@page, @end) in @page's word; the next word's first page. */
+static inline uint64_t ept_word_bits(uint64_t page, uint64_t end)
+{
+	uint64_t low = page % 64, count = end - page;
+
+	return (count >= 64 ? ~0UL : (1UL << count) - 1) << low;
+}
+
+static inline uint64_t ept_word_end(uint64_t page)
+{
+	return (page / 64 + 1) * 64;
+}
+
+/* Where the pages that came whole end: the object's last one is whole with its last byte. */
+static inline uint64_t ept_object_read_whole(const struct ept_object *obj,
+					     const struct ept_object_read *read, size_t done)
+{
+	uint64_t to = (read->first << EPT_PAGE_SHIFT) + done;
+
+	return to == obj->length ? read->end : to >> EPT_PAGE_SHIFT;
 }
 
 struct ept_object *ept_object_ref(struct ept_object *obj);
@@ -62,6 +99,48 @@ bool ept_object_cached(const struct ept_object *obj, uint64_t page);
 int ept_object_fill(struct ept_object *obj, uint64_t page, uint64_t first, uint64_t end,
 		    uint64_t *bytes);
 
+/*
+ * Where to read object bytes [@from, @to) from: the file past the host's page
+ * cache if that has none of them and the range is of whole pages, else through it.
+ * *@cached: it has all of them, as far as is known.
+ */
+int ept_object_read_fd(const struct ept_object *obj, uint64_t from, uint64_t to, bool *cached);
+void ept_object_refuse_direct(struct ept_object *obj);
+
+/* The part of [*@first, *@end) around @page that a fault would read, or that is being read. */
+void ept_object_span(struct ept_object *obj, uint64_t page, uint64_t *first, uint64_t *end);
+
+/* All of @len bytes at @byte go into the cache, or none counts: 0, -ENOMEM. */
+int ept_object_store(const struct ept_object *obj, const char *buf, size_t len, uint64_t byte);
+
+/* The object's lock is held: does nobody have @page, or read it? */
+bool ept_object_wanted(const struct ept_object *obj, uint64_t page);
+/* The object's lock is held: @read begins; is not to be; ended with @done bytes in the cache. */
+void ept_object_read_begins(struct ept_object *obj, struct ept_object_read *read);
+void ept_object_read_forget(struct ept_object *obj, const struct ept_object_read *read);
+void ept_object_read_ended(struct ept_object *obj, struct ept_object_read *read, size_t done);
+
+/* object_ahead.c: pages that are read before anybody asks for them. */
+
+/*
+ * Have @reader read what is missing of [@first, @end). Waits for nothing: what it
+ * has no room for is left to the fault that asks for it, as is what fails.
+ */
+void ept_object_read_ahead(struct ept_object *obj, struct ept_reader *reader, uint64_t first,
+			   uint64_t end);
+
+/* The reader's: @read ended, with @done bytes in the cache. */
+void ept_object_ahead_ended(struct ept_object *obj, struct ept_object_read *read, size_t done);
+
+/*
+ * The object's lock is held. A fault needs @read now: if its reader has not begun
+ * it, it is as if it had never been asked for, and true. Else the fault waits.
+ */
+bool ept_object_ahead_undone(struct ept_object *obj, struct ept_object_read *read);
+
+/* A fault takes pages [@first, @end): those that were read ahead were not wasted. */
+void ept_object_taken(struct ept_object *obj, uint64_t first, uint64_t end);
+
 /* The file's size now, or a negative errno. */
 int64_t ept_object_file_size(const struct ept_object *obj);
 
@@ -75,6 +154,9 @@ uint64_t ept_object_bytes_read(const struct ept_object *obj, uint64_t size);
  */
 size_t ept_object_pread(const struct ept_object *obj, void *buf, size_t len, uint64_t byte,
 			int *err);
+/* The same from what ept_object_read_fd() said; @buf at a page's boundary. */
+size_t ept_object_pread_fd(struct ept_object *obj, int fd, void *buf, size_t len, uint64_t byte,
+			   int *err);
 size_t ept_object_pwrite(const struct ept_object *obj, const void *buf, size_t len, uint64_t byte,
 			 int *err);
 

@@ -3,17 +3,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #define FILL_CHUNK (16 * EPT_PAGE_SIZE) /* on the stack */
-
-/* A read under way, on the stack of the thread that does it. */
-struct ept_object_read {
-	uint64_t first, end; /* pages */
-	struct ept_object_read *next;
-};
 
 /* Sealed: nobody who gets hold of it can shrink it under a mapping. */
 static int make_memfd(const char *name, uint64_t size)
@@ -31,15 +28,67 @@ static int make_memfd(const char *name, uint64_t size)
 	return fd;
 }
 
+/* One more descriptor, while files can be opened: it lets reads go past the host's page cache. */
+static int open_direct(const struct ept_object *obj)
+{
+	char path[64];
+
+	if (obj->offset & ~EPT_PAGE_MASK)
+		return -1;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", obj->fd);
+	return open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+}
+
+#define HOST_AHEAD_KIB 128 /* Linux's own default */
+
+/* What the device's read-ahead is set to, in pages. */
+static uint64_t host_ahead(const struct ept_object *obj)
+{
+	/* Of the file system, of the disk, of the disk that the partition is on. */
+	static const char *const paths[] = {"/sys/class/bdi/%u:%u/read_ahead_kb",
+					    "/sys/dev/block/%u:%u/queue/read_ahead_kb",
+					    "/sys/dev/block/%u:%u/../queue/read_ahead_kb"};
+	unsigned long kib = HOST_AHEAD_KIB;
+	struct stat st;
+
+	if (fstat(obj->fd, &st))
+		return kib * 1024 / EPT_PAGE_SIZE;
+	for (unsigned i = 0; i < sizeof(paths) / sizeof(*paths); i++) {
+		dev_t dev = obj->block_device ? st.st_rdev : st.st_dev;
+		char path[80], text[24] = "";
+		int fd;
+
+		/* NOLINTNEXTLINE(clang-diagnostic-format-nonliteral) */
+		snprintf(path, sizeof(path), paths[i], major(dev), minor(dev));
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (fd < 0)
+			continue;
+		if (read(fd, text, sizeof(text) - 1) > 0)
+			kib = strtoul(text, NULL, 10);
+		close(fd);
+		break;
+	}
+	return kib * 1024 / EPT_PAGE_SIZE;
+}
+
+static int make_bitmaps(struct ept_object *obj)
+{
+	uint64_t words = (ept_object_pages(obj) + 63) / 64;
+
+	if (!obj->cached)
+		obj->cached = calloc(words, sizeof(*obj->cached));
+	if (!obj->ahead)
+		obj->ahead = calloc(words, sizeof(*obj->ahead));
+	return obj->cached && obj->ahead ? 0 : -ENOMEM;
+}
+
 static int make_cache(struct ept_object *obj)
 {
 	uint64_t pages = ept_object_pages(obj), size = pages << EPT_PAGE_SHIFT;
 	void *cache;
 	int fd;
 
-	if (!obj->cached)
-		obj->cached = calloc((pages + 63) / 64, sizeof(*obj->cached));
-	if (!obj->cached)
+	if (make_bitmaps(obj))
 		return -ENOMEM;
 	fd = make_memfd("foal-cache", size);
 	if (fd < 0)
@@ -52,6 +101,8 @@ static int make_cache(struct ept_object *obj)
 	madvise(cache, size, MADV_DONTDUMP);
 	obj->memfd = fd;
 	obj->cache = cache;
+	obj->direct_fd = open_direct(obj);
+	obj->host_ahead = host_ahead(obj);
 	return 0;
 }
 
@@ -73,8 +124,9 @@ bool ept_object_cached(const struct ept_object *obj, uint64_t page)
 
 static void set_cached(struct ept_object *obj, uint64_t first, uint64_t end)
 {
-	for (uint64_t page = first; page < end; page++)
-		__atomic_fetch_or(&obj->cached[page / 64], 1UL << (page % 64), __ATOMIC_RELEASE);
+	for (uint64_t page = first; page < end; page = ept_word_end(page))
+		__atomic_fetch_or(&obj->cached[page / 64], ept_word_bits(page, end),
+				  __ATOMIC_RELEASE);
 }
 
 uint64_t ept_object_bytes_read(const struct ept_object *obj, uint64_t size)
@@ -90,15 +142,22 @@ uint64_t ept_object_bytes_read(const struct ept_object *obj, uint64_t size)
 	return bytes;
 }
 
-static bool being_read(const struct ept_object *obj, uint64_t page)
+/* The read under way that brings @page, or NULL. */
+static struct ept_object_read *read_of(const struct ept_object *obj, uint64_t page)
 {
-	for (const struct ept_object_read *r = obj->reads; r; r = r->next)
-		if (page >= r->first && page < r->end)
-			return true;
-	return false;
+	struct ept_object_read *r = obj->reads;
+
+	while (r && (page < r->first || page >= r->end))
+		r = r->next;
+	return r;
 }
 
-static bool wanted(const struct ept_object *obj, uint64_t page)
+static bool being_read(const struct ept_object *obj, uint64_t page)
+{
+	return read_of(obj, page);
+}
+
+bool ept_object_wanted(const struct ept_object *obj, uint64_t page)
 {
 	return !ept_object_cached(obj, page) && !being_read(obj, page);
 }
@@ -109,14 +168,27 @@ static struct ept_object_read plan(const struct ept_object *obj, uint64_t page, 
 {
 	struct ept_object_read r = {.first = page, .end = page + 1};
 
-	while (r.first > first && wanted(obj, r.first - 1))
+	while (r.first > first && ept_object_wanted(obj, r.first - 1))
 		r.first--;
-	while (r.end < end && wanted(obj, r.end))
+	while (r.end < end && ept_object_wanted(obj, r.end))
 		r.end++;
 	return r;
 }
 
-static void forget(struct ept_object *obj, const struct ept_object_read *r)
+void ept_object_span(struct ept_object *obj, uint64_t page, uint64_t *first, uint64_t *end)
+{
+	const struct ept_object_read *r;
+	struct ept_object_read span;
+
+	pthread_mutex_lock(&obj->lock);
+	r = read_of(obj, page);
+	span = r ? *r : plan(obj, page, *first, *end);
+	pthread_mutex_unlock(&obj->lock);
+	*first = span.first > *first ? span.first : *first;
+	*end = span.end < *end ? span.end : *end;
+}
+
+void ept_object_read_forget(struct ept_object *obj, const struct ept_object_read *r)
 {
 	struct ept_object_read **p = &obj->reads;
 
@@ -125,8 +197,7 @@ static void forget(struct ept_object *obj, const struct ept_object_read *r)
 	*p = r->next;
 }
 
-/* All of @len bytes go into the cache, or none counts: the host has no page for them. */
-static int store(const struct ept_object *obj, const char *buf, size_t len, uint64_t byte)
+int ept_object_store(const struct ept_object *obj, const char *buf, size_t len, uint64_t byte)
 {
 	while (len) {
 		ssize_t n = pwrite(obj->memfd, buf, len, (off_t)byte);
@@ -147,16 +218,18 @@ static int store(const struct ept_object *obj, const char *buf, size_t len, uint
  * because reading into the mapping would fault in every page of it: 16 pages
  * took 39 us that way, 28 this way.
  */
-static size_t fill_range(const struct ept_object *obj, uint64_t from, uint64_t to, int *err)
+static size_t fill_range(struct ept_object *obj, uint64_t from, uint64_t to, int *err)
 {
-	char buf[FILL_CHUNK];
+	char buf[FILL_CHUNK] __attribute__((aligned(EPT_PAGE_SIZE)));
+	bool cached;
+	int fd = ept_object_read_fd(obj, from, to, &cached);
 	uint64_t at = from;
 
 	*err = 0;
 	while (at < to && !*err) {
 		size_t want = to - at < sizeof(buf) ? to - at : sizeof(buf);
-		size_t n = ept_object_pread(obj, buf, want, at, err);
-		int stored = store(obj, buf, n, at);
+		size_t n = ept_object_pread_fd(obj, fd, buf, want, at, err);
+		int stored = ept_object_store(obj, buf, n, at);
 
 		if (stored) {
 			*err = stored;
@@ -169,10 +242,20 @@ static size_t fill_range(const struct ept_object *obj, uint64_t from, uint64_t t
 	return at - from;
 }
 
-/*
- * Read the run @r with the lock dropped. What came whole is in the cache after
- * it; the last page of the object is whole when the object's last byte came.
- */
+void ept_object_read_begins(struct ept_object *obj, struct ept_object_read *read)
+{
+	read->next = obj->reads;
+	obj->reads = read;
+}
+
+void ept_object_read_ended(struct ept_object *obj, struct ept_object_read *read, size_t done)
+{
+	ept_object_read_forget(obj, read);
+	set_cached(obj, read->first, ept_object_read_whole(obj, read, done));
+	pthread_cond_broadcast(&obj->read_done);
+}
+
+/* Read the run @r with the lock dropped. */
 static int read_run(struct ept_object *obj, struct ept_object_read *r, uint64_t *bytes)
 {
 	uint64_t from = r->first << EPT_PAGE_SHIFT, to = r->end << EPT_PAGE_SHIFT;
@@ -181,16 +264,13 @@ static int read_run(struct ept_object *obj, struct ept_object_read *r, uint64_t 
 
 	if (to > obj->length)
 		to = obj->length;
-	r->next = obj->reads;
-	obj->reads = r;
+	ept_object_read_begins(obj, r);
 	pthread_mutex_unlock(&obj->lock);
 
 	done = fill_range(obj, from, to, &err);
 
 	pthread_mutex_lock(&obj->lock);
-	forget(obj, r);
-	set_cached(obj, r->first, from + done == to ? r->end : (from + done) >> EPT_PAGE_SHIFT);
-	pthread_cond_broadcast(&obj->read_done);
+	ept_object_read_ended(obj, r, done);
 	*bytes += done;
 	return err ? err : -EIO; /* asked for only where @page did not come */
 }
@@ -202,10 +282,10 @@ int ept_object_fill(struct ept_object *obj, uint64_t page, uint64_t first, uint6
 
 	pthread_mutex_lock(&obj->lock);
 	while (!ept_object_cached(obj, page)) {
-		struct ept_object_read run;
+		struct ept_object_read *under_way = read_of(obj, page), run;
 		bool alone;
 
-		if (being_read(obj, page)) {
+		if (under_way && !ept_object_ahead_undone(obj, under_way)) {
 			pthread_cond_wait(&obj->read_done, &obj->lock);
 			continue;
 		}

@@ -1,5 +1,6 @@
 /* The life of a space: new, started, dying, stopped. */
 #include "ept/space.h"
+#include "ept/staging.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -50,9 +51,12 @@ static void free_space(struct ept_space *space)
 	free(space->areas);
 	free(space->threads);
 	free_vcpus(space);
+	ept_reader_free(space->reader);
 	close_fd(space->failure_fd);
 	close_fd(space->stop_fd);
 	close_fd(space->pagemap_fd);
+	ept_governor_free(space->governor);
+	ept_staging_free(space->staging);
 	ept_installer_close(&space->installer);
 	ept_mirror_free(&space->mirror);
 	ept_arena_free(&space->arena);
@@ -107,6 +111,28 @@ fail:
 	return err;
 }
 
+static bool reads_ahead(const struct ept_space *space)
+{
+	for (size_t i = 0; i < space->nr_areas; i++)
+		if (space->areas[i]->obj && ept_handler_engine(space->areas[i]))
+			return space->config.fault_around > 1;
+	return false;
+}
+
+/* Without a reader every page is read by the fault that asks for it. */
+static int start_reader(struct ept_space *space)
+{
+	if (!reads_ahead(space))
+		return 0;
+	space->reader = ept_reader_create();
+	return space->reader ? ept_reader_start(space->reader, &space->config) : -ENOMEM;
+}
+
+const char *ept_space_reads_by(const struct ept_space *space)
+{
+	return space->reader ? ept_reader_by(space->reader) : "off";
+}
+
 int ept_space_start(struct ept_space *space)
 {
 	int err = -EINVAL;
@@ -115,10 +141,19 @@ int ept_space_start(struct ept_space *space)
 	if (space->life != EPT_LIFE_NEW || !space->nr_areas)
 		goto out;
 	err = ept_map_areas(space);
+	if (!err)
+		err = start_reader(space);
+	if (!err && ept_has_handlers(space) && space->config.huge != EPT_HUGE_NEVER) {
+		space->staging = ept_staging_create();
+		err = space->staging ? 0 : -ENOMEM;
+	}
 	if (!err && ept_has_handlers(space))
 		err = ept_fault_threads_start(space);
+	if (!err)
+		err = ept_governor_start(space);
 	if (err) {
 		ept_fault_threads_stop(space);
+		ept_reader_stop(space->reader);
 		ept_unmap_areas(space);
 		__atomic_store_n(&space->life, EPT_LIFE_STOPPED, __ATOMIC_RELEASE);
 	} else {
@@ -138,7 +173,9 @@ void ept_space_stop(struct ept_space *space)
 	pthread_mutex_lock(&space->life_lock);
 	if (space->life == EPT_LIFE_STARTED) {
 		__atomic_store_n(&space->life, EPT_LIFE_DYING, __ATOMIC_RELEASE);
+		ept_governor_stop(space);
 		ept_fault_threads_stop(space);
+		ept_reader_stop(space->reader); /* a fault thread may have waited for it */
 		if (ept_has_handlers(space))
 			ept_unregister_areas(space);
 	}

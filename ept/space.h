@@ -8,18 +8,30 @@
 #include "ept/ledger.h"
 #include "ept/mirror.h"
 #include "ept/object.h"
+#include "ept/reader.h"
+#include "ept/stream.h"
 
 #include <sys/mman.h>
 
 #define EPT_AROUND_DEFAULT 16
 #define EPT_AROUND_MAX	   EPT_TABLE_SIZE
 
-enum ept_kind { EPT_KIND_ANON, EPT_KIND_RO, EPT_KIND_COW, EPT_KIND_SHARED, EPT_NR_KINDS };
+/* OWN: a private file whose pages are the area's own from the start, for huge pages. */
+enum ept_kind {
+	EPT_KIND_ANON,
+	EPT_KIND_RO,
+	EPT_KIND_COW,
+	EPT_KIND_SHARED,
+	EPT_KIND_OWN,
+	EPT_KIND_OWN_RO,
+	EPT_NR_KINDS
+};
 
 /* How areas of a kind are mapped here; what their faults mean is the table of fault.c. */
 struct ept_area_kind {
 	int prot, map_flags; /* mmap(2) */
 	enum ept_backing backing;
+	bool read_only; /* for the guest and its devices */
 };
 
 extern const struct ept_area_kind ept_area_kinds[EPT_NR_KINDS]; /* area.c */
@@ -34,8 +46,11 @@ struct ept_area {
 	char *hva;		/* of start; set by ept_space_start() */
 	uint64_t resident;	/* pages installed, atomic */
 	uint64_t dirty;		/* pages, atomic */
+	bool wants_huge;	/* told the host so; atomic */
+	uint64_t huge;		/* leaves that are one huge page, atomic */
 	bool read_as_written;	/* a dirty page may be one that was only read; atomic */
 	struct ept_ledger ledger;
+	struct ept_streams reads, writes; /* of a file */
 };
 
 /* Areas that lie next to each other and have the same rights share a reservation. */
@@ -84,9 +99,19 @@ struct ept_space {
 	struct ept_vcpu *vcpus;
 	struct ept_fault_thread *threads;
 	unsigned nr_threads;
+	struct ept_reader *reader;	 /* of its file areas; NULL: nothing is read ahead */
+	struct ept_staging *staging;	 /* NULL: the handlers bring in 4 KiB only */
+	struct ept_governor *governor;	 /* NULL: none; set by ept_space_start() */
 	int pagemap_fd;			 /* of this process, for the kernel engine; -1: not open */
 	int stop_fd;			 /* readable: fault threads end */
 	uint64_t events[EPT_NR_ORIGINS]; /* atomic */
+
+	/*
+	 * Set by ept_space_bus_error(): 1 + the gpa of a page that the host took
+	 * away, and the negative errno it stands for; atomics.
+	 */
+	uint64_t lost;
+	int lost_error;
 
 	pthread_mutex_t failure_lock;
 	struct ept_failure failure; /* written once, before failed is set */
@@ -101,6 +126,12 @@ struct ept_space {
 static inline bool ept_dying(const struct ept_space *space)
 {
 	return __atomic_load_n(&space->life, __ATOMIC_ACQUIRE) >= EPT_LIFE_DYING;
+}
+
+/* Was a page taken away that somebody touched? What is there now is not the guest's. */
+static inline bool ept_lost(const struct ept_space *space)
+{
+	return __atomic_load_n(&space->lost, __ATOMIC_ACQUIRE) != 0;
 }
 
 /* Does any area of it need userfaultfd? */
@@ -122,7 +153,13 @@ static inline char *ept_hva(const struct ept_area *area, uint64_t gpa)
 /* May the guest write to it? */
 static inline bool ept_area_writable(const struct ept_area *area)
 {
-	return ept_area_kinds[area->kind].prot & PROT_WRITE;
+	return !ept_area_kinds[area->kind].read_only;
+}
+
+/* Are its pages mapped from the object's cache? */
+static inline bool ept_area_cached(const struct ept_area *area)
+{
+	return ept_area_kinds[area->kind].backing != EPT_BACKING_ANON;
 }
 
 /* Bytes of its object that @area covers. */
@@ -137,9 +174,14 @@ static inline uint64_t ept_area_file_bytes(const struct ept_area *area)
 struct ept_area *ept_area_find(const struct ept_space *space, uint64_t gpa);
 void ept_area_free(struct ept_area *area);
 
+/* Take back that @leaf is one huge page: a part of it goes. The leaf is locked. */
+void ept_area_split(struct ept_area *area, struct ept_leaf *leaf);
+
 /* Change one entry, and @area's counts with it. The leaf is locked. */
 void ept_area_set_pte(struct ept_area *area, struct ept_leaf *leaf, unsigned index,
 		      enum ept_pte pte);
+void ept_area_set_ptes(struct ept_area *area, struct ept_leaf *leaf, unsigned first, unsigned end,
+		       enum ept_pte pte);
 
 /* map.c: reserve, map and register what the areas say; undo it. */
 int ept_map_areas(struct ept_space *space);
@@ -155,6 +197,13 @@ int ept_fault_threads_start(struct ept_space *space);
 void ept_fault_threads_stop(struct ept_space *space);
 /* One that has ended although the space was not stopped, or -1. */
 int ept_fault_threads_dead(struct ept_space *space);
+
+/* governor.c: 2 MiB pages where the host kernel's engine is touched densely. */
+int ept_governor_start(struct ept_space *space);
+void ept_governor_stop(struct ept_space *space);
+void ept_governor_free(struct ept_governor *governor);
+/* Drop [gpa, end) of @area, which the host kernel backs; not soon huge again. */
+int ept_governor_give_back(struct ept_area *area, uint64_t gpa, uint64_t end);
 
 /* failure.c: record the first failure and tell whoever waits on the eventfd. */
 void ept_space_fail(struct ept_space *space, enum ept_case kase, gpa_t gpa, int error,

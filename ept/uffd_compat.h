@@ -27,6 +27,14 @@
 #ifndef UFFD_FEATURE_MOVE /* 6.8 */
 #	define UFFD_FEATURE_MOVE (1 << 16)
 #endif
+#ifndef UFFDIO_MOVE /* 6.8 */
+struct uffdio_move {
+	__u64 dst, src, len, mode;
+	__s64 move; /* bytes that were, or a negative errno */
+};
+#	define UFFDIO_MOVE		  _IOWR(UFFDIO, 0x05, struct uffdio_move)
+#	define UFFDIO_MOVE_MODE_DONTWAKE ((__u64)1 << 0)
+#endif
 #ifndef UFFDIO_CONTINUE_MODE_WP /* 6.4 */
 #	define UFFDIO_CONTINUE_MODE_WP ((__u64)1 << 1)
 #endif

@@ -32,8 +32,13 @@
  */
 #define FOAL_VMGENID		 0xa0000
 
-/* The ACPI tables, up to the hole's end. */
-#define FOAL_ACPI		 0xe0000UL
+/*
+ * The ACPI tables end where the reset vector is, and start with the RSDP as far below
+ * as they need: up to 2400 vCPUs where kernels look that are not told, from 0xe0000.
+ */
+#define FOAL_ACPI		 0xc0000UL
+#define FOAL_ACPI_END		 FOAL_RESET_VECTOR
+#define FOAL_RESET_VECTOR	 0xffff0UL /* f000:fff0, and ffff:0 */
 
 /* Boot information, written by the loader before the first KVM_RUN. */
 #define FOAL_START_INFO		 0x6000UL
@@ -89,6 +94,7 @@
 #define FOAL_PIN_COM1		 4
 
 #define FOAL_PORT_I8042		 0x64
+#define FOAL_I8042_RESET	 0xfe
 /* fw_cfg, with firmware only (devices/fw_cfg.h). */
 #define FOAL_PORT_FW_CFG	 0x510
 #define FOAL_PORT_FW_CFG_LEN	 12

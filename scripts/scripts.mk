@@ -1,5 +1,5 @@
 # make setup         install what building, checking and testing needs
-# make check         what can be said of the sources without running them
+# make check         what can be said of the sources without running them; parts: check-docs, ...
 # make test-nested   run NESTED_TESTS on the emulated AMD host, once a kernel
 # make test-vmx      run VMX_TESTS on the emulated Intel host
 #
@@ -15,7 +15,7 @@ HOST_SOURCES := $(foreach room,$(ROOMS),$(wildcard $(room)/*.c))
 TIDY_CONFIGS := $(wildcard .clang-tidy */.clang-tidy guest/user/.clang-tidy)
 CHECK_HEADERS := $(wildcard $(SOURCE_DIRS:%=%/*.h) tests/*/*.h guest/*/*.h guest/user/*/*.h)
 TEST_SOURCES := $(wildcard tests/*/*.c)
-GUEST_SOURCES := $(wildcard guest/*/*.c guest/user/*/*.c)
+GUEST_SOURCES := $(wildcard guest/*/*.c guest/user/*/*.c vmm/bench_guest/*.c)
 SCRIPTS      := $(shell grep -rlE '^\#!.*sh$$' scripts tests .ci 2>/dev/null) $(wildcard scripts/lib/*.sh)
 
 # --- make check: each part also stands alone -------------------------------
@@ -51,7 +51,7 @@ check-cppcheck: $(HOST_SOURCES) $(TEST_SOURCES)
 check-tidy: $(patsubst %.c,$(BUILD)/check/%.tidy,$(HOST_SOURCES) $(TEST_SOURCES) $(GUEST_SOURCES))
 
 TIDY_FLAGS = -std=gnu17 $(CPPFLAGS)
-$(BUILD)/check/guest/%.tidy: TIDY_FLAGS = -std=gnu17 -I. -ffreestanding
+$(BUILD)/check/guest/%.tidy $(BUILD)/check/vmm/bench_guest/%.tidy: TIDY_FLAGS = -std=gnu17 -I. -ffreestanding
 
 $(BUILD)/check/%.tidy: %.c $(CHECK_HEADERS) $(TIDY_CONFIGS)
 	@mkdir -p $(@D)

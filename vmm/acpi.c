@@ -10,6 +10,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -230,15 +231,23 @@ static int build(const struct vm *vm, struct blob *blob, struct foal_error *err)
 	return error_set(err, FOAL_EXIT_HOST, -ENOMEM, "out of memory for ACPI tables");
 }
 
-int acpi_build(const struct vm *vm, uint64_t gpa, struct acpi_tables *out, struct foal_error *err)
+int acpi_build(const struct vm *vm, uint64_t start, uint64_t end, struct acpi_tables *out,
+	       struct foal_error *err)
 {
 	struct blob blob;
 	int r = build(vm, &blob, err);
 
 	if (r)
 		return r;
-	blob_place(&blob, gpa);
-	*out = (struct acpi_tables){.data = blob.data, .size = blob.size, .rsdp = gpa};
+	blob_align(&blob);
+	if (blob.failed || blob.size > end - start) {
+		free(blob.data);
+		return error_set(err, FOAL_EXIT_HOST, blob.failed ? -ENOMEM : -E2BIG,
+				 "--cpus %u: the ACPI tables need %zu bytes of %" PRIu64,
+				 vm->opt->cpus, blob.size, end - start);
+	}
+	blob_place(&blob, end - blob.size);
+	*out = (struct acpi_tables){.data = blob.data, .size = blob.size, .rsdp = end - blob.size};
 	return 0;
 }
 

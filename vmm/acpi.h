@@ -16,16 +16,18 @@ struct vm;
 struct acpi_tables {
 	void *data; /* to be copied to the address they were built for; owned */
 	size_t size;
-	uint64_t rsdp; /* gpa of the RSDP, inside of them */
+	uint64_t rsdp; /* gpa that they were built for; they start with the RSDP */
 };
 
 /*
- * Build the tables of @vm for guest-physical address @gpa, a multiple of 16
+ * Build the tables of @vm to end at guest-physical address @end, a multiple of 16
  * below 4 GiB: less than 1 KiB, 69 bytes more for each device on MMIO (or 600 for
- * PCI) and 45 for each vCPU. All devices are attached before, since the DSDT
- * names them. Errors: -ENOMEM; nothing to free then.
+ * PCI), and for each vCPU 45, from the 256th on 53. All devices are attached before,
+ * since the DSDT names them. Errors: -ENOMEM; -E2BIG, they would start below @start.
+ * Nothing to free then.
  */
-int acpi_build(const struct vm *vm, uint64_t gpa, struct acpi_tables *out, struct foal_error *err);
+int acpi_build(const struct vm *vm, uint64_t start, uint64_t end, struct acpi_tables *out,
+	       struct foal_error *err);
 void acpi_free(struct acpi_tables *tables);
 
 /*

@@ -7,9 +7,8 @@
 
 #include "vmm/boot.h"
 
-#define RESET_VECTOR 0xffff0UL /* f000:fff0, and ffff:0 */
-#define FOUR_GIB     FOAL_MMIO_GAP_END
-#define PMEM_ALIGN   (1UL << 30)
+#define FOUR_GIB   FOAL_MMIO_GAP_END
+#define PMEM_ALIGN (1UL << 30)
 
 static uint64_t page_up(uint64_t x)
 {
@@ -275,16 +274,12 @@ uint32_t boot_memmap(const struct vm *vm, struct memmap_entry map[MEMMAP_MAX])
 static int write_acpi(struct vm *vm, uint64_t *rsdp, struct foal_error *err)
 {
 	struct acpi_tables tables;
-	int r = acpi_build(vm, FOAL_ACPI, &tables, err);
+	int r = acpi_build(vm, FOAL_ACPI, FOAL_ACPI_END, &tables, err);
 
 	if (r)
 		return r;
 	*rsdp = tables.rsdp;
-	if (tables.size > RESET_VECTOR - FOAL_ACPI)
-		r = error_set(err, FOAL_EXIT_INTERNAL, -E2BIG, "ACPI tables: %zu bytes do not fit",
-			      tables.size);
-	else
-		r = boot_put(vm, FOAL_ACPI, tables.data, tables.size, err);
+	r = boot_put(vm, tables.rsdp, tables.data, tables.size, err);
 	acpi_free(&tables);
 	return r;
 }
@@ -292,23 +287,18 @@ static int write_acpi(struct vm *vm, uint64_t *rsdp, struct foal_error *err)
 /*
  * Where a PC's reset vector shows below 1 MiB. On a hardware-reduced platform
  * Linux reboots through EFI, and without EFI by a jump there in real mode: it
- * finds code that writes ACPI's reset register and halts.
+ * finds the reset of the i8042. Firmware would find itself there; qboot does not
+ * know that it has run before, and would boot once more on devices in any state.
  */
 static int write_reset_vector(struct vm *vm, struct foal_error *err)
 {
 	static const uint8_t code[] = {
-	    0xb0,
-	    FOAL_ACPI_RESET_VALUE, /* mov $value, %al */
-	    0xba,
-	    FOAL_PORT_ACPI_RESET & 0xff,
-	    FOAL_PORT_ACPI_RESET >> 8, /* mov $port, %dx */
-	    0xee,		       /* out %al, %dx */
-	    0xf4,		       /* hlt */
-	    0xeb,
-	    0xfd, /* jmp to the hlt */
+	    0xb0, FOAL_I8042_RESET, /* mov $value, %al */
+	    0xe6, FOAL_PORT_I8042,  /* out %al, $port */
+	    0xf4,		    /* hlt */
 	};
 
-	return boot_put(vm, RESET_VECTOR, code, sizeof(code), err);
+	return boot_put(vm, FOAL_RESET_VECTOR, code, sizeof(code), err);
 }
 
 int boot_write(struct vm *vm, struct foal_error *err)
@@ -316,14 +306,14 @@ int boot_write(struct vm *vm, struct foal_error *err)
 	uint64_t rsdp = 0;
 	int r = copy_ragged_ends(vm, err);
 
+	if (r == 0)
+		r = write_reset_vector(vm, err);
 	if (r == 0 && vm->opt->firmware)
 		return firmware_configure(vm, err);
 	if (r == 0)
 		r = write_cmdline(vm, err);
 	if (r == 0)
 		r = write_acpi(vm, &rsdp, err);
-	if (r == 0)
-		r = write_reset_vector(vm, err);
 	if (r)
 		return r;
 	return vm->image.boot == BOOT_PVH ? boot_pvh_write(vm, rsdp, err)

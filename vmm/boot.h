@@ -6,7 +6,7 @@
  *   0x7000       its memory map, or boot_params
  *   0x8000..     page tables of a 64-bit entry
  *   0x20000      command line
- *   0xe0000      ACPI tables
+ *   ..0xffff0    ACPI tables
  *   0xffff0      the reset vector
  *   1 MiB..      kernel segments: whole pages are file areas, read only where
  *                touched; the ragged ends of a segment are copied

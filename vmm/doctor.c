@@ -1,5 +1,4 @@
 /* foal doctor: what this host offers, and the command that mends what is missing. */
-#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -164,6 +163,10 @@ static int doctor_userfaultfd(void)
 	     host.usable ? "every feature that the handlers need" : "a feature is missing",
 	     host.usable ? NULL : "Linux 5.19 or newer");
 	line("ok", "userfaultfd features", names, NULL);
+	line(host.uring_error ? "absent" : "ok", "io_uring",
+	     host.uring_error ? "files are read ahead one read at a time" : "yes",
+	     host.uring_error ? "sysctl kernel.io_uring_disabled=0, or a container that allows it"
+			      : NULL);
 	line("ok", "who may use userfaultfd",
 	     host.needs_privilege ? "root, or whoever may open /dev/userfaultfd" : "everybody",
 	     NULL);
@@ -191,12 +194,8 @@ static void doctor_memory(void)
 int command_doctor(int argc, char **argv, uint64_t main_ns)
 {
 	(void)argv, (void)main_ns;
-	if (argc > 1) {
-		struct foal_error err = {0};
-		error_set(&err, FOAL_EXIT_USAGE, -EINVAL, "doctor: takes no arguments");
-		error_print(&err);
-		return err.status;
-	}
+	if (argc > 1)
+		return usage_error("doctor: takes no arguments");
 	int status = doctor_kvm();
 	doctor_paging();
 	doctor_guests();

@@ -47,13 +47,29 @@ void error_print(const struct foal_error *err)
 	line_out(err->text);
 }
 
-void notice(const char *fmt, ...)
+static void say(const char *fmt, va_list args)
 {
 	char text[500];
+
+	vsnprintf(text, sizeof(text), fmt, args);
+	line_out(text);
+}
+
+int usage_error(const char *fmt, ...)
+{
 	va_list args;
 
 	va_start(args, fmt);
-	vsnprintf(text, sizeof(text), fmt, args);
+	say(fmt, args);
 	va_end(args);
-	line_out(text);
+	return FOAL_EXIT_USAGE;
+}
+
+void notice(const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	say(fmt, args);
+	va_end(args);
 }

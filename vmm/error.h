@@ -46,6 +46,9 @@ int error_set(struct foal_error *err, enum foal_exit status, int error, const ch
 /* Print "foal: <text>" as one line on stderr; control characters are shown as '?'. */
 void error_print(const struct foal_error *err);
 
+/* Say so, in one line, and return FOAL_EXIT_USAGE: for a command that has not begun. */
+int usage_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
 /* Print one line for the user to know, not an error. */
 void notice(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 

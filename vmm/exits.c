@@ -72,8 +72,8 @@ static void exit_shutdown(struct vcpu *vcpu)
 
 	ioctl(vcpu->fd, KVM_GET_REGS, &regs);
 	vm_end(vcpu->vm, FOAL_EXIT_GUEST,
-	       "%s: vCPU %u: the guest ended in a triple fault (rip 0x%llx); look at the kernel's "
-	       "last messages",
+	       "%s: vCPU %u: the guest ended in a triple fault (rip 0x%llx): it crashed, or resets "
+	       "itself so (Linux with reboot=t); look at the kernel's last messages",
 	       vcpu->vm->opt->name, vcpu->index, regs.rip);
 }
 

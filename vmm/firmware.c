@@ -39,9 +39,10 @@
 
 static const struct {
 	const char *word, *path, *package;
+	bool boots_disks;
 } known[] = {
-    {"qboot", "/usr/share/qemu/qboot.rom", "qemu-system-data"},
-    {"seabios", "/usr/share/seabios/bios-microvm.bin", "seabios"},
+    {"qboot", "/usr/share/qemu/qboot.rom", "qemu-system-data", false},
+    {"seabios", "/usr/share/seabios/bios-microvm.bin", "seabios", true},
 };
 
 #define NR_KNOWN (sizeof(known) / sizeof(known[0]))
@@ -50,6 +51,24 @@ static int bad_rom(const struct vm *vm, struct foal_error *err, const char *what
 {
 	return error_set(err, FOAL_EXIT_KERNEL, -ENOEXEC, "firmware %s: %s", vm->firmware.path,
 			 what);
+}
+
+int firmware_check(const struct run_options *opt, struct foal_error *err)
+{
+	for (size_t i = 0; opt->firmware && !opt->kernel && i < NR_KNOWN; i++) {
+		if (strcmp(opt->firmware, known[i].word) != 0)
+			continue;
+		if (!known[i].boots_disks)
+			return error_set(err, FOAL_EXIT_USAGE, -EINVAL,
+					 "run: --firmware %s boots a kernel: give --kernel FILE",
+					 known[i].word);
+		if (opt->disk_count == 0)
+			return error_set(err, FOAL_EXIT_USAGE, -EINVAL,
+					 "run: --firmware %s has nothing to boot: give --disk FILE "
+					 "with a boot loader, or --kernel FILE",
+					 known[i].word);
+	}
+	return 0;
 }
 
 int firmware_open(struct vm *vm, struct foal_error *err)

@@ -73,7 +73,8 @@ int kvm_open(struct kvm *kvm, struct foal_error *err)
 	if (size < (int)sizeof(struct kvm_run))
 		return host_error(err, "size of a vCPU's mapping");
 	kvm->run_size = (size_t)size;
-	return 0;
+	kvm->cpuid = calloc(1, sizeof(*kvm->cpuid) + CPU_LEAVES * sizeof(struct kvm_cpuid_entry2));
+	return kvm->cpuid ? 0 : error_set(err, FOAL_EXIT_HOST, -ENOMEM, "out of memory for CPUID");
 }
 
 static bool can(const struct kvm *kvm, int cap)
@@ -133,14 +134,16 @@ static void announce(struct kvm *kvm)
 		own->eax |= 1U << KVM_FEATURE_MSI_EXT_DEST_ID;
 }
 
-static int build_cpuid(struct kvm *kvm, const struct kvm_machine *machine, struct foal_error *err)
+int kvm_read_cpuid(struct kvm *kvm, struct foal_error *err)
 {
-	kvm->cpuid = calloc(1, sizeof(*kvm->cpuid) + CPU_LEAVES * sizeof(struct kvm_cpuid_entry2));
-	if (!kvm->cpuid)
-		return error_set(err, FOAL_EXIT_HOST, -ENOMEM, "out of memory for CPUID");
 	kvm->cpuid->nent = CPU_LEAVES;
-	if (ioctl(kvm->dev_fd, KVM_GET_SUPPORTED_CPUID, kvm->cpuid))
-		return host_error(err, "supported CPUID");
+	return ioctl(kvm->dev_fd, KVM_GET_SUPPORTED_CPUID, kvm->cpuid)
+		   ? host_error(err, "supported CPUID")
+		   : 0;
+}
+
+int kvm_finish_cpuid(struct kvm *kvm, const struct kvm_machine *machine, struct foal_error *err)
+{
 	announce(kvm);
 	cpu_mask_apply(kvm->cpuid, machine->mask);
 	add_timing_leaf(kvm);
@@ -186,8 +189,26 @@ int kvm_create_vm(struct kvm *kvm, const struct kvm_machine *machine, struct foa
 	if (enable_cap(kvm, KVM_CAP_SPLIT_IRQCHIP, FOAL_IOAPIC_PINS))
 		return host_error(err, "split irqchip");
 	widen_destinations(kvm);
-	r = machine->halt_exits ? 0 : keep_halt_in_guest(kvm, err);
-	return r ? r : build_cpuid(kvm, machine, err);
+	return machine->halt_exits ? 0 : keep_halt_in_guest(kvm, err);
+}
+
+int kvm_add_slot(struct kvm *kvm, const struct ept_slot *slot, struct foal_error *err)
+{
+	struct kvm_userspace_memory_region region = {
+	    .slot = kvm->slots,
+	    .flags = slot->read_only ? KVM_MEM_READONLY : 0,
+	    .guest_phys_addr = slot->gpa.v,
+	    .memory_size = slot->size,
+	    .userspace_addr = (uintptr_t)slot->hva,
+	};
+
+	if (ioctl(kvm->vm_fd, KVM_SET_USER_MEMORY_REGION, &region))
+		return error_set(err, FOAL_EXIT_MEMORY, -errno,
+				 "memory slot of %llu MiB at gpa 0x%llx: %s",
+				 (unsigned long long)slot->size >> 20,
+				 (unsigned long long)slot->gpa.v, strerror(errno));
+	kvm->slots++;
+	return 0;
 }
 
 int kvm_add_slots(struct kvm *kvm, const struct ept_space *space, struct foal_error *err)
@@ -199,22 +220,8 @@ int kvm_add_slots(struct kvm *kvm, const struct ept_space *space, struct foal_er
 	if (!slots)
 		return error_set(err, FOAL_EXIT_HOST, -ENOMEM, "out of memory for memory slots");
 	ept_space_slots(space, slots, count);
-	for (size_t i = 0; i < count && r == 0; i++) {
-		struct kvm_userspace_memory_region region = {
-		    .slot = kvm->slots,
-		    .flags = slots[i].read_only ? KVM_MEM_READONLY : 0,
-		    .guest_phys_addr = slots[i].gpa.v,
-		    .memory_size = slots[i].size,
-		    .userspace_addr = (uintptr_t)slots[i].hva,
-		};
-		if (ioctl(kvm->vm_fd, KVM_SET_USER_MEMORY_REGION, &region))
-			r = error_set(err, FOAL_EXIT_MEMORY, -errno,
-				      "memory slot of %llu MiB at gpa 0x%llx: %s",
-				      (unsigned long long)slots[i].size >> 20,
-				      (unsigned long long)slots[i].gpa.v, strerror(errno));
-		else
-			kvm->slots++;
-	}
+	for (size_t i = 0; i < count && r == 0; i++)
+		r = kvm_add_slot(kvm, &slots[i], err);
 	free(slots);
 	return r;
 }

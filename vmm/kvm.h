@@ -35,9 +35,20 @@ struct kvm_machine {
 /* Open /dev/kvm and check API version and what foal cannot do without. */
 int kvm_open(struct kvm *kvm, struct foal_error *err);
 
-/* Create the VM with a split irqchip, and make its CPUID. */
+/* Create the VM with a split irqchip. */
 int kvm_create_vm(struct kvm *kvm, const struct kvm_machine *machine, struct foal_error *err);
 
+/*
+ * Ask KVM what CPUID it supports: slow where the host is a VM itself, since every
+ * leaf leaves it. Needs kvm_open() alone.
+ */
+int kvm_read_cpuid(struct kvm *kvm, struct foal_error *err);
+
+/* Make of that the CPUID of @machine, whose VM is there. */
+int kvm_finish_cpuid(struct kvm *kvm, const struct kvm_machine *machine, struct foal_error *err);
+
+/* Register memory: one slot, or all of a space. */
+int kvm_add_slot(struct kvm *kvm, const struct ept_slot *slot, struct foal_error *err);
 int kvm_add_slots(struct kvm *kvm, const struct ept_space *space, struct foal_error *err);
 
 /* Create vCPU @index, its CPUID set. Fills fd and the mapped kvm_run. */

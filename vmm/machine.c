@@ -67,12 +67,18 @@ static void host_route_pin(void *ctx, unsigned pin, uint64_t addr, uint32_t data
  * With length 0 any width rings, and on VMX the instruction need not even be
  * decoded (KVM_CAP_IOEVENTFD_ANY_LENGTH, Linux 4.3).
  */
-static int host_doorbell(void *ctx, uint64_t addr, int fd)
+static int host_doorbell(void *ctx, uint64_t addr, int fd, bool on)
 {
 	struct vm *vm = ctx;
-	struct kvm_ioeventfd bell = {.addr = addr, .fd = fd};
+	struct kvm_ioeventfd bell = {
+	    .addr = addr, .fd = fd, .flags = on ? 0 : KVM_IOEVENTFD_FLAG_DEASSIGN};
 
 	return ioctl(vm->kvm.vm_fd, KVM_IOEVENTFD, &bell) ? -errno : 0;
+}
+
+static void host_thread_expected(void *ctx)
+{
+	vm_thread_expected(ctx);
 }
 
 static void host_thread_begins(void *ctx, const char *kind)
@@ -296,6 +302,7 @@ int machine_build(struct vm *vm, struct foal_error *err)
 	    .send_msi = host_send_msi,
 	    .route_pin = host_route_pin,
 	    .doorbell = host_doorbell,
+	    .thread_expected = host_thread_expected,
 	    .thread_begins = host_thread_begins,
 	    .guest_exit = host_guest_exit,
 	    .guest_reset = host_guest_reset,

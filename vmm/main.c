@@ -1,37 +1,24 @@
 /* foal: virtual machines whose memory is not there until it is touched. */
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "vmm/cpu.h"
-#include "vmm/options.h"
+#include "vmm/bench.h"
+#include "vmm/error.h"
 #include "vmm/run.h"
 #include "vmm/vm.h"
 #include "vmm/vsock.h"
-
-static int command_help(int argc, char **argv, uint64_t main_ns)
-{
-	(void)main_ns;
-	if (argc > 1 && strcmp(argv[1], "cpu") == 0) {
-		cpu_features_print();
-		return 0;
-	}
-	puts("foal: virtual machines whose memory is not there until it is touched\n\n"
-	     "  foal run     boot a kernel on lazily backed memory\n"
-	     "  foal doctor  what this host offers, and what to do about what is missing\n"
-	     "  foal help    this text\n");
-	options_usage();
-	return 0;
-}
 
 static const struct {
 	const char *name;
 	int (*call)(int argc, char **argv, uint64_t main_ns);
 } commands[] = {
-    {"run", command_run},     {"doctor", command_doctor}, {"help", command_help},
-    {"--help", command_help}, {"-h", command_help},	  {"vsock-connect", command_vsock_connect},
+    {"run", command_run},	  {"doctor", command_doctor},
+    {"version", command_version}, {"--version", command_version},
+    {"help", command_help},	  {"--help", command_help},
+    {"-h", command_help},	  {"vsock-connect", command_vsock_connect}, /* for foal itself */
+    {"bench", command_bench},	  {"bench-sample", command_bench_sample},   /* the same */
 };
 
 /*
@@ -50,19 +37,15 @@ static void hold_standard_descriptors(void)
 int main(int argc, char **argv)
 {
 	uint64_t main_ns = now_ns();
-	struct foal_error err = {0};
 
 	hold_standard_descriptors();
+	if (argc < 2)
+		exit(usage_error("a command is needed; see foal help"));
 	if (argc == 3 && (strcmp(argv[2], "--help") == 0 || strcmp(argv[2], "-h") == 0))
-		exit(command_help(argc, argv, main_ns));
-	for (size_t i = 0; argc > 1 && i < sizeof(commands) / sizeof(commands[0]); i++) {
+		exit(command_help(2, argv, main_ns));
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
 		if (strcmp(argv[1], commands[i].name) == 0)
 			exit(commands[i].call(argc - 1, argv + 1, main_ns));
 	}
-	error_set(&err, FOAL_EXIT_USAGE, -1,
-		  argc > 1 ? "%s: no such command; see foal help"
-			   : "a command is needed%s; see foal help",
-		  argc > 1 ? argv[1] : "");
-	error_print(&err);
-	exit(err.status);
+	exit(usage_error("%s: no such command; see foal help", argv[1]));
 }

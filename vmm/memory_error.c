@@ -13,7 +13,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-#include "vmm/console.h"
 #include "vmm/vm.h"
 
 #define CR4_MCE	       (1ULL << 6)
@@ -37,43 +36,39 @@
 #define BANKS	       10
 #define BANK	       9
 
-static __thread struct kvm_run *this_run;
+static __thread struct vcpu *this_vcpu;
 static __thread void *volatile damaged;
 
-static void on_bus_error(int signal, siginfo_t *info, void *context)
+/* Elsewhere than in KVM_RUN the thread itself touched what is damaged. */
+static bool in_kvm_run(const struct vcpu *vcpu)
 {
-	struct sigaction action = {.sa_handler = SIG_DFL};
+	return vcpu && atomic_load_explicit(&vcpu->rounds, memory_order_relaxed) % 2;
+}
 
-	(void)context;
-	if (this_run && info->si_code == BUS_MCEERR_AR) {
-		damaged = info->si_addr;
-		this_run->immediate_exit = 1;
-		return;
-	}
+bool memory_error_signal(const siginfo_t *info)
+{
 	if (info->si_code == BUS_MCEERR_AO)
-		return; /* nobody has touched it yet */
-	/* A crash of ours: it happens again, and ends the process. */
-	console_restore();
-	sigaction(signal, &action, NULL);
+		return true; /* nobody has touched it yet */
+	if (info->si_code != BUS_MCEERR_AR || !in_kvm_run(this_vcpu))
+		return false;
+	damaged = info->si_addr;
+	this_vcpu->run->immediate_exit = 1;
+	return true;
 }
 
-void memory_error_init(void)
-{
-	struct sigaction action = {.sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO};
-
-	sigemptyset(&action.sa_mask);
-	sigaction(SIGBUS, &action, NULL);
-}
-
-void memory_error_on_vcpu(struct vcpu *vcpu)
+void memory_error_set_up(struct vcpu *vcpu)
 {
 	uint64_t banks = 0;
 
-	this_run = vcpu->run;
 	if (ioctl(vcpu->vm->kvm.dev_fd, KVM_X86_GET_MCE_CAP_SUPPORTED, &banks))
 		return;
 	banks = BANKS | (banks & (MCG_CTL_P | MCG_SER_P));
 	vcpu->has_mce = ioctl(vcpu->fd, KVM_X86_SETUP_MCE, &banks) == 0;
+}
+
+void memory_error_on_vcpu(struct vcpu *vcpu)
+{
+	this_vcpu = vcpu;
 }
 
 /* Can the guest take a machine check now? */

@@ -13,6 +13,14 @@ int option_bad(struct foal_error *err, const char *name, const char *value, cons
 	return error_set(err, FOAL_EXIT_USAGE, -EINVAL, "run: --%s %s: %s", name, value, what);
 }
 
+int option_file(const char *name, const char *value, const char **out, struct foal_error *err)
+{
+	if (!value[0])
+		return option_bad(err, name, value, "give a file");
+	*out = value;
+	return 0;
+}
+
 int option_count(const char *name, const char *value, unsigned low, unsigned high, unsigned *out,
 		 struct foal_error *err)
 {

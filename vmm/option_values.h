@@ -1,5 +1,5 @@
 /*
- * What stands behind an option: numbers, sizes, words, and fields such as
+ * What stands behind an option: files, numbers, sizes, words, and fields such as
  * FILE,mode=ro. Each function returns 0, or -EINVAL with one line in @err that
  * names the option, what was given and what to give. Private to vmm/.
  */
@@ -13,6 +13,9 @@
 
 /* "run: --@name @value: @what" */
 int option_bad(struct foal_error *err, const char *name, const char *value, const char *what);
+
+/* A file's name; @out is @value. */
+int option_file(const char *name, const char *value, const char **out, struct foal_error *err);
 
 /* A whole number from @low to @high. */
 int option_count(const char *name, const char *value, unsigned low, unsigned high, unsigned *out,

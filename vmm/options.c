@@ -19,17 +19,13 @@
 static int parse_kernel(const char *name, const char *value, struct run_options *out,
 			struct foal_error *err)
 {
-	(void)name, (void)err;
-	out->kernel = value;
-	return 0;
+	return option_file(name, value, &out->kernel, err);
 }
 
 static int parse_initrd(const char *name, const char *value, struct run_options *out,
 			struct foal_error *err)
 {
-	(void)name, (void)err;
-	out->initrd = value;
-	return 0;
+	return option_file(name, value, &out->initrd, err);
 }
 
 static int parse_append(const char *name, const char *value, struct run_options *out,
@@ -54,9 +50,7 @@ static int parse_boot(const char *name, const char *value, struct run_options *o
 static int parse_firmware(const char *name, const char *value, struct run_options *out,
 			  struct foal_error *err)
 {
-	(void)name, (void)err;
-	out->firmware = value;
-	return 0;
+	return option_file(name, value, &out->firmware, err);
 }
 
 static int parse_memory(const char *name, const char *value, struct run_options *out,
@@ -134,6 +128,19 @@ static int parse_fault_timeout(const char *name, const char *value, struct run_o
 	return option_count(name, value, 0, 1000000, &out->fault_timeout, err);
 }
 
+static int parse_huge(const char *name, const char *value, struct run_options *out,
+		      struct foal_error *err)
+{
+	static const char *const choices[] = {[EPT_HUGE_AUTO] = "auto",
+					      [EPT_HUGE_ALWAYS] = "always",
+					      [EPT_HUGE_NEVER] = "never",
+					      NULL};
+	int word = 0, r = option_word(name, value, choices, &word, err);
+
+	out->huge = (enum ept_huge)word;
+	return r;
+}
+
 static int parse_halt(const char *name, const char *value, struct run_options *out,
 		      struct foal_error *err)
 {
@@ -192,9 +199,7 @@ static int parse_user(const char *name, const char *value, struct run_options *o
 static int parse_stats_file(const char *name, const char *value, struct run_options *out,
 			    struct foal_error *err)
 {
-	(void)name, (void)err;
-	out->stats_file = value;
-	return 0;
+	return option_file(name, value, &out->stats_file, err);
 }
 
 /* --- the table --------------------------------------------------------------------- */
@@ -249,9 +254,9 @@ static const struct {
      "\na virtio-vsock device, the guest's address being N: \"CONNECT PORT\" on\n"
      "SOCKET leads to that port of the guest, the guest's way out to SOCKET_PORT",
      option_vsock},
-    {"balloon", "on|target=SIZE",
-     "virtio-balloon: memory that the guest does not use goes back to the\n"
-     "host; with a target, the guest is asked to keep no more than that (none)",
+    {"balloon", "on|off|target=SIZE",
+     "\nvirtio-balloon: memory that the guest does not use goes back to the\n"
+     "host; with a target, the guest is asked to keep no more than that (off)",
      option_balloon},
     {"console", "serial|virtio",
      "where what is typed goes: ttyS0, or hvc0, which is then there (serial)", option_console},
@@ -272,6 +277,11 @@ static const struct {
      "stop the VM when a page has not come by then, or a vCPU has\n"
      "not left the host's kernel; 0: never (30)",
      parse_fault_timeout},
+    {"huge", "auto|always|never",
+     "\n2 MiB pages for guest memory: where it turns out to be touched densely,\n"
+     "wherever the host has one (pmem files then share no page cache), or\n"
+     "nowhere (auto)",
+     parse_huge},
     {"halt", "auto|guest|exit",
      "\nwhether an idle vCPU gives its CPU back (exit) or keeps it and faults\n"
      "stay exact (guest); auto: guest with --fault-engine handler (auto)",
@@ -345,7 +355,7 @@ static int check(const struct run_options *opt, struct foal_error *err)
 	if (opt->firmware && opt->boot != BOOT_AUTO)
 		return error_set(err, FOAL_EXIT_USAGE, -EINVAL,
 				 "run: --boot: with --firmware the firmware enters the kernel");
-	return 0;
+	return firmware_check(opt, err);
 }
 
 int options_parse(int argc, char **argv, struct run_options *out, struct foal_error *err)

@@ -39,6 +39,7 @@ struct run_options {
 	bool virtio_console; /* --console virtio: what is typed goes there */
 	bool rng;
 	enum ept_engine engine;
+	enum ept_huge huge;
 	unsigned fault_around; /* pages; 0: default */
 	enum ept_io_policy on_io_error;
 	unsigned fault_timeout; /* seconds; 0: none */
@@ -60,5 +61,8 @@ struct run_options {
 int options_parse(int argc, char **argv, struct run_options *out, struct foal_error *err);
 void options_free(struct run_options *opt);
 void options_usage(void);
+
+/* firmware.c: is there anything that the ROM boots, where a word says which ROM? 0 or -EINVAL. */
+int firmware_check(const struct run_options *opt, struct foal_error *err);
 
 #endif

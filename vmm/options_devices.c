@@ -54,19 +54,21 @@ int option_vsock(const char *name, const char *value, struct run_options *out,
 	return vsock_option_parse(name, value, &out->vsock, err);
 }
 
-/* on, or target=SIZE */
 int option_balloon(const char *name, const char *value, struct run_options *out,
 		   struct foal_error *err)
 {
+	static const char *const words[] = {"off", "on", "target=SIZE", NULL};
 	static const char key[] = "target=";
+	int word = 0, r;
 
-	out->balloon = true;
 	out->balloon_target = 0;
-	if (strcmp(value, "on") == 0)
-		return 0;
-	if (strncmp(value, key, sizeof(key) - 1) != 0)
-		return option_bad(err, name, value, "give `on` or target=SIZE");
-	return option_size(name, value + sizeof(key) - 1, &out->balloon_target, err);
+	if (strncmp(value, key, sizeof(key) - 1) == 0) {
+		out->balloon = true;
+		return option_size(name, value + sizeof(key) - 1, &out->balloon_target, err);
+	}
+	r = option_word(name, value, words, &word, err);
+	out->balloon = word == 1;
+	return r;
 }
 
 int option_console(const char *name, const char *value, struct run_options *out,

@@ -7,5 +7,10 @@
 /* @main_ns is CLOCK_MONOTONIC at the start of main(). */
 int command_run(int argc, char **argv, uint64_t main_ns);
 int command_doctor(int argc, char **argv, uint64_t main_ns);
+int command_version(int argc, char **argv, uint64_t main_ns);
+int command_help(int argc, char **argv, uint64_t main_ns);
+
+/* The commit foal was built from, as git describe names it; made by vmm.mk. */
+extern const char foal_version[];
 
 #endif

@@ -48,6 +48,8 @@ static void read_resident(struct report *report)
 			else if (sscanf(line, "Rss: %" SCNu64, &kib) == 1)
 				*(guest ? &report->resident_guest : &report->resident_self) +=
 				    kib << 10;
+			else if (guest && sscanf(line, "AnonHugePages: %" SCNu64, &kib) == 1)
+				report->resident_huge += kib << 10;
 		}
 	}
 	free(slots);

@@ -21,6 +21,7 @@ struct report {
 	struct kvm_stats kvm;
 	bool kvm_known;		 /* KVM_GET_STATS_FD worked */
 	uint64_t resident_guest; /* bytes of guest memory and page caches */
+	uint64_t resident_huge;	 /* of these, in huge pages */
 	uint64_t resident_self;	 /* bytes of the monitor itself */
 	uint64_t events[EPT_NR_ORIGINS];
 	unsigned file_count;

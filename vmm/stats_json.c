@@ -60,6 +60,22 @@ static json_t *cases_json(const struct report *report, size_t area, struct ept_c
 	return cases;
 }
 
+/* Null where nothing is read ahead: no file, or the host kernel's. */
+static json_t *ahead_json(const struct report *report, const struct ept_area_info *info, size_t i)
+{
+	struct ept_ahead_stats s;
+	json_t *o;
+
+	if (!info->file || info->engine != EPT_ENGINE_HANDLER)
+		return json_null();
+	ept_area_ahead_stats(ept_area_at(report->vm->space, i), &s);
+	o = json_pack("{s:s}", "by", ept_space_reads_by(report->vm->space));
+#define X(field, name, unit) json_object_set_new(o, name, integer(s.field));
+	EPT_AHEAD_COUNTERS(X)
+#undef X
+	return o;
+}
+
 static json_t *area_json(const struct report *report, size_t i, struct ept_case_stats *stats)
 {
 	static const char *const modes[] = {
@@ -78,7 +94,9 @@ static json_t *area_json(const struct report *report, size_t i, struct ept_case_
 	json_object_set_new(o, "file_bytes", integer(info.file_bytes));
 	json_object_set_new(o, "file_read", integer(info.file_read));
 	json_object_set_new(o, "resident", integer(info.resident));
+	json_object_set_new(o, "huge", integer(info.huge));
 	json_object_set_new(o, "dirty", integer(info.dirty));
+	json_object_set_new(o, "ahead", ahead_json(report, &info, i));
 	json_object_set_new(o, "cases", cases_json(report, i, stats));
 	return o;
 }
@@ -215,6 +233,18 @@ static json_t *start_json(const struct vm *vm)
 	return o;
 }
 
+static json_t *huge_json(const struct vm *vm)
+{
+	struct ept_huge_stats s;
+	json_t *o = json_object();
+
+	ept_space_huge_stats(vm->space, &s);
+#define X(field, name) json_object_set_new(o, name, integer(s.field));
+	EPT_HUGE_COUNTERS(X)
+#undef X
+	return o;
+}
+
 int stats_json(const struct report *report, FILE *out)
 {
 	const struct vm *vm = report->vm;
@@ -235,8 +265,10 @@ int stats_json(const struct report *report, FILE *out)
 	json_object_set_new(root, "memory", integer(vm->opt->memory));
 	json_object_set_new(root, "start", start_json(vm));
 	json_object_set_new(root, "resident",
-			    json_pack("{s:I,s:I}", "guest", (json_int_t)report->resident_guest,
-				      "monitor", (json_int_t)report->resident_self));
+			    json_pack("{s:I,s:I,s:I}", "guest", (json_int_t)report->resident_guest,
+				      "huge", (json_int_t)report->resident_huge, "monitor",
+				      (json_int_t)report->resident_self));
+	json_object_set_new(root, "huge", huge_json(vm));
 	json_object_set_new(root, "events", by_origin(report->events));
 	json_object_set_new(root, "areas", areas_json(report, stats));
 	json_object_set_new(root, "no_area", cases_json(report, ept_area_count(vm->space), stats));

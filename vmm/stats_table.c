@@ -180,6 +180,23 @@ static void print_files(const struct report *report, FILE *out)
 	}
 }
 
+static void print_ahead(const struct report *report, FILE *out)
+{
+	const struct ept_space *space = report->vm->space;
+
+	for (size_t i = 0; i < ept_area_count(space); i++) {
+		struct ept_ahead_stats s;
+
+		ept_area_ahead_stats(ept_area_at(space, i), &s);
+		if (s.windows)
+			fprintf(out,
+				"ahead   read %" PRIu64 " pages in %" PRIu64
+				" windows by %s, %" PRIu64 " used, %" PRIu64 " wasted  %s\n",
+				s.pages, s.windows, ept_space_reads_by(space), s.used, s.wasted,
+				area_name(report, i));
+	}
+}
+
 static void print_nets(const struct vm *vm, FILE *out)
 {
 	for (unsigned i = 0; i < vm->opt->net_count; i++) {
@@ -230,7 +247,10 @@ int stats_table(const struct report *report, FILE *out)
 	print_events(report, out);
 	fprintf(out, "resident: guest memory %s of %s, monitor %s\n", bytes(report->resident_guest),
 		bytes(vm->opt->memory), bytes(report->resident_self));
+	if (report->resident_huge)
+		fprintf(out, "huge pages: %s of guest memory\n", bytes(report->resident_huge));
 	print_files(report, out);
+	print_ahead(report, out);
 	print_nets(vm, out);
 	print_vsock(vm, out);
 	print_balloon(vm, out);

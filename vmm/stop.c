@@ -33,6 +33,11 @@ static bool join_vcpus(struct vm *vm, const struct timespec *deadline)
 	return all;
 }
 
+void vm_join_vcpus(struct vm *vm)
+{
+	join_vcpus(vm, NULL);
+}
+
 /* Goes on after an error: the other files have nothing to do with it. */
 static int write_back(struct vm *vm)
 {
@@ -133,6 +138,7 @@ void stopper_destroy(struct vm *vm)
 
 int stopper_start(struct vm *vm)
 {
+	vm_thread_expected(vm);
 	int r = pthread_create(&vm->stopper.thread, NULL, stopper_thread, vm);
 
 	vm->stopper.started = r == 0;

@@ -6,6 +6,7 @@
 	X(MAIN, "main") \
 	X(VCPU, "vcpu") \
 	X(FAULT, "fault") \
+	X(READ, "read") \
 	X(DEVICE, "device")
 
 enum thread_kind {

@@ -39,18 +39,6 @@ void vcpu_kick(struct vcpu *vcpu)
 		pthread_kill(vcpu->thread, KICK_SIGNAL);
 }
 
-/* And crashes: blocked, they would end the process past the handler that restores the terminal. */
-static void take_only_kicks(void)
-{
-	static const int taken[] = {KICK_SIGNAL, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGSYS};
-	sigset_t set;
-
-	sigfillset(&set);
-	for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++)
-		sigdelset(&set, taken[i]);
-	pthread_sigmask(SIG_SETMASK, &set, NULL);
-}
-
 /* Linux 6.8's, which Debian 12's header lacks (KVM api.rst, section 5, KVM_EXIT_MEMORY_FAULT). */
 #define EXIT_MEMORY_FAULT 39
 
@@ -107,39 +95,65 @@ static void count_round(struct vcpu *vcpu)
 	atomic_store_explicit(&vcpu->rounds, rounds + 1, memory_order_relaxed);
 }
 
-void *vcpu_thread(void *arg)
+static void begin(struct vcpu *vcpu)
 {
-	struct vcpu *vcpu = arg;
 	struct vm *vm = vcpu->vm;
 	uint64_t unset = 0;
 	char name[16];
 
-	this_run = vcpu->run;
-	take_only_kicks();
 	snprintf(name, sizeof(name), "foal-vcpu/%u", vcpu->index);
 	pthread_setname_np(pthread_self(), name);
-	ept_vcpu_bind(vm->space, vcpu->index, (pid_t)syscall(SYS_gettid));
-	ept_vcpu_on_cpu(vm->space, vcpu->index, sched_getcpu());
-	memory_error_on_vcpu(vcpu);
+	if (vcpu->index == 0)
+		vm_create_vcpus(vm);
+	if (!atomic_load(&vm->stopping)) { /* if it is, there may be no space */
+		ept_vcpu_bind(vm->space, vcpu->index, (pid_t)syscall(SYS_gettid));
+		ept_vcpu_on_cpu(vm->space, vcpu->index, sched_getcpu());
+	}
 	vm_thread_begins(vm, THREAD_VCPU);
-	pthread_mutex_lock(&vm->start_lock);
-	pthread_mutex_unlock(&vm->start_lock);
+	gate_wait(&vm->confined);
+	this_run = vcpu->run;
+	memory_error_on_vcpu(vcpu);
 	atomic_compare_exchange_strong(&vm->first_run_ns, &unset, now_ns());
+}
 
-	for (;;) {
-		vcpu->run->immediate_exit = 0;
-		memory_error_take(vcpu);
-		if (atomic_load(&vm->stopping))
-			break;
+static void *vcpu_thread(void *arg)
+{
+	struct vcpu *vcpu = arg;
+	struct vm *vm = vcpu->vm;
+
+	begin(vcpu);
+	while (!atomic_load(&vm->stopping)) {
 		count_round(vcpu);
-		int r = ioctl(vcpu->fd, KVM_RUN, 0);
+		int r = ioctl(vcpu->fd, KVM_RUN, 0), error = errno;
 		count_round(vcpu);
 		ept_vcpu_on_cpu(vm->space, vcpu->index, sched_getcpu());
+		bool damaged = memory_error_take(vcpu);
 		if (r == 0)
 			exit_dispatch(vcpu);
-		else if (errno != EINTR && errno != EAGAIN && !memory_error_take(vcpu))
-			run_failed(vcpu, errno);
+		else if (!damaged && error != EINTR && error != EAGAIN)
+			run_failed(vcpu, error);
+		vcpu->run->immediate_exit = 0;
 	}
 	this_run = NULL;
 	return NULL;
+}
+
+/*
+ * It takes kicks and crashes alone: a crash that is blocked would end the process
+ * past the handler that restores the terminal. Inherited, so that there is no
+ * moment at which it takes another signal.
+ */
+int vcpu_start(struct vcpu *vcpu)
+{
+	static const int taken[] = {KICK_SIGNAL, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGSYS};
+	sigset_t set, old;
+
+	sigfillset(&set);
+	for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++)
+		sigdelset(&set, taken[i]);
+	pthread_sigmask(SIG_SETMASK, &set, &old);
+	int r = pthread_create(&vcpu->thread, NULL, vcpu_thread, vcpu);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	vcpu->started = r == 0;
+	return -r;
 }

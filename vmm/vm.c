@@ -8,15 +8,10 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "vmm/entry.h"
-#include "vmm/kvmstats.h"
-
-/* From here on the soft limit of open files may be too low. */
-#define MANY_CPUS 64
+#include "vmm/bus_error.h"
 
 uint64_t now_ns(void)
 {
@@ -38,24 +33,36 @@ static void forget_fds(struct vm *vm)
 		vm->nets[i].config.fd = -1;
 }
 
-static void fault_thread_begins(void *ctx, const char *kind)
+static void memory_thread_begins(void *ctx, const char *kind)
 {
-	(void)kind;
-	vm_thread_begins(ctx, THREAD_FAULT);
+	vm_thread_begins(ctx, strcmp(kind, "read") == 0 ? THREAD_READ : THREAD_FAULT);
+}
+
+static void memory_thread_expected(void *ctx)
+{
+	vm_thread_expected(ctx);
+}
+
+struct ept_config vm_space_config(const struct run_options *opt)
+{
+	return (struct ept_config){
+	    .vm_name = opt->name,
+	    .engine = opt->engine,
+	    .vcpus = opt->cpus,
+	    .fault_around = opt->fault_around,
+	    .huge = opt->huge,
+	    .on_io_error = opt->on_io_error,
+	    .fault_timeout = opt->fault_timeout,
+	};
 }
 
 static int create_space(struct vm *vm, struct foal_error *err)
 {
-	struct ept_config config = {
-	    .vm_name = vm->opt->name,
-	    .engine = vm->opt->engine,
-	    .vcpus = vm->opt->cpus,
-	    .thread_begins = fault_thread_begins,
-	    .thread_ctx = vm,
-	    .fault_around = vm->opt->fault_around,
-	    .on_io_error = vm->opt->on_io_error,
-	    .fault_timeout = vm->opt->fault_timeout,
-	};
+	struct ept_config config = vm_space_config(vm->opt);
+
+	config.thread_expected = memory_thread_expected;
+	config.thread_begins = memory_thread_begins;
+	config.thread_ctx = vm;
 	int r = ept_space_create(&config, &vm->space);
 
 	if (r && vm->opt->engine == EPT_ENGINE_AUTO &&
@@ -76,6 +83,7 @@ static int create_space(struct vm *vm, struct foal_error *err)
 		notice("%s: --on-io-error poison: this host cannot (userfaultfd of Linux 6.6 is "
 		       "needed): a page that cannot be read stops the VM",
 		       vm->opt->name);
+	bus_error_catch(vm->space);
 	return 0;
 }
 
@@ -86,50 +94,21 @@ static bool halt_exits(const struct run_options *opt)
 	       (opt->halt == HALT_AUTO && opt->engine != EPT_ENGINE_HANDLER);
 }
 
+struct kvm_machine kvm_machine_of(const struct run_options *opt)
+{
+	return (struct kvm_machine){
+	    .cpus = opt->cpus, .mask = &opt->cpu_mask, .halt_exits = halt_exits(opt)};
+}
+
+/* From here on the first vCPU's thread makes the vCPUs. */
 static int create_vm(struct vm *vm, struct foal_error *err)
 {
-	const struct kvm_machine machine = {
-	    .cpus = vm->opt->cpus, .mask = &vm->opt->cpu_mask, .halt_exits = halt_exits(vm->opt)};
+	const struct kvm_machine machine = kvm_machine_of(vm->opt);
+	int r = kvm_create_vm(&vm->kvm, &machine, err);
 
-	return kvm_create_vm(&vm->kvm, &machine, err);
-}
-
-/* A vCPU has three descriptors; the usual soft limit is 1024. */
-static void allow_descriptors(unsigned cpus)
-{
-	struct rlimit limit;
-
-	if (cpus <= MANY_CPUS || getrlimit(RLIMIT_NOFILE, &limit))
-		return;
-	limit.rlim_cur = limit.rlim_max;
-	setrlimit(RLIMIT_NOFILE, &limit);
-}
-
-static int set_entry(struct vm *vm, int vcpu_fd, struct foal_error *err)
-{
-	if (vm->opt->firmware)
-		return 0; /* the reset state */
-	if (vm->image.boot == BOOT_PVH)
-		return entry_pvh(vcpu_fd, (uint32_t)vm->image.entry, FOAL_START_INFO, err);
-	return entry_linux64(vcpu_fd, vm->image.entry, err);
-}
-
-static int create_vcpus(struct vm *vm, struct foal_error *err)
-{
-	allow_descriptors(vm->opt->cpus);
-	vm->vcpus = calloc(vm->opt->cpus, sizeof(*vm->vcpus));
-	if (!vm->vcpus)
-		return error_set(err, FOAL_EXIT_HOST, -ENOMEM, "out of memory for vCPUs");
-	for (unsigned i = 0; i < vm->opt->cpus; i++) {
-		struct vcpu *vcpu = &vm->vcpus[i];
-		*vcpu = (struct vcpu){.vm = vm, .index = i, .fd = -1, .stats_fd = -1};
-		vm->vcpu_count++;
-		int r = kvm_create_vcpu(&vm->kvm, i, &vcpu->fd, &vcpu->run, err);
-		if (r)
-			return r;
-		vcpu->stats_fd = kvm_stats_open(vcpu->fd);
-	}
-	return set_entry(vm, vm->vcpus[0].fd, err);
+	if (r == 0)
+		gate_arrive(&vm->created);
+	return r;
 }
 
 static int start_space(struct vm *vm, struct foal_error *err)
@@ -150,14 +129,6 @@ static int prepare_sandbox(struct vm *vm, struct foal_error *err)
 	return sandbox_prepare(&vm->sandbox, err);
 }
 
-void vm_thread_begins(struct vm *vm, enum thread_kind kind)
-{
-	struct foal_error err = {0};
-
-	if (sandbox_enter(&vm->sandbox, kind, &err))
-		vm_end(vm, err.status, "%s: %s", vm->opt->name, err.text);
-}
-
 int vm_build(struct vm *vm, struct foal_error *err)
 {
 	int r;
@@ -165,57 +136,20 @@ int vm_build(struct vm *vm, struct foal_error *err)
 	forget_fds(vm);
 	pthread_mutex_init(&vm->end.lock, NULL);
 	pthread_mutex_init(&vm->routes_lock, NULL);
-	pthread_mutex_init(&vm->start_lock, NULL);
 	stopper_init(vm);
+	gate_init(&vm->created, 1);  /* main thread */
+	gate_init(&vm->confined, 1); /* main thread */
 	vm->end.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (vm->end.fd < 0)
 		return error_set(err, FOAL_EXIT_HOST, -errno, "eventfd: %s", strerror(errno));
 
 	if ((r = kvm_open(&vm->kvm, err)) || (r = files_open(vm, err)) ||
+	    (r = prepare_sandbox(vm, err)) || (r = vm_start_first_vcpu(vm, err)) ||
 	    (r = create_space(vm, err)) || (r = boot_declare(vm, err)) ||
-	    (r = prepare_sandbox(vm, err)) || (r = start_space(vm, err)) ||
-	    (r = create_vm(vm, err)) || (r = kvm_add_slots(&vm->kvm, vm->space, err)) ||
-	    (r = machine_build(vm, err)) || (r = boot_write(vm, err)))
+	    (r = start_space(vm, err)) || (r = create_vm(vm, err)) ||
+	    (r = kvm_add_slots(&vm->kvm, vm->space, err)) || (r = machine_build(vm, err)))
 		return r;
-	return create_vcpus(vm, err);
-}
-
-static int start_threads(struct vm *vm, struct foal_error *err)
-{
-	for (unsigned i = 0; i < vm->vcpu_count; i++) {
-		int r = pthread_create(&vm->vcpus[i].thread, NULL, vcpu_thread, &vm->vcpus[i]);
-		if (r)
-			return error_set(err, FOAL_EXIT_HOST, -r, "vCPU thread %u: %s", i,
-					 strerror(r));
-		vm->vcpus[i].started = true;
-	}
-	int r = stopper_start(vm);
-	if (r == 0)
-		r = bus_start(vm->pio);
-	if (r == 0)
-		r = bus_start(vm->mmio);
-	return r ? error_set(err, FOAL_EXIT_HOST, r, "%s: starting its threads: %s", vm->opt->name,
-			     strerror(-r))
-		 : 0;
-}
-
-/*
- * Threads come first: what they need at their start the main thread has given
- * up once it is in the sandbox. They enter it meanwhile on their own, and
- * wait for the main thread with start_lock.
- */
-int vm_start(struct vm *vm, struct foal_error *err)
-{
-	vcpu_init_kick();
-	memory_error_init();
-	pthread_mutex_lock(&vm->start_lock);
-	int r = start_threads(vm, err);
-	if (r == 0)
-		r = sandbox_enter(&vm->sandbox, THREAD_MAIN, err);
-	if (r)
-		atomic_store(&vm->stopping, true);
-	pthread_mutex_unlock(&vm->start_lock);
-	return r;
+	return boot_write(vm, err);
 }
 
 void vm_end(struct vm *vm, int status, const char *fmt, ...)
@@ -242,6 +176,8 @@ void vm_end(struct vm *vm, int status, const char *fmt, ...)
 
 void vm_destroy(struct vm *vm)
 {
+	vm_give_up(vm); /* if it was not even started */
+	vm_join_vcpus(vm);
 	for (unsigned i = 0; i < vm->vcpu_count; i++) {
 		if (vm->vcpus[i].run)
 			munmap(vm->vcpus[i].run, vm->kvm.run_size);
@@ -256,6 +192,7 @@ void vm_destroy(struct vm *vm)
 	kvm_close(&vm->kvm);
 	if (vm->space) {
 		ept_space_stop(vm->space);
+		bus_error_catch(NULL);
 		ept_space_destroy(vm->space);
 	}
 	image_close(&vm->image);
@@ -268,7 +205,6 @@ void vm_destroy(struct vm *vm)
 	if (vm->end.fd >= 0)
 		close(vm->end.fd);
 	stopper_destroy(vm);
-	pthread_mutex_destroy(&vm->start_lock);
 	pthread_mutex_destroy(&vm->routes_lock);
 	pthread_mutex_destroy(&vm->end.lock);
 }

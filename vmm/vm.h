@@ -6,6 +6,7 @@
 #define FOAL_VMM_VM_H
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -13,6 +14,7 @@
 
 #include "devices/devices.h"
 #include "ept/ept.h"
+#include "vmm/gate.h"
 #include "vmm/helper.h"
 #include "vmm/image.h"
 #include "vmm/kvm.h"
@@ -98,10 +100,10 @@ struct vm {
 	pthread_mutex_t routes_lock;
 	struct kvm_irq_routing *routes; /* one entry a pin; under routes_lock */
 	struct vcpu *vcpus;
-	unsigned vcpu_count; /* of them created */
-	/* Held by the main thread until it is in the sandbox; a vCPU passes before it first runs.
-	 */
-	pthread_mutex_t start_lock;
+	unsigned vcpu_count;	       /* of them; fd is negative until one is created */
+	struct gate created;	       /* kvm.vm_fd is there */
+	struct gate confined;	       /* every thread is in its sandbox, every vCPU created */
+	struct foal_error start_error; /* a thread's, before the gate; under end.lock */
 	atomic_bool stopping;
 	atomic_bool stuck; /* a vCPU is, inside the host's kernel */
 	struct vm_stopper stopper;
@@ -123,20 +125,13 @@ struct vm {
  */
 int vm_build(struct vm *vm, struct foal_error *err);
 
-/*
- * Start the threads of vCPUs and devices, and enter the sandbox: from here on
- * nothing can be opened. The vCPUs run once the main thread is in it.
- */
-int vm_start(struct vm *vm, struct foal_error *err);
+struct kvm_machine kvm_machine_of(const struct run_options *opt);
 
 /*
  * Decide how the run ends; the first call counts. Any thread, any time. With
  * @fmt NULL the run ends silently with @status.
  */
 void vm_end(struct vm *vm, int status, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-
-/* The calling thread enters the sandbox; if it cannot, the run ends. */
-void vm_thread_begins(struct vm *vm, enum thread_kind kind);
 
 /*
  * Get every vCPU out of KVM_RUN, stop the devices, write shared files back,
@@ -151,8 +146,42 @@ void vm_destroy(struct vm *vm);
 void stopper_init(struct vm *vm);
 int stopper_start(struct vm *vm);
 void stopper_destroy(struct vm *vm);
+/* Wait for every vCPU thread that was started. */
+void vm_join_vcpus(struct vm *vm);
+
+/*
+ * What the options say of guest memory; points into @opt. What is told of threads
+ * is left to the caller.
+ */
+struct ept_config vm_space_config(const struct run_options *opt);
 
 uint64_t now_ns(void);
+
+/* --- start.c: the threads ------------------------------------------------------- */
+
+/*
+ * Make the vCPUs' table and start the first one's thread; when the sandbox is
+ * prepared and helpers have been started.
+ */
+int vm_start_first_vcpu(struct vm *vm, struct foal_error *err);
+
+/* On that thread: create all vCPUs, once there is a VM. What fails, vm_start() returns. */
+void vm_create_vcpus(struct vm *vm);
+
+/*
+ * Start the other threads of vCPUs and devices, and enter the sandbox: from here
+ * on nothing can be opened. Returns when every thread is in it, which is what
+ * the vCPUs wait for before they first run; on error none has run or will.
+ */
+int vm_start(struct vm *vm, struct foal_error *err);
+
+/* Nothing will run: whoever waits for the start does not any more. Any time after vm_build(). */
+void vm_give_up(struct vm *vm);
+
+/* A thread is about to be made; by its creator, and for each thread that is to begin. */
+void vm_thread_expected(struct vm *vm);
+/* The calling thread enters the sandbox; if it cannot, the run ends before it began. */
+void vm_thread_begins(struct vm *vm, enum thread_kind kind);
 
 /* --- boot.c: what lies where in guest memory at the first instruction --------- */
 
@@ -182,7 +211,8 @@ int machine_build(struct vm *vm, struct foal_error *err);
 
 /* --- vcpu.c ---------------------------------------------------------------------- */
 
-void *vcpu_thread(void *vcpu);
+/* Start its thread; 0 or a negative errno. */
+int vcpu_start(struct vcpu *vcpu);
 void vcpu_kick(struct vcpu *vcpu);
 /* Install the kick's signal handler; once a process. */
 void vcpu_init_kick(void);
@@ -197,10 +227,12 @@ void vcpu_print_registers(struct vcpu *vcpu);
 
 /* --- memory_error.c ------------------------------------------------------------------ */
 
-/* Install the handler of SIGBUS; once a process, after console_open(). */
-void memory_error_init(void);
+/* Give a vCPU that was just created its machine check registers. */
+void memory_error_set_up(struct vcpu *vcpu);
 /* The calling thread runs @vcpu: its memory errors are this thread's. Before its first KVM_RUN. */
 void memory_error_on_vcpu(struct vcpu *vcpu);
+/* Of a handler of SIGBUS: is it KVM_RUN's, for the vCPU of this thread? Async-signal-safe. */
+bool memory_error_signal(const siginfo_t *info);
 /* KVM_RUN came back: if it was for a memory error, serve it. */
 bool memory_error_take(struct vcpu *vcpu);
 /* @vcpu, out of KVM_RUN, touched memory at @gpa that fails: a machine check, or the end. */

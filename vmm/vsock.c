@@ -1,8 +1,12 @@
 #include "vmm/vsock.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -11,10 +15,14 @@
 #include "vmm/option_values.h"
 
 /* Below are the host's and those with a meaning (virtio 1.2, 5.10.4). */
-#define CID_MIN	   3
-#define CID_MAX	   (UINT32_MAX - 1)
+#define CID_MIN	      3
+#define CID_MAX	      (UINT32_MAX - 1)
 /* "_4294967295" has to fit behind the path. */
-#define SUFFIX_MAX 11
+#define SUFFIX_MAX    11
+
+/* The lock is held for some system calls, so a second is for ever. */
+#define LOCK_TRIES    100
+#define LOCK_RETRY_MS 10
 
 static int take_path(const char *name, const char *value, const char *path,
 		     struct vsock_option *out, struct foal_error *err)
@@ -71,26 +79,69 @@ static bool stale(const struct sockaddr_un *address)
 	return refused;
 }
 
-static int listen_on(const char *path)
+/* Whoever holds this alone looks at sockets in the directory of @path, and removes or binds them.
+ */
+int vsock_lock(const char *path)
 {
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	int r;
+	char directory[sizeof(((struct sockaddr_un *)0)->sun_path)];
+	const char *slash = strrchr(path, '/');
+	int fd, tries = LOCK_TRIES;
 
+	if (!slash)
+		strcpy(directory, ".");
+	else
+		snprintf(directory, sizeof(directory), "%.*s", (int)(slash - path + 1), path);
+	fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
+	while (flock(fd, LOCK_EX | LOCK_NB)) {
+		int r = -errno;
+
+		if (r != -EWOULDBLOCK || tries-- == 0) {
+			close(fd);
+			return r;
+		}
+		poll(NULL, 0, LOCK_RETRY_MS);
+	}
+	return fd;
+}
+
+/* One that is bound and does not listen yet looks stale: with the lock held, nobody looks. */
+static int bind_and_listen(int fd, const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int r;
+
 	memcpy(address.sun_path, path, strlen(path) + 1); /* short enough: take_path() */
 	r = bind(fd, (struct sockaddr *)&address, sizeof(address));
 	if (r && errno == EADDRINUSE && stale(&address)) {
 		unlink(path);
 		r = bind(fd, (struct sockaddr *)&address, sizeof(address));
 	}
-	if (r || listen(fd, SOMAXCONN)) {
-		r = -errno;
+	return r || listen(fd, SOMAXCONN) ? -errno : 0;
+}
+
+static int listen_on(const char *path)
+{
+	int fd, r, lock = vsock_lock(path);
+
+	if (lock < 0)
+		return lock;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	r = fd < 0 ? -errno : bind_and_listen(fd, path);
+	close(lock);
+	if (r && fd >= 0)
 		close(fd);
-		return r;
-	}
-	return fd;
+	return r ? r : fd;
+}
+
+static const char *why_not(int error)
+{
+	if (error == -EADDRINUSE)
+		return "another program listens there, or it is another file";
+	if (error == -EWOULDBLOCK)
+		return "another program keeps its directory locked; give another directory";
+	return strerror(-error);
 }
 
 int vsock_open(struct vm_vsock *vsock, const struct vsock_option *option, struct helpers *helpers,
@@ -102,10 +153,7 @@ int vsock_open(struct vm_vsock *vsock, const struct vsock_option *option, struct
 	vsock->listener = listen_on(option->path);
 	if (vsock->listener < 0)
 		return error_set(err, FOAL_EXIT_HOST, vsock->listener, "--vsock path=%s: %s",
-				 option->path,
-				 vsock->listener == -EADDRINUSE
-				     ? "another program listens there, or it is another file"
-				     : strerror(-vsock->listener));
+				 option->path, why_not(vsock->listener));
 	r = helper_start(helpers, argv, "--vsock",
 			 "the guest can begin no connection to the host any more",
 			 &vsock->connector, err);

@@ -33,6 +33,13 @@ int vsock_open(struct vm_vsock *vsock, const struct vsock_option *option, struct
 	       struct foal_error *err);
 void vsock_close(struct vm_vsock *vsock);
 
+/*
+ * Lock (flock(2)) the directory that the socket @path lies in, against other foals
+ * that look for left-over sockets there; closing the descriptor unlocks it. Or a
+ * negative errno; -EWOULDBLOCK: somebody held it for a second.
+ */
+int vsock_lock(const char *path);
+
 /* What the connector is: foal vsock-connect PATH, started by vsock_open() alone. */
 int command_vsock_connect(int argc, char **argv, uint64_t main_ns);
 

@@ -13,6 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "devices/fd_passing.h"
 #include "devices/vsock_connector.h"
 #include "vmm/vsock.h"
 
@@ -38,25 +39,9 @@ static int connect_to(const char *path, uint32_t port)
 
 static bool give(uint32_t tag, int fd)
 {
-	union {
-		struct cmsghdr align;
-		char bytes[CMSG_SPACE(sizeof(int))];
-	} control = {0};
 	struct vsock_answer answer = {.tag = tag, .error = fd < 0 ? fd : 0};
-	struct iovec iov = {&answer, sizeof(answer)};
-	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-	struct cmsghdr *cmsg;
 
-	if (fd >= 0) {
-		msg.msg_control = control.bytes;
-		msg.msg_controllen = sizeof(control.bytes);
-		cmsg = CMSG_FIRSTHDR(&msg);
-		cmsg->cmsg_level = SOL_SOCKET;
-		cmsg->cmsg_type = SCM_RIGHTS;
-		cmsg->cmsg_len = CMSG_LEN(sizeof(fd));
-		memcpy(CMSG_DATA(cmsg), &fd, sizeof(fd));
-	}
-	return sendmsg(HELPER_FD, &msg, MSG_NOSIGNAL) == sizeof(answer);
+	return fd_send(HELPER_FD, &answer, sizeof(answer), 0, fd) == sizeof(answer);
 }
 
 /*
@@ -66,10 +51,15 @@ static bool give(uint32_t tag, int fd)
 static void remove_own(const char *path, int held)
 {
 	struct stat own, there;
+	int lock = vsock_lock(path);
 
+	/* Left over it does no harm. */
+	if (lock < 0)
+		return;
 	if (held >= 0 && fstat(held, &own) == 0 && S_ISSOCK(own.st_mode) &&
 	    lstat(path, &there) == 0 && own.st_dev == there.st_dev && own.st_ino == there.st_ino)
 		unlink(path);
+	close(lock);
 }
 
 int command_vsock_connect(int argc, char **argv, uint64_t main_ns)
@@ -79,7 +69,7 @@ int command_vsock_connect(int argc, char **argv, uint64_t main_ns)
 
 	(void)main_ns;
 	if (argc != 2)
-		return FOAL_EXIT_USAGE;
+		return usage_error("vsock-connect: for foal run --vsock, not for users");
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	int held = open(argv[1], O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	while (going && recv(HELPER_FD, &ask, sizeof(ask), MSG_WAITALL) == sizeof(ask)) {

@@ -22,6 +22,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "devices/fd_passing.h"
 #include "devices/nbd/protocol.h"
 
 #define FOAL_FD 3
@@ -63,25 +64,14 @@ static bool answer(const void *record, size_t len)
 /* The setup and the window that comes with it. 0 or a negative errno. */
 static int take_setup(struct companion *c)
 {
-	union {
-		struct cmsghdr align;
-		char bytes[CMSG_SPACE(sizeof(int))];
-	} control;
-	struct nbd_setup setup;
-	struct iovec iov = {&setup, sizeof(setup)};
-	struct msghdr msg = {.msg_iov = &iov,
-			     .msg_iovlen = 1,
-			     .msg_control = control.bytes,
-			     .msg_controllen = sizeof(control.bytes)};
-	ssize_t n = recvmsg(FOAL_FD, &msg, MSG_WAITALL | MSG_CMSG_CLOEXEC);
-	struct cmsghdr *cmsg = n == sizeof(setup) ? CMSG_FIRSTHDR(&msg) : NULL;
+	struct nbd_setup setup = {0};
 	struct stat st;
 	int fd;
 
-	if (!cmsg || cmsg->cmsg_type != SCM_RIGHTS || setup.magic != NBD_MAGIC ||
-	    setup.version != NBD_VERSION || setup.window_bytes != NBD_WINDOW_BYTES)
+	if (fd_recv(FOAL_FD, &setup, sizeof(setup), MSG_WAITALL, &fd) != sizeof(setup) || fd < 0 ||
+	    setup.magic != NBD_MAGIC || setup.version != NBD_VERSION ||
+	    setup.window_bytes != NBD_WINDOW_BYTES)
 		return -EPROTO;
-	memcpy(&fd, CMSG_DATA(cmsg), sizeof(fd));
 	if (fstat(fd, &st) || st.st_size != NBD_WINDOW_BYTES)
 		return -EPROTO;
 	c->window = mmap(NULL, NBD_WINDOW_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);

@@ -17,20 +17,29 @@ void flush_tlb_range(struct mm *mm, u64 start, u64 end)
 		invlpg(start);
 }
 
+/*
+ * The entries from @*addr on, up to @*stop, of the next page table that there is before @end;
+ * NULL: none. For a loop that leaves @*addr at @*stop.
+ */
+static pte_t *next_entries(const struct pgtable *pt, u64 *addr, u64 end, u64 *stop)
+{
+	for (; *addr < end; *addr = *stop) {
+		pte_t *ptep = pte_find_span(pt, *addr, stop);
+
+		*stop = MIN(*stop, end);
+		if (ptep)
+			return ptep;
+	}
+	return NULL;
+}
+
 void zap_range(struct vma *vma, u64 start, u64 end)
 {
 	struct mm *mm = vma->mm;
 	bool flush = false;
+	pte_t *ptep;
 
-	for (u64 addr = start; addr < end;) {
-		u64 stop;
-		pte_t *ptep = pte_find_span(&mm->pt, addr, &stop);
-
-		stop = MIN(stop, end);
-		if (!ptep) {
-			addr = stop;
-			continue;
-		}
+	for (u64 addr = start, stop; (ptep = next_entries(&mm->pt, &addr, end, &stop));) {
 		for (; addr < stop; addr += PAGE_SIZE, ptep++) {
 			struct page *page = vm_normal_page(*ptep);
 
@@ -66,16 +75,9 @@ void protect_range(struct vma *vma, u64 start, u64 end)
 	pte_t keep = PTE_ADDR_MASK | PTE_SPECIAL | PTE_ACCESSED | PTE_DIRTY;
 	pte_t flags = vma_pte_flags(vma);
 	struct mm *mm = vma->mm;
+	pte_t *ptep;
 
-	for (u64 addr = start; addr < end;) {
-		u64 stop;
-		pte_t *ptep = pte_find_span(&mm->pt, addr, &stop);
-
-		stop = MIN(stop, end);
-		if (!ptep) {
-			addr = stop;
-			continue;
-		}
+	for (u64 addr = start, stop; (ptep = next_entries(&mm->pt, &addr, end, &stop));) {
 		for (; addr < stop; addr += PAGE_SIZE, ptep++) {
 			pte_t pte = (*ptep & keep) | flags;
 
@@ -91,20 +93,15 @@ void protect_range(struct vma *vma, u64 start, u64 end)
 
 int copy_range(struct vma *dst, struct vma *src)
 {
+	pte_t *from;
+
 	/* Only files, and memory nobody has written to: the child faults it in again. */
 	if (!src->has_private)
 		return 0;
-	for (u64 addr = src->start; addr < src->end;) {
-		u64 stop;
-		pte_t *from = pte_find_span(&src->mm->pt, addr, &stop);
-		pte_t *to;
+	for (u64 addr = src->start, stop;
+	     (from = next_entries(&src->mm->pt, &addr, src->end, &stop));) {
+		pte_t *to = pte_alloc(&dst->mm->pt, addr);
 
-		stop = MIN(stop, src->end);
-		if (!from) {
-			addr = stop;
-			continue;
-		}
-		to = pte_alloc(&dst->mm->pt, addr);
 		if (!to)
 			return -ENOMEM;
 		for (; addr < stop; addr += PAGE_SIZE, from++, to++) {

@@ -12,22 +12,23 @@ debian_codename() {
 	(. /etc/os-release && [[ ${ID-} == debian ]] && echo "${VERSION_CODENAME-}")
 }
 
-# debian_sources CODENAME SUITE: on stdout the machine's source of CODENAME's
-# main archive, in apt's deb822 format, for CODENAME and SUITE.
+# debian_sources CODENAME SUITE...: on stdout the machine's source of CODENAME's
+# main archive, in apt's format that the machine uses, for each SUITE instead.
 debian_sources() {
-	local codename=$1 suite=$2 files=()
+	local codename=$1 files=()
+	shift
 
 	shopt -s nullglob
 	files=(/etc/apt/sources.list.d/*.sources)
 	if ((${#files[@]})); then
 		# Paragraph mode: one stanza a record. Ours is the first that
 		# has the bare code name as a suite and "main" as a component.
-		awk -v RS= -v c="$codename" -v s="$suite" '
+		awk -v RS= -v c="$codename" -v s="$*" '
 			/(^|\n)Components:[^\n]* main/ && match($0, /(^|\n)Suites:[^\n]*/) {
 				line = substr($0, RSTART, RLENGTH)
 				if ((line " ") !~ ("[ \t]" c "[ \t]"))
 					next
-				sub(/(^|\n)Suites:[^\n]*/, "\nSuites: " c " " s)
+				sub(/(^|\n)Suites:[^\n]*/, "\nSuites: " s)
 				print
 				found = 1
 				exit
@@ -36,7 +37,7 @@ debian_sources() {
 	fi
 	# The one-line format: deb [options] URI suite component...
 	files=(/etc/apt/sources.list /etc/apt/sources.list.d/*.list)
-	awk -v c="$codename" -v s="$suite" '
+	awk -v c="$codename" -v s="$*" '
 		$1 != "deb" { next }
 		{
 			opts = ""
@@ -48,8 +49,9 @@ debian_sources() {
 			n = split(line, f, " ")
 			if (f[3] != c || line !~ /[ \t]main/)
 				next
-			print "deb " opts f[2] " " c " main"
-			print "deb " opts f[2] " " s " main"
+			count = split(s, suites, " ")
+			for (i = 1; i <= count; i++)
+				print "deb " opts f[2] " " suites[i] " main"
 			found = 1
 			exit
 		}
@@ -57,17 +59,19 @@ debian_sources() {
 }
 
 # debian_apt DIR TOOL ARGS...: apt-get or apt-cache on the private
-# configuration in DIR. Only the list of installed packages is the machine's.
+# configuration in DIR. What is installed is what the machine has, or nothing if
+# DIR is of another release.
 debian_apt() {
-	local dir=$1 tool=$2
+	local dir=$1 tool=$2 status=/var/lib/dpkg/status
 	shift 2
+	[[ ! -e $dir/installed ]] || status=$dir/installed
 	"$tool" -q \
 		-o Dir::Etc::sourcelist=/dev/null \
 		-o Dir::Etc::sourceparts="$dir/sources" \
 		-o Dir::Etc::preferences=/dev/null \
 		-o Dir::Etc::preferencesparts="$dir/none" \
 		-o Dir::State="$dir/state" \
-		-o Dir::State::status=/var/lib/dpkg/status \
+		-o Dir::State::status="$status" \
 		-o Dir::Cache="$dir/cache" \
 		-o APT::Update::Post-Invoke::= \
 		-o APT::Sandbox::User="$(id -un)" \
@@ -75,10 +79,12 @@ debian_apt() {
 		"$@"
 }
 
-# debian_suite DIR SUITE: make DIR a private apt configuration that knows the
-# machine's release and SUITE, with fresh package lists. Once made, it is kept.
+# debian_suite DIR SUITE [RELEASE]: make DIR a private apt configuration that knows
+# RELEASE (the machine's) and SUITE, with fresh package lists. Once made, it is
+# kept. With another RELEASE than the machine's nothing counts as installed: what
+# is unpacked from it comes with all that it needs, down to libc.
 debian_suite() {
-	local dir=$1 suite=$2 codename format=sources
+	local dir=$1 suite=$2 release=${3-} codename format=sources
 	[[ -e $dir/ready ]] && return
 
 	codename=$(debian_codename) || true
@@ -86,7 +92,8 @@ debian_suite() {
 		die "not a Debian release; the nested host is made of Debian packages"
 	rm -rf "$dir"
 	mkdir -p "$dir"/{sources,none,state/lists/partial,cache/archives/partial}
-	debian_sources "$codename" "$suite" >"$dir/found" ||
+	[[ -z $release || $release == "$codename" ]] || : >"$dir/installed"
+	debian_sources "$codename" "${release:-$codename}" "$suite" >"$dir/found" ||
 		die "/etc/apt names no mirror of $codename"
 	grep -q '^deb ' "$dir/found" && format=list
 	mv "$dir/found" "$dir/sources/debian.$format"

@@ -1,9 +1,9 @@
 /*
  * make bench: what a start costs, beside the plain alternative in the same
- * run. Writes a table to stdout, and its rows (tests/bench/series.h) to the file
- * named last.
+ * run. Writes a table to stdout, and its rows (vmm/series.h), behind those of
+ * `foal bench faults` in FAULTS.json, to the file named last.
  *
- *   bench FOAL BARE_KVM EXIT_GUEST KERNEL DISK PMEM OUT.json
+ *   bench FOAL BARE_KVM EXIT_GUEST KERNEL DISK PMEM FAULTS.json OUT.json
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -150,14 +150,24 @@ static void bench_main_job(char **args, json_t *rows)
 	series_row(rows, "resident.monitor.main_job", "KiB", &resident, NULL, "ours <= 4096");
 }
 
+static json_t *rows_of(const char *path)
+{
+	json_t *root = json_load_file(path, 0, NULL);
+	json_t *rows = json_incref(json_object_get(root, "rows"));
+
+	if (!json_is_array(rows))
+		die("%s: no rows of foal bench faults", path);
+	json_decref(root);
+	return rows;
+}
+
 int main(int argc, char **argv)
 {
-	json_t *rows = json_array();
-
-	if (argc != 8)
-		die("usage: bench FOAL BARE_KVM EXIT_GUEST KERNEL DISK PMEM OUT.json");
+	if (argc != 9)
+		die("usage: bench FOAL BARE_KVM EXIT_GUEST KERNEL DISK PMEM FAULTS.json OUT.json");
+	json_t *rows = rows_of(argv[7]);
 	bench_start(argv + 1, rows);
 	bench_main_job(argv + 1, rows);
-	series_write(rows, argv[7]);
+	series_write(rows, argv[8]);
 	return 0;
 }

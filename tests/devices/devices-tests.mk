@@ -1,7 +1,7 @@
 # The tests of devices/: linked with its archive alone and fake guest memory, so
 # that a call into another room fails to link.
 
-DEVICES_TEST_OBJS := $(patsubst %.c,$(OUT)/%.o,$(filter-out %/fuzz_virtio.c,$(wildcard tests/devices/*.c)))
+DEVICES_TEST_OBJS := $(patsubst %.c,$(OUT)/%.o,$(filter-out tests/devices/fuzz_%,$(wildcard tests/devices/*.c)))
 TEST_PROGRAMS     += $(OUT)/tests/test_devices
 
 $(OUT)/tests/test_devices: $(DEVICES_TEST_OBJS) $(OUT)/libdevices.a | $(OUT)/foal-nbd
@@ -10,7 +10,7 @@ $(OUT)/tests/test_devices: $(DEVICES_TEST_OBJS) $(OUT)/libdevices.a | $(OUT)/foa
 # Registers and rings from fuzz input, for FUZZ_SECONDS; needs clang's libFuzzer.
 FUZZ_SECONDS ?= 60
 FUZZ_CC      ?= clang
-FUZZ_SRCS    := tests/devices/fuzz_virtio.c tests/devices/fake_ept.c $(wildcard devices/*.c)
+FUZZ_SRCS    := $(wildcard tests/devices/fuzz_*.c) tests/devices/fake_ept.c $(wildcard devices/*.c)
 
 $(BUILD)/tests/fuzz_virtio: $(FUZZ_SRCS) $(wildcard devices/*.h tests/devices/*.h)
 	@mkdir -p $(@D)

@@ -7,61 +7,32 @@
  * is done before, so that the input gets past the state machine. Then come
  * operations, of the driver on one queue at a time, and of the host's side.
  */
-#include <fcntl.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_mmio.h>
 #include <linux/virtio_vsock.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <sys/mman.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "devices/device.h"
-#include "devices/vsock_connector.h"
 #include "guest/abi.h"
 #include "tests/devices/fake_ept.h"
+#include "tests/devices/fuzz_host.h"
 
-#define MEMORY	   (1UL << 18)
+#define MEMORY (1UL << 18)
 /* Not where request() puts things. */
-#define DESC	   ((queue < 2 ? queue : queue + 6) * 0x1000UL)
-#define AVAIL	   (DESC + 0x0800)
-#define USED	   (DESC + 0x0c00)
-#define QUEUES	   5 /* no device here has more */
-#define DISK_BYTES (64 * 1024)
-#define BASE	   FOAL_VIRTIO_MMIO_BASE
+#define DESC   ((queue < 2 ? queue : queue + 6) * 0x1000UL)
+#define AVAIL  (DESC + 0x0800)
+#define USED   (DESC + 0x0c00)
+#define QUEUES 5 /* no device here has more */
+#define BASE   FOAL_VIRTIO_MMIO_BASE
 /* Of the second byte. */
-#define PACKED	   0x80
+#define PACKED 0x80
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-struct input {
-	const uint8_t *data;
-	size_t left;
-};
-
 /* The queue that operations are on. */
 static unsigned queue;
-
-/* The host's end of a network device's link or of vsock's connector, the console's output; -1:
- * none. */
-static int peer;
-/* The host's end of a connection of vsock; -1: none. */
-static int connected;
-
-static uint64_t take(struct input *in, size_t len)
-{
-	uint64_t value = 0;
-
-	if (len > in->left)
-		len = in->left;
-	memcpy(&value, in->data, len);
-	in->data += len;
-	in->left -= len;
-	return value;
-}
 
 static void set_pin(void *ctx, unsigned pin, bool level)
 {
@@ -114,39 +85,24 @@ static void poke(struct ept_space *memory, uint64_t at, struct input *in, size_t
 				 __ATOMIC_RELAXED);
 }
 
-/* The same for a packed ring, whose last two fields are id and flags. */
-static void describe_packed(struct ept_space *memory, struct input *in)
+/* One descriptor of values that are likely to mean something; packed rings end it with id, flags.
+ */
+static void describe(struct ept_space *memory, struct input *in, bool packed)
 {
 	uint8_t index = (uint8_t)take(in, 1), flags = (uint8_t)take(in, 1);
 	struct {
 		uint64_t addr;
 		uint32_t len;
-		uint16_t id, flags;
+		uint16_t last[2];
 	} desc = {
 	    .addr = take(in, 2) * 4,
-	    .len = (uint32_t)take(in, flags & 0x40 ? 4 : 1),
-	    .id = (uint16_t)take(in, 1),
-	    .flags = (uint16_t)((flags & 7) | (flags & 8) << 4 | (flags & 16) << 11),
+	    .len = (uint32_t)take(in, flags & (packed ? 0x40 : 0x80) ? 4 : 1),
 	};
+	uint16_t link = (uint16_t)take(in, 1);
 
-	memcpy(memory->bytes + DESC + index % 64 * sizeof(desc), &desc, sizeof(desc));
-}
-
-/* One descriptor at @index, of values that are likely to mean something. */
-static void describe(struct ept_space *memory, struct input *in)
-{
-	uint8_t index = (uint8_t)take(in, 1), flags = (uint8_t)take(in, 1);
-	struct {
-		uint64_t addr;
-		uint32_t len;
-		uint16_t flags, next;
-	} desc = {
-	    .addr = take(in, 2) * 4,
-	    .len = (uint32_t)take(in, flags & 0x80 ? 4 : 1),
-	    .flags = flags & 7,
-	    .next = (uint16_t)take(in, 1),
-	};
-
+	desc.last[0] = packed ? link : flags & 7;
+	desc.last[1] =
+	    packed ? (uint16_t)((flags & 7) | (flags & 8) << 4 | (flags & 16) << 11) : link;
 	memcpy(memory->bytes + DESC + index % 64 * sizeof(desc), &desc, sizeof(desc));
 }
 
@@ -229,57 +185,6 @@ static void wait_served(struct bus *bus, struct ept_space *memory)
 	}
 }
 
-/* A connector's answer, with a socket. */
-static void connect_one(uint32_t tag)
-{
-	union {
-		struct cmsghdr align;
-		char bytes[CMSG_SPACE(sizeof(int))];
-	} control = {0};
-	struct vsock_answer answer = {.tag = tag};
-	struct iovec iov = {&answer, sizeof(answer)};
-	struct msghdr msg = {.msg_iov = &iov,
-			     .msg_iovlen = 1,
-			     .msg_control = control.bytes,
-			     .msg_controllen = sizeof(control.bytes)};
-	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
-	int pair[2];
-
-	if (connected >= 0)
-		close(connected);
-	if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair))
-		abort();
-	cmsg->cmsg_level = SOL_SOCKET;
-	cmsg->cmsg_type = SCM_RIGHTS;
-	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(cmsg), &pair[0], sizeof(int));
-	(void)sendmsg(peer, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
-	close(pair[0]);
-	connected = pair[1];
-}
-
-/* What comes from the host's side: a frame, or something that passes for one. */
-static void arrive(struct device *dev, struct input *in, uint8_t how)
-{
-	uint8_t bytes[1024] = {0};
-	size_t len = take(in, 2) % sizeof(bytes);
-
-	for (size_t i = 0; i < len && in->left > 0; i++)
-		bytes[i] = (uint8_t)take(in, 1);
-	if (dev->ops == &virtio_console_device)
-		virtio_console_input(dev, bytes, len);
-	else if (dev->ops == &virtio_vsock_device && how & 2)
-		connect_one(bytes[0]);
-	else if (dev->ops == &virtio_vsock_device && how & 4 && connected >= 0)
-		(void)send(connected, bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL);
-	else if (dev->ops == &virtio_balloon_device)
-		virtio_balloon_set_target(dev, len << 12);
-	else if (peer >= 0)
-		(void)send(peer, bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL);
-	if (peer >= 0 && how & 1)
-		(void)recv(peer, bytes, sizeof(bytes), MSG_DONTWAIT);
-}
-
 static void operate(struct device *dev, struct bus *bus, struct ept_space *memory, struct input *in,
 		    uint8_t how)
 {
@@ -307,10 +212,7 @@ static void operate(struct device *dev, struct bus *bus, struct ept_space *memor
 			poke(memory, at, in, op / 11);
 			break;
 		case 4:
-			if (how & PACKED)
-				describe_packed(memory, in);
-			else
-				describe(memory, in);
+			describe(memory, in, how & PACKED);
 			break;
 		case 5:
 			offer(memory, in, how & 0x40);
@@ -332,82 +234,10 @@ static void operate(struct device *dev, struct bus *bus, struct ept_space *memor
 			queue = (queue + 1) % QUEUES;
 			break;
 		case 10:
-			arrive(dev, in, op / 11);
+			fuzz_host_sends(dev, in, op / 11);
 			break;
 		}
 	}
-}
-
-static int disk_file(void)
-{
-	static int fd = -1;
-
-	if (fd < 0) {
-		fd = memfd_create("disk", 0);
-		if (ftruncate(fd, DISK_BYTES))
-			abort();
-	}
-	return fd;
-}
-
-static int make_net(const struct device_host *host, enum net_kind kind, struct device **dev)
-{
-	struct net_config config = {.kind = kind, .mac = {2}, .mtu = 1500};
-	int pair[2], rc;
-
-	if (socketpair(AF_UNIX, kind == NET_STREAM ? SOCK_STREAM : SOCK_SEQPACKET, 0, pair))
-		abort();
-	fcntl(pair[0], F_SETFL, O_NONBLOCK);
-	config.fd = pair[0];
-	peer = pair[1];
-	rc = virtio_net_create(host, FOAL_VIRTIO_MMIO_PIN, &config, dev);
-	close(pair[0]);
-	return rc;
-}
-
-static int make_vsock(const struct device_host *host, struct device **dev)
-{
-	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0), pair[2], rc;
-
-	/* Nobody finds it: it is bound to a name of the kernel's choice. */
-	if (bind(listener, (struct sockaddr *)&(struct sockaddr_un){.sun_family = AF_UNIX},
-		 sizeof(sa_family_t)) ||
-	    listen(listener, 1) || socketpair(AF_UNIX, SOCK_STREAM, 0, pair))
-		abort();
-	fcntl(pair[0], F_SETFL, O_NONBLOCK);
-	peer = pair[1];
-	rc = virtio_vsock_create(host, FOAL_VIRTIO_MMIO_PIN, 3, listener, pair[0], dev);
-	close(pair[0]);
-	close(listener);
-	return rc;
-}
-
-/* One of each kind and mode there is. */
-static int make_device(const struct device_host *host, uint8_t kind, struct ept_area *area,
-		       struct device **dev)
-{
-	const unsigned pin = FOAL_VIRTIO_MMIO_PIN;
-
-	switch (kind % 10) {
-	case 0:
-		return virtio_pmem_create(host, pin, area, dev);
-	case 1:
-		return virtio_rng_create(host, pin, dev);
-	case 2:
-		return make_net(host, NET_STREAM, dev);
-	case 3:
-		return make_net(host, NET_TAP, dev);
-	case 4:
-		/* Nobody reads it: after a while it is full. */
-		peer = eventfd(0, EFD_NONBLOCK);
-		return virtio_console_create(host, pin, peer, 80, 25, dev);
-	case 8:
-		return make_vsock(host, dev);
-	case 9:
-		return virtio_balloon_create(host, pin, 1 << 20, dev);
-	}
-	return virtio_blk_create(host, pin, disk_file(), "disk", (enum disk_mode)(kind % 10 - 5),
-				 dev);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -420,22 +250,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct device *dev;
 	uint8_t kind = (uint8_t)take(&in, 1), how = (uint8_t)take(&in, 1);
 
-	peer = connected = -1;
 	queue = 0;
 	memory->run = 0x1800;
 	memory->hole = (struct fake_range){0x20000, 0x21000};
 	memory->read_only = (struct fake_range){0x22000, 0x23000};
-	if (make_device(&host, kind, &area, &dev) ||
+	if (fuzz_host_device(&host, kind, &area, &dev) ||
 	    bus_attach(bus, dev, BASE, FOAL_VIRTIO_MMIO_SIZE) || bus_start(bus))
 		abort();
 	if (how & 0x10)
 		set_up_queues(bus, how);
 	operate(dev, bus, memory, &in, how);
 	bus_destroy(bus);
-	if (peer >= 0)
-		close(peer);
-	if (connected >= 0)
-		close(connected);
+	fuzz_host_end();
 	fake_space_free(memory);
 	return 0;
 }

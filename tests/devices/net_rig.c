@@ -59,7 +59,7 @@ bool ring_used(struct ring *ring, struct vring_used_elem *elem)
 {
 	uint16_t *used = net_at(ring->base + 0x2000);
 
-	for (unsigned i = 0; i < 50000; i++, usleep(100)) {
+	for (unsigned i = 0; i < 50000; i++, rig_nap()) {
 		if (ring_used_idx(ring) == ring->used_idx)
 			continue;
 		memcpy(elem, (char *)used + 4 + sizeof(*elem) * (ring->used_idx % SIZE),

@@ -91,19 +91,29 @@ void rig_offer(struct rig *rig, uint16_t head);
 void rig_notify(struct rig *rig);
 /* How much of the selected queue is used, as the driver reads it. */
 uint16_t rig_used_idx(struct rig *rig);
+/* 100 us: how often what has no event of its own is looked at. */
+void rig_nap(void);
 /* Wait for the next used element; false after five seconds. */
 bool rig_wait_used(struct rig *rig, struct vring_used_elem *elem);
 /* Wait until the device says that it needs a reset. */
 bool rig_wait_broken(struct rig *rig);
 /* Wait until @flag is as @value. */
 bool rig_wait(atomic_bool *flag, bool value);
+/*
+ * Wait until the device's worker sleeps with nothing to wake it: it has done all that it
+ * was told of, and will do nothing more. False: it does not come to rest.
+ */
+bool rig_wait_idle(void);
 /* Wait until ioctl(2) @request, FIONREAD or SIOCOUTQ, says @bytes of @fd. */
 bool rig_wait_bytes(int fd, unsigned long request, int bytes);
 
-/* A block device over a new file of @size bytes, each of its sectors holding its number. */
+/* A new file of @size bytes, each of its sectors holding its number; a block device over it. */
 int rig_file(uint64_t size);
 void rig_blk(struct rig *rig, int fd, enum disk_mode mode);
-/* One request with @len bytes of data at RIG_DATA; returns its status. */
+void rig_blk_new(struct rig *rig, uint64_t size, enum disk_mode mode);
+/* Offer a request with @len bytes of data at RIG_DATA, and tell the device. */
+void rig_request_begin(struct rig *rig, uint32_t type, uint64_t sector, uint32_t len);
+/* The same, and wait for it; returns its status. */
 int rig_request(struct rig *rig, uint32_t type, uint64_t sector, uint32_t len);
 /* The same, for what comes back in the used ring. */
 uint32_t rig_request_used(struct rig *rig, uint32_t type, uint64_t sector, uint32_t len,
@@ -117,14 +127,19 @@ Suite *platform_suite(void);
 Suite *fw_cfg_suite(void);
 Suite *rtc_suite(void);
 Suite *virtio_suite(void);
+Suite *virtio_reset_suite(void);
 Suite *virtio_type_suite(void);
 Suite *virtqueue_suite(void);
 Suite *packed_suite(void);
 Suite *rings_suite(void);
 Suite *blk_suite(void);
 Suite *disk_suite(void);
+Suite *disk_failures_suite(void);
 Suite *remote_suite(void);
+Suite *foal_nbd_suite(void);
 Suite *vsock_suite(void);
+Suite *vsock_hostile_suite(void);
+Suite *vsock_connector_suite(void);
 Suite *pmem_suite(void);
 Suite *balloon_suite(void);
 Suite *net_suite(void);
@@ -132,5 +147,6 @@ Suite *net_rx_suite(void);
 Suite *console_suite(void);
 Suite *rng_suite(void);
 Suite *pci_suite(void);
+Suite *pci_virtio_suite(void);
 
 #endif

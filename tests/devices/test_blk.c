@@ -1,7 +1,6 @@
 /* Block requests: what is served, what is refused, and what is counted. */
 #include <errno.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "tests/devices/rig.h"
 
@@ -9,20 +8,17 @@
 #define SECTORS	   (DISK_BYTES / 512)
 
 static struct rig rig;
-static int file;
 
 static void set_up(void)
 {
 	rig_init(&rig);
-	file = rig_file(DISK_BYTES);
-	rig_blk(&rig, file, DISK_COW);
+	rig_blk_new(&rig, DISK_BYTES, DISK_COW);
 	rig_start(&rig, VERSION_1 | INDIRECT | EVENT_IDX, 16);
 }
 
 static void tear_down(void)
 {
 	rig_fini(&rig);
-	close(file);
 }
 
 static uint64_t word(uint64_t offset)

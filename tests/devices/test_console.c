@@ -172,7 +172,7 @@ START_TEST(typed)
 	ck_assert_mem_eq(rig.memory->bytes + RIG_DATA, "c", 1);
 	/* Now a buffer waits for the text. */
 	offer(RIG_DATA, 100, VRING_DESC_F_WRITE);
-	usleep(20000);
+	ck_assert(rig_wait_idle());
 	ck_assert_uint_eq(virtio_console_input(rig.dev, "d", 1), 1);
 	ck_assert(rig_wait_used(&rig, &elem));
 	ck_assert_mem_eq(rig.memory->bytes + RIG_DATA, "d", 1);

@@ -91,6 +91,127 @@ START_TEST(whole_queue_is_too_small)
 }
 END_TEST
 
+/* Chains of three descriptors, 1, 10 and @last bytes: a header is never in one piece. */
+#define THREE(last) (1 + 10 + (last))
+
+static void offer_threes(unsigned first, unsigned nr, uint32_t last)
+{
+	for (unsigned i = first; i < first + nr; i++) {
+		uint64_t gpa = RIG_DATA + i * 0x1000UL;
+		uint16_t head = (uint16_t)(3 * i);
+
+		ring_desc(&net_rx, head, gpa, 1, VRING_DESC_F_WRITE | VRING_DESC_F_NEXT);
+		ring_desc(&net_rx, head + 1, gpa + 0x100, 10,
+			  VRING_DESC_F_WRITE | VRING_DESC_F_NEXT);
+		ring_desc(&net_rx, head + 2, gpa + 0x200, last, VRING_DESC_F_WRITE);
+		ring_offer(&net_rx, head);
+	}
+	ring_notify(&net_rx);
+}
+
+/* What the next used chain holds; its length. */
+static size_t take_three(uint8_t *to)
+{
+	static const uint32_t at[] = {0, 0x100, 0x200}, room[] = {1, 10, 0x1000};
+	struct vring_used_elem elem;
+	size_t len = 0;
+
+	ck_assert(ring_used(&net_rx, &elem));
+	ck_assert_uint_eq(elem.id % 3, 0);
+	for (unsigned i = 0; i < 3; i++) {
+		size_t n = elem.len - len < room[i] ? elem.len - len : room[i];
+
+		memcpy(to + len, net_at(RIG_DATA + elem.id / 3 * 0x1000UL + at[i]), n);
+		len += n;
+	}
+	return len;
+}
+
+/* Header and data are split anywhere, in the first chain and in those that follow. */
+START_TEST(spreads_over_tiny_descriptors)
+{
+	static const uint32_t lasts[] = {1, 2, 30, 200};
+	static uint8_t frame[4 * THREE(200)], got[4 * THREE(200)];
+	size_t room = THREE(lasts[_i]), len = 4 * room - HEADER - 3, at = 0;
+	struct virtio_net_hdr_v1 header;
+
+	net_start(MRG);
+	net_fill(frame, len, 13);
+	offer_threes(0, 2, lasts[_i]);
+	stream_say(frame, len);
+	ck_assert(rig_wait_bytes(net_peer, SIOCOUTQ, 0));
+	offer_threes(2, 3, lasts[_i]);
+	for (unsigned i = 0; i < 4; i++) {
+		size_t n = take_three(got + at);
+
+		ck_assert_uint_eq(n, i < 3 ? room : room - 3);
+		at += n;
+	}
+	memcpy(&header, got, HEADER);
+	ck_assert_uint_eq(header.num_buffers, 4);
+	ck_assert_mem_eq(got + HEADER, frame, len);
+	/* The fifth chain is the next frame's. */
+	stream_say(frame, 14);
+	if (room >= HEADER + 14)
+		ck_assert_uint_eq(take_three(got), HEADER + 14);
+}
+END_TEST
+
+/* With three descriptors a chain the queue is full before it has as many chains as descriptors. */
+START_TEST(whole_queue_of_chains_is_too_small)
+{
+	static uint8_t frame[20000], got[THREE(100)];
+	struct virtio_net_hdr_v1 header;
+
+	net_start(MRG);
+	net_fill(frame, sizeof(frame), 14);
+	offer_threes(0, SIZE / 3, 100);
+	stream_say(frame, sizeof(frame));
+	for (unsigned i = 0; i < SIZE / 3; i++) {
+		ck_assert_uint_eq(take_three(got), THREE(100));
+		if (i == 0)
+			memcpy(&header, got, HEADER);
+	}
+	ck_assert_uint_eq(header.num_buffers, SIZE / 3);
+	offer_threes(0, 1, 100);
+	stream_say(frame, 60);
+	ck_assert_uint_eq(take_three(got), HEADER + 60);
+	ck_assert_mem_eq(got + HEADER, frame, 60);
+	ck_assert_uint_eq(net_counts().rx_dropped, 1);
+}
+END_TEST
+
+/* Chains of other lengths that are there already are not given up for that. */
+START_TEST(chains_of_any_length)
+{
+	static uint8_t frame[3000];
+	struct virtio_net_hdr_v1 header;
+	struct vring_used_elem elem;
+
+	net_start(MRG);
+	net_fill(frame, sizeof(frame), 15);
+	/* Nine descriptors, then one by one the other seven. */
+	for (uint16_t i = 0; i < SIZE; i++) {
+		bool more = i < 8;
+
+		ring_desc(&net_rx, i, RIG_DATA + i * 0x1000UL, 200,
+			  VRING_DESC_F_WRITE | (more ? VRING_DESC_F_NEXT : 0));
+		if (!more)
+			ring_offer(&net_rx, i == 8 ? 0 : i);
+	}
+	stream_say(frame, sizeof(frame));
+	ring_notify(&net_rx);
+	ck_assert(ring_used(&net_rx, &elem));
+	ck_assert_uint_eq(elem.len, 9 * 200);
+	memcpy(&header, net_at(RIG_DATA), HEADER);
+	ck_assert_uint_eq(header.num_buffers, 8);
+	for (unsigned i = 1; i < 8; i++)
+		ck_assert(ring_used(&net_rx, &elem));
+	ck_assert_uint_eq(elem.len, sizeof(frame) + HEADER - 15 * 200);
+	ck_assert_uint_eq(net_counts().rx_dropped, 0);
+}
+END_TEST
+
 START_TEST(too_large_without_mergeable_buffers)
 {
 	static uint8_t frame[3000];
@@ -259,6 +380,9 @@ Suite *net_rx_suite(void)
 	tcase_add_test(stream, spreads_over_buffers);
 	tcase_add_test(stream, waits_for_buffers);
 	tcase_add_test(stream, whole_queue_is_too_small);
+	tcase_add_loop_test(stream, spreads_over_tiny_descriptors, 0, 4);
+	tcase_add_test(stream, whole_queue_of_chains_is_too_small);
+	tcase_add_test(stream, chains_of_any_length);
 	tcase_add_test(stream, too_large_without_mergeable_buffers);
 	tcase_add_test(stream, odd_framing);
 	tcase_add_test(stream, buffer_without_room_for_the_header);

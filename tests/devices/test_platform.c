@@ -116,18 +116,29 @@ START_TEST(keyboard_controller)
 }
 END_TEST
 
+/* The same on its own and (@_i: 1) among the ports of a PCI root. */
 START_TEST(reset_port)
 {
+	struct bus *mmio = bus_create();
 	struct device *dev;
+	struct pci *pci;
 
-	ck_assert_int_eq(reset_port_create(&rig.host, &dev), 0);
-	ck_assert_int_eq(bus_attach(rig.bus, dev, FOAL_PORT_RESET, 1), 0);
+	if (_i) {
+		ck_assert_int_eq(pci_create(&rig.host, rig.bus, mmio, &pci), 0);
+		out(FOAL_PORT_PCI, 4, UINT32_MAX); /* the address register, not the port in it */
+		out(FOAL_PORT_PCI, 2, UINT16_MAX);
+		ck_assert_uint_eq(rig.resets, 0);
+	} else {
+		ck_assert_int_eq(reset_port_create(&rig.host, &dev), 0);
+		ck_assert_int_eq(bus_attach(rig.bus, dev, FOAL_PORT_RESET, 1), 0);
+	}
 	for (unsigned value = 0; value < 256; value++) {
 		rig.resets = 0;
 		out(FOAL_PORT_RESET, 1, value);
 		ck_assert_uint_eq(rig.resets, !!(value & 4));
 	}
 	ck_assert_uint_eq(in(FOAL_PORT_RESET, 1), 0);
+	bus_destroy(mmio);
 }
 END_TEST
 
@@ -166,7 +177,7 @@ Suite *platform_suite(void)
 	tcase_add_test(tc, events_are_taken_once);
 	tcase_add_test(tc, odd_accesses);
 	tcase_add_test(tc, keyboard_controller);
-	tcase_add_test(tc, reset_port);
+	tcase_add_loop_test(tc, reset_port, 0, 2);
 	tcase_add_test(tc, generation_id);
 	tcase_add_test(tc, generation_id_cannot_be_written);
 	suite_add_tcase(suite, tc);

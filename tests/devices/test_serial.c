@@ -1,6 +1,7 @@
 /* The 16550A: output, input through the FIFO, interrupts as Linux's driver expects them. */
 #include <fcntl.h>
 #include <linux/serial_reg.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
@@ -211,13 +212,15 @@ static void *stuck_writer(void *arg)
 /* Nobody reads: the writer waits, input and registers do not, and a stop ends it. */
 START_TEST(stuck_output_holds_nobody_else)
 {
+	struct pollfd full = {.fd = out[1], .events = POLLOUT};
 	pthread_t thread;
 
 	atomic_store(&writer_done, false);
 	ck_assert_int_eq(pthread_create(&thread, NULL, stuck_writer, NULL), 0);
+	while (poll(&full, 1, 0) > 0)
+		rig_nap();
 	while (get(UART_LSR) & UART_LSR_THRE)
 		;
-	usleep(20000);
 	ck_assert(!atomic_load(&writer_done));
 	ck_assert_uint_eq(serial_input(rig.dev, "a", 1), 1);
 	bus_stop(rig.bus);

@@ -99,16 +99,14 @@ static void probe_destroy(struct device *dev)
 
 static const struct device_ops probe_ops = {
     .kind = "probe",
-    .start = virtio_mmio_start,
-    .read = virtio_mmio_read,
-    .write = virtio_mmio_write,
-    .stop = virtio_stop,
+    VIRTIO_DEVICE_OPS,
     .destroy = probe_destroy,
 };
 
-static int host_doorbell(void *ctx, uint64_t addr, int fd)
+static int host_doorbell(void *ctx, uint64_t addr, int fd, bool on)
 {
 	(void)ctx;
+	ck_assert(on);
 	doorbell_addr = addr;
 	doorbell_fd = fd;
 	return 0;
@@ -209,7 +207,7 @@ START_TEST(starved_queue_sleeps)
 	ck_assert(rig_wait(&probe.starved, true));
 	ck_assert_int_eq(eventfd_write(probe.source, 1), 0);
 	rounds = atomic_load(&probe.rounds);
-	usleep(20000);
+	ck_assert(rig_wait_idle());
 	ck_assert_uint_eq(atomic_load(&probe.rounds), rounds);
 }
 END_TEST
@@ -226,7 +224,7 @@ START_TEST(data_waits_for_the_driver)
 	rig_set(&rig, VIRTIO_MMIO_STATUS, 0);
 	ck_assert_uint_eq(atomic_load(&probe.resets), 2);
 	ck_assert_int_eq(eventfd_write(probe.source, 5), 0);
-	usleep(20000);
+	ck_assert(rig_wait_idle());
 	ck_assert_uint_eq(atomic_load(&probe.rounds), 1);
 	ck_assert(rig_negotiate(&rig, VERSION_1));
 	rig_queue(&rig, 8);
@@ -246,7 +244,7 @@ START_TEST(refused_activation_breaks_the_device)
 	ck_assert_uint_eq(rig_get(&rig, VIRTIO_MMIO_STATUS), 0x4f);
 	ck_assert_uint_eq(rig_get(&rig, VIRTIO_MMIO_INTERRUPT_STATUS), VIRTIO_MMIO_INT_CONFIG);
 	rig_notify(&rig);
-	usleep(20000);
+	ck_assert(rig_wait_idle());
 	ck_assert_uint_eq(atomic_load(&probe.rounds), 0);
 	probe.refuse = NULL;
 	rig_start(&rig, VERSION_1, 8);

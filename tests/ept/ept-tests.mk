@@ -3,15 +3,15 @@
 
 EPT_TEST_OBJS = $(OUT)/tests/ept/util.o $(OUT)/tests/ept/inject.o $(OUT)/tests/ept/stress.o
 EPT_UNIT_OBJS = $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/ept/unit_*.c)) \
-		$(OUT)/tests/ept/fake_install.o
+		$(OUT)/tests/ept/fake_install.o $(OUT)/tests/ept/fake_host.o $(OUT)/tests/ept/fake_uring.o
 EPT_UFFD_OBJS = $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/ept/uffd_*.c))
 
-# The fake's symbols come before the archive, so the real installer stays out.
+# The fake's symbols come before the archive, so the real installer and io_uring stay out.
 $(OUT)/tests/test_ept: $(EPT_UNIT_OBJS) $(EPT_TEST_OBJS) $(OUT)/libept.a
 	$(call link,$(LDFLAGS),$(CHECK_LIBS))
 
 $(OUT)/tests/test_ept_uffd: $(EPT_UFFD_OBJS) $(EPT_TEST_OBJS) $(OUT)/libept.a
-	$(call link,$(LDFLAGS),$(CHECK_LIBS))
+	$(call link,$(LDFLAGS),$(CHECK_LIBS) $(URING))
 
 TEST_PROGRAMS += $(OUT)/tests/test_ept $(OUT)/tests/test_ept_uffd
 NESTED_TESTS  += $(OUT)/tests/test_ept_uffd

@@ -1,6 +1,6 @@
 #include "tests/ept/fake_install.h"
 
-#include "ept/ept.h"
+#include "ept/mirror.h"
 #include "ept/uffd_compat.h"
 
 #include <errno.h>
@@ -251,6 +251,30 @@ int ept_install_poison(struct ept_installer *in, void *hva)
 	return put(hva, FAKE_OP_POISON, FAKE_POISON, NULL);
 }
 
+int ept_install_copies(struct ept_installer *in, void *hva, const void *src, size_t len,
+		       size_t *done)
+{
+	for (*done = 0; *done < len; *done += EPT_PAGE_SIZE) {
+		int err = ept_install_copy(in, (char *)hva + *done, (const char *)src + *done);
+
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+/* One step, and each page of it put in and woken. */
+int ept_install_move(struct ept_installer *in, void *hva, void *src)
+{
+	size_t done;
+	int err;
+
+	pthread_mutex_lock(&lock);
+	err = injected(FAKE_OP_MOVE);
+	pthread_mutex_unlock(&lock);
+	return err ? err : ept_install_copies(in, hva, src, EPT_LEAF_BYTES, &done);
+}
+
 int ept_install_continue(struct ept_installer *in, void *hva, size_t len, bool protect,
 			 size_t *done)
 {
@@ -313,7 +337,10 @@ void ept_install_wake(struct ept_installer *in, void *hva, size_t len)
 
 int ept_install_drop(struct ept_installer *in, void *hva, size_t len)
 {
-	(void)in;
+	if (!in) { /* what the host kernel backs */
+		fake_host_drop(hva, len);
+		return 0;
+	}
 	for (size_t at = 0; at < len; at += EPT_PAGE_SIZE)
 		fake_set_page((char *)hva + at, FAKE_NONE);
 	return 0;

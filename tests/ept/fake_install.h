@@ -27,6 +27,7 @@ enum fake_op {
 	FAKE_OP_COPY,
 	FAKE_OP_CONTINUE,
 	FAKE_OP_PROTECT,
+	FAKE_OP_MOVE,
 	FAKE_OP_POISON,
 	FAKE_NR_OPS
 };
@@ -53,6 +54,20 @@ bool fake_wait(const void *hva, unsigned wakes);
 /* Pages that were put in, and attempts over one that we had put there ourselves. */
 unsigned fake_installs(void);
 unsigned fake_double_installs(void);
+
+/* --- fake_host.c ------------------------------------------------------------------ */
+
+/* What the host's tables hold of the memory it backs by itself, and which of it is huge. */
+void fake_host(void *hva, size_t pages);
+void fake_host_touch(unsigned first, unsigned pages); /* as a guest; huge where that is wanted */
+unsigned fake_host_count(unsigned region);	      /* pages present of 512 */
+bool fake_host_huge(unsigned region);
+bool fake_host_wants(unsigned region);
+void fake_host_zero_pages(bool all);		  /* all that is there is the zero page */
+void fake_host_refuse(int error, unsigned times); /* the next collapses fail */
+void fake_host_small(bool small);		  /* no touch gives a huge page */
+void fake_host_staging(bool huge); /* are places aside huge pages? They are, at first. */
+void fake_host_drop(const void *hva, size_t len);
 
 /* An event as a fault thread reads it: @flags are UFFD_PAGEFAULT_FLAG_*. */
 void fake_event(const struct ept_installer *in, const void *hva, uint64_t flags, pid_t tid);

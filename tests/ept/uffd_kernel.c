@@ -2,6 +2,8 @@
 #include "tests/ept/uffd_suites.h"
 #include "tests/ept/util.h"
 
+#include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
@@ -76,7 +78,7 @@ START_TEST(sync_writes_what_differs)
 }
 END_TEST
 
-/* The pages of a mapped file that was cut off: an error, never SIGBUS. */
+/* The pages of a mapped file that was cut off: an error. */
 START_TEST(truncated_file_is_an_error)
 {
 	int fd = temp_file(64 * PAGE);
@@ -93,6 +95,64 @@ START_TEST(truncated_file_is_an_error)
 	ck_assert_int_eq(ept_map(vm.space, GPA(40 * PAGE), 1, EPT_READ, EPT_ORIGIN_DEVICE, &iov, 1),
 			 -EIO);
 	ck_assert_ptr_nonnull(strstr(ept_space_failure(vm.space)->message, "shrank"));
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
+static struct ept_space *failing;
+static volatile sig_atomic_t strangers;
+
+static void on_bus_error(int signal, siginfo_t *info, void *context)
+{
+	siginfo_t outside = {.si_code = BUS_ADRERR}, sent = {.si_code = SI_USER};
+
+	(void)signal, (void)context;
+	outside.si_addr = &failing;
+	sent.si_addr = info->si_addr;
+	if (!ept_space_bus_error(failing, info))
+		_exit(1);
+	if (ept_space_bus_error(failing, &outside) || ept_space_bus_error(failing, &sent))
+		strangers = 1;
+}
+
+/* Between ept_map() and the touch: the thread goes on, the space does not. */
+START_TEST(truncated_after_it_was_mapped)
+{
+	struct sigaction action = {.sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO};
+	int fd = temp_file(64 * PAGE);
+	struct vm vm = kernel_vm(fd, 0, 64 * PAGE, _i ? EPT_FILE_RO : EPT_FILE_COW);
+	struct pollfd told = {.fd = ept_space_failure_fd(vm.space), .events = POLLIN};
+	enum ept_access access = _i ? EPT_READ : EPT_WRITE;
+	const struct ept_failure *failure;
+	struct iovec iov;
+	volatile char *p;
+
+	failing = vm.space;
+	sigaction(SIGBUS, &action, NULL);
+	ck_assert_int_eq(
+	    ept_map(vm.space, GPA(30 * PAGE + 5), 1, access, EPT_ORIGIN_DEVICE, &iov, 1), 1);
+	p = iov.iov_base;
+	ck_assert_int_eq(ftruncate(fd, 20 * PAGE), 0);
+	ck_assert_ptr_null(ept_space_failure(vm.space));
+	errno = ENOTTY;
+	ck_assert_int_eq(*p, 0);
+	ck_assert_int_eq(errno, ENOTTY);
+	if (access == EPT_WRITE)
+		*p = 1;
+	ck_assert(!strangers);
+	ck_assert_int_eq(poll(&told, 1, 0), 1);
+	failure = ept_space_failure(vm.space);
+	ck_assert_ptr_nonnull(failure);
+	ck_assert_int_eq(failure->error, -EIO);
+	ck_assert_uint_eq(failure->gpa.v, 30 * PAGE);
+	ck_assert_ptr_nonnull(strstr(failure->message, "disk.img for pmem0: it shrank"));
+	/* A second page: the same, and the first reason stays. */
+	ck_assert_int_eq(vm.hva[40 * PAGE], 0);
+	ck_assert_uint_eq(ept_space_failure(vm.space)->gpa.v, 30 * PAGE);
+	ck_assert_int_eq(ept_map(vm.space, GPA(0), 1, EPT_READ, EPT_ORIGIN_DEVICE, &iov, 1),
+			 -ESHUTDOWN);
+	signal(SIGBUS, SIG_DFL);
 	vm_destroy(&vm);
 	close(fd);
 }
@@ -121,6 +181,7 @@ Suite *suite_kernel_engine(void)
 	tcase_add_loop_test(tc, contents_are_equal, 0, 12);
 	tcase_add_test(tc, sync_writes_what_differs);
 	tcase_add_test(tc, truncated_file_is_an_error);
+	tcase_add_loop_test(tc, truncated_after_it_was_mapped, 0, 2);
 	tcase_add_test(tc, access_rights_are_kept);
 	suite_add_tcase(suite, tc);
 	return suite;

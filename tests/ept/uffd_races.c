@@ -72,7 +72,7 @@ START_TEST(guests_on_one_memory)
 					      page * PAGE + 8 * GUESTS, PAGE - 8 * GUESTS));
 	}
 	if (kind)
-		ck_assert_uint_eq(inject_get(bytes_read), PAGES * PAGE); /* no page twice */
+		ck_assert_uint_eq(file_bytes_read(&vm), PAGES * PAGE); /* no page twice */
 	ck_assert_uint_eq(area_info(&vm).resident, PAGES * PAGE);
 	vm_destroy(&vm);
 	close(fd);
@@ -87,14 +87,13 @@ static void *touch(void *p)
 /* The second touch comes while the first reads: it is in transit, and is woken. */
 START_TEST(transit)
 {
-	int fd = temp_file(64 * PAGE);
 	struct ept_config config = one_thread;
 	struct vm vm;
 	pthread_t guests[4];
 	char c;
 
 	config.vcpus = 2;
-	vm = vm_create(&config, fd, 0, 64 * PAGE, EPT_FILE_COW);
+	vm = vm_file_with(&config, 64 * PAGE, EPT_FILE_COW);
 	inject_set(pread_delay_us, 1000000); /* ample for the rest to come meanwhile */
 	pthread_create(&guests[0], NULL, touch, vm.hva + 3 * PAGE);
 	while (!inject_get(preads))
@@ -111,20 +110,18 @@ START_TEST(transit)
 	assert_faults(&vm, EPT_CASE_TRANSIT, 4);
 	ck_assert_uint_eq(case_stats(&vm, EPT_CASE_TRANSIT).by_origin[EPT_ORIGIN_DEVICE], 1);
 	vm_destroy(&vm);
-	close(fd);
 }
 END_TEST
 
 /* The read of a whole window fails; a guest waiting for a neighbour is not left asleep. */
 START_TEST(transit_of_a_failed_window)
 {
-	int fd = temp_file(64 * PAGE);
 	struct ept_config config = one_thread;
 	struct vm vm;
 	pthread_t bad, good;
 
 	config.vcpus = 2;
-	vm = vm_create(&config, fd, 0, 64 * PAGE, EPT_FILE_COW);
+	vm = vm_file_with(&config, 64 * PAGE, EPT_FILE_COW);
 	inject_set(pread_delay_us, 50000);
 	inject_set(pread_errno, EIO);
 	inject_set(bad_from, 0);
@@ -141,15 +138,13 @@ START_TEST(transit_of_a_failed_window)
 	ck_assert_uint_ge(faults(&vm, EPT_CASE_IO_ERROR), 1);
 	ck_assert_uint_le(faults(&vm, EPT_CASE_IO_ERROR), 2);
 	vm_destroy(&vm);
-	close(fd);
 }
 END_TEST
 
 /* Stop while a read hangs: the waiter comes back, the space can be destroyed. */
 START_TEST(stop_with_a_waiter_stuck)
 {
-	int fd = temp_file(64 * PAGE);
-	struct vm vm = vm_file(fd, 0, 64 * PAGE, EPT_FILE_SHARED);
+	struct vm vm = vm_file(64 * PAGE, EPT_FILE_SHARED);
 	pthread_t guest;
 
 	inject_set(pread_delay_us, 100000);
@@ -161,7 +156,6 @@ START_TEST(stop_with_a_waiter_stuck)
 	pthread_join(guest, NULL);
 	assert_faults(&vm, EPT_CASE_DYING, 1);
 	vm_destroy(&vm);
-	close(fd);
 }
 END_TEST
 

@@ -4,11 +4,13 @@
 #include <check.h>
 
 Suite *suite_uffd_cases(void);
+Suite *suite_uffd_areas(void);
 Suite *suite_uffd_files(void);
 Suite *suite_uffd_sync(void);
 Suite *suite_uffd_races(void);
 Suite *suite_uffd_poison(void);
 Suite *suite_uffd_stress(void);
 Suite *suite_kernel_engine(void);
+Suite *suite_uffd_huge(void);
 
 #endif

@@ -5,22 +5,16 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-static volatile char *at(const struct vm *vm, uint64_t page)
-{
-	return vm->hva + page * PAGE;
-}
-
 /* Both ways of write-protecting a page as it is mapped (before and since Linux 6.4). */
-static struct vm shared(int fd, uint64_t offset, uint64_t size, bool atomic_protect)
+static struct vm shared(uint64_t size, bool atomic_protect)
 {
 	vm_without_atomic_protect = !atomic_protect;
-	return vm_file(fd, offset, size, EPT_FILE_SHARED);
+	return vm_file(size, EPT_FILE_SHARED);
 }
 
 START_TEST(write_sync_write_sync)
 {
-	int fd = temp_file(64 * PAGE);
-	struct vm vm = shared(fd, 0, 64 * PAGE, _i);
+	struct vm vm = shared(64 * PAGE, _i);
 
 	for (int round = 1; round < 4; round++) {
 		for (int page = 3; page < 12; page += 2)
@@ -29,8 +23,8 @@ START_TEST(write_sync_write_sync)
 		ck_assert_int_eq(ept_area_sync(vm.area), 0);
 		ck_assert_uint_eq(area_info(&vm).dirty, 0);
 		for (int page = 3; page < 12; page += 2) {
-			ck_assert(file_has(fd, page * PAGE, (uint8_t[]){(uint8_t)round}, 1));
-			ck_assert(file_has(fd, page * PAGE, (void *)at(&vm, page), PAGE));
+			ck_assert(file_has(vm.fd, page * PAGE, (uint8_t[]){(uint8_t)round}, 1));
+			ck_assert(file_has(vm.fd, page * PAGE, (void *)at(&vm, page), PAGE));
 		}
 		ck_assert_uint_eq(inject_get(bytes_written), round * 5 * PAGE);
 	}
@@ -40,14 +34,12 @@ START_TEST(write_sync_write_sync)
 	assert_faults(&vm, EPT_CASE_SHARED_WRITE, 5);
 	assert_faults(&vm, EPT_CASE_SHARED_MKWRITE, 10);
 	vm_destroy(&vm);
-	close(fd);
 }
 END_TEST
 
 START_TEST(what_was_only_read_is_not_written)
 {
-	int fd = temp_file(64 * PAGE);
-	struct vm vm = shared(fd, 0, 64 * PAGE, _i);
+	struct vm vm = shared(64 * PAGE, _i);
 
 	ck_assert(has_pattern(at(&vm, 0), 0, 64 * PAGE));
 	*at(&vm, 20) = 0;
@@ -56,15 +48,13 @@ START_TEST(what_was_only_read_is_not_written)
 	*at(&vm, 21) = 0; /* protected by now, on any kernel */
 	ck_assert_uint_eq(area_info(&vm).dirty, PAGE);
 	vm_destroy(&vm);
-	close(fd);
 }
 END_TEST
 
 /* A write event of KVM's worker is perhaps a read: it costs a look, not a write to the disk. */
 START_TEST(what_kvm_asked_for_is_compared)
 {
-	int fd = temp_file(64 * PAGE);
-	struct vm vm = shared(fd, 0, 64 * PAGE, true);
+	struct vm vm = shared(64 * PAGE, true);
 
 	ept_vcpu_bind(vm.space, 0, 0);
 	*at(&vm, 20) = (char)pattern_byte(20 * PAGE);
@@ -72,9 +62,8 @@ START_TEST(what_kvm_asked_for_is_compared)
 	ck_assert_uint_eq(area_info(&vm).dirty, 2 * PAGE);
 	ck_assert_int_eq(ept_area_sync(vm.area), 0);
 	ck_assert_uint_eq(inject_get(bytes_written), PAGE);
-	ck_assert(file_has(fd, 21 * PAGE, (uint8_t[]){0}, 1));
+	ck_assert(file_has(vm.fd, 21 * PAGE, (uint8_t[]){0}, 1));
 	vm_destroy(&vm);
-	close(fd);
 }
 END_TEST
 
@@ -82,7 +71,7 @@ START_TEST(tail_of_the_file_is_not_extended)
 {
 	int fd = temp_file(64 * PAGE);
 	uint64_t length = 9 * PAGE + 100;
-	struct vm vm = shared(fd, 50, length, true);
+	struct vm vm = vm_create(&one_thread, fd, 50, length, EPT_FILE_SHARED);
 	struct stat st;
 
 	memset(vm.hva, 0x55, vm.size);
@@ -101,8 +90,7 @@ END_TEST
 /* ENOSPC in pwrite, EIO in fdatasync: nothing is lost, the next sync writes it. */
 START_TEST(failed_sync_keeps_pages_dirty)
 {
-	int fd = temp_file(64 * PAGE);
-	struct vm vm = shared(fd, 0, 64 * PAGE, true);
+	struct vm vm = shared(64 * PAGE, true);
 	int error = _i ? EIO : ENOSPC,
 	    *injected = _i ? &inject.fdatasync_errno : &inject.pwrite_errno;
 
@@ -115,12 +103,11 @@ START_TEST(failed_sync_keeps_pages_dirty)
 	*injected = 0;
 	ck_assert_int_eq(ept_area_sync(vm.area), 0);
 	ck_assert_uint_eq(area_info(&vm).dirty, 0);
-	ck_assert(file_has(fd, 3 * PAGE, (void *)at(&vm, 3), PAGE));
-	ck_assert(file_has(fd, 30 * PAGE, (void *)at(&vm, 30), PAGE));
+	ck_assert(file_has(vm.fd, 3 * PAGE, (void *)at(&vm, 3), PAGE));
+	ck_assert(file_has(vm.fd, 30 * PAGE, (void *)at(&vm, 30), PAGE));
 	ept_space_stop(vm.space);
 	assert_faults(&vm, EPT_CASE_SHARED_MKWRITE, 0);
 	vm_destroy(&vm);
-	close(fd);
 }
 END_TEST
 
@@ -135,11 +122,10 @@ START_TEST(failed_fdatasync_is_not_forgotten)
 	    {.vm_name = "test", .vcpus = 1},
 	    {.vm_name = "test", .engine = EPT_ENGINE_KERNEL, .vcpus = 1},
 	};
-	int fd = temp_file(64 * PAGE);
 	struct vm vm;
 
 	vm_without_atomic_protect = _i == 1;
-	vm = vm_create(&configs[_i], fd, 0, 64 * PAGE, EPT_FILE_SHARED);
+	vm = vm_file_with(&configs[_i], 64 * PAGE, EPT_FILE_SHARED);
 	*at(&vm, 3) = 0;
 	*at(&vm, 30) = 0;
 	inject_set(fdatasync_errno, EIO);
@@ -152,40 +138,35 @@ START_TEST(failed_fdatasync_is_not_forgotten)
 	ck_assert_int_eq(ept_area_sync(vm.area), 0);
 	ck_assert_uint_eq(inject_get(bytes_written), 6 * PAGE);
 	vm_destroy(&vm);
-	close(fd);
 }
 END_TEST
 
 START_TEST(shrunk_file_is_not_grown_back)
 {
-	int fd = temp_file(64 * PAGE);
-	struct vm vm = shared(fd, 0, 64 * PAGE, true);
+	struct vm vm = shared(64 * PAGE, true);
 	struct stat st;
 
 	*at(&vm, 3) = 0;
 	*at(&vm, 60) = 0;
-	ck_assert_int_eq(ftruncate(fd, 10 * PAGE), 0);
+	ck_assert_int_eq(ftruncate(vm.fd, 10 * PAGE), 0);
 	ck_assert_int_eq(ept_area_sync(vm.area), -EIO);
-	ck_assert_int_eq(fstat(fd, &st), 0);
+	ck_assert_int_eq(fstat(vm.fd, &st), 0);
 	ck_assert_int_eq(st.st_size, 10 * PAGE);
 	ck_assert_uint_eq(area_info(&vm).dirty, 2 * PAGE);
 	ck_assert_ptr_nonnull(strstr(ept_space_failure(vm.space)->message, "shrank from 262144"));
 	vm_destroy(&vm);
-	close(fd);
 }
 END_TEST
 
 START_TEST(sync_after_stop)
 {
-	int fd = temp_file(64 * PAGE);
-	struct vm vm = shared(fd, 0, 64 * PAGE, true);
+	struct vm vm = shared(64 * PAGE, true);
 
 	*at(&vm, 3) = 0;
 	ept_space_stop(vm.space);
 	ck_assert_int_eq(ept_area_sync(vm.area), 0);
-	ck_assert(file_has(fd, 3 * PAGE, (uint8_t[]){0}, 1));
+	ck_assert(file_has(vm.fd, 3 * PAGE, (uint8_t[]){0}, 1));
 	vm_destroy(&vm);
-	close(fd);
 }
 END_TEST
 
@@ -211,8 +192,7 @@ static void *count_up(void *arg)
 
 START_TEST(sync_while_the_guest_writes)
 {
-	int fd = temp_file(32 * PAGE);
-	struct vm vm = shared(fd, 0, 32 * PAGE, _i);
+	struct vm vm = shared(32 * PAGE, _i);
 	struct writer w = {.vm = &vm};
 	pthread_t guest;
 
@@ -224,16 +204,15 @@ START_TEST(sync_while_the_guest_writes)
 		for (uint64_t page = 0; page < 32 && before; page++) {
 			uint64_t on_disk = 0;
 
-			ck_assert_int_eq(pread(fd, &on_disk, 8, page * PAGE), 8);
+			ck_assert_int_eq(pread(vm.fd, &on_disk, 8, page * PAGE), 8);
 			ck_assert_uint_ge(on_disk, before);
 		}
 	}
 	__atomic_store_n(&w.stop, true, __ATOMIC_RELEASE);
 	pthread_join(guest, NULL);
 	ck_assert_int_eq(ept_area_sync(vm.area), 0);
-	ck_assert(file_has(fd, 0, vm.hva, 32 * PAGE));
+	ck_assert(file_has(vm.fd, 0, vm.hva, 32 * PAGE));
 	vm_destroy(&vm);
-	close(fd);
 }
 END_TEST
 

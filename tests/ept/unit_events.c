@@ -64,13 +64,12 @@ END_TEST
  */
 START_TEST(transit)
 {
-	int fd = temp_file(64 * PAGE);
 	struct ept_config config = one_thread;
 	struct vm vm;
 	char c;
 
 	config.vcpus = 2;
-	vm = vm_create(&config, fd, 0, 64 * PAGE, EPT_FILE_COW);
+	vm = vm_file_with(&config, 64 * PAGE, EPT_FILE_COW);
 	inject_set(pread_delay_us, 1000000); /* ample for the rest to come meanwhile */
 	send(&vm, 3, 0, gettid());
 	while (!inject_get(preads))
@@ -89,7 +88,6 @@ START_TEST(transit)
 	ck_assert_uint_eq(inject_get(preads), 1);
 	ck_assert_uint_eq(fake_double_installs(), 0);
 	vm_destroy(&vm);
-	close(fd);
 }
 END_TEST
 

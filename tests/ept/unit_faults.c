@@ -7,12 +7,15 @@
 
 static struct ept_resolution res;
 
+static struct vm vm_with(const struct ept_config *config, int mode)
+{
+	return mode == KIND_ANON ? vm_create(config, -1, 0, 64 * PAGE, EPT_FILE_COW)
+				 : vm_file_with(config, 64 * PAGE, (enum ept_file_mode)mode);
+}
+
 static struct vm vm_of(int mode)
 {
-	int fd = mode == KIND_ANON ? -1 : temp_file(64 * PAGE);
-
-	return vm_file(fd, 0, 64 * PAGE,
-		       mode == KIND_ANON ? EPT_FILE_COW : (enum ept_file_mode)mode);
+	return vm_with(&one_thread, mode);
 }
 
 static enum ept_result fault(const struct vm *vm, uint64_t page, enum ept_access access)
@@ -170,12 +173,10 @@ START_TEST(eexist_is_spurious)
 					     EPT_PTE_FILE,    EPT_PTE_PRIVATE, EPT_PTE_DIRTY,
 					     EPT_PTE_DIRTY};
 	struct ept_config config = one_thread;
-	int fd = installs[_i].mode == ANON ? -1 : temp_file(64 * PAGE);
 	struct vm vm;
 
 	config.fault_around = 1;
-	vm = vm_create(&config, fd, 0, 64 * PAGE,
-		       (enum ept_file_mode)(fd < 0 ? 0 : installs[_i].mode));
+	vm = vm_with(&config, installs[_i].mode);
 	fake_set_page(vm.hva + 20 * PAGE, FAKE_FOREIGN);
 	ck_assert_int_eq(fault(&vm, 20, installs[_i].access), EPT_RESOLVED);
 	ck_assert_int_eq(res.kase, EPT_CASE_SPURIOUS);

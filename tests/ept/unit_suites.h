@@ -11,5 +11,9 @@ Suite *suite_ledger(void);
 Suite *suite_poison(void);
 Suite *suite_watch(void);
 Suite *suite_stress(void);
+Suite *suite_streams(void);
+Suite *suite_ahead(void);
+Suite *suite_density(void);
+Suite *suite_huge(void);
 
 #endif

@@ -1,9 +1,11 @@
 #include "tests/ept/util.h"
 
+#include "ept/uffd_compat.h"
+
 #include <stdlib.h>
 #include <sys/syscall.h>
 
-bool vm_without_atomic_protect;
+bool vm_without_atomic_protect, vm_without_move;
 
 const struct ept_config one_thread = {.vm_name = "test", .vcpus = 1};
 
@@ -52,13 +54,15 @@ bool file_has(int fd, uint64_t at, const void *bytes, size_t len)
 struct vm vm_create(const struct ept_config *config, int fd, uint64_t offset, uint64_t size,
 		    enum ept_file_mode mode)
 {
-	struct vm vm = {.size = (size + PAGE - 1) & ~(PAGE - 1)};
+	struct vm vm = {.size = (size + PAGE - 1) & ~(PAGE - 1), .fd = -1};
 	struct ept_object *obj = NULL;
 	struct ept_slot slot;
 
 	ck_assert_int_eq(ept_space_create(config, &vm.space), 0);
 	if (vm_without_atomic_protect)
 		vm.space->installer.atomic_protect = false;
+	if (vm_without_move)
+		vm.space->installer.features &= ~(uint64_t)UFFD_FEATURE_MOVE;
 	if (fd >= 0)
 		ck_assert_int_eq(ept_object_file(fd, "disk.img", offset, size, mode, &obj), 0);
 	ck_assert_int_eq(
@@ -76,9 +80,18 @@ struct vm vm_anon(uint64_t size)
 	return vm_create(&one_thread, -1, 0, size, EPT_FILE_COW);
 }
 
-struct vm vm_file(int fd, uint64_t offset, uint64_t size, enum ept_file_mode mode)
+struct vm vm_file_with(const struct ept_config *config, uint64_t size, enum ept_file_mode mode)
 {
-	return vm_create(&one_thread, fd, offset, size, mode);
+	int fd = temp_file(size);
+	struct vm vm = vm_create(config, fd, 0, size, mode);
+
+	vm.fd = fd;
+	return vm;
+}
+
+struct vm vm_file(uint64_t size, enum ept_file_mode mode)
+{
+	return vm_file_with(&one_thread, size, mode);
 }
 
 void vm_destroy(struct vm *vm)
@@ -86,6 +99,8 @@ void vm_destroy(struct vm *vm)
 	ept_space_stop(vm->space);
 	ck_assert_uint_eq(event_faults(vm->space), events(vm->space));
 	ept_space_destroy(vm->space);
+	if (vm->fd >= 0)
+		close(vm->fd);
 }
 
 void discard(const struct vm *vm, uint64_t first, uint64_t pages)
@@ -130,6 +145,23 @@ struct ept_area_info area_info(const struct vm *vm)
 	settle(vm);
 	ept_area_info(vm->area, &info);
 	return info;
+}
+
+struct ept_ahead_stats ahead_stats(const struct vm *vm)
+{
+	struct ept_ahead_stats stats;
+
+	ept_area_ahead_stats(vm->area, &stats);
+	return stats;
+}
+
+uint64_t file_bytes_read(const struct vm *vm)
+{
+	uint64_t sum = ahead_stats(vm).bytes_read;
+
+	for (int c = 0; c < EPT_NR_CASES; c++)
+		sum += case_stats(vm, (enum ept_case)c).bytes_read;
+	return sum;
 }
 
 uint64_t event_faults(const struct ept_space *space)

@@ -27,19 +27,30 @@ struct vm {
 	struct ept_area *area;
 	char *hva;
 	uint64_t size;
+	int fd; /* the file of its own that vm_destroy() closes; -1: none */
 };
 
 struct vm vm_create(const struct ept_config *config, int fd, uint64_t offset, uint64_t size,
 		    enum ept_file_mode mode);
 struct vm vm_anon(uint64_t size);
-struct vm vm_file(int fd, uint64_t offset, uint64_t size, enum ept_file_mode mode);
+/* Of a new temp_file(). */
+struct vm vm_file(uint64_t size, enum ept_file_mode mode);
+struct vm vm_file_with(const struct ept_config *config, uint64_t size, enum ept_file_mode mode);
 void vm_destroy(struct vm *vm);
+
+/* The guest's page @page, to touch. */
+static inline volatile char *at(const struct vm *vm, uint64_t page)
+{
+	return vm->hva + page * PAGE;
+}
 
 /* Give back @pages pages from page @first on; all are anonymous. */
 void discard(const struct vm *vm, uint64_t first, uint64_t pages);
 
 /* Set before vm_create(): as on kernels that cannot CONTINUE write-protected (before 6.4). */
 extern bool vm_without_atomic_protect;
+/* The same for kernels that cannot MOVE (before 6.8). */
+extern bool vm_without_move;
 
 extern const struct ept_config one_thread;
 
@@ -47,6 +58,10 @@ extern const struct ept_config one_thread;
 struct ept_case_stats case_stats(const struct vm *vm, enum ept_case c);
 uint64_t faults(const struct vm *vm, enum ept_case c);
 struct ept_area_info area_info(const struct vm *vm);
+
+/* Bytes that came from area 0's file so far, by faults and by reading ahead. */
+uint64_t file_bytes_read(const struct vm *vm);
+struct ept_ahead_stats ahead_stats(const struct vm *vm);
 
 /* Every fault of every area that came as an event, and the events read. */
 uint64_t event_faults(const struct ept_space *space);

@@ -1,7 +1,7 @@
 /*
- * Each case of the nested fault, driven from a guest and counted: a run over N
- * pages and one over 64 more differ by exactly 64 faults of that case, and by
- * none of its neighbours.
+ * Each case of the nested fault, driven from a guest and counted: with a page a
+ * fault, a run over N pages and one over 64 more differ by exactly 64 faults of
+ * that case, and by none of its neighbours.
  */
 #include <stdio.h>
 #include <string.h>
@@ -49,19 +49,19 @@ static const struct {
      "mode=rw table=w",
      "kernel:rw",
      NULL,
-     {{"file_read", 64 / 16}, {"file_cow", 0}, {"file_wp", 64}}},
+     {{"file_read", 64}, {"file_cow", 0}, {"file_wp", 64}}},
     {"constant data of the kernel read",
      "kernel-data.elf",
      "mode=r table=r",
      "kernel:r",
      NULL,
-     {{"file_read", 64 / 16}, {"file_cow", 0}, {"file_wp", 0}}},
+     {{"file_read", 64}, {"file_cow", 0}, {"file_wp", 0}}},
     {"pmem cow read",
      "pmem.elf",
      "mode=r",
      "pmem0",
      "cow",
-     {{"file_read", 64 / 16}, {"file_cow", 0}, {"file_wp", 0}}},
+     {{"file_read", 64}, {"file_cow", 0}, {"file_wp", 0}}},
     {"pmem cow written",
      "pmem.elf",
      "mode=w",
@@ -73,25 +73,20 @@ static const struct {
      "mode=rw",
      "pmem0",
      "cow",
-     {{"file_read", 64 / 16}, {"file_cow", 0}, {"file_wp", 64}}},
-    {"pmem ro read",
-     "pmem.elf",
-     "mode=r",
-     "pmem0",
-     "ro",
-     {{"file_read", 64 / 16}, {"ro_write", 0}}},
+     {{"file_read", 64}, {"file_cow", 0}, {"file_wp", 64}}},
+    {"pmem ro read", "pmem.elf", "mode=r", "pmem0", "ro", {{"file_read", 64}, {"ro_write", 0}}},
     {"pmem ro written",
      "pmem.elf",
      "mode=drop",
      "pmem0",
      "ro",
-     {{"file_read", 64 / 16}, {"ro_write", 64}, {"file_cow", 0}, {"file_wp", 0}}},
+     {{"file_read", 64}, {"ro_write", 64}, {"file_cow", 0}, {"file_wp", 0}}},
     {"pmem shared read",
      "pmem.elf",
      "mode=r",
      "pmem0",
      "shared",
-     {{"shared_read", 64 / 16}, {"shared_write", 0}, {"shared_mkwrite", 0}}},
+     {{"shared_read", 64}, {"shared_write", 0}, {"shared_mkwrite", 0}}},
     {"pmem shared written",
      "pmem.elf",
      "mode=w",
@@ -103,7 +98,7 @@ static const struct {
      "mode=rw",
      "pmem0",
      "shared",
-     {{"shared_read", 64 / 16}, {"shared_write", 0}, {"shared_mkwrite", 64}}},
+     {{"shared_read", 64}, {"shared_write", 0}, {"shared_mkwrite", 64}}},
 };
 
 static void run_work(struct run *run, int i, unsigned pages)
@@ -111,12 +106,13 @@ static void run_work(struct run *run, int i, unsigned pages)
 	char append[64], pmem[600];
 
 	snprintf(append, sizeof(append), "%s pages=%u", works[i].append, pages);
-	if (!works[i].mode) {
-		run_guest(run, works[i].guest, append, "--fault-engine", "handler", NULL, NULL);
-	} else {
-		snprintf(pmem, sizeof(pmem), "%s,mode=%s", make_pmem("work", 512), works[i].mode);
-		run_guest(run, works[i].guest, append, "--pmem", pmem, "--fault-engine", "handler");
-	}
+	snprintf(pmem, sizeof(pmem), "%s,mode=%s", make_pmem("work", 512),
+		 works[i].mode ? works[i].mode : "cow");
+	run_foal(run,
+		 ARGS("--kernel", guest_path(works[i].guest), "--append", append, "--fault-engine",
+		      "handler", "--fault-around", "1", works[i].mode ? "--pmem" : NULL, pmem));
+	ck_assert_msg(run->status == 0, "%s: status %d: %s", works[i].what, run->status,
+		      run->err_text);
 	check_events(run);
 }
 
@@ -164,27 +160,65 @@ static uint64_t file_faults(const char *append, const char *around)
 	return faults;
 }
 
-START_TEST(sequential_reads_take_one_fault_a_window)
+/* A window of the size given, then of 64 up to the next border, of 512, and then leaves. */
+START_TEST(windows_grow_with_sequential_reads)
 {
-	ck_assert_uint_eq(file_faults("mode=r pages=256", "16"), 256 / 16);
-	ck_assert_uint_eq(file_faults("mode=r pages=256", "64"), 256 / 64);
+	ck_assert_uint_eq(file_faults("mode=r pages=16", "16"), 1);
+	ck_assert_uint_eq(file_faults("mode=r pages=64", "16"), 2);
 	ck_assert_uint_eq(file_faults("mode=r pages=512", "512"), 1);
 	ck_assert_uint_eq(file_faults("mode=r pages=256", "1"), 256);
+}
+END_TEST
+
+/* In order, and so copied ahead: fewer faults than pages, and hardly more memory than written. */
+START_TEST(sequential_writes_are_copied_ahead)
+{
+	struct run run;
+	const char *pmem = make_pmem("written", 2048);
+
+	run_guest(&run, "pmem.elf", "mode=w pages=1000", "--pmem", pmem, NULL, NULL);
+	uint64_t faults = count_of(&run, "pmem0", "file_cow", "faults");
+	uint64_t copies = count_of(&run, "pmem0", "file_cow", "installed");
+	ck_assert_uint_le(faults, 1000 / 8);
+	ck_assert_uint_ge(copies, 1000);
+	ck_assert_uint_le(copies, 1000 + 1000 / 16);
+	ck_assert_uint_eq(count_of(&run, "pmem0", "file_wp", "faults"), 0);
+	check_events(&run);
+	run_free(&run);
+}
+END_TEST
+
+/* What is read ahead is what the guest then reads, and no byte is read twice. */
+START_TEST(reads_ahead_of_a_sequential_reader)
+{
+	struct run run;
+	const char *pmem = make_pmem("ahead", 4096);
+
+	run_guest(&run, "pmem.elf", "mode=r pages=4096", "--pmem", pmem, NULL, NULL);
+	ck_assert_uint_le(count_of(&run, "pmem0", "file_read", "faults"), 4096 / 15);
+	ck_assert_uint_eq(file_read(&run, "pmem"), 4096 * 4096);
+	ck_assert_uint_gt(ahead_of(&run, "pmem0", "pages"), 0);
+	ck_assert_uint_eq(ahead_of(&run, "pmem0", "wasted"), 0);
+	ck_assert_uint_eq(count_of(&run, "pmem0", NULL, "bytes_read") +
+			      ahead_of(&run, "pmem0", "bytes_read"),
+			  4096 * 4096);
+	check_events(&run);
+	run_free(&run);
 }
 END_TEST
 
 START_TEST(a_read_far_off_reads_one_window)
 {
 	struct run run;
-	const char *pmem = make_pmem("far", 512);
+	const char *pmem = make_pmem("far", 4096);
 
-	run_guest(&run, "pmem.elf", "mode=r pages=8 stride=64", "--pmem", pmem, NULL, NULL);
+	run_guest(&run, "pmem.elf", "mode=r pages=8 stride=512", "--pmem", pmem, NULL, NULL);
 	ck_assert_uint_eq(count_of(&run, "pmem0", "file_read", "faults"), 8);
 	ck_assert_uint_le(file_read(&run, "pmem"), 8 * 16 * 4096);
 	ck_assert_uint_eq(count_of(&run, "pmem0", "file_read", "bytes_read"),
 			  file_read(&run, "pmem"));
 	run_free(&run);
-	run_guest(&run, "pmem.elf", "mode=r pages=8 stride=64", "--pmem", pmem, "--fault-around",
+	run_guest(&run, "pmem.elf", "mode=r pages=8 stride=512", "--pmem", pmem, "--fault-around",
 		  "1");
 	ck_assert_uint_eq(file_read(&run, "pmem"), 8 * 4096);
 	run_free(&run);
@@ -199,7 +233,9 @@ START_TEST(window_ends_with_the_file)
 
 	run_guest(&run, "pmem.elf", "mode=rw pages=21", "--pmem", pmem, NULL, NULL);
 	ck_assert_uint_eq(count_of(&run, "pmem0", "file_read", "faults"), 2);
-	ck_assert_uint_eq(count_of(&run, "pmem0", NULL, "bytes_read"), 21 * 4096);
+	ck_assert_uint_eq(count_of(&run, "pmem0", NULL, "bytes_read") +
+			      ahead_of(&run, "pmem0", "bytes_read"),
+			  21 * 4096);
 	ck_assert_uint_eq(file_read(&run, "pmem"), 21 * 4096);
 	run_free(&run);
 }
@@ -270,7 +306,9 @@ Suite *cases_suite(void)
 	tcase_set_timeout(tc, TEST_LIMIT);
 	if (have_userfaultfd()) {
 		tcase_add_loop_test(tc, sixty_four_more, 0, nr_works);
-		tcase_add_test(tc, sequential_reads_take_one_fault_a_window);
+		tcase_add_test(tc, windows_grow_with_sequential_reads);
+		tcase_add_test(tc, sequential_writes_are_copied_ahead);
+		tcase_add_test(tc, reads_ahead_of_a_sequential_reader);
 		tcase_add_test(tc, a_read_far_off_reads_one_window);
 		tcase_add_test(tc, window_ends_with_the_file);
 		tcase_add_test(tc, the_kernel_is_read_where_it_is_touched);

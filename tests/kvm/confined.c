@@ -1,13 +1,18 @@
 /* The sandbox of a run, seen from outside: in /proc, while its guest waits for input. */
 #include <dirent.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "tests/kvm/runner.h"
 #include "tests/kvm/suites.h"
+#include "vmm/error.h"
 
 #define MAX_THREADS 16
 
@@ -15,7 +20,7 @@
 struct thread {
 	char name[16];
 	long no_new_privs, seccomp, uid, gid;
-	unsigned long cap_eff;
+	unsigned long cap_eff, blocked, caught;
 };
 
 static void read_thread(const char *path, struct thread *t)
@@ -24,7 +29,7 @@ static void read_thread(const char *path, struct thread *t)
 	char line[256];
 
 	ck_assert_msg(f != NULL, "%s", path);
-	*t = (struct thread){.seccomp = -1, .cap_eff = ~0UL};
+	*t = (struct thread){.seccomp = -1, .cap_eff = ~0UL, .blocked = ~0UL};
 	while (fgets(line, sizeof(line), f)) {
 		sscanf(line, "Name: %15s", t->name);
 		sscanf(line, "NoNewPrivs: %ld", &t->no_new_privs);
@@ -32,6 +37,8 @@ static void read_thread(const char *path, struct thread *t)
 		sscanf(line, "Uid: %ld", &t->uid);
 		sscanf(line, "Gid: %ld", &t->gid);
 		sscanf(line, "CapEff: %lx", &t->cap_eff);
+		sscanf(line, "SigBlk: %lx", &t->blocked);
+		sscanf(line, "SigCgt: %lx", &t->caught);
 	}
 	fclose(f);
 }
@@ -64,36 +71,18 @@ static bool has_thread(const struct thread *threads, unsigned count, const char 
 	return false;
 }
 
-/*
- * A device's thread may still be on its way into the sandbox, which is the
- * first thing it does, when the guest already runs: until all are as the first.
- */
-static unsigned read_settled(pid_t pid, struct thread threads[MAX_THREADS])
-{
-	struct timespec pause = {.tv_nsec = 10000000};
-	unsigned n = 0, alike = 0;
-
-	for (int tries = 0; tries < 500 && (!n || alike < n); tries++) {
-		n = read_threads(pid, threads);
-		for (alike = 0; alike < n && threads[alike].seccomp == threads[0].seccomp;)
-			alike++;
-		if (alike < n)
-			nanosleep(&pause, NULL);
-	}
-	return n;
-}
-
 /* The echo guest with two vCPUs and a disk, waiting; ended by its status 7. */
 static unsigned look(const char *option, const char *value, struct thread threads[MAX_THREADS],
 		     struct run *run)
 {
-	const char *disk = make_pmem("confined.disk", 4);
+	const char *disk = make_pmem("confined.disk", 4), *pmem = make_pmem("confined.pmem", 4);
 
-	run_start(
-	    run, NULL,
-	    ARGS("--kernel", guest_path("echo.elf"), "--cpus", "2", "--disk", disk, option, value));
+	run_start(run, NULL,
+		  ARGS("--kernel", guest_path("echo.elf"), "--cpus", "2", "--disk", disk, "--pmem",
+		       pmem, option, value));
 	run_until(run, "ready\n");
-	unsigned n = read_settled(run->pid, threads);
+	/* The guest runs, so every thread is where it is to be. */
+	unsigned n = read_threads(run->pid, threads);
 	run_type(run, "q", 1);
 	run_wait(run);
 	ck_assert_msg(run->status == 7, "status %d: %s", run->status, run->err_text);
@@ -118,6 +107,7 @@ START_TEST(every_thread)
 	ck_assert(has_thread(threads, n, "foal-vcpu/1"));
 	ck_assert(has_thread(threads, n, "foal-blk/0"));
 	ck_assert(!have_userfaultfd() || has_thread(threads, n, "foal-fault/0"));
+	ck_assert(!have_userfaultfd() || has_thread(threads, n, "foal-read"));
 	run_free(&run);
 }
 END_TEST
@@ -131,6 +121,24 @@ START_TEST(off)
 	for (unsigned i = 0; i < n; i++) {
 		ck_assert_int_eq(threads[i].seccomp, 0);
 		ck_assert_int_eq(threads[i].no_new_privs, 0);
+	}
+	run_free(&run);
+}
+END_TEST
+
+/* Guest memory that is gone is a SIGBUS to whoever touches it: none may end by it. */
+START_TEST(bus_errors_are_caught)
+{
+	const unsigned long bit = 1UL << (SIGBUS - 1);
+	struct thread threads[MAX_THREADS];
+	struct run run;
+	unsigned n = look("--sandbox", "on", threads, &run);
+
+	for (unsigned i = 0; i < n; i++) {
+		if (strncmp(threads[i].name, "foal", 4) != 0)
+			continue; /* KVM's own */
+		ck_assert_msg(threads[i].caught & bit, "%s", threads[i].name);
+		ck_assert_msg(!(threads[i].blocked & bit), "%s", threads[i].name);
 	}
 	run_free(&run);
 }
@@ -160,6 +168,84 @@ START_TEST(another_user)
 }
 END_TEST
 
+/* --- a thread that cannot enter ------------------------------------------------------- */
+
+#define LONG_FILTERS 8
+#define LONG_FILTER  4000
+#define TOO_LONG     640 /* itself fits; then not even the shortest of foal's does */
+
+/* @length instructions that let everything through. */
+static void install_filler(unsigned length)
+{
+	static struct sock_filter code[LONG_FILTER];
+	struct sock_fprog program = {.len = (unsigned short)length, .filter = code};
+
+	for (unsigned i = 0; i < length; i++)
+		code[i] = (struct sock_filter)BPF_STMT(BPF_JMP | BPF_JA, 0);
+	code[0] = code[length - 1] =
+	    (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program))
+		_exit(126);
+}
+
+/*
+ * A thread's filters may have 32768 instructions together (seccomp(2), ENOMEM),
+ * and it inherits those of its parent: the last filler decides which of foal's
+ * own still fit.
+ */
+static void leave_little_room(void *last)
+{
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	for (unsigned i = 0; i < LONG_FILTERS; i++)
+		install_filler(LONG_FILTER);
+	install_filler(*(unsigned *)last);
+}
+
+/* Whether the run came about; if it did not, it said so and the guest said nothing. */
+static bool runs_with(unsigned last, char *said, size_t size)
+{
+	const struct run_how how = {.prepare = leave_little_room, .arg = &last};
+	const char *disk = make_pmem("confined.disk", 4);
+	struct run run;
+
+	run_start(&run, &how,
+		  ARGS("--sandbox", "on", "--kernel", guest_path("exit.elf"), "--append",
+		       "say=cmdline status=7", "--cpus", "2", "--disk", disk));
+	run_wait(&run);
+	bool ran = run.status == 7;
+	if (!ran) {
+		expect_end(&run, FOAL_EXIT_HOST, "seccomp filter");
+		ck_assert_msg(run.out_len == 0, "the guest ran: %s", run.out_text);
+	}
+	snprintf(said, size, "%s", run.err_text);
+	run_free(&run);
+	return ran;
+}
+
+/*
+ * The shortest filler with which there is no run leaves room for all filters but
+ * the longest: that of the device's thread, which no vCPU needs to get going.
+ */
+START_TEST(one_cannot_enter)
+{
+	unsigned runs = 2, fails = TOO_LONG;
+	char said[512], last_said[512] = "";
+
+	ck_assert(runs_with(runs, said, sizeof(said)));
+	ck_assert(!runs_with(fails, said, sizeof(said)));
+	while (fails - runs > 1) {
+		unsigned middle = (runs + fails) / 2;
+		if (runs_with(middle, said, sizeof(said))) {
+			runs = middle;
+		} else {
+			fails = middle;
+			memcpy(last_said, said, sizeof(said));
+		}
+	}
+	ck_assert_msg(strstr(last_said, "foal-blk/0: sandbox: seccomp filter: "), "%s", last_said);
+}
+END_TEST
+
 Suite *confined_suite(void)
 {
 	Suite *suite = suite_create("confined");
@@ -168,7 +254,9 @@ Suite *confined_suite(void)
 	tcase_set_timeout(tc, TEST_LIMIT);
 	tcase_add_test(tc, every_thread);
 	tcase_add_test(tc, off);
+	tcase_add_test(tc, bus_errors_are_caught);
 	tcase_add_test(tc, another_user);
+	tcase_add_test(tc, one_cannot_enter);
 	suite_add_tcase(suite, tc);
 	return suite;
 }

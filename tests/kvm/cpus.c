@@ -46,16 +46,13 @@ START_TEST(more_than_the_host_has)
 {
 	unsigned n = most_cpus() + 1;
 	char number[16], words[64];
-	struct run run;
 
 	if (n > EPT_MAX_VCPUS)
 		skip("KVM here runs as many as can be asked for");
 	snprintf(number, sizeof(number), "%u", n);
 	snprintf(words, sizeof(words), "--cpus %u: KVM on this host runs at most %u in a VM", n,
 		 n - 1);
-	run_foal(&run, ARGS("--kernel", guest_path("exit.elf"), "--cpus", number));
-	expect_end(&run, 101, words);
-	run_free(&run);
+	expect_refusal(ARGS("--kernel", guest_path("exit.elf"), "--cpus", number), 101, words);
 }
 END_TEST
 
@@ -74,11 +71,8 @@ END_TEST
 
 START_TEST(no_such_feature)
 {
-	struct run run;
-
-	run_foal(&run, ARGS("--kernel", guest_path("exit.elf"), "--cpu", "host,-warp"));
-	expect_end(&run, 100, "--cpu host,-warp: warp is no feature; foal help cpu lists");
-	run_free(&run);
+	expect_refusal(ARGS("--kernel", guest_path("exit.elf"), "--cpu", "host,-warp"), 100,
+		       "--cpu host,-warp: warp is no feature; foal help cpu lists");
 }
 END_TEST
 

@@ -21,9 +21,12 @@ static const struct way {
     {"shared", "kernel", true},
 };
 
-static bool skipped(const struct way *way)
+/* Way @i, if this host has its engine. */
+static const struct way *use_way(int i)
 {
-	return strcmp(way->engine, "handler") == 0 && !have_userfaultfd();
+	if (strcmp(ways[i].engine, "handler") == 0 && !have_userfaultfd())
+		skip("no userfaultfd here");
+	return &ways[i];
 }
 
 static void run_pmem(struct run *run, const char *path, const struct way *way, const char *append)
@@ -38,11 +41,9 @@ static void run_pmem(struct run *run, const char *path, const struct way *way, c
 START_TEST(writes_reach_the_file_or_not)
 {
 	struct run run;
-	const struct way *way = &ways[_i];
+	const struct way *way = use_way(_i);
 	const char *path = make_pmem("file", PAGES);
 
-	if (skipped(way))
-		skip("no userfaultfd here");
 	run_pmem(&run, path, way,
 		 _i % 2 ? "mode=rw pages=48 stride=2" : "mode=w pages=48 stride=2");
 	for (unsigned n = 0; n < PAGES; n++) {
@@ -56,11 +57,9 @@ END_TEST
 START_TEST(untouched_by_cow)
 {
 	struct run run;
-	const struct way *way = &ways[_i * 2];
+	const struct way *way = use_way(_i * 2);
 	const char *path = make_pmem("file", PAGES), *before = copy_file(path, "before");
 
-	if (skipped(way))
-		skip("no userfaultfd here");
 	run_pmem(&run, path, way, "mode=rw pages=96 flush=1");
 	ck_assert(same_files(path, before));
 	run_free(&run);
@@ -71,12 +70,10 @@ END_TEST
 START_TEST(tail)
 {
 	struct run run;
-	const struct way *way = &ways[_i];
+	const struct way *way = use_way(_i);
 	const char *path = make_pmem("file", PAGES);
 	size_t len;
 
-	if (skipped(way))
-		skip("no userfaultfd here");
 	ck_assert_int_eq(truncate(path, (PAGES - 1) * 4096 + 512), 0);
 	run_pmem(&run, path, way, "mode=rw pages=96 tail=512");
 	char *data = read_file(path, &len);
@@ -91,12 +88,10 @@ END_TEST
 /* A guest on engine @i that has written and flushed shared pmem, and goes on; pmem's file. */
 static const char *start_flushed(struct run *run, int i, const char *append)
 {
-	const struct way *way = &ways[i * 2 + 1];
+	const struct way *way = use_way(i * 2 + 1);
 	char pmem[600];
 	const char *path = make_pmem("file", PAGES);
 
-	if (skipped(way))
-		skip("no userfaultfd here");
 	snprintf(pmem, sizeof(pmem), "%s,mode=shared", path);
 	run_start(run, NULL,
 		  ARGS("--kernel", guest_path("pmem.elf"), "--append", append, "--pmem", pmem,

@@ -38,16 +38,21 @@ static const unsigned char code[] = {
     0xf4,				  /* hlt */
 };
 
-static const char *make_rom(void)
+static const char *make_rom_of(const unsigned char *start, size_t len)
 {
 	static const unsigned char jump[] = {0xe9, 0x0d, 0xf0}; /* to the ROM's start */
 	unsigned char rom[ROM_SIZE] = {[MARK] = 0x5a};
 	const char *path = scratch("rom");
 
-	memcpy(rom, code, sizeof(code));
+	memcpy(rom, start, len);
 	memcpy(rom + RESET, jump, sizeof(jump));
 	write_file(path, rom, sizeof(rom));
 	return path;
+}
+
+static const char *make_rom(void)
+{
+	return make_rom_of(code, sizeof(code));
 }
 
 /* By the host kernel as far as it can, and with foal resolving every fault itself. */
@@ -59,6 +64,18 @@ START_TEST(reset)
 	run_foal(&run,
 		 ARGS("--firmware", make_rom(), "--fault-engine", engine, "--time-limit", "20"));
 	ck_assert_msg(run.status == PASSED, "status %d: %s", run.status, run.err_text);
+	run_free(&run);
+}
+END_TEST
+
+/* As Linux reboots: by the vector below 1 MiB, where the ROM would start over. */
+START_TEST(reboot)
+{
+	static const unsigned char jump[] = {0xea, 0xf0, 0xff, 0x00, 0xf0}; /* ljmp f000:fff0 */
+	struct run run;
+
+	run_foal(&run, ARGS("--firmware", make_rom_of(jump, sizeof(jump)), "--time-limit", "20"));
+	expect_end(&run, 111, "the guest reset itself");
 	run_free(&run);
 }
 END_TEST
@@ -84,10 +101,9 @@ START_TEST(command_line_limit)
 	struct run run;
 
 	memset(line, 'x', sizeof(line) - 1);
-	run_foal(&run, ARGS("--firmware", make_rom(), "--kernel", guest_path("exit.elf"),
-			    "--append", line));
-	expect_end(&run, 100, "--append: 4096 bytes; this kernel takes at most 4095");
-	run_free(&run);
+	expect_refusal(
+	    ARGS("--firmware", make_rom(), "--kernel", guest_path("exit.elf"), "--append", line),
+	    100, "--append: 4096 bytes; this kernel takes at most 4095");
 	line[4095] = 0;
 	run_foal(&run, ARGS("--firmware", make_rom(), "--kernel", guest_path("exit.elf"),
 			    "--append", line, "--time-limit", "20"));
@@ -104,6 +120,7 @@ Suite *firmware_suite(void)
 
 	tcase_set_timeout(tc, TEST_LIMIT);
 	tcase_add_loop_test(tc, reset, 0, 2);
+	tcase_add_test(tc, reboot);
 	tcase_add_test(tc, empty_rom);
 	tcase_add_test(tc, command_line_limit);
 	suite_add_tcase(suite, tc);

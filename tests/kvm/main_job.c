@@ -169,14 +169,20 @@ START_TEST(root_on_pmem)
 }
 END_TEST
 
+/* A short job, from the image as it was made. */
+static void run_init(struct run *run, const char *append)
+{
+	need_images();
+	run_foal(run, ARGS("--kernel", image_path("kernel.elf"), "--disk", image_path("disk.img"),
+			   "--append", append, "--time-limit", "140"));
+}
+
 /* A short job reads a small part of kernel and disk, and no byte twice. */
 START_TEST(reads_what_it_touches)
 {
 	struct run run;
 
-	need_images();
-	run_foal(&run, ARGS("--kernel", image_path("kernel.elf"), "--disk", image_path("disk.img"),
-			    "--append", "quiet init=/bin/exit -- 5", "--time-limit", "140"));
+	run_init(&run, "quiet init=/bin/exit -- 5");
 	ck_assert_msg(run.status == 5, "status %d\n%s\n%s", run.status, run.out_text, run.err_text);
 	ck_assert_uint_lt(file_read(&run, "disk"), 1 << 20);
 	if (have_userfaultfd())
@@ -190,9 +196,7 @@ START_TEST(killed_program)
 {
 	struct run run;
 
-	need_images();
-	run_foal(&run, ARGS("--kernel", image_path("kernel.elf"), "--disk", image_path("disk.img"),
-			    "--append", "quiet init=/bin/segv", "--time-limit", "140"));
+	run_init(&run, "quiet init=/bin/segv");
 	ck_assert_msg(run.status > 0 && run.status < 100, "status %d\n%s", run.status,
 		      run.out_text);
 	ck_assert_ptr_nonnull(strstr(run.out_text, "MAPERR"));

@@ -106,12 +106,10 @@ END_TEST
 
 START_TEST(helper_is_not_there)
 {
-	struct run run;
 
 	ck_assert_int_eq(setenv("PATH", scratch("no-such-folder"), 1), 0);
-	run_foal(&run, ARGS("--kernel", guest_path("exit.elf"), "--net", "user"));
-	expect_end(&run, FOAL_EXIT_HOST, "--net user needs the program passt");
-	run_free(&run);
+	expect_refusal(ARGS("--kernel", guest_path("exit.elf"), "--net", "user"), FOAL_EXIT_HOST,
+		       "--net user needs the program passt");
 }
 END_TEST
 

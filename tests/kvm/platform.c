@@ -93,6 +93,28 @@ START_TEST(clock_is_the_hosts)
 }
 END_TEST
 
+static uint64_t mmio_exits(const struct run *run)
+{
+	json_t *kvm = json_object_get(run->stats, "kvm");
+
+	return (uint64_t)json_integer_value(json_object_get(kvm, "mmio_exits"));
+}
+
+/* Notifications of a PCI device don't leave the kernel, also after its BAR was moved. */
+START_TEST(pci_doorbell)
+{
+	const char *pmem = make_pmem("pmem", 4);
+	struct run few, many;
+
+	run_guest(&few, "pci.elf", "flushes=1 move=3", "--transport", "pci", "--pmem", pmem);
+	run_guest(&many, "pci.elf", "flushes=100 move=3", "--transport", "pci", "--pmem", pmem);
+	ck_assert_uint_gt(mmio_exits(&few), 20);
+	ck_assert_uint_le(mmio_exits(&many), mmio_exits(&few) + 20);
+	run_free(&few);
+	run_free(&many);
+}
+END_TEST
+
 Suite *platform_suite(void)
 {
 	Suite *suite = suite_create("platform");
@@ -102,6 +124,7 @@ Suite *platform_suite(void)
 	tcase_add_test(tc, power_off);
 	tcase_add_loop_test(tc, reset, 0, 2);
 	tcase_add_loop_test(tc, power_button, 0, 2);
+	tcase_add_test(tc, pci_doorbell);
 	tcase_add_test(tc, generation_id);
 	tcase_add_test(tc, clock_is_the_hosts);
 	suite_add_tcase(suite, tc);

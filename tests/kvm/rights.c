@@ -24,6 +24,26 @@ static void run_boxed(struct run *run, struct sandbox *box, const char *const *a
 	run_wait(run);
 }
 
+/* The same; it ends with @status and one line. */
+static void boxed_end(struct sandbox *box, const char *const *args, int status, const char *words)
+{
+	struct run run;
+
+	run_boxed(&run, box, args);
+	expect_end(&run, status, words);
+	run_free(&run);
+}
+
+static void boxed_doctor(struct sandbox *box, int status, const char *words)
+{
+	struct run run;
+
+	run_boxed(&run, box, ARGS("doctor"));
+	ck_assert_int_eq(run.status, status);
+	ck_assert_ptr_nonnull(strstr(run.out_text, words));
+	run_free(&run);
+}
+
 static bool userfaultfd_for_all(void)
 {
 	FILE *f = fopen("/proc/sys/vm/unprivileged_userfaultfd", "re");
@@ -36,32 +56,22 @@ static bool userfaultfd_for_all(void)
 
 START_TEST(no_kvm_device)
 {
-	struct run run;
 	struct sandbox box = {.userfaultfd_mode = 0666};
 
-	run_boxed(&run, &box, ARGS("run", "--kernel", guest_path("exit.elf")));
-	expect_end(&run, 101, "/dev/kvm: No such file or directory; load kvm_intel or kvm_amd");
-	run_free(&run);
-	run_boxed(&run, &box, ARGS("doctor"));
-	ck_assert_int_eq(run.status, 101);
-	ck_assert_ptr_nonnull(strstr(run.out_text, "MISSING  /dev/kvm"));
-	run_free(&run);
+	boxed_end(&box, ARGS("run", "--kernel", guest_path("exit.elf")), 101,
+		  "/dev/kvm: No such file or directory; load kvm_intel or kvm_amd");
+	boxed_doctor(&box, 101, "MISSING  /dev/kvm");
 }
 END_TEST
 
 START_TEST(no_right_to_kvm)
 {
-	struct run run;
 	struct sandbox box = {.kvm_mode = 0600, .userfaultfd_mode = 0666, .nobody = true};
 	const char *kernel = copy_file(guest_path("exit.elf"), "exit.elf");
 
-	run_boxed(&run, &box, ARGS("run", "--kernel", kernel));
-	expect_end(&run, 101, "/dev/kvm: Permission denied; use an account that may");
-	run_free(&run);
-	run_boxed(&run, &box, ARGS("doctor"));
-	ck_assert_int_eq(run.status, 101);
-	ck_assert_ptr_nonnull(strstr(run.out_text, "MISSING  /dev/kvm"));
-	run_free(&run);
+	boxed_end(&box, ARGS("run", "--kernel", kernel), 101,
+		  "/dev/kvm: Permission denied; use an account that may");
+	boxed_doctor(&box, 101, "MISSING  /dev/kvm");
 }
 END_TEST
 
@@ -90,19 +100,14 @@ END_TEST
 
 START_TEST(handler_engine_needs_userfaultfd)
 {
-	struct run run;
 	struct sandbox box = {.kvm_mode = 0666, .userfaultfd_mode = 0600, .nobody = true};
 	const char *kernel = copy_file(guest_path("exit.elf"), "exit.elf");
 
 	if (userfaultfd_for_all())
 		skip("everybody may use userfaultfd here");
-	run_boxed(&run, &box, ARGS("run", "--kernel", kernel, "--fault-engine", "handler"));
-	expect_end(&run, 101, "userfaultfd: ");
-	run_free(&run);
-	run_boxed(&run, &box, ARGS("doctor"));
-	ck_assert_int_eq(run.status, 1);
-	ck_assert_ptr_nonnull(strstr(run.out_text, "MISSING  userfaultfd"));
-	run_free(&run);
+	boxed_end(&box, ARGS("run", "--kernel", kernel, "--fault-engine", "handler"), 101,
+		  "userfaultfd: ");
+	boxed_doctor(&box, 1, "MISSING  userfaultfd");
 }
 END_TEST
 
@@ -126,24 +131,18 @@ END_TEST
 
 START_TEST(files_without_rights)
 {
-	struct run run;
 	struct sandbox box = {.kvm_mode = 0666, .userfaultfd_mode = 0666, .nobody = true};
 	const char *kernel = copy_file(guest_path("exit.elf"), "exit.elf");
 	const char *pmem = make_pmem("private", 4);
 	char shared[600];
 
 	snprintf(shared, sizeof(shared), "%s,mode=shared", pmem);
-	run_boxed(&run, &box, ARGS("run", "--kernel", kernel, "--pmem", shared));
-	expect_end(&run, 103, "Permission denied");
-	run_free(&run);
+	boxed_end(&box, ARGS("run", "--kernel", kernel, "--pmem", shared), 103,
+		  "Permission denied");
 	chmod(pmem, 0600);
-	run_boxed(&run, &box, ARGS("run", "--kernel", kernel, "--disk", pmem));
-	expect_end(&run, 103, "Permission denied");
-	run_free(&run);
+	boxed_end(&box, ARGS("run", "--kernel", kernel, "--disk", pmem), 103, "Permission denied");
 	chmod(kernel, 0600);
-	run_boxed(&run, &box, ARGS("run", "--kernel", kernel));
-	expect_end(&run, 102, "Permission denied");
-	run_free(&run);
+	boxed_end(&box, ARGS("run", "--kernel", kernel), 102, "Permission denied");
 }
 END_TEST
 

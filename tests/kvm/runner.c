@@ -258,3 +258,13 @@ void expect_end(const struct run *run, int status, const char *words)
 			  strchr(run->err_text, '\n') == run->err_text + run->err_len - 1,
 		      "not one line of foal's: %s", run->err_text);
 }
+
+void expect_refusal(const char *const *args, int status, const char *words)
+{
+	struct run run;
+
+	run_foal(&run, args);
+	expect_end(&run, status, words);
+	ck_assert_uint_eq(run.out_len, 0);
+	run_free(&run);
+}

@@ -72,6 +72,9 @@ unsigned foal_lines(const struct run *run);
 /* The run ended with @status, and standard error is one "foal: " line with @words in it. */
 void expect_end(const struct run *run, int status, const char *words);
 
+/* `foal run @args` does, before a guest has said anything. */
+void expect_refusal(const char *const *args, int status, const char *words);
+
 /* --- what it counted --------------------------------------------------------- */
 
 /*
@@ -82,6 +85,8 @@ uint64_t count_of(const struct run *run, const char *area, const char *kase, con
 
 /* The member @name of the area whose name starts with @area; it must exist. */
 uint64_t area_number(const struct run *run, const char *area, const char *name);
+/* The same of what was read ahead for it. */
+uint64_t ahead_of(const struct run *run, const char *area, const char *counter);
 
 /* Bytes read of the file used as @use, and its size. */
 uint64_t file_read(const struct run *run, const char *use);

@@ -49,9 +49,8 @@ START_TEST(command_line_limit)
 	run_guest(&run, "exit.elf", line, NULL, NULL, NULL, NULL);
 	run_free(&run);
 	line[4095] = 'x';
-	run_foal(&run, ARGS("--kernel", guest_path("exit.elf"), "--append", line));
-	expect_end(&run, 100, "--append: 4096 bytes; this kernel takes 4095");
-	run_free(&run);
+	expect_refusal(ARGS("--kernel", guest_path("exit.elf"), "--append", line), 100,
+		       "--append: 4096 bytes; this kernel takes 4095");
 }
 END_TEST
 
@@ -171,15 +170,32 @@ START_TEST(many_files)
 }
 END_TEST
 
+static const struct {
+	const char *args[3];
+	const char *begins, *has;
+} texts[] = {
+    {{"help"}, "foal: virtual machines", "\n  --kernel FILE"},
+    {{"--help"}, "foal: virtual machines", "\n  --kernel FILE"},
+    {{"-h"}, "foal: virtual machines", "\n  foal version "},
+    {{"help", "run"}, "usage: foal run ", "\n  --kernel FILE"},
+    {{"run", "--help"}, "usage: foal run ", "\n  --kernel FILE"},
+    {{"doctor", "-h"}, "usage: foal doctor\n", "101 if it cannot run"},
+    {{"help", "cpu"}, "--cpu host|baseline", " tsc_deadline_timer "},
+    {{"help", "cases"}, "Each fault ", "  anon_wp         zero page written: "},
+    {{"version"}, "foal ", "\n"},
+    {{"--version"}, "foal ", "\n"},
+};
+
 START_TEST(help)
 {
 	struct run run;
 	struct run_how how = {.plain = true};
 
-	run_start(&run, &how, _i == 2 ? ARGS("run", "--help") : ARGS(_i ? "--help" : "help"));
+	run_start(&run, &how, texts[_i].args);
 	run_wait(&run);
 	ck_assert_int_eq(run.status, 0);
-	ck_assert_ptr_nonnull(strstr(run.out_text, "--kernel FILE"));
+	ck_assert_ptr_eq(strstr(run.out_text, texts[_i].begins), run.out_text);
+	ck_assert_ptr_nonnull(strstr(run.out_text, texts[_i].has));
 	ck_assert_uint_eq(run.err_len, 0);
 	run_free(&run);
 }
@@ -200,7 +216,7 @@ Suite *runs_suite(void)
 	tcase_add_loop_test(tc, two_processors, 0, 4);
 	tcase_add_test(tc, idle_processors);
 	tcase_add_test(tc, many_files);
-	tcase_add_loop_test(tc, help, 0, 3);
+	tcase_add_loop_test(tc, help, 0, sizeof(texts) / sizeof(texts[0]));
 	suite_add_tcase(suite, tc);
 	return suite;
 }

@@ -75,6 +75,19 @@ uint64_t area_number(const struct run *run, const char *area, const char *name)
 	ck_abort_msg("no area \"%s\" in the statistics", area);
 }
 
+uint64_t ahead_of(const struct run *run, const char *area, const char *counter)
+{
+	size_t i;
+	json_t *a;
+
+	json_array_foreach(need(run, "areas"), i, a)
+	{
+		if (starts(string(a, "name"), area))
+			return number(json_object_get(a, "ahead"), counter);
+	}
+	ck_abort_msg("no area \"%s\" in the statistics", area);
+}
+
 static uint64_t file_number(const struct run *run, const char *use, const char *name)
 {
 	size_t i;

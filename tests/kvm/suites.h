@@ -6,6 +6,7 @@
 
 Suite *runs_suite(void);
 Suite *cases_suite(void);
+Suite *huge_suite(void);
 Suite *files_suite(void);
 Suite *firmware_suite(void);
 Suite *options_suite(void);
@@ -23,5 +24,6 @@ Suite *doctor_suite(void);
 Suite *main_job_suite(void);
 Suite *guest_kernel_suite(void);
 Suite *fuzz_suite(void);
+Suite *bench_suite(void);
 
 #endif

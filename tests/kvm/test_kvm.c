@@ -31,7 +31,8 @@ int main(int argc, char **argv)
 	    runs_suite,		cases_suite,  files_suite,   firmware_suite, options_suite,
 	    images_suite,	rights_suite, trouble_suite, console_suite,  platform_suite,
 	    confined_suite,	cpus_suite,   network_suite, doctor_suite,   main_job_suite,
-	    guest_kernel_suite, fuzz_suite,   poison_suite,  hung_suite,
+	    guest_kernel_suite, fuzz_suite,   bench_suite,   huge_suite,     poison_suite,
+	    hung_suite,
 	};
 	int status = no_kvm();
 

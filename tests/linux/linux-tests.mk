@@ -1,3 +1,5 @@
+# make linux-images  build/linux/: Debian's kernel, and images around it to boot
+#
 # Stock Linux guests: what they boot from (scripts/linux-image), and the tests.
 LINUX_DIR    := $(BUILD)/linux
 LINUX_IMAGES := $(addprefix $(LINUX_DIR)/,vmlinuz vmlinux initrd.gz root.img boot.img)

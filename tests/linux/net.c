@@ -1,6 +1,6 @@
 /*
- * A guest's network: 64 MiB to a stock Linux guest and back over TCP, its address
- * by DHCP, through a tap interface and through passt.
+ * A guest's network: data to a stock Linux guest and back over TCP, its address by
+ * DHCP, through a tap interface (64 MiB) and through passt (8 MiB).
  *
  * Each test has a network namespace of its own, in which all of the host's side
  * is: this process, what it starts, and foal. The guest's part is jobs/net.
@@ -23,20 +23,22 @@
 
 #include "tests/linux/suites.h"
 
-#define TRANSFER_BYTES (64UL << 20)
-#define PIECE	       (64UL << 10)
+#define TAP_BYTES     (64UL << 20)
+/* What an emulated guest takes long for is passt's own TCP, which gives a slow peer up. */
+#define PASST_BYTES   (8UL << 20)
+#define PIECE	      (64UL << 10)
 
-#define PORT_TO_GUEST  9000
-#define PORT_BACK      9001
+#define PORT_TO_GUEST 9000
+#define PORT_BACK     9001
 
-#define MAC	       "02:12:34:56:78:9a"
+#define MAC	      "02:12:34:56:78:9a"
 
 /* --- the host's side of the transfer --------------------------------------------------- */
 
 struct transfer {
 	int listener;
 	pthread_t thread;
-	uint64_t bytes;
+	uint64_t wanted, bytes;
 	char sum[SHA256_HEX];
 };
 
@@ -52,7 +54,7 @@ static int listen_on(uint16_t port)
 	return fd;
 }
 
-/* Cheap, never the same twice in 64 MiB, and not compressible by halves. */
+/* Cheap, never the same twice in such a transfer, and not compressible by halves. */
 static void next_piece(uint64_t *state, uint64_t piece[PIECE / 8])
 {
 	for (size_t i = 0; i < PIECE / 8; i++) {
@@ -83,7 +85,7 @@ static void *give(void *arg)
 	int fd = accept(t->listener, NULL, NULL);
 
 	sha256_init(&sha);
-	while (t->bytes < TRANSFER_BYTES) {
+	while (t->bytes < t->wanted) {
 		next_piece(&state, piece);
 		sha256_update(&sha, piece, PIECE);
 		if (!send_all(fd, piece, PIECE))
@@ -115,9 +117,9 @@ static void *take(void *arg)
 
 static struct transfer out, back;
 
-static void start_transfers(void)
+static void start_transfers(uint64_t bytes)
 {
-	out = (struct transfer){.listener = listen_on(PORT_TO_GUEST)};
+	out = (struct transfer){.listener = listen_on(PORT_TO_GUEST), .wanted = bytes};
 	back = (struct transfer){.listener = listen_on(PORT_BACK)};
 	ck_assert_int_eq(pthread_create(&out.thread, NULL, give, &out), 0);
 	ck_assert_int_eq(pthread_create(&back.thread, NULL, take, &back), 0);
@@ -212,18 +214,18 @@ static void check_transfers(const struct run *run)
 {
 	ck_assert_int_eq(pthread_join(out.thread, NULL), 0);
 	ck_assert_int_eq(pthread_join(back.thread, NULL), 0);
-	ck_assert_uint_eq(out.bytes, TRANSFER_BYTES);
-	ck_assert_uint_eq(back.bytes, TRANSFER_BYTES);
+	ck_assert_uint_eq(out.bytes, out.wanted);
+	ck_assert_uint_eq(back.bytes, out.wanted);
 	ck_assert_msg(strncmp(guest_said(run, "received "), out.sum, SHA256_HEX - 1) == 0,
 		      "sent %s, the guest:\n%s", out.sum, run->out_text);
 	ck_assert_str_eq(back.sum, out.sum);
 	guest_said(run, "sent");
-	ck_assert_uint_gt(net_number(run, "rx_bytes"), TRANSFER_BYTES);
-	ck_assert_uint_gt(net_number(run, "tx_bytes"), TRANSFER_BYTES);
+	ck_assert_uint_gt(net_number(run, "rx_bytes"), out.wanted);
+	ck_assert_uint_gt(net_number(run, "tx_bytes"), out.wanted);
 	ck_assert_uint_eq(net_number(run, "rx_dropped"), 0);
 	ck_assert_uint_eq(net_number(run, "tx_dropped"), 0);
-	printf("64 MiB there and back: %lu and %lu frames, %lu exits\n",
-	       (unsigned long)net_number(run, "rx_frames"),
+	printf("%lu MiB there and back: %lu and %lu frames, %lu exits\n",
+	       (unsigned long)(out.wanted >> 20), (unsigned long)net_number(run, "rx_frames"),
 	       (unsigned long)net_number(run, "tx_frames"),
 	       (unsigned long)kvm_number(run, "exits"));
 	fflush(stdout);
@@ -235,14 +237,14 @@ START_TEST(over_a_tap_interface)
 
 	enter_network();
 	make_tap();
-	start_transfers();
+	start_transfers(TAP_BYTES);
 	run_job(&run, "tap=foal0,mac=" MAC);
 	guest_said(&run, "mac " MAC " mtu 1500");
 	guest_said(&run, "address 10.77.0.20");
 	check_transfers(&run);
 	/* Large segments crossed whole: far fewer frames than packets of 1500 bytes. */
-	ck_assert_uint_lt(net_number(&run, "rx_frames"), TRANSFER_BYTES / 1500);
-	ck_assert_uint_lt(net_number(&run, "tx_frames"), TRANSFER_BYTES / 1500);
+	ck_assert_uint_lt(net_number(&run, "rx_frames"), TAP_BYTES / 1500);
+	ck_assert_uint_lt(net_number(&run, "tx_frames"), TAP_BYTES / 1500);
 	check_events(&run);
 	run_free(&run);
 	kill(dhcp_server, SIGKILL);
@@ -257,7 +259,7 @@ START_TEST(through_passt)
 
 	enter_network();
 	make_route();
-	start_transfers();
+	start_transfers(PASST_BYTES);
 	run_job(&run, "user,mac=" MAC);
 	guest_said(&run, "mac " MAC " mtu 65520");
 	guest_said(&run, "address 10.78.0.2");

@@ -43,14 +43,32 @@ START_TEST(linux_finds_it)
 }
 END_TEST
 
+/*
+ * On its own way, through firmware that does not know of the first start, and by a
+ * triple fault, which a crash could be as well.
+ */
+static const struct {
+	const char *option, *value, *reboot;
+	int status;
+	const char *words;
+} reboots[] = {
+    {"--cpus", "1", "", 111, "the guest reset itself"},
+    {"--firmware", "qboot", "", 111, "the guest reset itself"},
+    {"--firmware", "seabios", "", 111, "the guest reset itself"},
+    {"--cpus", "1", " reboot=t", 105, "the guest ended in a triple fault"},
+};
+
 START_TEST(reboot_ends_the_run)
 {
+	char append[80];
 	struct run run;
 
+	snprintf(append, sizeof(append), "console=ttyS0 panic=-1 quiet job=reboot%s",
+		 reboots[_i].reboot);
 	run_foal(&run, ARGS("--kernel", linux_path("vmlinuz"), "--initrd", linux_path("initrd.gz"),
-			    "--memory", "512M", "--time-limit", "140", "--append",
-			    "console=ttyS0 panic=-1 quiet job=reboot"));
-	expect_end(&run, 111, "the guest reset itself");
+			    "--memory", "512M", "--time-limit", "140", "--append", append,
+			    reboots[_i].option, reboots[_i].value));
+	expect_end(&run, reboots[_i].status, reboots[_i].words);
 	run_free(&run);
 }
 END_TEST
@@ -62,7 +80,7 @@ Suite *platform_suite(void)
 
 	tcase_set_timeout(tc, TEST_LIMIT);
 	tcase_add_test(tc, linux_finds_it);
-	tcase_add_test(tc, reboot_ends_the_run);
+	tcase_add_loop_test(tc, reboot_ends_the_run, 0, sizeof(reboots) / sizeof(reboots[0]));
 	suite_add_tcase(suite, tc);
 	return suite;
 }

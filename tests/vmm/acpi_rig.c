@@ -12,8 +12,8 @@ void acpi_rig_build(unsigned cpus, unsigned virtio)
 
 	acpi_opt.cpus = cpus;
 	acpi_vm.virtio_count = virtio;
-	ck_assert_int_eq(acpi_build(&acpi_vm, ACPI_PLACE, &acpi_tables, &err), 0);
-	ck_assert_uint_eq(acpi_tables.rsdp, ACPI_PLACE);
+	ck_assert_int_eq(acpi_build(&acpi_vm, FOAL_ACPI, FOAL_ACPI_END, &acpi_tables, &err), 0);
+	ck_assert_uint_eq(acpi_tables.rsdp + acpi_tables.size, FOAL_ACPI_END);
 }
 
 void acpi_rig_pci(void)

@@ -5,9 +5,6 @@
 #include "vmm/acpi.h"
 #include "vmm/vm.h"
 
-/* Where a loader puts the tables. */
-#define ACPI_PLACE 0xe0000UL
-
 /* Check runs each test in a process of its own, so each has these to itself. */
 extern struct run_options acpi_opt;
 extern struct vm acpi_vm;

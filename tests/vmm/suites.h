@@ -6,11 +6,15 @@
 Suite *acpi_suite(void);
 Suite *bzimage_suite(void);
 Suite *aml_suite(void);
+Suite *bus_error_suite(void);
 Suite *cpu_suite(void);
 Suite *docs_suite(void);
+Suite *gate_suite(void);
 Suite *helper_suite(void);
 Suite *image_suite(void);
+Suite *net_suite(void);
 Suite *options_suite(void);
 Suite *sandbox_suite(void);
+Suite *vsock_option_suite(void);
 
 #endif

@@ -1,5 +1,6 @@
 /* The ACPI tables as a kernel finds them, from the RSDP on, and as firmware places them. */
 #include <endian.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,10 +23,10 @@ static uint64_t get(const uint8_t *at, unsigned len)
 /* What lies at @gpa; @len bytes of it have to be inside the tables. */
 static const uint8_t *at_gpa(uint64_t gpa, size_t len)
 {
-	ck_assert_uint_ge(gpa, ACPI_PLACE);
-	ck_assert_uint_le(gpa - ACPI_PLACE, acpi_tables.size);
-	ck_assert_uint_le(len, acpi_tables.size - (gpa - ACPI_PLACE));
-	return (const uint8_t *)acpi_tables.data + (gpa - ACPI_PLACE);
+	ck_assert_uint_ge(gpa, acpi_tables.rsdp);
+	ck_assert_uint_le(gpa - acpi_tables.rsdp, acpi_tables.size);
+	ck_assert_uint_le(len, acpi_tables.size - (gpa - acpi_tables.rsdp));
+	return (const uint8_t *)acpi_tables.data + (gpa - acpi_tables.rsdp);
 }
 
 static void check_sum(const uint8_t *data, size_t len)
@@ -159,17 +160,31 @@ static struct madt_counts walk_madt(void)
 	return n;
 }
 
-/* 255 is the last that 8-bit entries have room for, 300 needs both kinds. */
+/* 255 is the last that 8-bit entries have room for, 300 needs both kinds; 4096 is the most. */
 START_TEST(madt_lists_every_cpu)
 {
-	static const unsigned cpus[] = {1, 8, 64, 255, 300};
+	static const unsigned cpus[] = {1, 8, 64, 255, 300, 2400, EPT_MAX_VCPUS};
 
-	acpi_rig_build(cpus[_i], 0);
+	acpi_rig_build(cpus[_i], FOAL_VIRTIO_MMIO_DEVICES);
+	ck_assert_uint_ge(acpi_tables.rsdp, cpus[_i] <= 2400 ? 0xe0000 : FOAL_ACPI);
+	ck_assert_uint_eq(acpi_tables.rsdp % 16, 0);
 	struct madt_counts n = walk_madt();
 	ck_assert_uint_eq(n.cpus, cpus[_i]);
 	ck_assert_uint_eq(n.io_apics, 1);
 	ck_assert_uint_eq(n.overrides, 1);
 	ck_assert_uint_eq(n.nmis, cpus[_i] > 255 ? 2 : 1);
+}
+END_TEST
+
+START_TEST(no_room)
+{
+	struct foal_error err = {0};
+	struct acpi_tables none;
+
+	acpi_opt.cpus = 100;
+	acpi_vm.virtio_count = 0;
+	ck_assert_int_eq(acpi_build(&acpi_vm, 0x10000, 0x11000, &none, &err), -E2BIG);
+	ck_assert_ptr_nonnull(strstr(err.text, "--cpus 100: the ACPI tables need "));
 }
 END_TEST
 
@@ -190,8 +205,9 @@ END_TEST
 /* --- for firmware --------------------------------------------------------------------- */
 
 /* Where this firmware puts the two files; the RSDP where the walk above looks for it. */
-#define TABLES_AT (ACPI_PLACE + 0x1000)
-#define ROOM	  0x8000
+#define ACPI_PLACE 0xe0000UL
+#define TABLES_AT  (ACPI_PLACE + 0x1000)
+#define ROOM	   0x8000
 
 static struct bus *ports;
 
@@ -308,7 +324,8 @@ Suite *acpi_suite(void)
 	tcase_add_checked_fixture(tc, NULL, acpi_rig_fini);
 	tcase_add_test(tc, rsdp_is_found_and_sound);
 	tcase_add_test(tc, fadt_describes_reduced_hardware);
-	tcase_add_loop_test(tc, madt_lists_every_cpu, 0, 5);
+	tcase_add_loop_test(tc, madt_lists_every_cpu, 0, 7);
+	tcase_add_test(tc, no_room);
 	tcase_add_test(tc, mcfg_with_pci);
 	tcase_add_test(tc, firmware_places_them);
 	suite_add_tcase(suite, tc);

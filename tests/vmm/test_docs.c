@@ -100,11 +100,13 @@ START_TEST(counters)
 
 #define X(field, name, unit) SAYS(text, name);
 	EPT_COUNTERS(X)
+	EPT_AHEAD_COUNTERS(X)
 #undef X
 #define X(id, name) SAYS(text, name);
 	EPT_ORIGINS(X)
 #undef X
 #define X(field, name) SAYS(text, name);
+	EPT_HUGE_COUNTERS(X)
 	DISK_COUNTERS(X)
 #undef X
 }

@@ -1,7 +1,4 @@
-/*
- * Helpers: what they get of foal, what is said of those that end, and --net,
- * whose user mode is one.
- */
+/* Helpers: what they get of foal, and what is said of those that end. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -15,8 +12,6 @@
 
 #include "tests/vmm/suites.h"
 #include "vmm/helper.h"
-#include "vmm/net.h"
-#include "vmm/vsock.h"
 
 #define SECONDS 10
 
@@ -222,133 +217,10 @@ START_TEST(dies_with_foal)
 }
 END_TEST
 
-/* --- --net ------------------------------------------------------------------------------- */
-
-static int parse(const char *value, struct net_option *out)
-{
-	err = (struct foal_error){.status = 0};
-	return net_option_parse("net", value, out, &err);
-}
-
-START_TEST(net_options)
-{
-	static const char *const wrong[] = {
-	    "",
-	    "tap",
-	    "tap=",
-	    "tap=a-name-of-16-char",
-	    "tap=a/b",
-	    "tap=a%d",
-	    "tap=t,mac=02:00:00:00:00",
-	    "tap=t,mac=02:00:00:00:00:00:00",
-	    "tap=t,mac=02-00-00-00-00-01",
-	    "tap=t,mac=0200:00:00:00:01",
-	    "tap=t,mac=01:00:00:00:00:01",
-	    "tap=t,mac=00:00:00:00:00:00",
-	    "tap=t,forward=1:2",
-	    "users",
-	    "user,forward=22",
-	    "user,forward=0:22",
-	    "user,forward=22:65536",
-	    "user,forward=22:",
-	    "user,forward=22:22:22",
-	    "user,forward=1/2:3",
-	    "user,mac=02:00:00:00:00:01,mac=02:00:00:00:00:01",
-	};
-	struct net_option option;
-
-	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
-		ck_assert_msg(parse(wrong[i], &option) == -EINVAL, "%s was taken", wrong[i]);
-		ck_assert_int_eq(err.status, FOAL_EXIT_USAGE);
-		ck_assert_ptr_eq(strstr(err.text, "run: --net"), err.text);
-	}
-	ck_assert_int_eq(parse("tap=foal0,mac=02:00:5e:00:FE:01", &option), 0);
-	ck_assert_str_eq(option.tap, "foal0");
-	ck_assert_mem_eq(option.mac, ((uint8_t[]){2, 0, 0x5e, 0, 0xfe, 1}), 6);
-	ck_assert_int_eq(parse("user,forward=2222:22", &option), 0);
-	ck_assert_str_eq(option.tap, "");
-	ck_assert_str_eq(option.forward, "2222:22");
-}
-END_TEST
-
-/* passt itself: it takes what it is given, stays, and ends with its socket. */
-START_TEST(user_mode)
-{
-	struct net_option option = {.forward = ""};
-	struct vm_net net = {.device = NULL};
-	struct pollfd fds[MAX_HELPERS];
-
-	if (access("/usr/bin/passt", X_OK)) {
-		puts("SKIP user_mode: no passt");
-		return;
-	}
-	ck_assert_msg(net_open(&net, &option, &helpers, &err) == 0, "%s", err.text);
-	ck_assert_int_eq(net.config.kind, NET_STREAM);
-	ck_assert_int_eq(net.config.mtu, 65520);
-	/* Locally administered, a single station's. */
-	ck_assert_int_eq(net.config.mac[0] & 3, 2);
-	ck_assert(fcntl(net.config.fd, F_GETFL) & O_NONBLOCK);
-	ck_assert(fcntl(net.config.fd, F_GETFD) & FD_CLOEXEC);
-	net_close(&net);
-	helpers_poll(&helpers, fds);
-	ck_assert_int_eq(poll(fds, 1, SECONDS * 1000), 1);
-	helpers_stop(&helpers);
-	ck_assert_int_eq(waitpid(-1, NULL, WNOHANG), -1);
-}
-END_TEST
-
-START_TEST(tap_that_cannot_be)
-{
-	struct net_option option = {.tap = "lo"};
-	struct vm_net net = {.device = NULL};
-
-	/* An interface of another kind; or no right to ask, or no tap interfaces here. */
-	ck_assert_int_lt(net_open(&net, &option, &helpers, &err), 0);
-	ck_assert_int_eq(err.status, FOAL_EXIT_HOST);
-	ck_assert_ptr_eq(strstr(err.text, "--net tap=lo: "), err.text);
-	net_close(&net);
-}
-END_TEST
-
-/* Too many helpers: no socket stays behind that nobody would remove. */
-START_TEST(vsock_without_a_connector)
-{
-	char path[] = "/tmp/foal-test-XXXXXX";
-	struct vsock_option option = {.path = path, .cid = 3};
-	struct vm_vsock vsock = {.listener = -1, .connector = -1};
-	int fd = mkstemp(path);
-
-	ck_assert_int_ge(fd, 0);
-	close(fd);
-	unlink(path);
-	helpers.count = MAX_HELPERS;
-	ck_assert_int_eq(vsock_open(&vsock, &option, &helpers, &err), -E2BIG);
-	ck_assert_int_ne(access(path, F_OK), 0);
-	vsock_close(&vsock);
-}
-END_TEST
-
-/* A file that is no socket refuses a connection as one that nobody listens on does. */
-START_TEST(vsock_path_of_a_file)
-{
-	char path[] = "/tmp/foal-test-XXXXXX";
-	struct vsock_option option = {.path = path, .cid = 3};
-	struct vm_vsock vsock = {.listener = -1, .connector = -1};
-	int fd = mkstemp(path);
-
-	ck_assert_int_ge(fd, 0);
-	ck_assert_int_eq(vsock_open(&vsock, &option, &helpers, &err), -EADDRINUSE);
-	ck_assert_int_eq(access(path, F_OK), 0);
-	ck_assert_int_eq(vsock.listener, -EADDRINUSE);
-	close(fd);
-	unlink(path);
-}
-END_TEST
-
 Suite *helper_suite(void)
 {
 	Suite *suite = suite_create("helpers");
-	TCase *tc = tcase_create("helpers"), *net = tcase_create("net");
+	TCase *tc = tcase_create("helpers");
 
 	tcase_set_timeout(tc, 3 * SECONDS);
 	tcase_add_checked_fixture(tc, set_up, NULL);
@@ -360,13 +232,5 @@ Suite *helper_suite(void)
 	tcase_add_test(tc, stays);
 	tcase_add_test(tc, dies_with_foal);
 	suite_add_tcase(suite, tc);
-	tcase_set_timeout(net, 3 * SECONDS);
-	tcase_add_checked_fixture(net, set_up, NULL);
-	tcase_add_test(net, net_options);
-	tcase_add_test(net, vsock_path_of_a_file);
-	tcase_add_test(net, vsock_without_a_connector);
-	tcase_add_test(net, user_mode);
-	tcase_add_test(net, tap_that_cannot_be);
-	suite_add_tcase(suite, net);
 	return suite;
 }

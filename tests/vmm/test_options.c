@@ -81,6 +81,23 @@ START_TEST(ways_to_boot)
 }
 END_TEST
 
+/* The last one counts, and takes a target back with it. */
+START_TEST(balloon)
+{
+	static const char *const target[] = {K, "--balloon", "target=64M", NULL};
+	static const char *const on[] = {K, "--balloon", "target=64M", "--balloon", "on", NULL};
+	static const char *const off[] = {K, "--balloon", "target=64M", "--balloon", "off", NULL};
+	static const char *const *const lines[] = {target, on, off};
+	struct run_options opt;
+	struct foal_error err;
+
+	ck_assert_int_eq(parse(lines[_i], &opt, &err), 0);
+	ck_assert(opt.balloon == (_i < 2));
+	ck_assert_uint_eq(opt.balloon_target, _i == 0 ? 64UL << 20 : 0);
+	options_free(&opt);
+}
+END_TEST
+
 START_TEST(field_given_twice)
 {
 	static const char *const words[] = {K, "--disk", "c,mode=cow,mode=ro", NULL};
@@ -145,6 +162,7 @@ Suite *options_suite(void)
 	tcase_add_test(tc, defaults);
 	tcase_add_test(tc, files_and_modes);
 	tcase_add_test(tc, ways_to_boot);
+	tcase_add_loop_test(tc, balloon, 0, 3);
 	tcase_add_test(tc, field_given_twice);
 	tcase_add_test(tc, too_many_files);
 	tcase_add_loop_test(tc, too_many_devices, 0, 6);

@@ -29,8 +29,9 @@
 #define M   (1U << THREAD_MAIN)
 #define V   (1U << THREAD_VCPU)
 #define F   (1U << THREAD_FAULT)
+#define R   (1U << THREAD_READ)
 #define D   (1U << THREAD_DEVICE)
-#define ALL (M | V | F | D)
+#define ALL (M | V | F | R | D)
 
 static const char *const kinds[] = {
 #define X(id, name) name,
@@ -77,6 +78,7 @@ static const struct {
     {CALL(connect, 0, 0, 0), 0},
     {CALL(ptrace, 0, 1, 0, 0), 0},
     {CALL(process_vm_writev, 1, 0, 0, 0, 0, 0), 0},
+    {CALL(process_vm_readv, OWN_PID, 0, 0, 0, 0, 0), 0},
     {CALL(kill, 1, 0), 0},
     {CALL(tgkill, 1, 1, 0), 0},
     {CALL(pidfd_getfd, 0, 0, 0), 0},
@@ -101,17 +103,19 @@ static const struct {
     {CALL(rt_sigaction, SIGSYS, 0, 0, 8), 0},
     /* What is for some kinds alone. */
     {CALL(ioctl, -1, KVM_RUN, 0), V},
+    {CALL(ioctl, -1, KVM_IOEVENTFD, 0), V},
     {CALL(ioctl, -1, KVM_SET_GSI_ROUTING, 0), M | V | D},
     {CALL(ioctl, -1, KVM_GET_STATS_FD, 0), M},
     {CALL(sched_setaffinity, 0, 0, 0), F},
     {CALL(sched_setaffinity, 1, 0, 0), 0},
     {CALL(readv, -1, 0, 0), D},
+    {CALL(io_uring_enter, -1, 0, 0, 0, 0, 0), R},
+    {CALL(io_uring_register, -1, 0, 0, 0), 0},
     /* What every run does. */
     {CALL(mmap, 0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), ALL},
     {CALL(pread64, -1, 0, 0, 0), ALL},
     {CALL(futex, 0, 1, 0, 0, 0, 0), ALL},
     {CALL(fstat, -1, 0), ALL},
-    {CALL(process_vm_readv, OWN_PID, 0, 0, 0, 0, 0), ALL},
     {CALL(tgkill, OWN_PID, OWN_PID, 0), ALL},
     {CALL(tgkill, FILTER_OWN_PID, 1, 0), 0},
 };

@@ -4,18 +4,24 @@
 #include <linux/fs.h>
 #include <linux/if_tun.h>
 #include <linux/kvm.h>
-#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
 #include "ept/uffd_compat.h"
 #include "vmm/filters/filters.h"
 
-#define M   (1U << THREAD_MAIN)
-#define V   (1U << THREAD_VCPU)
-#define F   (1U << THREAD_FAULT)
-#define D   (1U << THREAD_DEVICE)
-#define ALL (M | V | F | D)
+#ifndef UFFDIO_MOVE /* Linux 6.8's, which Debian 12's header lacks */
+#	define UFFDIO_MOVE _IOC(_IOC_READ | _IOC_WRITE, UFFDIO, 5, 40)
+#endif
+
+#define M	  (1U << THREAD_MAIN)
+#define V	  (1U << THREAD_VCPU)
+#define F	  (1U << THREAD_FAULT)
+#define R	  (1U << THREAD_READ)
+#define D	  (1U << THREAD_DEVICE)
+#define ALL	  (M | V | F | R | D)
+/* Not in Debian 12's headers: Linux 6.5. */
+#define CACHESTAT 451
 
 /* clang-format off */
 #define CALL(kinds, name)                   {kinds, SCMP_SYS(name), #name, NULL, 0, {{0}}}
@@ -41,7 +47,6 @@ const struct rule rules[] = {
     CALL(M, exit_group),
     CALL(ALL, rt_sigprocmask),
     CALL(ALL, rt_sigreturn),
-    {ALL, SCMP_SYS(rt_sigaction), "rt_sigaction", "of SIGBUS", 1, {{0, SCMP_CMP_EQ, SIGBUS, 0}}},
     CALL(ALL, restart_syscall),
     CALL(ALL, getpid),
     CALL(ALL, gettid),
@@ -62,6 +67,7 @@ const struct rule rules[] = {
     CALL(ALL, poll),
     CALL(ALL, fdatasync),
     CALL(ALL, fallocate),
+    {ALL, CACHESTAT, "cachestat", NULL, 0, {{0}}},
     /* Not newfstatat, by which libc does it: with AT_EMPTY_PATH, too, that takes a path. */
     CALL(ALL, fstat),
     /* The terminal is put back by whichever thread crashes. */
@@ -74,6 +80,7 @@ const struct rule rules[] = {
      {{0, SCMP_CMP_EQ, 0, 0}, {1, SCMP_CMP_EQ, TCSETS, 0}}},
     /* A page is put in by whoever touches guest memory. */
     IOCTL(ALL, UFFDIO_COPY),
+    IOCTL(ALL, UFFDIO_MOVE),
     IOCTL(ALL, UFFDIO_ZEROPAGE),
     IOCTL(ALL, UFFDIO_CONTINUE),
     IOCTL(ALL, UFFDIO_WRITEPROTECT),
@@ -81,14 +88,20 @@ const struct rule rules[] = {
     IOCTL(ALL, UFFDIO_WAKE),
     IOCTL(M, UFFDIO_UNREGISTER),
     IOCTL(ALL, BLKGETSIZE64),
-    /* What the host's kernel backs may fail to be there: copied so that it is an error. */
-    OWN(ALL, process_vm_readv),
-    OWN(ALL, process_vm_writev),
     /* Only the fault thread moves, to its vCPU's CPU. */
     {F, SCMP_SYS(sched_setaffinity), "sched_setaffinity", "of itself", 1, {{0, SCMP_CMP_EQ, 0, 0}}},
+    /* Reading ahead, on a ring that can do nothing but read. */
+    CALL(R, io_uring_enter),
+    /* What the governor of huge pages looks at, and how it waits. */
+    CALL(ALL, mincore),
+    CALL(F, getrusage),
+    CALL(F, ppoll),
+    CALL(F, timer_delete),
     /* Interrupts. */
     IOCTL(V | D | M, KVM_SIGNAL_MSI),
     IOCTL(V | D | M, KVM_SET_GSI_ROUTING),
+    /* Where a PCI function is notified, the guest may move. */
+    IOCTL(V, KVM_IOEVENTFD),
     /* The guest. */
     IOCTL(V, KVM_RUN),
     IOCTL(V | M, KVM_GET_REGS),

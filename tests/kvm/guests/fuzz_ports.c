@@ -9,6 +9,7 @@
  * within reach), the serial line, and the exit port, with status 42.
  */
 #include "tests/kvm/guests/lib/guest.h"
+#include "tests/kvm/guests/lib/virtio_regs.h"
 
 #define ARENA	   (32UL << 20) /* 16 MiB that rings may lie in */
 #define ARENA_SIZE (16UL << 20)
@@ -141,19 +142,7 @@ static void touch_page(uint64_t page)
 	write_memory(page + below(PAGE));
 }
 
-/* --- virtio-mmio (virtio 1.2, 4.2.2) ------------------------------------------- */
-
-enum {
-	REG_DRIVER_FEATURES = 0x020,
-	REG_DRIVER_FEATURES_SEL = 0x024,
-	REG_QUEUE_SEL = 0x030,
-	REG_QUEUE_NUM = 0x038,
-	REG_QUEUE_READY = 0x044,
-	REG_QUEUE_NOTIFY = 0x050,
-	REG_STATUS = 0x070,
-	REG_QUEUE_DESC = 0x080, /* and the two others, 16 bytes apart */
-	REG_CONFIG = 0x100,
-};
+/* --- virtio-mmio ---------------------------------------------------------------- */
 
 static uint64_t some_device(void)
 {

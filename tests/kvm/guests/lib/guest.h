@@ -119,6 +119,10 @@ struct memmap_entry pmem_range(unsigned index);
 /* Send a flush request to the first virtio-pmem device; its answer. */
 uint32_t pmem_flush(void);
 
+/* The same for one behind PCI, whose BAR is at @bar: first this, and when the BAR was moved. */
+void pmem_set_up_pci(uint64_t bar);
+void pmem_moved_pci(uint64_t bar);
+
 /* --- the other processor --------------------------------------------------- */
 
 /* Start processor @apic_id in ap_main(), by INIT and STARTUP. */

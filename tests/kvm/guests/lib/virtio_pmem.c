@@ -1,26 +1,11 @@
-/* Just enough of a virtio-pmem driver (virtio 1.2, 4.2 and 5.19) to send flushes. */
+/* Just enough of a virtio-pmem driver (virtio 1.2, 4.1, 4.2 and 5.19) to send flushes. */
 #include "tests/kvm/guests/lib/guest.h"
+#include "tests/kvm/guests/lib/virtio_regs.h"
 
 #define QUEUE_SIZE 4
 
-enum {
-	REG_MAGIC = 0x000,
-	REG_DEVICE = 0x008,
-	REG_DRIVER_FEATURES = 0x020,
-	REG_DRIVER_FEATURES_SEL = 0x024,
-	REG_QUEUE_SEL = 0x030,
-	REG_QUEUE_NUM = 0x038,
-	REG_QUEUE_READY = 0x044,
-	REG_QUEUE_NOTIFY = 0x050,
-	REG_STATUS = 0x070,
-	REG_QUEUE_DESC = 0x080,
-	REG_QUEUE_DRIVER = 0x090,
-	REG_QUEUE_DEVICE = 0x0a0,
-	CONFIG_START = 0x100,
-	CONFIG_SIZE = 0x108,
-};
-
-enum { STATUS_ACKNOWLEDGE = 1, STATUS_DRIVER = 2, STATUS_DRIVER_OK = 4, STATUS_FEATURES_OK = 8 };
+/* Of the device's configuration. */
+enum { CONFIG_START = REG_CONFIG, CONFIG_SIZE = REG_CONFIG + 8 };
 enum { DESC_NEXT = 1, DESC_WRITE = 2 };
 enum { DEVICE_PMEM = 27 };
 
@@ -92,14 +77,70 @@ static void set_up(uint64_t base)
 	poke32(base + REG_STATUS, status | STATUS_DRIVER_OK);
 }
 
+/* --- behind PCI: the first of two structures of the BAR is its common configuration ----- */
+
+enum {
+	PCI_COMMON = 0,
+	PCI_NOTIFY = 0x3000,
+	COMMON_FEATURES_SEL = 0x08,
+	COMMON_FEATURES = 0x0c,
+	COMMON_STATUS = 0x14,
+	COMMON_QUEUE_SEL = 0x16,
+	COMMON_QUEUE_SIZE = 0x18,
+	COMMON_QUEUE_ENABLE = 0x1c,
+	COMMON_QUEUE_DESC = 0x20,
+	COMMON_QUEUE_DRIVER = 0x28,
+	COMMON_QUEUE_DEVICE = 0x30,
+};
+
+static volatile uint16_t *word(uint64_t at)
+{
+	return (volatile uint16_t *)at;
+}
+
+static volatile uint8_t *byte(uint64_t at)
+{
+	return (volatile uint8_t *)at;
+}
+
+static uint64_t notify_at;
+
+void pmem_set_up_pci(uint64_t bar)
+{
+	uint64_t common = bar + PCI_COMMON;
+	uint8_t status = STATUS_ACKNOWLEDGE | STATUS_DRIVER;
+
+	*byte(common + COMMON_STATUS) = 0;
+	*byte(common + COMMON_STATUS) = status;
+	poke32(common + COMMON_FEATURES_SEL, 1);
+	poke32(common + COMMON_FEATURES, 1); /* VIRTIO_F_VERSION_1 */
+	status |= STATUS_FEATURES_OK;
+	*byte(common + COMMON_STATUS) = status;
+	expect(*byte(common + COMMON_STATUS) == status, GUEST_BAD_DEVICE);
+	*word(common + COMMON_QUEUE_SEL) = 0;
+	*word(common + COMMON_QUEUE_SIZE) = QUEUE_SIZE;
+	set_address(common + COMMON_QUEUE_DESC, queue.desc);
+	set_address(common + COMMON_QUEUE_DRIVER, &queue.avail);
+	set_address(common + COMMON_QUEUE_DEVICE, &queue.used);
+	*word(common + COMMON_QUEUE_ENABLE) = 1;
+	*byte(common + COMMON_STATUS) = status | STATUS_DRIVER_OK;
+	pmem_moved_pci(bar);
+}
+
+void pmem_moved_pci(uint64_t bar)
+{
+	notify_at = bar + PCI_NOTIFY;
+}
+
 uint32_t pmem_flush(void)
 {
 	static volatile uint32_t request, answer;
-	static uint64_t base;
 
-	if (!base) {
-		base = find_device(0);
+	if (!notify_at) {
+		uint64_t base = find_device(0);
+
 		set_up(base);
+		notify_at = base + REG_QUEUE_NOTIFY;
 	}
 	request = 0; /* VIRTIO_PMEM_REQ_TYPE_FLUSH */
 	answer = ~0u;
@@ -114,7 +155,7 @@ uint32_t pmem_flush(void)
 	__asm__ volatile("" ::: "memory");
 	queue.avail.index++;
 	__asm__ volatile("mfence" ::: "memory");
-	poke32(base + REG_QUEUE_NOTIFY, 0);
+	poke32(notify_at, 0);
 	while (*(volatile uint16_t *)&queue.used.index != queue.avail.index)
 		__asm__ volatile("pause");
 	return answer;

@@ -1,0 +1,131 @@
+/*
+ * Where anonymous memory of the host kernel's engine is touched densely, and what
+ * follows: which 2 MiB become one huge page. No thread and no clock of its own, so
+ * that a test can play both (governor.c has them). docs/huge-pages.md has the rules
+ * and why they are these.
+ */
+#ifndef FOAL_EPT_DENSITY_H
+#define FOAL_EPT_DENSITY_H
+
+#include "ept/space.h"
+
+#define REGION_PAGES EPT_TABLE_SIZE
+#define REGION_DENSE 448 /* pages of 512: worth a huge page whatever comes */
+#define STREAM_PAGES 192 /* in one run, and growing: a stream */
+#define STREAM_NEXT  32	 /* the same, behind a dense region */
+#define STREAM_WHOLE 256 /* from here on a stream's region is taken for dense */
+#define SPREAD_PAGES 8	 /* on average, and in */
+#define SPREAD_GROWN 16	 /* regions at once: touched at random all over */
+#define BET	     12	 /* such touches are worth at most so many times their memory */
+#define BETS_A_SCAN  16
+#define WINDOWS	     8
+#define WINDOW_FIRST 4		/* regions ahead of a stream that is new */
+#define WINDOW_MAX   128	/* regions ahead of one that goes on */
+#define WINDOW_IDLE  50000000UL /* ns without progress: it is over */
+#define PAUSE_FIRST  10000000UL /* ns after a refusal; doubles with each, up to */
+#define PAUSE_MAX    10000000000UL
+#define BUSY_MAX     8
+#define HOT_MAX	     64
+#define SCAN_CHUNK   16 /* regions a look at the host's tables */
+
+#define REGION_HUGE  1 /* is one page, as far as we know */
+#define REGION_AHEAD 2 /* wants to be one when it is touched */
+
+/* 2 MiB of an area, as last seen. */
+struct ept_region {
+	uint16_t count;	    /* pages present */
+	uint16_t low, high; /* the first, and past the last; count 0: both 0 */
+	uint8_t flags;
+	uint8_t given; /* part of it was given back: atomic, set under the governor's lock */
+};
+
+/* Regions in front of a stream that want huge pages. */
+struct ept_window {
+	unsigned first, end; /* equal: not in use */
+	int way;	     /* 1 or -1 */
+	unsigned left;	     /* of them, not reached yet */
+	uint64_t moved_at;
+};
+
+/* One area's. All but `given` is the governor thread's. */
+struct ept_density {
+	struct ept_area *area;
+	uint64_t start; /* guest-physical, of region 0 */
+	unsigned nr;
+	struct ept_region *regions;
+	struct ept_window windows[WINDOWS];
+	unsigned hot[HOT_MAX], nr_hot; /* grew at the last scan; more than fit: all are */
+	unsigned bets, next_bet;
+};
+
+struct ept_governor {
+	struct ept_space *space;
+	struct ept_density *areas;
+	size_t nr_areas;
+	pthread_mutex_t lock;	     /* a region is collapsed, or given back: not both at once */
+	struct ept_huge_stats stats; /* atomic */
+	uint64_t pause_until, pause;
+	unsigned busy;	     /* refusals in a row of the kind that passes */
+	uint64_t collapsing; /* ns of CPU time, since the last look */
+
+	uint64_t faults;	       /* at the last look */
+	uint64_t scan_faults, scan_at; /* at the last scan */
+	uint64_t wait;		       /* ns */
+	unsigned char present[SCAN_CHUNK * REGION_PAGES];
+
+	pthread_t thread;
+	bool running;
+};
+
+/* Pages that appeared one by one, and all of them, since the last scan. */
+struct ept_growth {
+	uint64_t small, all;
+	unsigned regions; /* that grew by single pages */
+};
+
+/* Look at the regions that grew last (or at all), and do what follows. */
+struct ept_growth ept_density_scan_hot(struct ept_governor *g, struct ept_density *d, uint64_t now);
+struct ept_growth ept_density_scan_all(struct ept_governor *g, struct ept_density *d, uint64_t now);
+
+/* Make region @i one huge page; at least @own of its pages have to be somebody's. */
+bool ept_density_collapse(struct ept_governor *g, struct ept_density *d, unsigned i, unsigned own,
+			  uint64_t now);
+
+/* Read what is present of regions [first, end) and judge each that grew. */
+void ept_density_scan_range(struct ept_governor *g, struct ept_density *d, unsigned first,
+			    unsigned end, uint64_t now, struct ept_growth *growth);
+
+static inline char *ept_density_hva(const struct ept_density *d, unsigned i)
+{
+	return ept_hva(d->area, d->start + ((uint64_t)i << EPT_LEAF_SHIFT));
+}
+
+static inline void ept_governor_count(uint64_t *counter, uint64_t n)
+{
+	__atomic_fetch_add(counter, n, __ATOMIC_RELAXED);
+}
+
+/* --- density_window.c ----------------------------------------------------------- */
+
+/* Region @i is where a stream is, that goes @way: the regions in front want huge pages. */
+void ept_window_open(struct ept_governor *g, struct ept_density *d, unsigned i, int way,
+		     uint64_t now);
+/* Follow each stream, and end what moves no more. */
+void ept_windows_follow(struct ept_governor *g, struct ept_density *d, uint64_t now,
+			struct ept_growth *growth);
+void ept_windows_close_idle(struct ept_density *d, uint64_t now);
+bool ept_windows_any(const struct ept_density *d);
+
+/* --- governor.c ----------------------------------------------------------------- */
+
+/* Without a thread, for tests: NULL without memory or anything to govern. */
+struct ept_governor *ept_governor_create(struct ept_space *space);
+void ept_governor_free(struct ept_governor *g);
+
+/* CPU time of the calling thread: what a look costs, however busy the host is. */
+uint64_t ept_thread_ns(void);
+
+/* One look; when to look again (ns), 0: when this process has used some CPU time. */
+uint64_t ept_governor_look(struct ept_governor *g, uint64_t now);
+
+#endif

@@ -1,0 +1,153 @@
+#include "ept/density.h"
+
+static unsigned reach(const struct ept_window *w)
+{
+	return w->end - w->first;
+}
+
+bool ept_windows_any(const struct ept_density *d)
+{
+	for (unsigned i = 0; i < WINDOWS; i++)
+		if (reach(&d->windows[i]))
+			return true;
+	return false;
+}
+
+static void close_window(struct ept_density *d, struct ept_window *w)
+{
+	if (!reach(w))
+		return;
+	ept_install_want_huge(ept_density_hva(d, w->first), (size_t)reach(w) << EPT_LEAF_SHIFT,
+			      false);
+	for (unsigned i = w->first; i < w->end; i++)
+		d->regions[i].flags &= (uint8_t)~REGION_AHEAD;
+	*w = (struct ept_window){0};
+}
+
+/* A place for another window: the one that has not moved for longest makes room. */
+static struct ept_window *take_slot(struct ept_density *d)
+{
+	struct ept_window *slot = &d->windows[0];
+
+	for (unsigned i = 0; i < WINDOWS; i++) {
+		struct ept_window *w = &d->windows[i];
+
+		if (!reach(w))
+			return w;
+		if (w->moved_at < slot->moved_at)
+			slot = w;
+	}
+	close_window(d, slot);
+	return slot;
+}
+
+/* Regions in front of @i, up to @want, that no other window has; *@first is the lowest. */
+static unsigned in_front(const struct ept_density *d, unsigned i, int way, unsigned want,
+			 unsigned *first)
+{
+	unsigned room = way > 0 ? d->nr - 1 - i : i, n = 0;
+
+	while (n < want && n < room &&
+	       !(d->regions[way > 0 ? i + n + 1 : i - n - 1].flags & REGION_AHEAD))
+		n++;
+	*first = way > 0 ? i + 1 : i - n;
+	return n;
+}
+
+/* Regions [first, first + n) join @w, at the end it moves to. */
+static bool grow_window(struct ept_governor *g, struct ept_density *d, struct ept_window *w,
+			unsigned first, unsigned n)
+{
+	if (!n ||
+	    ept_install_want_huge(ept_density_hva(d, first), (size_t)n << EPT_LEAF_SHIFT, true))
+		return false;
+	for (unsigned i = first; i < first + n; i++)
+		d->regions[i].flags |= REGION_AHEAD;
+	if (!reach(w))
+		w->first = w->end = first;
+	if (first < w->first)
+		w->first = first;
+	if (first + n > w->end)
+		w->end = first + n;
+	w->left += n;
+	ept_governor_count(&g->stats.ahead, n);
+	return true;
+}
+
+/* How many dense regions lie behind @i: how long the stream has gone on. */
+static unsigned length_behind(const struct ept_density *d, unsigned i, int way)
+{
+	unsigned room = way > 0 ? i : d->nr - 1 - i, n = 0;
+
+	while (n < room && n < WINDOW_MAX &&
+	       d->regions[way > 0 ? i - n - 1 : i + n + 1].count >= REGION_DENSE)
+		n++;
+	return n;
+}
+
+void ept_window_open(struct ept_governor *g, struct ept_density *d, unsigned i, int way,
+		     uint64_t now)
+{
+	unsigned want = WINDOW_FIRST * (1 + length_behind(d, i, way)), first;
+	unsigned n;
+	struct ept_window *w;
+
+	if (want > WINDOW_MAX)
+		want = WINDOW_MAX;
+	n = in_front(d, i, way, want, &first);
+	if (now < g->pause_until || !n)
+		return;
+	w = take_slot(d);
+	w->way = way;
+	w->moved_at = now;
+	grow_window(g, d, w, first, n);
+}
+
+/* How many of @w's regions nothing has reached yet. */
+static unsigned still_left(const struct ept_density *d, const struct ept_window *w)
+{
+	unsigned n = 0;
+
+	while (n < reach(w) && !d->regions[w->way > 0 ? w->end - 1 - n : w->first + n].count)
+		n++;
+	return n;
+}
+
+static void follow(struct ept_governor *g, struct ept_density *d, struct ept_window *w,
+		   uint64_t now, struct ept_growth *growth)
+{
+	/* What was not reached, and the region before it, which a fallback fills page by page. */
+	unsigned look = w->left < reach(w) ? w->left + 1 : reach(w), left, first, n;
+	uint64_t before = growth->all;
+
+	if (w->way > 0)
+		ept_density_scan_range(g, d, w->end - look, w->end, now, growth);
+	else
+		ept_density_scan_range(g, d, w->first, w->first + look, now, growth);
+	if (growth->all == before || !reach(w)) /* a new window may have taken its place */
+		return;
+	w->moved_at = now;
+	left = still_left(d, w);
+	w->left = left;
+	if (left * 2 > reach(w))
+		return;
+	n = reach(w) < WINDOW_MAX ? reach(w) : WINDOW_MAX;
+	n = in_front(d, w->way > 0 ? w->end - 1 : w->first, w->way, n, &first);
+	grow_window(g, d, w, first, n);
+}
+
+void ept_windows_follow(struct ept_governor *g, struct ept_density *d, uint64_t now,
+			struct ept_growth *growth)
+{
+	for (unsigned i = 0; i < WINDOWS; i++)
+		if (reach(&d->windows[i]))
+			follow(g, d, &d->windows[i], now, growth);
+	ept_windows_close_idle(d, now);
+}
+
+void ept_windows_close_idle(struct ept_density *d, uint64_t now)
+{
+	for (unsigned i = 0; i < WINDOWS; i++)
+		if (reach(&d->windows[i]) && now - d->windows[i].moved_at > WINDOW_IDLE)
+			close_window(d, &d->windows[i]);
+}

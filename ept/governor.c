@@ -1,0 +1,305 @@
+/*
+ * The governor: a thread a space that watches how densely anonymous memory of the
+ * host kernel's engine is touched, and has dense parts backed by 2 MiB pages.
+ *
+ * It costs nothing while nothing happens. What it waits for is, in turn:
+ *   quiet    this process has used BUSY_NS of CPU time (a timer on that clock: an
+ *            idle VM uses none, so nobody wakes)
+ *   alert    a look every so often: have there been page faults? 0.5 to 16 ms,
+ *            about as long as 128 faults take
+ *   scan     what do the host's tables hold? Never more than an eighth of the time
+ */
+#include "ept/density.h"
+#include "ept/host_pages.h"
+#include "ept/thread.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define BUSY_NS	     10000000L	/* of CPU time, between two looks while it is quiet */
+#define WAIT_MIN     500000UL	/* ns between two looks when it is not */
+#define WAIT_MAX     16000000UL /* after that it is quiet */
+#define SCAN_FAULTS  64		/* as many since the last scan are worth one */
+#define QUIET_FAULTS 16		/* fewer in a look are none */
+#define LOOK_PAGES   128	/* new ones that a look should find */
+#define SCAN_SHARE   8
+
+/* A region lies in one area. */
+static uint64_t first_region(const struct ept_area *area)
+{
+	return (area->start + EPT_LEAF_BYTES - 1) & ~(EPT_LEAF_BYTES - 1);
+}
+
+static unsigned regions_of(const struct ept_area *area)
+{
+	uint64_t first = first_region(area), end = area->end & ~(EPT_LEAF_BYTES - 1);
+
+	if (area->obj || ept_handler_engine(area) || end <= first)
+		return 0;
+	return (unsigned)((end - first) >> EPT_LEAF_SHIFT);
+}
+
+static int add_area(struct ept_governor *g, struct ept_area *area)
+{
+	struct ept_density *d = &g->areas[g->nr_areas];
+
+	d->area = area;
+	d->start = first_region(area);
+	d->nr = regions_of(area);
+	if (!d->nr)
+		return 0;
+	d->regions = calloc(d->nr, sizeof(*d->regions));
+	if (!d->regions)
+		return -ENOMEM;
+	g->nr_areas++;
+	return 0;
+}
+
+struct ept_governor *ept_governor_create(struct ept_space *space)
+{
+	struct ept_governor *g = calloc(1, sizeof(*g));
+
+	if (!g)
+		return NULL;
+	g->space = space;
+	pthread_mutex_init(&g->lock, NULL);
+	g->areas = calloc(space->nr_areas, sizeof(*g->areas));
+	for (size_t i = 0; i < space->nr_areas && g->areas; i++)
+		if (add_area(g, space->areas[i]))
+			goto nothing;
+	if (!g->nr_areas)
+		goto nothing;
+	g->wait = WAIT_MIN;
+	g->faults = g->scan_faults = ept_host_minor_faults();
+	return g;
+nothing:
+	ept_governor_free(g);
+	return NULL;
+}
+
+void ept_governor_free(struct ept_governor *g)
+{
+	if (!g)
+		return;
+	for (size_t i = 0; i < g->nr_areas && g->areas; i++)
+		free(g->areas[i].regions);
+	free(g->areas);
+	pthread_mutex_destroy(&g->lock);
+	free(g);
+}
+
+static bool any_window(const struct ept_governor *g)
+{
+	for (size_t i = 0; i < g->nr_areas; i++)
+		if (ept_windows_any(&g->areas[i]))
+			return true;
+	return false;
+}
+
+static void add_growth(struct ept_growth *sum, struct ept_growth part)
+{
+	sum->small += part.small;
+	sum->all += part.all;
+	sum->regions += part.regions;
+}
+
+/* Where the last growth was; everywhere if that does not explain the @faults since. */
+static struct ept_growth scan(struct ept_governor *g, uint64_t faults, uint64_t now)
+{
+	struct ept_growth growth = {0};
+
+	ept_governor_count(&g->stats.scans, 1);
+	for (size_t i = 0; i < g->nr_areas; i++)
+		add_growth(&growth, ept_density_scan_hot(g, &g->areas[i], now));
+	if (growth.small * 2 >= faults || (growth.all && faults < SCAN_FAULTS))
+		return growth;
+	for (size_t i = 0; i < g->nr_areas; i++)
+		add_growth(&growth, ept_density_scan_all(g, &g->areas[i], now));
+	return growth;
+}
+
+uint64_t ept_thread_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000U + (uint64_t)ts.tv_nsec;
+}
+
+static uint64_t clamp(uint64_t ns, uint64_t low)
+{
+	return ns < low ? low : ns > WAIT_MAX ? WAIT_MAX : ns;
+}
+
+static void scan_and_pace(struct ept_governor *g, uint64_t faults, uint64_t now)
+{
+	uint64_t started = ept_thread_ns(), since = now - g->scan_at, cost;
+	struct ept_growth growth;
+
+	g->collapsing = 0;
+	growth = scan(g, faults, now);
+	cost = ept_thread_ns() - started - g->collapsing;
+	g->scan_at = now;
+	g->scan_faults = g->faults;
+	g->wait = clamp(since * LOOK_PAGES / (growth.all + 1), WAIT_MIN);
+	if (g->wait < cost * SCAN_SHARE)
+		g->wait = cost * SCAN_SHARE;
+}
+
+uint64_t ept_governor_look(struct ept_governor *g, uint64_t now)
+{
+	uint64_t faults = ept_host_minor_faults(), fresh = faults - g->faults;
+	bool open = any_window(g);
+
+	g->faults = faults;
+	faults -= g->scan_faults;
+	if (faults >= (open ? 1 : SCAN_FAULTS)) {
+		scan_and_pace(g, faults, now);
+		return g->wait;
+	}
+	g->wait = clamp(g->wait * 2, WAIT_MIN);
+	for (size_t i = 0; i < g->nr_areas && open; i++)
+		ept_windows_close_idle(&g->areas[i], now);
+	return open || fresh >= QUIET_FAULTS || g->wait < WAIT_MAX ? g->wait : 0;
+}
+
+/* --- the thread --------------------------------------------------------------------- */
+
+/* Becomes readable each time that this process has used BUSY_NS more; or a negative errno. */
+static int open_cpu_clock(timer_t *timer)
+{
+	struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGRTMAX};
+	struct itimerspec every = {{0, BUSY_NS}, {0, BUSY_NS}};
+	sigset_t set;
+	int fd;
+
+	event._sigev_un._tid = (pid_t)syscall(SYS_gettid);
+	sigemptyset(&set);
+	sigaddset(&set, SIGRTMAX); /* blocked, as all are in this thread */
+	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (fd < 0)
+		return -errno;
+	if (timer_create(CLOCK_PROCESS_CPUTIME_ID, &event, timer)) {
+		close(fd);
+		return -errno;
+	}
+	timer_settime(*timer, 0, &every, NULL);
+	return fd;
+}
+
+/* Until there may be something to see; false: the space stops. */
+static bool wait_for(struct ept_governor *g, int clock_fd, uint64_t ns)
+{
+	struct pollfd fds[] = {{.fd = g->space->stop_fd, .events = POLLIN},
+			       {.fd = clock_fd, .events = POLLIN}};
+	struct timespec ts = {.tv_sec = (time_t)(ns / 1000000000U),
+			      .tv_nsec = (long)(ns % 1000000000U)};
+	struct signalfd_siginfo info;
+
+	/* Without the clock it looks from time to time, as slowly as it may. */
+	if (!ns && clock_fd < 0)
+		ts.tv_nsec = 100000000;
+	if (ppoll(fds, ns ? 1 : 2, ns || clock_fd < 0 ? &ts : NULL, NULL) < 0 && errno != EINTR)
+		return false;
+	if (fds[0].revents)
+		return false;
+	while (clock_fd >= 0 && read(clock_fd, &info, sizeof(info)) > 0)
+		;
+	return true;
+}
+
+static void *governor_thread(void *arg)
+{
+	struct ept_governor *g = arg;
+	timer_t timer = NULL;
+	int clock_fd = open_cpu_clock(&timer);
+	uint64_t ns = WAIT_MIN;
+
+	ept_thread_begins(&g->space->config, "foal-governor", "governor");
+	while (wait_for(g, clock_fd, ns))
+		ns = ept_governor_look(g, ept_now());
+	if (clock_fd >= 0) {
+		timer_delete(timer);
+		close(clock_fd);
+	}
+	return NULL;
+}
+
+int ept_governor_start(struct ept_space *space)
+{
+	struct ept_governor *g;
+	int err;
+
+	if (space->config.huge != EPT_HUGE_AUTO || !ept_host_gives_huge())
+		return 0;
+	g = ept_governor_create(space);
+	if (!g)
+		return 0; /* nothing to govern */
+	err = ept_thread_create(&space->config, &g->thread, governor_thread, g);
+	if (err) {
+		ept_governor_free(g);
+		return err;
+	}
+	g->running = true;
+	space->governor = g;
+	return 0;
+}
+
+void ept_governor_stop(struct ept_space *space)
+{
+	struct ept_governor *g = space->governor;
+	uint64_t one = 1;
+
+	if (!g || !g->running || write(space->stop_fd, &one, sizeof(one)) != sizeof(one))
+		return;
+	pthread_join(g->thread, NULL);
+	g->running = false;
+}
+
+/* --- for others ------------------------------------------------------------------------ */
+
+static struct ept_density *density_of(struct ept_governor *g, const struct ept_area *area)
+{
+	for (size_t i = 0; i < g->nr_areas; i++)
+		if (g->areas[i].area == area)
+			return &g->areas[i];
+	return NULL;
+}
+
+int ept_governor_give_back(struct ept_area *area, uint64_t gpa, uint64_t end)
+{
+	struct ept_governor *g = area->space->governor;
+	struct ept_density *d = g ? density_of(g, area) : NULL;
+	int err;
+
+	if (!d)
+		return ept_install_drop(NULL, ept_hva(area, gpa), end - gpa);
+	pthread_mutex_lock(&g->lock);
+	for (uint64_t at = ept_leaf_start(gpa); at < end; at += EPT_LEAF_BYTES) {
+		uint64_t i = (at - d->start) >> EPT_LEAF_SHIFT;
+
+		if (at >= d->start && i < d->nr)
+			__atomic_store_n(&d->regions[i].given, 1, __ATOMIC_RELEASE);
+	}
+	err = ept_install_drop(NULL, ept_hva(area, gpa), end - gpa);
+	pthread_mutex_unlock(&g->lock);
+	return err;
+}
+
+void ept_space_huge_stats(const struct ept_space *space, struct ept_huge_stats *out)
+{
+	const struct ept_governor *g = space->governor;
+
+	*out = (struct ept_huge_stats){0};
+	if (!g)
+		return;
+#define X(field, name) out->field = __atomic_load_n(&g->stats.field, __ATOMIC_RELAXED);
+	EPT_HUGE_COUNTERS(X)
+#undef X
+}

@@ -1,0 +1,160 @@
+/* The host's side of memory that it backs by itself, played: pages, huge pages, advice. */
+#include "ept/host_pages.h"
+#include "ept/mirror.h"
+#include "tests/ept/fake_install.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define REGIONS 256
+#define PAGES	EPT_TABLE_SIZE
+
+static bool staging_huge = true;
+static char *base;
+static unsigned char present[REGIONS * PAGES];
+static bool huge[REGIONS], wants[REGIONS];
+static bool zero_pages, small;
+static uint64_t faults;
+static int refusal;
+static unsigned refusals;
+
+void fake_host(void *hva, size_t pages)
+{
+	base = hva;
+	memset(present, 0, pages);
+	memset(huge, 0, sizeof(huge));
+	memset(wants, 0, sizeof(wants));
+	zero_pages = small = false;
+	refusals = 0;
+}
+
+static void make_huge(unsigned region)
+{
+	memset(present + region * PAGES, 1, PAGES);
+	huge[region] = true;
+}
+
+unsigned fake_host_count(unsigned region)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < PAGES; i++)
+		n += present[region * PAGES + i];
+	return n;
+}
+
+void fake_host_touch(unsigned first, unsigned pages)
+{
+	for (unsigned i = first; i < first + pages; i++) {
+		if (present[i])
+			continue;
+		faults++;
+		present[i] = 1;
+		if (wants[i / PAGES] && !small && fake_host_count(i / PAGES) == 1)
+			make_huge(i / PAGES);
+	}
+}
+
+bool fake_host_huge(unsigned region)
+{
+	return huge[region];
+}
+
+bool fake_host_wants(unsigned region)
+{
+	return wants[region];
+}
+
+void fake_host_zero_pages(bool all)
+{
+	zero_pages = all;
+}
+
+void fake_host_refuse(int error, unsigned times)
+{
+	refusal = error;
+	refusals = times;
+}
+
+void fake_host_small(bool on)
+{
+	small = on;
+}
+
+static size_t page_of(const void *hva)
+{
+	return (size_t)((const char *)hva - base) / EPT_PAGE_SIZE;
+}
+
+bool ept_host_gives_huge(void)
+{
+	return false; /* no governor by itself: a test plays its thread */
+}
+
+static bool ours(const void *hva)
+{
+	return base && (size_t)((const char *)hva - base) < sizeof(present) * EPT_PAGE_SIZE;
+}
+
+void fake_host_staging(bool on)
+{
+	staging_huge = on;
+}
+
+int ept_host_present(void *hva, size_t len, unsigned char *vec)
+{
+	if (!ours(hva)) { /* a place aside, its first byte touched */
+		memset(vec, staging_huge, len / EPT_PAGE_SIZE);
+		return 0;
+	}
+	memcpy(vec, present + page_of(hva), len / EPT_PAGE_SIZE);
+	return 0;
+}
+
+uint64_t ept_host_own_pages(int pagemap, const void *hva, uint64_t pages)
+{
+	uint64_t own = 0;
+
+	(void)pagemap;
+	for (uint64_t i = 0; i < pages && base; i++)
+		own += present[page_of(hva) + i];
+	return zero_pages ? 0 : own;
+}
+
+uint64_t ept_host_minor_faults(void)
+{
+	return faults;
+}
+
+int ept_install_want_huge(void *hva, size_t len, bool on)
+{
+	for (size_t at = 0; at < len && ours(hva); at += EPT_LEAF_BYTES)
+		wants[page_of((char *)hva + at) / PAGES] = on;
+	return 0;
+}
+
+int ept_install_collapse(void *hva)
+{
+	unsigned region = (unsigned)(page_of(hva) / PAGES);
+
+	if (refusals) {
+		refusals--;
+		return refusal;
+	}
+	if (!wants[region])
+		return -EINVAL;
+	make_huge(region);
+	return 0;
+}
+
+/* What the space gives back. */
+void fake_host_drop(const void *hva, size_t len)
+{
+	size_t first = page_of(hva);
+
+	if (!base)
+		return;
+	memset(present + first, 0, len / EPT_PAGE_SIZE);
+	for (size_t i = first; i < first + len / EPT_PAGE_SIZE; i++)
+		huge[i / PAGES] = false;
+}

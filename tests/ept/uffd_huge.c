@@ -1,0 +1,297 @@
+/* Huge pages of the host: counted in its own tables, never timed. */
+#include "ept/host_pages.h"
+#include "ept/uffd_compat.h"
+#include "tests/ept/uffd_suites.h"
+#include "tests/ept/util.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define MIB (1UL << 20)
+
+static void skip_without_huge_pages(void)
+{
+	if (ept_host_gives_huge())
+		return;
+	printf("skipped: the host gives no huge pages "
+	       "(/sys/kernel/mm/transparent_hugepage/enabled is never)\n");
+	exit(0);
+}
+
+static struct vm anonymous_vm(enum ept_engine engine, enum ept_huge huge, uint64_t size)
+{
+	struct ept_config config = {.vm_name = "test", .engine = engine, .vcpus = 1, .huge = huge};
+
+	return vm_create(&config, -1, 0, size, EPT_FILE_COW);
+}
+
+/* Bytes of [@vm->hva, + size) in huge pages (AnonHugePages of smaps). */
+static uint64_t huge_bytes(const struct vm *vm)
+{
+	FILE *f = fopen("/proc/self/smaps", "re");
+	uint64_t start, end, kib, sum = 0;
+	bool in = false;
+	char line[512];
+
+	ck_assert_ptr_nonnull(f);
+	while (fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			in = start - (uintptr_t)vm->hva < vm->size;
+		else if (in && sscanf(line, "AnonHugePages: %lu", &kib) == 1)
+			sum += kib << 10;
+	}
+	fclose(f);
+	return sum;
+}
+
+static void touch(const struct vm *vm, uint64_t first, uint64_t pages)
+{
+	for (uint64_t i = first; i < first + pages; i++)
+		((volatile char *)vm->hva)[i * PAGE] = 1;
+}
+
+/* The toucher is woken before its fault is counted: exact once the space is stopped. */
+static void settle_and_count(struct vm *vm, enum ept_case kase, uint64_t n)
+{
+	ept_space_stop(vm->space);
+	assert_faults(vm, kase, n);
+}
+
+START_TEST(kernel_always)
+{
+	struct vm vm;
+
+	skip_without_huge_pages();
+	vm = anonymous_vm(EPT_ENGINE_KERNEL, EPT_HUGE_ALWAYS, 16 * MIB);
+	touch(&vm, 600, 1);
+	ck_assert_uint_eq(huge_bytes(&vm), 2 * MIB);
+	ck_assert_uint_eq(area_info(&vm).resident, 2 * MIB);
+	discard(&vm, 600, 1); /* a part: the rest stays */
+	ck_assert_uint_eq(huge_bytes(&vm), 0);
+	ck_assert_uint_eq(area_info(&vm).resident, 2 * MIB - PAGE);
+	vm_destroy(&vm);
+}
+END_TEST
+
+START_TEST(kernel_never)
+{
+	struct vm vm = anonymous_vm(EPT_ENGINE_KERNEL, EPT_HUGE_NEVER, 16 * MIB);
+
+	touch(&vm, 0, 4096);
+	ck_assert_uint_eq(huge_bytes(&vm), 0);
+	ck_assert_uint_eq(area_info(&vm).resident, 16 * MIB);
+	vm_destroy(&vm);
+}
+END_TEST
+
+/* One page in each 2 MiB costs one page each, whatever the host's setting. */
+START_TEST(kernel_auto_sparse)
+{
+	struct vm vm = anonymous_vm(EPT_ENGINE_KERNEL, EPT_HUGE_AUTO, 512 * MIB);
+
+	for (unsigned i = 0; i < 256; i++)
+		touch(&vm, i * 512, 1);
+	ck_assert_uint_eq(huge_bytes(&vm), 0);
+	ck_assert_uint_eq(area_info(&vm).resident, 256 * PAGE);
+	vm_destroy(&vm);
+}
+END_TEST
+
+/* The governor's own thread: what is touched all over is huge in the end, and holds what it did. */
+START_TEST(kernel_auto_dense)
+{
+	struct vm vm;
+	struct ept_huge_stats stats;
+
+	skip_without_huge_pages();
+	vm = anonymous_vm(EPT_ENGINE_KERNEL, EPT_HUGE_AUTO, 32 * MIB);
+	touch(&vm, 0, 8192);
+	do { /* ended by the test's limit if it never happens */
+		discard(&vm, 0, 512);
+		touch(&vm, 0, 512);
+		ept_space_huge_stats(vm.space, &stats);
+	} while (!stats.collapsed);
+	ept_space_stop(vm.space);
+	ck_assert_uint_gt(huge_bytes(&vm), 0);
+	for (unsigned i = 512; i < 8192; i++)
+		ck_assert_int_eq(vm.hva[i * PAGE], 1);
+	vm_destroy(&vm);
+}
+END_TEST
+
+static struct vm file_vm(int fd, uint64_t size, enum ept_file_mode mode, enum ept_huge huge)
+{
+	struct ept_config config = {.vm_name = "test", .vcpus = 1, .huge = huge};
+
+	return vm_create(&config, fd, 0, size, mode);
+}
+
+/* Where the kernel cannot move, 2 MiB still go in with one event, as small pages. */
+static uint64_t expect_whole(struct vm *vm, enum ept_case huge, enum ept_case small)
+{
+	bool moves = vm->space->installer.features & UFFD_FEATURE_MOVE;
+	struct ept_case_stats stats;
+
+	ept_space_stop(vm->space);
+	stats = case_stats(vm, moves ? huge : small);
+
+	ck_assert_uint_eq(stats.fallback, moves ? 0 : stats.faults);
+	ck_assert_uint_eq(stats.installed, 512 * stats.faults);
+	ck_assert_uint_eq(huge_bytes(vm), moves ? stats.faults * 2 * MIB : 0);
+	ck_assert_uint_eq(area_info(vm).huge, huge_bytes(vm));
+	return stats.faults;
+}
+
+START_TEST(anon_huge)
+{
+	struct vm vm;
+
+	skip_without_huge_pages();
+	vm = anonymous_vm(EPT_ENGINE_HANDLER, EPT_HUGE_ALWAYS, 16 * MIB);
+	touch(&vm, 0, 4096);
+	ck_assert_uint_eq(expect_whole(&vm, EPT_CASE_ANON_HUGE, EPT_CASE_ANON_WRITE), 8);
+	vm_destroy(&vm);
+}
+END_TEST
+
+/* A part given back: zeros there, the rest as it was; on the second touch by 4 KiB. */
+START_TEST(split)
+{
+	struct vm vm;
+
+	skip_without_huge_pages();
+	vm = anonymous_vm(EPT_ENGINE_HANDLER, EPT_HUGE_ALWAYS, 16 * MIB);
+	touch(&vm, 0, 512);
+	discard(&vm, 100, 2);
+	ck_assert_uint_eq(huge_bytes(&vm), 0);
+	ck_assert_uint_eq(area_info(&vm).resident, 510 * PAGE);
+	ck_assert_int_eq(vm.hva[101 * PAGE], 0);
+	ck_assert_int_eq(vm.hva[102 * PAGE], 1);
+	settle_and_count(&vm, EPT_CASE_ANON_READ, 1);
+	vm_destroy(&vm);
+}
+END_TEST
+
+/* By default: one region by single pages, the ones behind it in one step each. */
+START_TEST(anon_stream)
+{
+	struct vm vm;
+	bool moves;
+
+	skip_without_huge_pages();
+	vm = anonymous_vm(EPT_ENGINE_HANDLER, EPT_HUGE_AUTO, 16 * MIB);
+	moves = vm.space->installer.features & UFFD_FEATURE_MOVE;
+	touch(&vm, 0, 4096);
+	settle_and_count(&vm, EPT_CASE_ANON_HUGE, moves ? 7 : 0);
+	settle_and_count(&vm, EPT_CASE_ANON_WRITE, moves ? 512 : 519);
+	vm_destroy(&vm);
+}
+END_TEST
+
+START_TEST(file_huge)
+{
+	uint64_t size = 8 * MIB + 3 * PAGE - 50;
+	enum ept_file_mode mode = _i ? EPT_FILE_RO : EPT_FILE_COW;
+	int fd = temp_file(size);
+	struct vm vm;
+
+	skip_without_huge_pages();
+	vm = file_vm(fd, size, mode, EPT_HUGE_ALWAYS);
+	bool moves = vm.space->installer.features & UFFD_FEATURE_MOVE;
+	ck_assert(has_pattern(vm.hva, 0, 8 * MIB));
+	ck_assert_uint_eq(inject_get(bytes_read), 8 * MIB);
+	ck_assert_uint_eq(inject_get(preads), 4);
+	ck_assert(has_pattern(vm.hva + 8 * MIB, 8 * MIB, size - 8 * MIB));
+	ck_assert_int_eq(vm.hva[vm.size - 1], 0);
+	if (mode == EPT_FILE_COW) {
+		memset(vm.hva, 0, vm.size);
+		uint8_t first = pattern_byte(0);
+		ck_assert(file_has(fd, 0, &first, 1));
+	}
+	ept_space_stop(vm.space);
+	assert_faults(&vm, EPT_CASE_FILE_READ, moves ? 1 : 5);
+	assert_faults(&vm, EPT_CASE_FILE_HUGE, moves ? 4 : 0);
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
+/* Without MOVE, as before Linux 6.8: the same contents, 512 pages an event. */
+START_TEST(without_move)
+{
+	int fd = temp_file(4 * MIB);
+	struct vm vm;
+
+	vm_without_move = true;
+	vm = file_vm(fd, 4 * MIB, EPT_FILE_COW, EPT_HUGE_ALWAYS);
+	ck_assert(has_pattern(vm.hva, 0, 4 * MIB));
+	ck_assert_uint_eq(expect_whole(&vm, EPT_CASE_FILE_HUGE, EPT_CASE_FILE_READ), 2);
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
+struct reader {
+	const struct vm *vm;
+	unsigned seed;
+	bool good;
+};
+
+static void *read_all_over(void *arg)
+{
+	struct reader *r = arg;
+
+	r->good = true;
+	for (unsigned i = 0; i < 4096; i++) {
+		uint64_t page = (i * 1021 + r->seed * 333) % 4096;
+
+		r->good = r->good && has_pattern(r->vm->hva + page * PAGE, page * PAGE, 64);
+	}
+	return NULL;
+}
+
+/* Several guests on one file: each 2 MiB goes in once. */
+START_TEST(guests_at_once)
+{
+	struct ept_config config = {.vm_name = "test", .vcpus = 3, .huge = EPT_HUGE_ALWAYS};
+	int fd = temp_file(16 * MIB);
+	struct reader reader[3];
+	pthread_t thread[3];
+	struct vm vm;
+
+	skip_without_huge_pages();
+	vm = vm_create(&config, fd, 0, 16 * MIB, EPT_FILE_COW);
+	for (unsigned i = 0; i < 3; i++) {
+		reader[i] = (struct reader){.vm = &vm, .seed = i};
+		ck_assert_int_eq(pthread_create(&thread[i], NULL, read_all_over, &reader[i]), 0);
+	}
+	for (unsigned i = 0; i < 3; i++) {
+		pthread_join(thread[i], NULL);
+		ck_assert(reader[i].good);
+	}
+	ck_assert_uint_eq(expect_whole(&vm, EPT_CASE_FILE_HUGE, EPT_CASE_FILE_READ), 8);
+	ck_assert_uint_eq(inject_get(bytes_read), 16 * MIB);
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
+Suite *suite_uffd_huge(void)
+{
+	Suite *suite = suite_create("ept, huge pages");
+	TCase *tc = tcase_create("huge");
+
+	tcase_set_timeout(tc, 60);
+	tcase_add_test(tc, kernel_always);
+	tcase_add_test(tc, kernel_never);
+	tcase_add_test(tc, kernel_auto_sparse);
+	tcase_add_test(tc, kernel_auto_dense);
+	tcase_add_test(tc, anon_huge);
+	tcase_add_test(tc, split);
+	tcase_add_test(tc, anon_stream);
+	tcase_add_loop_test(tc, file_huge, 0, 2);
+	tcase_add_test(tc, without_move);
+	tcase_add_test(tc, guests_at_once);
+	suite_add_tcase(suite, tc);
+	return suite;
+}

@@ -1,0 +1,274 @@
+/* The governor's rules, its thread and the host played: which regions become huge, which never. */
+#include "ept/density.h"
+#include "ept/host_pages.h"
+#include "tests/ept/fake_install.h"
+#include "tests/ept/unit_suites.h"
+#include "tests/ept/util.h"
+
+#define REGIONS 64U
+#define MS	1000000UL
+
+static struct vm vm;
+static struct ept_governor *governor;
+static uint64_t clock_ns;
+
+static void begin(void)
+{
+	struct ept_config config = {.vm_name = "test", .engine = EPT_ENGINE_KERNEL, .vcpus = 1};
+
+	vm = vm_create(&config, -1, 0, REGIONS * EPT_LEAF_BYTES, EPT_FILE_COW);
+	fake_host(vm.hva, (size_t)REGIONS * REGION_PAGES);
+	governor = ept_governor_create(vm.space);
+	ck_assert_ptr_nonnull(governor);
+	vm.space->governor = governor;
+	clock_ns = 1000 * MS;
+}
+
+static void end(void)
+{
+	vm_destroy(&vm);
+}
+
+static void look(void)
+{
+	clock_ns += MS;
+	ept_governor_look(governor, clock_ns);
+}
+
+/* Looks without a fault until the windows are closed and it wants no more. */
+static void fall_quiet(void)
+{
+	unsigned looks = 0;
+
+	do {
+		clock_ns += 16 * MS;
+		ck_assert_uint_lt(looks++, 100);
+	} while (ept_governor_look(governor, clock_ns));
+}
+
+static unsigned nr_huge(void)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < REGIONS; i++)
+		n += fake_host_huge(i);
+	return n;
+}
+
+static unsigned wanting(void)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < REGIONS; i++)
+		n += fake_host_wants(i);
+	return n;
+}
+
+/* Front to back (or back to front): after the first region a fault brings 2 MiB. */
+START_TEST(sequential)
+{
+	struct ept_huge_stats stats;
+
+	begin();
+	for (unsigned at = 0; at < REGIONS * REGION_PAGES; at += 128) {
+		fake_host_touch(_i ? REGIONS * REGION_PAGES - at - 128 : at, 128);
+		look();
+	}
+	fall_quiet();
+	ept_space_huge_stats(vm.space, &stats);
+	ck_assert_uint_eq(nr_huge(), REGIONS);
+	ck_assert_uint_eq(stats.ahead, REGIONS - 1);
+	ck_assert_uint_eq(stats.collapsed, 1);
+	ck_assert_uint_eq(wanting(), 0);
+	end();
+}
+END_TEST
+
+/* A stream that ends takes no memory but what it touched, and what comes later is small. */
+START_TEST(stream_ends)
+{
+	begin();
+	for (unsigned at = 0; at < 4 * REGION_PAGES; at += 64) {
+		fake_host_touch(at, 64);
+		look();
+	}
+	ck_assert_uint_eq(nr_huge(), 4);
+	ck_assert_uint_gt(wanting(), 4);
+	fall_quiet();
+	ck_assert_uint_eq(wanting(), 0);
+	fake_host_touch(6 * REGION_PAGES, 1);
+	ck_assert_uint_eq(fake_host_count(6), 1);
+	end();
+}
+END_TEST
+
+/* Up to seven pages in each 2 MiB, and a stride over all: nothing becomes huge. */
+START_TEST(sparse)
+{
+	unsigned stride = _i == 0 ? REGION_PAGES : _i == 1 ? 73 : 128, touched = 0;
+
+	begin();
+	for (unsigned at = 0; at < REGIONS * REGION_PAGES; at += stride, touched++) {
+		fake_host_touch(at, 1);
+		if (touched % 32 == 0)
+			look();
+	}
+	fall_quiet();
+	ck_assert_uint_eq(nr_huge(), 0);
+	ck_assert_uint_eq(wanting(), 0);
+	end();
+}
+END_TEST
+
+static unsigned present_pages(void)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < REGIONS; i++)
+		n += fake_host_count(i);
+	return n;
+}
+
+/* At random all over: bets, never worth more than BET times what was touched. */
+START_TEST(spread)
+{
+	uint64_t faults;
+	unsigned touched = 0;
+
+	begin();
+	faults = ept_host_minor_faults();
+	/* Page p of each region in turn, p scattered: every region as dense as the next. */
+	for (unsigned n = 0; n < REGION_PAGES / 2; n++) {
+		for (unsigned i = 0; i < REGIONS; i++) {
+			fake_host_touch(i * REGION_PAGES + n * 211 % REGION_PAGES, 1);
+			touched++;
+		}
+		look();
+		ck_assert_uint_le(present_pages(),
+				  (BET + 1) * (touched + 2 * REGIONS) + REGION_PAGES);
+	}
+	ck_assert_uint_ge(nr_huge(), REGIONS - 2);
+	ck_assert_uint_lt(ept_host_minor_faults() - faults, touched / 3);
+	end();
+}
+END_TEST
+
+/* A region filled slowly and alone: dense from 7 in 8 on. */
+START_TEST(alone)
+{
+	begin();
+	for (unsigned n = 0; n < 440; n += 40) {
+		for (unsigned i = 0; i < 40; i++)
+			fake_host_touch(5 * REGION_PAGES + (n + i) * 211 % REGION_PAGES, 1);
+		look();
+		look();
+	}
+	ck_assert_uint_eq(nr_huge(), 0);
+	for (unsigned i = 440; i < REGION_PAGES; i++)
+		fake_host_touch(5 * REGION_PAGES + i * 211 % REGION_PAGES, 1);
+	fake_host_touch(40 * REGION_PAGES, 1);
+	look();
+	ck_assert_uint_eq(nr_huge(), 1);
+	ck_assert(fake_host_huge(5));
+	end();
+}
+END_TEST
+
+/* What was given back stays so until the guest has touched all of it again. */
+START_TEST(given_back)
+{
+	begin();
+	fake_host_touch(0, REGION_PAGES);
+	look();
+	ck_assert_uint_eq(nr_huge(), 1);
+	discard(&vm, 100, 20);
+	fake_host_touch(40 * REGION_PAGES, 100); /* something to look for */
+	look();
+	fall_quiet();
+	ck_assert_uint_eq(fake_host_count(0), REGION_PAGES - 20);
+	fake_host_touch(100, 19);
+	fake_host_touch(40 * REGION_PAGES + 100, 80);
+	look();
+	ck_assert_uint_eq(fake_host_count(0), REGION_PAGES - 1);
+	ck_assert_uint_eq(nr_huge(), 0);
+	fake_host_touch(119, 1);
+	fake_host_touch(50 * REGION_PAGES, 80);
+	look();
+	ck_assert(fake_host_huge(0));
+	end();
+}
+END_TEST
+
+/* The zero page costs nothing, a huge page would. */
+START_TEST(only_read)
+{
+	begin();
+	fake_host_zero_pages(true);
+	fake_host_touch(0, REGION_PAGES);
+	look();
+	ck_assert_uint_eq(nr_huge(), 0);
+	end();
+}
+END_TEST
+
+/* No 2 MiB to be had: it stays small, is counted, and tried again later, less and less often. */
+START_TEST(refused)
+{
+	struct ept_huge_stats stats;
+
+	begin();
+	fake_host_small(true);
+	fake_host_refuse(-ENOMEM, 2);
+	for (unsigned at = 0; at < 8 * REGION_PAGES; at += 256) {
+		fake_host_touch(at, 256);
+		look();
+	}
+	ept_space_huge_stats(vm.space, &stats);
+	ck_assert_uint_ge(stats.refused, 1);
+	ck_assert_uint_le(stats.refused, 5);
+	ck_assert_uint_eq(nr_huge(), 0);
+	clock_ns += 20000 * MS;
+	fake_host_small(false);
+	fake_host_refuse(0, 0);
+	for (unsigned at = 8 * REGION_PAGES; at < 16 * REGION_PAGES; at += 128) {
+		fake_host_touch(at, 128);
+		look();
+	}
+	ck_assert_uint_ge(nr_huge(), 7);
+	end();
+}
+END_TEST
+
+/* Nothing happens: no look is wanted until the VM uses CPU time, and then a single one. */
+START_TEST(quiet)
+{
+	struct ept_huge_stats stats;
+
+	begin();
+	fall_quiet();
+	ck_assert_uint_eq(ept_governor_look(governor, clock_ns += 1000 * MS), 0);
+	fake_host_touch(0, 10);
+	ck_assert_uint_eq(ept_governor_look(governor, clock_ns += 1000 * MS), 0);
+	ept_space_huge_stats(vm.space, &stats);
+	ck_assert_uint_eq(stats.scans, 0);
+	end();
+}
+END_TEST
+
+Suite *suite_density(void)
+{
+	Suite *suite = suite_create("ept, the governor of huge pages");
+	TCase *tc = tcase_create("density");
+
+	tcase_add_loop_test(tc, sequential, 0, 2);
+	tcase_add_test(tc, stream_ends);
+	tcase_add_loop_test(tc, sparse, 0, 3);
+	tcase_add_test(tc, spread);
+	tcase_add_test(tc, alone);
+	tcase_add_test(tc, given_back);
+	tcase_add_test(tc, only_read);
+	tcase_add_test(tc, refused);
+	tcase_add_test(tc, quiet);
+	suite_add_tcase(suite, tc);
+	return suite;
+}

@@ -1,0 +1,210 @@
+/* foal bench faults: every row is there with its fields, and counts what it says. No time. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/kvm/runner.h"
+#include "tests/kvm/suites.h"
+#include "vmm/error.h"
+
+#define PAGES 64
+
+/* `foal bench faults` on few pages, once; @only NULL: all but the detail. The rows; free them. */
+static json_t *bench(const char *only)
+{
+	const struct run_how how = {.plain = true};
+	const char *const all[] = {"bench",   "faults", "--json", "--rounds", "1",
+				   "--pages", "64",	"--only", only,	      NULL};
+	const char *few[10];
+	struct run run;
+
+	memcpy(few, all, sizeof(all));
+	if (!only)
+		few[7] = NULL;
+	run_start(&run, &how, few);
+	run_wait(&run);
+	ck_assert_msg(run.status == 0 || run.status == 1, "%d: %s", run.status, run.err_text);
+	ck_assert_uint_eq(run.err_len, 0);
+	json_t *root = json_loads(run.out_text, 0, NULL);
+	json_t *rows = json_incref(json_object_get(root, "rows"));
+	ck_assert_msg(json_is_array(rows), "no rows in: %s", run.out_text);
+	json_decref(root);
+	run_free(&run);
+	return rows;
+}
+
+static json_t *row_of(json_t *rows, const char *name)
+{
+	size_t i;
+	json_t *row;
+
+	json_array_foreach(rows, i, row)
+	{
+		if (strcmp(json_string_value(json_object_get(row, "name")), name) == 0)
+			return row;
+	}
+	ck_abort_msg("no row %s", name);
+	return NULL;
+}
+
+static uint64_t count(json_t *rows, const char *name, const char *field)
+{
+	json_t *value = json_object_get(row_of(rows, name), field);
+
+	ck_assert_msg(json_is_integer(value), "%s: no %s", name, field);
+	return (uint64_t)json_integer_value(value);
+}
+
+static void check_fields(json_t *row)
+{
+	const char *name = json_string_value(json_object_get(row, "name"));
+	json_t *ours = json_object_get(row, "ours"), *plain = json_object_get(row, "plain");
+	json_t *ratio = json_object_get(row, "ratio");
+
+	ck_assert_msg(json_is_string(json_object_get(row, "unit")), "%s: unit", name);
+	ck_assert_msg(json_is_string(json_object_get(row, "bar")), "%s: bar", name);
+	ck_assert_msg(json_is_number(json_object_get(row, "spread")), "%s: spread", name);
+	ck_assert_msg(json_is_string(json_object_get(row, "options")), "%s: options", name);
+	if (json_is_null(ours)) {
+		ck_assert_msg(json_is_string(json_object_get(row, "not_measured")), "%s: why",
+			      name);
+		ck_assert_msg(json_is_null(ratio), "%s: a ratio of nothing", name);
+		return;
+	}
+	ck_assert_msg(json_is_number(ours), "%s: ours", name);
+	if (json_is_null(plain))
+		return;
+	double want = json_number_value(ours) / json_number_value(plain);
+	double got = json_number_value(ratio);
+	ck_assert_msg(got > want * 0.999 && got < want * 1.001, "%s: ratio %f, not %f", name, got,
+		      want);
+}
+
+/* The rows are those that --list names, in its order. */
+START_TEST(every_row)
+{
+	const struct run_how how = {.plain = true};
+	json_t *rows = bench(NULL);
+	struct run run;
+	size_t i = 0;
+	char *save;
+
+	run_start(&run, &how, ARGS("bench", "faults", "--list"));
+	run_wait(&run);
+	ck_assert_int_eq(run.status, 0);
+	for (char *line = strtok_r(run.out_text, "\n", &save); line;
+	     line = strtok_r(NULL, "\n", &save), i++) {
+		json_t *row = json_array_get(rows, i);
+		ck_assert_msg(row != NULL, "no row for: %s", line);
+		const char *name = json_string_value(json_object_get(row, "name"));
+		ck_assert_msg(strncmp(line, name, strlen(name)) == 0 && line[strlen(name)] == ' ',
+			      "%s is not: %s", name, line);
+		check_fields(row);
+	}
+	ck_assert_uint_eq(i, json_array_size(rows));
+	ck_assert_uint_ge(i, 16);
+	run_free(&run);
+	json_decref(rows);
+}
+END_TEST
+
+/* A page a fault: as many are installed as were touched, by us and by the host kernel. */
+START_TEST(anonymous_counts)
+{
+	json_t *rows = bench("detail.handler.anon.*.1cpu");
+	static const char *const names[] = {
+	    "detail.handler.anon.read.seq.1cpu", "detail.handler.anon.write.seq.1cpu",
+	    "detail.handler.anon.write.random.1cpu", "detail.handler.anon.wp.seq.1cpu"};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		ck_assert_uint_eq(count(rows, names[i], "touches"), PAGES);
+		ck_assert_uint_eq(count(rows, names[i], "pages"), PAGES);
+		ck_assert_uint_eq(count(rows, names[i], "installed"), PAGES);
+		ck_assert_uint_eq(count(rows, names[i], "installed_plain"), PAGES);
+	}
+	ck_assert_uint_eq(count(rows, names[1], "faults"), PAGES);
+	ck_assert_uint_eq(count(rows, names[3], "faults"), 2 * PAGES);
+	json_decref(rows);
+}
+END_TEST
+
+/* Windows bring what they say to begin with, and no more than the area. */
+START_TEST(window_counts)
+{
+	static const struct {
+		const char *name;
+		unsigned faults, installed;
+	} want[] = {
+	    {"detail.window1.file.read.seq.warm.1cpu", PAGES, PAGES},
+	    {"detail.window16.file.read.seq.warm.1cpu", 2, PAGES}, /* 16, then it grows */
+	    {"detail.window64.file.read.seq.warm.1cpu", 1, PAGES},
+	    {"detail.window512.file.read.seq.warm.1cpu", 1, 512},
+	};
+	json_t *rows = bench("detail.window*.seq.warm.1cpu");
+
+	for (size_t i = 0; i < sizeof(want) / sizeof(want[0]); i++) {
+		ck_assert_uint_eq(count(rows, want[i].name, "faults"), want[i].faults);
+		ck_assert_uint_eq(count(rows, want[i].name, "installed"), want[i].installed);
+	}
+	json_decref(rows);
+}
+END_TEST
+
+/* Two vCPUs share the touches; both engines install the same pages. */
+START_TEST(two_vcpus)
+{
+	json_t *rows = bench("detail.*.anon.write.seq.2cpu");
+
+	ck_assert_uint_eq(count(rows, "detail.handler.anon.write.seq.2cpu", "installed"), PAGES);
+	ck_assert_uint_eq(count(rows, "detail.kernel.anon.write.seq.2cpu", "touches"), PAGES);
+	ck_assert_uint_eq(count(rows, "detail.kernel.anon.write.seq.2cpu", "faults"), 0);
+	json_decref(rows);
+}
+END_TEST
+
+static const struct {
+	const char *args[6];
+	int status;
+	const char *words;
+} mistakes[] = {
+    {{"bench"}, FOAL_EXIT_USAGE, "foal bench faults"},
+    {{"bench", "faults", "--rounds", "0"}, FOAL_EXIT_USAGE, "--rounds 0: give a whole number"},
+    {{"bench", "faults", "--pages", "x"}, FOAL_EXIT_USAGE, "--pages x: give a whole number"},
+    {{"bench", "faults", "--quick"}, FOAL_EXIT_USAGE, "--quick: no such option"},
+    {{"bench", "faults", "--only"}, FOAL_EXIT_USAGE, "--only: needs a value"},
+    {{"bench", "faults", "--only", "nothing"}, FOAL_EXIT_USAGE, "no row"},
+    {{"bench", "faults", "much"}, FOAL_EXIT_USAGE, "much: not an option"},
+    {{"bench", "faults", "--dir", "/nowhere"}, FOAL_EXIT_DISK, "/nowhere: No such file"},
+    {{"bench", "faults", "--json=/nowhere/x"}, FOAL_EXIT_DISK, "/nowhere/x: No such file"},
+    {{"bench-sample"}, FOAL_EXIT_USAGE, "foal bench starts this"},
+};
+
+START_TEST(mistake)
+{
+	const struct run_how how = {.plain = true};
+	struct run run;
+
+	run_start(&run, &how, mistakes[_i].args);
+	run_wait(&run);
+	expect_end(&run, mistakes[_i].status, mistakes[_i].words);
+	ck_assert_uint_eq(run.out_len, 0);
+	run_free(&run);
+}
+END_TEST
+
+Suite *bench_suite(void)
+{
+	Suite *suite = suite_create("bench");
+	TCase *tc = tcase_create("bench");
+
+	tcase_set_timeout(tc, TEST_LIMIT);
+	if (have_userfaultfd()) {
+		tcase_add_test(tc, every_row);
+		tcase_add_test(tc, anonymous_counts);
+		tcase_add_test(tc, window_counts);
+		tcase_add_test(tc, two_vcpus);
+	}
+	tcase_add_loop_test(tc, mistake, 0, sizeof(mistakes) / sizeof(mistakes[0]));
+	suite_add_tcase(suite, tc);
+	return suite;
+}

@@ -1,0 +1,243 @@
+/*
+ * `foal bench faults`: what a page costs a guest, through foal's memory and
+ * through the plain alternative, which is a mapping of the monitor's registered
+ * as it is, its faults resolved by the host kernel. docs/bench.md.
+ *
+ * A case is an access pattern on memory of a kind; what is measured of it are its
+ * rows. A sample is one run of one side of a case, in a process of its own
+ * (`foal bench-sample`). Private to vmm/bench*.c.
+ */
+#ifndef FOAL_VMM_BENCH_H
+#define FOAL_VMM_BENCH_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "vmm/error.h"
+
+/* --- cases (bench_cases.c) -------------------------------------------------------- */
+
+enum bench_backing {
+	BENCH_ANON,
+	BENCH_PRIVATE, /* a file; the guest's writes stay with it */
+	BENCH_SHARED,  /* a file; they reach it */
+};
+
+enum bench_pattern {
+	BENCH_SEQUENTIAL,
+	BENCH_STRIDED, /* every BENCH_STRIDE-th page */
+	BENCH_SPARSE,  /* one page in 2 MiB */
+	BENCH_RANDOM,  /* pages at random, none twice */
+	BENCH_UNIFORM, /* pages at random, twice as many touches as pages */
+	BENCH_SKEWED,  /* the same, 80 % of the touches in 20 % of the pages */
+};
+
+#define BENCH_STRIDE 8
+#define BENCH_BRIEF  3
+
+/* What the other side is. */
+enum bench_other {
+	BENCH_HOST_KERNEL, /* a mapping of the same backing; no huge pages */
+	BENCH_ONE_CPU,	   /* ours, with one vCPU */
+	BENCH_ONE_VM,	   /* ours: one process instead of BENCH_MANY */
+	BENCH_ITSELF,	   /* both sides are plain: what the ratio is off 1 is noise */
+	BENCH_HOST_SWAP,   /* host swap under a memory cgroup with the same limit */
+};
+
+#define BENCH_MANY	10
+#define BENCH_LIMIT_MIB 32 /* of BENCH_HOST_SWAP, on both sides */
+
+enum bench_metric {
+	BENCH_NOTHING,
+	BENCH_TIME,    /* us a touch, in the guest */
+	BENCH_RATE,    /* touches a second, all vCPUs */
+	BENCH_OWN,     /* KiB of private memory more than before the touches */
+	BENCH_MEMORY,  /* MiB of host memory; bench_host_memory() */
+	BENCH_READ,    /* KiB read from disk */
+	BENCH_METRICS, /* how many there are */
+};
+
+/* What the ratio must be for the row to hold; '<' or '>' reads "or equal". 0: nothing. */
+struct bench_bar {
+	char how;
+	double ratio;
+};
+
+struct bench_measure {
+	enum bench_metric metric;
+	struct bench_bar bar;
+};
+
+#define BENCH_MEASURES 2
+
+struct bench_case {
+	const char *name;    /* of its first row; of others, with the metric behind */
+	const char *options; /* our side's, as `foal run` takes them */
+	enum bench_backing backing;
+	enum bench_pattern pattern;
+	bool write, read_before; /* read_before: all pages are read before the time starts */
+	bool cold;		 /* the file is not in the page cache */
+	enum bench_other other;
+	unsigned cpus;
+	unsigned mib;	  /* of the memory */
+	unsigned percent; /* BENCH_RANDOM: of the pages that are touched */
+	bool detail;	  /* of the matrix: fewer rounds */
+	bool brief;	  /* a sample is so short that a round takes BENCH_BRIEF of them */
+	struct bench_measure measures[BENCH_MEASURES];
+};
+
+extern const struct bench_case bench_cases[];
+extern const size_t bench_case_count;
+
+/* What every file of the bench holds room for. */
+#define BENCH_FILE_MIB 64
+
+/*
+ * The pages that @c touches, in order, at most @limit of them (0: no limit), a
+ * malloc'ed array. NULL: no memory.
+ */
+uint32_t *bench_order(const struct bench_case *c, size_t limit, size_t *count);
+
+/* --- samples (bench_sample.c) ------------------------------------------------------- */
+
+/* As a sample's process writes it to its standard output. */
+struct bench_result {
+	int status;		     /* 0, or one of enum foal_exit: not measured */
+	char why[480];		     /* then */
+	double value[BENCH_METRICS]; /* in the metrics' units */
+	uint64_t touches;	     /* the guest's */
+	uint64_t pages;		     /* different ones touched */
+	uint64_t installed;	     /* pages of the memory that the host has mapped after it */
+	uint64_t faults;	     /* events that foal's handlers served */
+	double cpu_us;		     /* CPU time of the process a touch */
+	uint32_t ticks;		     /* timer interrupts meanwhile */
+};
+
+/* What a sample is told beside its case. */
+struct bench_sample {
+	const struct bench_case *c;
+	bool ours;
+	unsigned cpus;
+	int file;	   /* the bench's file, BENCH_FILE_MIB long */
+	size_t limit;	   /* of touches; 0: none */
+	const char *group; /* memory cgroup to be in when the guest touches; "": none */
+};
+
+/* The sample's own process: measure, write a struct bench_result. */
+int command_bench_sample(int argc, char **argv, uint64_t main_ns);
+
+/*
+ * Start foal once more: its standard output is read from *@out, its standard input
+ * empty. Its number, or -1.
+ */
+pid_t bench_spawn(char *const argv[], int *out);
+
+/* Start one and wait for its result; never fails but by result->status. */
+void bench_sample_run(const struct bench_sample *sample, struct bench_result *result);
+
+/* The same for BENCH_ONE_VM: host memory of so many `foal run`. */
+void bench_many_run(const struct bench_sample *sample, struct bench_result *result);
+
+/* --- what the host says (bench_host.c) ------------------------------------------------ */
+
+/* A file of BENCH_FILE_MIB in @dir, gone when it is closed; kept over exec. -1 with @err. */
+int bench_file_create(const char *dir, struct foal_error *err);
+
+/* All of it into the page cache, or none. 0, or -EBUSY: the host does not drop it. */
+int bench_file_warm(int file);
+int bench_file_drop(int file);
+
+struct bench_usage {
+	uint64_t own;	/* bytes of private memory of this process */
+	uint64_t read;	/* bytes it read from disk */
+	uint64_t cache; /* bytes of the file in the page cache */
+};
+
+void bench_usage(int file, struct bench_usage *out);
+
+/*
+ * Bytes of host memory that the processes take: what they have mapped, a page
+ * shared by many counted once, and what of @file and of their memfds is in memory
+ * besides. 0: not to be found out.
+ */
+uint64_t bench_host_memory(const pid_t *pids, size_t count, int file);
+
+/* Pages that this process has mapped at [@hva, @hva + @size). */
+uint64_t bench_mapped(const void *hva, uint64_t size);
+
+/* --- swapping by the host (bench_swap.c) ------------------------------------------------- */
+
+struct bench_swap {
+	char group[4096]; /* a memory cgroup with the limit; empty: none */
+	char file[4096];  /* swap that was made for it; empty: none */
+	char why[256];	  /* it cannot be; empty: it can */
+};
+
+/*
+ * A group that takes @limit bytes, and swap: the host's, or where it has none and
+ * @make says so a file in @dir. Look at @why after it; bench_swap_end() undoes it.
+ */
+void bench_swap_begin(struct bench_swap *swap, const char *dir, bool make, uint64_t limit);
+void bench_swap_end(struct bench_swap *swap);
+
+/* This process enters the group: what it takes from now on counts there. */
+int bench_swap_enter(const char *group);
+
+/* --- the result (bench_report.c) --------------------------------------------------------- */
+
+struct bench_report;
+
+struct bench_report *bench_report_new(void);
+void bench_report_free(struct bench_report *report);
+
+/* Take in the two sides of a case, measured one after the other. */
+void bench_report_add(struct bench_report *report, const struct bench_case *c,
+		      const struct bench_result *ours, const struct bench_result *plain);
+
+/* A line a row on standard output. */
+void bench_report_print(struct bench_report *report);
+
+/* Bars that were measured and do not hold. */
+unsigned bench_report_broken(struct bench_report *report);
+
+/* {"rows": [...]}; the caller's. */
+json_t *bench_report_json(struct bench_report *report);
+
+/* The name of row @m of @c. */
+void bench_row_name(const struct bench_case *c, unsigned m, char *buf, size_t size);
+/* "ratio <= 0.1", or "none". */
+void bench_bar_text(struct bench_bar bar, char *buf, size_t size);
+const char *bench_unit(enum bench_metric metric);
+
+/* --- the samples in turn (bench_run.c) ------------------------------------------------------ */
+
+/* Rounds of the detail, of those of the others. */
+#define BENCH_DETAIL_SHARE 3
+
+struct bench_options {
+	const char *only; /* NULL: all */
+	const char *json; /* "": to standard output */
+	const char *dir;
+	unsigned rounds;
+	size_t pages;
+	bool list, detail, help, host_swap;
+};
+
+/* The detail is left out, unless it or a name is asked for. */
+bool bench_chosen(const struct bench_options *opt, const struct bench_case *c);
+
+/*
+ * Measure what is chosen, the result to standard output and where opt->json says.
+ * *@broken: bars that do not hold.
+ */
+int bench_measure(const struct bench_options *opt, unsigned *broken, struct foal_error *err);
+
+/* What it takes, for foal help. */
+void bench_help(void);
+
+int command_bench(int argc, char **argv, uint64_t main_ns);
+
+#endif

@@ -1,0 +1,56 @@
+/*
+ * What the monitor tells the guest of `foal bench faults`, and what it is told
+ * back: one struct in the guest's memory, filled in before the guest starts.
+ * Freestanding.
+ */
+#ifndef FOAL_BENCH_JOB_H
+#define FOAL_BENCH_JOB_H
+
+/* The guest's own memory, always there: program, job, the order of the touches. */
+#define BENCH_LOW_SIZE	  0x1000000
+#define BENCH_PROGRAM_GPA 0x100000
+#define BENCH_JOB_GPA	  0x200000
+#define BENCH_ORDER_GPA	  0x400000
+#define BENCH_MAX_TOUCHES ((BENCH_LOW_SIZE - BENCH_ORDER_GPA) / 4)
+
+/* What is measured: where a pmem of a VM with BENCH_LOW_SIZE of RAM lies, and room for it. */
+#define BENCH_GPA	  0x100000000
+#define BENCH_MAX_SIZE	  0x80000000
+
+#define BENCH_MAX_CPUS	  2
+
+/* A vCPU stops here, in the program's own VM. */
+#define BENCH_PORT_READY  0xf5
+#define BENCH_PORT_DONE	  0xf6
+
+/* A hundred timer interrupts a second, as a kernel has them. */
+#define BENCH_TICK_VECTOR 32
+#define BENCH_TICK_NS	  10000000
+
+/* The first word of page @n: of a file as it is made, and as a guest writes it. */
+#define BENCH_PATTERN(n)  (((n) + 1) * 0x9e3779b97f4a7c15UL)
+
+#ifndef __ASSEMBLER__
+
+#	include <stdint.h>
+
+struct bench_job {
+	/* For the guest. */
+	uint32_t cpus;
+	uint32_t write;	      /* else read */
+	uint32_t read_before; /* read all, before the time is taken */
+	uint32_t serial;      /* say "ready" on COM1 when all is done, and wait for the end */
+	uint32_t ordered;     /* the pages are listed at BENCH_ORDER_GPA; else 0, 1, 2, ... */
+	uint32_t touches;     /* by all vCPUs; each has its part, one behind the other */
+
+	/* From the guest. */
+	volatile uint32_t arrived; /* vCPUs */
+	struct {
+		volatile uint64_t start, end; /* TSC */
+		volatile uint64_t sum;	      /* of the first words of the pages touched */
+		volatile uint32_t ticks;      /* timer interrupts, start to end */
+	} cpu[BENCH_MAX_CPUS];
+};
+
+#endif
+#endif

@@ -1,0 +1,112 @@
+/*
+ * The guest's program, all in ring 3: a host may emulate ring 0. Each vCPU
+ * touches the first word of each page of its part, timed.
+ */
+#include "vmm/bench_guest/job.h"
+
+#define PAGE	      4096UL
+#define COM1	      0x3f8
+#define COM1_LSR      (COM1 + 5)
+#define COM1_LSR_IDLE 0x20
+
+extern struct bench_job bench_job;
+extern volatile uint32_t bench_ticks[BENCH_MAX_CPUS];
+
+_Noreturn void bench_user(uint32_t cpu);
+
+/* What a vCPU does to each page of its part. */
+enum touch { TOUCH_READ, TOUCH_WRITE, TOUCH_SUM };
+
+struct part {
+	uint32_t first, end; /* touches */
+};
+
+static inline void out8(uint16_t port, uint8_t value)
+{
+	__asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port) : "memory");
+}
+
+static inline uint8_t in8(uint16_t port)
+{
+	uint8_t value;
+	__asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
+	return value;
+}
+
+static inline uint64_t read_tsc(void)
+{
+	uint32_t low, high;
+	__asm__ volatile("lfence; rdtsc; lfence" : "=a"(low), "=d"(high) : : "memory");
+	return low | (uint64_t)high << 32;
+}
+
+static inline uint64_t page_of(uint32_t touch)
+{
+	return bench_job.ordered ? ((const uint32_t *)BENCH_ORDER_GPA)[touch] : touch;
+}
+
+static uint64_t go_over(struct part part, enum touch touch)
+{
+	uint64_t sum = 0;
+
+	for (uint32_t i = part.first; i < part.end; i++) {
+		uint64_t page = page_of(i);
+		volatile uint64_t *word = (volatile uint64_t *)(BENCH_GPA + page * PAGE);
+		if (touch == TOUCH_WRITE)
+			*word = BENCH_PATTERN(page);
+		else
+			sum += *word;
+	}
+	return sum;
+}
+
+/* The list's own pages are not to be faulted in while the time is taken. */
+static void look_at_order(struct part part)
+{
+	for (uint32_t i = part.first; bench_job.ordered && i < part.end; i++)
+		(void)((const volatile uint32_t *)BENCH_ORDER_GPA)[i];
+}
+
+static void wait_for_others(void)
+{
+	__atomic_fetch_add(&bench_job.arrived, 1, __ATOMIC_SEQ_CST);
+	while (bench_job.arrived < bench_job.cpus)
+		__asm__ volatile("pause");
+}
+
+static void say(const char *text)
+{
+	for (; *text; text++) {
+		while (!(in8(COM1_LSR) & COM1_LSR_IDLE))
+			;
+		out8(COM1, (uint8_t)*text);
+	}
+}
+
+void bench_user(uint32_t cpu)
+{
+	uint32_t share = bench_job.touches / bench_job.cpus;
+	struct part part = {cpu * share,
+			    cpu + 1 == bench_job.cpus ? bench_job.touches : (cpu + 1) * share};
+
+	look_at_order(part);
+	if (bench_job.read_before)
+		go_over(part, TOUCH_READ);
+	if (!bench_job.serial)
+		out8(BENCH_PORT_READY, (uint8_t)cpu);
+	wait_for_others();
+	uint32_t ticks = bench_ticks[cpu];
+	bench_job.cpu[cpu].start = read_tsc();
+	go_over(part, bench_job.write ? TOUCH_WRITE : TOUCH_READ);
+	bench_job.cpu[cpu].end = read_tsc();
+	bench_job.cpu[cpu].ticks = bench_ticks[cpu] - ticks;
+	if (bench_job.serial)
+		say("ready\n");
+	else
+		out8(BENCH_PORT_DONE, (uint8_t)cpu);
+	bench_job.cpu[cpu].sum = go_over(part, TOUCH_SUM);
+	if (!bench_job.serial)
+		out8(BENCH_PORT_DONE, (uint8_t)cpu);
+	for (;;)
+		__asm__ volatile("pause");
+}

@@ -1,0 +1,193 @@
+/* The rows: what was measured, put together, printed and exported. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/bench.h"
+#include "vmm/series.h"
+
+struct row {
+	struct series ours, plain;
+	struct series cpu, cpu_plain; /* us of CPU time a touch */
+	char why[480];		      /* it was not measured; empty: it was */
+	uint64_t touches, pages, installed, installed_plain, faults, ticks;
+};
+
+struct bench_report {
+	struct row *rows; /* BENCH_MEASURES a case */
+};
+
+static const struct {
+	const char *suffix, *unit;
+} metrics[BENCH_METRICS] = {
+    [BENCH_TIME] = {"", "us"},	     [BENCH_RATE] = {"", "1/s"},
+    [BENCH_OWN] = {".own", "KiB"},   [BENCH_MEMORY] = {".memory", "MiB"},
+    [BENCH_READ] = {".read", "KiB"},
+};
+
+const char *bench_unit(enum bench_metric metric)
+{
+	return metrics[metric].unit;
+}
+
+void bench_row_name(const struct bench_case *c, unsigned m, char *buf, size_t size)
+{
+	snprintf(buf, size, "%s%s", c->name, metrics[c->measures[m].metric].suffix);
+}
+
+void bench_bar_text(struct bench_bar bar, char *buf, size_t size)
+{
+	if (bar.how)
+		snprintf(buf, size, "ratio %c= %g", bar.how, bar.ratio);
+	else
+		snprintf(buf, size, "none");
+}
+
+struct bench_report *bench_report_new(void)
+{
+	struct bench_report *report = calloc(1, sizeof(*report));
+
+	if (report)
+		report->rows = calloc(bench_case_count * BENCH_MEASURES, sizeof(*report->rows));
+	if (report && report->rows)
+		return report;
+	free(report);
+	return NULL;
+}
+
+void bench_report_free(struct bench_report *report)
+{
+	if (report)
+		free(report->rows);
+	free(report);
+}
+
+static struct row *row_of(struct bench_report *report, const struct bench_case *c, unsigned m)
+{
+	return &report->rows[(size_t)(c - bench_cases) * BENCH_MEASURES + m];
+}
+
+void bench_report_add(struct bench_report *report, const struct bench_case *c,
+		      const struct bench_result *ours, const struct bench_result *plain)
+{
+	const struct bench_result *bad = ours->status ? ours : plain->status ? plain : NULL;
+
+	for (unsigned m = 0; m < BENCH_MEASURES && c->measures[m].metric; m++) {
+		struct row *row = row_of(report, c, m);
+		if (bad) {
+			if (!row->why[0])
+				snprintf(row->why, sizeof(row->why), "%s", bad->why);
+			continue;
+		}
+		series_add(&row->ours, ours->value[c->measures[m].metric]);
+		series_add(&row->plain, plain->value[c->measures[m].metric]);
+		series_add(&row->cpu, ours->cpu_us);
+		series_add(&row->cpu_plain, plain->cpu_us);
+		row->touches = ours->touches;
+		row->pages = ours->pages;
+		row->installed = ours->installed;
+		row->installed_plain = plain->installed;
+		row->faults = ours->faults;
+		row->ticks = ours->ticks;
+	}
+}
+
+/* -1: no bar, or nothing measured. */
+static int holds(struct row *row, struct bench_bar bar)
+{
+	double plain = series_at(&row->plain, 0.5);
+
+	if (!bar.how || plain <= 0)
+		return -1;
+	double ratio = series_at(&row->ours, 0.5) / plain;
+	return bar.how == '<' ? ratio <= bar.ratio : ratio >= bar.ratio;
+}
+
+static void print_row(const char *name, enum bench_metric metric, struct row *row, const char *bar,
+		      int held)
+{
+	if (row->ours.count == 0) {
+		printf("%-39s not measured: %s; bar %s\n", name, row->why, bar);
+		return;
+	}
+	double cpu = series_at(&row->cpu, 0.5), cpu_plain = series_at(&row->cpu_plain, 0.5);
+
+	series_print(stdout, name, bench_unit(metric), &row->ours, &row->plain, bar);
+	if (metric == BENCH_TIME && cpu_plain > 0)
+		printf(", of CPU time %.2f", cpu / cpu_plain);
+	puts(held < 0 ? "" : held ? ": holds" : ": does NOT hold");
+}
+
+/* Was this row to be measured at all? */
+static bool wanted(const struct row *row)
+{
+	return row->ours.count || row->why[0];
+}
+
+void bench_report_print(struct bench_report *report)
+{
+	for (size_t i = 0; i < bench_case_count; i++)
+		for (unsigned m = 0; m < BENCH_MEASURES; m++) {
+			const struct bench_case *c = &bench_cases[i];
+			struct row *row = row_of(report, c, m);
+			char name[64], bar[32];
+			if (!wanted(row))
+				continue;
+			bench_row_name(c, m, name, sizeof(name));
+			bench_bar_text(c->measures[m].bar, bar, sizeof(bar));
+			print_row(name, c->measures[m].metric, row, bar,
+				  holds(row, c->measures[m].bar));
+		}
+}
+
+unsigned bench_report_broken(struct bench_report *report)
+{
+	unsigned broken = 0;
+
+	for (size_t i = 0; i < bench_case_count; i++)
+		for (unsigned m = 0; m < BENCH_MEASURES; m++)
+			broken += holds(row_of(report, &bench_cases[i], m),
+					bench_cases[i].measures[m].bar) == 0;
+	return broken;
+}
+
+static json_t *row_json(const struct bench_case *c, unsigned m, struct row *row)
+{
+	int held = holds(row, c->measures[m].bar);
+	char name[64], bar[32];
+
+	bench_row_name(c, m, name, sizeof(name));
+	bench_bar_text(c->measures[m].bar, bar, sizeof(bar));
+	json_t *json =
+	    series_json(name, bench_unit(c->measures[m].metric), &row->ours, &row->plain, bar);
+	json_object_set_new(json, "holds", held < 0 ? json_null() : json_boolean(held));
+	json_object_set_new(json, "options", json_string(c->options));
+	if (row->ours.count == 0) {
+		json_object_set_new(json, "not_measured", json_string(row->why));
+		return json;
+	}
+	json_object_set_new(json, "rounds", json_integer(row->ours.count));
+	json_object_set_new(json, "cpu_us", json_real(series_at(&row->cpu, 0.5)));
+	json_object_set_new(json, "cpu_us_plain", json_real(series_at(&row->cpu_plain, 0.5)));
+	json_object_set_new(json, "touches", json_integer((json_int_t)row->touches));
+	json_object_set_new(json, "pages", json_integer((json_int_t)row->pages));
+	json_object_set_new(json, "installed", json_integer((json_int_t)row->installed));
+	json_object_set_new(json, "installed_plain",
+			    json_integer((json_int_t)row->installed_plain));
+	json_object_set_new(json, "faults", json_integer((json_int_t)row->faults));
+	json_object_set_new(json, "ticks", json_integer((json_int_t)row->ticks));
+	return json;
+}
+
+json_t *bench_report_json(struct bench_report *report)
+{
+	json_t *rows = json_array();
+
+	for (size_t i = 0; i < bench_case_count; i++)
+		for (unsigned m = 0; m < BENCH_MEASURES; m++) {
+			struct row *row = row_of(report, &bench_cases[i], m);
+			if (wanted(row))
+				json_array_append_new(rows, row_json(&bench_cases[i], m, row));
+		}
+	return json_pack("{s:o}", "rows", rows);
+}

@@ -1,0 +1,229 @@
+/* The samples in turn, and where the result goes. */
+#include <errno.h>
+#include <fnmatch.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "vmm/bench.h"
+#include "vmm/kvm.h"
+
+bool bench_chosen(const struct bench_options *opt, const struct bench_case *c)
+{
+	if (opt->only && fnmatch(opt->only, c->name, 0))
+		return false;
+	return !c->detail || opt->detail || opt->only;
+}
+
+struct bench {
+	const struct bench_options *opt;
+	struct bench_report *report;
+	struct bench_swap swap;
+	int file;
+};
+
+static void run_side(const struct bench *bench, struct bench_sample *sample,
+		     struct bench_result *result)
+{
+	bool swaps = sample->c->other == BENCH_HOST_SWAP && !sample->ours;
+
+	sample->group = swaps ? bench->swap.group : "";
+	if (sample->c->other == BENCH_ONE_VM) {
+		bench_many_run(sample, result);
+	} else if (swaps && bench->swap.why[0]) {
+		*result = (struct bench_result){.status = FOAL_EXIT_HOST};
+		snprintf(result->why, sizeof(result->why), "%s", bench->swap.why);
+	} else {
+		bench_sample_run(sample, result);
+	}
+}
+
+/* The other side of the case as a sample. */
+static struct bench_sample other_side(struct bench_sample ours)
+{
+	if (ours.c->other == BENCH_ONE_CPU)
+		ours.cpus = 1;
+	else
+		ours.ours = false;
+	return ours;
+}
+
+static void run_case(const struct bench *bench, const struct bench_case *c, unsigned round)
+{
+	struct bench_sample ours = {
+	    .c = c, .ours = true, .cpus = c->cpus, .file = bench->file, .limit = bench->opt->pages};
+	struct bench_sample other = other_side(ours);
+
+	ours.ours = c->other != BENCH_ITSELF;
+	struct bench_result result = {0}, other_result = {0};
+
+	/* Who goes first changes, and a side that cannot be measured spares the other. */
+	if (round % 2)
+		run_side(bench, &other, &other_result);
+	if (!other_result.status)
+		run_side(bench, &ours, &result);
+	if (!(round % 2) && !result.status)
+		run_side(bench, &other, &other_result);
+	bench_report_add(bench->report, c, &result, &other_result);
+}
+
+/* On a terminal, in one line; @name NULL takes the line away. */
+static void progress(unsigned round, unsigned rounds, const char *name)
+{
+	if (!isatty(STDERR_FILENO))
+		return;
+	if (name)
+		fprintf(stderr, "\r\033[Kround %u of %u: %s", round + 1, rounds, name);
+	else
+		fputs("\r\033[K", stderr);
+}
+
+/* The signals that end the bench; blocked, so that it can put things in order. */
+static sigset_t ending_signals(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGHUP);
+	return set;
+}
+
+/* The signal that came; 0: none did. */
+static int signal_came(void)
+{
+	const struct timespec at_once = {0};
+	sigset_t set = ending_signals();
+	int signal = sigtimedwait(&set, NULL, &at_once);
+
+	return signal > 0 ? signal : 0;
+}
+
+/* 0, or the signal that ended it early. */
+static int run_all(const struct bench *bench)
+{
+	const struct bench_options *opt = bench->opt;
+	unsigned detail_rounds = (opt->rounds + BENCH_DETAIL_SHARE - 1) / BENCH_DETAIL_SHARE;
+	int signal = 0;
+
+	for (unsigned round = 0; round < opt->rounds && !signal; round++)
+		for (size_t i = 0; i < bench_case_count && !signal; i++) {
+			const struct bench_case *c = &bench_cases[i];
+			if (!bench_chosen(opt, c) || (c->detail && round >= detail_rounds))
+				continue;
+			progress(round, opt->rounds, c->name);
+			unsigned times = c->brief ? BENCH_BRIEF : 1;
+			for (unsigned n = 0; n < times && !signal; n++) {
+				run_case(bench, c, round + n);
+				signal = signal_came();
+			}
+		}
+	progress(0, 0, NULL);
+	return signal;
+}
+
+/* --- the result ------------------------------------------------------------------------------- */
+
+static int write_json(struct bench_report *report, FILE *out, const char *path,
+		      struct foal_error *err)
+{
+	json_t *root = bench_report_json(report);
+	int r = json_dumpf(root, out, JSON_INDENT(2));
+
+	json_decref(root);
+	if (r || fputc('\n', out) == EOF || fflush(out))
+		return error_set(err, FOAL_EXIT_DISK, -EIO, "bench: %s: %s", path, strerror(errno));
+	return 0;
+}
+
+/* One line for what would make each sample fail. */
+static int check_host(struct foal_error *err)
+{
+	struct kvm kvm = {.dev_fd = -1, .vm_fd = -1};
+	int r = kvm_open(&kvm, err);
+
+	kvm_close(&kvm);
+	return r;
+}
+
+static bool any_chosen(const struct bench_options *opt, bool swapping)
+{
+	for (size_t i = 0; i < bench_case_count; i++)
+		if (bench_chosen(opt, &bench_cases[i]) &&
+		    (!swapping || bench_cases[i].other == BENCH_HOST_SWAP))
+			return true;
+	return false;
+}
+
+/* Everything that may be missing is looked for before anything is measured. */
+static int open_all(const struct bench_options *opt, int *file, FILE **json, struct foal_error *err)
+{
+	if (!any_chosen(opt, false))
+		return error_set(err, FOAL_EXIT_USAGE, -EINVAL,
+				 "bench: --only %s: no row has such a name; see --list --detail",
+				 opt->only);
+	int r = check_host(err);
+	if (r)
+		return r;
+	if (opt->json)
+		*json = opt->json[0] ? fopen(opt->json, "we") : stdout;
+	if (opt->json && !*json)
+		return error_set(err, FOAL_EXIT_DISK, -errno, "bench: %s: %s", opt->json,
+				 strerror(errno));
+	*file = bench_file_create(opt->dir, err);
+	return *file < 0 ? -EIO : 0;
+}
+
+static int measure_and_tell(struct bench *bench, FILE *json, struct foal_error *err)
+{
+	const struct bench_options *opt = bench->opt;
+	sigset_t ending = ending_signals();
+	int signal, r = 0;
+
+	sigprocmask(SIG_BLOCK, &ending, NULL);
+	if (any_chosen(opt, true))
+		bench_swap_begin(&bench->swap, opt->dir, opt->host_swap,
+				 (uint64_t)BENCH_LIMIT_MIB << 20);
+	signal = run_all(bench);
+	bench_swap_end(&bench->swap);
+	sigprocmask(SIG_UNBLOCK, &ending, NULL);
+	if (json != stdout)
+		bench_report_print(bench->report);
+	if (json)
+		r = write_json(bench->report, json, json == stdout ? "standard output" : opt->json,
+			       err);
+	if (signal && r == 0) {
+		err->status = FOAL_EXIT_SIGNAL + signal;
+		snprintf(err->text, sizeof(err->text),
+			 "bench: ended by signal %d (%s), not all is "
+			 "measured",
+			 signal, strsignal(signal));
+		r = -EINTR;
+	}
+	return r;
+}
+
+int bench_measure(const struct bench_options *opt, unsigned *broken, struct foal_error *err)
+{
+	struct bench bench = {.opt = opt, .file = -1};
+	FILE *json = NULL;
+	int r = open_all(opt, &bench.file, &json, err);
+
+	if (r == 0) {
+		bench.report = bench_report_new();
+		r = bench.report ? measure_and_tell(&bench, json, err)
+				 : error_set(err, FOAL_EXIT_HOST, -ENOMEM, "bench: out of memory");
+	}
+	if (r == 0)
+		*broken = bench_report_broken(bench.report);
+	bench_report_free(bench.report);
+	if (json && json != stdout && fclose(json) && r == 0)
+		r = error_set(err, FOAL_EXIT_DISK, -errno, "bench: %s: %s", opt->json,
+			      strerror(errno));
+	if (bench.file >= 0)
+		close(bench.file);
+	return r;
+}

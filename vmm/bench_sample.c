@@ -1,0 +1,397 @@
+/* One sample: one side of a case, measured in this process; and starting such a process. */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "vmm/bench.h"
+#include "vmm/bench_vm.h"
+#include "vmm/vm.h"
+
+#define HUGE	    (2UL << 20)
+#define MAX_OPTIONS 16
+
+extern char **environ;
+
+/* The memory that is measured: a space's, or a mapping. */
+struct memory {
+	struct ept_space *space;
+	struct ept_slot slot; /* all of it, where it lies here */
+};
+
+/* --- our side ------------------------------------------------------------------------- */
+
+/* What `foal run` makes of the case's options. @words has to live as long as @out. */
+static int parse(const struct bench_sample *sample, char *words, struct run_options *out,
+		 struct foal_error *err)
+{
+	char *argv[MAX_OPTIONS] = {"run", "--kernel", "none"}, *save;
+	int argc = 3;
+
+	for (char *word = strtok_r(words, " ", &save); word && argc < MAX_OPTIONS - 1;
+	     word = strtok_r(NULL, " ", &save))
+		argv[argc++] = word;
+	optind = 0; /* getopt(3): begin anew */
+	int r = options_parse(argc, argv, out, err);
+	if (r == 0) {
+		out->cpus = sample->cpus;
+		out->memory = (uint64_t)sample->c->mib << 20;
+	}
+	return r;
+}
+
+static int declare(struct ept_space *space, const struct bench_sample *sample, uint64_t size)
+{
+	enum ept_file_mode mode =
+	    sample->c->backing == BENCH_SHARED ? EPT_FILE_SHARED : EPT_FILE_COW;
+	struct ept_object *obj = NULL;
+	int r;
+
+	if (sample->c->backing == BENCH_ANON)
+		return ept_area_add(space, "ram-high", GPA(BENCH_GPA), size, NULL, NULL);
+	r = ept_object_file(sample->file, "the bench's file", 0, size, mode, &obj);
+	if (r == 0)
+		r = ept_area_add(space, "pmem0", GPA(BENCH_GPA), size, obj, NULL);
+	ept_object_put(obj);
+	return r;
+}
+
+static int our_memory(const struct bench_sample *sample, const struct run_options *opt,
+		      struct memory *out, struct foal_error *err)
+{
+	struct ept_config config = vm_space_config(opt);
+	int r = ept_space_create(&config, &out->space);
+
+	if (r)
+		return error_set(err, FOAL_EXIT_HOST, r, "userfaultfd: %s; see foal doctor",
+				 strerror(-r));
+	r = declare(out->space, sample, (uint64_t)sample->c->mib << 20);
+	if (r == 0)
+		r = ept_space_start(out->space);
+	if (r)
+		return error_set(err, FOAL_EXIT_MEMORY, r, "bench: guest memory: %s", strerror(-r));
+	ept_space_slots(out->space, &out->slot, 1);
+	return 0;
+}
+
+/* --- the plain side --------------------------------------------------------------------- */
+
+/* A mapping in one piece, with the alignment that huge pages want, though it is not to have any. */
+static int plain_memory(const struct bench_sample *sample, struct memory *out,
+			struct foal_error *err)
+{
+	bool anon = sample->c->backing == BENCH_ANON;
+	int flags = sample->c->backing == BENCH_SHARED ? MAP_SHARED : MAP_PRIVATE;
+	uint64_t size = (uint64_t)sample->c->mib << 20;
+	char *room =
+	    mmap(NULL, size + HUGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	char *hva;
+
+	if (room == MAP_FAILED)
+		goto fail;
+	hva = room + (HUGE - (uintptr_t)room % HUGE);
+	if (mmap(hva, size, PROT_READ | PROT_WRITE,
+		 flags | MAP_FIXED | MAP_NORESERVE | (anon ? MAP_ANONYMOUS : 0),
+		 anon ? -1 : sample->file, 0) == MAP_FAILED)
+		goto fail;
+	if (anon)
+		madvise(hva, size, MADV_NOHUGEPAGE);
+	out->slot = (struct ept_slot){.gpa = GPA(BENCH_GPA), .size = size, .hva = hva};
+	return 0;
+fail:
+	return error_set(err, FOAL_EXIT_MEMORY, -errno, "bench: the plain mapping: %s",
+			 strerror(errno));
+}
+
+/* --- measuring ---------------------------------------------------------------------------- */
+
+static int count_pages(const uint32_t *order, size_t touches, uint64_t pages, uint64_t *count)
+{
+	char *seen = calloc(pages, 1);
+
+	*count = 0;
+	for (size_t i = 0; seen && i < touches; i++) {
+		*count += !seen[order[i]];
+		seen[order[i]] = 1;
+	}
+	free(seen);
+	return seen ? 0 : -ENOMEM;
+}
+
+/* Fill in the job. @sum: what the first words of all pages touched add up to after it. */
+static int give_job(struct bench_vm *vm, const struct bench_sample *sample,
+		    struct bench_result *result, uint64_t *sum)
+{
+	const struct bench_case *c = sample->c;
+	size_t touches;
+	uint32_t *order = bench_order(c, sample->limit, &touches);
+	int r =
+	    order ? count_pages(order, touches, (uint64_t)c->mib << 8, &result->pages) : -ENOMEM;
+
+	if (r == 0 && touches > BENCH_MAX_TOUCHES)
+		r = -E2BIG;
+	if (r == 0)
+		memcpy(vm->low + BENCH_ORDER_GPA, order, touches * sizeof(*order));
+	*sum = 0;
+	for (size_t i = 0; r == 0 && i < touches; i++)
+		if (c->backing != BENCH_ANON || c->write)
+			*sum += BENCH_PATTERN((uint64_t)order[i]);
+	free(order);
+	*vm->job = (struct bench_job){.cpus = sample->cpus,
+				      .write = c->write,
+				      .read_before = c->read_before,
+				      .ordered = true,
+				      .touches = (uint32_t)touches};
+	result->touches = touches;
+	return r;
+}
+
+static int set_cache(const struct bench_sample *sample, struct foal_error *err)
+{
+	int r = 0;
+
+	if (sample->c->backing != BENCH_ANON)
+		r = sample->c->cold ? bench_file_drop(sample->file) : bench_file_warm(sample->file);
+	return r ? error_set(err, FOAL_EXIT_HOST, r,
+			     sample->c->cold ? "this file system does not let go of its cache"
+					     : "the file does not stay in the page cache")
+		 : 0;
+}
+
+static int enter_group(const struct bench_sample *sample, struct foal_error *err)
+{
+	int r = sample->group[0] ? bench_swap_enter(sample->group) : 0;
+
+	return r ? error_set(err, FOAL_EXIT_HOST, r, "the memory cgroup: %s", strerror(-r)) : 0;
+}
+
+/* The slowest vCPU's time, and what they found in memory. */
+static int read_job(const struct bench_vm *vm, uint64_t sum, struct bench_result *result,
+		    struct foal_error *err)
+{
+	int khz = ioctl(vm->kvm.vm_fd, KVM_GET_TSC_KHZ, 0);
+	uint64_t longest = 0, found = 0;
+
+	for (unsigned i = 0; i < vm->cpus; i++) {
+		uint64_t cycles = vm->job->cpu[i].end - vm->job->cpu[i].start;
+		longest = cycles > longest ? cycles : longest;
+		found += vm->job->cpu[i].sum;
+		result->ticks += vm->job->cpu[i].ticks;
+	}
+	if (khz <= 0)
+		return error_set(err, FOAL_EXIT_HOST, -ENOTSUP, "KVM does not tell the TSC's rate");
+	if (found != sum)
+		return error_set(err, FOAL_EXIT_INTERNAL, -EIO,
+				 "bench: the guest found other bytes than it should");
+	double us = (double)longest * 1000 / khz;
+	result->value[BENCH_TIME] = us / (double)result->touches;
+	result->value[BENCH_RATE] = (double)result->touches * 1e6 / us;
+	return 0;
+}
+
+static double grown(uint64_t before, uint64_t after)
+{
+	return after > before ? (double)(after - before) : 0;
+}
+
+/* KVM's own worker reads for the vCPU, too, so the cache tells what a process's count does not. */
+static void compare_usage(const struct bench_usage *before, const struct bench_usage *after,
+			  struct bench_result *result)
+{
+	double read = grown(before->read, after->read), cache = grown(before->cache, after->cache);
+
+	result->value[BENCH_OWN] = grown(before->own, after->own) / 1024;
+	result->value[BENCH_READ] = (read > cache ? read : cache) / 1024;
+}
+
+static uint64_t events_of(const struct ept_space *space)
+{
+	uint64_t by_origin[EPT_NR_ORIGINS], sum = 0;
+
+	ept_space_events(space, by_origin);
+	for (unsigned i = 0; i < EPT_NR_ORIGINS; i++)
+		sum += by_origin[i];
+	return sum;
+}
+
+/* Used by this process so far: vCPUs, guest time included, and fault threads. */
+static double cpu_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
+	return (double)ts.tv_sec * 1e6 + (double)ts.tv_nsec / 1e3;
+}
+
+static int run_guest(struct bench_vm *vm, const struct memory *memory,
+		     const struct bench_sample *sample, struct bench_result *result,
+		     struct foal_error *err)
+{
+	struct bench_usage before, after;
+	pid_t self = getpid();
+	uint64_t sum;
+	int r = give_job(vm, sample, result, &sum);
+
+	if (r)
+		return error_set(err, FOAL_EXIT_HOST, r, "bench: the order of touches: %s",
+				 strerror(-r));
+	if ((r = bench_vm_start(vm, memory->space, err)) ||
+	    (r = bench_vm_go(vm, BENCH_READY, err)) || (r = set_cache(sample, err)) ||
+	    (r = enter_group(sample, err)))
+		return r;
+	bench_usage(sample->file, &before);
+	double cpu = cpu_us();
+	r = bench_vm_go(vm, BENCH_TOUCHED, err);
+	if (r)
+		return r;
+	result->cpu_us = (cpu_us() - cpu) / (double)result->touches;
+	bench_usage(sample->file, &after);
+	compare_usage(&before, &after, result);
+	result->value[BENCH_MEMORY] = (double)bench_host_memory(&self, 1, sample->file) / (1 << 20);
+	result->installed = bench_mapped(memory->slot.hva, memory->slot.size);
+	r = bench_vm_go(vm, BENCH_FINISHED, err);
+	if (r == 0 && memory->space)
+		result->faults = events_of(memory->space);
+	return r ? r : read_job(vm, sum, result, err);
+}
+
+static int measure(const struct bench_sample *sample, struct bench_result *result,
+		   struct foal_error *err)
+{
+	struct memory memory = {0};
+	struct run_options opt;
+	struct bench_vm vm;
+	char words[256];
+
+	snprintf(words, sizeof(words), "%s", sample->c->options);
+	int r = parse(sample, words, &opt, err);
+	if (r)
+		return r;
+	r = sample->ours ? our_memory(sample, &opt, &memory, err)
+			 : plain_memory(sample, &memory, err);
+	if (r == 0) {
+		struct kvm_machine machine = kvm_machine_of(&opt);
+		r = bench_vm_create(&vm, &machine, err);
+		if (r == 0)
+			r = kvm_add_slot(&vm.kvm, &memory.slot, err);
+		if (r == 0)
+			r = run_guest(&vm, &memory, sample, result, err);
+		/* A vCPU that waits in vain cannot be joined; the process is about to end. */
+		if (r == 0)
+			bench_vm_destroy(&vm);
+	}
+	if (r == 0)
+		ept_space_destroy(memory.space);
+	options_free(&opt);
+	return r;
+}
+
+/* --- the process ---------------------------------------------------------------------------- */
+
+/* bench-sample CASE ours|plain FD LIMIT CPUS GROUP */
+static bool take_arguments(int argc, char **argv, struct bench_sample *sample)
+{
+	size_t index = argc == 7 ? strtoul(argv[1], NULL, 10) : bench_case_count;
+
+	if (index >= bench_case_count)
+		return false;
+	*sample = (struct bench_sample){.c = &bench_cases[index],
+					.ours = strcmp(argv[2], "ours") == 0,
+					.cpus = (unsigned)strtoul(argv[5], NULL, 10),
+					.file = (int)strtol(argv[3], NULL, 10),
+					.limit = strtoul(argv[4], NULL, 10),
+					.group = argv[6]};
+	return sample->cpus >= 1 && sample->cpus <= BENCH_MAX_CPUS;
+}
+
+int command_bench_sample(int argc, char **argv, uint64_t main_ns)
+{
+	struct bench_result result = {0};
+	struct foal_error err = {0};
+	struct bench_sample sample;
+
+	(void)main_ns;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (!take_arguments(argc, argv, &sample)) {
+		error_set(&err, FOAL_EXIT_USAGE, -EINVAL, "bench-sample: foal bench starts this");
+		error_print(&err);
+		return err.status;
+	}
+	if (measure(&sample, &result, &err)) {
+		result.status = err.status ? err.status : FOAL_EXIT_INTERNAL;
+		memcpy(result.why, err.text, sizeof(result.why));
+	}
+	bool written = write(STDOUT_FILENO, &result, sizeof(result)) == sizeof(result);
+	return written ? 0 : FOAL_EXIT_INTERNAL;
+}
+
+static void not_measured(struct bench_result *result, int status, const char *why)
+{
+	*result = (struct bench_result){.status = status};
+	snprintf(result->why, sizeof(result->why), "%s", why);
+}
+
+pid_t bench_spawn(char *const argv[], int *out)
+{
+	posix_spawn_file_actions_t actions;
+	posix_spawnattr_t attributes;
+	sigset_t none;
+	pid_t pid;
+	int fds[2];
+
+	if (pipe2(fds, O_CLOEXEC))
+		return -1;
+	sigemptyset(&none);
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+	posix_spawn_file_actions_adddup2(&actions, fds[1], STDOUT_FILENO);
+	posix_spawnattr_init(&attributes);
+	posix_spawnattr_setsigmask(&attributes, &none);
+	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+	int r = posix_spawn(&pid, "/proc/self/exe", &actions, &attributes, argv, environ);
+	posix_spawnattr_destroy(&attributes);
+	posix_spawn_file_actions_destroy(&actions);
+	close(fds[1]);
+	if (r)
+		close(fds[0]);
+	*out = r ? -1 : fds[0];
+	return r ? -1 : pid;
+}
+
+void bench_sample_run(const struct bench_sample *sample, struct bench_result *result)
+{
+	char index[24], file[24], limit[24], cpus[24];
+	char *argv[] = {"foal", "bench-sample", index, sample->ours ? "ours" : "plain",
+			file,	limit,		cpus,  (char *)sample->group,
+			NULL};
+	size_t got = 0;
+	ssize_t n;
+	int out, status;
+
+	snprintf(index, sizeof(index), "%zu", (size_t)(sample->c - bench_cases));
+	snprintf(file, sizeof(file), "%d", sample->file);
+	snprintf(limit, sizeof(limit), "%zu", sample->limit);
+	snprintf(cpus, sizeof(cpus), "%u", sample->cpus);
+	pid_t pid = bench_spawn(argv, &out);
+	if (pid < 0) {
+		not_measured(result, FOAL_EXIT_HOST, "a process cannot be started");
+		return;
+	}
+	while (got < sizeof(*result) &&
+	       (n = read(out, (char *)result + got, sizeof(*result) - got)) > 0)
+		got += (size_t)n;
+	close(out);
+	waitpid(pid, &status, 0);
+	if (got < sizeof(*result))
+		not_measured(result, FOAL_EXIT_INTERNAL, "its process ended early");
+}

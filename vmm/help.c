@@ -1,0 +1,85 @@
+/* foal help, foal version: what the commands, options and tables mean. */
+#include <stdio.h>
+#include <string.h>
+
+#include "ept/ept.h"
+#include "vmm/bench.h"
+#include "vmm/cpu.h"
+#include "vmm/error.h"
+#include "vmm/options.h"
+#include "vmm/run.h"
+
+static void doctor_help(void)
+{
+	puts("usage: foal doctor\n\n"
+	     "What this host offers, and how to mend what is missing. Ends with 0 if everything\n"
+	     "that foal uses is there, 1 if it runs with less, 101 if it cannot run.");
+}
+
+static void version_help(void)
+{
+	puts("usage: foal version\n\n"
+	     "The commit this foal was built from; \"dirty\" says that its files had changed.");
+}
+
+/* Of the table that --stats prints, and of its JSON. */
+static void cases_help(void)
+{
+	puts("Each fault that foal sees ends as one of these cases (docs/fault-paths.md):\n");
+	for (int c = 0; c < EPT_NR_CASES; c++)
+		printf("  %-15s %s\n", ept_case_name((enum ept_case)c),
+		       ept_case_what((enum ept_case)c));
+}
+
+static void all_help(void);
+
+/* In the order of the help. The last word is what foal help wants to hear. */
+static const struct {
+	const char *name, *what;
+	void (*print)(void);
+} topics[] = {
+    {"run", "boot a kernel on lazily backed memory", options_usage},
+    {"doctor", "what this host offers, and what to do about what is missing", doctor_help},
+    {"bench", "what a page costs a guest here: foal bench faults", bench_help},
+    {"version", "what this foal was built from", version_help},
+    {"help", "this text; with a command's name, what that one takes", all_help},
+    {"help cpu", "names of processor features, for --cpu", cpu_features_print},
+    {"help cases", "what the cases of faults mean, for the table after a run", cases_help},
+};
+
+#define NR_TOPICS (sizeof(topics) / sizeof(topics[0]))
+
+static void all_help(void)
+{
+	puts("foal: virtual machines whose memory is not there until it is touched\n");
+	for (size_t i = 0; i < NR_TOPICS; i++)
+		printf("  foal %-11s %s\n", topics[i].name, topics[i].what);
+	putchar('\n');
+	options_usage();
+}
+
+int command_help(int argc, char **argv, uint64_t main_ns)
+{
+	const char *word = argc > 1 ? argv[1] : "help";
+
+	(void)main_ns;
+	if (argc > 2)
+		return usage_error("help: %s: one word at most; see foal help", argv[2]);
+	for (size_t i = 0; i < NR_TOPICS; i++) {
+		const char *blank = strchr(topics[i].name, ' ');
+		if (strcmp(word, blank ? blank + 1 : topics[i].name) == 0) {
+			topics[i].print();
+			return 0;
+		}
+	}
+	return usage_error("help: %s: no such command; see foal help", word);
+}
+
+int command_version(int argc, char **argv, uint64_t main_ns)
+{
+	(void)argv, (void)main_ns;
+	if (argc > 1)
+		return usage_error("version: takes no arguments");
+	printf("foal %s\n", foal_version);
+	return 0;
+}

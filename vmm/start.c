@@ -1,0 +1,167 @@
+/*
+ * How a run's threads come to life. All of them are made by the main thread,
+ * before it enters the sandbox: a thread inherits what its creator is confined
+ * to. Each enters it by itself, and no vCPU runs before the last one has.
+ *
+ * What KVM needs longest for, its CPUID and the vCPUs, the first vCPU's thread
+ * does while the main thread builds the rest.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "vmm/entry.h"
+#include "vmm/kvmstats.h"
+#include "vmm/vm.h"
+
+/* From here on the soft limit of open files may be too low. */
+#define MANY_CPUS 64
+
+/* The first reason not to run. */
+static void start_failed(struct vm *vm, const struct foal_error *err)
+{
+	pthread_mutex_lock(&vm->end.lock);
+	if (!vm->start_error.status)
+		vm->start_error = *err;
+	pthread_mutex_unlock(&vm->end.lock);
+	atomic_store(&vm->stopping, true);
+}
+
+void vm_thread_expected(struct vm *vm)
+{
+	gate_expect(&vm->confined);
+}
+
+/* A vCPU that passes the gate sees that it is not to run. */
+void vm_thread_begins(struct vm *vm, enum thread_kind kind)
+{
+	struct foal_error err = {0}, whose = {0};
+	char name[16] = "";
+
+	if (sandbox_enter(&vm->sandbox, kind, &err)) {
+		pthread_getname_np(pthread_self(), name, sizeof(name));
+		error_set(&whose, (enum foal_exit)err.status, -EPERM, "%s: %s: %s", vm->opt->name,
+			  name, err.text);
+		start_failed(vm, &whose);
+	}
+	gate_arrive(&vm->confined);
+}
+
+/* --- the vCPUs, by the first one's thread ------------------------------------------ */
+
+static int set_entry(struct vm *vm, int vcpu_fd, struct foal_error *err)
+{
+	if (vm->opt->firmware)
+		return 0; /* the reset state */
+	if (vm->image.boot == BOOT_PVH)
+		return entry_pvh(vcpu_fd, (uint32_t)vm->image.entry, FOAL_START_INFO, err);
+	return entry_linux64(vcpu_fd, vm->image.entry, err);
+}
+
+static int create_vcpus(struct vm *vm, struct foal_error *err)
+{
+	const struct kvm_machine machine = kvm_machine_of(vm->opt);
+	int r = kvm_finish_cpuid(&vm->kvm, &machine, err);
+
+	for (unsigned i = 0; i < vm->vcpu_count && r == 0; i++) {
+		struct vcpu *vcpu = &vm->vcpus[i];
+		r = kvm_create_vcpu(&vm->kvm, i, &vcpu->fd, &vcpu->run, err);
+		if (r == 0) {
+			vcpu->stats_fd = kvm_stats_open(vcpu->fd);
+			memory_error_set_up(vcpu);
+		}
+	}
+	return r ? r : set_entry(vm, vm->vcpus[0].fd, err);
+}
+
+void vm_create_vcpus(struct vm *vm)
+{
+	struct foal_error err = {0};
+	int r = kvm_read_cpuid(&vm->kvm, &err);
+
+	gate_wait(&vm->created);
+	if (atomic_load(&vm->stopping))
+		return;
+	if (r == 0)
+		r = create_vcpus(vm, &err);
+	if (r)
+		start_failed(vm, &err);
+}
+
+/* --- the main thread's part ---------------------------------------------------------- */
+
+/* A vCPU has three descriptors; the usual soft limit is 1024. */
+static void allow_descriptors(unsigned cpus)
+{
+	struct rlimit limit;
+
+	if (cpus <= MANY_CPUS || getrlimit(RLIMIT_NOFILE, &limit))
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static int start_vcpu(struct vm *vm, unsigned index, struct foal_error *err)
+{
+	vm_thread_expected(vm);
+	int r = vcpu_start(&vm->vcpus[index]);
+	return r ? error_set(err, FOAL_EXIT_HOST, r, "vCPU thread %u: %s", index, strerror(-r)) : 0;
+}
+
+int vm_start_first_vcpu(struct vm *vm, struct foal_error *err)
+{
+	unsigned cpus = vm->opt->cpus;
+
+	allow_descriptors(cpus);
+	vm->vcpus = calloc(cpus, sizeof(*vm->vcpus));
+	if (!vm->vcpus)
+		return error_set(err, FOAL_EXIT_HOST, -ENOMEM, "out of memory for vCPUs");
+	for (unsigned i = 0; i < cpus; i++)
+		vm->vcpus[i] = (struct vcpu){.vm = vm, .index = i, .fd = -1, .stats_fd = -1};
+	vm->vcpu_count = cpus;
+	vcpu_init_kick();
+	return start_vcpu(vm, 0, err);
+}
+
+static int start_rest(struct vm *vm, struct foal_error *err)
+{
+	int r = stopper_start(vm);
+
+	if (r == 0)
+		r = bus_start(vm->pio);
+	if (r == 0)
+		r = bus_start(vm->mmio);
+	return r ? error_set(err, FOAL_EXIT_HOST, r, "%s: starting its threads: %s", vm->opt->name,
+			     strerror(-r))
+		 : 0;
+}
+
+void vm_give_up(struct vm *vm)
+{
+	atomic_store(&vm->stopping, true);
+	gate_break(&vm->created);
+	gate_break(&vm->confined);
+}
+
+int vm_start(struct vm *vm, struct foal_error *err)
+{
+	int r = 0;
+
+	for (unsigned i = 1; i < vm->vcpu_count && r == 0; i++)
+		r = start_vcpu(vm, i, err);
+	if (r == 0)
+		r = start_rest(vm, err);
+	if (r == 0)
+		r = sandbox_enter(&vm->sandbox, THREAD_MAIN, err);
+	if (r) {
+		vm_give_up(vm);
+		return r;
+	}
+	gate_arrive(&vm->confined);
+	gate_wait(&vm->confined);
+	pthread_mutex_lock(&vm->end.lock);
+	*err = vm->start_error;
+	pthread_mutex_unlock(&vm->end.lock);
+	return err->status ? -ECANCELED : 0;
+}
