@@ -5,6 +5,7 @@
 #include <linux/fuse.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +25,6 @@
 struct server {
 	int fd;
 	uint64_t size, hung; /* bytes; the first that is not answered */
-	bool killable;
 };
 
 static void answer(const struct server *s, const struct fuse_in_header *in, int error,
@@ -56,7 +56,6 @@ static void on_init(const struct server *s, const struct fuse_in_header *in,
 				    .minor = init->minor < FUSE_KERNEL_MINOR_VERSION
 						 ? init->minor
 						 : FUSE_KERNEL_MINOR_VERSION,
-				    .flags = s->killable ? FUSE_ASYNC_READ : 0,
 				    .max_write = PAGE};
 
 	answer(s, in, 0, &out, sizeof(out));
@@ -132,12 +131,10 @@ static void serve(const struct server *s)
 	_exit(0);
 }
 
-pid_t slow_file_serve(const char *directory, unsigned pages, unsigned hung, bool killable)
+pid_t slow_file_serve(const char *directory, unsigned pages, unsigned hung)
 {
-	struct server s = {.fd = open("/dev/fuse", O_RDWR | O_CLOEXEC),
-			   .size = pages * PAGE,
-			   .hung = hung * PAGE,
-			   .killable = killable};
+	struct server s = {
+	    .fd = open("/dev/fuse", O_RDWR | O_CLOEXEC), .size = pages * PAGE, .hung = hung * PAGE};
 	char options[64];
 	pid_t pid;
 

@@ -5,15 +5,14 @@
 #ifndef TEST_KVM_SLOW_FILE_H
 #define TEST_KVM_SLOW_FILE_H
 
-#include <stdbool.h>
 #include <sys/types.h>
 
 /*
  * Mount it, in a namespace of the test's own, and serve @pages pages of FILE_PATTERN;
- * reads from page @hung on are never answered. @killable: who waits can be killed, or
- * else not even that. Returns the server's process, 0 where the host has no FUSE.
+ * reads from page @hung on are never answered, and who waits for one cannot even be
+ * killed. Returns the server's process, 0 where the host has no FUSE.
  */
-pid_t slow_file_serve(const char *directory, unsigned pages, unsigned hung, bool killable);
+pid_t slow_file_serve(const char *directory, unsigned pages, unsigned hung);
 
 /* End the server: whoever waits gets an error now. */
 void slow_file_end(pid_t server);
