@@ -367,7 +367,8 @@ uint64_t ept_hist_percentile(const struct ept_hist *h, double percent);
 	X(installed, "installed", "pages")   /* pages installed, the asked one included */ \
 	X(around, "around", "pages")	     /* of these, pages nobody had asked for yet */ \
 	X(fallback, "fallback", "")	     /* of the faults, those meant to bring 2 MiB */ \
-	X(bytes_read, "bytes_read", "bytes") /* bytes read from the object */
+	X(bytes_read, "bytes_read", "bytes") /* bytes read from the object */ \
+	X(granted, "granted", "pages")	     /* there for reading, nobody had asked to write yet */
 
 struct ept_case_stats {
 #define X(field, name, unit) uint64_t field;

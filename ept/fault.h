@@ -22,6 +22,7 @@ struct ept_resolution {
 	bool fallback;		    /* 2 MiB were meant to go in */
 	uint64_t installed, around; /* pages */
 	uint64_t bytes_read;
+	uint64_t granted; /* pages */
 };
 
 /*

@@ -330,8 +330,10 @@ enum ept_result ept_file_wp(struct fault *f)
 				  (size_t)(end - f->index) << EPT_PAGE_SHIFT, false);
 	for (unsigned i = f->index; i < end && !err; i++)
 		fault_set(f, i, EPT_PTE_PRIVATE);
-	if (!err)
+	if (!err) {
+		f->res->granted = end - f->index - 1;
 		stream_moved(f);
+	}
 	return ept_fault_finish(f, err);
 }
 

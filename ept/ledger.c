@@ -134,6 +134,7 @@ void ept_ledger_count(struct ept_ledger *ledger, struct ept_arena *arena, enum e
 	add(&stats->around, res->around);
 	add(&stats->fallback, res->fallback);
 	add(&stats->bytes_read, res->bytes_read);
+	add(&stats->granted, res->granted);
 	add(&stats->by_origin[origin], 1);
 	if (ns)
 		ept_hist_add(&stats->latency, ns);
