@@ -63,8 +63,9 @@ static void write_pages(struct run *run, unsigned pages)
 	char append[48];
 
 	snprintf(append, sizeof(append), "mode=w base=%u pages=%u", SWEEP_BASE, pages);
-	run_guest(run, "anon.elf", append, "--fault-engine", "handler", "--fault-around", "1",
-		  "--huge", "never");
+	run_foal(run, ARGS("--kernel", guest_path("anon.elf"), "--append", append, "--fault-engine",
+			   "handler", "--fault-around", "1", "--huge", "never"));
+	ck_assert_msg(run->status == 0, "%s: status %d\n%s", append, run->status, run->err_text);
 	check_events(run);
 	/* Each of KVM's faults put a page in: none was spurious, retried or emulated. */
 	ck_assert_uint_eq(kvm_number(run, "pf_taken"), kvm_number(run, "pf_fixed"));
