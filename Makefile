@@ -71,8 +71,11 @@ $(OUT)/libvmm.a:     $(filter-out %/main.o,$(call objs,vmm))
 $(LIBS):
 	$(archive)
 
+# What ept/ wants behind it.
+EPT_LIBS := -llz4 $(URING)
+
 $(OUT)/foal: $(OUT)/vmm/main.o $(LIBS)
-	$(call link,$(LDFLAGS) $(STATIC),-ljansson $(URING))
+	$(call link,$(LDFLAGS) $(STATIC),-ljansson $(EPT_LIBS))
 
 # Serves disks from NBD servers: a program of its own for libnbd's shared libraries.
 $(OUT)/foal-nbd: $(OUT)/devices/nbd/foal_nbd.o

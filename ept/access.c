@@ -15,10 +15,15 @@ static bool granted(enum ept_pte pte, enum ept_access access)
 	case EPT_PTE_ZERO:
 	case EPT_PTE_FILE:
 	case EPT_PTE_CLEAN:
+	case EPT_PTE_AGED:
 		return access == EPT_READ;
 	case EPT_PTE_NONE:
 	case EPT_PTE_TRANSIT:
 	case EPT_PTE_POISON:
+	case EPT_PTE_HELD:
+	case EPT_PTE_SAMPLED:
+	case EPT_PTE_POOLED:
+	case EPT_PTE_SWAPPED:
 	case EPT_NR_PTES:
 		return false;
 	}
@@ -183,6 +188,14 @@ enum ept_case ept_stray(struct ept_space *space, gpa_t gpa, enum ept_access acce
 	return kase;
 }
 
+/* Anonymous pages are while they are read from the swap file. */
+static bool any_in_transit(const struct ept_leaf *leaf, unsigned first, unsigned end)
+{
+	while (first < end && ept_pte_get(leaf, first) != EPT_PTE_TRANSIT)
+		first++;
+	return first < end;
+}
+
 /* Drop the pages of [gpa, end), which lies in one leaf and one area. */
 static int discard_in_leaf(struct ept_area *area, uint64_t gpa, uint64_t end)
 {
@@ -196,9 +209,13 @@ static int discard_in_leaf(struct ept_area *area, uint64_t gpa, uint64_t end)
 		return 0; /* nothing was ever installed here */
 	pthread_mutex_lock(&leaf->lock);
 	ept_area_split(area, leaf);
+	while (any_in_transit(leaf, index, index + pages))
+		pthread_cond_wait(&leaf->arrived, &leaf->lock);
 	err = ept_install_drop(&space->installer, ept_hva(area, gpa), end - gpa);
-	for (unsigned i = index; i < index + pages && !err; i++)
+	for (unsigned i = index; i < index + pages && !err; i++) {
+		ept_reclaim_forget(space, leaf, i);
 		ept_area_set_pte(area, leaf, i, EPT_PTE_NONE);
+	}
 	pthread_mutex_unlock(&leaf->lock);
 	return err;
 }

@@ -76,6 +76,8 @@ static enum ept_engine engine_of(const struct ept_space *space, const struct ept
 {
 	if (space->config.engine != EPT_ENGINE_AUTO)
 		return space->config.engine;
+	if (space->config.memory_limit) /* what the host kernel installs could not be reclaimed */
+		return EPT_ENGINE_HANDLER;
 	return obj ? EPT_ENGINE_HANDLER : EPT_ENGINE_KERNEL;
 }
 
@@ -83,7 +85,8 @@ void ept_area_by_kernel(struct ept_area *area)
 {
 	const struct ept_object *obj = area->obj;
 
-	if (area->space->config.engine == EPT_ENGINE_AUTO && area->kind != EPT_KIND_SHARED &&
+	if (area->space->config.engine == EPT_ENGINE_AUTO && !area->space->config.memory_limit &&
+	    area->kind != EPT_KIND_SHARED &&
 	    !(obj && (obj->block_device || obj->offset & ~EPT_PAGE_MASK))) {
 		area->engine = EPT_ENGINE_KERNEL;
 		area->kind = kind_of(obj);
@@ -110,6 +113,8 @@ static struct ept_area *new_area(struct ept_space *space, const char *name, uint
 	area->obj = obj ? ept_object_ref(obj) : NULL;
 	ept_streams_init(&area->reads);
 	ept_streams_init(&area->writes);
+	if (obj)
+		ept_object_attach(obj, area);
 	return area;
 }
 
@@ -119,6 +124,8 @@ void ept_area_free(struct ept_area *area)
 		return;
 	ept_streams_free(&area->reads);
 	ept_streams_free(&area->writes);
+	if (area->obj)
+		ept_object_detach(area->obj, area);
 	ept_object_put(area->obj);
 	free(area->name);
 	free(area);
@@ -214,32 +221,52 @@ void ept_area_split(struct ept_area *area, struct ept_leaf *leaf)
 /* Zero pages are the host's, not the guest's: they do not count as resident. */
 static bool counts_resident(enum ept_pte pte)
 {
-	return pte == EPT_PTE_FILE || pte == EPT_PTE_PRIVATE || pte == EPT_PTE_CLEAN ||
-	       pte == EPT_PTE_DIRTY;
+	return pte == EPT_PTE_FILE || pte == EPT_PTE_CLEAN || pte == EPT_PTE_DIRTY ||
+	       ept_pte_own(pte);
+}
+
+static void count(struct ept_area *area, int resident, int dirty, int own)
+{
+	if (resident)
+		__atomic_fetch_add(&area->resident, resident, __ATOMIC_RELAXED);
+	if (dirty)
+		__atomic_fetch_add(&area->dirty, dirty, __ATOMIC_RELAXED);
+	if (own)
+		__atomic_fetch_add(&area->space->reclaim.own, own, __ATOMIC_RELAXED);
+}
+
+void ept_area_put_pte(struct ept_area *area, struct ept_leaf *leaf, unsigned index,
+		      enum ept_pte pte, unsigned age, uint64_t value)
+{
+	enum ept_pte old = ept_pte_get(leaf, index);
+	int own = ept_pte_own(pte) - ept_pte_own(old);
+	int resident = counts_resident(pte) - counts_resident(old);
+	int dirty = (pte == EPT_PTE_DIRTY) - (old == EPT_PTE_DIRTY);
+
+	count(area, resident, dirty, own);
+	ept_pte_put(leaf, index, pte, age, value);
 }
 
 void ept_area_set_pte(struct ept_area *area, struct ept_leaf *leaf, unsigned index,
 		      enum ept_pte pte)
 {
-	ept_area_set_ptes(area, leaf, index, index + 1, pte);
+	ept_area_put_pte(area, leaf, index, pte, 0, 0);
 }
 
 void ept_area_set_ptes(struct ept_area *area, struct ept_leaf *leaf, unsigned first, unsigned end,
 		       enum ept_pte pte)
 {
-	int resident = 0, dirty = 0;
+	int resident = 0, dirty = 0, own = 0;
 
 	for (unsigned i = first; i < end; i++) {
 		enum ept_pte old = ept_pte_get(leaf, i);
 
 		resident += counts_resident(pte) - counts_resident(old);
 		dirty += (pte == EPT_PTE_DIRTY) - (old == EPT_PTE_DIRTY);
+		own += ept_pte_own(pte) - ept_pte_own(old);
 		ept_pte_set(leaf, i, pte);
 	}
-	if (resident)
-		__atomic_fetch_add(&area->resident, resident, __ATOMIC_RELAXED);
-	if (dirty)
-		__atomic_fetch_add(&area->dirty, dirty, __ATOMIC_RELAXED);
+	count(area, resident, dirty, own);
 }
 
 size_t ept_area_count(const struct ept_space *space)

@@ -81,6 +81,10 @@ enum ept_origin {
 	X(SHARED_MKWRITE, "shared_mkwrite", "clean shared file page written: noted dirty") \
 	X(ANON_HUGE, "anon_huge", "untouched 2 MiB of anonymous memory: one zeroed huge page") \
 	X(FILE_HUGE, "file_huge", "untouched 2 MiB of a file: read aside, moved in whole") \
+	X(HINT_READ, "hint_read", "page sampled by reclaim read: it is in use") \
+	X(HINT_WRITE, "hint_write", "page sampled by reclaim written: it is in use") \
+	X(SWAP_READ, "swap_read", "swapped page read: own page with its bytes") \
+	X(SWAP_WRITE, "swap_write", "swapped page written: own page with its bytes") \
 	X(SPURIOUS, "spurious", "the access was granted already") \
 	X(TRANSIT, "transit", "another thread was bringing the page in") \
 	X(RO_WRITE, "ro_write", "write to a read-only area: dropped") \
@@ -178,7 +182,24 @@ struct ept_config {
 	enum ept_io_policy on_io_error;
 	unsigned fault_timeout; /* seconds a fault may take until ept_space_check() fails the
 				   space; 0: any */
+	/*
+	 * Bytes of guest memory that may be resident, at least EPT_LIMIT_FLOOR; 0: no
+	 * limit. What counts is docs/reclaim.md's. With a limit EPT_ENGINE_AUTO is
+	 * HANDLER for every area, EPT_ENGINE_KERNEL is refused, and so is
+	 * EPT_HUGE_ALWAYS; EPT_HUGE_AUTO is NEVER.
+	 */
+	uint64_t memory_limit;
+	const struct ept_swap_file *swap; /* of a limit; NULL: nothing is swapped */
 };
+
+/* A regular file that is nobody else's, open for reading and writing. */
+struct ept_swap_file {
+	int fd;		  /* dup'ed; with O_DIRECT if it can, so that it costs no memory */
+	const char *name; /* for messages; copied */
+	uint64_t size;	  /* bytes that it may have at most */
+};
+
+#define EPT_LIMIT_FLOOR	      (16UL << 20)
 
 /* A thread a vCPU up to this many; further vCPUs are served by whichever is free. */
 #define EPT_MAX_FAULT_THREADS 64
@@ -444,6 +465,39 @@ struct ept_huge_stats {
 };
 
 void ept_space_huge_stats(const struct ept_space *space, struct ept_huge_stats *out);
+/* --- the memory limit -------------------------------------------------------- */
+
+/* Listed once, with the unit; docs/reclaim.md and docs/stats.md say what each is. */
+#define EPT_RECLAIM_COUNTERS(X) \
+	X(limit, "limit", "bytes") \
+	X(resident, "resident", "bytes")     /* what counts against it, now */ \
+	X(peak, "peak", "bytes")	     /* the most it ever was */ \
+	X(pool, "pool", "bytes")	     /* of it, compressed pages in memory */ \
+	X(swapped, "swapped", "bytes")	     /* of the guest, in the swap file now */ \
+	X(swap_used, "swap_used", "bytes")   /* of the swap file, in use now */ \
+	X(sampled, "sampled", "pages")	     /* made to fault again */ \
+	X(hits, "hits", "pages")	     /* of these, touched in time */ \
+	X(dropped, "dropped", "pages")	     /* of files, given back */ \
+	X(zeroed, "zeroed", "pages")	     /* own pages that held zeros, given back */ \
+	X(compressed, "compressed", "pages") /* own pages that went to the pool */ \
+	X(compressed_bytes, "compressed_bytes", "bytes") /* what they took there */ \
+	X(written, "written", "pages")			 /* of these, written to the swap file */ \
+	X(written_bytes, "written_bytes", "bytes") \
+	X(read, "read", "pages") /* read back from it */ \
+	X(read_bytes, "read_bytes", "bytes") \
+	X(refaults, "refaults", "pages") /* reclaimed pages that were asked for again */ \
+	X(waits, "waits", "")		 /* faults that waited for memory */ \
+	X(syncs, "syncs", "")		 /* write-backs for pages' sake */
+
+struct ept_reclaim_stats {
+#define X(field, name, unit) uint64_t field;
+	EPT_RECLAIM_COUNTERS(X)
+#undef X
+	int swap_error; /* 0, or why no page goes to the swap file any more: negative errno */
+};
+
+/* false, and all zeros: the space has no limit. */
+bool ept_reclaim_stats(const struct ept_space *space, struct ept_reclaim_stats *out);
 
 /* --- what the host offers --------------------------------------------------- */
 

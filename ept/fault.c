@@ -8,14 +8,22 @@
  *   anon    none       anon_read      anon_write       zero / private
  *           zero       spurious       anon_wp          private
  *           private    spurious       spurious
+ *           held       hint_read      hint_write       private
+ *           aged       spurious       hint_write       private
+ *           swapped    swap_read      swap_write       private
  *   ro      none       file_read      ro_write         file
  *           file       spurious       ro_write
+ *           sampled    hint_read      ro_write         file
  *   cow     none       file_read      file_cow         file / private
  *           file       spurious       file_wp          private
  *           private    spurious       spurious
+ *           aged       spurious       hint_write       private
+ *           sampled    hint_read      hint_write       file / private
+ *           swapped    swap_read      swap_write       private
  *   shared  none       shared_read    shared_write     clean / dirty
  *           clean      spurious       shared_mkwrite   dirty
  *           dirty      spurious       spurious
+ *           sampled    hint_read      hint_write       clean / dirty
  *   own     none       file_huge      file_huge        private
  *           private    spurious       spurious
  *   any     transit    transit        transit
@@ -23,7 +31,8 @@
  *
  * A read-only file of its own (own_ro) is as own, its writes being ro_write.
  * anon_read and anon_write end as anon_huge where 2 MiB go in, file_huge as
- * file_read or file_cow where 4 KiB do (docs/huge-pages.md).
+ * file_read or file_cow where 4 KiB do (docs/huge-pages.md). Swapped: in the
+ * pool or in the swap file (docs/reclaim.md).
  *
  * and io_error or io_poison, no_memory or dying where a handler could not do its
  * work.
@@ -31,7 +40,8 @@
  * One fault:
  *   1. find the area (none: no_area) and the leaf, taking the leaf's lock;
  *   2. refuse if the space is being stopped (dying);
- *   3. dispatch on the table. A handler is called and returns with the leaf
+ *   3. dispatch on the table. A case that takes memory waits until the limit has
+ *      room for it (reclaim.h), with no lock. A handler is called and returns with the leaf
  *      locked. If the object has to be read, its pages are marked in transit
  *      and the lock is dropped meanwhile (bring_in);
  *   4. install, which wakes, and change the entries in the same critical section;
@@ -53,45 +63,66 @@
 struct dispatch {
 	enum ept_case kase;
 	handler_fn handle; /* NULL: the mirror cannot be in this state */
+	bool takes_memory;
 };
 
 #define CASE(id, fn) \
 	{ \
-		EPT_CASE_##id, fn \
+		EPT_CASE_##id, fn, false \
+	}
+#define MORE(id, fn) \
+	{ \
+		EPT_CASE_##id, fn, true \
 	}
 #define GRANTED CASE(SPURIOUS, ept_spurious)
 #define WAIT	CASE(TRANSIT, ept_transit)
 #define DROP	CASE(RO_WRITE, ept_ro_write)
 #define POISON	CASE(IO_POISON, ept_io_poison)
+#define SWAPIN \
+	{ \
+		MORE(SWAP_READ, ept_swap_in), MORE(SWAP_WRITE, ept_swap_in) \
+	}
 
 /* The table on top of this file. */
 static const struct dispatch cases[EPT_NR_KINDS][EPT_NR_PTES][2] =
     {
 	[EPT_KIND_ANON] =
 	    {
-		[EPT_PTE_NONE] = {CASE(ANON_READ, ept_anon_read), CASE(ANON_WRITE, ept_anon_write)},
-		[EPT_PTE_ZERO] = {GRANTED, CASE(ANON_WP, ept_anon_wp)},
+		[EPT_PTE_NONE] = {MORE(ANON_READ, ept_anon_read), MORE(ANON_WRITE, ept_anon_write)},
+		[EPT_PTE_ZERO] = {GRANTED, MORE(ANON_WP, ept_anon_wp)},
 		[EPT_PTE_PRIVATE] = {GRANTED, GRANTED},
+		[EPT_PTE_HELD] = {CASE(HINT_READ, ept_hint), CASE(HINT_WRITE, ept_hint)},
+		[EPT_PTE_AGED] = {GRANTED, CASE(HINT_WRITE, ept_hint)},
+		[EPT_PTE_POOLED] = SWAPIN,
+		[EPT_PTE_SWAPPED] = SWAPIN,
+		[EPT_PTE_TRANSIT] = {WAIT, WAIT},
+		[EPT_PTE_POISON] = {POISON, POISON},
 	    },
 	[EPT_KIND_RO] =
 	    {
-		[EPT_PTE_NONE] = {CASE(FILE_READ, ept_file_read), DROP},
+		[EPT_PTE_NONE] = {MORE(FILE_READ, ept_file_read), DROP},
 		[EPT_PTE_FILE] = {GRANTED, DROP},
+		[EPT_PTE_SAMPLED] = {CASE(HINT_READ, ept_hint), DROP},
 		[EPT_PTE_TRANSIT] = {WAIT, DROP},
 		[EPT_PTE_POISON] = {POISON, DROP},
 	    },
 	[EPT_KIND_COW] =
 	    {
-		[EPT_PTE_NONE] = {CASE(FILE_READ, ept_file_read), CASE(FILE_COW, ept_file_cow)},
-		[EPT_PTE_FILE] = {GRANTED, CASE(FILE_WP, ept_file_wp)},
+		[EPT_PTE_NONE] = {MORE(FILE_READ, ept_file_read), MORE(FILE_COW, ept_file_cow)},
+		[EPT_PTE_FILE] = {GRANTED, MORE(FILE_WP, ept_file_wp)},
 		[EPT_PTE_PRIVATE] = {GRANTED, GRANTED},
+		[EPT_PTE_AGED] = {GRANTED, CASE(HINT_WRITE, ept_hint)},
+		[EPT_PTE_SAMPLED] = {CASE(HINT_READ, ept_hint), MORE(HINT_WRITE, ept_hint)},
+		[EPT_PTE_POOLED] = SWAPIN,
+		[EPT_PTE_SWAPPED] = SWAPIN,
 		[EPT_PTE_TRANSIT] = {WAIT, WAIT},
 		[EPT_PTE_POISON] = {POISON, POISON},
 	    },
 	[EPT_KIND_SHARED] =
 	    {
-		[EPT_PTE_NONE] = {CASE(SHARED_READ, ept_shared_read),
-				  CASE(SHARED_WRITE, ept_shared_write)},
+		[EPT_PTE_NONE] = {MORE(SHARED_READ, ept_shared_read),
+				  MORE(SHARED_WRITE, ept_shared_write)},
+		[EPT_PTE_SAMPLED] = {CASE(HINT_READ, ept_hint), CASE(HINT_WRITE, ept_hint)},
 		[EPT_PTE_CLEAN] = {GRANTED, CASE(SHARED_MKWRITE, ept_shared_mkwrite)},
 		[EPT_PTE_DIRTY] = {GRANTED, GRANTED},
 		[EPT_PTE_TRANSIT] = {WAIT, WAIT},
@@ -113,6 +144,18 @@ static const struct dispatch cases[EPT_NR_KINDS][EPT_NR_PTES][2] =
 	    },
 };
 
+/* Has the memory limit room for what this fault may bring in? */
+static bool has_room(struct fault *f)
+{
+	struct ept_space *space = f->area->space;
+	unsigned pages = f->area->obj ? space->reclaim.window : 1;
+
+	if (!space->reclaim.limit)
+		return true;
+	f->short_of = ept_reclaim_admit(space, pages) ? 0 : pages;
+	return !f->short_of;
+}
+
 static enum ept_result dispatch(struct fault *f)
 {
 	enum ept_pte pte;
@@ -126,6 +169,8 @@ static enum ept_result dispatch(struct fault *f)
 		return ept_fault_finish(f, -EUCLEAN);
 	f->res->kase = d->kase;
 	__atomic_store_n(&f->pending.kase, d->kase, __ATOMIC_RELAXED);
+	if (d->takes_memory && !has_room(f))
+		return EPT_RETRY;
 	return d->handle(f);
 }
 
@@ -140,6 +185,20 @@ static enum ept_result one_pass(struct fault *f)
 	result = dispatch(f);
 	pthread_mutex_unlock(&f->leaf->lock);
 	return result;
+}
+
+/* Come round again: when there is room, or when whoever moves the state has moved it. */
+static enum ept_result again(struct fault *f)
+{
+	int err = 0;
+
+	if (!f->short_of) {
+		sched_yield(); /* whoever moves the state may need this CPU */
+		return EPT_RETRY;
+	}
+	err = ept_reclaim_wait(f->area->space, f->req->gpa, f->short_of);
+	f->short_of = 0;
+	return err ? ept_fault_finish(f, err) : EPT_RETRY;
 }
 
 static void count(struct ept_space *space, struct ept_area *area, const struct ept_request *req,
@@ -172,10 +231,10 @@ enum ept_result handle_ept_fault(struct ept_space *space, const struct ept_reque
 	ept_watch_begin(space, &f.pending);
 	do {
 		result = one_pass(&f);
+		if (result == EPT_RETRY)
+			result = again(&f);
 		switch (result) {
 		case EPT_RETRY:
-			sched_yield(); /* whoever moves the state may need this CPU */
-			break;
 		case EPT_RESOLVED:
 		case EPT_FATAL:
 			break;
@@ -192,6 +251,8 @@ enum ept_result handle_ept_fault(struct ept_space *space, const struct ept_reque
 	} while (result == EPT_RETRY);
 	ept_watch_end(space, &f.pending);
 	ept_fault_read_ahead(&f);
+	if (space->reclaim.limit && res->installed)
+		ept_reclaim_note(space);
 	count(space, f.area, req, res);
 	return result;
 }

@@ -16,6 +16,7 @@ struct fault {
 	struct ept_resolution *res;
 	unsigned index;		     /* of the page in the leaf */
 	bool waited;		     /* for a page in transit */
+	unsigned short_of;	     /* pages that the memory limit has no room for now */
 	bool stepped;		     /* step and streams are known */
 	struct ept_streams *streams; /* of a file area: of its reads, or of its writes */
 	struct ept_step step;	     /* of a file area: what the fault's stream says */
@@ -44,6 +45,9 @@ void ept_fault_read_ahead(struct fault *f);
 enum ept_result ept_file_huge(struct fault *f);
 /* Bring the 2 MiB around in, if that is wanted and can be; else false, and nothing was done. */
 bool ept_anon_whole(struct fault *f, enum ept_result *result);
+/* handlers_reclaim.c */
+enum ept_result ept_hint(struct fault *f);
+enum ept_result ept_swap_in(struct fault *f);
 
 /* handlers_any.c */
 enum ept_result ept_spurious(struct fault *f);

@@ -12,6 +12,7 @@ enum ept_result ept_fault_finish(struct fault *f, int err)
 		f->res->kase = EPT_CASE_SPURIOUS;
 		return EPT_RESOLVED;
 	case -EAGAIN:
+	case -EBUSY: /* of a page that is moved */
 		return EPT_RETRY;
 	case -ENOMEM:
 		f->res->kase = EPT_CASE_NO_MEMORY;
@@ -38,6 +39,27 @@ enum ept_result ept_grant_write(struct fault *f, enum ept_pte pte)
 }
 
 /*
+ * Reclaim took the cached page behind a private one. Either the guest has its copy,
+ * and the event is late; or nobody wrote since writing was granted, and what went
+ * was the page itself: then it is as if it had never been mapped. Without protection
+ * the host's page table says which: a protected page leaves a mark in it.
+ */
+static int without_cached(struct fault *f)
+{
+	char *hva = fault_hva(f, f->index);
+	int err = ept_install_protect(fault_installer(f), hva, EPT_PAGE_SIZE, false);
+
+	if (err)
+		return err;
+	if (ept_host_page(f->area->space, hva) == EPT_HOST_CACHED) {
+		fault_set(f, f->index, EPT_PTE_NONE);
+		return -EAGAIN;
+	}
+	fault_set(f, f->index, EPT_PTE_PRIVATE);
+	return 0;
+}
+
+/*
  * The host has no entry for a page that the mirror calls installed: it dropped
  * the one of a cached page (reclaim). A page that became the area's own may
  * still be the cached one, if nobody wrote after the grant; if it is a copy, it
@@ -53,7 +75,7 @@ static int put_back(struct fault *f, enum ept_pte pte)
 
 	if (pte == EPT_PTE_CLEAN && !in->atomic_protect)
 		fault_set(f, f->index, EPT_PTE_DIRTY);
-	return err;
+	return err == -EFAULT && ept_pte_own(pte) ? without_cached(f) : err;
 }
 
 /*

@@ -55,6 +55,24 @@ static struct ept_touch touch_of(const struct fault *f, bool write)
 	return t;
 }
 
+/*
+ * Under a memory limit a fault brings in no more than the limit lets all fault
+ * threads bring at once. What is cached already may still be mapped around it.
+ */
+static void clip_to_limit(struct fault *f, const struct ept_touch *t)
+{
+	const struct ept_reclaim *r = &f->area->space->reclaim;
+	uint64_t first = t->page & ~((uint64_t)r->window - 1), end = first + r->window;
+	struct ept_step *step = &f->step;
+
+	if (!r->limit)
+		return;
+	step->read_first = step->read_first > first ? step->read_first : first;
+	step->read_end = step->read_end < end ? step->read_end : end;
+	if (t->write && step->end > end)
+		step->end = end;
+}
+
 /* The window of this fault: asked of its stream once, however often it is tried. */
 static struct window window_of(struct fault *f, bool write)
 {
@@ -63,6 +81,7 @@ static struct window window_of(struct fault *f, bool write)
 
 		f->streams = write ? &f->area->writes : &f->area->reads;
 		f->step = ept_streams_step(f->streams, &t);
+		clip_to_limit(f, &t);
 		f->stepped = true;
 		f->leaf->random_reads += f->step.random;
 	}
@@ -89,7 +108,7 @@ static void read_ahead(const struct fault *f, uint64_t first, uint64_t end)
 {
 	struct ept_reader *reader = f->area->space->reader;
 
-	if (first < end && reader)
+	if (first < end && reader && ept_reclaim_has_room(f->area->space, EPT_AROUND_MAX))
 		ept_object_read_ahead(f->area->obj, reader, first - area_first(f),
 				      end - area_first(f));
 }
@@ -132,6 +151,8 @@ static int bring_in(struct fault *f, struct window *w)
 
 	if (ept_object_cached(obj, page))
 		return 0;
+	if (ept_pte_value(f->leaf, f->index) == EPT_VALUE_EVICTED)
+		ept_reclaim_count(&f->area->space->reclaim, refaults, 1);
 	ept_object_span(obj, page, &first, &end);
 	from = f->index - (unsigned)(page - first);
 	to = f->index + (unsigned)(end - page);
@@ -154,7 +175,9 @@ static int bring_in(struct fault *f, struct window *w)
 	f->res->bytes_read += bytes;
 	f->res->major |= bytes > 0;
 	f->unreadable = err && err != -ENOMEM;
-	return !err && ept_dying(f->area->space) ? -ESHUTDOWN : err;
+	if (!err && ept_dying(f->area->space))
+		return -ESHUTDOWN;
+	return !err && !ept_object_cached(obj, page) ? -EAGAIN : err; /* dropped already */
 }
 
 /*
@@ -226,6 +249,8 @@ static enum ept_result map_for_read(struct fault *f, enum ept_pte pte)
 
 	if (!err)
 		err = map_window(f, &w, pte);
+	if (!err && ept_pte_get(f->leaf, f->index) == EPT_PTE_NONE)
+		err = -EAGAIN; /* reclaim was faster */
 	wake_left_out(f, &w, err);
 	if (!err)
 		stream_moved(f);

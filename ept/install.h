@@ -76,6 +76,15 @@ int ept_install_poison(struct ept_installer *in, void *hva);
 
 void ept_install_wake(struct ept_installer *in, void *hva, size_t len);
 
+/*
+ * Move own pages of anonymous memory from @from to @to, both registered, without a
+ * copy; they are writable there. *@done: bytes moved from the start, also on errors:
+ * -EEXIST (something is at @to), -ENOENT (nothing at @from), -EBUSY (the kernel or a
+ * fork holds the page: it stays where it is). Linux 6.8, UFFD_FEATURE_MOVE.
+ */
+int ept_install_move_pages(struct ept_installer *in, void *to, void *from, size_t len,
+			   size_t *done);
+
 /* Take pages away; anonymous memory reads as zero afterwards. Needs no open installer. */
 int ept_install_drop(struct ept_installer *in, void *hva, size_t len);
 

@@ -254,6 +254,24 @@ int ept_install_continue(struct ept_installer *in, void *hva, size_t len, bool w
 	return err ? err : result;
 }
 
+int ept_install_move_pages(struct ept_installer *in, void *to, void *from, size_t len, size_t *done)
+{
+	*done = 0;
+	while (*done < len) {
+		struct uffdio_move move = {.dst = addr((char *)to + *done),
+					   .src = addr((char *)from + *done),
+					   .len = len - *done};
+
+		if (!ioctl(in->fd, UFFDIO_MOVE, &move))
+			*done = len;
+		else if (move.move > 0)
+			*done += (size_t)move.move;
+		else
+			return errno == ESRCH ? -ESHUTDOWN : -errno;
+	}
+	return 0;
+}
+
 int ept_install_drop(struct ept_installer *in, void *hva, size_t len)
 {
 	(void)in;

@@ -19,7 +19,7 @@
 #define EPT_LEAF_SHIFT	(EPT_PAGE_SHIFT + EPT_LEVEL_SHIFT)
 #define EPT_LEAF_BYTES	(1UL << EPT_LEAF_SHIFT)
 
-/* The low byte of an entry; the other bits are zero. */
+/* The low byte of an entry. Reclaim keeps more in the rest (ept_pte_age, ept_pte_value). */
 enum ept_pte {
 	EPT_PTE_NONE,	 /* nothing installed: the next access faults */
 	EPT_PTE_ZERO,	 /* the shared zero page, write-protected */
@@ -29,6 +29,11 @@ enum ept_pte {
 	EPT_PTE_DIRTY,	 /* the object's cached page, writable, to be written back */
 	EPT_PTE_TRANSIT, /* being read; whoever set this also ends it */
 	EPT_PTE_POISON,	 /* the object did not give it: a touch is a memory error */
+	EPT_PTE_HELD,	 /* own page, moved out to see whether it is touched; value: ring slot */
+	EPT_PTE_AGED,	 /* own page, write-protected for the same; value: ring slot */
+	EPT_PTE_SAMPLED, /* the object's cached page, unmapped for the same; value: ring slot */
+	EPT_PTE_POOLED,	 /* own page, compressed in memory; value: its place in the pool */
+	EPT_PTE_SWAPPED, /* own page, compressed in the swap file; value: its place there */
 	EPT_NR_PTES
 };
 
@@ -79,10 +84,35 @@ static inline enum ept_pte ept_pte_get(const struct ept_leaf *leaf, unsigned ind
 	return (enum ept_pte)(__atomic_load_n(&leaf->entry[index], __ATOMIC_ACQUIRE) & 0xff);
 }
 
+/* Is it a page of the area's own, uncompressed in memory? */
+static inline bool ept_pte_own(enum ept_pte pte)
+{
+	return pte == EPT_PTE_PRIVATE || pte == EPT_PTE_AGED || pte == EPT_PTE_HELD;
+}
+
+/* How often a page was found touched, and for how many visits it is left alone (reclaim.h). */
+static inline unsigned ept_pte_age(const struct ept_leaf *leaf, unsigned index)
+{
+	return __atomic_load_n(&leaf->entry[index], __ATOMIC_RELAXED) >> 8 & 0xff;
+}
+
+/* 48 bits whose meaning depends on the entry's low byte. */
+static inline uint64_t ept_pte_value(const struct ept_leaf *leaf, unsigned index)
+{
+	return __atomic_load_n(&leaf->entry[index], __ATOMIC_RELAXED) >> 16;
+}
+
 /* The leaf's lock is held. */
+static inline void ept_pte_put(struct ept_leaf *leaf, unsigned index, enum ept_pte pte,
+			       unsigned age, uint64_t value)
+{
+	__atomic_store_n(&leaf->entry[index], (uint64_t)pte | (uint64_t)age << 8 | value << 16,
+			 __ATOMIC_RELEASE);
+}
+
 static inline void ept_pte_set(struct ept_leaf *leaf, unsigned index, enum ept_pte pte)
 {
-	__atomic_store_n(&leaf->entry[index], (uint64_t)pte, __ATOMIC_RELEASE);
+	ept_pte_put(leaf, index, pte, 0, 0);
 }
 
 #endif

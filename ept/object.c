@@ -81,6 +81,7 @@ int ept_object_file(int fd, const char *name, uint64_t offset, uint64_t length,
 	pthread_mutex_init(&obj->lock, NULL);
 	pthread_cond_init(&obj->read_done, NULL);
 	pthread_mutex_init(&obj->sync_lock, NULL);
+	pthread_mutex_init(&obj->users, NULL);
 
 	obj->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	err = obj->fd < 0 ? -errno : check_range(obj);
@@ -116,10 +117,12 @@ void ept_object_put(struct ept_object *obj)
 		close(obj->direct_fd);
 	if (obj->fd >= 0)
 		close(obj->fd);
+	pthread_mutex_destroy(&obj->users);
 	pthread_mutex_destroy(&obj->sync_lock);
 	pthread_cond_destroy(&obj->read_done);
 	pthread_mutex_destroy(&obj->lock);
 	free(obj->unsure);
+	free(obj->ever);
 	free(obj->cached);
 	free(obj->ahead);
 	free(obj->name);

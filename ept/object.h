@@ -38,9 +38,13 @@ struct ept_object {
 	bool no_direct;	     /* it was refused; atomic */
 	uint64_t host_ahead; /* pages that the host reads around a miss; known with the cache */
 
-	int memfd;	  /* the cache, -1 until ept_object_cache() */
-	char *cache;	  /* the monitor's view of it: source of copies and write-back */
-	uint64_t *cached; /* one bit a page; set under lock, read without, never cleared */
+	int memfd;	    /* the cache, -1 until ept_object_cache() */
+	char *cache;	    /* the monitor's view of it: source of copies and write-back */
+	uint64_t *cached;   /* one bit a page; changed under lock, read without (object_drop.c) */
+	uint64_t *ever;	    /* one bit a page: was cached once; as cached, but never cleared */
+	uint64_t nr_cached; /* pages, atomic */
+	pthread_mutex_t users;	/* areas */
+	struct ept_area *areas; /* that use it, in any space */
 
 	pthread_mutex_t lock; /* cached (writers), reads */
 	pthread_cond_t read_done;
@@ -86,7 +90,7 @@ struct ept_object *ept_object_ref(struct ept_object *obj);
 /* Make the cache, once; any number of callers. 0, -ENOMEM, -EMFILE. */
 int ept_object_cache(struct ept_object *obj);
 
-/* Is @page in the cache? True stays true. */
+/* Is @page in the cache? True stays true while the leaf's lock of an area at it is held. */
 bool ept_object_cached(const struct ept_object *obj, uint64_t page);
 
 /*
@@ -140,6 +144,17 @@ bool ept_object_ahead_undone(struct ept_object *obj, struct ept_object_read *rea
 
 /* A fault takes pages [@first, @end): those that were read ahead were not wasted. */
 void ept_object_taken(struct ept_object *obj, uint64_t first, uint64_t end);
+
+/*
+ * object_drop.c: give pages [@first, @end) of the cache back to the host, but for
+ * those that an area maps, in whatever space, or has dirty. No leaf's lock is held.
+ * Returns how many were given.
+ */
+uint64_t ept_object_drop(struct ept_object *obj, uint64_t first, uint64_t end);
+
+/* Who uses it, so that it can be asked what it maps. Called with no lock. */
+void ept_object_attach(struct ept_object *obj, struct ept_area *area);
+void ept_object_detach(struct ept_object *obj, struct ept_area *area);
 
 /* The file's size now, or a negative errno. */
 int64_t ept_object_file_size(const struct ept_object *obj);

@@ -79,7 +79,9 @@ static int make_bitmaps(struct ept_object *obj)
 		obj->cached = calloc(words, sizeof(*obj->cached));
 	if (!obj->ahead)
 		obj->ahead = calloc(words, sizeof(*obj->ahead));
-	return obj->cached && obj->ahead ? 0 : -ENOMEM;
+	if (!obj->ever)
+		obj->ever = calloc(words, sizeof(*obj->ever));
+	return obj->cached && obj->ahead && obj->ever ? 0 : -ENOMEM;
 }
 
 static int make_cache(struct ept_object *obj)
@@ -122,11 +124,23 @@ bool ept_object_cached(const struct ept_object *obj, uint64_t page)
 	return __atomic_load_n(&obj->cached[page / 64], __ATOMIC_ACQUIRE) >> (page % 64) & 1;
 }
 
+static bool ever_cached(const struct ept_object *obj, uint64_t page)
+{
+	return __atomic_load_n(&obj->ever[page / 64], __ATOMIC_RELAXED) >> (page % 64) & 1;
+}
+
 static void set_cached(struct ept_object *obj, uint64_t first, uint64_t end)
 {
-	for (uint64_t page = first; page < end; page = ept_word_end(page))
-		__atomic_fetch_or(&obj->cached[page / 64], ept_word_bits(page, end),
-				  __ATOMIC_RELEASE);
+	uint64_t fresh = 0;
+
+	for (uint64_t page = first; page < end; page = ept_word_end(page)) {
+		uint64_t bits = ept_word_bits(page, end), was;
+
+		__atomic_fetch_or(&obj->ever[page / 64], bits, __ATOMIC_RELAXED);
+		was = __atomic_fetch_or(&obj->cached[page / 64], bits, __ATOMIC_RELEASE);
+		fresh += (uint64_t)__builtin_popcountl(bits & ~was);
+	}
+	__atomic_fetch_add(&obj->nr_cached, fresh, __ATOMIC_RELAXED);
 }
 
 uint64_t ept_object_bytes_read(const struct ept_object *obj, uint64_t size)
@@ -136,8 +150,8 @@ uint64_t ept_object_bytes_read(const struct ept_object *obj, uint64_t size)
 	if (!obj->cached || !size)
 		return 0;
 	for (uint64_t page = 0; page < pages; page++)
-		bytes += ept_object_cached(obj, page) ? EPT_PAGE_SIZE : 0;
-	if (ept_object_cached(obj, pages - 1)) /* only the tail's own bytes came from the file */
+		bytes += ever_cached(obj, page) ? EPT_PAGE_SIZE : 0;
+	if (ever_cached(obj, pages - 1)) /* only the tail's own bytes came from the file */
 		bytes -= (pages << EPT_PAGE_SHIFT) - size;
 	return bytes;
 }

@@ -57,6 +57,7 @@ static void free_space(struct ept_space *space)
 	close_fd(space->pagemap_fd);
 	ept_governor_free(space->governor);
 	ept_staging_free(space->staging);
+	ept_reclaim_free(space);
 	ept_installer_close(&space->installer);
 	ept_mirror_free(&space->mirror);
 	ept_arena_free(&space->arena);
@@ -89,6 +90,9 @@ int ept_space_create(const struct ept_config *config, struct ept_space **out)
 	space->pagemap_fd = -1;
 	space->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	space->failure_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	err = ept_reclaim_init(space);
+	if (err)
+		goto fail;
 	space->name = strdup(config->vm_name ? config->vm_name : "vm");
 	err = -EMFILE;
 	if (space->stop_fd < 0 || space->failure_fd < 0)
@@ -99,9 +103,14 @@ int ept_space_create(const struct ept_config *config, struct ept_space **out)
 	space->config.vm_name = space->name;
 	if (ept_has_handlers(space))
 		err = ept_installer_open(&space->installer);
-	/* Nothing can be opened any more when it is read; without it resident is 0. */
-	if (config->engine != EPT_ENGINE_HANDLER)
+	/*
+	 * Nothing can be opened any more when it is read. Without it resident is 0, and
+	 * reclaim could not tell a private copy from the page of the file.
+	 */
+	if (config->engine != EPT_ENGINE_HANDLER || config->memory_limit)
 		space->pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	if (!err && config->memory_limit && space->pagemap_fd < 0)
+		err = -errno;
 	if (err)
 		goto fail;
 	*out = space;
@@ -151,7 +160,10 @@ int ept_space_start(struct ept_space *space)
 		err = ept_fault_threads_start(space);
 	if (!err)
 		err = ept_governor_start(space);
+	if (!err)
+		err = ept_reclaim_start(space);
 	if (err) {
+		ept_reclaim_stop(space);
 		ept_fault_threads_stop(space);
 		ept_reader_stop(space->reader);
 		ept_unmap_areas(space);
@@ -174,6 +186,7 @@ void ept_space_stop(struct ept_space *space)
 	if (space->life == EPT_LIFE_STARTED) {
 		__atomic_store_n(&space->life, EPT_LIFE_DYING, __ATOMIC_RELEASE);
 		ept_governor_stop(space);
+		ept_reclaim_stop(space);
 		ept_fault_threads_stop(space);
 		ept_reader_stop(space->reader); /* a fault thread may have waited for it */
 		if (ept_has_handlers(space))

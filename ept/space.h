@@ -9,6 +9,7 @@
 #include "ept/mirror.h"
 #include "ept/object.h"
 #include "ept/reader.h"
+#include "ept/reclaim.h"
 #include "ept/stream.h"
 
 #include <sys/mman.h>
@@ -51,6 +52,7 @@ struct ept_area {
 	bool read_as_written;	/* a dirty page may be one that was only read; atomic */
 	struct ept_ledger ledger;
 	struct ept_streams reads, writes; /* of a file */
+	struct ept_area *next_of_object;  /* under the object's `users` */
 };
 
 /* Areas that lie next to each other and have the same rights share a reservation. */
@@ -95,6 +97,7 @@ struct ept_space {
 	struct ept_mirror mirror;
 	struct ept_installer installer;
 	struct ept_ledger stray; /* what hit no area */
+	struct ept_reclaim reclaim;
 
 	struct ept_vcpu *vcpus;
 	struct ept_fault_thread *threads;
@@ -182,6 +185,8 @@ void ept_area_set_pte(struct ept_area *area, struct ept_leaf *leaf, unsigned ind
 		      enum ept_pte pte);
 void ept_area_set_ptes(struct ept_area *area, struct ept_leaf *leaf, unsigned first, unsigned end,
 		       enum ept_pte pte);
+void ept_area_put_pte(struct ept_area *area, struct ept_leaf *leaf, unsigned index,
+		      enum ept_pte pte, unsigned age, uint64_t value);
 
 /* map.c: reserve, map and register what the areas say; undo it. */
 int ept_map_areas(struct ept_space *space);

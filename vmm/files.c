@@ -145,6 +145,8 @@ int files_open(struct vm *vm, struct foal_error *err)
 	vm->helpers.change_ids = opt->change_ids;
 	vm->helpers.uid = opt->uid;
 	vm->helpers.gid = opt->gid;
+	if (r == 0 && opt->limit.swap)
+		r = swap_open(&opt->limit, &vm->swap_fd, err);
 	if (r == 0 && opt->initrd)
 		r = open_initrd(vm, err);
 	for (unsigned i = 0; i < opt->disk_count && r == 0; i++) {
@@ -185,5 +187,6 @@ void files_close(struct vm *vm)
 		net_close(&vm->nets[i]);
 	vsock_close(&vm->vsock);
 	close_fd(&vm->initrd_fd);
+	close_fd(&vm->swap_fd);
 	close_fd(&vm->firmware.fd);
 }

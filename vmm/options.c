@@ -222,6 +222,14 @@ static const struct {
      "a disk; the words stand for those of Debian's qemu-system-data and seabios",
      parse_firmware},
     {"memory", "SIZE", "guest memory, e.g. 256M or 4G (256M)", parse_memory},
+    {"memory-limit", "SIZE",
+     "\nof guest memory in the host's at once, 16M or more; the rest is dropped, or\n"
+     "swapped (none; docs/reclaim.md)",
+     option_memory_limit},
+    {"swap", "FILE[,size=SIZE]",
+     "where pages go under a memory limit, compressed; a new or an empty file\n"
+     "(size: four times --memory)",
+     option_swap},
     {"cpus", "N", "vCPUs (1)", parse_cpus},
     {"cpu", "host|baseline",
      "what a vCPU can: all that KVM supports here, or what\n"
@@ -333,7 +341,7 @@ static void long_options(struct option *out)
 }
 
 /* What holds between options. */
-static int check(const struct run_options *opt, struct foal_error *err)
+static int check(struct run_options *opt, struct foal_error *err)
 {
 	unsigned devices = opt->disk_count + opt->pmem_count + opt->net_count +
 			   opt->virtio_console + opt->rng + opt->balloon + !!opt->vsock.path;
@@ -355,7 +363,8 @@ static int check(const struct run_options *opt, struct foal_error *err)
 	if (opt->firmware && opt->boot != BOOT_AUTO)
 		return error_set(err, FOAL_EXIT_USAGE, -EINVAL,
 				 "run: --boot: with --firmware the firmware enters the kernel");
-	return firmware_check(opt, err);
+	int r = firmware_check(opt, err);
+	return r ? r : memory_limit_check(opt, err);
 }
 
 int options_parse(int argc, char **argv, struct run_options *out, struct foal_error *err)
@@ -404,4 +413,6 @@ void options_free(struct run_options *opt)
 	opt->disk_count = opt->pmem_count = 0;
 	free(opt->vsock.path);
 	opt->vsock.path = NULL;
+	free(opt->limit.swap);
+	opt->limit.swap = NULL;
 }

@@ -11,6 +11,7 @@
 #include "vmm/cpu.h"
 #include "vmm/error.h"
 #include "vmm/file_option.h"
+#include "vmm/memory_limit.h"
 #include "vmm/net_option.h"
 #include "vmm/vsock.h"
 
@@ -30,6 +31,7 @@ struct run_options {
 	const char *firmware; /* a file, "qboot" or "seabios"; NULL: foal boots the kernel itself */
 	char name[64];
 	uint64_t memory; /* bytes, a multiple of the page size */
+	struct memory_limit limit;
 	unsigned cpus;
 	struct cpu_mask cpu_mask;
 	struct file_option disks[MAX_FILES], pmems[MAX_FILES];

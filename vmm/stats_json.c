@@ -209,6 +209,20 @@ static json_t *balloon_json(const struct vm *vm)
 	return o;
 }
 
+static json_t *reclaim_json(const struct vm *vm)
+{
+	struct ept_reclaim_stats s;
+	json_t *o;
+
+	if (!ept_reclaim_stats(vm->space, &s))
+		return json_null();
+	o = json_object();
+#define X(field, name, unit) json_object_set_new(o, name, integer(s.field));
+	EPT_RECLAIM_COUNTERS(X)
+#undef X
+	return o;
+}
+
 static json_t *kvm_json(const struct report *report)
 {
 	json_t *o = json_object();
@@ -269,6 +283,7 @@ int stats_json(const struct report *report, FILE *out)
 				      "huge", (json_int_t)report->resident_huge, "monitor",
 				      (json_int_t)report->resident_self));
 	json_object_set_new(root, "huge", huge_json(vm));
+	json_object_set_new(root, "reclaim", reclaim_json(vm));
 	json_object_set_new(root, "events", by_origin(report->events));
 	json_object_set_new(root, "areas", areas_json(report, stats));
 	json_object_set_new(root, "no_area", cases_json(report, ept_area_count(vm->space), stats));

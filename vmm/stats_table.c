@@ -169,6 +169,28 @@ static void print_events(const struct report *report, FILE *out)
 		kvm_stats_get(&report->kvm, "halt_exits"));
 }
 
+static void print_reclaim(const struct vm *vm, FILE *out)
+{
+	struct ept_reclaim_stats s;
+
+	if (!ept_reclaim_stats(vm->space, &s))
+		return;
+	fprintf(out,
+		"limit: %s, resident %s, at most %s; %" PRIu64 " pages sampled, %" PRIu64
+		" of them in use, %" PRIu64 " faults waited\n",
+		bytes(s.limit), bytes(s.resident), bytes(s.peak), s.sampled, s.hits, s.waits);
+	fprintf(out,
+		"reclaimed: %" PRIu64 " pages of files, %" PRIu64 " of zeros, %" PRIu64
+		" compressed to %.0f %%; %" PRIu64 " came back\n",
+		s.dropped, s.zeroed, s.compressed,
+		s.compressed
+		    ? 100.0 * (double)s.compressed_bytes / (double)(s.compressed * EPT_PAGE_SIZE)
+		    : 0.0,
+		s.refaults);
+	fprintf(out, "swap file: %" PRIu64 " pages written (%s), %" PRIu64 " read (%s)\n",
+		s.written, bytes(s.written_bytes), s.read, bytes(s.read_bytes));
+}
+
 static void print_files(const struct report *report, FILE *out)
 {
 	fputc('\n', out);
@@ -249,6 +271,7 @@ int stats_table(const struct report *report, FILE *out)
 		bytes(vm->opt->memory), bytes(report->resident_self));
 	if (report->resident_huge)
 		fprintf(out, "huge pages: %s of guest memory\n", bytes(report->resident_huge));
+	print_reclaim(vm, out);
 	print_files(report, out);
 	print_ahead(report, out);
 	print_nets(vm, out);

@@ -24,8 +24,8 @@ uint64_t now_ns(void)
 static void forget_fds(struct vm *vm)
 {
 	vm->kvm.dev_fd = vm->kvm.vm_fd = -1;
-	vm->image.fd = vm->initrd_fd = vm->firmware.fd = vm->end.fd = vm->sandbox.ruleset_fd =
-	    vm->hvc_out = -1;
+	vm->image.fd = vm->initrd_fd = vm->swap_fd = vm->firmware.fd = vm->end.fd =
+	    vm->sandbox.ruleset_fd = vm->hvc_out = -1;
 	for (unsigned i = 0; i < MAX_FILES; i++)
 		vm->disks[i].fd = vm->pmems[i].fd = -1;
 	vm->vsock.listener = vm->vsock.connector = -1;
@@ -58,14 +58,19 @@ struct ept_config vm_space_config(const struct run_options *opt)
 
 static int create_space(struct vm *vm, struct foal_error *err)
 {
+	const struct memory_limit *limit = &vm->opt->limit;
+	struct ept_swap_file swap = {
+	    .fd = vm->swap_fd, .name = limit->swap, .size = limit->swap_size};
 	struct ept_config config = vm_space_config(vm->opt);
 
+	config.memory_limit = limit->bytes;
+	config.swap = limit->swap ? &swap : NULL;
 	config.thread_expected = memory_thread_expected;
 	config.thread_begins = memory_thread_begins;
 	config.thread_ctx = vm;
 	int r = ept_space_create(&config, &vm->space);
 
-	if (r && vm->opt->engine == EPT_ENGINE_AUTO &&
+	if (r && vm->opt->engine == EPT_ENGINE_AUTO && !limit->bytes &&
 	    (r == -EPERM || r == -EACCES || r == -ENOSYS)) {
 		notice(
 		    "%s: no userfaultfd (%s): the host kernel resolves the faults, so no case is "
@@ -76,9 +81,10 @@ static int create_space(struct vm *vm, struct foal_error *err)
 	}
 	if (r)
 		return error_set(err, FOAL_EXIT_HOST, r,
-				 "%s: fault handling: userfaultfd: %s; see foal doctor, or use "
-				 "--fault-engine kernel",
-				 vm->opt->name, strerror(-r));
+				 "%s: fault handling: userfaultfd: %s; see foal doctor, or %s",
+				 vm->opt->name, strerror(-r),
+				 limit->bytes ? "leave --memory-limit out"
+					      : "use --fault-engine kernel");
 	if (vm->opt->on_io_error == EPT_IO_POISON && !ept_space_can_poison(vm->space))
 		notice("%s: --on-io-error poison: this host cannot (userfaultfd of Linux 6.6 is "
 		       "needed): a page that cannot be read stops the VM",

@@ -84,6 +84,7 @@ struct vm {
 	struct image image;	  /* with --kernel */
 	struct firmware firmware; /* with --firmware */
 	int initrd_fd;
+	int swap_fd; /* -1: no --swap */
 	uint64_t initrd_gpa, initrd_size;
 	struct vm_file disks[MAX_FILES], pmems[MAX_FILES];
 	struct vm_net nets[MAX_NETS];
@@ -250,7 +251,8 @@ struct vcpu_look {
 
 struct watchdog {
 	struct vcpu_look *vcpus;
-	bool told; /* of the first poisoned page */
+	bool told;	   /* of the first poisoned page */
+	bool swap_trouble; /* was said */
 };
 
 #define WATCHDOG_PERIOD_MS 500

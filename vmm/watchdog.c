@@ -114,6 +114,7 @@ void watchdog_look(struct watchdog *dog, struct vm *vm)
 	uint64_t now = now_ns();
 
 	tell_of_poison(dog, vm);
+	memory_limit_look(vm->space, vm->opt->name, vm->opt->limit.swap, &dog->swap_trouble);
 	ept_space_check(vm->space);
 	if (ept_space_failure(vm->space))
 		return; /* it says more */

@@ -8,10 +8,10 @@ EPT_UFFD_OBJS = $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/ept/uffd_*.c))
 
 # The fake's symbols come before the archive, so the real installer and io_uring stay out.
 $(OUT)/tests/test_ept: $(EPT_UNIT_OBJS) $(EPT_TEST_OBJS) $(OUT)/libept.a
-	$(call link,$(LDFLAGS),$(CHECK_LIBS))
+	$(call link,$(LDFLAGS),$(CHECK_LIBS) $(EPT_LIBS))
 
 $(OUT)/tests/test_ept_uffd: $(EPT_UFFD_OBJS) $(EPT_TEST_OBJS) $(OUT)/libept.a
-	$(call link,$(LDFLAGS),$(CHECK_LIBS) $(URING))
+	$(call link,$(LDFLAGS),$(CHECK_LIBS) $(EPT_LIBS))
 
 TEST_PROGRAMS += $(OUT)/tests/test_ept $(OUT)/tests/test_ept_uffd
 NESTED_TESTS  += $(OUT)/tests/test_ept_uffd

@@ -22,7 +22,7 @@ struct range {
 
 #define RANGES 8
 
-uint64_t fake_features = UFFD_FEATURE_POISON;
+uint64_t fake_features = UFFD_FEATURE_POISON | UFFD_FEATURE_MOVE;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t woken = PTHREAD_COND_INITIALIZER;
@@ -335,6 +335,25 @@ void ept_install_wake(struct ept_installer *in, void *hva, size_t len)
 	pthread_mutex_unlock(&lock);
 }
 
+int ept_install_move_pages(struct ept_installer *in, void *to, void *from, size_t len, size_t *done)
+{
+	int err = 0;
+
+	for (*done = 0; *done < len && !err; *done += err ? 0 : EPT_PAGE_SIZE) {
+		char *source = (char *)from + *done;
+		enum fake_page was = fake_page(source);
+
+		if (was != FAKE_OWN && was != FAKE_WRITABLE)
+			err = -ENOENT;
+		else
+			err = put((char *)to + *done, FAKE_OP_MOVE, FAKE_OWN, source);
+		if (err)
+			break;
+		ept_install_drop(in, source, EPT_PAGE_SIZE);
+	}
+	return err;
+}
+
 int ept_install_drop(struct ept_installer *in, void *hva, size_t len)
 {
 	if (!in) { /* what the host kernel backs */
@@ -343,7 +362,7 @@ int ept_install_drop(struct ept_installer *in, void *hva, size_t len)
 	}
 	for (size_t at = 0; at < len; at += EPT_PAGE_SIZE)
 		fake_set_page((char *)hva + at, FAKE_NONE);
-	return 0;
+	return madvise(hva, len, MADV_DONTNEED) ? -errno : 0; /* no event: nothing is registered */
 }
 
 int ept_install_populate(void *hva, size_t len, bool write_access)

@@ -16,7 +16,7 @@ enum fake_page {
 	FAKE_NONE,
 	FAKE_ZERO,	/* zero page, protected */
 	FAKE_OWN,	/* private and writable */
-	FAKE_PROTECTED, /* cached page, protected */
+	FAKE_PROTECTED, /* cached page, or an own one, protected */
 	FAKE_WRITABLE,	/* cached page, writable or not protected */
 	FAKE_POISON,	/* a touch is an error */
 	FAKE_FOREIGN,	/* somebody else put it there: an install says EEXIST */

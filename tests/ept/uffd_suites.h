@@ -12,5 +12,6 @@ Suite *suite_uffd_poison(void);
 Suite *suite_uffd_stress(void);
 Suite *suite_kernel_engine(void);
 Suite *suite_uffd_huge(void);
+Suite *suite_uffd_reclaim(void);
 
 #endif

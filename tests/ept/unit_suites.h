@@ -15,5 +15,6 @@ Suite *suite_streams(void);
 Suite *suite_ahead(void);
 Suite *suite_density(void);
 Suite *suite_huge(void);
+Suite *suite_reclaim(void);
 
 #endif

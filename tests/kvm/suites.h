@@ -25,5 +25,6 @@ Suite *main_job_suite(void);
 Suite *guest_kernel_suite(void);
 Suite *fuzz_suite(void);
 Suite *bench_suite(void);
+Suite *memory_limit_suite(void);
 
 #endif

@@ -105,6 +105,9 @@ START_TEST(counters)
 #define X(id, name) SAYS(text, name);
 	EPT_ORIGINS(X)
 #undef X
+#define X(field, name, unit) SAYS(text, name);
+	EPT_RECLAIM_COUNTERS(X)
+#undef X
 #define X(field, name) SAYS(text, name);
 	EPT_HUGE_COUNTERS(X)
 	DISK_COUNTERS(X)

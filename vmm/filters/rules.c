@@ -43,6 +43,7 @@ const struct rule rules[] = {
     CALL(ALL, madvise),
     /* Locks, ends of threads, signals within this process. */
     CALL(ALL, futex),
+    CALL(ALL, sched_yield),
     CALL(ALL, exit),
     CALL(M, exit_group),
     CALL(ALL, rt_sigprocmask),

@@ -1,0 +1,48 @@
+/*
+ * The swap file: images of pages (pool.h), packed into runs of 4 KiB blocks. A
+ * block is free when none of its images is needed. Where an image lies is known to
+ * its page's entry alone; the file holds nothing that tells, and is not trusted.
+ */
+#ifndef FOAL_EPT_SWAP_FILE_H
+#define FOAL_EPT_SWAP_FILE_H
+
+#include "ept/pool.h"
+
+#define EPT_SWAP_BLOCK 4096U
+#define EPT_SWAP_RUN   32U /* blocks that are written at once */
+
+struct ept_swap {
+	int fd; /* -1: no swap file */
+	char *name;
+	pthread_mutex_t lock;	    /* live, hand, top, used */
+	uint8_t *live;		    /* images that touch the block */
+	uint64_t blocks, hand, top; /* top: blocks from there on were never in use */
+	uint64_t used;		    /* blocks, atomic */
+	uint64_t pages;		    /* images, atomic */
+	int error;		    /* why nothing is written any more, atomic; 0: it is */
+};
+
+/* -ENOMEM, -EMFILE, -EINVAL (not even one block, or more than 1 TiB). */
+int ept_swap_open(struct ept_swap *swap, const struct ept_swap_file *file);
+void ept_swap_close(struct ept_swap *swap);
+
+/* A run of at most @blocks free blocks, none free any more: its first, *@got long. 0 got: full. */
+uint64_t ept_swap_alloc(struct ept_swap *swap, unsigned blocks, unsigned *got);
+
+/* What an entry says of the image of @size bytes at @offset of the run at block @first. */
+uint64_t ept_swap_place(uint64_t first, size_t offset, size_t size);
+
+/* The image at @place is there now, or is no longer needed. */
+void ept_swap_hold(struct ept_swap *swap, uint64_t place);
+void ept_swap_release(struct ept_swap *swap, uint64_t place);
+/* The blocks that ept_swap_alloc() gave are held by their images alone. */
+void ept_swap_seal(struct ept_swap *swap, uint64_t first, unsigned blocks);
+
+/* @len bytes, whole blocks, block aligned. 0 or the file's error, which stops all further writes.
+ */
+int ept_swap_write(struct ept_swap *swap, uint64_t first, const void *run, size_t len);
+
+/* Read the page of @gpa back. 0, -EIO (also: not what was written), the file's error. */
+int ept_swap_read(struct ept_swap *swap, uint64_t place, gpa_t gpa, char *page, uint64_t *bytes);
+
+#endif

@@ -1,0 +1,29 @@
+/*
+ * A working set of `pages=N` (64) pages, `where=ram` from 16 MiB on or `where=pmem`, gone
+ * over `passes=N` (2) times in an order that is not the pages' own: each pass must find what
+ * the one before left, and adds 1. With `flush=1` a flush follows.
+ */
+#include "tests/kvm/guests/lib/guest.h"
+
+#define STEP 4099UL /* prime: every page once a pass */
+
+unsigned guest_main(const struct start_info *info)
+{
+	bool is_file = param_is("where", "pmem");
+	uint64_t base = is_file ? pmem_range(0).gpa : 16UL << 20;
+	uint64_t pages = param("pages", 64), passes = param("passes", 2);
+
+	(void)info;
+	for (uint64_t pass = 0; pass < passes; pass++)
+		for (uint64_t i = 0, n = 0; i < pages; i++, n = (n + STEP) % pages) {
+			uint64_t was = is_file ? FILE_PATTERN(n) : pass ? GUEST_PATTERN(n) : 0;
+
+			expect(peek(base + n * PAGE) == was + pass, GUEST_BAD_VALUE);
+			if (!is_file && !pass)
+				was = GUEST_PATTERN(n);
+			poke(base + n * PAGE, was + pass + 1);
+		}
+	if (param_is("flush", "1"))
+		expect(pmem_flush() == 0, GUEST_BAD_DEVICE);
+	return GUEST_OK;
+}

@@ -1,0 +1,198 @@
+/* A guest whose working set is twice its memory limit, or more. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "tests/kvm/guests/lib/pattern.h"
+#include "tests/kvm/runner.h"
+#include "tests/kvm/suites.h"
+
+#define LIMIT (16UL << 20)
+#define PAGES 8192U /* 32 MiB */
+#define PAGE  4096UL
+
+static uint64_t reclaim_number(const struct run *run, const char *name)
+{
+	const json_t *value = json_object_get(json_object_get(run->stats, "reclaim"), name);
+
+	ck_assert_msg(json_is_integer(value), "no number \"%s\" in \"reclaim\"", name);
+	return (uint64_t)json_integer_value(value);
+}
+
+/* Pages that begin with FILE_PATTERN and cannot be compressed. */
+static const char *make_random_pmem(void)
+{
+	const char *path = scratch("random");
+	char *data = malloc(PAGES * PAGE);
+	uint64_t random = 1;
+
+	for (size_t i = 0; i < PAGES * PAGE; i += sizeof(random)) {
+		uint64_t page = i / PAGE, word;
+
+		random = random * 6364136223846793005UL + 1442695040888963407UL;
+		word = i % PAGE ? random ^ random >> 29 : FILE_PATTERN(page);
+		memcpy(data + i, &word, sizeof(word));
+	}
+	write_file(path, data, PAGES * PAGE);
+	free(data);
+	return path;
+}
+
+static const struct {
+	const char *what, *append, *mode; /* mode NULL: RAM */
+	bool swap;
+	const char *counts[4]; /* what must not be 0 */
+} sets[] = {
+    {"RAM", "pages=8192 passes=3", NULL, true, {"compressed", "refaults", "sampled"}},
+    {"private copies",
+     "pages=8192 passes=3 where=pmem",
+     "cow",
+     true,
+     {"written", "read", "refaults", "dropped"}},
+    {"shared file",
+     "pages=8192 passes=3 where=pmem flush=1",
+     "shared",
+     false,
+     {"dropped", "syncs", "refaults"}},
+};
+
+START_TEST(twice_the_limit)
+{
+	const char *swap = scratch("swap");
+	const char *file = sets[_i].mode ? make_random_pmem() : NULL;
+	const char *args[16] = {"--kernel",	  guest_path("working-set.elf"),
+				"--append",	  sets[_i].append,
+				"--memory-limit", "16M"};
+	unsigned n = 6;
+	char pmem[600];
+	struct run run;
+
+	if (!have_userfaultfd())
+		skip("memory limit: no userfaultfd here");
+	if (file) {
+		snprintf(pmem, sizeof(pmem), "%s,mode=%s", file, sets[_i].mode);
+		args[n++] = "--pmem";
+		args[n++] = pmem;
+	}
+	if (sets[_i].swap) {
+		args[n++] = "--swap";
+		args[n++] = swap;
+	}
+	run_foal(&run, args);
+	ck_assert_msg(run.status == 0, "%s: status %d: %s", sets[_i].what, run.status,
+		      run.err_text);
+	check_events(&run);
+	ck_assert_uint_le(reclaim_number(&run, "peak"), LIMIT + LIMIT / 50);
+	for (int c = 0; c < 4 && sets[_i].counts[c]; c++)
+		ck_assert_msg(reclaim_number(&run, sets[_i].counts[c]) > 0, "%s: no %s",
+			      sets[_i].what, sets[_i].counts[c]);
+	if (file) {
+		bool shared = !strcmp(sets[_i].mode, "shared");
+
+		for (unsigned page = 0; page < PAGES; page++)
+			ck_assert_uint_eq(page_word(file, page),
+					  FILE_PATTERN(page) + (shared ? 3 : 0));
+	}
+	ck_assert_int_ne(access(swap, F_OK), 0); /* nothing is left of it */
+	run_free(&run);
+}
+END_TEST
+
+/* Two processors add to the same words while their pages come and go. */
+START_TEST(two_processors)
+{
+	struct run run;
+
+	if (!have_userfaultfd())
+		skip("memory limit: no userfaultfd here");
+	run_foal(&run, ARGS("--kernel", guest_path("smp.elf"), "--append", "pages=8192", "--cpus",
+			    "2", "--memory-limit", "16M", "--swap", scratch("swap")));
+	ck_assert_msg(run.status == 0, "status %d: %s", run.status, run.err_text);
+	check_events(&run);
+	ck_assert_uint_gt(reclaim_number(&run, "refaults"), 0);
+	ck_assert_uint_le(reclaim_number(&run, "peak"), LIMIT + LIMIT / 50);
+	run_free(&run);
+}
+END_TEST
+
+START_TEST(cannot_be_held)
+{
+	struct run run;
+
+	if (!have_userfaultfd())
+		skip("memory limit: no userfaultfd here");
+	run_foal(&run, ARGS("--kernel", guest_path("working-set.elf"), "--append", "pages=8192",
+			    "--memory-limit", "16M"));
+	expect_end(&run, 106, "the memory limit of 16 MiB cannot be held: what is left is no page");
+	run_free(&run);
+	run_foal(&run, ARGS("--kernel", guest_path("working-set.elf"), "--append",
+			    "pages=8192 where=pmem", "--pmem", make_random_pmem(), "--memory-limit",
+			    "16M", "--swap", scratch("small,size=4M")));
+	expect_end(&run, 106, "small is full; give it more than 4 MiB");
+	run_free(&run);
+}
+END_TEST
+
+static void limit_file_size(void *arg)
+{
+	struct rlimit limit = {*(rlim_t *)arg, *(rlim_t *)arg};
+
+	setrlimit(RLIMIT_FSIZE, &limit);
+}
+
+/* The disk under the swap file takes no more (it does take the page cache's memfd): said once, and
+ * the limit's end is its end. */
+START_TEST(swap_file_fails)
+{
+	struct run_how how = {.prepare = limit_file_size, .arg = &(rlim_t){33UL << 20}};
+	struct run run;
+
+	if (!have_userfaultfd())
+		skip("memory limit: no userfaultfd here");
+	run_start(&run, &how,
+		  ARGS("--kernel", guest_path("working-set.elf"), "--append",
+		       "pages=8192 passes=4 where=pmem", "--pmem", make_random_pmem(),
+		       "--memory-limit", "16M", "--swap", scratch("swap")));
+	run_wait(&run);
+	ck_assert_int_eq(run.status, 106);
+	ck_assert_ptr_nonnull(strstr(run.err_text, "swap: File too large; mend that"));
+	ck_assert_uint_le(foal_lines(&run), 2);
+	run_free(&run);
+}
+END_TEST
+
+/* What is in a file that was named by mistake stays there. */
+START_TEST(swap_file_not_empty)
+{
+	const char *path = make_pmem("precious", 1);
+	struct run run;
+
+	run_foal(&run,
+		 ARGS("--kernel", guest_path("exit.elf"), "--memory-limit", "16M", "--swap", path));
+	expect_end(&run, 103, "precious: not empty");
+	ck_assert_uint_eq(page_word(path, 0), FILE_PATTERN(0));
+	run_free(&run);
+	write_file(path, "", 0);
+	run_guest(&run, "exit.elf", "", "--memory-limit", "16M", "--swap", path);
+	ck_assert_int_eq(access(path, F_OK), 0);
+	run_free(&run);
+}
+END_TEST
+
+Suite *memory_limit_suite(void)
+{
+	Suite *suite = suite_create("memory limit");
+	TCase *tc = tcase_create("memory limit");
+
+	tcase_set_timeout(tc, TEST_LIMIT);
+	tcase_add_loop_test(tc, twice_the_limit, 0, sizeof(sets) / sizeof(sets[0]));
+	tcase_add_test(tc, two_processors);
+	tcase_add_test(tc, cannot_be_held);
+	tcase_add_test(tc, swap_file_fails);
+	tcase_add_test(tc, swap_file_not_empty);
+	suite_add_tcase(suite, tc);
+	return suite;
+}
