@@ -25,7 +25,7 @@ static uint64_t reclaim_number(const struct run *run, const char *name)
 /* Pages that begin with FILE_PATTERN and cannot be compressed. */
 static const char *make_random_pmem(void)
 {
-	const char *path = scratch("random");
+	const char *path = scratch("limit-pmem");
 	char *data = malloc(PAGES * PAGE);
 	uint64_t random = 1;
 
@@ -61,7 +61,7 @@ static const struct {
 
 START_TEST(twice_the_limit)
 {
-	const char *swap = scratch("swap");
+	const char *swap = scratch("limit-swap");
 	const char *file = sets[_i].mode ? make_random_pmem() : NULL;
 	const char *args[16] = {"--kernel",	  guest_path("working-set.elf"),
 				"--append",	  sets[_i].append,
@@ -109,7 +109,7 @@ START_TEST(two_processors)
 	if (!have_userfaultfd())
 		skip("memory limit: no userfaultfd here");
 	run_foal(&run, ARGS("--kernel", guest_path("smp.elf"), "--append", "pages=8192", "--cpus",
-			    "2", "--memory-limit", "16M", "--swap", scratch("swap")));
+			    "2", "--memory-limit", "16M", "--swap", scratch("limit-swap")));
 	ck_assert_msg(run.status == 0, "status %d: %s", run.status, run.err_text);
 	check_events(&run);
 	ck_assert_uint_gt(reclaim_number(&run, "refaults"), 0);
@@ -130,8 +130,8 @@ START_TEST(cannot_be_held)
 	run_free(&run);
 	run_foal(&run, ARGS("--kernel", guest_path("working-set.elf"), "--append",
 			    "pages=8192 where=pmem", "--pmem", make_random_pmem(), "--memory-limit",
-			    "16M", "--swap", scratch("small,size=4M")));
-	expect_end(&run, 106, "small is full; give it more than 4 MiB");
+			    "16M", "--swap", scratch("tiny-swap,size=4M")));
+	expect_end(&run, 106, "tiny-swap is full; give it more than 4 MiB");
 	run_free(&run);
 }
 END_TEST
@@ -155,10 +155,10 @@ START_TEST(swap_file_fails)
 	run_start(&run, &how,
 		  ARGS("--kernel", guest_path("working-set.elf"), "--append",
 		       "pages=8192 passes=4 where=pmem", "--pmem", make_random_pmem(),
-		       "--memory-limit", "16M", "--swap", scratch("swap")));
+		       "--memory-limit", "16M", "--swap", scratch("limit-swap")));
 	run_wait(&run);
 	ck_assert_int_eq(run.status, 106);
-	ck_assert_ptr_nonnull(strstr(run.err_text, "swap: File too large; mend that"));
+	ck_assert_ptr_nonnull(strstr(run.err_text, "limit-swap: File too large; mend that"));
 	ck_assert_uint_le(foal_lines(&run), 2);
 	run_free(&run);
 }
@@ -167,7 +167,7 @@ END_TEST
 /* What is in a file that was named by mistake stays there. */
 START_TEST(swap_file_not_empty)
 {
-	const char *path = make_pmem("precious", 1);
+	const char *path = make_pmem("limit-precious", 1);
 	struct run run;
 
 	run_foal(&run,
