@@ -13,14 +13,14 @@
 static json_t *bench(const char *only)
 {
 	const struct run_how how = {.plain = true};
-	const char *const all[] = {"bench",   "faults", "--json", "--rounds", "1",
-				   "--pages", "64",	"--only", only,	      NULL};
-	const char *few[10];
+	const char *const all[] = {"bench", "faults", "--json",	    "--rounds", "1",  "--pages",
+				   "64",    "--dir",  scratch("."), "--only",	only, NULL};
+	const char *few[12];
 	struct run run;
 
 	memcpy(few, all, sizeof(all));
 	if (!only)
-		few[7] = NULL;
+		few[9] = NULL;
 	run_start(&run, &how, few);
 	run_wait(&run);
 	ck_assert_msg(run.status == 0 || run.status == 1, "%d: %s", run.status, run.err_text);
