@@ -31,7 +31,7 @@ static const char *micros(uint64_t ns)
 	static unsigned next;
 	char *out = buf[next++ % 4];
 
-	snprintf(out, sizeof(buf[0]), "%.1f", (double)ns / 1000);
+	snprintf(out, sizeof(buf[0]), ns < 100000000 ? "%.1f" : "%.0f", (double)ns / 1000);
 	return out;
 }
 
