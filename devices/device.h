@@ -17,9 +17,6 @@ struct device {
 	_Atomic(const char *) broken;
 };
 
-/* The bit of port 0xcf9 that resets. */
-#define RESET_PORT_RESET	     0x04
-
 #define device_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 
 static inline void device_init(struct device *dev, const struct device_ops *ops,

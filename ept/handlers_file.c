@@ -241,6 +241,17 @@ static int map_window(struct fault *f, const struct window *w, enum ept_pte pte)
 	return err;
 }
 
+/* The end of a fault that had something brought in, @err being the page's own. */
+static enum ept_result brought(struct fault *f, const struct window *w, int err)
+{
+	wake_left_out(f, w, err);
+	if (!err)
+		stream_moved(f);
+	if (f->res->installed)
+		f->res->around = f->res->installed - (!err);
+	return ept_fault_finish(f, err);
+}
+
 /* A read: the page, and what the window has in the cache. */
 static enum ept_result map_for_read(struct fault *f, enum ept_pte pte)
 {
@@ -251,12 +262,7 @@ static enum ept_result map_for_read(struct fault *f, enum ept_pte pte)
 		err = map_window(f, &w, pte);
 	if (!err && ept_pte_get(f->leaf, f->index) == EPT_PTE_NONE)
 		err = -EAGAIN; /* reclaim was faster */
-	wake_left_out(f, &w, err);
-	if (!err)
-		stream_moved(f);
-	if (f->res->installed)
-		f->res->around = f->res->installed - (!err);
-	return ept_fault_finish(f, err);
+	return brought(f, &w, err);
 }
 
 enum ept_result ept_file_read(struct fault *f)
@@ -331,12 +337,7 @@ enum ept_result ept_file_cow(struct fault *f)
 		err = copy_run(f, &w, guess ? f->index + 1 : w.end);
 	if (!err && guess)
 		map_window(f, &w, EPT_PTE_FILE); /* as good without its neighbours */
-	wake_left_out(f, &w, err);
-	if (!err)
-		stream_moved(f);
-	if (f->res->installed)
-		f->res->around = f->res->installed - 1;
-	return ept_fault_finish(f, err);
+	return brought(f, &w, err);
 }
 
 /*
@@ -375,12 +376,7 @@ enum ept_result ept_shared_write(struct fault *f)
 		err = map_run(f, &w, f->index, f->index + 1, EPT_PTE_DIRTY);
 	if (!err && guess && fault_installer(f)->atomic_protect) /* else they count as written */
 		map_window(f, &w, EPT_PTE_CLEAN);
-	wake_left_out(f, &w, err);
-	if (!err)
-		stream_moved(f);
-	if (f->res->installed)
-		f->res->around = f->res->installed - 1;
-	return ept_fault_finish(f, err);
+	return brought(f, &w, err);
 }
 
 enum ept_result ept_shared_mkwrite(struct fault *f)

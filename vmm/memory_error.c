@@ -17,7 +17,6 @@
 
 #define CR4_MCE	       (1ULL << 6)
 #define MSR_MCG_STATUS 0x17a
-#define MCG_RIPV       1ULL
 #define MCG_EIPV       2ULL
 #define MCG_MCIP       4ULL
 #define MCG_CTL_P      (1ULL << 8)

@@ -247,12 +247,12 @@ static const struct {
      "cow     the guest writes to copies; the file is never written (default)\n"
      "shared  the guest's flushed writes are in the file",
      option_pmem},
-    {"net", "tap=NAME|user[,mac=M]",
-     "a virtio-net device; may be repeated\n"
+    {"net", "tap=NAME|user[,mac=M][,forward=HOST:GUEST]",
+     "\na virtio-net device; may be repeated\n"
      "tap=NAME  a tap interface of the host; as root, if there is none of that\n"
      "          name, one is made for the run\n"
-     "user      through passt, without privileges; forward=HOST:GUEST hands a\n"
-     "          TCP port of the host's loopback to the guest",
+     "user      through passt, without privileges; forward hands a TCP port of the\n"
+     "          host's loopback to the guest",
      option_net},
     {"transport", "mmio|pci",
      "how the guest reaches its virtio devices (mmio); pci is for\n"
@@ -275,7 +275,9 @@ static const struct {
      "the host kernel for RAM, kernel and initrd; handlers for other files where\n"
      "userfaultfd may be used)",
      parse_engine},
-    {"fault-around", "PAGES", "pages mapped a read fault of a file, a power of two up to 512 (16)",
+    {"fault-around", "PAGES",
+     "pages mapped by a read fault of a file, a power of two up to 512; who\n"
+     "reads in order gets more, and reading ahead; 1: neither (16)",
      parse_fault_around},
     {"on-io-error", "stop|poison",
      "what a page does that its file does not give: stop the VM, or\n"

@@ -31,35 +31,61 @@ static const char *micros(uint64_t ns)
 	static unsigned next;
 	char *out = buf[next++ % 4];
 
-	snprintf(out, sizeof(buf[0]), "%.1f", (double)ns / 1000);
+	snprintf(out, sizeof(buf[0]), ns < 100000000 ? "%.1f" : "%.0f", (double)ns / 1000);
 	return out;
 }
 
-static void print_head(FILE *out)
-{
-	fprintf(out, "\n%-14s %-14s", "area", "case");
-#define X(field, name, unit) fprintf(out, " %10s", name);
-	EPT_COUNTERS(X)
+/* One line of the table is a case of an area. Too large for a stack. */
+struct table {
+	const struct report *report;
+	FILE *out;
+	struct {
+#define X(field, name, unit) bool field;
+		EPT_COUNTERS(X)
 #undef X
-	fprintf(out, " %9s %9s %9s\n", "p50 us", "p99 us", "max us");
+	} shown; /* columns in which some number is not zero */
+	struct ept_case_stats sum, one;
+};
+
+/* A column: as wide as its head, and as 8 digits or "99.9 MiB" need. */
+static int width(const char *name)
+{
+	int n = (int)strlen(name);
+
+	return n < 8 ? 8 : n;
 }
 
-static void print_count(FILE *out, uint64_t value, const char *unit)
+static void print_head(const struct table *t)
+{
+	fprintf(t->out, "\n%-10s %-14s", "area", "case");
+#define X(field, name, unit) \
+	if (t->shown.field) \
+		fprintf(t->out, " %*s", width(name), name);
+	EPT_COUNTERS(X)
+#undef X
+	fprintf(t->out, " %8s %8s %8s\n", "p50 us", "p99 us", "max us");
+}
+
+static void print_count(FILE *out, uint64_t value, const char *name, const char *unit)
 {
 	if (strcmp(unit, "bytes") == 0)
-		fprintf(out, " %10s", bytes(value));
+		fprintf(out, " %*s", width(name), bytes(value));
 	else
-		fprintf(out, " %10" PRIu64, value);
+		fprintf(out, " %*" PRIu64, width(name), value);
 }
 
-static void print_row(FILE *out, const char *area, enum ept_case c, const struct ept_case_stats *s)
+static void print_row(const struct table *t, const char *area, enum ept_case c)
 {
-	fprintf(out, "%-14s %-14s", area, ept_case_name(c));
-#define X(field, name, unit) print_count(out, s->field, unit);
+	const struct ept_hist *latency = &t->sum.latency;
+
+	fprintf(t->out, "%-10s %-14s", area, ept_case_name(c));
+#define X(field, name, unit) \
+	if (t->shown.field) \
+		print_count(t->out, t->sum.field, name, unit);
 	EPT_COUNTERS(X)
 #undef X
-	fprintf(out, " %9s %9s %9s\n", micros(ept_hist_percentile(&s->latency, 50)),
-		micros(ept_hist_percentile(&s->latency, 99)), micros(s->latency.max));
+	fprintf(t->out, " %8s %8s %8s\n", micros(ept_hist_percentile(latency, 50)),
+		micros(ept_hist_percentile(latency, 99)), micros(latency->max));
 }
 
 static const char *area_name(const struct report *report, size_t i)
@@ -93,25 +119,23 @@ static void add_stats(struct ept_case_stats *sum, const struct ept_case_stats *s
 		sum->latency.bucket[i] += s->latency.bucket[i];
 }
 
-/* Two blocks of counters, too large for a stack: a sum and what is added to it. */
-struct scratch {
-	struct ept_case_stats sum, one;
-};
-
-static void sum_case(const struct report *report, size_t first, enum ept_case c,
-		     struct scratch *scratch)
+/* The faults that ended as @c in the areas named as @first, into @t->sum. */
+static void sum_case(struct table *t, size_t first, enum ept_case c)
 {
-	memset(&scratch->sum, 0, sizeof(scratch->sum));
+	const struct report *report = t->report;
+
+	memset(&t->sum, 0, sizeof(t->sum));
 	for (size_t j = first; j <= ept_area_count(report->vm->space); j++) {
 		if (strcmp(area_name(report, j), area_name(report, first)) == 0 &&
-		    report_case(report, j, c, &scratch->one))
-			add_stats(&scratch->sum, &scratch->one);
+		    report_case(report, j, c, &t->one))
+			add_stats(&t->sum, &t->one);
 	}
 }
 
 /* An area that the host kernel serves has no cases: what is there now is all that is known. */
-static void print_uncounted(const struct report *report, FILE *out, size_t first)
+static void print_uncounted(const struct table *t, size_t first)
 {
+	const struct report *report = t->report;
 	struct ept_area_info info;
 	uint64_t resident = 0;
 	bool any = false;
@@ -124,28 +148,55 @@ static void print_uncounted(const struct report *report, FILE *out, size_t first
 			any = true;
 		}
 	}
-	if (any)
-		fprintf(out, "%-14s %-14s %10s %10s %10" PRIu64 "\n", area_name(report, first),
-			"(host kernel)", "-", "-", resident / EPT_PAGE_SIZE);
+	if (!any)
+		return;
+	fprintf(t->out, "%-10s %-14s", area_name(report, first), "(host kernel)");
+#define X(field, name, unit) \
+	if (strcmp(name, "installed") == 0) \
+		print_count(t->out, resident / EPT_PAGE_SIZE, name, unit); \
+	else if (t->shown.field) \
+		fprintf(t->out, " %*s", width(name), "-");
+	EPT_COUNTERS(X)
+#undef X
+	fputc('\n', t->out);
 }
 
-static void print_cases(const struct report *report, FILE *out, struct scratch *scratch)
+/* Which columns there are: these two always, the others if they say anything. Returns all faults.
+ */
+static uint64_t choose_columns(struct table *t)
 {
-	uint64_t total = 0;
+	uint64_t faults = 0;
 
-	print_head(out);
-	for (size_t i = 0; i <= ept_area_count(report->vm->space); i++) {
-		if (named_before(report, i))
-			continue;
-		print_uncounted(report, out, i);
+	t->shown.faults = t->shown.installed = true;
+	for (size_t i = 0; i <= ept_area_count(t->report->vm->space); i++) {
 		for (int c = 0; c < EPT_NR_CASES; c++) {
-			sum_case(report, i, c, scratch);
-			if (scratch->sum.faults)
-				print_row(out, area_name(report, i), c, &scratch->sum);
-			total += scratch->sum.faults;
+			if (!report_case(t->report, i, c, &t->one))
+				continue;
+			faults += t->one.faults;
+#define X(field, name, unit) t->shown.field |= t->one.field != 0;
+			EPT_COUNTERS(X)
+#undef X
 		}
 	}
-	fprintf(out, "%-14s %-14s %10" PRIu64 "\n", "all", "", total);
+	return faults;
+}
+
+static void print_cases(struct table *t)
+{
+	uint64_t all = choose_columns(t);
+
+	print_head(t);
+	for (size_t i = 0; i <= ept_area_count(t->report->vm->space); i++) {
+		if (named_before(t->report, i))
+			continue;
+		print_uncounted(t, i);
+		for (int c = 0; c < EPT_NR_CASES; c++) {
+			sum_case(t, i, c);
+			if (t->sum.faults)
+				print_row(t, area_name(t->report, i), c);
+		}
+	}
+	fprintf(t->out, "%-10s %-14s %8" PRIu64 "\n", "all", "", all);
 }
 
 static void print_events(const struct report *report, FILE *out)
@@ -259,13 +310,15 @@ static void print_balloon(const struct vm *vm, FILE *out)
 int stats_table(const struct report *report, FILE *out)
 {
 	const struct vm *vm = report->vm;
-	struct scratch *scratch = malloc(sizeof(*scratch));
+	struct table *table = calloc(1, sizeof(*table));
 
-	if (!scratch)
+	if (!table)
 		return -ENOMEM;
+	table->report = report;
+	table->out = out;
 	fprintf(out, "\n%s: %.2f s from start to end, first KVM_RUN after %s us\n", vm->opt->name,
 		(double)(vm->end_ns - vm->main_ns) / 1e9, micros(vm->first_run_ns - vm->main_ns));
-	print_cases(report, out, scratch);
+	print_cases(table);
 	print_events(report, out);
 	fprintf(out, "resident: guest memory %s of %s, monitor %s\n", bytes(report->resident_guest),
 		bytes(vm->opt->memory), bytes(report->resident_self));
@@ -277,6 +330,6 @@ int stats_table(const struct report *report, FILE *out)
 	print_nets(vm, out);
 	print_vsock(vm, out);
 	print_balloon(vm, out);
-	free(scratch);
+	free(table);
 	return 0;
 }

@@ -31,10 +31,9 @@ struct vcpu {
 	int stats_fd; /* negative: KVM has no statistics */
 	struct kvm_run *run;
 	pthread_t thread;
-	bool started; /* the thread exists and has not been joined */
-	_Atomic uint64_t
-	    rounds;   /* its entries to and exits from KVM_RUN: odd while it is in there */
-	bool has_mce; /* the machine check registers are set up; its own thread's */
+	bool started;		 /* the thread exists and has not been joined */
+	_Atomic uint64_t rounds; /* in and out of KVM_RUN: odd while it is in there */
+	bool has_mce;		 /* the machine check registers are set up; its own thread's */
 };
 
 /* A disk or pmem file of this VM. */
@@ -43,10 +42,9 @@ struct vm_file {
 	int fd;
 	uint64_t size;
 	struct device *device;
-	struct disk_backend
-	    *backend;	       /* of a disk that a companion serves, until its device has it */
-	struct ept_area *area; /* of a pmem */
-	gpa_t gpa;	       /* of a pmem */
+	struct disk_backend *backend; /* of a disk that a helper serves, until its device has it */
+	struct ept_area *area;	      /* of a pmem */
+	gpa_t gpa;		      /* of a pmem */
 };
 
 /* A ROM, and what it is told. */

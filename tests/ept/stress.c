@@ -257,7 +257,10 @@ static void destroy(struct world *w)
 	}
 }
 
-void stress_run(unsigned seed, bool stop_under_them, void (*check)(struct world *w))
+/* The program's own. */
+static void (*check)(struct world *w);
+
+static void play(unsigned seed, bool stop_under_them)
 {
 	struct world w = {.seed = seed};
 	struct actor cast[MAX_ACTORS];
@@ -292,4 +295,29 @@ void stress_run(unsigned seed, bool stop_under_them, void (*check)(struct world 
 	}
 	ck_assert_uint_eq(w.failed, 0);
 	destroy(&w);
+}
+
+START_TEST(all_at_once)
+{
+	play((unsigned)_i + 1, false);
+}
+END_TEST
+
+START_TEST(stopped_under_them)
+{
+	play((unsigned)_i + 1, true);
+}
+END_TEST
+
+Suite *stress_suite(const char *name, void (*program_check)(struct world *w))
+{
+	Suite *suite = suite_create(name);
+	TCase *tc = tcase_create("stress");
+
+	check = program_check;
+	tcase_set_timeout(tc, 120);
+	tcase_add_loop_test(tc, all_at_once, 0, 6);
+	tcase_add_loop_test(tc, stopped_under_them, 0, 12);
+	suite_add_tcase(suite, tc);
+	return suite;
 }

@@ -40,8 +40,11 @@ struct world {
 bool stress_touch(struct world *w, unsigned vcpu, enum stress_kind kind, unsigned page,
 		  unsigned word, enum ept_access access, uint64_t *value);
 
-/* A seed's worth: actors run, end, and what they left is checked. */
-void stress_run(unsigned seed, bool stop_under_them, void (*check)(struct world *w));
+/*
+ * Some seeds' worth: actors run, end, and what they left is checked, by @check, too; or
+ * the space is stopped under them. One suite a program.
+ */
+Suite *stress_suite(const char *name, void (*check)(struct world *w));
 
 /* Count something that is wrong, with a line on standard error. */
 void stress_wrong(struct world *w, const char *what, unsigned where);

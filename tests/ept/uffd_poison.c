@@ -36,14 +36,6 @@ static bool is_memory_error(volatile char *p, enum ept_access access)
 	return false;
 }
 
-static const struct {
-	enum ept_file_mode mode;
-	enum ept_access access;
-} first[] = {
-    {EPT_FILE_RO, EPT_READ},	 {EPT_FILE_COW, EPT_READ},     {EPT_FILE_COW, EPT_WRITE},
-    {EPT_FILE_SHARED, EPT_READ}, {EPT_FILE_SHARED, EPT_WRITE},
-};
-
 START_TEST(io_poison)
 {
 	int fd = temp_file(64 * PAGE), pipes[2];
@@ -52,7 +44,7 @@ START_TEST(io_poison)
 	char c;
 
 	config.on_io_error = EPT_IO_POISON;
-	vm = vm_create(&config, fd, 0, 64 * PAGE, first[_i].mode);
+	vm = vm_create(&config, fd, 0, 64 * PAGE, first_touches[_i].mode);
 	if (!ept_space_can_poison(vm.space)) {
 		vm_destroy(&vm);
 		return; /* before Linux 6.6: no_poison_stops, of the unit tests */
@@ -61,7 +53,7 @@ START_TEST(io_poison)
 	inject_set(bad_from, BAD * PAGE);
 	inject_set(bad_to, (BAD + 1) * PAGE);
 	for (int i = 0; i < 3; i++)
-		ck_assert(is_memory_error(vm.hva + BAD * PAGE + 8, first[_i].access));
+		ck_assert(is_memory_error(vm.hva + BAD * PAGE + 8, first_touches[_i].access));
 	inject_set(pread_errno, 0);
 	ck_assert(is_memory_error(vm.hva + BAD * PAGE + 8, EPT_READ));
 	ck_assert_int_eq(pipe(pipes), 0);
@@ -85,7 +77,7 @@ Suite *suite_uffd_poison(void)
 	Suite *suite = suite_create("ept on userfaultfd: poison");
 	TCase *tc = tcase_create("poison");
 
-	tcase_add_loop_test(tc, io_poison, 0, (int)(sizeof(first) / sizeof(*first)));
+	tcase_add_loop_test(tc, io_poison, 0, FIRST_TOUCHES);
 	suite_add_tcase(suite, tc);
 	return suite;
 }

@@ -33,26 +33,7 @@ static void check_private(struct world *w)
 		}
 }
 
-START_TEST(all_at_once)
-{
-	stress_run((unsigned)_i + 1, false, check_private);
-}
-END_TEST
-
-START_TEST(stopped_under_them)
-{
-	stress_run((unsigned)_i + 1, true, check_private);
-}
-END_TEST
-
 Suite *suite_uffd_stress(void)
 {
-	Suite *suite = suite_create("ept on userfaultfd: stress");
-	TCase *tc = tcase_create("stress");
-
-	tcase_set_timeout(tc, 120);
-	tcase_add_loop_test(tc, all_at_once, 0, 6);
-	tcase_add_loop_test(tc, stopped_under_them, 0, 12);
-	suite_add_tcase(suite, tc);
-	return suite;
+	return stress_suite("ept on userfaultfd: stress", check_private);
 }

@@ -13,12 +13,9 @@ static struct ept_resolution res;
 static enum ept_result fault_by(const struct vm *vm, uint64_t page, enum ept_access access,
 				enum ept_origin origin)
 {
-	struct ept_request req = {
-	    .gpa = GPA(page * PAGE), .access = access, .origin = origin, .picked_up = ept_now()};
-
 	if (origin == EPT_ORIGIN_VCPU || origin == EPT_ORIGIN_KVM)
 		vm->space->events[origin]++; /* as if it had been read */
-	return handle_ept_fault(vm->space, &req, &res);
+	return fault_as(vm, page, access, origin, 0, &res);
 }
 
 static enum ept_result fault(const struct vm *vm, uint64_t page, enum ept_access access)

@@ -20,12 +20,7 @@ static struct vm vm_of(int mode)
 
 static enum ept_result fault(const struct vm *vm, uint64_t page, enum ept_access access)
 {
-	struct ept_request req = {.gpa = GPA(page * PAGE),
-				  .access = access,
-				  .origin = EPT_ORIGIN_LOADER,
-				  .picked_up = ept_now()};
-
-	return handle_ept_fault(vm->space, &req, &res);
+	return fault_as(vm, page, access, EPT_ORIGIN_LOADER, 0, &res);
 }
 
 static enum fake_page page_at(const struct vm *vm, uint64_t page)

@@ -17,12 +17,7 @@ static struct vm huge_vm(int fd, uint64_t size, enum ept_file_mode mode, enum ep
 
 static enum ept_result fault(const struct vm *vm, uint64_t page, enum ept_access access)
 {
-	struct ept_request req = {.gpa = GPA(page * PAGE),
-				  .access = access,
-				  .origin = EPT_ORIGIN_LOADER,
-				  .picked_up = ept_now()};
-
-	return handle_ept_fault(vm->space, &req, &res);
+	return fault_as(vm, page, access, EPT_ORIGIN_LOADER, 0, &res);
 }
 
 /* Resolve it, and it is this case, which installed so many pages. */

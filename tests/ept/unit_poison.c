@@ -22,30 +22,16 @@ static struct vm vm_poisoning(int fd, enum ept_file_mode mode)
 static enum ept_result fault(const struct vm *vm, uint64_t page, enum ept_access access,
 			     unsigned flags)
 {
-	struct ept_request req = {.gpa = GPA(page * PAGE),
-				  .access = access,
-				  .origin = EPT_ORIGIN_LOADER,
-				  .flags = flags,
-				  .picked_up = ept_now()};
-
-	return handle_ept_fault(vm->space, &req, &res);
+	return fault_as(vm, page, access, EPT_ORIGIN_LOADER, flags, &res);
 }
-
-static const struct {
-	enum ept_file_mode mode;
-	enum ept_access access;
-} first[] = {
-    {EPT_FILE_RO, EPT_READ},	 {EPT_FILE_COW, EPT_READ},     {EPT_FILE_COW, EPT_WRITE},
-    {EPT_FILE_SHARED, EPT_READ}, {EPT_FILE_SHARED, EPT_WRITE},
-};
 
 START_TEST(io_poison)
 {
 	int fd = temp_file(64 * PAGE);
-	struct vm vm = vm_poisoning(fd, first[_i].mode);
+	struct vm vm = vm_poisoning(fd, first_touches[_i].mode);
 	unsigned woken, preads;
 
-	ck_assert_int_eq(fault(&vm, BAD, first[_i].access, EPT_FAULT_EVENT), EPT_RESOLVED);
+	ck_assert_int_eq(fault(&vm, BAD, first_touches[_i].access, EPT_FAULT_EVENT), EPT_RESOLVED);
 	ck_assert_int_eq(res.kase, EPT_CASE_IO_POISON);
 	ck_assert_int_eq(res.error, -EIO);
 	ck_assert_int_eq(fake_page(vm.hva + BAD * PAGE), FAKE_POISON);
@@ -161,7 +147,7 @@ Suite *suite_poison(void)
 	Suite *suite = suite_create("ept: poison");
 	TCase *tc = tcase_create("poison");
 
-	tcase_add_loop_test(tc, io_poison, 0, (int)(sizeof(first) / sizeof(*first)));
+	tcase_add_loop_test(tc, io_poison, 0, FIRST_TOUCHES);
 	tcase_add_test(tc, poison_for_a_device);
 	tcase_add_test(tc, poison_of_a_truncated_file);
 	tcase_add_test(tc, no_poison_stops);

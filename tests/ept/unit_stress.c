@@ -99,26 +99,7 @@ static void check_pages(struct world *w)
 		}
 }
 
-START_TEST(all_at_once)
-{
-	stress_run((unsigned)_i + 1, false, check_pages);
-}
-END_TEST
-
-START_TEST(stopped_under_them)
-{
-	stress_run((unsigned)_i + 1, true, check_pages);
-}
-END_TEST
-
 Suite *suite_stress(void)
 {
-	Suite *suite = suite_create("ept: stress");
-	TCase *tc = tcase_create("stress");
-
-	tcase_set_timeout(tc, 120);
-	tcase_add_loop_test(tc, all_at_once, 0, 6);
-	tcase_add_loop_test(tc, stopped_under_them, 0, 12);
-	suite_add_tcase(suite, tc);
-	return suite;
+	return stress_suite("ept: stress", check_pages);
 }

@@ -185,3 +185,20 @@ uint64_t events(const struct ept_space *space)
 	ept_space_events(space, by_origin);
 	return by_origin[EPT_ORIGIN_VCPU] + by_origin[EPT_ORIGIN_KVM];
 }
+
+enum ept_result fault_as(const struct vm *vm, uint64_t page, enum ept_access access,
+			 enum ept_origin origin, unsigned flags, struct ept_resolution *res)
+{
+	struct ept_request req = {.gpa = GPA(page * PAGE),
+				  .access = access,
+				  .origin = origin,
+				  .flags = flags,
+				  .picked_up = ept_now()};
+
+	return handle_ept_fault(vm->space, &req, res);
+}
+
+const struct first_touch first_touches[FIRST_TOUCHES] = {
+    {EPT_FILE_RO, EPT_READ},	 {EPT_FILE_COW, EPT_READ},     {EPT_FILE_COW, EPT_WRITE},
+    {EPT_FILE_SHARED, EPT_READ}, {EPT_FILE_SHARED, EPT_WRITE},
+};

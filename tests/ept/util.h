@@ -44,6 +44,17 @@ static inline volatile char *at(const struct vm *vm, uint64_t page)
 	return vm->hva + page * PAGE;
 }
 
+/* What the handlers make of a touch of page @page; *@res says how. */
+enum ept_result fault_as(const struct vm *vm, uint64_t page, enum ept_access access,
+			 enum ept_origin origin, unsigned flags, struct ept_resolution *res);
+
+/* The first touches of a file's page that bring it in. */
+#define FIRST_TOUCHES 5
+extern const struct first_touch {
+	enum ept_file_mode mode;
+	enum ept_access access;
+} first_touches[FIRST_TOUCHES];
+
 /* Give back @pages pages from page @first on; all are anonymous. */
 void discard(const struct vm *vm, uint64_t first, uint64_t pages);
 

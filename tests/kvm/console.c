@@ -186,6 +186,43 @@ START_TEST(table_beside_console)
 }
 END_TEST
 
+/* A column stands there if it says something; with all of it a line fits a terminal. */
+static void check_table(const struct run *run, bool granted)
+{
+	const char *head = strstr(run->err_text, "\narea "), *line;
+	size_t wide;
+
+	ck_assert_ptr_nonnull(head);
+	wide = strcspn(++head, "\n");
+	ck_assert_uint_le(wide, 120);
+	line = strstr(head, "granted");
+	ck_assert_int_eq(line && line < head + wide, granted);
+	for (line = head; strncmp(line, "all ", 4) != 0; line += wide + 1)
+		ck_assert_msg(strcspn(line, "\n") == wide, "not as wide as its head: %.160s", line);
+}
+
+START_TEST(table_says_no_more)
+{
+	struct run_how how = {.plain = true};
+	const char *pmem = make_pmem("work", 512);
+	struct run run;
+
+	run_start(&run, &how,
+		  ARGS("run", "--kernel", guest_path("pmem.elf"), "--append", "mode=rw pages=400",
+		       "--fault-engine", "handler", "--pmem", pmem));
+	run_wait(&run);
+	ck_assert_int_eq(run.status, 0);
+	check_table(&run, true);
+	run_free(&run);
+	run_start(&run, &how,
+		  ARGS("run", "--kernel", guest_path("pmem.elf"), "--append", "mode=r pages=400",
+		       "--fault-engine", "handler", "--pmem", pmem));
+	run_wait(&run);
+	check_table(&run, false);
+	run_free(&run);
+}
+END_TEST
+
 START_TEST(flood)
 {
 	struct run run;
@@ -240,6 +277,7 @@ Suite *console_suite(void)
 	tcase_add_test(tc, input_ends);
 	tcase_add_test(tc, json_alone);
 	tcase_add_test(tc, table_beside_console);
+	tcase_add_test(tc, table_says_no_more);
 	tcase_add_test(tc, flood);
 	suite_add_tcase(suite, tc);
 	return suite;

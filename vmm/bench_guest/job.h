@@ -13,9 +13,8 @@
 #define BENCH_ORDER_GPA	  0x400000
 #define BENCH_MAX_TOUCHES ((BENCH_LOW_SIZE - BENCH_ORDER_GPA) / 4)
 
-/* What is measured: where a pmem of a VM with BENCH_LOW_SIZE of RAM lies, and room for it. */
+/* What is measured: where a pmem of a VM with BENCH_LOW_SIZE of RAM lies. */
 #define BENCH_GPA	  0x100000000
-#define BENCH_MAX_SIZE	  0x80000000
 
 #define BENCH_MAX_CPUS	  2
 
