@@ -363,10 +363,18 @@ bool ept_gpa_of(const struct ept_space *space, const void *hva, gpa_t *out);
 /*
  * Look at what no fault would tell of: files that shrank under an area, a fault that
  * takes longer than it may (error -ETIMEDOUT), a fault thread that ended (-ESRCH).
- * Called now and then by the monitor (it costs a stat a file), also while another
- * thread is in ept_space_stop(); a finding fails the space.
+ * Called by the monitor every EPT_LOOK_NS or more often (it costs a stat a file), also
+ * while another thread is in ept_space_stop(); a finding fails the space.
  */
 void ept_space_check(struct ept_space *space);
+
+#define EPT_LOOK_NS 500000000UL
+/*
+ * The time from *@looked, the last look, to @now (CLOCK_MONOTONIC, ns), EPT_LOOK_NS at
+ * most; *@looked becomes @now. Who looks later than that was stopped (SIGSTOP, a frozen
+ * cgroup), and with it all threads whose progress it looks for.
+ */
+uint64_t ept_watched(uint64_t *looked, uint64_t now);
 
 /* --- counters ---------------------------------------------------------------- */
 

@@ -122,6 +122,7 @@ struct ept_space {
 	int failure_fd;
 	pthread_mutex_t watch_lock;
 	struct ept_pending *pending; /* faults under way */
+	uint64_t watch_looked;	     /* at them: ept_now() of the last time */
 	struct ept_failure poison;   /* written once, before poisoned is set */
 	bool poisoned;
 };

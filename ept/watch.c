@@ -12,6 +12,7 @@ static const char *const waits[] = {
 
 void ept_watch_begin(struct ept_space *space, struct ept_pending *pending)
 {
+	pending->waited = 0;
 	pthread_mutex_lock(&space->watch_lock);
 	pending->next = space->pending;
 	pending->link = &space->pending;
@@ -30,20 +31,35 @@ void ept_watch_end(struct ept_space *space, struct ept_pending *pending)
 	pthread_mutex_unlock(&space->watch_lock);
 }
 
+uint64_t ept_watched(uint64_t *looked, uint64_t now)
+{
+	uint64_t passed = now - *looked;
+
+	*looked = now;
+	return passed < EPT_LOOK_NS ? passed : EPT_LOOK_NS;
+}
+
 /* The fault that is longest under way, copied: it may end any moment. */
 static bool oldest(struct ept_space *space, struct ept_pending *out)
 {
 	const struct ept_pending *found = NULL;
+	uint64_t now, passed;
 
 	pthread_mutex_lock(&space->watch_lock);
-	for (const struct ept_pending *p = space->pending; p; p = p->next)
+	now = ept_now();
+	passed = ept_watched(&space->watch_looked, now);
+	for (struct ept_pending *p = space->pending; p; p = p->next) {
+		uint64_t age = now > p->since ? now - p->since : 0;
+
+		p->waited += age < passed ? age : passed;
 		if (!found || p->since < found->since)
 			found = p;
+	}
 	if (found) {
 		out->area = found->area;
 		out->gpa = found->gpa;
 		out->origin = found->origin;
-		out->since = found->since;
+		out->waited = found->waited;
 		out->kase = __atomic_load_n(&found->kase, __ATOMIC_RELAXED);
 		out->wait = __atomic_load_n(&found->wait, __ATOMIC_RELAXED);
 	}
@@ -57,7 +73,7 @@ static void look_for_hung_faults(struct ept_space *space)
 	struct ept_pending hung;
 	char where[256];
 
-	if (!limit || !oldest(space, &hung) || ept_now() - hung.since < limit * 1000000000UL)
+	if (!limit || !oldest(space, &hung) || hung.waited < limit * 1000000000UL)
 		return;
 	ept_describe(space, hung.gpa, where, sizeof(where));
 	ept_space_fail(space, hung.kase, hung.gpa, -ETIMEDOUT,

@@ -9,6 +9,7 @@
 
 #include "vmm/bench.h"
 #include "vmm/kvm.h"
+#include "vmm/run.h"
 
 bool bench_chosen(const struct bench_options *opt, const struct bench_case *c)
 {
@@ -80,15 +81,12 @@ static void progress(unsigned round, unsigned rounds, const char *name)
 		fputs("\r\033[K", stderr);
 }
 
-/* The signals that end the bench; blocked, so that it can put things in order. */
-static sigset_t ending_signals(void)
+/* Blocked meanwhile, so that the bench can put things in order. */
+static sigset_t awaited_signals(void)
 {
-	sigset_t set;
+	sigset_t set = ending_signals();
 
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGUSR1); /* a run's own */
 	return set;
 }
 
@@ -96,7 +94,7 @@ static sigset_t ending_signals(void)
 static int signal_came(void)
 {
 	const struct timespec at_once = {0};
-	sigset_t set = ending_signals();
+	sigset_t set = awaited_signals();
 	int signal = sigtimedwait(&set, NULL, &at_once);
 
 	return signal > 0 ? signal : 0;
@@ -180,7 +178,7 @@ static int open_all(const struct bench_options *opt, int *file, FILE **json, str
 static int measure_and_tell(struct bench *bench, FILE *json, struct foal_error *err)
 {
 	const struct bench_options *opt = bench->opt;
-	sigset_t ending = ending_signals();
+	sigset_t ending = awaited_signals();
 	int signal, r = 0;
 
 	sigprocmask(SIG_BLOCK, &ending, NULL);
@@ -210,6 +208,8 @@ int bench_measure(const struct bench_options *opt, unsigned *broken, struct foal
 {
 	struct bench bench = {.opt = opt, .file = -1};
 	FILE *json = NULL;
+
+	signal(SIGXFSZ, SIG_IGN); /* a file may not grow: EFBIG */
 	int r = open_all(opt, &bench.file, &json, err);
 
 	if (r == 0) {

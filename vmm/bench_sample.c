@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,8 +19,6 @@
 
 #define HUGE	    (2UL << 20)
 #define MAX_OPTIONS 16
-
-extern char **environ;
 
 /* The memory that is measured: a space's, or a mapping. */
 struct memory {
@@ -321,7 +318,6 @@ int command_bench_sample(int argc, char **argv, uint64_t main_ns)
 	struct bench_sample sample;
 
 	(void)main_ns;
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (!take_arguments(argc, argv, &sample)) {
 		error_set(&err, FOAL_EXIT_USAGE, -EINVAL, "bench-sample: foal bench starts this");
 		error_print(&err);
@@ -341,31 +337,41 @@ static void not_measured(struct bench_result *result, int status, const char *wh
 	snprintf(result->why, sizeof(result->why), "%s", why);
 }
 
+/* In the child, which goes with its parent: that one may be killed, the child be stopped. */
+static void become(char *const argv[], int out, pid_t parent)
+{
+	sigset_t none;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(FOAL_EXIT_INTERNAL);
+	int in = open("/dev/null", O_RDONLY);
+	if (in < 0 || dup2(in, STDIN_FILENO) < 0 || dup2(out, STDOUT_FILENO) < 0)
+		_exit(FOAL_EXIT_HOST);
+	close(in);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	execv("/proc/self/exe", argv);
+	_exit(FOAL_EXIT_HOST);
+}
+
 pid_t bench_spawn(char *const argv[], int *out)
 {
-	posix_spawn_file_actions_t actions;
-	posix_spawnattr_t attributes;
-	sigset_t none;
-	pid_t pid;
+	pid_t parent = getpid(), pid;
 	int fds[2];
 
+	*out = -1;
 	if (pipe2(fds, O_CLOEXEC))
 		return -1;
-	sigemptyset(&none);
-	posix_spawn_file_actions_init(&actions);
-	posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-	posix_spawn_file_actions_adddup2(&actions, fds[1], STDOUT_FILENO);
-	posix_spawnattr_init(&attributes);
-	posix_spawnattr_setsigmask(&attributes, &none);
-	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
-	int r = posix_spawn(&pid, "/proc/self/exe", &actions, &attributes, argv, environ);
-	posix_spawnattr_destroy(&attributes);
-	posix_spawn_file_actions_destroy(&actions);
+	pid = fork();
+	if (pid == 0)
+		become(argv, fds[1], parent);
 	close(fds[1]);
-	if (r)
+	if (pid < 0)
 		close(fds[0]);
-	*out = r ? -1 : fds[0];
-	return r ? -1 : pid;
+	else
+		*out = fds[0];
+	return pid;
 }
 
 void bench_sample_run(const struct bench_sample *sample, struct bench_result *result)

@@ -19,16 +19,16 @@
 #define PUMP_RETRY_MS 10
 
 /* What ends a process by default; crashes are console.c's. */
-static const int ending_signals[] = {SIGINT,	SIGTERM, SIGHUP, SIGQUIT, SIGUSR2,   SIGALRM,
-				     SIGVTALRM, SIGPROF, SIGIO,	 SIGPWR,  SIGSTKFLT, SIGXCPU};
+static const int ending[] = {SIGINT,	SIGTERM, SIGHUP, SIGQUIT, SIGUSR2,   SIGALRM,
+			     SIGVTALRM, SIGPROF, SIGIO,	 SIGPWR,  SIGSTKFLT, SIGXCPU};
 
-static sigset_t ending_set(void)
+sigset_t ending_signals(void)
 {
 	sigset_t set;
 
 	sigemptyset(&set);
-	for (size_t i = 0; i < sizeof(ending_signals) / sizeof(ending_signals[0]); i++)
-		sigaddset(&set, ending_signals[i]);
+	for (size_t i = 0; i < sizeof(ending) / sizeof(ending[0]); i++)
+		sigaddset(&set, ending[i]);
 	return set;
 }
 
@@ -39,7 +39,7 @@ static sigset_t ending_set(void)
  */
 static int open_signals(int *fd, struct foal_error *err)
 {
-	sigset_t set = ending_set();
+	sigset_t set = ending_signals();
 
 	*fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (*fd < 0)
@@ -52,7 +52,7 @@ static int open_signals(int *fd, struct foal_error *err)
 static void release_signals(int fd)
 {
 	struct signalfd_siginfo info;
-	sigset_t set = ending_set();
+	sigset_t set = ending_signals();
 
 	while (read(fd, &info, sizeof(info)) == sizeof(info))
 		;

@@ -2,6 +2,7 @@
 #ifndef FOAL_VMM_RUN_H
 #define FOAL_VMM_RUN_H
 
+#include <signal.h>
 #include <stdint.h>
 
 /* @main_ns is CLOCK_MONOTONIC at the start of main(). */
@@ -9,6 +10,10 @@ int command_run(int argc, char **argv, uint64_t main_ns);
 int command_doctor(int argc, char **argv, uint64_t main_ns);
 int command_version(int argc, char **argv, uint64_t main_ns);
 int command_help(int argc, char **argv, uint64_t main_ns);
+
+/* Signals that end a process by default and are no crash: who has something to put in order blocks
+ * them. */
+sigset_t ending_signals(void);
 
 /* The commit foal was built from, as git describe names it; made by vmm.mk. */
 extern const char foal_version[];

@@ -244,16 +244,17 @@ struct vcpu_look {
 	uint64_t taken, resolved; /* its faults */
 	unsigned stuck;		  /* looks in a row without progress */
 	uint64_t rounds;	  /* as the vCPU has it, and */
-	uint64_t since, kicked;	  /* since when no more; when it was kicked (now_ns) */
+	uint64_t waited, kicked;  /* ns watched since then; of them, when it was last kicked */
 };
 
 struct watchdog {
 	struct vcpu_look *vcpus;
+	uint64_t looked;   /* now_ns() of the last look */
 	bool told;	   /* of the first poisoned page */
 	bool swap_trouble; /* was said */
 };
 
-#define WATCHDOG_PERIOD_MS 500
+#define WATCHDOG_PERIOD_MS (EPT_LOOK_NS / 1000000)
 
 int watchdog_init(struct watchdog *dog, const struct vm *vm);
 /* Look for files that shrank, pages that do not come, vCPUs that make no progress. */

@@ -70,22 +70,23 @@ static void look_for_loop(struct vcpu_look *look, struct vcpu *vcpu)
 }
 
 /* A vCPU that is well leaves the kernel when it is kicked, and goes back. */
-static void look_for_sleeper(struct vcpu_look *look, struct vcpu *vcpu, uint64_t now)
+static void look_for_sleeper(struct vcpu_look *look, struct vcpu *vcpu, uint64_t passed)
 {
 	unsigned limit = vcpu->vm->opt->fault_timeout;
 	uint64_t rounds = atomic_load_explicit(&vcpu->rounds, memory_order_relaxed);
 	char text[200];
 
-	if (!limit || rounds % 2 == 0 || rounds != look->rounds || !look->since) {
+	if (!limit || rounds % 2 == 0 || rounds != look->rounds) {
 		look->rounds = rounds;
-		look->since = look->kicked = now;
+		look->waited = look->kicked = 0;
 		return;
 	}
-	if (now - look->kicked >= limit * 1000000000ULL / KICKS) {
+	look->waited += passed;
+	if (look->waited - look->kicked >= limit * 1000000000ULL / KICKS) {
 		vcpu_kick(vcpu);
-		look->kicked = now;
+		look->kicked = look->waited;
 	}
-	if (now - look->since < limit * 1000000000ULL)
+	if (look->waited < limit * 1000000000ULL)
 		return;
 	atomic_store(&vcpu->vm->stuck, true);
 	vm_end(vcpu->vm, FOAL_EXIT_STUCK,
@@ -111,7 +112,7 @@ int watchdog_init(struct watchdog *dog, const struct vm *vm)
 
 void watchdog_look(struct watchdog *dog, struct vm *vm)
 {
-	uint64_t now = now_ns();
+	uint64_t passed = ept_watched(&dog->looked, now_ns());
 
 	tell_of_poison(dog, vm);
 	memory_limit_look(vm->space, vm->opt->name, vm->opt->limit.swap, &dog->swap_trouble);
@@ -120,7 +121,7 @@ void watchdog_look(struct watchdog *dog, struct vm *vm)
 		return; /* it says more */
 	for (unsigned i = 0; i < vm->vcpu_count; i++) {
 		look_for_loop(&dog->vcpus[i], &vm->vcpus[i]);
-		look_for_sleeper(&dog->vcpus[i], &vm->vcpus[i], now);
+		look_for_sleeper(&dog->vcpus[i], &vm->vcpus[i], passed);
 	}
 }
 

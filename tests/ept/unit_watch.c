@@ -1,4 +1,5 @@
 /* Faults that do not end, and fault threads that do. */
+#include "ept/watch.h"
 #include "tests/ept/fake_install.h"
 #include "tests/ept/unit_suites.h"
 #include "tests/ept/util.h"
@@ -59,6 +60,33 @@ START_TEST(hung_read)
 	inject_set(block, false);
 	pthread_join(device, &result);
 	ck_assert_ptr_null(result);
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
+/*
+ * Who looks again after a long time was stopped, and with it who reads: the fault has
+ * what was left of its second.
+ */
+START_TEST(a_stop_is_no_wait)
+{
+	int fd = temp_file(64 * PAGE);
+	struct vm vm = vm_watched(fd, 1);
+	pthread_t device;
+
+	inject_set(block, true);
+	pthread_create(&device, NULL, read_as_device, &vm);
+	while (!inject_get(blocked))
+		usleep(1000);
+	ept_space_check(vm.space);
+	vm.space->watch_looked -= 3600 * 1000000000UL;
+	vm.space->pending->since -= 3600 * 1000000000UL;
+	ept_space_check(vm.space);
+	ck_assert_ptr_null(ept_space_failure(vm.space));
+	ck_assert_int_eq(failure_of(&vm)->error, -ETIMEDOUT);
+	inject_set(block, false);
+	pthread_join(device, NULL);
 	vm_destroy(&vm);
 	close(fd);
 }
@@ -147,6 +175,7 @@ Suite *suite_watch(void)
 
 	tcase_set_timeout(tc, 30);
 	tcase_add_test(tc, hung_read);
+	tcase_add_test(tc, a_stop_is_no_wait);
 	tcase_add_test(tc, hung_for_two);
 	tcase_add_test(tc, hung_lock);
 	tcase_add_test(tc, dead_thread);

@@ -1,7 +1,10 @@
 /* foal bench faults: every row is there with its fields, and counts what it says. No time. */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "tests/kvm/runner.h"
 #include "tests/kvm/suites.h"
@@ -192,6 +195,88 @@ START_TEST(mistake)
 }
 END_TEST
 
+/* --- it leaves nothing behind ----------------------------------------------------- */
+
+/* How many of its children are stopped; of all: @stopped false. */
+static unsigned children_of(pid_t pid, bool stopped)
+{
+	char path[64];
+	unsigned count = 0;
+	int child;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", pid, pid);
+	FILE *children = fopen(path, "r");
+	while (children && fscanf(children, "%d", &child) == 1) {
+		char state = 0;
+		snprintf(path, sizeof(path), "/proc/%d/stat", child);
+		FILE *stat = fopen(path, "r");
+		if (stat && fscanf(stat, "%*d (%*[^)]) %c", &state) == 1)
+			count += !stopped || state == 'T';
+		if (stat)
+			fclose(stat);
+	}
+	if (children)
+		fclose(children);
+	return count;
+}
+
+static void start_bench(struct run *run, const char *only, bool stopped)
+{
+	const struct run_how how = {.plain = true};
+
+	run_start(run, &how, ARGS("bench", "faults", "--rounds", "1", "--only", only));
+	while (!children_of(run->pid, stopped))
+		usleep(1000);
+}
+
+/* Its VMs, stopped as they are by then, go with it: they hold its standard error. */
+START_TEST(killed)
+{
+	struct run run;
+
+	start_bench(&run, "ten_vms.*", true);
+	kill(run.pid, SIGKILL);
+	run_wait(&run);
+	ck_assert_int_eq(run.status, -SIGKILL);
+	run_free(&run);
+}
+END_TEST
+
+START_TEST(ended_by_signal)
+{
+	static const int signals[] = {SIGTERM, SIGQUIT, SIGUSR1, SIGXCPU};
+	struct run run;
+
+	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+		start_bench(&run, "anon.write.s*", false);
+		kill(run.pid, signals[i]);
+		run_wait(&run);
+		expect_end(&run, 128 + signals[i], "not all is measured");
+		run_free(&run);
+	}
+}
+END_TEST
+
+static void limit_files(void *arg)
+{
+	const rlim_t *bytes = arg;
+
+	setrlimit(RLIMIT_FSIZE, &(struct rlimit){*bytes, *bytes});
+}
+
+START_TEST(file_may_not_grow)
+{
+	rlim_t bytes = 1 << 20;
+	const struct run_how how = {.plain = true, .prepare = limit_files, .arg = &bytes};
+	struct run run;
+
+	run_start(&run, &how, ARGS("bench", "faults", "--rounds", "1"));
+	run_wait(&run);
+	expect_end(&run, FOAL_EXIT_DISK, "File too large");
+	run_free(&run);
+}
+END_TEST
+
 Suite *bench_suite(void)
 {
 	Suite *suite = suite_create("bench");
@@ -203,7 +288,10 @@ Suite *bench_suite(void)
 		tcase_add_test(tc, anonymous_counts);
 		tcase_add_test(tc, window_counts);
 		tcase_add_test(tc, two_vcpus);
+		tcase_add_test(tc, killed);
 	}
+	tcase_add_test(tc, ended_by_signal);
+	tcase_add_test(tc, file_may_not_grow);
 	tcase_add_loop_test(tc, mistake, 0, sizeof(mistakes) / sizeof(mistakes[0]));
 	suite_add_tcase(suite, tc);
 	return suite;
