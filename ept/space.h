@@ -10,6 +10,7 @@
 #include "ept/object.h"
 #include "ept/reader.h"
 #include "ept/stream.h"
+#include "ept/watch.h"
 
 #include <sys/mman.h>
 
@@ -102,6 +103,7 @@ struct ept_space {
 	struct ept_reader *reader;	 /* of its file areas; NULL: nothing is read ahead */
 	struct ept_staging *staging;	 /* NULL: the handlers bring in 4 KiB only */
 	struct ept_governor *governor;	 /* NULL: none; set by ept_space_start() */
+	struct ept_file_watch files;	 /* watch.h */
 	int pagemap_fd;			 /* of this process, for the kernel engine; -1: not open */
 	int stop_fd;			 /* readable: fault threads end */
 	uint64_t events[EPT_NR_ORIGINS]; /* atomic */

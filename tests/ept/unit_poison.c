@@ -104,7 +104,7 @@ START_TEST(poison_of_a_truncated_file)
 
 	inject_set(pread_errno, 0);
 	ck_assert_int_eq(ftruncate(fd, BAD * PAGE + 7), 0);
-	ept_space_check(vm.space);
+	ept_space_check_files(vm.space);
 	ck_assert_ptr_null(ept_space_failure(vm.space));
 	ck_assert_int_eq(fault(&vm, BAD - 1, EPT_READ, 0), EPT_RESOLVED);
 	ck_assert_int_eq(res.error, 0);
