@@ -86,13 +86,15 @@ void ept_area_fail(struct ept_area *area, gpa_t gpa, int error, const char *what
 void ept_area_note_poison(struct ept_area *area, gpa_t gpa, int error)
 {
 	struct ept_space *space = area->space;
+	struct ept_failure first = {.kase = EPT_CASE_IO_POISON, .gpa = gpa, .error = error};
 
+	if (__atomic_load_n(&space->poisoned, __ATOMIC_ACQUIRE))
+		return;
+	why(area, gpa, error, "read", "; the page is poisoned", first.message,
+	    sizeof(first.message));
 	pthread_mutex_lock(&space->failure_lock);
 	if (!space->poisoned) {
-		space->poison =
-		    (struct ept_failure){.kase = EPT_CASE_IO_POISON, .gpa = gpa, .error = error};
-		why(area, gpa, error, "read", "; the page is poisoned", space->poison.message,
-		    sizeof(space->poison.message));
+		space->poison = first;
 		__atomic_store_n(&space->poisoned, true, __ATOMIC_RELEASE);
 	}
 	pthread_mutex_unlock(&space->failure_lock);

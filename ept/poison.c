@@ -43,7 +43,7 @@ enum ept_result ept_io_failed(struct fault *f, int err)
 		return ept_fault_finish(f, poisoned);
 	}
 	fault_set(f, f->index, EPT_PTE_POISON);
-	ept_area_note_poison(f->area, f->req->gpa, err);
+	f->poisoned = err;
 	f->res->kase = EPT_CASE_IO_POISON;
 	f->res->error = -EIO;
 	return EPT_RESOLVED;

@@ -210,7 +210,7 @@ int ept_governor_give_back(struct ept_area *area, uint64_t gpa, uint64_t end);
 /* failure.c: record the first failure and tell whoever waits on the eventfd. */
 void ept_space_fail(struct ept_space *space, enum ept_case kase, gpa_t gpa, int error,
 		    const char *fmt, ...) __attribute__((format(printf, 5, 6)));
-/* Record the first page that is poisoned. */
+/* Record the first page that is poisoned. No leaf's lock is held: the file's size is asked for. */
 void ept_area_note_poison(struct ept_area *area, gpa_t gpa, int error);
 /* The same for an object of @area that did not give (or take) the byte at @gpa. */
 void ept_area_fail(struct ept_area *area, gpa_t gpa, int error, const char *what);

@@ -4,6 +4,8 @@
 #include "tests/ept/unit_suites.h"
 #include "tests/ept/util.h"
 
+#include <sched.h>
+
 #define BAD 20 /* this page of the file cannot be read */
 
 static struct ept_resolution res;
@@ -78,6 +80,15 @@ START_TEST(io_poison)
 }
 END_TEST
 
+static void *read_bad(void *arg)
+{
+	const struct vm *vm = arg;
+	char c;
+
+	ck_assert_int_eq(ept_read(vm->space, GPA(BAD * PAGE), &c, 1, EPT_ORIGIN_DEVICE), -EIO);
+	return NULL;
+}
+
 /* A device's request fails, and nothing else. */
 START_TEST(poison_for_a_device)
 {
@@ -91,6 +102,28 @@ START_TEST(poison_for_a_device)
 	ck_assert_int_eq(ept_read(vm.space, GPA((BAD + 1) * PAGE), buf, PAGE, EPT_ORIGIN_DEVICE),
 			 0);
 	ck_assert_ptr_null(ept_space_failure(vm.space));
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
+/* Why a page was poisoned is asked of its storage, which may not answer: not under the leaf. */
+START_TEST(poison_is_noted_without_the_leaf)
+{
+	int fd = temp_file(64 * PAGE);
+	struct vm vm = vm_poisoning(fd, EPT_FILE_COW);
+	struct ept_leaf *leaf = ept_mirror_get(&vm.space->mirror, GPA(0));
+	pthread_t device;
+
+	pthread_mutex_lock(&vm.space->failure_lock);
+	pthread_create(&device, NULL, read_bad, &vm);
+	while (fake_page(vm.hva + BAD * PAGE) != FAKE_POISON)
+		sched_yield();
+	pthread_mutex_lock(&leaf->lock);
+	pthread_mutex_unlock(&leaf->lock);
+	pthread_mutex_unlock(&vm.space->failure_lock);
+	pthread_join(device, NULL);
+	ck_assert_ptr_nonnull(ept_space_first_poison(vm.space));
 	vm_destroy(&vm);
 	close(fd);
 }
@@ -163,6 +196,7 @@ Suite *suite_poison(void)
 
 	tcase_add_loop_test(tc, io_poison, 0, (int)(sizeof(first) / sizeof(*first)));
 	tcase_add_test(tc, poison_for_a_device);
+	tcase_add_test(tc, poison_is_noted_without_the_leaf);
 	tcase_add_test(tc, poison_of_a_truncated_file);
 	tcase_add_test(tc, no_poison_stops);
 	tcase_add_loop_test(tc, poison_that_fails, 0, 3);
