@@ -139,8 +139,9 @@ static int put(void *hva, enum fake_op op, enum fake_page to, const void *src)
 	r = find(hva, &page);
 	err = r ? injected(op) : -ESHUTDOWN;
 	if (!err && r->page[page] != FAKE_NONE) {
-		/* CONTINUE is also how a late event makes sure that a page is there. */
-		double_installs += r->page[page] != FAKE_FOREIGN && op != FAKE_OP_CONTINUE;
+		/* CONTINUE and POISON are also how a late event makes sure that a page is there. */
+		double_installs += r->page[page] != FAKE_FOREIGN && op != FAKE_OP_CONTINUE &&
+				   (op != FAKE_OP_POISON || r->page[page] != FAKE_POISON);
 		err = -EEXIST;
 	}
 	if (!err && src)
