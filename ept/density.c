@@ -81,6 +81,10 @@ bool ept_density_collapse(struct ept_governor *g, struct ept_density *d, unsigne
 	pthread_mutex_lock(&g->lock);
 	if (!given_back(r) || r->count == REGION_PAGES)
 		err = collapse(g, d, i);
+	if (!err) /* under the lock: what is given back from here on is noted in it */
+		*r = (struct ept_region){.count = REGION_PAGES,
+					 .high = REGION_PAGES,
+					 .flags = (uint8_t)(r->flags | REGION_HUGE)};
 	pthread_mutex_unlock(&g->lock);
 	if (err == -ECANCELED)
 		return false;
@@ -91,9 +95,6 @@ bool ept_density_collapse(struct ept_governor *g, struct ept_density *d, unsigne
 	ept_governor_count(&g->stats.collapsed, 1);
 	g->pause = 0;
 	g->busy = 0;
-	*r = (struct ept_region){.count = REGION_PAGES,
-				 .high = REGION_PAGES,
-				 .flags = (uint8_t)(r->flags | REGION_HUGE)};
 	return true;
 }
 

@@ -361,12 +361,19 @@ void ept_describe(const struct ept_space *space, gpa_t gpa, char *text, size_t s
 bool ept_gpa_of(const struct ept_space *space, const void *hva, gpa_t *out);
 
 /*
- * Look at what no fault would tell of: files that shrank under an area, a fault that
- * takes longer than it may (error -ETIMEDOUT), a fault thread that ended (-ESRCH).
- * Called by the monitor every EPT_LOOK_NS or more often (it costs a stat a file), also
- * while another thread is in ept_space_stop(); a finding fails the space.
+ * Look at what no fault would tell of: a fault that takes longer than it may (error
+ * -ETIMEDOUT), a fault thread that ended (-ESRCH). Called by the monitor every
+ * EPT_LOOK_NS or more often, also while another thread is in ept_space_stop(), and
+ * never waits for storage. A finding fails the space; true, whatever failed it first.
  */
-void ept_space_check(struct ept_space *space);
+bool ept_space_check(struct ept_space *space);
+
+/*
+ * Has a file shrunk under an area? That fails the space. A thread of the space's own
+ * looks twice a second: a file server that is gone does not tell a size either, and
+ * whoever asks waits as long as for a page.
+ */
+void ept_space_check_files(struct ept_space *space);
 
 #define EPT_LOOK_NS 500000000UL
 /*

@@ -1,6 +1,5 @@
 /* Why a space cannot go on: the first reason is kept, the rest follow from it. */
 #include "ept/space.h"
-#include "ept/watch.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -87,13 +86,15 @@ void ept_area_fail(struct ept_area *area, gpa_t gpa, int error, const char *what
 void ept_area_note_poison(struct ept_area *area, gpa_t gpa, int error)
 {
 	struct ept_space *space = area->space;
+	struct ept_failure first = {.kase = EPT_CASE_IO_POISON, .gpa = gpa, .error = error};
 
+	if (__atomic_load_n(&space->poisoned, __ATOMIC_ACQUIRE))
+		return;
+	why(area, gpa, error, "read", "; the page is poisoned", first.message,
+	    sizeof(first.message));
 	pthread_mutex_lock(&space->failure_lock);
 	if (!space->poisoned) {
-		space->poison =
-		    (struct ept_failure){.kase = EPT_CASE_IO_POISON, .gpa = gpa, .error = error};
-		why(area, gpa, error, "read", "; the page is poisoned", space->poison.message,
-		    sizeof(space->poison.message));
+		space->poison = first;
 		__atomic_store_n(&space->poisoned, true, __ATOMIC_RELEASE);
 	}
 	pthread_mutex_unlock(&space->failure_lock);
@@ -161,23 +162,4 @@ const struct ept_failure *ept_space_failure(struct ept_space *space)
 	if (!__atomic_load_n(&space->failed, __ATOMIC_ACQUIRE))
 		report_lost(space);
 	return __atomic_load_n(&space->failed, __ATOMIC_ACQUIRE) ? &space->failure : NULL;
-}
-
-void ept_space_check(struct ept_space *space)
-{
-	ept_watch_look(space);
-	for (size_t i = 0; i < space->nr_areas; i++) {
-		struct ept_area *area = space->areas[i];
-		int64_t size = area->obj ? ept_object_file_size(area->obj) : 0;
-
-		/* Where pages can be poisoned, those that are gone are, when they are touched. */
-		if (!area->obj || (ept_space_can_poison(space) && ept_handler_engine(area)))
-			continue;
-		if (size < 0 || (uint64_t)size < area->obj->offset + ept_area_file_bytes(area))
-			ept_area_fail(area,
-				      GPA(size < 0 || (uint64_t)size < area->obj->offset
-					      ? area->start
-					      : area->start + ((uint64_t)size - area->obj->offset)),
-				      size < 0 ? (int)size : -EIO, "read");
-	}
 }

@@ -249,6 +249,10 @@ enum ept_result handle_ept_fault(struct ept_space *space, const struct ept_reque
 			break;
 		}
 	} while (result == EPT_RETRY);
+	if (f.poisoned) {
+		fault_waits(&f, EPT_WAIT_READ); /* its file's size is asked for */
+		ept_area_note_poison(f.area, req->gpa, f.poisoned);
+	}
 	ept_watch_end(space, &f.pending);
 	ept_fault_read_ahead(&f);
 	if (space->reclaim.limit && res->installed)

@@ -21,6 +21,7 @@ struct fault {
 	struct ept_streams *streams; /* of a file area: of its reads, or of its writes */
 	struct ept_step step;	     /* of a file area: what the fault's stream says */
 	bool unreadable;	     /* the object did not give the page */
+	int poisoned;		     /* so it was poisoned: the object's error, to be noted */
 	struct ept_pending pending;
 };
 

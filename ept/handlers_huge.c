@@ -60,9 +60,10 @@ static bool huge_wanted(const struct fault *f)
 static int went_in(struct fault *f, unsigned first, size_t done, int err)
 {
 	unsigned stop = first + (unsigned)(done >> EPT_PAGE_SHIFT);
-	bool asked = f->index >= first && f->index < stop;
+	bool asked;
 
 	ept_area_set_ptes(f->area, f->leaf, first, stop, EPT_PTE_PRIVATE);
+	asked = ept_pte_get(f->leaf, f->index) == EPT_PTE_PRIVATE;
 	f->res->installed += stop - first;
 	f->res->around = f->res->installed - asked;
 	return asked ? 0 : err;
@@ -110,6 +111,13 @@ static bool fits_whole(const struct fault *f)
 	return false; /* this event left a table already */
 }
 
+/* A move ended after @done bytes. They are the guest's now; the rest is copied. */
+static int move_rest(struct fault *f, size_t done, const char *place)
+{
+	went_in(f, 0, done, 0);
+	return fill_run(f, (unsigned)(done >> EPT_PAGE_SHIFT), EPT_TABLE_SIZE, place + done);
+}
+
 /*
  * The whole leaf from @place: as one page, or by 4 KiB as @small. A touch says that
  * the rest of the 2 MiB will be wanted, so 512 small pages are still worth one event.
@@ -117,13 +125,14 @@ static bool fits_whole(const struct fault *f)
 static int put_whole(struct fault *f, char *place, bool huge, enum ept_case small)
 {
 	int err = -EOPNOTSUPP;
+	size_t done = 0;
 
 	if (huge && fits_whole(f))
-		err = ept_install_move(fault_installer(f), fault_hva(f, 0), place);
-	if (err == -EOPNOTSUPP) {
+		err = ept_install_move(fault_installer(f), fault_hva(f, 0), place, &done);
+	if (err == -EOPNOTSUPP || (err && done)) {
 		f->res->kase = small;
 		f->res->fallback = true;
-		return fill(f, 0, EPT_TABLE_SIZE, place);
+		return done ? move_rest(f, done, place) : fill(f, 0, EPT_TABLE_SIZE, place);
 	}
 	if (err)
 		return err;

@@ -56,9 +56,10 @@ int ept_install_copies(struct ept_installer *in, void *hva, const void *src, siz
  * Anonymous: the huge page at @src, which is anonymous memory of this process, moves to
  * @hva, where nothing is. An empty page table there goes first, if the host lets it:
  * beside one the page would be taken apart. -EOPNOTSUPP: this kernel cannot move (Linux
- * before 6.8), or not this page; it is still at @src.
+ * before 6.8), or not this page; it is still at @src. One that comes apart on the way may
+ * go in in part: *@done bytes from the start are in, and guests use them, on an error, too.
  */
-int ept_install_move(struct ept_installer *in, void *hva, void *src);
+int ept_install_move(struct ept_installer *in, void *hva, void *src, size_t *done);
 
 /*
  * Map @len bytes of the memfd's cached pages. @protect: a write is an event. A

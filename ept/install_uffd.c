@@ -192,15 +192,22 @@ int ept_install_copies(struct ept_installer *in, void *hva, const void *src, siz
 	return 0;
 }
 
-int ept_install_move(struct ept_installer *in, void *hva, void *src)
+int ept_install_move(struct ept_installer *in, void *hva, void *src, size_t *done)
 {
 	struct uffdio_move move = {.dst = addr(hva), .src = addr(src), .len = EPT_LEAF_BYTES};
 
+	*done = 0;
 	if (!(in->features & UFFD_FEATURE_MOVE))
 		return -EOPNOTSUPP;
 	madvise(hva, EPT_LEAF_BYTES, MADV_DONTNEED);
-	if (!ioctl(in->fd, UFFDIO_MOVE, &move))
+	if (!ioctl(in->fd, UFFDIO_MOVE, &move)) {
+		*done = EPT_LEAF_BYTES;
 		return 0;
+	}
+	if (move.move > 0) {
+		*done = (size_t)move.move;
+		return -EAGAIN;
+	}
 	if (errno == EBUSY || errno == EINVAL || errno == ENOENT) /* shared, pinned, split */
 		return -EOPNOTSUPP;
 	return install_error(in, errno, hva, EPT_LEAF_BYTES);

@@ -43,17 +43,24 @@ enum ept_result ept_io_failed(struct fault *f, int err)
 		return ept_fault_finish(f, poisoned);
 	}
 	fault_set(f, f->index, EPT_PTE_POISON);
-	ept_area_note_poison(f->area, f->req->gpa, err);
+	f->poisoned = err;
 	f->res->kase = EPT_CASE_IO_POISON;
 	f->res->error = -EIO;
 	return EPT_RESOLVED;
 }
 
-/* An event that came late is woken; it finds the poison. */
+/*
+ * An event that came late is woken, and finds the poison. It is put in again first: were
+ * the host's entry gone, who waits would fault and be woken for ever.
+ */
 enum ept_result ept_io_poison(struct fault *f)
 {
+	int err = 0;
+
 	if (f->req->flags & EPT_FAULT_EVENT)
-		ept_install_wake(fault_installer(f), fault_hva(f, f->index), EPT_PAGE_SIZE);
+		err = ept_install_poison(fault_installer(f), fault_hva(f, f->index));
+	if (err && err != -EEXIST)
+		return ept_fault_finish(f, err);
 	f->res->error = -EIO;
 	return EPT_RESOLVED;
 }

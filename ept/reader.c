@@ -21,9 +21,10 @@ struct ept_reader {
 	bool started;
 	const struct ept_config *config;
 
-	pthread_mutex_t lock; /* the lists, stopping */
+	pthread_mutex_t lock; /* the lists, out, stopping */
 	struct ept_ahead *idle;
 	struct ept_ahead *queue, **tail; /* asked for, oldest first */
+	unsigned out; /* reads that are not idle: the thread ends after the last */
 	bool stopping;
 
 	int wake_fd;		/* readable: the queue or stopping changed */
@@ -105,8 +106,10 @@ struct ept_ahead *ept_reader_take(struct ept_reader *r, struct ept_object *obj)
 
 	pthread_mutex_lock(&r->lock);
 	a = r->stopping ? NULL : r->idle;
-	if (a)
+	if (a) {
 		r->idle = a->next;
+		r->out++;
+	}
 	pthread_mutex_unlock(&r->lock);
 	if (a)
 		*a = (struct ept_ahead){.obj = ept_object_ref(obj)};
@@ -179,6 +182,9 @@ void ept_reader_put(struct ept_reader *r, struct ept_object_read *read)
 	pthread_mutex_lock(&r->lock);
 	a->next = r->idle;
 	r->idle = a;
+	r->out--;
+	if (r->stopping) /* under the lock: it may be freed right after */
+		wake(r);
 	pthread_mutex_unlock(&r->lock);
 }
 
@@ -265,6 +271,20 @@ bool ept_reader_stopping(struct ept_reader *r)
 	return stop;
 }
 
+/*
+ * A read may be with a thread that is about to queue it, or to put it back, and that
+ * thread's space may be another one, which shares the object.
+ */
+static bool over(struct ept_reader *r)
+{
+	bool result;
+
+	pthread_mutex_lock(&r->lock);
+	result = r->stopping && !r->out;
+	pthread_mutex_unlock(&r->lock);
+	return result;
+}
+
 /* Begin what there is room for; a stopping reader begins nothing. */
 static void begin_queued(struct ept_reader *r)
 {
@@ -313,7 +333,7 @@ static void *reader_thread(void *arg)
 		begin_queued(r);
 		if (r->ring)
 			submitted = ept_uring_submit(r->ring);
-		if (!r->under_way && ept_reader_stopping(r))
+		if (over(r))
 			return NULL;
 		wait_for_work(r, submitted);
 		while (r->ring && ept_uring_done(r->ring, (void **)&a, &result))

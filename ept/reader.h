@@ -37,7 +37,10 @@ struct ept_reader *ept_reader_create(void);
 /* Start its thread, as @config says of threads; it is of kind "read". 0 or -errno. */
 int ept_reader_start(struct ept_reader *reader, const struct ept_config *config);
 
-/* Drop what is not begun, wait for what is, end the thread. Idempotent; NULL is allowed. */
+/*
+ * Drop what is not begun, wait for what is and for who has taken a read, end the
+ * thread. Idempotent; NULL is allowed.
+ */
 void ept_reader_stop(struct ept_reader *reader);
 bool ept_reader_stopping(struct ept_reader *reader);
 void ept_reader_free(struct ept_reader *reader);

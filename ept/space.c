@@ -162,8 +162,11 @@ int ept_space_start(struct ept_space *space)
 		err = ept_governor_start(space);
 	if (!err)
 		err = ept_reclaim_start(space);
+	if (!err)
+		err = ept_file_watch_start(space);
 	if (err) {
 		ept_reclaim_stop(space);
+		ept_governor_stop(space);
 		ept_fault_threads_stop(space);
 		ept_reader_stop(space->reader);
 		ept_unmap_areas(space);
@@ -191,6 +194,7 @@ void ept_space_stop(struct ept_space *space)
 		ept_reader_stop(space->reader); /* a fault thread may have waited for it */
 		if (ept_has_handlers(space))
 			ept_unregister_areas(space);
+		ept_file_watch_stop(space); /* last: it may wait for storage */
 	}
 	__atomic_store_n(&space->life, EPT_LIFE_STOPPED, __ATOMIC_RELEASE);
 	pthread_mutex_unlock(&space->life_lock);

@@ -11,6 +11,7 @@
 #include "ept/reader.h"
 #include "ept/reclaim.h"
 #include "ept/stream.h"
+#include "ept/watch.h"
 
 #include <sys/mman.h>
 
@@ -105,6 +106,7 @@ struct ept_space {
 	struct ept_reader *reader;	 /* of its file areas; NULL: nothing is read ahead */
 	struct ept_staging *staging;	 /* NULL: the handlers bring in 4 KiB only */
 	struct ept_governor *governor;	 /* NULL: none; set by ept_space_start() */
+	struct ept_file_watch files;	 /* watch.h */
 	int pagemap_fd;			 /* of this process, for the kernel engine; -1: not open */
 	int stop_fd;			 /* readable: fault threads end */
 	uint64_t events[EPT_NR_ORIGINS]; /* atomic */
@@ -214,7 +216,7 @@ int ept_governor_give_back(struct ept_area *area, uint64_t gpa, uint64_t end);
 /* failure.c: record the first failure and tell whoever waits on the eventfd. */
 void ept_space_fail(struct ept_space *space, enum ept_case kase, gpa_t gpa, int error,
 		    const char *fmt, ...) __attribute__((format(printf, 5, 6)));
-/* Record the first page that is poisoned. */
+/* Record the first page that is poisoned. No leaf's lock is held: the file's size is asked for. */
 void ept_area_note_poison(struct ept_area *area, gpa_t gpa, int error);
 /* The same for an object of @area that did not give (or take) the byte at @gpa. */
 void ept_area_fail(struct ept_area *area, gpa_t gpa, int error, const char *what);

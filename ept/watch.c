@@ -1,8 +1,13 @@
 #include "ept/watch.h"
 
 #include "ept/space.h"
+#include "ept/thread.h"
 
 #include <errno.h>
+#include <poll.h>
+#include <unistd.h>
+
+#define LOOK_MS 500 /* between two looks at the files */
 
 static const char *const waits[] = {
 #define X(id, what) [EPT_WAIT_##id] = what,
@@ -67,30 +72,120 @@ static bool oldest(struct ept_space *space, struct ept_pending *out)
 	return found;
 }
 
-static void look_for_hung_faults(struct ept_space *space)
+static bool too_long(const struct ept_space *space, uint64_t since)
+{
+	unsigned limit = space->config.fault_timeout;
+
+	return limit && since && ept_now() - since >= limit * 1000000000UL;
+}
+
+static bool look_for_hung_faults(struct ept_space *space)
 {
 	unsigned limit = space->config.fault_timeout;
 	struct ept_pending hung;
 	char where[256];
 
 	if (!limit || !oldest(space, &hung) || hung.waited < limit * 1000000000UL)
-		return;
+		return false;
 	ept_describe(space, hung.gpa, where, sizeof(where));
 	ept_space_fail(space, hung.kase, hung.gpa, -ETIMEDOUT,
 		       "%s: the fault at gpa 0x%lx, %s (%s, %s), is not resolved after %u s: it "
 		       "waits for %s; mend that, or give a longer --fault-timeout",
 		       space->name, (unsigned long)hung.gpa.v, where, ept_case_name(hung.kase),
 		       ept_origin_name(hung.origin), limit, waits[hung.wait]);
+	return true;
 }
 
-void ept_watch_look(struct ept_space *space)
+/* A guest that touches none of its files does not miss them; a stop waits for the look. */
+static bool look_for_hung_look(struct ept_space *space)
+{
+	uint64_t since = __atomic_load_n(&space->files.since, __ATOMIC_RELAXED);
+
+	if (!ept_dying(space) || !too_long(space, since))
+		return false;
+	ept_space_fail(space, EPT_CASE_DYING, GPA(0), -ETIMEDOUT,
+		       "%s: the size of a file behind guest memory is not told after %u s: its "
+		       "storage does not answer; mend that, or give a longer --fault-timeout",
+		       space->name, space->config.fault_timeout);
+	return true;
+}
+
+bool ept_space_check(struct ept_space *space)
 {
 	int dead = ept_fault_threads_dead(space);
+	bool hung = look_for_hung_faults(space);
 
 	if (dead >= 0)
 		ept_space_fail(space, EPT_CASE_DYING, GPA(0), -ESRCH,
 			       "%s: fault thread %d has ended, and with it what it resolved; this "
 			       "is a bug",
 			       space->name, dead);
-	look_for_hung_faults(space);
+	return look_for_hung_look(space) || hung || dead >= 0;
+}
+
+/* --- files ----------------------------------------------------------------------------- */
+
+/* Where pages can be poisoned, those that are gone are, when they are touched. */
+static bool looked_at(const struct ept_area *area)
+{
+	return area->obj && !(ept_space_can_poison(area->space) && ept_handler_engine(area));
+}
+
+static void look_at_file(struct ept_area *area)
+{
+	uint64_t offset = area->obj->offset;
+	int64_t size = ept_object_file_size(area->obj);
+
+	if (size < 0)
+		ept_area_fail(area, GPA(area->start), (int)size, "read");
+	else if ((uint64_t)size < offset)
+		ept_area_fail(area, GPA(area->start), -EIO, "read");
+	else if ((uint64_t)size < offset + ept_area_file_bytes(area))
+		ept_area_fail(area, GPA(area->start + ((uint64_t)size - offset)), -EIO, "read");
+}
+
+void ept_space_check_files(struct ept_space *space)
+{
+	for (size_t i = 0; i < space->nr_areas; i++)
+		if (looked_at(space->areas[i]))
+			look_at_file(space->areas[i]);
+}
+
+static void *file_watch_thread(void *arg)
+{
+	struct ept_space *space = arg;
+	struct pollfd stop = {.fd = space->stop_fd, .events = POLLIN};
+
+	ept_thread_begins(&space->config, "foal-files", "files");
+	while (poll(&stop, 1, LOOK_MS) == 0) {
+		__atomic_store_n(&space->files.since, ept_now(), __ATOMIC_RELAXED);
+		ept_space_check_files(space);
+		__atomic_store_n(&space->files.since, 0, __ATOMIC_RELAXED);
+	}
+	return NULL;
+}
+
+int ept_file_watch_start(struct ept_space *space)
+{
+	struct ept_file_watch *files = &space->files;
+	size_t i = 0;
+	int err;
+
+	while (i < space->nr_areas && !looked_at(space->areas[i]))
+		i++;
+	if (i == space->nr_areas)
+		return 0;
+	err = ept_thread_create(&space->config, &files->thread, file_watch_thread, space);
+	files->running = !err;
+	return err;
+}
+
+void ept_file_watch_stop(struct ept_space *space)
+{
+	uint64_t one = 1;
+
+	if (!space->files.running || write(space->stop_fd, &one, sizeof(one)) != sizeof(one))
+		return;
+	pthread_join(space->files.thread, NULL);
+	space->files.running = false;
 }

@@ -1,12 +1,14 @@
 /*
  * Faults under way, for whoever asks why one does not end. Who resolves a fault
- * says what it waits for as it goes; ept_watch_look() finds one that takes too
- * long, and a fault thread that ended.
+ * says what it waits for as it goes; ept_space_check() finds one that takes too
+ * long, and a fault thread that ended. Files are looked at by a thread of their own.
  */
 #ifndef FOAL_EPT_WATCH_H
 #define FOAL_EPT_WATCH_H
 
 #include "ept/ept.h"
+
+#include <pthread.h>
 
 struct ept_area;
 
@@ -37,8 +39,16 @@ struct ept_pending {
 void ept_watch_begin(struct ept_space *space, struct ept_pending *pending);
 void ept_watch_end(struct ept_space *space, struct ept_pending *pending);
 
-/* Fail the space if a fault takes longer than it may, or a fault thread has ended. */
-void ept_watch_look(struct ept_space *space);
+/* The thread that looks at the files' sizes. */
+struct ept_file_watch {
+	pthread_t thread;
+	bool running;	/* under life_lock */
+	uint64_t since; /* it waits for one, ept_now(); 0: it does not; atomic */
+};
+
+/* Only if there is a file to look at. The stop waits for a look that is under way. */
+int ept_file_watch_start(struct ept_space *space);
+void ept_file_watch_stop(struct ept_space *space);
 
 static inline void ept_watch_wait(struct ept_pending *pending, enum ept_wait wait)
 {

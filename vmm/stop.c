@@ -178,8 +178,10 @@ bool vm_stop(struct vm *vm, int *unwritten)
 	pthread_cond_broadcast(&s->changed);
 	pthread_mutex_unlock(&s->lock);
 	while (!wait_a_little(s)) {
-		ept_space_check(vm->space);
-		if (!hung_since && hangs(vm))
+		/* Not only what failed the space: another failure may have come first. */
+		bool hung = ept_space_check(vm->space) || hangs(vm);
+
+		if (!hung_since && hung)
 			hung_since = now_ns();
 		if (hung_since && now_ns() - hung_since > HUNG_PATIENCE_NS)
 			return false;

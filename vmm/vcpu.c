@@ -72,7 +72,7 @@ static void run_failed(struct vcpu *vcpu, int error)
 		return;
 	}
 	if (error == EFAULT) {
-		ept_space_check(vm->space); /* names the file if one shrank */
+		ept_space_check_files(vm->space); /* names the file if one shrank */
 		const struct ept_failure *failure = ept_space_failure(vm->space);
 		if (failure)
 			vm_end(vm, FOAL_EXIT_FAULT, "%s", failure->message);

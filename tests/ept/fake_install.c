@@ -31,7 +31,7 @@ static struct {
 	int error;
 	unsigned times;
 } failures[FAKE_NR_OPS];
-static unsigned continue_limit, double_installs, installs;
+static unsigned continue_limit, move_limit, double_installs, installs;
 static int continue_error, event_socket = -1;
 
 static struct range *find(const void *hva, size_t *page)
@@ -67,6 +67,11 @@ void fake_continue_stops_after(unsigned pages, int error)
 {
 	continue_limit = pages;
 	continue_error = error;
+}
+
+void fake_move_stops_after(unsigned pages)
+{
+	move_limit = pages;
 }
 
 enum fake_page fake_page(const void *hva)
@@ -134,8 +139,9 @@ static int put(void *hva, enum fake_op op, enum fake_page to, const void *src)
 	r = find(hva, &page);
 	err = r ? injected(op) : -ESHUTDOWN;
 	if (!err && r->page[page] != FAKE_NONE) {
-		/* CONTINUE is also how a late event makes sure that a page is there. */
-		double_installs += r->page[page] != FAKE_FOREIGN && op != FAKE_OP_CONTINUE;
+		/* CONTINUE and POISON are also how a late event makes sure that a page is there. */
+		double_installs += r->page[page] != FAKE_FOREIGN && op != FAKE_OP_CONTINUE &&
+				   (op != FAKE_OP_POISON || r->page[page] != FAKE_POISON);
 		err = -EEXIST;
 	}
 	if (!err && src)
@@ -264,15 +270,19 @@ int ept_install_copies(struct ept_installer *in, void *hva, const void *src, siz
 }
 
 /* One step, and each page of it put in and woken. */
-int ept_install_move(struct ept_installer *in, void *hva, void *src)
+int ept_install_move(struct ept_installer *in, void *hva, void *src, size_t *done)
 {
-	size_t done;
+	size_t len = move_limit ? move_limit * EPT_PAGE_SIZE : EPT_LEAF_BYTES;
 	int err;
 
+	*done = 0;
+	move_limit = 0;
 	pthread_mutex_lock(&lock);
 	err = injected(FAKE_OP_MOVE);
 	pthread_mutex_unlock(&lock);
-	return err ? err : ept_install_copies(in, hva, src, EPT_LEAF_BYTES, &done);
+	if (!err)
+		err = ept_install_copies(in, hva, src, len, done);
+	return err ? err : len < EPT_LEAF_BYTES ? -EAGAIN : 0;
 }
 
 int ept_install_continue(struct ept_installer *in, void *hva, size_t len, bool protect,

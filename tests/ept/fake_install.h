@@ -41,6 +41,9 @@ void fake_fail(enum fake_op op, int error, unsigned times);
 /* CONTINUE deals with this many pages a run, then fails with @error. */
 void fake_continue_stops_after(unsigned pages, int error);
 
+/* The next MOVE comes apart after this many pages. */
+void fake_move_stops_after(unsigned pages);
+
 enum fake_page fake_page(const void *hva);
 void fake_set_page(const void *hva, enum fake_page page);
 unsigned fake_wakes(const void *hva);

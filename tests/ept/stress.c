@@ -148,6 +148,7 @@ static void *looker(void *arg)
 		struct ept_area_info info;
 
 		ept_space_check(a->w->space);
+		ept_space_check_files(a->w->space);
 		ept_area_info(a->w->area[random_below(a, STRESS_KINDS)], &info);
 	}
 	return NULL;

@@ -243,10 +243,10 @@ START_TEST(check_finds_a_shrunk_file)
 {
 	struct vm vm = vm_file(64 * PAGE, EPT_FILE_COW);
 
-	ept_space_check(vm.space);
+	ept_space_check_files(vm.space);
 	ck_assert_ptr_null(ept_space_failure(vm.space));
 	ck_assert_int_eq(ftruncate(vm.fd, 40 * PAGE), 0);
-	ept_space_check(vm.space);
+	ept_space_check_files(vm.space);
 	ck_assert_ptr_nonnull(ept_space_failure(vm.space));
 	ck_assert_uint_eq(ept_space_failure(vm.space)->gpa.v, 40 * PAGE);
 	ck_assert(readable(ept_space_failure_fd(vm.space)));

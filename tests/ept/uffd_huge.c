@@ -233,6 +233,33 @@ START_TEST(file_huge)
 END_TEST
 
 /* Without MOVE, as before Linux 6.8: the same contents, 512 pages an event. */
+/* The kernel moves pages one by one where there is no huge one, up to the first it cannot. */
+START_TEST(move_in_part)
+{
+	struct vm vm = anonymous_vm(EPT_ENGINE_HANDLER, EPT_HUGE_NEVER, 2 * MIB);
+	char *map = mmap(NULL, 4 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *src = (char *)(((uintptr_t)map + 2 * MIB - 1) & ~(2 * MIB - 1));
+	struct ept_installer *in = &vm.space->installer;
+	size_t done = 1;
+
+	ept_install_advise(map, 4 * MIB, true);
+	for (uint64_t i = 0; i < 512; i++)
+		if (i != 100)
+			src[i * PAGE] = (char)i;
+	if (!(in->features & UFFD_FEATURE_MOVE)) {
+		ck_assert_int_eq(ept_install_move(in, vm.hva, src, &done), -EOPNOTSUPP);
+		ck_assert_uint_eq(done, 0);
+	} else {
+		ck_assert_int_eq(ept_install_move(in, vm.hva, src, &done), -EAGAIN);
+		ck_assert_uint_eq(done, 100 * PAGE);
+		for (uint64_t i = 0; i < 100; i++)
+			ck_assert_int_eq(vm.hva[i * PAGE], (char)i);
+	}
+	munmap(map, 4 * MIB);
+	vm_destroy(&vm);
+}
+END_TEST
+
 START_TEST(without_move)
 {
 	int fd = temp_file(4 * MIB);
@@ -314,6 +341,7 @@ Suite *suite_uffd_huge(void)
 	tcase_add_test(tc, split);
 	tcase_add_test(tc, anon_stream);
 	tcase_add_loop_test(tc, file_huge, 0, 2);
+	tcase_add_test(tc, move_in_part);
 	tcase_add_test(tc, without_move);
 	tcase_add_test(tc, guests_at_once);
 	suite_add_tcase(suite, tc);

@@ -278,6 +278,48 @@ START_TEST(stop_drains)
 }
 END_TEST
 
+static void *stop_reader(void *reader)
+{
+	ept_reader_stop(reader);
+	return NULL;
+}
+
+/* What was asked for when the stop came is ended, however late it is queued or put back. */
+START_TEST(stop_waits_for_what_is_out)
+{
+	struct vm vm = vm_file(PAGES * PAGE, EPT_FILE_COW);
+	struct ept_object *obj = vm.area->obj;
+	struct ept_reader *reader = ept_reader_create();
+	struct ept_ahead *read;
+	pthread_t stopper;
+
+	ck_assert_int_eq(ept_reader_start(reader, &vm.space->config), 0);
+	read = ept_reader_take(reader, obj);
+	read->read = (struct ept_object_read){.first = 0, .end = 64, .reader = reader};
+	pthread_mutex_lock(&obj->lock);
+	ept_object_read_begins(obj, &read->read);
+	pthread_mutex_unlock(&obj->lock);
+	pthread_create(&stopper, NULL, stop_reader, reader);
+	while (!ept_reader_stopping(reader))
+		sched_yield();
+	usleep(20000); /* time to end too soon */
+	ck_assert_int_eq(pthread_tryjoin_np(stopper, NULL), EBUSY);
+	if (_i) {
+		ept_reader_queue(reader, read);
+	} else {
+		pthread_mutex_lock(&obj->lock);
+		ept_object_read_forget(obj, &read->read);
+		ept_reader_put(reader, &read->read);
+		pthread_mutex_unlock(&obj->lock);
+	}
+	pthread_join(stopper, NULL);
+	ept_reader_free(reader);
+	ck_assert_ptr_null(obj->reads);
+	ck_assert_uint_eq(obj->refs, 1); /* the area's */
+	vm_destroy(&vm);
+}
+END_TEST
+
 START_TEST(without_io_uring)
 {
 	struct vm vm;
@@ -375,6 +417,7 @@ Suite *suite_ahead(void)
 	tcase_add_test(tc, failed_twice);
 	tcase_add_test(tc, truncated_under_a_read);
 	tcase_add_test(tc, stop_drains);
+	tcase_add_loop_test(tc, stop_waits_for_what_is_out, 0, 2);
 	tcase_add_test(tc, without_io_uring);
 	tcase_add_test(tc, what_nobody_takes_is_wasted);
 	tcase_add_loop_test(tc, written_in_order, 0, 2);

@@ -121,6 +121,24 @@ START_TEST(move_fails)
 }
 END_TEST
 
+/* What a move brought before it came apart is the guest's: it stays, and the rest joins it. */
+START_TEST(move_in_part)
+{
+	int fd = temp_file(PAGES * PAGE);
+	struct vm vm = huge_vm(fd, PAGES * PAGE, EPT_FILE_COW, EPT_HUGE_ALWAYS);
+
+	fake_move_stops_after(100);
+	expect(&vm, _i ? 7 : 300, EPT_WRITE, EPT_CASE_FILE_COW, LEAF);
+	ck_assert(res.fallback);
+	ck_assert_uint_eq(res.around, LEAF - 1);
+	ck_assert_uint_eq(area_info(&vm).huge, 0);
+	ck_assert_uint_eq(area_info(&vm).resident, EPT_LEAF_BYTES);
+	ck_assert(has_pattern(vm.hva, 0, EPT_LEAF_BYTES));
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
 START_TEST(file_huge)
 {
 	int fd = temp_file(PAGES * PAGE - 100);
@@ -187,6 +205,7 @@ Suite *suite_huge(void)
 	tcase_add_loop_test(tc, stream, 0, 2);
 	tcase_add_loop_test(tc, falls_back, 0, 2);
 	tcase_add_loop_test(tc, move_fails, 0, 3);
+	tcase_add_loop_test(tc, move_in_part, 0, 2);
 	tcase_add_loop_test(tc, file_huge, 0, 2);
 	tcase_add_loop_test(tc, cache_is_shared, 0, 2);
 	tcase_add_test(tc, bad_sector);

@@ -4,6 +4,8 @@
 #include "tests/ept/unit_suites.h"
 #include "tests/ept/util.h"
 
+#include <sched.h>
+
 #define BAD 20 /* this page of the file cannot be read */
 
 static struct ept_resolution res;
@@ -51,8 +53,12 @@ START_TEST(io_poison)
 	/* An event that comes late must not be left asleep. */
 	ck_assert_int_eq(fault(&vm, BAD, EPT_READ, EPT_FAULT_EVENT), EPT_RESOLVED);
 	ck_assert_uint_eq(fake_wakes(vm.hva + BAD * PAGE), woken + 1);
+	/* Nor one whose entry the host has dropped: it would come again for ever. */
+	fake_set_page(vm.hva + BAD * PAGE, FAKE_NONE);
+	ck_assert_int_eq(fault(&vm, BAD, EPT_READ, EPT_FAULT_EVENT), EPT_RESOLVED);
+	ck_assert_int_eq(fake_page(vm.hva + BAD * PAGE), FAKE_POISON);
 	ck_assert_uint_eq(inject_get(preads), preads);
-	assert_faults(&vm, EPT_CASE_IO_POISON, 3);
+	assert_faults(&vm, EPT_CASE_IO_POISON, 4);
 	/* Its neighbours are none of it. */
 	ck_assert_int_eq(fault(&vm, BAD + 1, EPT_READ, 0), EPT_RESOLVED);
 	ck_assert_int_eq(res.error, 0);
@@ -63,6 +69,15 @@ START_TEST(io_poison)
 	close(fd);
 }
 END_TEST
+
+static void *read_bad(void *arg)
+{
+	const struct vm *vm = arg;
+	char c;
+
+	ck_assert_int_eq(ept_read(vm->space, GPA(BAD * PAGE), &c, 1, EPT_ORIGIN_DEVICE), -EIO);
+	return NULL;
+}
 
 /* A device's request fails, and nothing else. */
 START_TEST(poison_for_a_device)
@@ -82,6 +97,28 @@ START_TEST(poison_for_a_device)
 }
 END_TEST
 
+/* Why a page was poisoned is asked of its storage, which may not answer: not under the leaf. */
+START_TEST(poison_is_noted_without_the_leaf)
+{
+	int fd = temp_file(64 * PAGE);
+	struct vm vm = vm_poisoning(fd, EPT_FILE_COW);
+	struct ept_leaf *leaf = ept_mirror_get(&vm.space->mirror, GPA(0));
+	pthread_t device;
+
+	pthread_mutex_lock(&vm.space->failure_lock);
+	pthread_create(&device, NULL, read_bad, &vm);
+	while (fake_page(vm.hva + BAD * PAGE) != FAKE_POISON)
+		sched_yield();
+	pthread_mutex_lock(&leaf->lock);
+	pthread_mutex_unlock(&leaf->lock);
+	pthread_mutex_unlock(&vm.space->failure_lock);
+	pthread_join(device, NULL);
+	ck_assert_ptr_nonnull(ept_space_first_poison(vm.space));
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
 /* A file that shrank: what is gone is poisoned page by page, and looking for it stops nothing. */
 START_TEST(poison_of_a_truncated_file)
 {
@@ -90,7 +127,7 @@ START_TEST(poison_of_a_truncated_file)
 
 	inject_set(pread_errno, 0);
 	ck_assert_int_eq(ftruncate(fd, BAD * PAGE + 7), 0);
-	ept_space_check(vm.space);
+	ept_space_check_files(vm.space);
 	ck_assert_ptr_null(ept_space_failure(vm.space));
 	ck_assert_int_eq(fault(&vm, BAD - 1, EPT_READ, 0), EPT_RESOLVED);
 	ck_assert_int_eq(res.error, 0);
@@ -149,6 +186,7 @@ Suite *suite_poison(void)
 
 	tcase_add_loop_test(tc, io_poison, 0, FIRST_TOUCHES);
 	tcase_add_test(tc, poison_for_a_device);
+	tcase_add_test(tc, poison_is_noted_without_the_leaf);
 	tcase_add_test(tc, poison_of_a_truncated_file);
 	tcase_add_test(tc, no_poison_stops);
 	tcase_add_loop_test(tc, poison_that_fails, 0, 3);

@@ -65,6 +65,29 @@ START_TEST(hung_read)
 }
 END_TEST
 
+/* Another failure came first: that something hangs is told all the same. */
+START_TEST(hung_after_a_failure)
+{
+	int fd = temp_file(64 * PAGE);
+	struct vm vm = vm_watched(fd, 1);
+	pthread_t device;
+
+	ept_area_fail(vm.area, GPA(0), -EIO, "read");
+	inject_set(block, true);
+	pthread_create(&device, NULL, read_as_device, &vm);
+	while (!inject_get(blocked))
+		usleep(1000);
+	ck_assert(!ept_space_check(vm.space));
+	while (!ept_space_check(vm.space))
+		usleep(10000);
+	ck_assert_int_eq(ept_space_failure(vm.space)->error, -EIO);
+	inject_set(block, false);
+	pthread_join(device, NULL);
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
 /*
  * Who looks again after a long time was stopped, and with it who reads: the fault has
  * what was left of its second.
@@ -175,6 +198,7 @@ Suite *suite_watch(void)
 
 	tcase_set_timeout(tc, 30);
 	tcase_add_test(tc, hung_read);
+	tcase_add_test(tc, hung_after_a_failure);
 	tcase_add_test(tc, a_stop_is_no_wait);
 	tcase_add_test(tc, hung_for_two);
 	tcase_add_test(tc, hung_lock);

@@ -106,6 +106,7 @@ START_TEST(every_thread)
 	ck_assert(has_thread(threads, n, "foal-vcpu/0"));
 	ck_assert(has_thread(threads, n, "foal-vcpu/1"));
 	ck_assert(has_thread(threads, n, "foal-blk/0"));
+	ck_assert(has_thread(threads, n, "foal-files"));
 	ck_assert(!have_userfaultfd() || has_thread(threads, n, "foal-fault/0"));
 	ck_assert(!have_userfaultfd() || has_thread(threads, n, "foal-read"));
 	run_free(&run);

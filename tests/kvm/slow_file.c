@@ -25,6 +25,7 @@
 struct server {
 	int fd;
 	uint64_t size, hung; /* bytes; the first that is not answered */
+	bool gone;	     /* that was asked for: nothing is answered any more */
 };
 
 static void answer(const struct server *s, const struct fuse_in_header *in, int error,
@@ -63,7 +64,7 @@ static void on_init(const struct server *s, const struct fuse_in_header *in,
 
 static void on_lookup(const struct server *s, const struct fuse_in_header *in)
 {
-	struct fuse_entry_out out = {.nodeid = FILE_NODE, .attr_valid = 3600, .entry_valid = 3600};
+	struct fuse_entry_out out = {.nodeid = FILE_NODE, .entry_valid = 3600};
 
 	out.attr = attributes(s, FILE_NODE);
 	answer(s, in, 0, &out, sizeof(out));
@@ -71,19 +72,19 @@ static void on_lookup(const struct server *s, const struct fuse_in_header *in)
 
 static void on_getattr(const struct server *s, const struct fuse_in_header *in)
 {
-	struct fuse_attr_out out = {.attr_valid = 3600};
+	struct fuse_attr_out out = {.attr = attributes(s, in->nodeid)};
 
-	out.attr = attributes(s, in->nodeid);
 	answer(s, in, 0, &out, sizeof(out));
 }
 
-static void on_read(const struct server *s, const struct fuse_in_header *in,
+static void on_read(struct server *s, const struct fuse_in_header *in,
 		    const struct fuse_read_in *read_in)
 {
 	uint64_t at = read_in->offset, len = read_in->size;
 	uint64_t *data;
 
-	if (at + len > s->hung)
+	s->gone = at + len > s->hung;
+	if (s->gone)
 		return;
 	data = calloc(1, len);
 	for (uint64_t i = 0; data && i < len; i += PAGE)
@@ -92,7 +93,7 @@ static void on_read(const struct server *s, const struct fuse_in_header *in,
 	free(data);
 }
 
-static void serve(const struct server *s)
+static void serve(struct server *s)
 {
 	static char request[1 << 17];
 	const struct fuse_in_header *in = (const struct fuse_in_header *)request;
@@ -100,6 +101,8 @@ static void serve(const struct server *s)
 	struct fuse_open_out opened = {0};
 
 	while (read(s->fd, request, sizeof(request)) > 0 || errno == EINTR) {
+		if (s->gone)
+			continue;
 		switch (in->opcode) {
 		case FUSE_INIT:
 			on_init(s, in, body);

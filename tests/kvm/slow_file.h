@@ -1,6 +1,6 @@
 /*
  * A file whose storage does not answer: on a file system of its own (FUSE), served
- * by a process that stops answering for some pages, as an NFS server that is gone.
+ * by a process that stops answering, as an NFS server that is gone.
  */
 #ifndef TEST_KVM_SLOW_FILE_H
 #define TEST_KVM_SLOW_FILE_H
@@ -8,9 +8,10 @@
 #include <sys/types.h>
 
 /*
- * Mount it, in a namespace of the test's own, and serve @pages pages of FILE_PATTERN;
- * reads from page @hung on are never answered, and who waits for one cannot even be
- * killed. Returns the server's process, 0 where the host has no FUSE.
+ * Mount it, in a namespace of the test's own, and serve @pages pages of FILE_PATTERN,
+ * until one from page @hung on is asked for: nothing is answered from then on, not what
+ * the file's size is either, and who waits cannot even be killed. Returns the server's
+ * process, 0 where the host has no FUSE.
  */
 pid_t slow_file_serve(const char *directory, unsigned pages, unsigned hung);
 
