@@ -129,6 +129,10 @@ START_TEST(thread_follows_its_vcpu)
 	int cpu = sched_getcpu();
 	pid_t tid;
 
+	/* This thread is the vCPU, and the fault thread looks where it is. */
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	sched_setaffinity(0, sizeof(set), &set);
 	while ((tid = fault_thread_tid()) < 0) /* it names itself when it begins */
 		usleep(1000);
 	ept_vcpu_on_cpu(vm.space, 0, cpu);
@@ -138,9 +142,6 @@ START_TEST(thread_follows_its_vcpu)
 		usleep(1000);
 	ck_assert_int_eq(cpu_allowed(tid), cpu);
 	/* A vCPU that never comes back to user space is found by looking. */
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	sched_setaffinity(0, sizeof(set), &set);
 	ept_vcpu_on_cpu(vm.space, 0, cpu == 0 ? 1 : 0);
 	for (uint64_t page = 2; page < 600; page++) {
 		send(&vm, page, WRITE, gettid());
