@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
+#include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -104,7 +105,13 @@ static const struct {
     /* What is for some kinds alone. */
     {CALL(ioctl, -1, KVM_RUN, 0), V},
     {CALL(ioctl, -1, KVM_IOEVENTFD, 0), V},
-    {CALL(ioctl, -1, KVM_SET_GSI_ROUTING, 0), M | V | D},
+    {CALL(ioctl, -1, KVM_SET_GSI_ROUTING, 0), V},
+    {CALL(ioctl, -1, UFFDIO_COPY, 0), M | V | F | D},
+    {CALL(preadv, -1, 0, 0, 0), V | D},
+    {CALL(pwritev, -1, 0, 0, 0), D},
+    {CALL(fallocate, -1, 0, 0, 0), D},
+    {CALL(fdatasync, -1), M | D},
+    {CALL(mincore, 1, 0, 0), M | V | F | D},
     {CALL(ioctl, -1, KVM_GET_STATS_FD, 0), M},
     {CALL(sched_setaffinity, 0, 0, 0), F},
     {CALL(sched_setaffinity, 1, 0, 0), 0},

@@ -20,6 +20,8 @@
 #define R	  (1U << THREAD_READ)
 #define D	  (1U << THREAD_DEVICE)
 #define ALL	  (M | V | F | R | D)
+/* Who touches guest memory, and so puts pages in. */
+#define TOUCHES	  (M | V | F | D)
 /* Not in Debian 12's headers: Linux 6.5. */
 #define CACHESTAT 451
 
@@ -61,13 +63,13 @@ const struct rule rules[] = {
     CALL(ALL, write),
     CALL(ALL, pread64),
     CALL(ALL, pwrite64),
-    CALL(ALL, preadv),
-    CALL(ALL, pwritev),
+    CALL(V | D, preadv),
+    CALL(D, pwritev),
     CALL(ALL, lseek),
     CALL(ALL, close),
     CALL(ALL, poll),
-    CALL(ALL, fdatasync),
-    CALL(ALL, fallocate),
+    CALL(M | D, fdatasync),
+    CALL(D, fallocate),
     {ALL, CACHESTAT, "cachestat", NULL, 0, {{0}}},
     /* Not newfstatat, by which libc does it: with AT_EMPTY_PATH, too, that takes a path. */
     CALL(ALL, fstat),
@@ -79,14 +81,13 @@ const struct rule rules[] = {
      "TCSETS on standard input",
      2,
      {{0, SCMP_CMP_EQ, 0, 0}, {1, SCMP_CMP_EQ, TCSETS, 0}}},
-    /* A page is put in by whoever touches guest memory. */
-    IOCTL(ALL, UFFDIO_COPY),
-    IOCTL(ALL, UFFDIO_MOVE),
-    IOCTL(ALL, UFFDIO_ZEROPAGE),
-    IOCTL(ALL, UFFDIO_CONTINUE),
-    IOCTL(ALL, UFFDIO_WRITEPROTECT),
-    IOCTL(ALL, UFFDIO_POISON),
-    IOCTL(ALL, UFFDIO_WAKE),
+    IOCTL(TOUCHES, UFFDIO_COPY),
+    IOCTL(TOUCHES, UFFDIO_MOVE),
+    IOCTL(TOUCHES, UFFDIO_ZEROPAGE),
+    IOCTL(TOUCHES, UFFDIO_CONTINUE),
+    IOCTL(TOUCHES, UFFDIO_WRITEPROTECT),
+    IOCTL(TOUCHES, UFFDIO_POISON),
+    IOCTL(TOUCHES, UFFDIO_WAKE),
     IOCTL(M, UFFDIO_UNREGISTER),
     IOCTL(ALL, BLKGETSIZE64),
     /* Only the fault thread moves, to its vCPU's CPU. */
@@ -94,13 +95,13 @@ const struct rule rules[] = {
     /* Reading ahead, on a ring that can do nothing but read. */
     CALL(R, io_uring_enter),
     /* What the governor of huge pages looks at, and how it waits. */
-    CALL(ALL, mincore),
+    CALL(TOUCHES, mincore),
     CALL(F, getrusage),
     CALL(F, ppoll),
     CALL(F, timer_delete),
     /* Interrupts. */
     IOCTL(V | D | M, KVM_SIGNAL_MSI),
-    IOCTL(V | D | M, KVM_SET_GSI_ROUTING),
+    IOCTL(V, KVM_SET_GSI_ROUTING),
     /* Where a PCI function is notified, the guest may move. */
     IOCTL(V, KVM_IOEVENTFD),
     /* The guest. */
