@@ -28,7 +28,8 @@ static bool in_guest(const struct ept_slot *slots, size_t count, uintptr_t addr)
 
 /*
  * Split this process's resident memory (proc(5), smaps) into guest memory, by
- * the slots' addresses and the page caches' memfds, and the monitor's own.
+ * the slots' addresses and the page caches' memfds, and the monitor's own. A page of
+ * a cache may be mapped as the cache's and as the guest's: Pss counts it once.
  */
 static void read_resident(struct report *report)
 {
@@ -45,9 +46,10 @@ static void read_resident(struct report *report)
 			uint64_t start, end, kib;
 			if (sscanf(line, "%" SCNx64 "-%" SCNx64 " ", &start, &end) == 2)
 				guest = in_guest(slots, count, start) || strstr(line, "/memfd:");
-			else if (sscanf(line, "Rss: %" SCNu64, &kib) == 1)
-				*(guest ? &report->resident_guest : &report->resident_self) +=
-				    kib << 10;
+			else if (!guest && sscanf(line, "Rss: %" SCNu64, &kib) == 1)
+				report->resident_self += kib << 10;
+			else if (guest && sscanf(line, "Pss: %" SCNu64, &kib) == 1)
+				report->resident_guest += kib << 10;
 			else if (guest && sscanf(line, "AnonHugePages: %" SCNu64, &kib) == 1)
 				report->resident_huge += kib << 10;
 		}

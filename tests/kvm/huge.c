@@ -21,12 +21,6 @@ static void need_huge_pages(void)
 		skip("the host gives no huge pages");
 }
 
-static uint64_t number(const struct run *run, const char *object, const char *name)
-{
-	return (uint64_t)json_integer_value(
-	    json_object_get(json_object_get(run->stats, object), name));
-}
-
 /* A page in each of 32 times 2 MiB. */
 #define SPARSE "mode=w pages=32 stride=512"
 
@@ -36,7 +30,7 @@ START_TEST(always)
 
 	need_huge_pages();
 	run_guest(&run, "anon.elf", SPARSE, "--huge", "always", NULL, NULL);
-	ck_assert_uint_ge(number(&run, "resident", "huge"), 32 * HUGE_PAGE);
+	ck_assert_uint_ge(stats_number(&run, "resident", "huge"), 32 * HUGE_PAGE);
 	run_free(&run);
 }
 END_TEST
@@ -47,7 +41,7 @@ START_TEST(sparse)
 	struct run run;
 
 	run_guest(&run, "anon.elf", SPARSE, "--huge", _i ? "never" : "auto", NULL, NULL);
-	ck_assert_uint_eq(number(&run, "resident", "huge"), 0);
+	ck_assert_uint_eq(stats_number(&run, "resident", "huge"), 0);
 	ck_assert_uint_lt(area_number(&run, "ram", "resident"), 2 * HUGE_PAGE);
 	run_free(&run);
 }
@@ -60,9 +54,9 @@ START_TEST(dense)
 
 	need_huge_pages();
 	run_guest(&run, "anon.elf", "mode=w pages=32768", NULL, NULL, NULL, NULL);
-	ck_assert_uint_gt(number(&run, "resident", "huge"), 0);
-	ck_assert_uint_gt(number(&run, "huge", "scans"), 0);
-	ck_assert_uint_gt(number(&run, "huge", "ahead"), 0);
+	ck_assert_uint_gt(stats_number(&run, "resident", "huge"), 0);
+	ck_assert_uint_gt(stats_number(&run, "huge", "scans"), 0);
+	ck_assert_uint_gt(stats_number(&run, "huge", "ahead"), 0);
 	run_free(&run);
 }
 END_TEST

@@ -83,6 +83,8 @@ void expect_refusal(const char *const *args, int status, const char *words);
  */
 uint64_t count_of(const struct run *run, const char *area, const char *kase, const char *counter);
 
+/* The member @name of the object @object ("resident", "reclaim", ...). */
+uint64_t stats_number(const struct run *run, const char *object, const char *name);
 /* The member @name of the area whose name starts with @area; it must exist. */
 uint64_t area_number(const struct run *run, const char *area, const char *name);
 /* The same of what was read ahead for it. */

@@ -62,6 +62,11 @@ uint64_t count_of(const struct run *run, const char *area, const char *kase, con
 	return sum;
 }
 
+uint64_t stats_number(const struct run *run, const char *object, const char *name)
+{
+	return number(need(run, object), name);
+}
+
 uint64_t area_number(const struct run *run, const char *area, const char *name)
 {
 	size_t i;
