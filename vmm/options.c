@@ -223,8 +223,8 @@ static const struct {
      parse_firmware},
     {"memory", "SIZE", "guest memory, e.g. 256M or 4G (256M)", parse_memory},
     {"memory-limit", "SIZE",
-     "\nof guest memory in the host's at once, 16M or more; the rest is dropped, or\n"
-     "swapped (none; docs/reclaim.md)",
+     "\nhow much of guest memory may be in the host's, 16M or more: what is not in\n"
+     "use is dropped or swapped (none)",
      option_memory_limit},
     {"swap", "FILE[,size=SIZE]",
      "where pages go under a memory limit, compressed; a new or an empty file\n"

@@ -238,8 +238,9 @@ static void print_reclaim(const struct vm *vm, FILE *out)
 		    ? 100.0 * (double)s.compressed_bytes / (double)(s.compressed * EPT_PAGE_SIZE)
 		    : 0.0,
 		s.refaults);
-	fprintf(out, "swap file: %" PRIu64 " pages written (%s), %" PRIu64 " read (%s)\n",
-		s.written, bytes(s.written_bytes), s.read, bytes(s.read_bytes));
+	if (vm->opt->limit.swap)
+		fprintf(out, "swap file: %" PRIu64 " pages written (%s), %" PRIu64 " read (%s)\n",
+			s.written, bytes(s.written_bytes), s.read, bytes(s.read_bytes));
 }
 
 static void print_files(const struct report *report, FILE *out)
