@@ -130,8 +130,8 @@ struct bench_sample {
 int command_bench_sample(int argc, char **argv, uint64_t main_ns);
 
 /*
- * Start foal once more: its standard output is read from *@out, its standard input
- * empty. Its number, or -1.
+ * bench_spawn.c: start foal once more. Its standard output is read from *@out, its
+ * standard input is empty. Its number, or -1.
  */
 pid_t bench_spawn(char *const argv[], int *out);
 

@@ -1,14 +1,11 @@
-/* One sample: one side of a case, measured in this process; and starting such a process. */
+/* One sample: one side of a case, measured in this process; and having one measured in another. */
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -335,43 +332,6 @@ static void not_measured(struct bench_result *result, int status, const char *wh
 {
 	*result = (struct bench_result){.status = status};
 	snprintf(result->why, sizeof(result->why), "%s", why);
-}
-
-/* In the child, which goes with its parent: that one may be killed, the child be stopped. */
-static void become(char *const argv[], int out, pid_t parent)
-{
-	sigset_t none;
-
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent)
-		_exit(FOAL_EXIT_INTERNAL);
-	int in = open("/dev/null", O_RDONLY);
-	if (in < 0 || dup2(in, STDIN_FILENO) < 0 || dup2(out, STDOUT_FILENO) < 0)
-		_exit(FOAL_EXIT_HOST);
-	close(in);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	execv("/proc/self/exe", argv);
-	_exit(FOAL_EXIT_HOST);
-}
-
-pid_t bench_spawn(char *const argv[], int *out)
-{
-	pid_t parent = getpid(), pid;
-	int fds[2];
-
-	*out = -1;
-	if (pipe2(fds, O_CLOEXEC))
-		return -1;
-	pid = fork();
-	if (pid == 0)
-		become(argv, fds[1], parent);
-	close(fds[1]);
-	if (pid < 0)
-		close(fds[0]);
-	else
-		*out = fds[0];
-	return pid;
 }
 
 void bench_sample_run(const struct bench_sample *sample, struct bench_result *result)
