@@ -3,11 +3,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #define FILL_CHUNK (16 * EPT_PAGE_SIZE) /* on the stack */
@@ -28,12 +30,23 @@ static int make_memfd(const char *name, uint64_t size)
 	return fd;
 }
 
+/*
+ * Past the page cache these wait for their server in whoever begins a read, io_uring or
+ * not, and a reader that waits holds up other files' reads.
+ */
+static bool waits_in_direct(int fd)
+{
+	struct statfs fs;
+
+	return fstatfs(fd, &fs) || fs.f_type == FUSE_SUPER_MAGIC || fs.f_type == V9FS_MAGIC;
+}
+
 /* One more descriptor, while files can be opened: it lets reads go past the host's page cache. */
 static int open_direct(const struct ept_object *obj)
 {
 	char path[64];
 
-	if (obj->offset & ~EPT_PAGE_MASK)
+	if (obj->offset & ~EPT_PAGE_MASK || waits_in_direct(obj->fd))
 		return -1;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", obj->fd);
 	return open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
