@@ -8,13 +8,13 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "vmm/bench.h"
 #include "vmm/bench_vm.h"
+#include "vmm/helper.h"
 #include "vmm/vm.h"
 
 #define HUGE	    (2UL << 20)
@@ -337,43 +337,6 @@ static void not_measured(struct bench_result *result, int status, const char *wh
 	snprintf(result->why, sizeof(result->why), "%s", why);
 }
 
-/* In the child, which goes with its parent: that one may be killed, the child be stopped. */
-static void become(char *const argv[], int out, pid_t parent)
-{
-	sigset_t none;
-
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent)
-		_exit(FOAL_EXIT_INTERNAL);
-	int in = open("/dev/null", O_RDONLY);
-	if (in < 0 || dup2(in, STDIN_FILENO) < 0 || dup2(out, STDOUT_FILENO) < 0)
-		_exit(FOAL_EXIT_HOST);
-	close(in);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	execv("/proc/self/exe", argv);
-	_exit(FOAL_EXIT_HOST);
-}
-
-pid_t bench_spawn(char *const argv[], int *out)
-{
-	pid_t parent = getpid(), pid;
-	int fds[2];
-
-	*out = -1;
-	if (pipe2(fds, O_CLOEXEC))
-		return -1;
-	pid = fork();
-	if (pid == 0)
-		become(argv, fds[1], parent);
-	close(fds[1]);
-	if (pid < 0)
-		close(fds[0]);
-	else
-		*out = fds[0];
-	return pid;
-}
-
 void bench_sample_run(const struct bench_sample *sample, struct bench_result *result)
 {
 	char index[24], file[24], limit[24], cpus[24];
@@ -388,7 +351,7 @@ void bench_sample_run(const struct bench_sample *sample, struct bench_result *re
 	snprintf(file, sizeof(file), "%d", sample->file);
 	snprintf(limit, sizeof(limit), "%zu", sample->limit);
 	snprintf(cpus, sizeof(cpus), "%u", sample->cpus);
-	pid_t pid = bench_spawn(argv, &out);
+	pid_t pid = helper_self(argv, &out);
 	if (pid < 0) {
 		not_measured(result, FOAL_EXIT_HOST, "a process cannot be started");
 		return;
