@@ -129,12 +129,6 @@ struct bench_sample {
 /* The sample's own process: measure, write a struct bench_result. */
 int command_bench_sample(int argc, char **argv, uint64_t main_ns);
 
-/*
- * bench_spawn.c: start foal once more. Its standard output is read from *@out, its
- * standard input is empty. Its number, or -1.
- */
-pid_t bench_spawn(char *const argv[], int *out);
-
 /* Start one and wait for its result; never fails but by result->status. */
 void bench_sample_run(const struct bench_sample *sample, struct bench_result *result);
 

@@ -16,6 +16,7 @@
 
 #include "vmm/bench.h"
 #include "vmm/bench_vm.h"
+#include "vmm/helper.h"
 
 #define PATIENCE_MS 120000
 #define MAX_WORDS   32
@@ -79,7 +80,7 @@ static bool start_all(struct many *many, size_t count, const struct bench_sample
 		argv[argc++] = word;
 	for (; many->count < count; many->count++) {
 		size_t i = many->count;
-		many->pid[i] = bench_spawn(argv, &many->console[i]);
+		many->pid[i] = helper_self(argv, &many->console[i]);
 		if (many->pid[i] < 0)
 			return false;
 	}

@@ -12,6 +12,7 @@
 
 #include "vmm/bench.h"
 #include "vmm/bench_vm.h"
+#include "vmm/helper.h"
 #include "vmm/vm.h"
 
 #define HUGE	    (2UL << 20)
@@ -348,7 +349,7 @@ void bench_sample_run(const struct bench_sample *sample, struct bench_result *re
 	snprintf(file, sizeof(file), "%d", sample->file);
 	snprintf(limit, sizeof(limit), "%zu", sample->limit);
 	snprintf(cpus, sizeof(cpus), "%u", sample->cpus);
-	pid_t pid = bench_spawn(argv, &out);
+	pid_t pid = helper_self(argv, &out);
 	if (pid < 0) {
 		not_measured(result, FOAL_EXIT_HOST, "a process cannot be started");
 		return;

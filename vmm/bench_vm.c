@@ -159,7 +159,7 @@ static void *cpu_thread(void *arg)
 			ept_vcpu_on_cpu(vm->space, cpu->index, sched_getcpu());
 		if (r == 0 && is_stop(cpu->run)) {
 			on = reach_next_stage(cpu);
-		} else if (r == 0 || (errno != EINTR && errno != EAGAIN)) {
+		} else if (r == 0 || errno != EINTR) {
 			fail(cpu, r ? errno : 0);
 			break;
 		}

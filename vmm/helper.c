@@ -148,6 +148,38 @@ int helper_start(struct helpers *helpers, const char *const argv[], const char *
 	return 0;
 }
 
+/* In the child, which goes with its parent: that one may be killed, the child be stopped. */
+static void become_self(char *const argv[], int out, pid_t parent)
+{
+	int in = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	default_signals();
+	if (getppid() == parent && in >= 0 && dup2(in, STDIN_FILENO) >= 0 &&
+	    dup2(out, STDOUT_FILENO) >= 0)
+		execv("/proc/self/exe", argv);
+	_exit(FOAL_EXIT_HOST);
+}
+
+pid_t helper_self(char *const argv[], int *out)
+{
+	pid_t parent = getpid(), pid;
+	int fds[2];
+
+	*out = -1;
+	if (pipe2(fds, O_CLOEXEC))
+		return -1;
+	pid = fork();
+	if (pid == 0)
+		become_self(argv, fds[1], parent);
+	close(fds[1]);
+	if (pid < 0)
+		close(fds[0]);
+	else
+		*out = fds[0];
+	return pid;
+}
+
 /* --- watching ---------------------------------------------------------------------- */
 
 void helpers_poll(const struct helpers *helpers, struct pollfd *fds)

@@ -49,4 +49,11 @@ void helpers_look(struct helpers *helpers, const struct pollfd *fds, const char 
 /* Their sockets are closed: wait a while for them to end. */
 void helpers_stop(struct helpers *helpers);
 
+/*
+ * Start foal itself once more: its standard output is read from *@out, its standard
+ * input is empty. It inherits what is not close-on-exec, and is killed when the calling
+ * thread ends. Its number, for the caller to wait for, or -1.
+ */
+pid_t helper_self(char *const argv[], int *out);
+
 #endif

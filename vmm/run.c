@@ -172,7 +172,7 @@ static void report_unwritten(struct vm *vm, int error)
  * Something hangs in the host's kernel, with threads that may wake any moment: they
  * end with the process, which main ends next, and nothing they use is taken apart.
  */
-static int abandon(struct vm *vm)
+static void abandon(struct vm *vm)
 {
 	const struct ept_failure *failure = ept_space_failure(vm->space);
 
@@ -183,7 +183,6 @@ static int abandon(struct vm *vm)
 	    "%s: ended without waiting for what hangs: no statistics, and what the guest did not "
 	    "flush may be lost",
 	    vm->opt->name);
-	return vm->end.status;
 }
 
 static int run_vm(struct vm *vm, struct foal_error *err)
@@ -212,8 +211,10 @@ static int run_vm(struct vm *vm, struct foal_error *err)
 		goto out;
 	if (vm->end.error.text[0])
 		error_print(&vm->end.error);
-	if (!stopped)
-		return abandon(vm);
+	if (!stopped) {
+		abandon(vm);
+		return r ? err->status : vm->end.status;
+	}
 	/* Where a guest got stuck is the first thing its owner asks. */
 	for (unsigned i = 0; i < vm->vcpu_count && vm->end.status == FOAL_EXIT_STUCK; i++)
 		vcpu_print_registers(&vm->vcpus[i]);

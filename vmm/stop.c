@@ -163,10 +163,20 @@ static bool wait_a_little(struct vm_stopper *s)
 	return done;
 }
 
+/* They were kicked, and none goes back: who is still in there sleeps in the host's kernel. */
+static bool in_kernel(const struct vm *vm)
+{
+	for (unsigned i = 0; i < vm->vcpu_count; i++)
+		if (atomic_load_explicit(&vm->vcpus[i].rounds, memory_order_relaxed) % 2)
+			return true;
+	return false;
+}
+
 bool vm_stop(struct vm *vm, int *unwritten)
 {
 	struct vm_stopper *s = &vm->stopper;
-	uint64_t hung_since = 0;
+	uint64_t hung_since = 0, looked = now_ns(), asleep = 0;
+	uint64_t limit = vm->opt->fault_timeout * 1000000000ULL;
 
 	atomic_store(&vm->stopping, true);
 	if (!s->started) {
@@ -179,9 +189,13 @@ bool vm_stop(struct vm *vm, int *unwritten)
 	pthread_mutex_unlock(&s->lock);
 	while (!wait_a_little(s)) {
 		/* Not only what failed the space: another failure may have come first. */
-		bool hung = ept_space_check(vm->space) || hangs(vm);
+		bool hung = ept_space_check(vm->space);
+		uint64_t passed = ept_watched(&looked, now_ns());
 
-		if (!hung_since && hung)
+		asleep = in_kernel(vm) ? asleep + passed : 0;
+		if (limit && asleep >= limit)
+			atomic_store(&vm->stuck, true);
+		if (!hung_since && (hung || hangs(vm)))
 			hung_since = now_ns();
 		if (hung_since && now_ns() - hung_since > HUNG_PATIENCE_NS)
 			return false;

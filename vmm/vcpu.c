@@ -83,8 +83,24 @@ static void run_failed(struct vcpu *vcpu, int error)
 			       vm->opt->name, vcpu->index, where(vcpu->run, gpa));
 		return;
 	}
+	if (error == EAGAIN) {
+		vm_end(vm, FOAL_EXIT_HOST,
+		       "%s: KVM cannot start its own thread for the VM: %s; raise the limit of "
+		       "processes (ulimit -u, a cgroup's pids.max)",
+		       vm->opt->name, strerror(error));
+		return;
+	}
 	vm_end(vm, FOAL_EXIT_INTERNAL, "%s: vCPU %u: KVM_RUN: %s", vm->opt->name, vcpu->index,
 	       strerror(error));
+}
+
+/*
+ * A vCPU that waited for its INIT leaves KVM_RUN with EAGAIN, which the first never does:
+ * there it is KVM's worker thread that the first KVM_RUN could not start (Linux 6.14).
+ */
+static bool goes_on(const struct vcpu *vcpu, int error)
+{
+	return error == EINTR || (error == EAGAIN && vcpu->index > 0);
 }
 
 /* For the watchdog; nobody else writes it. */
@@ -130,7 +146,7 @@ static void *vcpu_thread(void *arg)
 		bool damaged = memory_error_take(vcpu);
 		if (r == 0)
 			exit_dispatch(vcpu);
-		else if (!damaged && error != EINTR && error != EAGAIN)
+		else if (!damaged && !goes_on(vcpu, error))
 			run_failed(vcpu, error);
 		vcpu->run->immediate_exit = 0;
 	}

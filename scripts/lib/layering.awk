@@ -102,7 +102,7 @@ room == "ept" && code ~ /(^|[^A-Za-z0-9_])KVM_[A-Z]/ {
 # A member or a longer name that ends in exit is something else, and so are a
 # forked child that fails to become another program, and such a program.
 room != "guest" && FILENAME != "vmm/main.c" &&
-FILENAME != "vmm/helper.c" && FILENAME != "vmm/bench_spawn.c" && FILENAME !~ /^devices\/nbd\// &&
+FILENAME != "vmm/helper.c" && FILENAME !~ /^devices\/nbd\// &&
 code ~ /(^|[^A-Za-z0-9_.>])(_?exit|_Exit|quick_exit|abort)[ \t]*\(/ {
 	breach("only vmm/main.c ends the process")
 }

@@ -1,4 +1,5 @@
 /* Storage that does not answer: the VM stops, says what it waited for, and does not wait. */
+#include <glob.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,7 +14,7 @@
 
 static const char *const engines[] = {"handler", "kernel"};
 
-static pid_t start_on_slow_file(struct run *run, const char *engine)
+static pid_t start_on_slow_file(struct run *run, const char *engine, const char *limit)
 {
 	const char *directory = scratch("slow"), *path = scratch("slow/slow.img");
 	pid_t server;
@@ -27,7 +28,7 @@ static pid_t start_on_slow_file(struct run *run, const char *engine)
 		skip("this host has no FUSE");
 	run_start(run, NULL,
 		  ARGS("--kernel", guest_path("loop.elf"), "--append", "how=pmem mode=r", "--pmem",
-		       path, "--fault-engine", engine, "--fault-timeout", "1"));
+		       path, "--fault-engine", engine, "--fault-timeout", limit));
 	return server;
 }
 
@@ -52,7 +53,7 @@ static void expect_named(const struct run *run, const char *engine)
 START_TEST(hung_read)
 {
 	struct run run;
-	pid_t server = start_on_slow_file(&run, engines[_i]);
+	pid_t server = start_on_slow_file(&run, engines[_i], "1");
 
 	run_until_error(&run, ": ended without waiting for what hangs");
 	expect_named(&run, engines[_i]);
@@ -64,13 +65,35 @@ START_TEST(hung_read)
 }
 END_TEST
 
-/* A signal while it hangs: its status counts. */
+/* Does a thread of @pid sleep where no signal gets it out? */
+static bool sleeps_for_good(pid_t pid)
+{
+	char pattern[64], line[256], state = 0;
+	glob_t tasks;
+
+	snprintf(pattern, sizeof(pattern), "/proc/%d/task/*/stat", pid);
+	if (glob(pattern, 0, NULL, &tasks))
+		return false;
+	for (size_t i = 0; i < tasks.gl_pathc && state != 'D'; i++) {
+		FILE *f = fopen(tasks.gl_pathv[i], "r");
+		if (f && fgets(line, sizeof(line), f))
+			sscanf(line, "%*d (%*[^)]) %c", &state);
+		if (f)
+			fclose(f);
+	}
+	globfree(&tasks);
+	return state == 'D';
+}
+
+/* A signal while it hangs, before that was noticed: its status counts. */
 START_TEST(signal_while_hung)
 {
 	struct run run;
-	pid_t server = start_on_slow_file(&run, engines[_i]);
+	pid_t server = start_on_slow_file(&run, engines[_i], "3");
 
 	run_until(&run, "ready\n");
+	while (strcmp(engines[_i], "kernel") == 0 && !sleeps_for_good(run.pid))
+		usleep(1000);
 	kill(run.pid, SIGTERM);
 	run_until_error(&run, "ended by signal 15");
 	slow_file_end(server);

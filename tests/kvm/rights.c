@@ -207,6 +207,30 @@ START_TEST(too_little_address_space)
 }
 END_TEST
 
+static void limit_processes(void *arg)
+{
+	(void)arg;
+	setrlimit(RLIMIT_NPROC, &(struct rlimit){1, 1});
+}
+
+/* Root has no such limit, whom foal becomes has: KVM cannot start a thread, if it wants one. */
+START_TEST(too_few_processes)
+{
+	const struct run_how how = {.prepare = limit_processes};
+	struct run run;
+
+	if (!is_root())
+		skip("only root becomes another user");
+	run_start(
+	    &run, &how,
+	    ARGS("--kernel", guest_path("exit.elf"), "--user", "54321", "--time-limit", "60"));
+	run_wait(&run);
+	if (run.status != 0)
+		expect_end(&run, 101, "KVM cannot start its own thread");
+	run_free(&run);
+}
+END_TEST
+
 Suite *rights_suite(void)
 {
 	Suite *suite = suite_create("rights");
@@ -221,6 +245,7 @@ Suite *rights_suite(void)
 	tcase_add_test(tc, files_without_rights);
 	tcase_add_test(tc, too_few_descriptors);
 	tcase_add_test(tc, too_little_address_space);
+	tcase_add_test(tc, too_few_processes);
 	suite_add_tcase(suite, tc);
 	return suite;
 }
