@@ -25,7 +25,7 @@ struct ept_uring {
 	struct one one[READS];
 };
 
-/* One ring at a time. */
+/* The ring that was opened last is the one that reads are told to. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct ept_uring *ring;
 static int absent, error;
@@ -43,9 +43,11 @@ int ept_uring_open(unsigned depth, struct ept_uring **out)
 	(void)depth;
 	if (absent)
 		return absent;
-	ring = calloc(1, sizeof(*ring));
-	ring->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	*out = ring;
+	*out = calloc(1, sizeof(**out));
+	(*out)->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	pthread_mutex_lock(&lock);
+	ring = *out;
+	pthread_mutex_unlock(&lock);
 	return 0;
 }
 
@@ -58,9 +60,12 @@ void ept_uring_close(struct ept_uring *r)
 {
 	if (!r)
 		return;
+	pthread_mutex_lock(&lock);
+	if (ring == r)
+		ring = NULL;
+	pthread_mutex_unlock(&lock);
 	close(r->event_fd);
 	free(r);
-	ring = NULL;
 }
 
 int ept_uring_fd(const struct ept_uring *r)
