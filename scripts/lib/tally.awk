@@ -7,7 +7,8 @@
 # failed; so is one that was killed or lost after a clean summary.
 #
 # A program may run others the same way. Those are counted; itself it counts
-# only if it failed and none of them did. One whose status never comes was lost.
+# only if it failed and none of them did. One whose status never comes was lost,
+# but for one that ends with "== NAME: again": it comes again, and does not count.
 #
 # Prints a line a program and the total; fails when a test failed or none ran.
 
@@ -61,6 +62,14 @@ function end(status,    n, failures, skip, good) {
 	while (depth > i)
 		end("lost")
 	end($4 + 0)
+	next
+}
+
+/^== [^ ]+: again$/ {
+	program = $2
+	sub(/:$/, "", program)
+	if (depth && name[depth] == program)
+		depth--
 	next
 }
 
