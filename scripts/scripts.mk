@@ -8,7 +8,7 @@
 
 NESTED_KERNELS ?= 6.12 6.1
 # Seconds for each program.
-NESTED_LIMIT   ?= 900
+NESTED_LIMIT   ?= 1800
 
 SOURCE_DIRS  := $(wildcard vmm ept devices guest tests)
 HOST_SOURCES := $(foreach room,$(ROOMS),$(wildcard $(room)/*.c))

@@ -224,7 +224,8 @@ static void start_bench(struct run *run, const char *only, bool stopped)
 {
 	const struct run_how how = {.plain = true};
 
-	run_start(run, &how, ARGS("bench", "faults", "--rounds", "1", "--only", only));
+	run_start(run, &how,
+		  ARGS("bench", "faults", "--rounds", "1", "--dir", scratch("."), "--only", only));
 	while (!children_of(run->pid, stopped))
 		usleep(1000);
 }
@@ -270,7 +271,7 @@ START_TEST(file_may_not_grow)
 	const struct run_how how = {.plain = true, .prepare = limit_files, .arg = &bytes};
 	struct run run;
 
-	run_start(&run, &how, ARGS("bench", "faults", "--rounds", "1"));
+	run_start(&run, &how, ARGS("bench", "faults", "--rounds", "1", "--dir", scratch(".")));
 	run_wait(&run);
 	expect_end(&run, FOAL_EXIT_DISK, "File too large");
 	run_free(&run);
