@@ -68,8 +68,8 @@ const struct rule rules[] = {
     CALL(ALL, lseek),
     CALL(ALL, close),
     CALL(ALL, poll),
-    CALL(M | D, fdatasync),
-    CALL(D, fallocate),
+    CALL(M | F | D, fdatasync),
+    CALL(F | D, fallocate),
     {ALL, CACHESTAT, "cachestat", NULL, 0, {{0}}},
     /* Not newfstatat, by which libc does it: with AT_EMPTY_PATH, too, that takes a path. */
     CALL(ALL, fstat),
