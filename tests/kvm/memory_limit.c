@@ -51,6 +51,14 @@ static const struct {
      {"dropped", "syncs", "refaults"}},
 };
 
+static void skip_if_too_slow(void)
+{
+	if (!have_userfaultfd())
+		skip("memory limit: no userfaultfd here");
+	if (emulated_host())
+		skip("memory limit: minutes for each of these on an emulated host");
+}
+
 START_TEST(twice_the_limit)
 {
 	const char *swap = scratch("limit-swap");
@@ -62,8 +70,7 @@ START_TEST(twice_the_limit)
 	char pmem[600];
 	struct run run;
 
-	if (!have_userfaultfd())
-		skip("memory limit: no userfaultfd here");
+	skip_if_too_slow();
 	if (file) {
 		snprintf(pmem, sizeof(pmem), "%s,mode=%s", file, sets[_i].mode);
 		args[n++] = "--pmem";
@@ -99,8 +106,7 @@ START_TEST(two_processors)
 {
 	struct run run;
 
-	if (!have_userfaultfd())
-		skip("memory limit: no userfaultfd here");
+	skip_if_too_slow();
 	run_foal(&run, ARGS("--kernel", guest_path("smp.elf"), "--append", "pages=8192", "--cpus",
 			    "2", "--memory-limit", "16M", "--swap", scratch("limit-swap")));
 	ck_assert_msg(run.status == 0, "status %d: %s", run.status, run.err_text);
@@ -115,8 +121,7 @@ START_TEST(cannot_be_held)
 {
 	struct run run;
 
-	if (!have_userfaultfd())
-		skip("memory limit: no userfaultfd here");
+	skip_if_too_slow();
 	run_foal(&run, ARGS("--kernel", guest_path("working-set.elf"), "--append", "pages=8192",
 			    "--memory-limit", "16M"));
 	expect_end(&run, 106, "the memory limit of 16 MiB cannot be held: what is left is no page");
@@ -143,8 +148,7 @@ START_TEST(swap_file_fails)
 	struct run_how how = {.prepare = limit_file_size, .arg = &(rlim_t){33UL << 20}};
 	struct run run;
 
-	if (!have_userfaultfd())
-		skip("memory limit: no userfaultfd here");
+	skip_if_too_slow();
 	run_start(&run, &how,
 		  ARGS("--kernel", guest_path("working-set.elf"), "--append",
 		       "pages=8192 passes=4 where=pmem", "--pmem", make_random_pmem(),
