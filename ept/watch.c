@@ -7,8 +7,6 @@
 #include <poll.h>
 #include <unistd.h>
 
-#define LOOK_MS 500 /* between two looks at the files */
-
 static const char *const waits[] = {
 #define X(id, what) [EPT_WAIT_##id] = what,
     EPT_WAITS(X)
@@ -157,7 +155,7 @@ static void *file_watch_thread(void *arg)
 	struct pollfd stop = {.fd = space->stop_fd, .events = POLLIN};
 
 	ept_thread_begins(&space->config, "foal-files", "files");
-	while (poll(&stop, 1, LOOK_MS) == 0) {
+	while (poll(&stop, 1, EPT_LOOK_NS / 1000000) == 0) {
 		__atomic_store_n(&space->files.since, ept_now(), __ATOMIC_RELAXED);
 		ept_space_check_files(space);
 		__atomic_store_n(&space->files.since, 0, __ATOMIC_RELAXED);

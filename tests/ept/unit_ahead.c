@@ -387,6 +387,27 @@ START_TEST(written_in_order)
 }
 END_TEST
 
+/* Read, then written in order: each page that may be written now was asked for or granted. */
+START_TEST(granted_in_order)
+{
+	struct vm vm = vm_file(PAGES * PAGE, EPT_FILE_COW);
+	struct ept_case_stats wp;
+	unsigned own = 0;
+
+	read_pages(&vm, 0, PAGES);
+	for (uint64_t page = 0; page < 1000; page++)
+		if (fake_page(vm.hva + page * PAGE) == FAKE_PROTECTED)
+			ck_assert_int_eq(fault(&vm, page, EPT_WRITE), EPT_RESOLVED);
+	for (uint64_t page = 0; page < PAGES; page++)
+		own += fake_page(vm.hva + page * PAGE) != FAKE_PROTECTED;
+	ept_space_stop(vm.space);
+	wp = case_stats(&vm, EPT_CASE_FILE_WP);
+	ck_assert_uint_gt(wp.granted, 0);
+	ck_assert_uint_eq(wp.faults + wp.granted, own);
+	vm_destroy(&vm);
+}
+END_TEST
+
 /* Pages written here and there are copied one by one. */
 START_TEST(written_at_random)
 {
@@ -421,6 +442,7 @@ Suite *suite_ahead(void)
 	tcase_add_test(tc, without_io_uring);
 	tcase_add_test(tc, what_nobody_takes_is_wasted);
 	tcase_add_loop_test(tc, written_in_order, 0, 2);
+	tcase_add_test(tc, granted_in_order);
 	tcase_add_test(tc, written_at_random);
 	suite_add_tcase(suite, tc);
 	return suite;

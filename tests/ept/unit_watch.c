@@ -34,18 +34,35 @@ static void *read_as_device(void *arg)
 	return (void *)(intptr_t)ept_read(vm->space, GPA(HUNG * PAGE), &c, 1, EPT_ORIGIN_DEVICE);
 }
 
+/* A device whose read does not come back until let_go(). */
+static pthread_t hang(struct vm *vm)
+{
+	pthread_t device;
+
+	inject_set(block, true);
+	pthread_create(&device, NULL, read_as_device, vm);
+	while (!inject_get(blocked))
+		usleep(1000);
+	return device;
+}
+
+static void let_go(pthread_t device)
+{
+	void *result;
+
+	inject_set(block, false);
+	pthread_join(device, &result);
+	ck_assert_ptr_null(result);
+}
+
 START_TEST(hung_read)
 {
 	int fd = temp_file(64 * PAGE);
 	struct vm vm = vm_watched(fd, 1);
 	const struct ept_failure *failure;
 	pthread_t device;
-	void *result;
 
-	inject_set(block, true);
-	pthread_create(&device, NULL, read_as_device, &vm);
-	while (!inject_get(blocked))
-		usleep(1000);
+	device = hang(&vm);
 	ept_space_check(vm.space);
 	ck_assert_ptr_null(ept_space_failure(vm.space)); /* it has a second */
 	failure = failure_of(&vm);
@@ -57,9 +74,7 @@ START_TEST(hung_read)
 			 "(file_read, device), is not resolved after 1 s: it waits for a read of "
 			 "its file, whose storage does not answer; mend that, or give a longer "
 			 "--fault-timeout");
-	inject_set(block, false);
-	pthread_join(device, &result);
-	ck_assert_ptr_null(result);
+	let_go(device);
 	vm_destroy(&vm);
 	close(fd);
 }
@@ -73,16 +88,12 @@ START_TEST(hung_after_a_failure)
 	pthread_t device;
 
 	ept_area_fail(vm.area, GPA(0), -EIO, "read");
-	inject_set(block, true);
-	pthread_create(&device, NULL, read_as_device, &vm);
-	while (!inject_get(blocked))
-		usleep(1000);
+	device = hang(&vm);
 	ck_assert(!ept_space_check(vm.space));
 	while (!ept_space_check(vm.space))
 		usleep(10000);
 	ck_assert_int_eq(ept_space_failure(vm.space)->error, -EIO);
-	inject_set(block, false);
-	pthread_join(device, NULL);
+	let_go(device);
 	vm_destroy(&vm);
 	close(fd);
 }
@@ -98,18 +109,14 @@ START_TEST(a_stop_is_no_wait)
 	struct vm vm = vm_watched(fd, 1);
 	pthread_t device;
 
-	inject_set(block, true);
-	pthread_create(&device, NULL, read_as_device, &vm);
-	while (!inject_get(blocked))
-		usleep(1000);
+	device = hang(&vm);
 	ept_space_check(vm.space);
 	vm.space->watch_looked -= 3600 * 1000000000UL;
 	vm.space->pending->since -= 3600 * 1000000000UL;
 	ept_space_check(vm.space);
 	ck_assert_ptr_null(ept_space_failure(vm.space));
 	ck_assert_int_eq(failure_of(&vm)->error, -ETIMEDOUT);
-	inject_set(block, false);
-	pthread_join(device, NULL);
+	let_go(device);
 	vm_destroy(&vm);
 	close(fd);
 }
@@ -130,8 +137,7 @@ START_TEST(hung_for_two)
 	ck_assert_ptr_nonnull(strstr(failure_of(&vm)->message, "(file_read, vcpu)"));
 	/* Looked at while a stop waits for it, as the monitor does. */
 	ept_space_check(vm.space);
-	inject_set(block, false);
-	pthread_join(device, NULL);
+	let_go(device);
 	vm_destroy(&vm);
 	close(fd);
 }
