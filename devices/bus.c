@@ -48,6 +48,34 @@ void bus_stop(struct bus *bus)
 		device_stop(bus->ranges[i].dev);
 }
 
+/* First each is told, so that they come to rest side by side; then each is waited for. */
+struct device *bus_hold(struct bus *bus, uint64_t deadline)
+{
+	struct device *busy = NULL;
+
+	for (int pass = 0; pass < 2; pass++) {
+		busy = NULL;
+		for (size_t i = 0; i < bus->nr && !busy; i++) {
+			struct device *dev = bus->ranges[i].dev;
+			struct device *left =
+			    dev->ops->hold ? dev->ops->hold(dev, pass ? deadline : 0) : NULL;
+
+			busy = pass ? left : NULL;
+		}
+	}
+	return busy;
+}
+
+void bus_release(struct bus *bus)
+{
+	for (size_t i = 0; i < bus->nr; i++) {
+		struct device *dev = bus->ranges[i].dev;
+
+		if (dev->ops->release)
+			dev->ops->release(dev);
+	}
+}
+
 /* All devices stop before the first goes: one may still raise its pin at the IOAPIC. */
 void bus_destroy(struct bus *bus)
 {

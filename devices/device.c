@@ -20,6 +20,11 @@ void device_free(struct device *dev)
 	free(dev);
 }
 
+const char *device_kind(const struct device *dev)
+{
+	return dev->ops->kind;
+}
+
 const char *device_broken(struct device *dev)
 {
 	return atomic_load_explicit(&dev->broken, memory_order_acquire);

@@ -74,6 +74,13 @@ struct device_ops {
 	 * stop and destroy follow all the same.
 	 */
 	int (*start)(struct device *dev, uint64_t base);
+	/*
+	 * Optional, for devices with threads of their own: begin nothing new, finish
+	 * what is under way. Waits for that until @deadline (CLOCK_MONOTONIC, ns; 0: not
+	 * at all). NULL: it is at rest; or who is not. release: go on.
+	 */
+	struct device *(*hold)(struct device *dev, uint64_t deadline);
+	void (*release)(struct device *dev);
 	/* Stop threads and finish or drop requests; what was flushed is durable. */
 	void (*stop)(struct device *dev);
 	void (*destroy)(struct device *dev);
@@ -93,6 +100,17 @@ int bus_start(struct bus *bus);
 /* Stops and destroys every device on it. */
 void bus_destroy(struct bus *bus);
 void bus_stop(struct bus *bus);
+
+/*
+ * Bring every device to rest while no vCPU runs: requests under way are finished,
+ * those that the driver made available stay in their rings, and no thread of a device
+ * touches guest memory, a queue or an interrupt until bus_release(). Waits until
+ * @deadline (CLOCK_MONOTONIC, ns). NULL: all are at rest; or one that is not, and
+ * again or bus_release() is to be called. What the monitor itself calls
+ * (serial_input() etc.) is for the monitor to hold. Neither waits for a vCPU.
+ */
+struct device *bus_hold(struct bus *bus, uint64_t deadline);
+void bus_release(struct bus *bus);
 
 /*
  * Put @dev at [@base, @base + @size). The bus owns it from then on, also on
@@ -377,6 +395,9 @@ int pci_create(const struct device_host *host, struct bus *pio, struct bus *mmio
 int pci_add_virtio(struct pci *pci, struct device *virtio);
 
 /* --- all devices ---------------------------------------------------------------------- */
+
+/* What it is, a word: its row in devices_kinds[]. */
+const char *device_kind(const struct device *dev);
 
 /* NULL, or one line saying why the device needs a reset. For any device. */
 const char *device_broken(struct device *dev);

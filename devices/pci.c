@@ -310,6 +310,30 @@ static int window_start(struct device *dev, uint64_t base)
 	return rc;
 }
 
+/* As bus_hold(), which calls this twice. */
+static struct device *window_hold(struct device *dev, uint64_t deadline)
+{
+	struct pci *pci = pci_of_window(dev);
+	struct device *busy = NULL;
+
+	for (unsigned i = 0; i < pci->free; i++) {
+		struct pci_function *f = pci->slot[i];
+		struct device *left = f->ops->hold ? f->ops->hold(f, deadline) : NULL;
+
+		busy = busy ? busy : left;
+	}
+	return busy;
+}
+
+static void window_release(struct device *dev)
+{
+	struct pci *pci = pci_of_window(dev);
+
+	for (unsigned i = 0; i < pci->free; i++)
+		if (pci->slot[i]->ops->release)
+			pci->slot[i]->ops->release(pci->slot[i]);
+}
+
 static void window_stop(struct device *dev)
 {
 	struct pci *pci = pci_of_window(dev);
@@ -334,6 +358,8 @@ const struct device_ops pci_device = {
     .read = window_read,
     .write = window_write,
     .start = window_start,
+    .hold = window_hold,
+    .release = window_release,
     .stop = window_stop,
     .destroy = window_destroy,
 };

@@ -29,6 +29,8 @@ struct pci_function_ops {
 	void (*config_written)(struct pci_function *f, unsigned offset, unsigned len);
 	/* Of the device behind it. */
 	int (*start)(struct pci_function *f);
+	struct device *(*hold)(struct pci_function *f, uint64_t deadline);
+	void (*release)(struct pci_function *f);
 	void (*stop)(struct pci_function *f);
 	void (*destroy)(struct pci_function *f);
 };

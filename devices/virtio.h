@@ -103,6 +103,8 @@ struct virtio_device {
 
 	atomic_bool cancel;   /* give up the request at hand */
 	atomic_bool stopping; /* for good */
+	atomic_bool
+	    hold; /* begin nothing more until virtio_release(); written with the lock held */
 
 	/* The worker's own. */
 	struct vq_chain chain;
@@ -152,6 +154,12 @@ static inline bool virtio_cancelled(struct virtio_device *vdev)
 	return atomic_load_explicit(&vdev->cancel, memory_order_relaxed);
 }
 
+/* Whether to begin another request: not if it would be dropped, or the VM is paused. */
+static inline bool virtio_leaves(struct virtio_device *vdev)
+{
+	return virtio_cancelled(vdev) || atomic_load_explicit(&vdev->hold, memory_order_relaxed);
+}
+
 /* vdev->config was changed: a new generation, and the driver is told. Lock held. */
 void virtio_config_changed(struct virtio_device *vdev);
 
@@ -198,7 +206,7 @@ void virtio_mmio_write(struct device *dev, uint64_t offset, unsigned len, uint64
 /* What the ops of every virtio device say, besides .kind and .destroy. */
 #define VIRTIO_DEVICE_OPS \
 	.start = virtio_mmio_start, .read = virtio_mmio_read, .write = virtio_mmio_write, \
-	.stop = virtio_stop
+	.hold = virtio_hold, .release = virtio_release, .stop = virtio_stop
 
 /* --- the worker ------------------------------------------------------------------- */
 
@@ -215,6 +223,9 @@ void virtio_kick(struct virtio_device *vdev);
  * else may touch any more.
  */
 bool virtio_quiesce(struct virtio_device *vdev);
+/* device_ops.hold and .release: the worker ends the request at hand, and begins no other. */
+struct device *virtio_hold(struct device *dev, uint64_t deadline);
+void virtio_release(struct device *dev);
 /* device_ops.stop: end the thread. */
 void virtio_stop(struct device *dev);
 

@@ -132,6 +132,16 @@ static int function_start(struct pci_function *f)
 	return virtio_start(virtio_pci_of(f)->vdev);
 }
 
+static struct device *function_hold(struct pci_function *f, uint64_t deadline)
+{
+	return virtio_hold(&virtio_pci_of(f)->vdev->dev, deadline);
+}
+
+static void function_release(struct pci_function *f)
+{
+	virtio_release(&virtio_pci_of(f)->vdev->dev);
+}
+
 static void function_stop(struct pci_function *f)
 {
 	virtio_stop(&virtio_pci_of(f)->vdev->dev);
@@ -151,6 +161,8 @@ static const struct pci_function_ops function_ops = {
     .config_reading = config_reading,
     .config_written = config_written,
     .start = function_start,
+    .hold = function_hold,
+    .release = function_release,
     .stop = function_stop,
     .destroy = function_destroy,
 };

@@ -56,7 +56,7 @@ int virtio_serve_chains(struct virtio_device *vdev, struct virtqueue *vq)
 
 	do {
 		rc = vq_suppress(vq);
-		while (rc == 0 && !virtio_cancelled(vdev)) {
+		while (rc == 0 && !virtio_leaves(vdev)) {
 			rc = serve_one(vdev, vq);
 			if (rc == 0)
 				break;
@@ -65,14 +65,14 @@ int virtio_serve_chains(struct virtio_device *vdev, struct virtqueue *vq)
 		}
 		if (rc == 0)
 			rc = vq_arm(vq);
-	} while (rc > 0 && !virtio_cancelled(vdev));
+	} while (rc > 0 && !virtio_leaves(vdev));
 	return rc;
 }
 
 static bool begin(struct virtio_device *vdev)
 {
 	pthread_mutex_lock(&vdev->lock);
-	vdev->busy = vdev->running;
+	vdev->busy = vdev->running && !atomic_load(&vdev->hold);
 	pthread_mutex_unlock(&vdev->lock);
 	return vdev->busy;
 }
@@ -189,6 +189,33 @@ bool virtio_quiesce(struct virtio_device *vdev)
 		pthread_cond_wait(&vdev->idle, &vdev->lock);
 	vdev->quiescing = false;
 	return !vdev->busy;
+}
+
+struct device *virtio_hold(struct device *dev, uint64_t deadline)
+{
+	struct virtio_device *vdev = virtio_of(dev);
+	struct timespec until = {(time_t)(deadline / 1000000000u), (long)(deadline % 1000000000u)};
+	bool busy;
+	int rc = deadline ? 0 : ETIMEDOUT;
+
+	pthread_mutex_lock(&vdev->lock);
+	atomic_store(&vdev->hold, true);
+	while (vdev->busy && rc != ETIMEDOUT)
+		rc = pthread_cond_clockwait(&vdev->idle, &vdev->lock, CLOCK_MONOTONIC, &until);
+	busy = vdev->busy;
+	pthread_mutex_unlock(&vdev->lock);
+	return busy ? dev : NULL;
+}
+
+/* What came meanwhile was not looked at. */
+void virtio_release(struct device *dev)
+{
+	struct virtio_device *vdev = virtio_of(dev);
+
+	pthread_mutex_lock(&vdev->lock);
+	atomic_store(&vdev->hold, false);
+	pthread_mutex_unlock(&vdev->lock);
+	virtio_kick(vdev);
 }
 
 void virtio_stop(struct device *dev)

@@ -14,6 +14,7 @@
 struct console {
 	int in;	     /* -1 once it has ended */
 	bool escape; /* Ctrl-A was typed */
+	bool button; /* the power button is to be pressed */
 	size_t count;
 	unsigned char queue[256]; /* typed, not yet taken by the console */
 };

@@ -20,7 +20,9 @@
 	X(STUCK, 108, "a vCPU made no progress, or the time limit ended the run") \
 	X(QUIT, 109, "ended from the console (Ctrl-A x)") \
 	X(INTERNAL, 110, "the monitor failed") \
-	X(RESET, 111, "the guest reset itself")
+	X(RESET, 111, "the guest reset itself") \
+	X(NAME, 112, "the VM's name is taken, or no VM has it") \
+	X(CONTROL, 113, "a running VM refused what it was asked, or could not do it")
 
 enum foal_exit {
 #define X(id, status, what) FOAL_EXIT_##id = (status),

@@ -85,18 +85,32 @@ static void check_time_limit(struct vm *vm)
 		       vm->opt->name, limit);
 }
 
-static void serve_request(struct vm *vm, enum console_request request)
+static void serve_request(struct vm *vm, struct console *con)
 {
-	switch (request) {
+	switch (console_read(con)) {
 	case CONSOLE_NOTHING:
 		break;
 	case CONSOLE_QUIT:
 		vm_end(vm, FOAL_EXIT_QUIT, "%s: ended from the console", vm->opt->name);
 		break;
 	case CONSOLE_POWER_BUTTON:
-		acpi_pm_raise(vm->acpi_pm, FOAL_ACPI_POWER_BUTTON);
+		con->button = true;
 		break;
 	}
+}
+
+/* What was typed goes to the guest, if it is not paused, as it takes it; true: some is left. */
+static bool pump_console(struct vm *vm, struct console *con)
+{
+	if ((con->count == 0 && !con->button) || !quiesce_enter(&vm->quiesce))
+		return con->count || con->button;
+	if (con->button)
+		acpi_pm_raise(vm->acpi_pm, FOAL_ACPI_POWER_BUTTON);
+	con->button = false;
+	bool left = vm->hvc ? console_pump(con, virtio_console_input, vm->hvc)
+			    : console_pump(con, serial_input, vm->serial);
+	quiesce_leave(&vm->quiesce);
+	return left;
 }
 
 /* Milliseconds to the next thing that is due by the clock. */
@@ -140,10 +154,9 @@ static void wait_for_end(struct vm *vm, struct console *con, int signals)
 		if (fds[2].revents)
 			take_signal(vm, signals);
 		if (fds[3].revents)
-			serve_request(vm, console_read(con));
+			serve_request(vm, con);
 		helpers_look(&vm->helpers, fds + 4, vm->opt->name);
-		typed_left = vm->hvc ? console_pump(con, virtio_console_input, vm->hvc)
-				     : console_pump(con, serial_input, vm->serial);
+		typed_left = pump_console(vm, con);
 		check_time_limit(vm);
 		if (now_ns() - last_look >= WATCHDOG_PERIOD_MS * 1000000ULL) {
 			watchdog_look(&dog, vm);

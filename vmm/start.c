@@ -142,6 +142,7 @@ void vm_give_up(struct vm *vm)
 	atomic_store(&vm->stopping, true);
 	gate_break(&vm->created);
 	gate_break(&vm->confined);
+	gate_break(&vm->running);
 }
 
 int vm_start(struct vm *vm, struct foal_error *err)

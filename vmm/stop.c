@@ -76,6 +76,7 @@ static int stop(struct vm *vm)
 	struct timespec deadline;
 	int r = 0;
 
+	quiesce_end(vm);
 	for (unsigned i = 0; i < vm->vcpu_count; i++)
 		vcpu_kick(&vm->vcpus[i]);
 	clock_gettime(CLOCK_MONOTONIC, &deadline);

@@ -129,7 +129,41 @@ static void begin(struct vcpu *vcpu)
 	gate_wait(&vm->confined);
 	this_run = vcpu->run;
 	memory_error_on_vcpu(vcpu);
-	atomic_compare_exchange_strong(&vm->first_run_ns, &unset, now_ns());
+	if (atomic_compare_exchange_strong(&vm->first_run_ns, &unset, now_ns()))
+		gate_arrive(&vm->running);
+}
+
+/* In and out of KVM_RUN once, and serve what it left for. False: there was nothing to serve. */
+static bool run_once(struct vcpu *vcpu)
+{
+	count_round(vcpu);
+	int r = ioctl(vcpu->fd, KVM_RUN, 0), error = errno;
+	count_round(vcpu);
+	ept_vcpu_on_cpu(vcpu->vm->space, vcpu->index, sched_getcpu());
+	bool damaged = memory_error_take(vcpu);
+	if (r == 0)
+		exit_dispatch(vcpu);
+	else if (!damaged && !goes_on(vcpu, error))
+		run_failed(vcpu, error);
+	return r == 0;
+}
+
+/*
+ * What a vCPU left for is done when it enters again: the value read is in its register,
+ * the instruction behind it (api.rst, 5, KVM_RUN). With immediate_exit set that is all
+ * it does; but a wide access may take several exits.
+ */
+static void finish_exit(struct vcpu *vcpu)
+{
+	do
+		vcpu->run->immediate_exit = 1;
+	while (run_once(vcpu) && !atomic_load(&vcpu->vm->stopping));
+}
+
+/* A guest that saw time pass without running is not to take itself for locked up. */
+static void tell_of_pause(const struct vcpu *vcpu)
+{
+	ioctl(vcpu->fd, KVM_KVMCLOCK_CTRL, 0); /* EINVAL: it has no such clock */
 }
 
 static void *vcpu_thread(void *arg)
@@ -139,15 +173,13 @@ static void *vcpu_thread(void *arg)
 
 	begin(vcpu);
 	while (!atomic_load(&vm->stopping)) {
-		count_round(vcpu);
-		int r = ioctl(vcpu->fd, KVM_RUN, 0), error = errno;
-		count_round(vcpu);
-		ept_vcpu_on_cpu(vm->space, vcpu->index, sched_getcpu());
-		bool damaged = memory_error_take(vcpu);
-		if (r == 0)
-			exit_dispatch(vcpu);
-		else if (!damaged && !goes_on(vcpu, error))
-			run_failed(vcpu, error);
+		if (quiesce_wanted(&vm->quiesce)) {
+			finish_exit(vcpu);
+			quiesce_park(&vm->quiesce);
+			tell_of_pause(vcpu);
+		} else {
+			run_once(vcpu);
+		}
 		vcpu->run->immediate_exit = 0;
 	}
 	this_run = NULL;

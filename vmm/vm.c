@@ -143,8 +143,10 @@ int vm_build(struct vm *vm, struct foal_error *err)
 	pthread_mutex_init(&vm->end.lock, NULL);
 	pthread_mutex_init(&vm->routes_lock, NULL);
 	stopper_init(vm);
+	quiesce_init(&vm->quiesce);
 	gate_init(&vm->created, 1);  /* main thread */
 	gate_init(&vm->confined, 1); /* main thread */
+	gate_init(&vm->running, 1);  /* the first vCPU to run */
 	vm->end.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (vm->end.fd < 0)
 		return error_set(err, FOAL_EXIT_HOST, -errno, "eventfd: %s", strerror(errno));
@@ -211,6 +213,7 @@ void vm_destroy(struct vm *vm)
 	if (vm->end.fd >= 0)
 		close(vm->end.fd);
 	stopper_destroy(vm);
+	quiesce_destroy(&vm->quiesce);
 	pthread_mutex_destroy(&vm->routes_lock);
 	pthread_mutex_destroy(&vm->end.lock);
 }

@@ -20,6 +20,7 @@
 #include "vmm/kvm.h"
 #include "vmm/net.h"
 #include "vmm/options.h"
+#include "vmm/quiesce.h"
 #include "vmm/sandbox.h"
 
 struct vm;
@@ -102,9 +103,11 @@ struct vm {
 	unsigned vcpu_count;	       /* of them; fd is negative until one is created */
 	struct gate created;	       /* kvm.vm_fd is there */
 	struct gate confined;	       /* every thread is in its sandbox, every vCPU created */
+	struct gate running;	       /* the first KVM_RUN is next, or will never be */
 	struct foal_error start_error; /* a thread's, before the gate; under end.lock */
 	atomic_bool stopping;
 	atomic_bool stuck; /* a vCPU is, inside the host's kernel */
+	struct quiesce quiesce;
 	struct vm_stopper stopper;
 	struct vm_end end;
 	bool abandoned;		    /* threads of it may still run: nothing of it may be freed */

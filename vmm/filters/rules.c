@@ -106,6 +106,7 @@ const struct rule rules[] = {
     IOCTL(V, KVM_IOEVENTFD),
     /* The guest. */
     IOCTL(V, KVM_RUN),
+    IOCTL(V, KVM_KVMCLOCK_CTRL),
     IOCTL(V | M, KVM_GET_REGS),
     IOCTL(V | M, KVM_GET_SREGS),
     IOCTL(V, KVM_GET_MSRS),
