@@ -122,6 +122,7 @@ struct bench_sample {
 	bool ours;
 	unsigned cpus;
 	int file;	   /* the bench's file, BENCH_FILE_MIB long */
+	int swap;	   /* an empty one: what the word FILE in a case's options stands for */
 	size_t limit;	   /* of touches; 0: none */
 	const char *group; /* memory cgroup to be in when the guest touches; "": none */
 };
@@ -139,6 +140,8 @@ void bench_many_run(const struct bench_sample *sample, struct bench_result *resu
 
 /* A file of BENCH_FILE_MIB in @dir, gone when it is closed; kept over exec. -1 with @err. */
 int bench_file_create(const char *dir, struct foal_error *err);
+/* The same with nothing in it. */
+int bench_file_empty(const char *dir, struct foal_error *err);
 
 /* All of it into the page cache, or none. 0, or -EBUSY: the host does not drop it. */
 int bench_file_warm(int file);

@@ -6,7 +6,7 @@
 /* No option: what a user gets. Anonymous memory and shared caches have one setting each. */
 #define DEFAULT	     ""
 #define SHARED_CACHE ""
-#define LIMITED	     "--memory-limit 32M" /* BENCH_LIMIT_MIB */
+#define LIMITED	     "--memory-limit 32M --swap FILE" /* BENCH_LIMIT_MIB; bench.h: swap */
 
 /* clang-format off */
 #define AT_MOST(r)  {'<', r}

@@ -41,10 +41,10 @@ static int fill(int fd)
 	return error ? -error : fsync(fd) ? -errno : 0;
 }
 
-int bench_file_create(const char *dir, struct foal_error *err)
+int bench_file_empty(const char *dir, struct foal_error *err)
 {
 	char path[4096];
-	int fd, r;
+	int fd;
 
 	if ((size_t)snprintf(path, sizeof(path), "%s/foal-bench-XXXXXX", dir) >= sizeof(path))
 		fd = -1, errno = ENAMETOOLONG;
@@ -56,7 +56,13 @@ int bench_file_create(const char *dir, struct foal_error *err)
 				 strerror(errno)),
 		       -1;
 	unlink(path);
-	r = fill(fd);
+	return fd;
+}
+
+int bench_file_create(const char *dir, struct foal_error *err)
+{
+	int fd = bench_file_empty(dir, err), r = fd < 0 ? 0 : fill(fd);
+
 	if (r) {
 		error_set(err, FOAL_EXIT_DISK, r,
 			  "bench: a file of %d MiB in %s: %s; --dir names another place",

@@ -22,7 +22,7 @@ struct bench {
 	const struct bench_options *opt;
 	struct bench_report *report;
 	struct bench_swap swap;
-	int file;
+	int file, swap_file;
 };
 
 static void run_side(const struct bench *bench, struct bench_sample *sample,
@@ -54,7 +54,8 @@ static struct bench_sample other_side(struct bench_sample ours)
 static void run_case(const struct bench *bench, const struct bench_case *c, unsigned round)
 {
 	struct bench_sample ours = {
-	    .c = c, .ours = true, .cpus = c->cpus, .file = bench->file, .limit = bench->opt->pages};
+	    .c = c, .ours = true, .cpus = c->cpus, .file = bench->file,
+	    .swap = bench->swap_file, .limit = bench->opt->pages};
 	struct bench_sample other = other_side(ours);
 
 	ours.ours = c->other != BENCH_ITSELF;
@@ -157,7 +158,7 @@ static bool any_chosen(const struct bench_options *opt, bool swapping)
 }
 
 /* Everything that may be missing is looked for before anything is measured. */
-static int open_all(const struct bench_options *opt, int *file, FILE **json, struct foal_error *err)
+static int open_all(const struct bench_options *opt, struct bench *bench, FILE **json, struct foal_error *err)
 {
 	if (!any_chosen(opt, false))
 		return error_set(err, FOAL_EXIT_USAGE, -EINVAL,
@@ -171,8 +172,10 @@ static int open_all(const struct bench_options *opt, int *file, FILE **json, str
 	if (opt->json && !*json)
 		return error_set(err, FOAL_EXIT_DISK, -errno, "bench: %s: %s", opt->json,
 				 strerror(errno));
-	*file = bench_file_create(opt->dir, err);
-	return *file < 0 ? -EIO : 0;
+	bench->file = bench_file_create(opt->dir, err);
+	if (bench->file >= 0)
+		bench->swap_file = bench_file_empty(opt->dir, err);
+	return bench->swap_file < 0 ? -EIO : 0;
 }
 
 static int measure_and_tell(struct bench *bench, FILE *json, struct foal_error *err)
@@ -206,11 +209,11 @@ static int measure_and_tell(struct bench *bench, FILE *json, struct foal_error *
 
 int bench_measure(const struct bench_options *opt, unsigned *broken, struct foal_error *err)
 {
-	struct bench bench = {.opt = opt, .file = -1};
+	struct bench bench = {.opt = opt, .file = -1, .swap_file = -1};
 	FILE *json = NULL;
 
 	signal(SIGXFSZ, SIG_IGN); /* a file may not grow: EFBIG */
-	int r = open_all(opt, &bench.file, &json, err);
+	int r = open_all(opt, &bench, &json, err);
 
 	if (r == 0) {
 		bench.report = bench_report_new();
@@ -225,5 +228,7 @@ int bench_measure(const struct bench_options *opt, unsigned *broken, struct foal
 			      strerror(errno));
 	if (bench.file >= 0)
 		close(bench.file);
+	if (bench.swap_file >= 0)
+		close(bench.swap_file);
 	return r;
 }

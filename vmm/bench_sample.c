@@ -30,12 +30,13 @@ struct memory {
 static int parse(const struct bench_sample *sample, char *words, struct run_options *out,
 		 struct foal_error *err)
 {
-	char *argv[MAX_OPTIONS] = {"run", "--kernel", "none"}, *save;
+	char *argv[MAX_OPTIONS] = {"run", "--kernel", "none"}, *save, file[32];
 	int argc = 3;
 
+	snprintf(file, sizeof(file), "/proc/self/fd/%d", sample->swap);
 	for (char *word = strtok_r(words, " ", &save); word && argc < MAX_OPTIONS - 1;
 	     word = strtok_r(NULL, " ", &save))
-		argv[argc++] = word;
+		argv[argc++] = strcmp(word, "FILE") ? word : file;
 	optind = 0; /* getopt(3): begin anew */
 	int r = options_parse(argc, argv, out, err);
 	if (r == 0) {
@@ -65,8 +66,18 @@ static int our_memory(const struct bench_sample *sample, const struct run_option
 		      struct memory *out, struct foal_error *err)
 {
 	struct ept_config config = vm_space_config(opt);
-	int r = ept_space_create(&config, &out->space);
+	struct ept_swap_file swap = vm_swap_file(opt, -1);
+	int r = 0;
 
+	if (opt->limit.swap) {
+		r = ftruncate(sample->swap, 0) ? -errno : swap_open(&opt->limit, &swap.fd, err);
+		if (r)
+			return r;
+		config.swap = &swap;
+	}
+	r = ept_space_create(&config, &out->space);
+	if (swap.fd >= 0)
+		close(swap.fd);
 	if (r)
 		return error_set(err, FOAL_EXIT_HOST, r, "userfaultfd: %s; see foal doctor",
 				 strerror(-r));
@@ -293,19 +304,20 @@ static int measure(const struct bench_sample *sample, struct bench_result *resul
 
 /* --- the process ---------------------------------------------------------------------------- */
 
-/* bench-sample CASE ours|plain FD LIMIT CPUS GROUP */
+/* bench-sample CASE ours|plain FD SWAP_FD LIMIT CPUS GROUP */
 static bool take_arguments(int argc, char **argv, struct bench_sample *sample)
 {
-	size_t index = argc == 7 ? strtoul(argv[1], NULL, 10) : bench_case_count;
+	size_t index = argc == 8 ? strtoul(argv[1], NULL, 10) : bench_case_count;
 
 	if (index >= bench_case_count)
 		return false;
 	*sample = (struct bench_sample){.c = &bench_cases[index],
 					.ours = strcmp(argv[2], "ours") == 0,
-					.cpus = (unsigned)strtoul(argv[5], NULL, 10),
 					.file = (int)strtol(argv[3], NULL, 10),
-					.limit = strtoul(argv[4], NULL, 10),
-					.group = argv[6]};
+					.swap = (int)strtol(argv[4], NULL, 10),
+					.limit = strtoul(argv[5], NULL, 10),
+					.cpus = (unsigned)strtoul(argv[6], NULL, 10),
+					.group = argv[7]};
 	return sample->cpus >= 1 && sample->cpus <= BENCH_MAX_CPUS;
 }
 
@@ -337,16 +349,17 @@ static void not_measured(struct bench_result *result, int status, const char *wh
 
 void bench_sample_run(const struct bench_sample *sample, struct bench_result *result)
 {
-	char index[24], file[24], limit[24], cpus[24];
+	char index[24], file[24], swap[24], limit[24], cpus[24];
 	char *argv[] = {"foal", "bench-sample", index, sample->ours ? "ours" : "plain",
-			file,	limit,		cpus,  (char *)sample->group,
-			NULL};
+			file,	swap,		limit, cpus,
+			(char *)sample->group,	NULL};
 	size_t got = 0;
 	ssize_t n;
 	int out, status;
 
 	snprintf(index, sizeof(index), "%zu", (size_t)(sample->c - bench_cases));
 	snprintf(file, sizeof(file), "%d", sample->file);
+	snprintf(swap, sizeof(swap), "%d", sample->swap);
 	snprintf(limit, sizeof(limit), "%zu", sample->limit);
 	snprintf(cpus, sizeof(cpus), "%u", sample->cpus);
 	pid_t pid = helper_self(argv, &out);

@@ -53,17 +53,22 @@ struct ept_config vm_space_config(const struct run_options *opt)
 	    .huge = opt->huge,
 	    .on_io_error = opt->on_io_error,
 	    .fault_timeout = opt->fault_timeout,
+	    .memory_limit = opt->limit.bytes,
 	};
+}
+
+struct ept_swap_file vm_swap_file(const struct run_options *opt, int fd)
+{
+	return (struct ept_swap_file){
+	    .fd = fd, .name = opt->limit.swap, .size = opt->limit.swap_size};
 }
 
 static int create_space(struct vm *vm, struct foal_error *err)
 {
 	const struct memory_limit *limit = &vm->opt->limit;
-	struct ept_swap_file swap = {
-	    .fd = vm->swap_fd, .name = limit->swap, .size = limit->swap_size};
+	struct ept_swap_file swap = vm_swap_file(vm->opt, vm->swap_fd);
 	struct ept_config config = vm_space_config(vm->opt);
 
-	config.memory_limit = limit->bytes;
 	config.swap = limit->swap ? &swap : NULL;
 	config.thread_expected = memory_thread_expected;
 	config.thread_begins = memory_thread_begins;

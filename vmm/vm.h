@@ -156,6 +156,8 @@ void vm_join_vcpus(struct vm *vm);
  * is left to the caller.
  */
 struct ept_config vm_space_config(const struct run_options *opt);
+/* Its swap file, open as @fd; of use only if the options name one. */
+struct ept_swap_file vm_swap_file(const struct run_options *opt, int fd);
 
 uint64_t now_ns(void);
 
