@@ -44,14 +44,14 @@
  *      room for it (reclaim.h), with no lock. A handler is called and returns with the leaf
  *      locked. If the object has to be read, its pages are marked in transit
  *      and the lock is dropped meanwhile (bring_in);
- *   4. install, which wakes, and change the entries in the same critical section;
+ *   4. install, and change the entries in the same critical section; wake behind it;
  *   5. count the fault as the one case it ended as.
  * Only the loop in handle_ept_fault() goes round again.
  *
  * No wake is lost. An event can be read only after its waiter is on
  * userfaultfd's queue. A fault thread that finds the page in transit leaves it
  * alone: it looked under the leaf's lock before the installer took that lock
- * again, so the waiter was queued before the install, and the install wakes
+ * again, so the waiter was queued before the install, and the wake behind it wakes
  * all that are queued. A fault thread that finds the access granted was perhaps
  * late; it wakes once more, which does no harm (spurious).
  */
@@ -182,8 +182,10 @@ static enum ept_result one_pass(struct fault *f)
 	if (!f->leaf)
 		return ept_fault_finish(f, -ENOMEM);
 	fault_lock_leaf(f);
+	ept_install_keep_wakes();
 	result = dispatch(f);
 	pthread_mutex_unlock(&f->leaf->lock);
+	ept_install_wake_kept(fault_installer(f));
 	return result;
 }
 

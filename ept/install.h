@@ -5,7 +5,8 @@
  *
  * Callers hold the lock of the mirror's leaf that covers the range; a range
  * never crosses a leaf. Every install wakes whoever waits in the range, after
- * the page is there with its protection.
+ * the page is there with its protection; at once, or when ept_install_wake_kept()
+ * is called.
  *
  * Errors all installs share: -EEXIST (a page was there already: waiters woken),
  * -EAGAIN (the address space was changing: try again), -ENOMEM, -ESHUTDOWN
@@ -76,6 +77,15 @@ int ept_install_protect(struct ept_installer *in, void *hva, size_t len, bool on
 int ept_install_poison(struct ept_installer *in, void *hva);
 
 void ept_install_wake(struct ept_installer *in, void *hva, size_t len);
+
+/*
+ * From here on this thread's installs keep their wakes, of one range in one piece (what
+ * does not join it is woken as it comes), until ept_install_wake_kept(), which is called
+ * with no lock. A vCPU may run as soon as it is woken, in place of the thread that woke it:
+ * what that one still has to note, and its locks, everybody would wait for.
+ */
+void ept_install_keep_wakes(void);
+void ept_install_wake_kept(struct ept_installer *in);
 
 /*
  * Move own pages of anonymous memory from @from to @to, both registered, without a

@@ -1,6 +1,7 @@
 /* The installer over userfaultfd(2). Kernel behaviour: ioctl_userfaultfd(2). */
 #include "ept/install.h"
 
+#include "ept/install_wakes.h"
 #include "ept/mirror.h"
 #include "ept/uffd_compat.h"
 #include "ept/uring.h"
@@ -119,6 +120,21 @@ void ept_install_wake(struct ept_installer *in, void *hva, size_t len)
 	ioctl(in->fd, UFFDIO_WAKE, &range);
 }
 
+/* Every install's mode bit that says: nobody is woken yet. */
+#define DONTWAKE UFFDIO_COPY_MODE_DONTWAKE
+
+/* What of it the next install is to say; installed() follows. */
+static uint64_t wake_later(void)
+{
+	return ept_wakes_kept() ? DONTWAKE : 0;
+}
+
+static void installed(struct ept_installer *in, void *hva, size_t len, uint64_t mode)
+{
+	if (mode & DONTWAKE)
+		ept_wake_later(in, hva, len);
+}
+
 /* What a failed install means to the caller; a lost race is woken here. */
 static int install_error(struct ept_installer *in, int error, void *hva, size_t len)
 {
@@ -138,8 +154,13 @@ static int protect(struct ept_installer *in, void *hva, size_t len, uint64_t mod
 {
 	struct uffdio_writeprotect wp = {{addr(hva), len}, .mode = mode};
 
-	if (!ioctl(in->fd, UFFDIO_WRITEPROTECT, &wp))
+	if (!mode && ept_wakes_kept())
+		wp.mode = UFFDIO_WRITEPROTECT_MODE_DONTWAKE;
+	if (!ioctl(in->fd, UFFDIO_WRITEPROTECT, &wp)) {
+		if (wp.mode == UFFDIO_WRITEPROTECT_MODE_DONTWAKE)
+			ept_wake_later(in, hva, len);
 		return 0;
+	}
 	return install_error(in, errno, hva, len);
 }
 
@@ -162,7 +183,7 @@ int ept_install_zero(struct ept_installer *in, void *hva)
 	if (ioctl(in->fd, UFFDIO_ZEROPAGE, &zero))
 		return install_error(in, errno, hva, EPT_PAGE_SIZE);
 	err = ept_install_protect(in, hva, EPT_PAGE_SIZE, true);
-	ept_install_wake(in, hva, EPT_PAGE_SIZE);
+	ept_wake_later(in, hva, EPT_PAGE_SIZE);
 	/* Installed, but writable: the caller must not count on a write event. */
 	return err == -ESHUTDOWN ? err : err ? -EEXIST : 0;
 }
@@ -179,22 +200,27 @@ int ept_install_copies(struct ept_installer *in, void *hva, const void *src, siz
 {
 	for (*done = 0; *done < len;) {
 		char *to = (char *)hva + *done;
-		struct uffdio_copy copy = {
-		    .dst = addr(to), .src = addr(src) + *done, .len = len - *done};
+		struct uffdio_copy copy = {.dst = addr(to),
+					   .src = addr(src) + *done,
+					   .len = len - *done,
+					   .mode = wake_later()};
+		size_t came = len - *done;
 
-		if (!ioctl(in->fd, UFFDIO_COPY, &copy))
-			*done = len;
-		else if (copy.copy > 0)
-			*done += (size_t)copy.copy;
-		else
-			return install_error(in, errno, to, EPT_PAGE_SIZE);
+		if (ioctl(in->fd, UFFDIO_COPY, &copy)) {
+			if (copy.copy <= 0)
+				return install_error(in, errno, to, EPT_PAGE_SIZE);
+			came = (size_t)copy.copy;
+		}
+		installed(in, to, came, copy.mode);
+		*done += came;
 	}
 	return 0;
 }
 
 int ept_install_move(struct ept_installer *in, void *hva, void *src, size_t *done)
 {
-	struct uffdio_move move = {.dst = addr(hva), .src = addr(src), .len = EPT_LEAF_BYTES};
+	struct uffdio_move move = {
+	    .dst = addr(hva), .src = addr(src), .len = EPT_LEAF_BYTES, .mode = wake_later()};
 
 	*done = 0;
 	if (!(in->features & UFFD_FEATURE_MOVE))
@@ -202,10 +228,12 @@ int ept_install_move(struct ept_installer *in, void *hva, void *src, size_t *don
 	madvise(hva, EPT_LEAF_BYTES, MADV_DONTNEED);
 	if (!ioctl(in->fd, UFFDIO_MOVE, &move)) {
 		*done = EPT_LEAF_BYTES;
+		installed(in, hva, *done, move.mode);
 		return 0;
 	}
 	if (move.move > 0) {
 		*done = (size_t)move.move;
+		installed(in, hva, *done, move.mode);
 		return -EAGAIN;
 	}
 	if (errno == EBUSY || errno == EINVAL || errno == ENOENT) /* shared, pinned, split */
@@ -215,10 +243,12 @@ int ept_install_move(struct ept_installer *in, void *hva, void *src, size_t *don
 
 int ept_install_poison(struct ept_installer *in, void *hva)
 {
-	struct uffdio_poison poison = {.range = {addr(hva), EPT_PAGE_SIZE}};
+	struct uffdio_poison poison = {.range = {addr(hva), EPT_PAGE_SIZE}, .mode = wake_later()};
 
-	if (!ioctl(in->fd, UFFDIO_POISON, &poison))
+	if (!ioctl(in->fd, UFFDIO_POISON, &poison)) {
+		installed(in, hva, EPT_PAGE_SIZE, poison.mode);
 		return 0;
+	}
 	return install_error(in, errno, hva, EPT_PAGE_SIZE);
 }
 
@@ -246,18 +276,19 @@ static int map_cached(struct ept_installer *in, char *hva, size_t len, uint64_t 
 
 int ept_install_continue(struct ept_installer *in, void *hva, size_t len, bool wp, size_t *done)
 {
-	uint64_t mode = wp ? UFFDIO_CONTINUE_MODE_WP : 0;
-	int result, err;
+	bool together = !wp || in->atomic_protect;
+	uint64_t mode = together ? wake_later() : DONTWAKE;
+	int result, err = 0;
 
 	*done = 0;
-	if (!wp || in->atomic_protect)
-		return map_cached(in, hva, len, mode, done);
-
-	result = map_cached(in, hva, len, UFFDIO_CONTINUE_MODE_DONTWAKE, done);
+	if (wp && together)
+		mode |= UFFDIO_CONTINUE_MODE_WP;
+	result = map_cached(in, hva, len, mode, done);
 	if (!*done)
 		return result;
-	err = ept_install_protect(in, hva, *done, true);
-	ept_install_wake(in, hva, *done);
+	if (!together)
+		err = ept_install_protect(in, hva, *done, true);
+	installed(in, hva, *done, mode);
 	return err ? err : result;
 }
 
@@ -267,14 +298,15 @@ int ept_install_move_pages(struct ept_installer *in, void *to, void *from, size_
 	while (*done < len) {
 		struct uffdio_move move = {.dst = addr((char *)to + *done),
 					   .src = addr((char *)from + *done),
-					   .len = len - *done};
+					   .len = len - *done,
+					   .mode = wake_later()};
+		bool all = !ioctl(in->fd, UFFDIO_MOVE, &move);
+		size_t came = all ? len - *done : (size_t)move.move;
 
-		if (!ioctl(in->fd, UFFDIO_MOVE, &move))
-			*done = len;
-		else if (move.move > 0)
-			*done += (size_t)move.move;
-		else
+		if (!all && move.move <= 0)
 			return errno == ESRCH ? -ESHUTDOWN : -errno;
+		installed(in, (char *)to + *done, came, move.mode);
+		*done += came;
 	}
 	return 0;
 }

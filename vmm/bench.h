@@ -41,9 +41,8 @@ enum bench_pattern {
 /* What the other side is. */
 enum bench_other {
 	BENCH_HOST_KERNEL, /* a mapping of the same backing; no huge pages */
-	BENCH_ONE_CPU,	   /* ours, with one vCPU */
+	BENCH_ONE_CPU,	   /* the same with one vCPU */
 	BENCH_ONE_VM,	   /* ours: one process instead of BENCH_MANY */
-	BENCH_ITSELF,	   /* both sides are plain: what the ratio is off 1 is noise */
 	BENCH_HOST_SWAP,   /* host swap under a memory cgroup with the same limit */
 };
 
@@ -80,6 +79,7 @@ struct bench_case {
 	enum bench_pattern pattern;
 	bool write, read_before; /* read_before: all pages are read before the time starts */
 	bool cold;		 /* the file is not in the page cache */
+	bool plain;		 /* our side is plain, too: what the host itself does */
 	enum bench_other other;
 	unsigned cpus;
 	unsigned mib;	  /* of the memory */
@@ -92,8 +92,9 @@ struct bench_case {
 extern const struct bench_case bench_cases[];
 extern const size_t bench_case_count;
 
-/* What every file of the bench holds room for. */
-#define BENCH_FILE_MIB 64
+/* The bench has a file of each size; a case's lies in the one that has room for it. */
+#define BENCH_FILE_MIB	    64
+#define BENCH_LONG_FILE_MIB 256
 
 /*
  * The pages that @c touches, in order, at most @limit of them (0: no limit), a
@@ -121,7 +122,7 @@ struct bench_sample {
 	const struct bench_case *c;
 	bool ours;
 	unsigned cpus;
-	int file;	   /* the bench's file, BENCH_FILE_MIB long */
+	int file;	   /* the case's */
 	int swap;	   /* an empty one: what the word FILE in a case's options stands for */
 	size_t limit;	   /* of touches; 0: none */
 	const char *group; /* memory cgroup to be in when the guest touches; "": none */
@@ -138,8 +139,8 @@ void bench_many_run(const struct bench_sample *sample, struct bench_result *resu
 
 /* --- what the host says (bench_host.c) ------------------------------------------------ */
 
-/* A file of BENCH_FILE_MIB in @dir, gone when it is closed; kept over exec. -1 with @err. */
-int bench_file_create(const char *dir, struct foal_error *err);
+/* A file of @mib in @dir, gone when it is closed; kept over exec. -1 with @err. */
+int bench_file_create(const char *dir, unsigned mib, struct foal_error *err);
 /* The same with nothing in it. */
 int bench_file_empty(const char *dir, struct foal_error *err);
 
@@ -164,6 +165,21 @@ uint64_t bench_host_memory(const pid_t *pids, size_t count, int file);
 
 /* Pages that this process has mapped at [@hva, @hva + @size). */
 uint64_t bench_mapped(const void *hva, uint64_t size);
+
+/* --- memory that the host has to get first (bench_warm.c) ---------------------------------- */
+
+struct bench_warm {
+	double first_us,
+	    again_us;  /* a page of free memory, touched, and touched again after that */
+	bool needed;   /* the first touch takes longer: before each sample there is one */
+	uint64_t most; /* bytes touched before a sample, at most */
+};
+
+/* Find out whether it is needed, unless that is known. */
+void bench_warm_look(struct bench_warm *warm);
+
+/* If it is needed: touch and free as much memory as @sample will take, whatever its side. */
+void bench_warm(struct bench_warm *warm, const struct bench_sample *sample);
 
 /* --- swapping by the host (bench_swap.c) ------------------------------------------------- */
 
@@ -194,13 +210,16 @@ void bench_report_free(struct bench_report *report);
 void bench_report_add(struct bench_report *report, const struct bench_case *c,
 		      const struct bench_result *ours, const struct bench_result *plain);
 
-/* A line a row on standard output. */
+/* How the run was: @warm is copied. */
+void bench_report_ended(struct bench_report *report, const struct bench_warm *warm, double seconds);
+
+/* A line a row on standard output, and how the run was. */
 void bench_report_print(struct bench_report *report);
 
 /* Bars that were measured and do not hold. */
 unsigned bench_report_broken(struct bench_report *report);
 
-/* {"rows": [...]}; the caller's. */
+/* {"rows": [...], "seconds": n, "memory": {...}}; the caller's. */
 json_t *bench_report_json(struct bench_report *report);
 
 /* The name of row @m of @c. */

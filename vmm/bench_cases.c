@@ -7,10 +7,17 @@
 #define DEFAULT	     ""
 #define SHARED_CACHE ""
 #define LIMITED	     "--memory-limit 32M --swap FILE" /* BENCH_LIMIT_MIB; bench.h: swap */
+#define HANDLER	     "--fault-engine handler"
 
 /* clang-format off */
 #define AT_MOST(r)  {'<', r}
 #define AT_LEAST(r) {'>', r}
+
+/* Two vCPUs at once, beside one. The plain ones say what the host makes of it. */
+#define TWO(n, o, m, ...) \
+	{.name = "2cpus." n, .options = o, .other = BENCH_ONE_CPU, .cpus = 2, .mib = m, __VA_ARGS__}
+#define AT_LEAST_HALF_MORE .measures = {{BENCH_RATE, AT_LEAST(1.5)}}
+#define NO_BAR		   .measures = {{BENCH_RATE, {0}}}
 
 /* Of the detail: small, timed, without a bar. */
 #define DETAIL(n, o, b, p, ...) \
@@ -27,7 +34,7 @@
 	READS(who ".file.read.seq", o, BENCH_SEQUENTIAL, .percent = 100), \
 	READS(who ".file.read.strided", o, BENCH_STRIDED, .percent = 100), \
 	READS(who ".file.read.random", o, BENCH_RANDOM, .percent = 10)
-#define WINDOW(n) PATTERNS("window" #n, "--fault-engine handler --fault-around " #n)
+#define WINDOW(n) PATTERNS("window" #n, HANDLER " --fault-around " #n)
 
 /* Every case of the handlers that a guest can bring about, and what they are to the kernel. */
 #define PATHS(who, o, n) \
@@ -50,46 +57,50 @@
 #define ENGINE(who, o) PATTERNS(who, o), PATHS(who, o, 1), PATHS(who, o, 2)
 
 const struct bench_case bench_cases[] = {
-    {.name = "control.anon.write.seq", .options = DEFAULT, .write = true, .other = BENCH_ITSELF,
+    {.name = "control.anon.write.seq", .options = DEFAULT, .write = true, .plain = true,
      .cpus = 1, .mib = 64, .measures = {{BENCH_TIME, {0}}}},
     {.name = "control.anon.write.sparse", .options = DEFAULT, .pattern = BENCH_SPARSE,
-     .write = true, .other = BENCH_ITSELF, .cpus = 1, .mib = 1024, .brief = true,
+     .write = true, .plain = true, .cpus = 1, .mib = 1024, .brief = true,
      .measures = {{BENCH_TIME, {0}}}},
     {.name = "control.file.read.seq.cold", .options = DEFAULT, .backing = BENCH_PRIVATE,
-     .cold = true, .other = BENCH_ITSELF, .cpus = 1, .mib = BENCH_FILE_MIB,
+     .cold = true, .plain = true, .cpus = 1, .mib = BENCH_FILE_MIB,
      .measures = {{BENCH_TIME, {0}}}},
 
-    {.name = "anon.write.seq", .options = DEFAULT, .write = true, .cpus = 1, .mib = 256,
+    {.name = "anon.write.seq", .options = DEFAULT, .write = true, .cpus = 1, .mib = 1024,
      .measures = {{BENCH_TIME, AT_MOST(0.10)}}},
     {.name = "anon.write.random_half", .options = DEFAULT, .pattern = BENCH_RANDOM, .percent = 50,
-     .write = true, .cpus = 1, .mib = 128, .measures = {{BENCH_TIME, AT_MOST(0.25)}}},
+     .write = true, .cpus = 1, .mib = 512, .measures = {{BENCH_TIME, AT_MOST(0.25)}}},
     {.name = "anon.write.sparse", .options = DEFAULT, .pattern = BENCH_SPARSE, .write = true,
      .cpus = 1, .mib = 1024, .brief = true,
      .measures = {{BENCH_TIME, AT_MOST(1.2)}, {BENCH_OWN, AT_MOST(1.1)}}},
 
     {.name = "file.read.seq", .options = SHARED_CACHE, .backing = BENCH_PRIVATE, .cpus = 1,
-     .mib = BENCH_FILE_MIB, .measures = {{BENCH_TIME, AT_MOST(1.1)}}},
+     .mib = BENCH_LONG_FILE_MIB, .measures = {{BENCH_TIME, AT_MOST(1.1)}}},
     {.name = "file.read.seq.huge", .options = "--huge always", .backing = BENCH_PRIVATE, .cpus = 1,
-     .mib = BENCH_FILE_MIB, .measures = {{BENCH_TIME, AT_MOST(0.5)}, {BENCH_MEMORY, {0}}}},
+     .mib = BENCH_LONG_FILE_MIB, .measures = {{BENCH_TIME, AT_MOST(0.5)}, {BENCH_MEMORY, {0}}}},
     {.name = "file.read.seq.cold", .options = DEFAULT, .backing = BENCH_PRIVATE, .cold = true,
      .cpus = 1, .mib = BENCH_FILE_MIB, .measures = {{BENCH_TIME, AT_MOST(0.9)}}},
     {.name = "file.read.random_tenth.cold", .options = DEFAULT, .backing = BENCH_PRIVATE,
      .pattern = BENCH_RANDOM, .percent = 10, .cold = true, .cpus = 1, .mib = BENCH_FILE_MIB,
      .measures = {{BENCH_TIME, AT_MOST(1.1)}, {BENCH_READ, AT_MOST(1.2)}}},
     {.name = "file.write.seq", .options = DEFAULT, .backing = BENCH_PRIVATE, .write = true,
-     .cpus = 1, .mib = BENCH_FILE_MIB,
+     .cpus = 1, .mib = BENCH_LONG_FILE_MIB,
      .measures = {{BENCH_TIME, AT_MOST(0.8)}, {BENCH_OWN, AT_MOST(1.1)}}},
 
-    {.name = "2cpus.anon.write.seq", .options = DEFAULT, .write = true, .other = BENCH_ONE_CPU,
-     .cpus = 2, .mib = 256, .measures = {{BENCH_RATE, AT_LEAST(1.5)}}},
-    {.name = "2cpus.file.read.seq", .options = DEFAULT, .backing = BENCH_PRIVATE,
-     .other = BENCH_ONE_CPU, .cpus = 2, .mib = BENCH_FILE_MIB,
-     .measures = {{BENCH_RATE, AT_LEAST(1.5)}}},
-    {.name = "2cpus.file.write.seq", .options = DEFAULT, .backing = BENCH_PRIVATE, .write = true,
-     .other = BENCH_ONE_CPU, .cpus = 2, .mib = BENCH_FILE_MIB,
-     .measures = {{BENCH_RATE, AT_LEAST(1.5)}}},
-    {.name = "2cpus.handler.anon.write.seq", .options = "--fault-engine handler", .write = true,
-     .other = BENCH_ONE_CPU, .cpus = 2, .mib = 32, .measures = {{BENCH_RATE, AT_LEAST(1.5)}}},
+    TWO("anon.write.seq", DEFAULT, 1024, .write = true, AT_LEAST_HALF_MORE),
+    TWO("file.read.seq", DEFAULT, BENCH_LONG_FILE_MIB, .backing = BENCH_PRIVATE, AT_LEAST_HALF_MORE),
+    TWO("file.write.seq", DEFAULT, BENCH_LONG_FILE_MIB, .backing = BENCH_PRIVATE, .write = true,
+        AT_LEAST_HALF_MORE),
+    TWO("handler.anon.write.seq", HANDLER, 256, .write = true, AT_LEAST_HALF_MORE),
+    TWO("handler.file.read.seq", HANDLER, BENCH_LONG_FILE_MIB, .backing = BENCH_PRIVATE,
+        AT_LEAST_HALF_MORE),
+    TWO("handler.file.write.seq", HANDLER, BENCH_LONG_FILE_MIB, .backing = BENCH_PRIVATE,
+        .write = true, AT_LEAST_HALF_MORE),
+    TWO("plain.anon.write.seq", DEFAULT, 256, .plain = true, .write = true, NO_BAR),
+    TWO("plain.file.read.seq", DEFAULT, BENCH_LONG_FILE_MIB, .plain = true,
+        .backing = BENCH_PRIVATE, NO_BAR),
+    TWO("plain.file.write.seq", DEFAULT, BENCH_LONG_FILE_MIB, .plain = true,
+        .backing = BENCH_PRIVATE, .write = true, NO_BAR),
 
     {.name = "ten_vms.file.read", .options = SHARED_CACHE, .backing = BENCH_PRIVATE,
      .other = BENCH_ONE_VM, .cpus = 1, .mib = BENCH_FILE_MIB,
@@ -108,8 +119,8 @@ const struct bench_case bench_cases[] = {
     WINDOW(512),
     ENGINE("auto", DEFAULT),
     ENGINE("kernel", "--fault-engine kernel"),
-    PATHS("handler", "--fault-engine handler", 1),
-    PATHS("handler", "--fault-engine handler", 2),
+    PATHS("handler", HANDLER, 1),
+    PATHS("handler", HANDLER, 2),
 };
 /* clang-format on */
 

@@ -19,7 +19,7 @@ static const struct {
     {"only", required_argument, "PATTERN", "cases whose name matches, such as 'file.*'"},
     {"detail", no_argument, "", "also each path, window, pattern, cache, engine by itself"},
     {"pages", required_argument, "N", "touch no more than N pages a sample"},
-    {"dir", required_argument, "DIR", "where a file of 64 MiB may lie (/var/tmp)"},
+    {"dir", required_argument, "DIR", "where files of 64 and 256 MiB may lie (/var/tmp)"},
     {"host-swap", no_argument, "", "as root: a swap file in DIR meanwhile, where there is no swap"},
     {"list", no_argument, "", "the rows and their bars, nothing measured"},
     {"help", no_argument, "", "this text"},

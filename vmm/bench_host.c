@@ -13,17 +13,23 @@
 #include "vmm/bench.h"
 #include "vmm/bench_guest/job.h"
 
-#define FILE_SIZE ((size_t)BENCH_FILE_MIB << 20)
-#define CHUNK	  (1UL << 20)
+#define CHUNK (1UL << 20)
 
 /* --- the file ------------------------------------------------------------------------ */
 
-static int fill(int fd)
+static size_t size_of(int file)
+{
+	struct stat st;
+
+	return fstat(file, &st) ? 0 : (size_t)st.st_size;
+}
+
+static int fill(int fd, size_t size)
 {
 	char *chunk = malloc(CHUNK);
 	int error = chunk ? 0 : ENOMEM;
 
-	for (size_t at = 0; at < FILE_SIZE && !error; at += CHUNK) {
+	for (size_t at = 0; at < size && !error; at += CHUNK) {
 		memset(chunk, 0x5a, CHUNK);
 		for (size_t i = 0; i < CHUNK; i += EPT_PAGE_SIZE) {
 			uint64_t word = BENCH_PATTERN((at + i) / EPT_PAGE_SIZE);
@@ -59,14 +65,14 @@ int bench_file_empty(const char *dir, struct foal_error *err)
 	return fd;
 }
 
-int bench_file_create(const char *dir, struct foal_error *err)
+int bench_file_create(const char *dir, unsigned mib, struct foal_error *err)
 {
-	int fd = bench_file_empty(dir, err), r = fd < 0 ? 0 : fill(fd);
+	int fd = bench_file_empty(dir, err), r = fd < 0 ? 0 : fill(fd, (size_t)mib << 20);
 
 	if (r) {
 		error_set(err, FOAL_EXIT_DISK, r,
-			  "bench: a file of %d MiB in %s: %s; --dir names another place",
-			  BENCH_FILE_MIB, dir, strerror(-r));
+			  "bench: a file of %u MiB in %s: %s; --dir names another place", mib, dir,
+			  strerror(-r));
 		close(fd);
 		return -1;
 	}
@@ -76,31 +82,32 @@ int bench_file_create(const char *dir, struct foal_error *err)
 /* Bytes of it in the page cache. */
 static uint64_t cached(int file)
 {
-	size_t pages = FILE_SIZE / EPT_PAGE_SIZE;
+	size_t size = size_of(file), pages = size / EPT_PAGE_SIZE;
 	unsigned char *in_core = calloc(pages, 1);
-	void *map = mmap(NULL, FILE_SIZE, PROT_READ, MAP_SHARED, file, 0);
+	void *map = mmap(NULL, size, PROT_READ, MAP_SHARED, file, 0);
 	uint64_t count = 0;
 
-	if (in_core && map != MAP_FAILED && mincore(map, FILE_SIZE, in_core) == 0)
+	if (in_core && map != MAP_FAILED && mincore(map, size, in_core) == 0)
 		for (size_t i = 0; i < pages; i++)
 			count += in_core[i] & 1;
 	if (map != MAP_FAILED)
-		munmap(map, FILE_SIZE);
+		munmap(map, size);
 	free(in_core);
 	return count * EPT_PAGE_SIZE;
 }
 
 int bench_file_warm(int file)
 {
+	size_t size = size_of(file);
 	char *chunk = malloc(CHUNK);
 
 	if (!chunk)
 		return -ENOMEM;
-	for (size_t at = 0; at < FILE_SIZE && cached(file) < FILE_SIZE; at += CHUNK)
+	for (size_t at = 0; at < size && cached(file) < size; at += CHUNK)
 		if (pread(file, chunk, CHUNK, (off_t)at) < 0)
 			break;
 	free(chunk);
-	return cached(file) == FILE_SIZE ? 0 : -EBUSY;
+	return size && cached(file) == size ? 0 : -EBUSY;
 }
 
 int bench_file_drop(int file)

@@ -15,6 +15,8 @@ struct row {
 
 struct bench_report {
 	struct row *rows; /* BENCH_MEASURES a case */
+	struct bench_warm warm;
+	double seconds; /* the whole run took */
 };
 
 static const struct {
@@ -124,6 +126,22 @@ static bool wanted(const struct row *row)
 	return row->ours.count || row->why[0];
 }
 
+void bench_report_ended(struct bench_report *report, const struct bench_warm *warm, double seconds)
+{
+	report->warm = *warm;
+	report->seconds = seconds;
+}
+
+static void print_end(const struct bench_report *report)
+{
+	const struct bench_warm *warm = &report->warm;
+
+	printf("took %.0f s; a page of free memory took %.2f us at its first touch, %.2f after "
+	       "that%s\n",
+	       report->seconds, warm->first_us, warm->again_us,
+	       warm->needed ? ": what a sample takes was touched and freed before it" : "");
+}
+
 void bench_report_print(struct bench_report *report)
 {
 	for (size_t i = 0; i < bench_case_count; i++)
@@ -138,6 +156,7 @@ void bench_report_print(struct bench_report *report)
 			print_row(name, c->measures[m].metric, row, bar,
 				  holds(row, c->measures[m].bar));
 		}
+	print_end(report);
 }
 
 unsigned bench_report_broken(struct bench_report *report)
@@ -189,5 +208,8 @@ json_t *bench_report_json(struct bench_report *report)
 			if (wanted(row))
 				json_array_append_new(rows, row_json(&bench_cases[i], m, row));
 		}
-	return json_pack("{s:o}", "rows", rows);
+	return json_pack("{s:o,s:f,s:{s:f,s:f,s:b,s:f}}", "rows", rows, "seconds", report->seconds,
+			 "memory", "first_touch_us", report->warm.first_us, "touched_again_us",
+			 report->warm.again_us, "warmed", report->warm.needed, "most_mib",
+			 (double)report->warm.most / (1 << 20));
 }

@@ -10,6 +10,7 @@
 #include "vmm/bench.h"
 #include "vmm/kvm.h"
 #include "vmm/run.h"
+#include "vmm/vm.h"
 
 bool bench_chosen(const struct bench_options *opt, const struct bench_case *c)
 {
@@ -22,14 +23,21 @@ struct bench {
 	const struct bench_options *opt;
 	struct bench_report *report;
 	struct bench_swap swap;
-	int file, swap_file;
+	struct bench_warm warm;
+	int file, long_file; /* -1: no case needs it */
+	int swap_file;
 };
 
-static void run_side(const struct bench *bench, struct bench_sample *sample,
-		     struct bench_result *result)
+static bool in_long_file(const struct bench_case *c)
+{
+	return c->backing != BENCH_ANON && c->mib > BENCH_FILE_MIB;
+}
+
+static void run_side(struct bench *bench, struct bench_sample *sample, struct bench_result *result)
 {
 	bool swaps = sample->c->other == BENCH_HOST_SWAP && !sample->ours;
 
+	bench_warm(&bench->warm, sample);
 	sample->group = swaps ? bench->swap.group : "";
 	if (sample->c->other == BENCH_ONE_VM) {
 		bench_many_run(sample, result);
@@ -51,14 +59,15 @@ static struct bench_sample other_side(struct bench_sample ours)
 	return ours;
 }
 
-static void run_case(const struct bench *bench, const struct bench_case *c, unsigned round)
+static void run_case(struct bench *bench, const struct bench_case *c, unsigned round)
 {
-	struct bench_sample ours = {
-	    .c = c, .ours = true, .cpus = c->cpus, .file = bench->file,
-	    .swap = bench->swap_file, .limit = bench->opt->pages};
+	struct bench_sample ours = {.c = c,
+				    .ours = !c->plain,
+				    .cpus = c->cpus,
+				    .file = in_long_file(c) ? bench->long_file : bench->file,
+				    .swap = bench->swap_file,
+				    .limit = bench->opt->pages};
 	struct bench_sample other = other_side(ours);
-
-	ours.ours = c->other != BENCH_ITSELF;
 	struct bench_result result = {0}, other_result = {0};
 
 	/* Who goes first changes, and a side that cannot be measured spares the other. */
@@ -102,13 +111,14 @@ static int signal_came(void)
 }
 
 /* 0, or the signal that ended it early. */
-static int run_all(const struct bench *bench)
+static int run_all(struct bench *bench)
 {
 	const struct bench_options *opt = bench->opt;
 	unsigned detail_rounds = (opt->rounds + BENCH_DETAIL_SHARE - 1) / BENCH_DETAIL_SHARE;
 	int signal = 0;
 
-	for (unsigned round = 0; round < opt->rounds && !signal; round++)
+	for (unsigned round = 0; round < opt->rounds && !signal; round++) {
+		bench_warm_look(&bench->warm);
 		for (size_t i = 0; i < bench_case_count && !signal; i++) {
 			const struct bench_case *c = &bench_cases[i];
 			if (!bench_chosen(opt, c) || (c->detail && round >= detail_rounds))
@@ -120,6 +130,7 @@ static int run_all(const struct bench *bench)
 				signal = signal_came();
 			}
 		}
+	}
 	progress(0, 0, NULL);
 	return signal;
 }
@@ -148,19 +159,49 @@ static int check_host(struct foal_error *err)
 	return r;
 }
 
-static bool any_chosen(const struct bench_options *opt, bool swapping)
+static bool in_file(const struct bench_case *c)
+{
+	return c->backing != BENCH_ANON && !in_long_file(c);
+}
+
+static bool swaps(const struct bench_case *c)
+{
+	return c->other == BENCH_HOST_SWAP;
+}
+
+/* Is any case measured of which @is says so? NULL: any at all. */
+static bool any_chosen(const struct bench_options *opt, bool (*is)(const struct bench_case *c))
 {
 	for (size_t i = 0; i < bench_case_count; i++)
-		if (bench_chosen(opt, &bench_cases[i]) &&
-		    (!swapping || bench_cases[i].other == BENCH_HOST_SWAP))
+		if (bench_chosen(opt, &bench_cases[i]) && (!is || is(&bench_cases[i])))
 			return true;
 	return false;
 }
 
-/* Everything that may be missing is looked for before anything is measured. */
-static int open_all(const struct bench_options *opt, struct bench *bench, FILE **json, struct foal_error *err)
+static int create_files(struct bench *bench, struct foal_error *err)
 {
-	if (!any_chosen(opt, false))
+	const struct bench_options *opt = bench->opt;
+
+	if (any_chosen(opt, in_file)) {
+		bench->file = bench_file_create(opt->dir, BENCH_FILE_MIB, err);
+		if (bench->file < 0)
+			return -EIO;
+	}
+	if (any_chosen(opt, in_long_file)) {
+		bench->long_file = bench_file_create(opt->dir, BENCH_LONG_FILE_MIB, err);
+		if (bench->long_file < 0)
+			return -EIO;
+	}
+	bench->swap_file = bench_file_empty(opt->dir, err);
+	return bench->swap_file < 0 ? -EIO : 0;
+}
+
+/* Everything that may be missing is looked for before anything is measured. */
+static int open_all(struct bench *bench, FILE **json, struct foal_error *err)
+{
+	const struct bench_options *opt = bench->opt;
+
+	if (!any_chosen(opt, NULL))
 		return error_set(err, FOAL_EXIT_USAGE, -EINVAL,
 				 "bench: --only %s: no row has such a name; see --list --detail",
 				 opt->only);
@@ -172,24 +213,23 @@ static int open_all(const struct bench_options *opt, struct bench *bench, FILE *
 	if (opt->json && !*json)
 		return error_set(err, FOAL_EXIT_DISK, -errno, "bench: %s: %s", opt->json,
 				 strerror(errno));
-	bench->file = bench_file_create(opt->dir, err);
-	if (bench->file >= 0)
-		bench->swap_file = bench_file_empty(opt->dir, err);
-	return bench->swap_file < 0 ? -EIO : 0;
+	return create_files(bench, err);
 }
 
 static int measure_and_tell(struct bench *bench, FILE *json, struct foal_error *err)
 {
 	const struct bench_options *opt = bench->opt;
 	sigset_t ending = awaited_signals();
+	uint64_t start = now_ns();
 	int signal, r = 0;
 
 	sigprocmask(SIG_BLOCK, &ending, NULL);
-	if (any_chosen(opt, true))
+	if (any_chosen(opt, swaps))
 		bench_swap_begin(&bench->swap, opt->dir, opt->host_swap,
 				 (uint64_t)BENCH_LIMIT_MIB << 20);
 	signal = run_all(bench);
 	bench_swap_end(&bench->swap);
+	bench_report_ended(bench->report, &bench->warm, (double)(now_ns() - start) / 1e9);
 	sigprocmask(SIG_UNBLOCK, &ending, NULL);
 	if (json != stdout)
 		bench_report_print(bench->report);
@@ -209,11 +249,11 @@ static int measure_and_tell(struct bench *bench, FILE *json, struct foal_error *
 
 int bench_measure(const struct bench_options *opt, unsigned *broken, struct foal_error *err)
 {
-	struct bench bench = {.opt = opt, .file = -1, .swap_file = -1};
+	struct bench bench = {.opt = opt, .file = -1, .long_file = -1, .swap_file = -1};
 	FILE *json = NULL;
 
 	signal(SIGXFSZ, SIG_IGN); /* a file may not grow: EFBIG */
-	int r = open_all(opt, &bench, &json, err);
+	int r = open_all(&bench, &json, err);
 
 	if (r == 0) {
 		bench.report = bench_report_new();
@@ -230,5 +270,7 @@ int bench_measure(const struct bench_options *opt, unsigned *broken, struct foal
 		close(bench.file);
 	if (bench.swap_file >= 0)
 		close(bench.swap_file);
+	if (bench.long_file >= 0)
+		close(bench.long_file);
 	return r;
 }

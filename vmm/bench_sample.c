@@ -350,9 +350,8 @@ static void not_measured(struct bench_result *result, int status, const char *wh
 void bench_sample_run(const struct bench_sample *sample, struct bench_result *result)
 {
 	char index[24], file[24], swap[24], limit[24], cpus[24];
-	char *argv[] = {"foal", "bench-sample", index, sample->ours ? "ours" : "plain",
-			file,	swap,		limit, cpus,
-			(char *)sample->group,	NULL};
+	char *argv[] = {"foal", "bench-sample", index, sample->ours ? "ours" : "plain", file,
+			swap,	limit,		cpus,  (char *)sample->group,		NULL};
 	size_t got = 0;
 	ssize_t n;
 	int out, status;

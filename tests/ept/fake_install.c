@@ -1,5 +1,6 @@
 #include "tests/ept/fake_install.h"
 
+#include "ept/install_wakes.h"
 #include "ept/mirror.h"
 #include "ept/uffd_compat.h"
 
@@ -129,7 +130,8 @@ static void wake(struct range *r, size_t page)
  * One page in, with the bytes at @src if there are any, and whoever waits for it woken:
  * what each install comes down to.
  */
-static int put(void *hva, enum fake_op op, enum fake_page to, const void *src)
+static int put(struct ept_installer *in, void *hva, enum fake_op op, enum fake_page to,
+	       const void *src)
 {
 	size_t page;
 	struct range *r;
@@ -149,9 +151,11 @@ static int put(void *hva, enum fake_op op, enum fake_page to, const void *src)
 	if (!err)
 		r->page[page] = to;
 	installs += !err;
-	if (r && (!err || err == -EEXIST))
-		wake(r, page);
 	pthread_mutex_unlock(&lock);
+	if (!err)
+		ept_wake_later(in, hva, EPT_PAGE_SIZE);
+	else if (err == -EEXIST)
+		ept_install_wake(in, hva, EPT_PAGE_SIZE);
 	return err;
 }
 
@@ -241,20 +245,17 @@ void ept_install_unregister(struct ept_installer *in, void *hva, size_t len)
 
 int ept_install_zero(struct ept_installer *in, void *hva)
 {
-	(void)in;
-	return put(hva, FAKE_OP_ZERO, FAKE_ZERO, NULL);
+	return put(in, hva, FAKE_OP_ZERO, FAKE_ZERO, NULL);
 }
 
 int ept_install_copy(struct ept_installer *in, void *hva, const void *src)
 {
-	(void)in;
-	return put(hva, FAKE_OP_COPY, FAKE_OWN, src);
+	return put(in, hva, FAKE_OP_COPY, FAKE_OWN, src);
 }
 
 int ept_install_poison(struct ept_installer *in, void *hva)
 {
-	(void)in;
-	return put(hva, FAKE_OP_POISON, FAKE_POISON, NULL);
+	return put(in, hva, FAKE_OP_POISON, FAKE_POISON, NULL);
 }
 
 int ept_install_copies(struct ept_installer *in, void *hva, const void *src, size_t len,
@@ -290,13 +291,12 @@ int ept_install_continue(struct ept_installer *in, void *hva, size_t len, bool p
 {
 	int result = 0;
 
-	(void)in;
 	for (*done = 0; *done < len; *done += EPT_PAGE_SIZE) {
 		int err = 0;
 
 		if (continue_limit && *done == continue_limit * EPT_PAGE_SIZE)
 			return continue_error;
-		err = put((char *)hva + *done, FAKE_OP_CONTINUE,
+		err = put(in, (char *)hva + *done, FAKE_OP_CONTINUE,
 			  protect ? FAKE_PROTECTED : FAKE_WRITABLE, NULL);
 		if (err && err != -EEXIST)
 			return err;
@@ -309,7 +309,6 @@ int ept_install_protect(struct ept_installer *in, void *hva, size_t len, bool on
 {
 	int err = 0;
 
-	(void)in;
 	pthread_mutex_lock(&lock);
 	for (size_t at = 0; at < len && !err; at += EPT_PAGE_SIZE) {
 		size_t page;
@@ -324,10 +323,10 @@ int ept_install_protect(struct ept_installer *in, void *hva, size_t len, bool on
 			r->page[page] = FAKE_WRITABLE;
 		else if (!on && r->page[page] == FAKE_ZERO)
 			r->page[page] = FAKE_OWN;
-		if (!on)
-			wake(r, page);
 	}
 	pthread_mutex_unlock(&lock);
+	if (!on && !err)
+		ept_wake_later(in, hva, len);
 	return err;
 }
 
@@ -356,7 +355,7 @@ int ept_install_move_pages(struct ept_installer *in, void *to, void *from, size_
 		if (was != FAKE_OWN && was != FAKE_WRITABLE)
 			err = -ENOENT;
 		else
-			err = put((char *)to + *done, FAKE_OP_MOVE, FAKE_OWN, source);
+			err = put(in, (char *)to + *done, FAKE_OP_MOVE, FAKE_OWN, source);
 		if (err)
 			break;
 		ept_install_drop(in, source, EPT_PAGE_SIZE);
