@@ -275,6 +275,61 @@ void ept_space_stop(struct ept_space *space);
 /* Unmap and free all. The space must be stopped and no thread may touch it. */
 void ept_space_destroy(struct ept_space *space);
 
+/* --- holding and forking -------------------------------------------------------- */
+
+/*
+ * Hold a started space: faults under way end, further ones wait, its own threads do
+ * nothing until it is released by the same thread, whose own touches go on. The vCPUs
+ * are out of KVM_RUN and the devices drained before. -EBUSY (held already), -ETIMEDOUT
+ * (something does not end: nothing is held), -ESHUTDOWN.
+ */
+int ept_space_hold(struct ept_space *space, unsigned timeout_ms);
+void ept_space_release(struct ept_space *space);
+
+/*
+ * Fork a held space with its process, copy-on-write in both directions:
+ *
+ *   ept_space_hold, ept_space_fork_begin, fork()
+ *     parent: ept_space_fork_parent, ept_space_release
+ *     child:  ept_space_fork_child first, before any touch of guest memory;
+ *             ept_space_fork_start before the vCPUs run
+ *     parent: ept_space_fork_done once the child has returned from ept_space_fork_child,
+ *             or is gone
+ *
+ * all by one thread a process. The child's counters begin at 0, and its descriptors
+ * (ept_space_failure_fd) are new ones. It shares no memory with the parent that either
+ * could write to. A forked space can be forked again.
+ */
+struct ept_fork {
+	uint64_t *pinned; /* of the swap file */
+};
+
+/*
+ * 0, or -EOPNOTSUPP and one line in @why: an area writes to a file (EPT_FILE_SHARED).
+ * @frozen: for ept_space_fork_frozen(), which never writes.
+ */
+int ept_space_can_fork(const struct ept_space *space, bool frozen, char *why, size_t size);
+
+/* -EINVAL (not held by this thread), -ESHUTDOWN (stopping, or failed), -ENOMEM. */
+int ept_space_fork_begin(struct ept_space *space, struct ept_fork *fork);
+void ept_space_fork_parent(struct ept_space *space);
+void ept_space_fork_done(struct ept_space *space, struct ept_fork *fork);
+
+/*
+ * Make the space this process's own. @swap: a new, empty file where the parent has one,
+ * else NULL; what is in the parent's is copied. Async-signal-safe. Opens a userfaultfd
+ * by a descriptor that the parent kept, and /proc/self/pagemap where the parent had it
+ * (without it: nothing is told of what is resident). On an error the child has to end;
+ * the parent is well. -EINVAL (no swap file), -EPERM, -EMFILE, -ENOMEM, the files' errors.
+ */
+int ept_space_fork_child(struct ept_space *space, struct ept_fork *fork,
+			 const struct ept_swap_file *swap);
+/* Start its threads. The space is released. */
+int ept_space_fork_start(struct ept_space *space);
+
+/* Instead of both: the child only writes a snapshot of the space (snapshot.h) and ends. */
+void ept_space_fork_frozen(struct ept_space *space);
+
 /* --- touching guest memory from the monitor -------------------------------- */
 
 /*

@@ -13,6 +13,7 @@
  *           swapped    swap_read      swap_write       private
  *   ro      none       file_read      ro_write         file
  *           file       spurious       ro_write
+ *           private    spurious       ro_write                          (1)
  *           sampled    hint_read      ro_write         file
  *   cow     none       file_read      file_cow         file / private
  *           file       spurious       file_wp          private
@@ -28,6 +29,8 @@
  *           private    spurious       spurious
  *   any     transit    transit        transit
  *           poison     io_poison      io_poison
+ *
+ * (1) after a fork: a copy of what this process read (object_fork.c).
  *
  * A read-only file of its own (own_ro) is as own, its writes being ro_write.
  * anon_read and anon_write end as anon_huge where 2 MiB go in, file_huge as
@@ -102,6 +105,7 @@ static const struct dispatch cases[EPT_NR_KINDS][EPT_NR_PTES][2] =
 	    {
 		[EPT_PTE_NONE] = {MORE(FILE_READ, ept_file_read), DROP},
 		[EPT_PTE_FILE] = {GRANTED, DROP},
+		[EPT_PTE_PRIVATE] = {GRANTED, DROP},
 		[EPT_PTE_SAMPLED] = {CASE(HINT_READ, ept_hint), DROP},
 		[EPT_PTE_TRANSIT] = {WAIT, DROP},
 		[EPT_PTE_POISON] = {POISON, DROP},
@@ -255,10 +259,10 @@ enum ept_result handle_ept_fault(struct ept_space *space, const struct ept_reque
 		fault_waits(&f, EPT_WAIT_READ); /* its file's size is asked for */
 		ept_area_note_poison(f.area, req->gpa, f.poisoned);
 	}
-	ept_watch_end(space, &f.pending);
 	ept_fault_read_ahead(&f);
 	if (space->reclaim.limit && res->installed)
 		ept_reclaim_note(space);
 	count(space, f.area, req, res);
+	ept_watch_end(space, &f.pending); /* last: a space that is held has no fault half way */
 	return result;
 }

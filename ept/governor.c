@@ -222,8 +222,11 @@ static void *governor_thread(void *arg)
 	uint64_t ns = WAIT_MIN;
 
 	ept_thread_begins(&g->space->config, "foal-governor", "governor");
-	while (wait_for(g, clock_fd, ns))
+	while (wait_for(g, clock_fd, ns)) {
+		ept_work_begin(g->space);
 		ns = ept_governor_look(g, ept_now());
+		ept_work_end(g->space);
+	}
 	if (clock_fd >= 0) {
 		timer_delete(timer);
 		close(clock_fd);
@@ -236,19 +239,17 @@ int ept_governor_start(struct ept_space *space)
 	struct ept_governor *g;
 	int err;
 
-	if (space->config.huge != EPT_HUGE_AUTO || !ept_host_gives_huge())
+	/* A forked space has one already, which looked at the parent's. */
+	if (!space->governor && (space->config.huge != EPT_HUGE_AUTO || !ept_host_gives_huge()))
 		return 0;
-	g = ept_governor_create(space);
+	g = space->governor ? space->governor : ept_governor_create(space);
 	if (!g)
 		return 0; /* nothing to govern */
-	err = ept_thread_create(&space->config, &g->thread, governor_thread, g);
-	if (err) {
-		ept_governor_free(g);
-		return err;
-	}
-	g->running = true;
+	g->faults = g->scan_faults = ept_host_minor_faults();
 	space->governor = g;
-	return 0;
+	err = ept_thread_create(&space->config, &g->thread, governor_thread, g);
+	g->running = !err;
+	return err;
 }
 
 void ept_governor_stop(struct ept_space *space)

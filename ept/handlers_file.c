@@ -200,16 +200,38 @@ static void wake_left_out(struct fault *f, const struct window *w, int err)
 	}
 }
 
+/* [first, end) of pages that the area's mapping does not have: own copies of them. */
+static int map_aside(struct fault *f, const struct window *w, unsigned first, unsigned end)
+{
+	size_t done;
+	int err = ept_install_copies(fault_installer(f), fault_hva(f, first),
+				     ept_object_bytes(f->area->obj, object_page(w, first)),
+				     (size_t)(end - first) << EPT_PAGE_SHIFT, &done);
+	unsigned stop = first + (unsigned)(done >> EPT_PAGE_SHIFT);
+
+	for (unsigned i = first; i < stop; i++)
+		fault_set(f, i, EPT_PTE_PRIVATE);
+	if (err == -EEXIST && f->index == stop)
+		fault_set(f, stop, EPT_PTE_PRIVATE);
+	ept_object_taken(f->area->obj, object_page(w, first), object_page(w, stop));
+	f->res->installed += stop - first;
+	return f->index >= stop && f->index < end ? err : 0;
+}
+
 /* Map [first, end) of cached pages. Pages that were there already may be writable. */
 static int map_run(struct fault *f, const struct window *w, unsigned first, unsigned end,
 		   enum ept_pte pte)
 {
 	bool exact = pte != EPT_PTE_CLEAN || fault_installer(f)->atomic_protect;
 	size_t len = (size_t)(end - first) << EPT_PAGE_SHIFT, done = 0;
-	int err = ept_install_continue(fault_installer(f), fault_hva(f, first), len,
-				       fault_protects(f, pte), &done);
-	unsigned stop = first + (unsigned)(done >> EPT_PAGE_SHIFT);
+	unsigned stop;
+	int err;
 
+	if (ept_object_aside(f->area->obj, object_page(w, first)))
+		return map_aside(f, w, first, end);
+	err = ept_install_continue(fault_installer(f), fault_hva(f, first), len,
+				   fault_protects(f, pte), &done);
+	stop = first + (unsigned)(done >> EPT_PAGE_SHIFT);
 	/* A write nobody saw may have reached the shared page: it counts as written. */
 	if (pte == EPT_PTE_CLEAN && (!exact || err))
 		pte = EPT_PTE_DIRTY;
@@ -222,21 +244,35 @@ static int map_run(struct fault *f, const struct window *w, unsigned first, unsi
 	return f->index >= stop && f->index < end ? err : 0;
 }
 
+/* Where the run from @first on ends of cached pages that are not there yet, all from one view. */
+static unsigned cached_run(const struct fault *f, const struct window *w, unsigned first,
+			   unsigned end)
+{
+	const struct ept_object *obj = f->area->obj;
+	unsigned stop = first;
+
+	while (stop < end && ept_pte_get(f->leaf, stop) == EPT_PTE_NONE &&
+	       ept_object_cached(obj, object_page(w, stop)) &&
+	       ept_object_aside(obj, object_page(w, stop)) ==
+		   ept_object_aside(obj, object_page(w, first)))
+		stop++;
+	return stop;
+}
+
 /* Map what is cached and not there yet, in as few runs as it takes. */
 static int map_window(struct fault *f, const struct window *w, enum ept_pte pte)
 {
 	int err = 0;
 
-	for (unsigned i = w->first, run = i; i <= w->end; i++) {
-		if (i < w->end && ept_pte_get(f->leaf, i) == EPT_PTE_NONE &&
-		    ept_object_cached(f->area->obj, object_page(w, i)))
-			continue;
-		if (run < i) {
-			int run_err = map_run(f, w, run, i, pte);
+	for (unsigned i = w->first; i < w->end;) {
+		unsigned stop = cached_run(f, w, i, w->end);
+
+		if (i < stop) {
+			int run_err = map_run(f, w, i, stop, pte);
 
 			err = err ? err : run_err;
 		}
-		run = i + 1;
+		i = i < stop ? stop : i + 1;
 	}
 	return err;
 }
@@ -305,15 +341,13 @@ static int copy_run(struct fault *f, const struct window *w, unsigned end)
 {
 	struct ept_object *obj = f->area->obj;
 	uint64_t page = object_page(w, f->index);
-	unsigned stop = f->index + 1;
+	unsigned stop = cached_run(f, w, f->index, end > f->index ? end : f->index + 1);
 	size_t done;
 	int err;
 
-	while (stop < end && ept_pte_get(f->leaf, stop) == EPT_PTE_NONE &&
-	       ept_object_cached(obj, object_page(w, stop)))
-		stop++;
+	stop = stop > f->index ? stop : f->index + 1;
 	err = ept_install_copies(fault_installer(f), fault_hva(f, f->index),
-				 obj->cache + (page << EPT_PAGE_SHIFT),
+				 ept_object_bytes(obj, page),
 				 (size_t)(stop - f->index) << EPT_PAGE_SHIFT, &done);
 	stop = f->index + (unsigned)(done >> EPT_PAGE_SHIFT);
 	for (unsigned i = f->index; i < stop; i++)

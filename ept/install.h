@@ -21,6 +21,7 @@
 
 struct ept_installer {
 	int fd;		   /* where events are read from; non-blocking. -1: not open */
+	int dev;	   /* /dev/userfaultfd, for after a fork; -1: not open */
 	uint64_t features; /* UFFD_FEATURE_* the kernel offers */
 	/*
 	 * CONTINUE can write-protect in the same step (Linux 6.4). Without it
@@ -35,6 +36,13 @@ enum ept_backing { EPT_BACKING_ANON, EPT_BACKING_MEMFD, EPT_BACKING_MEMFD_RO };
 /* -EPERM, -ENOSYS (a needed feature is missing), -EMFILE. */
 int ept_installer_open(struct ept_installer *in);
 void ept_installer_close(struct ept_installer *in);
+
+/*
+ * In a forked child, both async-signal-safe: let go of the parent's events; get this
+ * process's own (errors as ept_installer_open, nothing is registered).
+ */
+void ept_installer_close_events(struct ept_installer *in);
+int ept_installer_reopen(struct ept_installer *in);
 
 /* Faults in the range become events, until it is unregistered (which wakes). */
 int ept_install_register(struct ept_installer *in, void *hva, size_t len, enum ept_backing backing);

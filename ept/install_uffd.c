@@ -18,14 +18,18 @@
 
 static char zeros[EPT_PAGE_SIZE] __attribute__((aligned(4096)));
 
-/* The device node's mode says who may; the system call wants CAP_SYS_PTRACE or the sysctl. */
-static int open_fd(void)
+static int open_dev(void)
 {
-	int dev = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC), fd;
+	return open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+}
+
+/* The device node's mode says who may; the system call wants CAP_SYS_PTRACE or the sysctl. */
+static int open_fd(int dev)
+{
+	int fd;
 
 	if (dev >= 0) {
 		fd = ioctl(dev, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
-		close(dev);
 		if (fd >= 0)
 			return fd;
 	}
@@ -43,9 +47,23 @@ static int handshake(int fd, uint64_t want, uint64_t *features)
 	return 0;
 }
 
+void ept_installer_close_events(struct ept_installer *in)
+{
+	if (in->fd >= 0)
+		close(in->fd);
+	in->fd = -1;
+}
+
 int ept_installer_open(struct ept_installer *in)
 {
-	int err, fd = open_fd();
+	in->dev = open_dev();
+	return ept_installer_reopen(in);
+}
+
+/* The descriptor of the device makes one for whoever asks by it. */
+int ept_installer_reopen(struct ept_installer *in)
+{
+	int err, fd = open_fd(in->dev);
 
 	in->fd = -1;
 	if (fd < 0)
@@ -63,15 +81,16 @@ int ept_installer_open(struct ept_installer *in)
 
 void ept_installer_close(struct ept_installer *in)
 {
-	if (in->fd >= 0)
-		close(in->fd);
-	in->fd = -1;
+	ept_installer_close_events(in);
+	if (in->dev >= 0)
+		close(in->dev);
+	in->dev = -1;
 }
 
 void ept_host_probe(struct ept_host *out)
 {
 	int sysctl = open("/proc/sys/vm/unprivileged_userfaultfd", O_RDONLY | O_CLOEXEC);
-	int fd = open_fd();
+	int dev = open_dev(), fd = open_fd(dev);
 	char c = '0';
 
 	*out = (struct ept_host){0};
@@ -85,6 +104,8 @@ void ept_host_probe(struct ept_host *out)
 	out->usable = !out->userfaultfd_error && (out->features & NEEDED) == NEEDED;
 	if (fd >= 0)
 		close(fd);
+	if (dev >= 0)
+		close(dev);
 	out->uring_error = ept_uring_probe();
 }
 

@@ -111,6 +111,8 @@ void ept_object_put(struct ept_object *obj)
 		return;
 	if (obj->cache)
 		munmap(obj->cache, ept_object_pages(obj) << EPT_PAGE_SHIFT);
+	if (obj->base)
+		munmap(obj->base, ept_object_pages(obj) << EPT_PAGE_SHIFT);
 	if (obj->memfd >= 0)
 		close(obj->memfd);
 	if (obj->direct_fd >= 0)
@@ -124,6 +126,7 @@ void ept_object_put(struct ept_object *obj)
 	free(obj->unsure);
 	free(obj->ever);
 	free(obj->cached);
+	free(obj->frozen);
 	free(obj->ahead);
 	free(obj->name);
 	free(obj);

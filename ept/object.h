@@ -38,8 +38,11 @@ struct ept_object {
 	bool no_direct;	     /* it was refused; atomic */
 	uint64_t host_ahead; /* pages that the host reads around a miss; known with the cache */
 
-	int memfd;	    /* the cache, -1 until ept_object_cache() */
-	char *cache;	    /* the monitor's view of it: source of copies and write-back */
+	int memfd;   /* the cache, -1 until ept_object_cache() */
+	char *cache; /* the monitor's view of it: source of copies and write-back */
+	/* After a fork (object_fork.c); changed only in the pause of one. */
+	uint64_t *frozen; /* one bit a page: is never given back, or NULL */
+	char *base; /* a forked child's: what its areas map, of which it uses what is frozen */
 	uint64_t *cached;   /* one bit a page; changed under lock, read without (object_drop.c) */
 	uint64_t *ever;	    /* one bit a page: was cached once; as cached, but never cleared */
 	uint64_t nr_cached; /* pages, atomic */
@@ -85,10 +88,36 @@ static inline uint64_t ept_object_read_whole(const struct ept_object *obj,
 	return to == obj->length ? read->end : to >> EPT_PAGE_SHIFT;
 }
 
+static inline bool ept_object_frozen(const struct ept_object *obj, uint64_t page)
+{
+	return obj->frozen && obj->frozen[page / 64] >> (page % 64) & 1;
+}
+
+/* Is the cached @page not in what areas map? Then they get copies of it. */
+static inline bool ept_object_aside(const struct ept_object *obj, uint64_t page)
+{
+	return obj->base && !ept_object_frozen(obj, page);
+}
+
+/* The bytes of the cached @page. */
+static inline const char *ept_object_bytes(const struct ept_object *obj, uint64_t page)
+{
+	const char *view = obj->base && ept_object_frozen(obj, page) ? obj->base : obj->cache;
+
+	return view + (page << EPT_PAGE_SHIFT);
+}
+
 struct ept_object *ept_object_ref(struct ept_object *obj);
 
 /* Make the cache, once; any number of callers. 0, -ENOMEM, -EMFILE. */
 int ept_object_cache(struct ept_object *obj);
+
+/* Its memfd and the view of it; memfd_create(2) and mmap(2) alone. */
+int ept_object_new_cache(struct ept_object *obj);
+
+/* Before a fork: what is cached stays. -ENOMEM. In the child: the object becomes its own. */
+int ept_object_freeze(struct ept_object *obj);
+int ept_object_adopt(struct ept_object *obj);
 
 /* Is @page in the cache? True stays true while the leaf's lock of an area at it is held. */
 bool ept_object_cached(const struct ept_object *obj, uint64_t page);

@@ -97,15 +97,12 @@ static int make_bitmaps(struct ept_object *obj)
 	return obj->cached && obj->ahead && obj->ever ? 0 : -ENOMEM;
 }
 
-static int make_cache(struct ept_object *obj)
+int ept_object_new_cache(struct ept_object *obj)
 {
 	uint64_t pages = ept_object_pages(obj), size = pages << EPT_PAGE_SHIFT;
 	void *cache;
-	int fd;
+	int fd = make_memfd("foal-cache", size);
 
-	if (make_bitmaps(obj))
-		return -ENOMEM;
-	fd = make_memfd("foal-cache", size);
 	if (fd < 0)
 		return fd;
 	cache = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
@@ -116,6 +113,17 @@ static int make_cache(struct ept_object *obj)
 	madvise(cache, size, MADV_DONTDUMP);
 	obj->memfd = fd;
 	obj->cache = cache;
+	return 0;
+}
+
+static int make_cache(struct ept_object *obj)
+{
+	int err = make_bitmaps(obj);
+
+	if (!err)
+		err = ept_object_new_cache(obj);
+	if (err)
+		return err;
 	obj->direct_fd = open_direct(obj);
 	obj->host_ahead = host_ahead(obj);
 	return 0;

@@ -59,6 +59,12 @@ static bool mapped(const struct ept_object *obj, uint64_t page)
 	return false;
 }
 
+/* A forked child may map what was there at the fork. */
+static bool can_go(const struct ept_object *obj, uint64_t page)
+{
+	return ept_object_cached(obj, page) && !ept_object_frozen(obj, page);
+}
+
 /* Give back what is cached of the run that begins at @first; where the run ends. */
 static uint64_t take_run(struct ept_object *obj, struct ept_object_read *run, uint64_t first,
 			 uint64_t end)
@@ -66,10 +72,10 @@ static uint64_t take_run(struct ept_object *obj, struct ept_object_read *run, ui
 	uint64_t page = first;
 
 	pthread_mutex_lock(&obj->lock);
-	while (page < end && !ept_object_cached(obj, page))
+	while (page < end && !can_go(obj, page))
 		page++;
 	run->first = page;
-	while (page < end && ept_object_cached(obj, page)) {
+	while (page < end && can_go(obj, page)) {
 		/* A full barrier: the entries are looked at after it. */
 		__atomic_fetch_and(&obj->cached[page / 64], ~(1UL << (page % 64)),
 				   __ATOMIC_SEQ_CST);

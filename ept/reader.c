@@ -25,7 +25,8 @@ struct ept_reader {
 	struct ept_ahead *idle;
 	struct ept_ahead *queue, **tail; /* asked for, oldest first */
 	unsigned out; /* reads that are not idle: the thread ends after the last */
-	bool stopping;
+	bool stopping, held;
+	pthread_cond_t drained; /* out is 0 */
 
 	int wake_fd;		/* readable: the queue or stopping changed */
 	struct ept_uring *ring; /* NULL: pread. The thread's */
@@ -66,6 +67,7 @@ struct ept_reader *ept_reader_create(void)
 	if (!r)
 		return NULL;
 	pthread_mutex_init(&r->lock, NULL);
+	pthread_cond_init(&r->drained, NULL);
 	r->tail = &r->queue;
 	r->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (r->wake_fd < 0 || make_buffers(r)) {
@@ -91,6 +93,7 @@ void ept_reader_free(struct ept_reader *r)
 		munmap(r->buffers, BUFFERS_SIZE);
 	if (r->wake_fd >= 0)
 		close(r->wake_fd);
+	pthread_cond_destroy(&r->drained);
 	pthread_mutex_destroy(&r->lock);
 	free(r);
 }
@@ -105,7 +108,7 @@ struct ept_ahead *ept_reader_take(struct ept_reader *r, struct ept_object *obj)
 	struct ept_ahead *a;
 
 	pthread_mutex_lock(&r->lock);
-	a = r->stopping ? NULL : r->idle;
+	a = r->stopping || r->held ? NULL : r->idle;
 	if (a) {
 		r->idle = a->next;
 		r->out++;
@@ -183,6 +186,8 @@ void ept_reader_put(struct ept_reader *r, struct ept_object_read *read)
 	a->next = r->idle;
 	r->idle = a;
 	r->out--;
+	if (r->held && !r->out)
+		pthread_cond_broadcast(&r->drained);
 	if (r->stopping) /* under the lock: it may be freed right after */
 		wake(r);
 	pthread_mutex_unlock(&r->lock);
@@ -285,11 +290,15 @@ static bool over(struct ept_reader *r)
 	return result;
 }
 
-/* Begin what there is room for; a stopping reader begins nothing. */
+/* Begin what there is room for; a reader that stops or is held begins nothing. */
 static void begin_queued(struct ept_reader *r)
 {
 	struct ept_ahead *a;
-	bool stop = ept_reader_stopping(r);
+	bool stop;
+
+	pthread_mutex_lock(&r->lock);
+	stop = r->stopping || r->held;
+	pthread_mutex_unlock(&r->lock);
 
 	while ((stop || r->free_buffers) && (a = dequeue(r))) {
 		if (stop)
@@ -349,6 +358,53 @@ int ept_reader_start(struct ept_reader *r, const struct ept_config *config)
 	err = ept_thread_create(config, &r->thread, reader_thread, r);
 	r->started = !err;
 	return err;
+}
+
+int ept_reader_hold(struct ept_reader *r, const struct timespec *until)
+{
+	int err = 0;
+
+	if (!r)
+		return 0;
+	pthread_mutex_lock(&r->lock);
+	r->held = true;
+	wake(r);
+	while (r->out && !err && !r->stopping)
+		err = -pthread_cond_clockwait(&r->drained, &r->lock, CLOCK_MONOTONIC, until);
+	err = r->out ? err : 0;
+	pthread_mutex_unlock(&r->lock);
+	return err;
+}
+
+void ept_reader_release(struct ept_reader *r)
+{
+	if (!r)
+		return;
+	pthread_mutex_lock(&r->lock);
+	r->held = false;
+	pthread_mutex_unlock(&r->lock);
+}
+
+void ept_reader_lock(struct ept_reader *r, bool lock)
+{
+	if (r && lock)
+		pthread_mutex_lock(&r->lock);
+	else if (r)
+		pthread_mutex_unlock(&r->lock);
+}
+
+int ept_reader_adopt(struct ept_reader *r)
+{
+	if (!r)
+		return 0;
+	pthread_cond_init(&r->drained, NULL);
+	r->started = false;
+	ept_uring_close(r->ring);
+	if (ept_uring_open(EPT_READER_DEPTH, &r->ring))
+		r->ring = NULL;
+	close(r->wake_fd);
+	r->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	return r->wake_fd < 0 ? -EMFILE : 0;
 }
 
 void ept_reader_stop(struct ept_reader *r)

@@ -13,6 +13,8 @@
 
 #include "ept/object.h"
 
+#include <time.h>
+
 #define EPT_READER_PAGES 64U /* a read at most */
 #define EPT_READER_DEPTH 8U  /* reads under way */
 #define EPT_READER_QUEUE 64U /* reads asked for and not ended */
@@ -43,6 +45,18 @@ int ept_reader_start(struct ept_reader *reader, const struct ept_config *config)
  */
 void ept_reader_stop(struct ept_reader *reader);
 bool ept_reader_stopping(struct ept_reader *reader);
+
+/*
+ * Begin nothing from now on, drop what is queued and wait for what is under way: 0, or
+ * -ETIMEDOUT at @until (CLOCK_MONOTONIC). NULL is allowed.
+ */
+int ept_reader_hold(struct ept_reader *reader, const struct timespec *until);
+void ept_reader_release(struct ept_reader *reader);
+
+/* Around a fork. NULL is allowed. */
+void ept_reader_lock(struct ept_reader *reader, bool lock);
+/* In the child, held: get its own descriptors; it is to be started. 0, -EMFILE. */
+int ept_reader_adopt(struct ept_reader *reader);
 void ept_reader_free(struct ept_reader *reader);
 
 /* "io_uring", or "pread". */

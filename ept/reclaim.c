@@ -73,6 +73,12 @@ static bool stopping(const struct ept_reclaim *r)
 	return __atomic_load_n(&r->stop, __ATOMIC_RELAXED);
 }
 
+/* A round that ends early is asked for again by whoever waits. */
+static bool interrupted(struct ept_space *space)
+{
+	return stopping(&space->reclaim) || ept_held(space);
+}
+
 /*
  * What the pool may keep: a quarter of the limit where pages shrink to a quarter or
  * less, next to nothing where they stay above a half.
@@ -150,7 +156,7 @@ static bool round_of(struct ept_space *space)
 	struct ept_reclaim *r = &space->reclaim;
 	uint64_t barren = 0, empty = 0, dealt, freed;
 
-	while (ept_reclaim_charge(space) > r->low && !stopping(r)) {
+	while (ept_reclaim_charge(space) > r->low && !interrupted(space)) {
 		if (r->swap.fd >= 0)
 			ept_reclaim_write(space, pool_share(r));
 		freed = step(space, &dealt);
@@ -196,7 +202,9 @@ static void *reclaim_thread(void *arg)
 		pthread_mutex_unlock(&r->lock);
 		if (stopping(r))
 			return NULL;
+		ept_work_begin(space);
 		work(space);
+		ept_work_end(space);
 	}
 }
 
@@ -397,8 +405,8 @@ int ept_reclaim_start(struct ept_space *space)
 
 	if (!r->limit)
 		return 0;
-	err = list_objects(space);
-	if (!err)
+	err = r->objects ? 0 : list_objects(space);
+	if (!err && !r->ring.base)
 		err = map_holding_area(space);
 	if (!err)
 		err = ept_thread_create(&space->config, &r->thread, reclaim_thread, space);

@@ -99,7 +99,7 @@ static bool candidate(struct visit *v, unsigned index, enum ept_pte pte)
 	switch (pte) {
 	case EPT_PTE_PRIVATE: /* a private copy can only go to the swap file */
 		return (v->area->kind == EPT_KIND_ANON || v->space->reclaim.swap.fd >= 0) &&
-		       !left_alone(v, index, pte);
+		       v->area->kind != EPT_KIND_RO && !left_alone(v, index, pte);
 	case EPT_PTE_FILE:
 	case EPT_PTE_CLEAN:
 		return !left_alone(v, index, pte);
@@ -157,7 +157,11 @@ static unsigned take_own(struct visit *v, unsigned first, unsigned n)
 		err = ept_install_move_pages(
 		    in, ring->base + ((ring->head % ring->size) << EPT_PAGE_SHIFT),
 		    page_hva(v, first), len, &done);
-	else
+	if (moves && err == -EBUSY && !done && v->space->forked) { /* most likely shared still */
+		moves = false;
+		len = EPT_PAGE_SIZE;
+	}
+	if (!moves)
 		err = ept_install_protect(in, page_hva(v, first), len, true);
 	if (!err)
 		done = len;

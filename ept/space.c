@@ -61,6 +61,8 @@ static void free_space(struct ept_space *space)
 	ept_installer_close(&space->installer);
 	ept_mirror_free(&space->mirror);
 	ept_arena_free(&space->arena);
+	pthread_cond_destroy(&space->released);
+	pthread_cond_destroy(&space->idle);
 	pthread_mutex_destroy(&space->watch_lock);
 	pthread_mutex_destroy(&space->failure_lock);
 	pthread_mutex_destroy(&space->life_lock);
@@ -81,10 +83,12 @@ int ept_space_create(const struct ept_config *config, struct ept_space **out)
 	space->config = *config;
 	if (!config->fault_around)
 		space->config.fault_around = EPT_AROUND_DEFAULT;
-	space->installer.fd = -1;
+	space->installer.fd = space->installer.dev = -1;
 	pthread_mutex_init(&space->life_lock, NULL);
 	pthread_mutex_init(&space->failure_lock, NULL);
 	pthread_mutex_init(&space->watch_lock, NULL);
+	pthread_cond_init(&space->idle, NULL);
+	pthread_cond_init(&space->released, NULL);
 	ept_arena_init(&space->arena);
 	ept_mirror_init(&space->mirror, &space->arena);
 	space->pagemap_fd = -1;
@@ -129,12 +133,35 @@ static bool reads_ahead(const struct ept_space *space)
 }
 
 /* Without a reader every page is read by the fault that asks for it. */
-static int start_reader(struct ept_space *space)
+static int make_reader(struct ept_space *space)
 {
 	if (!reads_ahead(space))
 		return 0;
 	space->reader = ept_reader_create();
-	return space->reader ? ept_reader_start(space->reader, &space->config) : -ENOMEM;
+	return space->reader ? 0 : -ENOMEM;
+}
+
+static int make_staging(struct ept_space *space)
+{
+	if (!ept_has_handlers(space) || space->config.huge == EPT_HUGE_NEVER)
+		return 0;
+	space->staging = ept_staging_create();
+	return space->staging ? 0 : -ENOMEM;
+}
+
+int ept_threads_start(struct ept_space *space)
+{
+	int err = space->reader ? ept_reader_start(space->reader, &space->config) : 0;
+
+	if (!err && ept_has_handlers(space))
+		err = ept_fault_threads_start(space);
+	if (!err)
+		err = ept_governor_start(space);
+	if (!err)
+		err = ept_reclaim_start(space);
+	if (!err)
+		err = ept_file_watch_start(space);
+	return err;
 }
 
 const char *ept_space_reads_by(const struct ept_space *space)
@@ -151,19 +178,11 @@ int ept_space_start(struct ept_space *space)
 		goto out;
 	err = ept_map_areas(space);
 	if (!err)
-		err = start_reader(space);
-	if (!err && ept_has_handlers(space) && space->config.huge != EPT_HUGE_NEVER) {
-		space->staging = ept_staging_create();
-		err = space->staging ? 0 : -ENOMEM;
-	}
-	if (!err && ept_has_handlers(space))
-		err = ept_fault_threads_start(space);
+		err = make_reader(space);
 	if (!err)
-		err = ept_governor_start(space);
+		err = make_staging(space);
 	if (!err)
-		err = ept_reclaim_start(space);
-	if (!err)
-		err = ept_file_watch_start(space);
+		err = ept_threads_start(space);
 	if (err) {
 		ept_reclaim_stop(space);
 		ept_governor_stop(space);
@@ -188,6 +207,7 @@ void ept_space_stop(struct ept_space *space)
 	pthread_mutex_lock(&space->life_lock);
 	if (space->life == EPT_LIFE_STARTED) {
 		__atomic_store_n(&space->life, EPT_LIFE_DYING, __ATOMIC_RELEASE);
+		ept_hold_break(space);
 		ept_governor_stop(space);
 		ept_reclaim_stop(space);
 		ept_fault_threads_stop(space);

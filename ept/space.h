@@ -4,6 +4,7 @@
 
 #include "ept/arena.h"
 #include "ept/ept.h"
+#include "ept/hold.h"
 #include "ept/install.h"
 #include "ept/ledger.h"
 #include "ept/mirror.h"
@@ -125,7 +126,13 @@ struct ept_space {
 	pthread_mutex_t watch_lock;
 	struct ept_pending *pending; /* faults under way */
 	uint64_t watch_looked;	     /* at them: ept_now() of the last time */
-	struct ept_failure poison;   /* written once, before poisoned is set */
+	enum ept_held held;	     /* hold.c; written under watch_lock, atomic */
+	pthread_t holder;
+	bool forked;		       /* shares pages with other processes, perhaps
+					  with ones that are gone; set in the pause of a fork */
+	unsigned working;	       /* portions of its threads' work under way */
+	pthread_cond_t idle, released; /* for the holder; for who waits at the gate */
+	struct ept_failure poison;     /* written once, before poisoned is set */
 	bool poisoned;
 };
 
@@ -199,6 +206,9 @@ void ept_unmap_areas(struct ept_space *space);
 /* kernel_engine.c: map one area so that the host kernel resolves its faults. */
 int ept_kernel_map_area(struct ept_area *area);
 uint64_t ept_kernel_resident(const struct ept_area *area);
+
+/* space.c: start what works for a space whose areas are mapped. */
+int ept_threads_start(struct ept_space *space);
 
 /* fault_thread.c */
 int ept_fault_threads_start(struct ept_space *space);

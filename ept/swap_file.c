@@ -202,3 +202,64 @@ int ept_swap_read(struct ept_swap *swap, uint64_t place, gpa_t gpa, char *page, 
 	return ept_image_page((const struct ept_image *)(const void *)(buf + (start - from)),
 			      place_size(place), gpa, page);
 }
+
+/* --- around a fork ------------------------------------------------------------------ */
+
+/* A pinned block counts one image more. */
+int ept_swap_pin(struct ept_swap *swap, uint64_t **pinned)
+{
+	uint64_t *bits = calloc((swap->blocks + 63) / 64, sizeof(*bits));
+
+	if (!bits)
+		return -ENOMEM;
+	pthread_mutex_lock(&swap->lock);
+	for (uint64_t block = 0; block < swap->top; block++)
+		if (swap->live[block] && swap->live[block] < UINT8_MAX) {
+			bits[block / 64] |= 1UL << (block % 64);
+			swap->live[block]++;
+		}
+	pthread_mutex_unlock(&swap->lock);
+	*pinned = bits;
+	return 0;
+}
+
+void ept_swap_unpin_adopted(struct ept_swap *swap, const uint64_t *pinned)
+{
+	for (uint64_t block = 0; block < swap->top; block++)
+		if (pinned[block / 64] >> (block % 64) & 1)
+			add_live(swap, block, block, -1);
+}
+
+void ept_swap_unpin(struct ept_swap *swap, uint64_t *pinned)
+{
+	if (!pinned)
+		return;
+	pthread_mutex_lock(&swap->lock);
+	ept_swap_unpin_adopted(swap, pinned);
+	pthread_mutex_unlock(&swap->lock);
+	free(pinned);
+}
+
+int ept_swap_adopt(struct ept_swap *swap, int fd)
+{
+	char buf[EPT_SWAP_RUN * EPT_SWAP_BLOCK] __attribute__((aligned(EPT_SWAP_BLOCK)));
+	int own = fcntl(fd, F_DUPFD_CLOEXEC, 0), err = own < 0 ? -errno : 0;
+
+	for (uint64_t first = 0, n; first < swap->top && !err; first += n) {
+		uint64_t at = first * EPT_SWAP_BLOCK;
+
+		for (n = 0; n < EPT_SWAP_RUN && first + n < swap->top; n++)
+			if (!swap->live[first + n])
+				break;
+		if (!n) {
+			n = 1;
+			continue;
+		}
+		err = read_all(swap->fd, buf, n * EPT_SWAP_BLOCK, at);
+		if (!err)
+			err = write_all(own, buf, n * EPT_SWAP_BLOCK, at);
+	}
+	close(swap->fd); /* the parent has it still */
+	swap->fd = own;
+	return err;
+}

@@ -42,6 +42,16 @@ void ept_swap_seal(struct ept_swap *swap, uint64_t first, unsigned blocks);
  */
 int ept_swap_write(struct ept_swap *swap, uint64_t first, const void *run, size_t len);
 
+/*
+ * Before a fork: what is in use stays until ept_swap_unpin(). In the child:
+ * ept_swap_adopt() copies it to the empty file @fd, which is its own from then on, and
+ * ept_swap_unpin_adopted() lets go of its copy of the pins. Both async-signal-safe.
+ */
+int ept_swap_pin(struct ept_swap *swap, uint64_t **pinned);
+void ept_swap_unpin(struct ept_swap *swap, uint64_t *pinned);
+int ept_swap_adopt(struct ept_swap *swap, int fd);
+void ept_swap_unpin_adopted(struct ept_swap *swap, const uint64_t *pinned);
+
 /* Read the page of @gpa back. 0, -EIO (also: not what was written), the file's error. */
 int ept_swap_read(struct ept_swap *swap, uint64_t place, gpa_t gpa, char *page, uint64_t *bytes);
 

@@ -17,6 +17,7 @@ void ept_watch_begin(struct ept_space *space, struct ept_pending *pending)
 {
 	pending->waited = 0;
 	pthread_mutex_lock(&space->watch_lock);
+	ept_hold_gate(space);
 	pending->next = space->pending;
 	pending->link = &space->pending;
 	if (pending->next)
@@ -31,6 +32,7 @@ void ept_watch_end(struct ept_space *space, struct ept_pending *pending)
 	*pending->link = pending->next;
 	if (pending->next)
 		pending->next->link = pending->link;
+	ept_hold_passed(space);
 	pthread_mutex_unlock(&space->watch_lock);
 }
 

@@ -177,6 +177,23 @@ bool fake_wait(const void *hva, unsigned wakes)
 
 int ept_installer_open(struct ept_installer *in)
 {
+	in->dev = -1;
+	return ept_installer_reopen(in);
+}
+
+/* In a child of fork(): nothing is registered any more, as in the kernel. */
+void ept_installer_close_events(struct ept_installer *in)
+{
+	for (int i = 0; i < RANGES; i++) {
+		free(ranges[i].page);
+		free(ranges[i].wakes);
+		ranges[i] = (struct range){0};
+	}
+	ept_installer_close(in);
+}
+
+int ept_installer_reopen(struct ept_installer *in)
+{
 	int pair[2];
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair))

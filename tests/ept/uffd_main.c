@@ -12,7 +12,7 @@ int main(void)
 	static Suite *(*const suites[])(void) = {
 	    suite_uffd_cases,  suite_uffd_areas,    suite_uffd_files, suite_uffd_sync,
 	    suite_uffd_races,  suite_kernel_engine, suite_uffd_huge,  suite_uffd_poison,
-	    suite_uffd_stress, suite_uffd_reclaim,
+	    suite_uffd_stress, suite_uffd_reclaim,  suite_uffd_fork,
 	};
 	struct ept_host host;
 

@@ -13,5 +13,6 @@ Suite *suite_uffd_stress(void);
 Suite *suite_kernel_engine(void);
 Suite *suite_uffd_huge(void);
 Suite *suite_uffd_reclaim(void);
+Suite *suite_uffd_fork(void);
 
 #endif
