@@ -4,13 +4,19 @@
 
 #include <check.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 /*
- * Run what the @n functions of @make make, each test in a process of its own
- * unless CK_FORK says otherwise; of suite @only alone if it is not NULL. main's status.
+ * Seconds until a test that says no limit of its own (tcase_set_timeout) counts as hung,
+ * and by how much those limits grow. They are there for tests that never end: none may
+ * fail because its machine is slow, or has other work.
  */
-static inline int run_suites(Suite *(*const make[])(void), size_t n, const char *only)
+#define HANG_LIMIT   "60"
+#define LIMITS_TIMES "4"
+
+/* Run the suites that @n functions of @make make; of these @only, if it is not NULL. */
+static inline int run_some_suites(Suite *(*const make[])(void), size_t n, const char *only)
 {
 	SRunner *runner = srunner_create(NULL);
 	int failed;
@@ -19,8 +25,30 @@ static inline int run_suites(Suite *(*const make[])(void), size_t n, const char 
 		srunner_add_suite(runner, make[i]());
 	srunner_run(runner, only, NULL, CK_ENV);
 	failed = srunner_ntests_failed(runner);
+	if (only && !srunner_ntests_run(runner)) {
+		printf("%s: no such suite\n", only);
+		failed = 1;
+	}
 	srunner_free(runner);
 	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+/*
+ * Run them, each test in a process of its own unless CK_FORK says otherwise; of the suites
+ * that @names says alone, if it is not empty (it ends with NULL, as argv does). main's status.
+ */
+static inline int run_suites(Suite *(*const make[])(void), size_t n, char *const names[])
+{
+	int status = EXIT_SUCCESS;
+
+	setenv("CK_DEFAULT_TIMEOUT", HANG_LIMIT, 0);
+	setenv("CK_TIMEOUT_MULTIPLIER", LIMITS_TIMES, 0);
+	if (!*names)
+		return run_some_suites(make, n, NULL);
+	for (; *names; names++)
+		if (run_some_suites(make, n, *names))
+			status = EXIT_FAILURE;
+	return status;
 }
 
 #endif

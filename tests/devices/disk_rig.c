@@ -55,7 +55,9 @@ void disk_expect(uint64_t from, uint64_t to, int byte)
 			memset(&want, byte, sizeof(want));
 		for (unsigned i = 0; i < 512; i += 8) {
 			memcpy(&got, disk_buf + i, 8);
-			ck_assert_uint_eq(got, want);
+			if (got != want)
+				ck_abort_msg("sector %lu, byte %u: %lx, not %lx", sector, i, got,
+					     want);
 		}
 	}
 }

@@ -307,7 +307,8 @@ int rig_file(uint64_t size)
 
 		for (unsigned i = 0; i < 64; i++)
 			data[i] = sector;
-		ck_assert_int_eq(pwrite(fd, data, sizeof(data), (off_t)sector * 512), 512);
+		if (pwrite(fd, data, sizeof(data), (off_t)sector * 512) != 512)
+			ck_abort_msg("sector %lu: %s", sector, strerror(errno));
 	}
 	return fd;
 }

@@ -1,7 +1,7 @@
 #include "tests/devices/rig.h"
 #include "tests/run_suites.h"
 
-int main(void)
+int main(int argc, char **argv)
 {
 	static Suite *(*const suites[])(void) = {
 	    bus_suite,	       ioapic_suite,	serial_suite,	     platform_suite,
@@ -13,5 +13,5 @@ int main(void)
 	    console_suite,     rng_suite,	pci_suite,	     pci_virtio_suite,
 	};
 
-	return run_suites(suites, sizeof(suites) / sizeof(*suites), NULL);
+	return run_suites(suites, sizeof(suites) / sizeof(*suites), argc ? argv + 1 : argv);
 }

@@ -14,7 +14,8 @@ static int out[2];
 
 static void put(unsigned reg, uint8_t value)
 {
-	ck_assert(bus_write(rig.bus, FOAL_PORT_COM1 + reg, &value, 1));
+	if (!bus_write(rig.bus, FOAL_PORT_COM1 + reg, &value, 1))
+		ck_abort_msg("nobody takes register %u", reg);
 }
 
 static uint8_t get(unsigned reg)

@@ -220,8 +220,8 @@ START_TEST(index_wraps)
 			rig_offer(&rig, 0);
 		rig_notify(&rig);
 		for (unsigned i = 0; i < SIZE; i++) {
-			ck_assert(rig_wait_used(&rig, &elem));
-			ck_assert_uint_eq(elem.len, 21);
+			if (!rig_wait_used(&rig, &elem) || elem.len != 21)
+				ck_abort_msg("round %u: not used, or not by 21 bytes", round);
 		}
 	}
 	ck_assert_uint_eq(rig.used_idx, (uint16_t)(8200 * SIZE + 1));

@@ -17,6 +17,7 @@
 static uint64_t host_refusals(void)
 {
 	static const char *const names[] = {"thp_fault_fallback", "thp_split_page", "thp_split_pmd",
+					    "thp_collapse_alloc_failed",
 					    "thp_zero_page_alloc_failed"};
 	FILE *f = fopen("/proc/vmstat", "re");
 	char name[64];
@@ -142,9 +143,10 @@ START_TEST(kernel_auto_dense)
 		discard(&vm, 0, 512);
 		touch(&vm, 0, 512);
 		ept_space_huge_stats(vm.space, &stats);
-	} while (!stats.collapsed);
+	} while (!stats.collapsed && !refused());
 	ept_space_stop(vm.space);
-	ck_assert_uint_gt(huge_bytes(&vm), 0);
+	if (!refused())
+		ck_assert_uint_gt(huge_bytes(&vm), 0);
 	for (unsigned i = 512; i < 8192; i++)
 		ck_assert_int_eq(vm.hva[i * PAGE], 1);
 	vm_destroy(&vm);
@@ -218,17 +220,20 @@ END_TEST
 START_TEST(split)
 {
 	struct vm vm;
+	uint64_t one;
 
 	skip_without_huge_pages();
 	vm = anonymous_vm(EPT_ENGINE_HANDLER, EPT_HUGE_ALWAYS, 16 * MIB);
-	touch(&vm, 0, 512);
+	touch(&vm, 0, 1024);
+	one = as_one(&vm, 2);
 	if (!refused())
-		ck_assert_uint_eq(huge_bytes(&vm), 2 * MIB);
-	discard(&vm, 100, 2);
-	ck_assert_uint_eq(huge_bytes(&vm), 0);
-	ck_assert_uint_eq(area_info(&vm).resident, 510 * PAGE);
-	ck_assert_int_eq(vm.hva[101 * PAGE], 0);
-	ck_assert_int_eq(vm.hva[102 * PAGE], 1);
+		ck_assert_uint_eq(huge_bytes(&vm), one * 2 * MIB);
+	/* In the second 2 MiB: they are one page wherever any is. */
+	discard(&vm, 612, 2);
+	ck_assert_uint_le(huge_bytes(&vm), (one ? one - 1 : 0) * 2 * MIB);
+	ck_assert_uint_eq(area_info(&vm).resident, 1022 * PAGE);
+	ck_assert_int_eq(vm.hva[613 * PAGE], 0);
+	ck_assert_int_eq(vm.hva[614 * PAGE], 1);
 	settle_and_count(&vm, EPT_CASE_ANON_READ, 1);
 	vm_destroy(&vm);
 }

@@ -7,7 +7,7 @@
 
 #define SKIPPED 77
 
-int main(void)
+int main(int argc, char **argv)
 {
 	static Suite *(*const suites[])(void) = {
 	    suite_uffd_cases,  suite_uffd_areas,    suite_uffd_files, suite_uffd_sync,
@@ -23,5 +23,5 @@ int main(void)
 					      : "a feature is missing");
 		return SKIPPED;
 	}
-	return run_suites(suites, sizeof(suites) / sizeof(*suites), NULL);
+	return run_suites(suites, sizeof(suites) / sizeof(*suites), argc ? argv + 1 : argv);
 }

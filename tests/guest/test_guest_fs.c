@@ -2,7 +2,7 @@
 #include "tests/guest/fs_test.h"
 #include "tests/run_suites.h"
 
-int main(void)
+int main(int argc, char **argv)
 {
 	static Suite *(*const suites[])(void) = {
 	    sha256_suite,
@@ -11,5 +11,5 @@ int main(void)
 	    hostile_suite,
 	};
 
-	return run_suites(suites, sizeof(suites) / sizeof(*suites), NULL);
+	return run_suites(suites, sizeof(suites) / sizeof(*suites), argc ? argv + 1 : argv);
 }

@@ -2,7 +2,7 @@
  * What foal does with guests, seen from outside: exit statuses, messages,
  * files, counts. Needs /dev/kvm; without it every test is skipped.
  *
- *   test_kvm [SUITE]
+ *   test_kvm [SUITE]...
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -39,7 +39,7 @@ int main(int argc, char **argv)
 	if (status)
 		return status;
 	scratch_create();
-	status = run_suites(suites, sizeof(suites) / sizeof(*suites), argc > 1 ? argv[1] : NULL);
+	status = run_suites(suites, sizeof(suites) / sizeof(*suites), argc ? argv + 1 : argv);
 	scratch_remove();
 	return status;
 }

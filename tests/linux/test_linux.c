@@ -2,7 +2,7 @@
  * What needs nested paging in hardware (or in an emulator of such hardware):
  * stock Linux guests, and KVM's counts of nested faults beside foal's.
  *
- *   test_linux [SUITE]
+ *   test_linux [SUITE]...
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,7 +38,7 @@ int main(int argc, char **argv)
 		return 77;
 	}
 	scratch_create();
-	status = run_suites(suites, sizeof(suites) / sizeof(*suites), argc > 1 ? argv[1] : NULL);
+	status = run_suites(suites, sizeof(suites) / sizeof(*suites), argc ? argv + 1 : argv);
 	scratch_remove();
 	return status;
 }

@@ -16,5 +16,5 @@ int main(int argc, char **argv)
 	/* What vsock_open() starts is this program. */
 	if (argc == 3 && strcmp(argv[1], "vsock-connect") == 0)
 		return command_vsock_connect(argc - 1, argv + 1, 0);
-	return run_suites(suites, sizeof(suites) / sizeof(*suites), NULL);
+	return run_suites(suites, sizeof(suites) / sizeof(*suites), argc ? argv + 1 : argv);
 }
