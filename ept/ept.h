@@ -401,8 +401,9 @@ bool ept_space_bus_error(struct ept_space *space, const siginfo_t *info);
 /*
  * A page of an object that could not be read, under EPT_IO_POISON: a vCPU that
  * touches it gets SIGBUS (BUS_MCEERR_AR, the page's address) out of KVM_RUN, a
- * call here -EIO. It stays poisoned until it is discarded: the object is not asked
- * again. Only areas of the handler engine, from Linux 6.6 on.
+ * call here -EIO. It stays poisoned: the object is not asked again. So does anonymous
+ * memory whose bytes reclaim cannot give back, until ept_discard_anonymous(). Only areas
+ * of the handler engine, from Linux 6.6 on.
  */
 bool ept_space_can_poison(const struct ept_space *space);
 /* Is the page at @gpa poisoned? */

@@ -31,11 +31,12 @@ enum bench_pattern {
 	BENCH_STRIDED, /* every BENCH_STRIDE-th page */
 	BENCH_SPARSE,  /* one page in 2 MiB */
 	BENCH_RANDOM,  /* pages at random, none twice */
-	BENCH_UNIFORM, /* pages at random, twice as many touches as pages */
-	BENCH_SKEWED,  /* the same, 80 % of the touches in 20 % of the pages */
+	BENCH_UNIFORM, /* each page once, then pages at random; BENCH_DRAWN touches a page in all */
+	BENCH_SKEWED,  /* the same, 80 % of the later touches in 20 % of the pages */
 };
 
 #define BENCH_STRIDE 8
+#define BENCH_DRAWN  3
 #define BENCH_BRIEF  3
 
 /* What the other side is. */

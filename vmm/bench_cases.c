@@ -149,12 +149,13 @@ static void shuffle(uint32_t *list, size_t count)
 	}
 }
 
+/* Behind a first touch of all @pages, which is there already. */
 static void draw(uint32_t *list, size_t count, size_t pages, bool skewed)
 {
 	uint64_t state = 0x9e3779b97f4a7c15;
 	size_t few = pages / 5;
 
-	for (size_t i = 0; i < count; i++) {
+	for (size_t i = pages; i < count; i++) {
 		bool often = skewed && next_random(&state) % 5 < 4;
 		/* The pages touched often are spread over all of them. */
 		list[i] =
@@ -166,7 +167,7 @@ uint32_t *bench_order(const struct bench_case *c, size_t limit, size_t *count)
 {
 	bool drawn = c->pattern == BENCH_UNIFORM || c->pattern == BENCH_SKEWED;
 	size_t pages = (size_t)c->mib << 8, step = 1;
-	uint32_t *list = malloc(2 * pages * sizeof(*list));
+	uint32_t *list = malloc(BENCH_DRAWN * pages * sizeof(*list));
 
 	if (!list)
 		return NULL;
@@ -174,15 +175,15 @@ uint32_t *bench_order(const struct bench_case *c, size_t limit, size_t *count)
 		step = BENCH_STRIDE;
 	if (c->pattern == BENCH_SPARSE)
 		step = 512;
-	*count = drawn ? 2 * pages : pages / step;
+	*count = drawn ? BENCH_DRAWN * pages : pages / step;
 	for (size_t i = 0; i < pages / step; i++)
 		list[i] = (uint32_t)(i * step);
+	if (drawn || c->pattern == BENCH_RANDOM)
+		shuffle(list, pages);
 	if (drawn)
 		draw(list, *count, pages, c->pattern == BENCH_SKEWED);
-	if (c->pattern == BENCH_RANDOM) {
-		shuffle(list, pages);
+	if (c->pattern == BENCH_RANDOM)
 		*count = pages * c->percent / 100;
-	}
 	if (limit && limit < *count)
 		*count = limit;
 	return list;

@@ -1,5 +1,6 @@
 /* The samples in turn, and where the result goes. */
 #include <errno.h>
+#include <fcntl.h>
 #include <fnmatch.h>
 #include <signal.h>
 #include <stdio.h>
@@ -137,12 +138,23 @@ static int run_all(struct bench *bench)
 
 /* --- the result ------------------------------------------------------------------------------- */
 
+/* Found out before anything is measured; what is in the file stays until there is a result. */
+static FILE *open_json(const char *path)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+
+	return fd < 0 ? NULL : fdopen(fd, "w");
+}
+
 static int write_json(struct bench_report *report, FILE *out, const char *path,
 		      struct foal_error *err)
 {
 	json_t *root = bench_report_json(report);
-	int r = json_dumpf(root, out, JSON_INDENT(2));
+	bool file = out != stdout;
+	/* EINVAL: a pipe or a device. */
+	int r = file && ftruncate(fileno(out), 0) && errno != EINVAL;
 
+	r = r || json_dumpf(root, out, JSON_INDENT(2));
 	json_decref(root);
 	if (r || fputc('\n', out) == EOF || fflush(out))
 		return error_set(err, FOAL_EXIT_DISK, -EIO, "bench: %s: %s", path, strerror(errno));
@@ -209,7 +221,7 @@ static int open_all(struct bench *bench, FILE **json, struct foal_error *err)
 	if (r)
 		return r;
 	if (opt->json)
-		*json = opt->json[0] ? fopen(opt->json, "we") : stdout;
+		*json = opt->json[0] ? open_json(opt->json) : stdout;
 	if (opt->json && !*json)
 		return error_set(err, FOAL_EXIT_DISK, -errno, "bench: %s: %s", opt->json,
 				 strerror(errno));

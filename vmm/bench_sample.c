@@ -251,6 +251,7 @@ static int run_guest(struct bench_vm *vm, const struct memory *memory,
 	if (r)
 		return error_set(err, FOAL_EXIT_HOST, r, "bench: the order of touches: %s",
 				 strerror(-r));
+	vm->short_of_memory = sample->group[0];
 	if ((r = bench_vm_start(vm, memory->space, err)) ||
 	    (r = bench_vm_go(vm, BENCH_READY, err)) || (r = set_cache(sample, err)) ||
 	    (r = enter_group(sample, err)))

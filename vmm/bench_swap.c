@@ -35,7 +35,11 @@ static int put(const char *dir, const char *file, const char *text)
 	return r;
 }
 
-/* A group below @parent with the limit set, by the names of cgroup v2 or v1. */
+/*
+ * A group below @parent with the limit set, by the names of cgroup v2 or v1. Under v1
+ * reclaim does not wait for pages that are on their way to the disk, and a process that is
+ * alone in a small group is soon killed; so there it is not, and what fails is tried again.
+ */
 static bool make_group(struct bench_swap *swap, const char *parent, uint64_t limit)
 {
 	static const char *const files[] = {"memory.max", "memory.limit_in_bytes"};
@@ -45,8 +49,10 @@ static bool make_group(struct bench_swap *swap, const char *parent, uint64_t lim
 	snprintf(swap->group, sizeof(swap->group), "%s/foal-bench-%d", parent, (int)getpid());
 	if (mkdir(swap->group, 0755) == 0) {
 		for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
-			if (put(swap->group, files[i], text) == 0)
+			if (put(swap->group, files[i], text) == 0) {
+				put(swap->group, "memory.oom_control", "1");
 				return true;
+			}
 		rmdir(swap->group);
 	}
 	swap->group[0] = 0;

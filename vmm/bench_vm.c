@@ -159,7 +159,8 @@ static void *cpu_thread(void *arg)
 			ept_vcpu_on_cpu(vm->space, cpu->index, sched_getcpu());
 		if (r == 0 && is_stop(cpu->run)) {
 			on = reach_next_stage(cpu);
-		} else if (r == 0 || errno != EINTR) {
+		} else if (r == 0 ||
+			   (errno != EINTR && !(vm->short_of_memory && errno == EFAULT))) {
 			fail(cpu, r ? errno : 0);
 			break;
 		}

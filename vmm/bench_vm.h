@@ -35,6 +35,7 @@ struct bench_vm {
 	struct ept_space *space; /* NULL: the plain side */
 	char *low;		 /* the guest's own memory */
 	struct bench_job *job;	 /* in it */
+	bool short_of_memory;	 /* KVM_RUN may fail for want of memory: it is tried again */
 	unsigned cpus;
 	struct bench_cpu cpu[BENCH_MAX_CPUS];
 

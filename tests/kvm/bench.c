@@ -195,6 +195,37 @@ START_TEST(mistake)
 }
 END_TEST
 
+/* What a file held before is gone when there is a result, and not sooner. */
+START_TEST(json_file)
+{
+	const struct run_how how = {.plain = true};
+	const char *path = scratch("bench-json");
+	char json[600], junk[1 << 16], head[8] = "";
+	struct run run;
+
+	memset(junk, 'x', sizeof(junk));
+	write_file(path, junk, sizeof(junk));
+	snprintf(json, sizeof(json), "--json=%s", path);
+	run_start(&run, &how, ARGS("bench", "faults", json, "--dir", "/nowhere"));
+	run_wait(&run);
+	expect_end(&run, FOAL_EXIT_DISK, "/nowhere: No such file");
+	run_free(&run);
+	FILE *file = fopen(path, "r");
+	ck_assert_uint_eq(fread(head, 1, 4, file), 4);
+	ck_assert_str_eq(head, "xxxx");
+	fclose(file);
+	run_start(&run, &how,
+		  ARGS("bench", "faults", json, "--rounds", "1", "--pages", "16", "--dir",
+		       scratch("."), "--only", "anon.write.sparse"));
+	run_wait(&run);
+	ck_assert_msg(run.status == 0 || run.status == 1, "%d: %s", run.status, run.err_text);
+	run_free(&run);
+	json_t *root = json_load_file(path, 0, NULL);
+	ck_assert_uint_eq(json_array_size(json_object_get(root, "rows")), 2);
+	json_decref(root);
+}
+END_TEST
+
 /* --- it leaves nothing behind ----------------------------------------------------- */
 
 /* How many of its children are stopped; of all: @stopped false. */
@@ -291,6 +322,7 @@ Suite *bench_suite(void)
 		tcase_add_test(tc, two_vcpus);
 		tcase_add_test(tc, killed);
 	}
+	tcase_add_test(tc, json_file);
 	tcase_add_test(tc, ended_by_signal);
 	tcase_add_test(tc, file_may_not_grow);
 	tcase_add_loop_test(tc, mistake, 0, sizeof(mistakes) / sizeof(mistakes[0]));
