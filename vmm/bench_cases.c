@@ -13,7 +13,7 @@
 #define AT_MOST(r)  {'<', r}
 #define AT_LEAST(r) {'>', r}
 
-/* Two vCPUs at once, beside one. The plain ones say what the host makes of it. */
+/* Two vCPUs at once, beside one. Those without a bar say what the host alone makes of it. */
 #define TWO(n, o, m, ...) \
 	{.name = "2cpus." n, .options = o, .other = BENCH_ONE_CPU, .cpus = 2, .mib = m, __VA_ARGS__}
 #define AT_LEAST_HALF_MORE .measures = {{BENCH_RATE, AT_LEAST(1.5)}}
@@ -91,11 +91,12 @@ const struct bench_case bench_cases[] = {
     TWO("file.read.seq", DEFAULT, BENCH_LONG_FILE_MIB, .backing = BENCH_PRIVATE, AT_LEAST_HALF_MORE),
     TWO("file.write.seq", DEFAULT, BENCH_LONG_FILE_MIB, .backing = BENCH_PRIVATE, .write = true,
         AT_LEAST_HALF_MORE),
-    TWO("handler.anon.write.seq", HANDLER, 256, .write = true, AT_LEAST_HALF_MORE),
+    TWO("handler.anon.write.seq", HANDLER, 1024, .write = true, AT_LEAST_HALF_MORE),
     TWO("handler.file.read.seq", HANDLER, BENCH_LONG_FILE_MIB, .backing = BENCH_PRIVATE,
         AT_LEAST_HALF_MORE),
     TWO("handler.file.write.seq", HANDLER, BENCH_LONG_FILE_MIB, .backing = BENCH_PRIVATE,
         .write = true, AT_LEAST_HALF_MORE),
+    TWO("always_huge.anon.write.seq", "--huge always", 1024, .write = true, NO_BAR),
     TWO("plain.anon.write.seq", DEFAULT, 256, .plain = true, .write = true, NO_BAR),
     TWO("plain.file.read.seq", DEFAULT, BENCH_LONG_FILE_MIB, .plain = true,
         .backing = BENCH_PRIVATE, NO_BAR),
