@@ -43,6 +43,22 @@ static bool hear(int fd)
 		} \
 	} while (0)
 
+/*
+ * ThreadSanitizer takes a thread on the stack of one that the fork left behind for that
+ * one: larger stacks are new ones.
+ */
+static void use_other_stacks(void)
+{
+	pthread_attr_t attr;
+	size_t size;
+
+	pthread_getattr_default_np(&attr);
+	pthread_attr_getstacksize(&attr, &size);
+	pthread_attr_setstacksize(&attr, size + (1UL << 20));
+	pthread_setattr_default_np(&attr);
+	pthread_attr_destroy(&attr);
+}
+
 static struct pair fork_space(struct vm *vm)
 {
 	struct pair p;
@@ -57,6 +73,7 @@ static struct pair fork_space(struct vm *vm)
 		int err = ept_space_fork_child(vm->space, &f, NULL);
 
 		close(p.to_child[1]); /* who waits for a parent that is gone ends */
+		use_other_stacks();
 		if (!err)
 			err = ept_space_fork_start(vm->space);
 		if (err)
@@ -345,11 +362,11 @@ START_TEST(poisoned_pages_stay)
 		vm_destroy(&vm);
 		return;
 	}
-	inject.pread_errno = EIO;
-	inject.bad_from = 7 * PAGE;
-	inject.bad_to = 8 * PAGE;
+	inject_set(bad_from, 7 * PAGE);
+	inject_set(bad_to, 8 * PAGE);
+	inject_set(pread_errno, EIO);
 	ck_assert_int_eq(ept_read(vm.space, GPA(7 * PAGE), &c, 1, EPT_ORIGIN_DEVICE), -EIO);
-	inject.pread_errno = 0;
+	inject_set(pread_errno, 0);
 	p = fork_space(&vm);
 	if (!p.child) {
 		child_assert(ept_poisoned(vm.space, GPA(7 * PAGE)));
@@ -425,13 +442,13 @@ START_TEST(hold_has_a_limit)
 	struct toucher t = {.vm = &vm};
 	pthread_t thread;
 
-	inject.bad_to = 64 * PAGE;
-	inject.block = true;
+	inject_set(bad_to, 64 * PAGE);
+	inject_set(block, true);
 	ck_assert_int_eq(pthread_create(&thread, NULL, touch_one, &t), 0);
 	while (!inject_get(blocked))
 		sched_yield();
 	ck_assert_int_eq(ept_space_hold(vm.space, 1), -ETIMEDOUT);
-	__atomic_store_n(&inject.block, false, __ATOMIC_RELEASE);
+	inject_set(block, false);
 	pthread_join(thread, NULL);
 	ck_assert_int_eq(ept_space_hold(vm.space, HOLD_MS), 0);
 	ept_space_stop(vm.space); /* held or not */
