@@ -58,6 +58,16 @@ static uint32_t take_events(struct acpi_pm *pm)
 	return events;
 }
 
+uint32_t acpi_pm_pending(struct device *acpi_pm)
+{
+	struct acpi_pm *pm = acpi_pm_of(acpi_pm);
+
+	pthread_mutex_lock(&pm->lock);
+	uint32_t events = pm->events;
+	pthread_mutex_unlock(&pm->lock);
+	return events;
+}
+
 static uint64_t acpi_pm_read(struct device *dev, uint64_t offset, unsigned len)
 {
 	return offset == EVENTS && len == 4 ? take_events(acpi_pm_of(dev)) : 0;

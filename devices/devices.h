@@ -57,6 +57,11 @@ struct device_host {
 	void (*thread_expected)(void *ctx);
 	/* Optional: the first thing that a thread of a device calls; @kind says of which. */
 	void (*thread_begins)(void *ctx, const char *kind);
+	/*
+	 * Optional: what the guest writes to a console, whether its descriptor takes it or
+	 * not; in order, of one console. Must not wait.
+	 */
+	void (*console)(void *ctx, const void *data, size_t len);
 	/* The guest asks to end the run with @status. */
 	void (*guest_exit)(void *ctx, int status);
 	/* The guest resets its machine. */
@@ -167,6 +172,8 @@ int exit_port_create(const struct device_host *host, struct device **out);
  * host->guest_exit(0), reset host->guest_reset.
  */
 int acpi_pm_create(const struct device_host *host, struct device **out);
+/* Those told of that the guest has not taken yet. */
+uint32_t acpi_pm_pending(struct device *acpi_pm);
 /* Tell the guest of @events (FOAL_ACPI_POWER_BUTTON, FOAL_ACPI_GENERATION). Any thread. */
 void acpi_pm_raise(struct device *acpi_pm, uint32_t events);
 

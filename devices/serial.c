@@ -163,12 +163,13 @@ static void mcr_write(struct serial *s, uint8_t value)
 /* Without any lock of the registers: the reader of the output may be slow. */
 static void output(struct serial *s, uint8_t byte)
 {
+	const struct device_host *host = s->dev.host;
 	struct pollfd pfd = {.fd = s->out_fd, .events = POLLOUT};
 
-	if (s->out_fd < 0)
-		return;
 	pthread_mutex_lock(&s->out_lock);
-	while (!atomic_load(&s->stopping)) {
+	if (host->console)
+		host->console(host->ctx, &byte, 1);
+	while (s->out_fd >= 0 && !atomic_load(&s->stopping)) {
 		if (poll(&pfd, 1, OUTPUT_WAIT_MS) <= 0)
 			continue;
 		/* Gone for good (EPIPE, EIO, ...): the guest goes on without. */

@@ -113,7 +113,7 @@ static int receive(struct virtio_console *con, struct virtqueue *vq)
 /* --- from the guest -------------------------------------------------------------------- */
 
 /* As much of @bytes as goes without waiting: bytes taken, or -EAGAIN. */
-static ssize_t put(const struct virtio_console *con, const uint8_t *bytes, size_t len)
+static ssize_t put_out(const struct virtio_console *con, const uint8_t *bytes, size_t len)
 {
 	struct pollfd pfd = {.fd = con->out_fd, .events = POLLOUT};
 	ssize_t n;
@@ -127,6 +127,16 @@ static ssize_t put(const struct virtio_console *con, const uint8_t *bytes, size_
 		return n;
 	/* Gone for good (EPIPE, EIO, ...): the guest goes on without. */
 	return errno == EAGAIN || errno == EINTR ? -EAGAIN : (ssize_t)len;
+}
+
+static ssize_t put(const struct virtio_console *con, const uint8_t *bytes, size_t len)
+{
+	const struct device_host *host = con->vdev.dev.host;
+	ssize_t n = put_out(con, bytes, len);
+
+	if (n > 0 && host->console)
+		host->console(host->ctx, bytes, (size_t)n);
+	return n;
 }
 
 /* Write the chain at hand. 0: all of it is out; -EAGAIN: wait for POLLOUT. */

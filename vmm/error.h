@@ -18,7 +18,7 @@
 	X(FAULT, 106, "guest memory could not be provided: a file shrank or failed") \
 	X(FLUSH, 107, "what the guest wrote could not be written back") \
 	X(STUCK, 108, "a vCPU made no progress, or the time limit ended the run") \
-	X(QUIT, 109, "ended from the console (Ctrl-A x)") \
+	X(QUIT, 109, "ended from the console (Ctrl-A x) or by foal stop") \
 	X(INTERNAL, 110, "the monitor failed") \
 	X(RESET, 111, "the guest reset itself") \
 	X(NAME, 112, "the VM's name is taken, or no VM has it") \

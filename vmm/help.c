@@ -7,6 +7,7 @@
 #include "vmm/cpu.h"
 #include "vmm/error.h"
 #include "vmm/options.h"
+#include "vmm/remote.h"
 #include "vmm/run.h"
 
 static void doctor_help(void)
@@ -39,6 +40,13 @@ static const struct {
 	void (*print)(void);
 } topics[] = {
     {"run", "boot a kernel on lazily backed memory", options_usage},
+    {"ps", "list the running VMs that have a name", ps_help},
+    {"console", "the console of a running VM, by its name", console_help},
+    {"pause", "bring a running VM to rest", pause_help},
+    {"resume", "let a paused VM go on", resume_help},
+    {"stop", "have a VM switch off, or end it", stop_help},
+    {"stat", "what a running VM did so far, in figures", stat_help},
+    {"balloon", "how much of its memory a running VM is to keep", balloon_help},
     {"doctor", "what this host offers, and what to do about what is missing", doctor_help},
     {"bench", "what a page costs a guest here: foal bench faults", bench_help},
     {"version", "what this foal was built from", version_help},

@@ -87,6 +87,13 @@ static void host_thread_begins(void *ctx, const char *kind)
 	vm_thread_begins(ctx, THREAD_DEVICE);
 }
 
+static void host_console(void *ctx, const void *data, size_t len)
+{
+	struct vm *vm = ctx;
+
+	control_console(vm->control, data, len);
+}
+
 static void host_guest_exit(void *ctx, int status)
 {
 	vm_end(ctx, status < FOAL_EXIT_RESERVED ? status : FOAL_EXIT_RESERVED - 1, NULL);
@@ -272,8 +279,11 @@ static int build_balloon(struct vm *vm, struct foal_error *err)
 static int build_console(struct vm *vm, struct foal_error *err)
 {
 	uint16_t cols, rows;
-	int r = vm->hvc_out = console_output(vm->console_out);
+	bool shown = vm->console_out >= 0;
+	int r = 0;
 
+	if (shown)
+		r = vm->hvc_out = console_output(vm->console_out);
 	console_size(vm->console_out, &cols, &rows);
 	if (r >= 0)
 		r = virtio_console_create(&vm->host, next_pin(vm), vm->hvc_out, cols, rows,
@@ -304,6 +314,7 @@ int machine_build(struct vm *vm, struct foal_error *err)
 	    .doorbell = host_doorbell,
 	    .thread_expected = host_thread_expected,
 	    .thread_begins = host_thread_begins,
+	    .console = host_console,
 	    .guest_exit = host_guest_exit,
 	    .guest_reset = host_guest_reset,
 	};

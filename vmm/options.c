@@ -1,6 +1,5 @@
 #include "vmm/options.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -74,17 +73,27 @@ static int parse_cpu(const char *name, const char *value, struct run_options *ou
 static int parse_name(const char *name, const char *value, struct run_options *out,
 		      struct foal_error *err)
 {
-	size_t n = strlen(value);
+	const char *fault = vm_name_fault(value);
 
-	if (n == 0 || n >= sizeof(out->name))
-		return option_bad(err, name, value, "give 1 to 63 characters");
-	for (size_t i = 0; i < n; i++) {
-		if (!isalnum((unsigned char)value[i]) && !strchr("-_.", value[i]))
-			return option_bad(err, name, value,
-					  "letters, digits, '-', '_' and '.' only");
-	}
-	memcpy(out->name, value, n + 1);
+	if (fault)
+		return option_bad(err, name, value, fault);
+	memcpy(out->name, value, strlen(value) + 1);
+	out->named = true;
 	return 0;
+}
+
+static int parse_background(const char *name, const char *value, struct run_options *out,
+			    struct foal_error *err)
+{
+	(void)name, (void)value, (void)err;
+	out->background = out->named = true;
+	return 0;
+}
+
+static int parse_run_dir(const char *name, const char *value, struct run_options *out,
+			 struct foal_error *err)
+{
+	return option_file(name, value, &out->run_dir, err);
 }
 
 static int parse_engine(const char *name, const char *value, struct run_options *out,
@@ -204,6 +213,11 @@ static int parse_stats_file(const char *name, const char *value, struct run_opti
 
 /* --- the table --------------------------------------------------------------------- */
 
+/* Also -d. */
+#define BACKGROUND "detach"
+/* No character's value. */
+#define FIRST_ROW  256
+
 /* Every option there is, in the order of the help; further lines of @help are indented. */
 static const struct {
 	const char *name, *value, *help;
@@ -269,7 +283,15 @@ static const struct {
     {"console", "serial|virtio",
      "where what is typed goes: ttyS0, or hvc0, which is then there (serial)", option_console},
     {"rng", "on|off", "a virtio-rng device, the host's random bytes (off)", option_rng},
-    {"name", "NAME", "the VM's name in messages (vm-PID)", parse_name},
+    {"name", "NAME",
+     "the VM's name, in messages (vm-PID), and for foal ps, console,\n"
+     "pause, resume, stop, stat and balloon while it runs",
+     parse_name},
+    {BACKGROUND, "", "or -d: in the background; returns when the guest runs", parse_background},
+    {"run-dir", "DIR",
+     "\nwhere running VMs are found by name ($FOAL_RUN_DIR, $XDG_RUNTIME_DIR/foal,\n"
+     "/run/foal for root)",
+     parse_run_dir},
     {"fault-engine", "handler|kernel|auto",
      "\nwho resolves nested faults: foal's handlers or the host kernel (auto:\n"
      "the host kernel for RAM, kernel and initrd; handlers for other files where\n"
@@ -316,7 +338,8 @@ void options_usage(void)
 {
 	puts("usage: foal run --kernel FILE [option...]\n");
 	for (size_t i = 0; i < NR_ROWS; i++) {
-		int at = printf("  --%s %s", rows[i].name, rows[i].value);
+		int at =
+		    printf("  --%s%s%s", rows[i].name, rows[i].value[0] ? " " : "", rows[i].value);
 		for (const char *line = rows[i].help; line;) {
 			const char *end = strchr(line, '\n');
 			int length = end ? (int)(end - line) : (int)strlen(line);
@@ -334,11 +357,13 @@ void options_usage(void)
 	     "(docs/exit-statuses.md).");
 }
 
-/* What getopt_long() wants of the table; a row's index is its value. */
+/* What getopt_long() wants of the table; a row's index is its value, from FIRST_ROW up. */
 static void long_options(struct option *out)
 {
 	for (size_t i = 0; i < NR_ROWS; i++)
-		out[i] = (struct option){rows[i].name, required_argument, NULL, (int)i};
+		out[i] = (struct option){
+		    rows[i].name, rows[i].value[0] ? required_argument : no_argument, NULL,
+		    strcmp(rows[i].name, BACKGROUND) ? FIRST_ROW + (int)i : 'd'};
 	out[NR_ROWS] = (struct option){0};
 }
 
@@ -365,6 +390,10 @@ static int check(struct run_options *opt, struct foal_error *err)
 	if (opt->firmware && opt->boot != BOOT_AUTO)
 		return error_set(err, FOAL_EXIT_USAGE, -EINVAL,
 				 "run: --boot: with --firmware the firmware enters the kernel");
+	if (opt->background && opt->stats == STATS_JSON && !opt->stats_file)
+		return error_set(
+		    err, FOAL_EXIT_USAGE, -EINVAL,
+		    "run: -d: --stats json needs --stats-file; or ask foal stat --json");
 	int r = firmware_check(opt, err);
 	return r ? r : memory_limit_check(opt, err);
 }
@@ -384,15 +413,17 @@ int options_parse(int argc, char **argv, struct run_options *out, struct foal_er
 	snprintf(out->name, sizeof(out->name), "vm-%d", (int)getpid());
 	long_options(longs);
 	opterr = 0;
-	while (r == 0 && (i = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
+	while (r == 0 && (i = getopt_long(argc, argv, ":d", longs, NULL)) != -1) {
 		if (i == ':')
 			r = error_set(err, FOAL_EXIT_USAGE, -EINVAL, "run: %s needs a value",
 				      argv[optind - 1]);
 		else if (i == '?')
 			r = error_set(err, FOAL_EXIT_USAGE, -EINVAL,
 				      "run: %s: no such option; see foal help", argv[optind - 1]);
+		else if (i == 'd')
+			r = parse_background(BACKGROUND, NULL, out, err);
 		else
-			r = rows[i].parse(rows[i].name, optarg, out, err);
+			r = rows[i - FIRST_ROW].parse(rows[i - FIRST_ROW].name, optarg, out, err);
 	}
 	if (r == 0 && optind < argc)
 		r = error_set(err, FOAL_EXIT_USAGE, -EINVAL,

@@ -13,6 +13,7 @@
 #include "vmm/file_option.h"
 #include "vmm/memory_limit.h"
 #include "vmm/net_option.h"
+#include "vmm/run_dir.h"
 #include "vmm/vsock.h"
 
 #define MAX_FILES FOAL_VIRTIO_MMIO_DEVICES
@@ -29,8 +30,11 @@ struct run_options {
 	const char *kernel, *initrd, *append; /* point into argv */
 	enum boot_protocol boot;
 	const char *firmware; /* a file, "qboot" or "seabios"; NULL: foal boots the kernel itself */
-	char name[64];
-	uint64_t memory; /* bytes, a multiple of the page size */
+	char name[VM_NAME_SIZE];
+	bool named;	     /* --name was given, or the VM is to run in the background */
+	bool background;     /* -d */
+	const char *run_dir; /* NULL: the usual one */
+	uint64_t memory;     /* bytes, a multiple of the page size */
 	struct memory_limit limit;
 	unsigned cpus;
 	struct cpu_mask cpu_mask;

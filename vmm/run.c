@@ -11,6 +11,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "vmm/background.h"
 #include "vmm/console.h"
 #include "vmm/stats.h"
 #include "vmm/vm.h"
@@ -198,23 +199,36 @@ static void abandon(struct vm *vm)
 	    vm->opt->name);
 }
 
-static int run_vm(struct vm *vm, struct foal_error *err)
+/* Who started a VM in the background waits for this; if it was interrupted, so is the VM. */
+static void tell_it_runs(struct vm *vm, struct background *bg)
+{
+	gate_wait(&vm->running);
+	if (!atomic_load(&vm->stopping) && background_tell(bg))
+		vm_end(vm, FOAL_EXIT_QUIT, "%s: who started it in the background is gone",
+		       vm->opt->name);
+}
+
+static int run_vm(struct vm *vm, struct background *bg, struct foal_error *err)
 {
 	struct console con;
-	int signals = -1, r;
+	int signals = -1, r, status;
 
 	ignore_signals();
 	if (stats_open(vm, err))
 		return err->status;
 	r = vm_build(vm, err);
 	if (r == 0)
+		r = control_open(vm->control, vm, err);
+	if (r == 0)
 		r = open_signals(&signals, err);
 	if (r)
 		goto out;
 	console_open(&con);
 	r = vm_start(vm, err);
-	if (r == 0)
+	if (r == 0) {
+		tell_it_runs(vm, bg);
 		wait_for_end(vm, &con, signals);
+	}
 	int unwritten = 0;
 	bool stopped = vm_stop(vm, &unwritten);
 	console_restore();
@@ -226,7 +240,9 @@ static int run_vm(struct vm *vm, struct foal_error *err)
 		error_print(&vm->end.error);
 	if (!stopped) {
 		abandon(vm);
-		return r ? err->status : vm->end.status;
+		r = r ? err->status : vm->end.status;
+		control_end(vm->control, r, vm->end.error.text);
+		return r;
 	}
 	/* Where a guest got stuck is the first thing its owner asks. */
 	for (unsigned i = 0; i < vm->vcpu_count && vm->end.status == FOAL_EXIT_STUCK; i++)
@@ -235,35 +251,69 @@ static int run_vm(struct vm *vm, struct foal_error *err)
 		report_unwritten(vm, unwritten);
 	r = stats_report(vm, err);
 out:
+	status = r ? err->status : vm->end.status;
+	control_end(vm->control, status, r ? err->text : vm->end.error.text);
 	vm_destroy(vm);
 	stats_close(vm);
-	return r ? err->status : vm->end.status;
+	return status;
+}
+
+/* Its console: the terminal's, or standard error where the statistics have standard output. */
+static int console_of(const struct run_options *opt)
+{
+	if (opt->background)
+		return -1; /* foal console shows it */
+	return opt->stats == STATS_JSON && !opt->stats_file ? STDERR_FILENO : STDOUT_FILENO;
+}
+
+/* *@abandoned: threads still run, and nothing may be taken apart. */
+static int run(const struct run_options *opt, struct control *control, struct background *bg,
+	       uint64_t main_ns, bool *abandoned, struct foal_error *err)
+{
+	struct vm *vm = calloc(1, sizeof(*vm));
+
+	if (!vm)
+		return FOAL_EXIT_HOST;
+	vm->opt = opt;
+	vm->control = control;
+	vm->main_ns = main_ns;
+	vm->console_out = console_of(opt);
+	int status = run_vm(vm, bg, err);
+	*abandoned = vm->abandoned;
+	if (!vm->abandoned)
+		free(vm);
+	return status;
 }
 
 int command_run(int argc, char **argv, uint64_t main_ns)
 {
+	struct control *control = calloc(1, sizeof(*control));
+	struct background bg = {.tell = -1};
 	struct foal_error err = {0};
 	struct run_options opt;
-	struct vm *vm;
+	bool abandoned = false;
 	int status = FOAL_EXIT_HOST;
 
+	if (!control)
+		return status;
 	if (options_parse(argc, argv, &opt, &err)) {
 		error_print(&err);
+		free(control);
 		return err.status;
 	}
-	vm = calloc(1, sizeof(*vm));
-	if (vm) {
-		vm->opt = &opt;
-		vm->main_ns = main_ns;
-		vm->console_out =
-		    opt.stats == STATS_JSON && !opt.stats_file ? STDERR_FILENO : STDOUT_FILENO;
-		status = run_vm(vm, &err);
-	}
-	if (err.status)
+	int r = control_claim(control, &opt, &err);
+	if (r == 0 && opt.background)
+		r = background_start(&bg, &control->dir, opt.name, &status, &err);
+	if (r == 0)
+		status = run(&opt, control, &bg, main_ns, &abandoned, &err);
+	if (err.status) {
 		error_print(&err);
-	if (vm && vm->abandoned)
+		status = err.status;
+	}
+	if (abandoned)
 		return status;
+	control_close(control);
 	options_free(&opt);
-	free(vm);
+	free(control);
 	return status;
 }

@@ -129,6 +129,8 @@ static int start_rest(struct vm *vm, struct foal_error *err)
 	int r = stopper_start(vm);
 
 	if (r == 0)
+		r = control_start(vm->control);
+	if (r == 0)
 		r = bus_start(vm->pio);
 	if (r == 0)
 		r = bus_start(vm->mmio);

@@ -31,17 +31,17 @@ static bool in_guest(const struct ept_slot *slots, size_t count, uintptr_t addr)
  * the slots' addresses and the page caches' memfds, and the monitor's own. A page of
  * a cache may be mapped as the cache's and as the guest's: Pss counts it once.
  */
-static void read_resident(struct report *report)
+static void read_resident(struct report *report, FILE *smaps)
 {
 	const struct ept_space *space = report->vm->space;
 	size_t count = ept_space_slots(space, NULL, 0);
 	struct ept_slot *slots = calloc(count ? count : 1, sizeof(*slots));
-	FILE *smaps = report->vm->smaps;
 	char line[512];
 	bool guest = false;
 
 	if (slots && smaps) {
 		ept_space_slots(space, slots, count);
+		rewind(smaps);
 		while (fgets(line, sizeof(line), smaps)) {
 			uint64_t start, end, kib;
 			if (sscanf(line, "%" SCNx64 "-%" SCNx64 " ", &start, &end) == 2)
@@ -134,11 +134,19 @@ static void read_kvm(struct report *report)
 /* Without it stdio would ask for the file's block size at the first byte (newfstatat). */
 static void give_buffer(FILE *file)
 {
-	static char buffers[2][BUFSIZ];
+	static char buffers[3][BUFSIZ];
 	static unsigned given;
 
 	if (file && file != stderr)
 		setvbuf(file, buffers[given++], _IOFBF, BUFSIZ);
+}
+
+FILE *stats_open_smaps(void)
+{
+	FILE *smaps = fopen("/proc/self/smaps", "re");
+
+	give_buffer(smaps);
+	return smaps;
 }
 
 int stats_open(struct vm *vm, struct foal_error *err)
@@ -147,10 +155,9 @@ int stats_open(struct vm *vm, struct foal_error *err)
 
 	vm->stats_out = opt->stats == STATS_JSON ? stdout : stderr;
 	if (opt->stats != STATS_OFF)
-		vm->smaps = fopen("/proc/self/smaps", "re");
+		vm->smaps = stats_open_smaps();
 	if (opt->stats_file)
 		vm->stats_out = fopen(opt->stats_file, "we");
-	give_buffer(vm->smaps);
 	give_buffer(vm->stats_out);
 	return vm->stats_out ? 0
 			     : error_set(err, FOAL_EXIT_USAGE, -errno, "--stats-file %s: %s",
@@ -179,6 +186,15 @@ static int write_report(const struct report *report, struct foal_error *err)
 		 : 0;
 }
 
+static void gather(struct report *report, struct vm *vm, FILE *smaps)
+{
+	report->vm = vm;
+	read_resident(report, smaps);
+	read_files(report);
+	read_kvm(report);
+	ept_space_events(vm->space, report->events);
+}
+
 int stats_report(struct vm *vm, struct foal_error *err)
 {
 	if (vm->opt->stats == STATS_OFF)
@@ -186,12 +202,61 @@ int stats_report(struct vm *vm, struct foal_error *err)
 	struct report *report = calloc(1, sizeof(*report));
 	if (!report)
 		return error_set(err, FOAL_EXIT_HOST, -ENOMEM, "out of memory for statistics");
-	report->vm = vm;
-	read_resident(report);
-	read_files(report);
-	read_kvm(report);
-	ept_space_events(vm->space, report->events);
+	report->end_ns = vm->end_ns;
+	gather(report, vm, vm->smaps);
 	int r = write_report(report, err);
 	free(report);
 	return r;
+}
+
+/* --- of a running VM ------------------------------------------------------------- */
+
+static struct report *gather_now(struct vm *vm, FILE *smaps)
+{
+	struct report *report = calloc(1, sizeof(*report));
+
+	if (!report)
+		return NULL;
+	report->running = true;
+	report->end_ns = now_ns();
+	gather(report, vm, smaps);
+	return report;
+}
+
+json_t *stats_object(struct vm *vm, FILE *smaps)
+{
+	struct report *report = gather_now(vm, smaps);
+	json_t *o = report ? stats_json_object(report) : NULL;
+
+	free(report);
+	return o;
+}
+
+char *stats_text(struct vm *vm, FILE *smaps)
+{
+	struct report *report = gather_now(vm, smaps);
+	char *text = NULL;
+	size_t size;
+	FILE *out = report ? open_memstream(&text, &size) : NULL;
+
+	if (out) {
+		stats_table(report, out);
+		fclose(out);
+	}
+	free(report);
+	return text;
+}
+
+uint64_t stats_resident(struct vm *vm, FILE *smaps)
+{
+	struct report *report = calloc(1, sizeof(*report));
+	uint64_t bytes = 0;
+
+	if (report) {
+		report->vm = vm;
+		read_resident(report, smaps);
+		bytes = report->resident_guest;
+	}
+	free(report);
+	return bytes;
 }

@@ -5,6 +5,7 @@
 #ifndef FOAL_VMM_STATS_H
 #define FOAL_VMM_STATS_H
 
+#include <jansson.h>
 #include <stdio.h>
 
 #include "vmm/kvmstats.h"
@@ -18,6 +19,8 @@ struct file_report {
 
 struct report {
 	const struct vm *vm;
+	bool running;	 /* not at its end: counters are as of now */
+	uint64_t end_ns; /* when that was, or now */
 	struct kvm_stats kvm;
 	bool kvm_known;		 /* KVM_GET_STATS_FD worked */
 	uint64_t resident_guest; /* bytes of guest memory and page caches */
@@ -39,6 +42,19 @@ int stats_report(struct vm *vm, struct foal_error *err);
 bool report_case(const struct report *report, size_t area, enum ept_case c,
 		 struct ept_case_stats *out);
 
+/* /proc/self/smaps, with a buffer of its own; NULL: it cannot be opened. At most twice. */
+FILE *stats_open_smaps(void);
+
+/*
+ * The same of a VM that runs or is paused, as of now: as JSON, as the table (free() it),
+ * and the bytes of guest memory in the host's alone. @smaps: of stats_open_smaps(), the
+ * caller's own. NULL: no memory.
+ */
+json_t *stats_object(struct vm *vm, FILE *smaps);
+char *stats_text(struct vm *vm, FILE *smaps);
+uint64_t stats_resident(struct vm *vm, FILE *smaps);
+
+json_t *stats_json_object(const struct report *report);
 int stats_json(const struct report *report, FILE *out);
 int stats_table(const struct report *report, FILE *out);
 

@@ -237,13 +237,14 @@ static json_t *kvm_json(const struct report *report)
 	return o;
 }
 
-static json_t *start_json(const struct vm *vm)
+static json_t *start_json(const struct report *report)
 {
+	const struct vm *vm = report->vm;
 	json_t *o = json_object();
 
 	json_object_set_new(o, "main_ns", integer(vm->main_ns));
 	json_object_set_new(o, "first_run_ns", integer(vm->first_run_ns));
-	json_object_set_new(o, "end_ns", integer(vm->end_ns));
+	json_object_set_new(o, "end_ns", integer(report->end_ns));
 	return o;
 }
 
@@ -259,7 +260,7 @@ static json_t *huge_json(const struct vm *vm)
 	return o;
 }
 
-int stats_json(const struct report *report, FILE *out)
+json_t *stats_json_object(const struct report *report)
 {
 	const struct vm *vm = report->vm;
 	struct ept_case_stats *stats = malloc(sizeof(*stats)); /* too large for a stack */
@@ -270,14 +271,17 @@ int stats_json(const struct report *report, FILE *out)
 	if (!stats || !root) {
 		free(stats);
 		json_decref(root);
-		return -ENOMEM;
+		return NULL;
 	}
 	json_object_set_new(root, "vm", json_string(vm->opt->name));
-	json_object_set_new(root, "status", integer((uint64_t)vm->end.status));
-	json_object_set_new(root, "end", path_string(vm->end.error.text));
+	json_object_set_new(root, "running", json_boolean(report->running));
+	if (!report->running) {
+		json_object_set_new(root, "status", integer((uint64_t)vm->end.status));
+		json_object_set_new(root, "end", path_string(vm->end.error.text));
+	}
 	json_object_set_new(root, "cpus", integer(vm->opt->cpus));
 	json_object_set_new(root, "memory", integer(vm->opt->memory));
-	json_object_set_new(root, "start", start_json(vm));
+	json_object_set_new(root, "start", start_json(report));
 	json_object_set_new(root, "resident",
 			    json_pack("{s:I,s:I,s:I}", "guest", (json_int_t)report->resident_guest,
 				      "huge", (json_int_t)report->resident_huge, "monitor",
@@ -293,11 +297,20 @@ int stats_json(const struct report *report, FILE *out)
 	json_object_set_new(root, "vsock", vsock_json(vm));
 	json_object_set_new(root, "balloon", balloon_json(vm));
 	json_object_set_new(root, "kvm", kvm_json(report));
-	errno = 0;
+	free(stats);
+	return root;
+}
+
+int stats_json(const struct report *report, FILE *out)
+{
+	json_t *root = stats_json_object(report);
 	int r = 0;
+
+	if (!root)
+		return -ENOMEM;
+	errno = 0;
 	if (json_dumpf(root, out, JSON_INDENT(2)) || fputc('\n', out) == EOF)
 		r = errno ? -errno : -EIO;
 	json_decref(root);
-	free(stats);
 	return r;
 }

@@ -317,8 +317,9 @@ int stats_table(const struct report *report, FILE *out)
 		return -ENOMEM;
 	table->report = report;
 	table->out = out;
-	fprintf(out, "\n%s: %.2f s from start to end, first KVM_RUN after %s us\n", vm->opt->name,
-		(double)(vm->end_ns - vm->main_ns) / 1e9, micros(vm->first_run_ns - vm->main_ns));
+	fprintf(out, "\n%s: %.2f s from start to %s, first KVM_RUN after %s us\n", vm->opt->name,
+		(double)(report->end_ns - vm->main_ns) / 1e9, report->running ? "now" : "end",
+		micros(vm->first_run_ns - vm->main_ns));
 	print_cases(table);
 	print_events(report, out);
 	fprintf(out, "resident: guest memory %s of %s, monitor %s\n", bytes(report->resident_guest),

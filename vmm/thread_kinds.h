@@ -7,7 +7,8 @@
 	X(VCPU, "vcpu") \
 	X(FAULT, "fault") \
 	X(READ, "read") \
-	X(DEVICE, "device")
+	X(DEVICE, "device") \
+	X(CONTROL, "control")
 
 enum thread_kind {
 #define X(id, name) THREAD_##id,

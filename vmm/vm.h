@@ -14,6 +14,7 @@
 
 #include "devices/devices.h"
 #include "ept/ept.h"
+#include "vmm/control.h"
 #include "vmm/gate.h"
 #include "vmm/helper.h"
 #include "vmm/image.h"
@@ -77,6 +78,7 @@ struct vm_stopper {
 
 struct vm {
 	const struct run_options *opt;
+	struct control *control;
 	struct kvm kvm;
 	struct sandbox sandbox;
 	struct ept_space *space;
@@ -122,7 +124,7 @@ struct vm {
 
 /*
  * Open files, lay out memory, load the kernel, create VM, devices and vCPUs.
- * @vm is zeroed by the caller but for opt, console_out and main_ns. On error
+ * @vm is zeroed by the caller but for opt, control, console_out and main_ns. On error
  * vm_destroy() is still to be called.
  */
 int vm_build(struct vm *vm, struct foal_error *err);

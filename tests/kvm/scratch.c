@@ -29,6 +29,7 @@ void scratch_create(void)
 		exit(1);
 	}
 	chmod(directory, 0755); /* for the tests that run foal as another user */
+	setenv("FOAL_RUN_DIR", scratch("run"), 1);
 }
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)

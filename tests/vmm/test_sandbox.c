@@ -32,7 +32,8 @@
 #define F   (1U << THREAD_FAULT)
 #define R   (1U << THREAD_READ)
 #define D   (1U << THREAD_DEVICE)
-#define ALL (M | V | F | R | D)
+#define C   (1U << THREAD_CONTROL)
+#define ALL (M | V | F | R | D | C)
 
 static const char *const kinds[] = {
 #define X(id, name) name,
@@ -112,7 +113,12 @@ static const struct {
     {CALL(fallocate, -1, 0, 0, 0), F | D},
     {CALL(fdatasync, -1), M | F | D},
     {CALL(mincore, 1, 0, 0), M | V | F | D},
-    {CALL(ioctl, -1, KVM_GET_STATS_FD, 0), M},
+    {CALL(ioctl, -1, KVM_GET_STATS_FD, 0), M | C},
+    {CALL(ioctl, -1, KVM_KVMCLOCK_CTRL, 0), V},
+    {CALL(accept4, -1, 0, 0, 0), D | C},
+    {CALL(recvmsg, -1, 0, 0), D | C},
+    {CALL(sendmsg, -1, 0, 0), D},
+    {CALL(getsockopt, -1, 0, 0, 0, 0), C},
     {CALL(sched_setaffinity, 0, 0, 0), F},
     {CALL(sched_setaffinity, 1, 0, 0), 0},
     {CALL(readv, -1, 0, 0), D},

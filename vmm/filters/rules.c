@@ -19,7 +19,8 @@
 #define F	  (1U << THREAD_FAULT)
 #define R	  (1U << THREAD_READ)
 #define D	  (1U << THREAD_DEVICE)
-#define ALL	  (M | V | F | R | D)
+#define C	  (1U << THREAD_CONTROL)
+#define ALL	  (M | V | F | R | D | C)
 /* Who touches guest memory, and so puts pages in. */
 #define TOUCHES	  (M | V | F | D)
 /* Not in Debian 12's headers: Linux 6.5. */
@@ -100,7 +101,7 @@ const struct rule rules[] = {
     CALL(F, ppoll),
     CALL(F, timer_delete),
     /* Interrupts. */
-    IOCTL(V | D | M, KVM_SIGNAL_MSI),
+    IOCTL(V | D | M | C, KVM_SIGNAL_MSI),
     IOCTL(V, KVM_SET_GSI_ROUTING),
     /* Where a PCI function is notified, the guest may move. */
     IOCTL(V, KVM_IOEVENTFD),
@@ -111,7 +112,7 @@ const struct rule rules[] = {
     IOCTL(V | M, KVM_GET_SREGS),
     IOCTL(V, KVM_GET_MSRS),
     IOCTL(V, KVM_X86_SET_MCE),
-    IOCTL(M, KVM_GET_STATS_FD),
+    IOCTL(M | C, KVM_GET_STATS_FD),
     /* The first write to a copy-on-write disk makes its overlay. */
     CALL(D, memfd_create),
     CALL(D, ftruncate),
@@ -119,13 +120,14 @@ const struct rule rules[] = {
     CALL(D, readv),
     CALL(D, writev),
     CALL(D, getrandom),
-    CALL(D, recvfrom),
-    CALL(D, sendto),
+    CALL(D | C, recvfrom),
+    CALL(D | C, sendto),
     CALL(D, sendmsg),
     IOCTL(D, TUNSETOFFLOAD),
-    /* Sockets of vsock, which come from the listener or from the connector. */
-    CALL(D, accept4),
-    CALL(D, recvmsg),
+    /* Sockets of vsock, which come from the listener or from the connector; and control's. */
+    CALL(D | C, accept4),
+    CALL(D | C, recvmsg),
+    CALL(C, getsockopt),
     CALL(D, shutdown),
     CALL(D, epoll_ctl),
     CALL(D, epoll_wait),

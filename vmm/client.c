@@ -1,0 +1,177 @@
+#include "vmm/client.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "devices/fd_passing.h"
+#include "vmm/control_request.h"
+#include "vmm/vm.h"
+
+/* More than any answer has. */
+#define ANSWER_MAX  (4U << 20)
+#define PATIENCE_MS 15000
+
+static int gone(struct client *client, struct foal_error *err)
+{
+	return error_set(err, FOAL_EXIT_CONTROL, -ECONNRESET, "%s: the VM ended before it answered",
+			 client->name);
+}
+
+/* --- a line at a time --------------------------------------------------------------------- */
+
+/* 1: something came; or a negative errno with @err filled. */
+static int more(struct client *client, uint64_t deadline, struct foal_error *err)
+{
+	struct pollfd pfd = {.fd = client->fd, .events = POLLIN};
+	uint64_t now = now_ns();
+	int wait = client->timeout_ms < 0 ? -1
+		   : now < deadline	  ? (int)((deadline - now) / 1000000) + 1
+					  : 0;
+
+	if (client->size - client->len < 4096) {
+		if (client->size >= ANSWER_MAX)
+			return error_set(err, FOAL_EXIT_CONTROL, -EPROTO,
+					 "%s: its answer has no end", client->name);
+		client->size += client->size + 65536;
+		client->in = realloc(client->in, client->size);
+		if (!client->in)
+			return error_set(err, FOAL_EXIT_HOST, -ENOMEM, "out of memory");
+	}
+	int r = poll(&pfd, 1, wait);
+	if (r == 0)
+		return error_set(err, FOAL_EXIT_CONTROL, -ETIMEDOUT,
+				 "%s: the VM does not answer; is it stopped (SIGSTOP, a frozen "
+				 "cgroup)?",
+				 client->name);
+	ssize_t n =
+	    r < 0 ? r : recv(client->fd, client->in + client->len, client->size - client->len, 0);
+	if (n < 0 && errno == EINTR)
+		return 1;
+	if (n <= 0)
+		return gone(client, err);
+	client->len += (size_t)n;
+	return 1;
+}
+
+/* The next line as an object; NULL: @err is filled. */
+static json_t *next(struct client *client, struct foal_error *err)
+{
+	uint64_t deadline =
+	    now_ns() + (uint64_t)(client->timeout_ms < 0 ? 0 : client->timeout_ms) * 1000000;
+	const char *end;
+
+	while (!(end = client->len ? memchr(client->in, '\n', client->len) : NULL))
+		if (more(client, deadline, err) < 0)
+			return NULL;
+	size_t len = (size_t)(end - client->in);
+	json_t *line = json_loadb(client->in, len, JSON_REJECT_DUPLICATES, NULL);
+	client->len -= len + 1;
+	memmove(client->in, client->in + len + 1, client->len);
+	if (!json_is_object(line)) {
+		json_decref(line);
+		error_set(err, FOAL_EXIT_CONTROL, -EPROTO,
+			  "%s: what listens there is no VM of foal's", client->name);
+		return NULL;
+	}
+	return line;
+}
+
+/* --- the greeting --------------------------------------------------------------------------- */
+
+/* It may turn us away instead. */
+static int check_greeting(struct client *client, const json_t *line, struct foal_error *err)
+{
+	const char *text = reply_text(json_object_get(line, "error"), "message");
+
+	if (text[0])
+		return error_set(err, FOAL_EXIT_CONTROL, -EACCES, "%s: %s", client->name, text);
+	if (strcmp(reply_text(line, "foal"), "control") != 0 ||
+	    reply_number(line, "version") != CONTROL_VERSION)
+		return error_set(err, FOAL_EXIT_CONTROL, -EPROTO,
+				 "%s: its control socket speaks version %llu, this foal %d",
+				 client->name, reply_number(line, "version"), CONTROL_VERSION);
+	client->pid = (int)reply_number(line, "pid");
+	return 0;
+}
+
+int client_open(struct client *client, const struct run_dir *dir, const char *name,
+		struct foal_error *err)
+{
+	*client = (struct client){.name = name, .timeout_ms = PATIENCE_MS};
+	client->fd = name_connect(dir, name);
+	if (client->fd == -ENOENT || client->fd == -ECONNREFUSED)
+		return error_set(err, FOAL_EXIT_NAME, -ENOENT,
+				 "%s: no running VM has this name; foal ps lists them", name);
+	if (client->fd < 0)
+		return error_set(err, FOAL_EXIT_CONTROL, client->fd, "%s/%s.sock: %s", dir->path,
+				 name, strerror(-client->fd));
+	json_t *line = next(client, err);
+	int r = line ? check_greeting(client, line, err) : -ECONNRESET;
+	json_decref(line);
+	if (r)
+		client_close(client);
+	return r;
+}
+
+void client_close(struct client *client)
+{
+	close(client->fd);
+	free(client->in);
+	*client = (struct client){.fd = -1};
+}
+
+/* --- questions -------------------------------------------------------------------------------- */
+
+static int say(struct client *client, json_t *request, int fd, struct foal_error *err)
+{
+	char line[CONTROL_LINE_MAX];
+	size_t len = json_dumpb(request, line, sizeof(line) - 1, JSON_COMPACT);
+
+	json_decref(request);
+	if (len == 0 || len >= sizeof(line))
+		return error_set(err, FOAL_EXIT_INTERNAL, -E2BIG, "a request of %zu bytes", len);
+	line[len++] = '\n';
+	if (fd_send(client->fd, line, len, 0, fd) != (ssize_t)len)
+		return gone(client, err);
+	return 0;
+}
+
+json_t *client_ask(struct client *client, const char *command, json_t *members, int fd,
+		   struct foal_error *err)
+{
+	json_t *request = members ? members : json_object(), *reply;
+
+	json_object_set_new(request, "command", json_string(command));
+	if (say(client, request, fd, err))
+		return NULL;
+	do
+		reply = next(client, err);
+	while (reply && json_object_get(reply, "event")); /* it ends: no answer comes */
+	if (reply && !json_is_true(json_object_get(reply, "ok"))) {
+		error_set(err, FOAL_EXIT_CONTROL, -EREMOTEIO, "%s: %s", client->name,
+			  reply_text(json_object_get(reply, "error"), "message"));
+		json_decref(reply);
+		return NULL;
+	}
+	if (reply)
+		json_object_del(reply, "id"); /* ours had none */
+	return reply;
+}
+
+unsigned long long reply_number(const json_t *reply, const char *key)
+{
+	json_int_t value = json_integer_value(json_object_get(reply, key));
+
+	return value > 0 ? (unsigned long long)value : 0;
+}
+
+const char *reply_text(const json_t *reply, const char *key)
+{
+	const char *text = json_string_value(json_object_get(reply, key));
+
+	return text ? text : "";
+}

@@ -1,0 +1,41 @@
+/*
+ * The other side of the control socket: what foal ps, pause and the rest say to a VM.
+ * The VM may be hostile, too: its answers have limits. Private to vmm/.
+ */
+#ifndef FOAL_VMM_CLIENT_H
+#define FOAL_VMM_CLIENT_H
+
+#include <jansson.h>
+#include <stddef.h>
+
+#include "vmm/run_dir.h"
+
+struct client {
+	int fd;
+	const char *name;
+	int timeout_ms; /* to wait for an answer; negative: for ever */
+	int pid;	/* as the VM told */
+	char *in;
+	size_t len, size;
+};
+
+/*
+ * Connect to @name's VM and hear its greeting. -ENOENT and FOAL_EXIT_NAME in @err: there
+ * is none. 0: client_close() is to be called.
+ */
+int client_open(struct client *client, const struct run_dir *dir, const char *name,
+		struct foal_error *err);
+void client_close(struct client *client);
+
+/*
+ * Ask @command with @members (an object, used up; or NULL) and with @fd, if it is not
+ * negative. The reply, or NULL with @err filled: what the VM said, or that it is gone.
+ */
+json_t *client_ask(struct client *client, const char *command, json_t *members, int fd,
+		   struct foal_error *err);
+
+/* What @reply says under @key; 0 or "" if it does not. */
+unsigned long long reply_number(const json_t *reply, const char *key);
+const char *reply_text(const json_t *reply, const char *key);
+
+#endif

@@ -1,0 +1,89 @@
+/*
+ * The control socket of a VM that has a name, and the thread that serves it
+ * (docs/control.md). Private to vmm/.
+ */
+#ifndef FOAL_VMM_CONTROL_H
+#define FOAL_VMM_CONTROL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+#include "vmm/console_log.h"
+#include "vmm/control_conn.h"
+#include "vmm/control_streams.h"
+#include "vmm/error.h"
+#include "vmm/run_dir.h"
+
+struct vm;
+struct run_options;
+
+#define CONTROL_CLIENTS 16
+
+/* Who asked for the end of the VM, and what becomes of it. */
+struct control_stop {
+	bool wanted;
+	uint64_t deadline; /* now_ns() when it is ended without asking further */
+};
+
+struct control {
+	struct vm *vm;
+	struct run_dir dir;
+	int lock_fd; /* held as long as the process lives; -1: the VM has no name */
+	int listen_fd, wake_fd;
+	uid_t uid; /* who started foal */
+	pid_t pid;
+	FILE *smaps; /* its own, of /proc/self/smaps */
+	pthread_t thread;
+	bool started;
+	struct console_log log;
+
+	/* The control thread's. */
+	struct conn conns[CONTROL_CLIENTS];
+	struct streams streams;
+	struct control_stop stop;
+	uint64_t accept_after; /* now_ns(): no descriptor was left until then */
+
+	/* How the run ended, by the main thread, before `ended` is set with release. */
+	int status;
+	const char *text;
+	atomic_bool ended;
+};
+
+/* Take the VM's name, if it was given one. Before a process of the background is forked. */
+int control_claim(struct control *control, const struct run_options *opt, struct foal_error *err);
+
+/* Open the socket and what its thread needs; before the sandbox. Nothing without a name. */
+int control_open(struct control *control, struct vm *vm, struct foal_error *err);
+
+/* Start the thread, on the main thread, before it enters the sandbox. 0 or a negative errno. */
+int control_start(struct control *control);
+
+/* What the guest wrote to a console. Any thread. */
+void control_console(struct control *control, const void *data, size_t len);
+
+/*
+ * The run ended with @status and @text (may be empty): clients are told, and the thread
+ * is gone. The VM is still there. Who does not listen is waited for a second at most.
+ */
+void control_end(struct control *control, int status, const char *text);
+
+/* Close the rest. */
+void control_close(struct control *control);
+
+/* --- control_commands.c: what is asked of the VM; the control thread's ----------------- */
+
+/* Serve @request, of the client at @conn, which is answered now or when the VM ends. */
+void control_serve(struct control *control, struct conn *conn,
+		   const struct control_request *request);
+
+/* A stop's time is over: end the VM. Milliseconds until it is; -1: no stop waits. */
+int control_stop_timeout(struct control *control, uint64_t now);
+
+/* Tell all clients of the end. */
+void control_tell_end(struct control *control);
+
+#endif

@@ -1,0 +1,200 @@
+#include "vmm/control_request.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "ept/ept.h"
+
+#define TAKES_TIMEOUT  1U
+#define TAKES_KILL     2U
+#define TAKES_FORMAT   4U
+#define TAKES_SIZE     8U
+
+#define TIMEOUT_MAX_MS 3600000
+
+static const struct {
+	const char *name;
+	unsigned takes;
+} commands[] = {
+#define X(id, name, takes) {name, takes},
+    CONTROL_COMMANDS(X)
+#undef X
+};
+
+const char *control_command_name(enum control_command command)
+{
+	return commands[command].name;
+}
+
+const char *control_error_name(enum control_error error)
+{
+	static const char *const names[] = {
+#define X(id, name) name,
+	    CONTROL_ERRORS(X)
+#undef X
+	};
+
+	return names[error];
+}
+
+static int wrong(struct control_fault *fault, enum control_error code, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static int wrong(struct control_fault *fault, enum control_error code, const char *fmt, ...)
+{
+	va_list args;
+
+	fault->code = code;
+	va_start(args, fmt);
+	vsnprintf(fault->text, sizeof(fault->text), fmt, args);
+	va_end(args);
+	return -EINVAL;
+}
+
+/* --- one function a member ------------------------------------------------------------- */
+
+static int take_timeout(const json_t *value, struct control_request *out,
+			struct control_fault *fault)
+{
+	json_int_t ms = json_integer_value(value);
+
+	if (!json_is_integer(value) || ms < 0 || ms > TIMEOUT_MAX_MS)
+		return wrong(fault, CONTROL_ERROR_BAD_REQUEST,
+			     "timeout_ms: give a whole number from 0 to %d", TIMEOUT_MAX_MS);
+	out->has_timeout = true;
+	out->timeout_ms = (uint64_t)ms;
+	return 0;
+}
+
+static int take_kill(const json_t *value, struct control_request *out, struct control_fault *fault)
+{
+	if (!json_is_boolean(value))
+		return wrong(fault, CONTROL_ERROR_BAD_REQUEST, "kill: give true or false");
+	out->kill = json_is_true(value);
+	return 0;
+}
+
+static int take_format(const json_t *value, struct control_request *out,
+		       struct control_fault *fault)
+{
+	const char *word = json_string_value(value);
+
+	if (!word || (strcmp(word, "json") != 0 && strcmp(word, "table") != 0))
+		return wrong(fault, CONTROL_ERROR_BAD_REQUEST,
+			     "format: give \"json\" or \"table\"");
+	out->table = word[0] == 't';
+	return 0;
+}
+
+static int take_size(const json_t *value, struct control_request *out, struct control_fault *fault)
+{
+	json_int_t size = json_integer_value(value);
+
+	if (!json_is_integer(value) || size <= 0 || (uint64_t)size % EPT_PAGE_SIZE)
+		return wrong(fault, CONTROL_ERROR_BAD_REQUEST,
+			     "size: give bytes, a multiple of %lu", EPT_PAGE_SIZE);
+	out->size = (uint64_t)size;
+	return 0;
+}
+
+static const struct {
+	const char *name;
+	unsigned bit;
+	int (*take)(const json_t *value, struct control_request *out, struct control_fault *fault);
+} members[] = {
+    {"timeout_ms", TAKES_TIMEOUT, take_timeout},
+    {"kill", TAKES_KILL, take_kill},
+    {"format", TAKES_FORMAT, take_format},
+    {"size", TAKES_SIZE, take_size},
+};
+
+#define NR_MEMBERS (sizeof(members) / sizeof(members[0]))
+
+/* --- the whole --------------------------------------------------------------------------- */
+
+/* First of all, so that whatever else is wrong is answered to it. */
+static int take_id(json_t *root, struct control_request *out, struct control_fault *fault)
+{
+	json_t *id = json_object_get(root, "id");
+
+	if (!id)
+		return 0;
+	if (!json_is_integer(id) &&
+	    !(json_is_string(id) && json_string_length(id) <= CONTROL_ID_MAX))
+		return wrong(fault, CONTROL_ERROR_BAD_REQUEST,
+			     "id: give a whole number or a string of at most %d bytes",
+			     CONTROL_ID_MAX);
+	out->id = json_incref(id);
+	return 0;
+}
+
+static int take_command(const json_t *root, struct control_request *out,
+			struct control_fault *fault)
+{
+	const char *word = json_string_value(json_object_get(root, "command"));
+
+	if (!word)
+		return wrong(fault, CONTROL_ERROR_BAD_REQUEST, "command: give its name");
+	for (int i = 0; i < NR_CONTROL_COMMANDS; i++) {
+		if (strcmp(word, commands[i].name) == 0) {
+			out->command = (enum control_command)i;
+			return 0;
+		}
+	}
+	return wrong(fault, CONTROL_ERROR_UNKNOWN_COMMAND, "%.40s: no such command", word);
+}
+
+static int take_member(const char *key, const json_t *value, struct control_request *out,
+		       struct control_fault *fault)
+{
+	if (strcmp(key, "id") == 0 || strcmp(key, "command") == 0)
+		return 0;
+	for (size_t i = 0; i < NR_MEMBERS; i++)
+		if (strcmp(key, members[i].name) == 0 &&
+		    commands[out->command].takes & members[i].bit)
+			return members[i].take(value, out, fault);
+	return wrong(fault, CONTROL_ERROR_BAD_REQUEST, "%.40s: no such member of a \"%s\" request",
+		     key, commands[out->command].name);
+}
+
+static int take_object(json_t *root, struct control_request *out, struct control_fault *fault)
+{
+	const char *key;
+	json_t *value;
+	int r = take_id(root, out, fault);
+
+	if (r == 0)
+		r = take_command(root, out, fault);
+	json_object_foreach(root, key, value)
+	{
+		if (r == 0)
+			r = take_member(key, value, out, fault);
+	}
+	if (r == 0 && out->command == CONTROL_BALLOON && !out->size)
+		r = wrong(fault, CONTROL_ERROR_BAD_REQUEST, "size: say how much the guest keeps");
+	return r;
+}
+
+int control_request_parse(const char *line, size_t len, struct control_request *out,
+			  struct control_fault *fault)
+{
+	json_error_t error;
+	json_t *root = json_loadb(line, len, JSON_REJECT_DUPLICATES, &error);
+	int r;
+
+	*out = (struct control_request){0};
+	if (!root)
+		return wrong(fault, CONTROL_ERROR_BAD_REQUEST, "no JSON object in one line: %.100s",
+			     error.text);
+	r = take_object(root, out, fault); /* of what is no object, nothing can be got */
+	json_decref(root);
+	return r;
+}
+
+void control_request_free(struct control_request *request)
+{
+	json_decref(request->id);
+	request->id = NULL;
+}

@@ -1,0 +1,81 @@
+/*
+ * One request of the control socket (docs/control.md): a JSON object in one line, from
+ * a client that may say anything. Private to vmm/.
+ */
+#ifndef FOAL_VMM_CONTROL_REQUEST_H
+#define FOAL_VMM_CONTROL_REQUEST_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Of the greeting; another one speaks another language. */
+#define CONTROL_VERSION	 1
+/* Bytes of a request, its end of line not counted. */
+#define CONTROL_LINE_MAX 4096
+#define CONTROL_ID_MAX	 64
+
+/* name, members that it takes beside "id" and "command" */
+#define CONTROL_COMMANDS(X) \
+	X(STATUS, "status", 0) \
+	X(PAUSE, "pause", TAKES_TIMEOUT) \
+	X(RESUME, "resume", 0) \
+	X(STOP, "stop", TAKES_TIMEOUT | TAKES_KILL) \
+	X(STAT, "stat", TAKES_FORMAT) \
+	X(BALLOON, "balloon", TAKES_SIZE) \
+	X(CONSOLE, "console", 0)
+
+enum control_command {
+#define X(id, name, takes) CONTROL_##id,
+	CONTROL_COMMANDS(X)
+#undef X
+	    NR_CONTROL_COMMANDS
+};
+
+/* What goes wrong, in a word for programs. */
+#define CONTROL_ERRORS(X) \
+	X(BAD_REQUEST, "bad-request") /* no JSON object, or not as documented */ \
+	X(UNKNOWN_COMMAND, "unknown-command") \
+	X(TOO_LONG, "too-long")	      /* the connection is closed then */ \
+	X(TOO_SLOW, "too-slow")	      /* the same */ \
+	X(BUSY, "busy")		      /* the same: too many clients */ \
+	X(DENIED, "denied")	      /* the same: another user */ \
+	X(STATE, "state")	      /* not as the VM is: paused, not paused, ending */ \
+	X(TIMEOUT, "timeout")	      /* nothing was changed */ \
+	X(UNAVAILABLE, "unavailable") /* this VM does not have it */ \
+	X(FAILED, "failed")
+
+enum control_error {
+#define X(id, name) CONTROL_ERROR_##id,
+	CONTROL_ERRORS(X)
+#undef X
+};
+
+const char *control_error_name(enum control_error error);
+const char *control_command_name(enum control_command command);
+
+struct control_request {
+	enum control_command command;
+	json_t *id; /* a string or an integer, or NULL: none was given; owned */
+	bool has_timeout;
+	uint64_t timeout_ms; /* 0 .. 3,600,000 */
+	bool kill;
+	bool table;    /* of stat: "format" is "table" */
+	uint64_t size; /* of balloon: bytes, a multiple of the page size, not 0 */
+};
+
+struct control_fault {
+	enum control_error code;
+	char text[160];
+};
+
+/*
+ * Take @line apart. 0: @out is to be freed with control_request_free(). -EINVAL: @fault
+ * says why, and @out->id is what can be answered to, or NULL; also to be freed.
+ */
+int control_request_parse(const char *line, size_t len, struct control_request *out,
+			  struct control_fault *fault);
+void control_request_free(struct control_request *request);
+
+#endif

@@ -1,0 +1,308 @@
+/* Commands to running VMs: each asks its control socket and says what came of it. */
+#include "vmm/remote.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/control_request.h"
+
+/* What an answer may take beyond the time that was given for the thing itself. */
+#define GRACE_MS 15000
+
+/* --- one VM -------------------------------------------------------------------------------- */
+
+static int finish(const struct foal_error *err, int status)
+{
+	if (err->status)
+		error_print(err);
+	return err->status ? err->status : status;
+}
+
+/* 0, or an exit status: it was said. */
+static int reach(const struct remote_options *opt, struct run_dir *dir, struct client *client)
+{
+	struct foal_error err = {0};
+	int r = run_dir_open(dir, opt->run_dir, false, &err);
+
+	if (r == -ENOENT)
+		error_set(&err, FOAL_EXIT_NAME, r,
+			  "%s: no running VM has this name; foal ps lists "
+			  "them",
+			  opt->name);
+	else if (r == 0)
+		r = client_open(client, dir, opt->name, &err);
+	if (r)
+		run_dir_close(dir);
+	return finish(&err, 0);
+}
+
+/* The reply as it is, for programs. */
+static void print_json(const json_t *reply)
+{
+	json_dumpf(reply, stdout, JSON_INDENT(2));
+	putchar('\n');
+}
+
+/* Ask, and have @say tell of the reply. */
+static int ask_one(const struct remote_options *opt, json_t *members, int fd, int timeout_ms,
+		   void (*say)(const struct remote_options *opt, const json_t *reply))
+{
+	struct foal_error err = {0};
+	struct run_dir dir;
+	struct client client;
+	int status = reach(opt, &dir, &client);
+
+	if (status) {
+		json_decref(members);
+		return status;
+	}
+	client.timeout_ms = timeout_ms;
+	json_t *reply = client_ask(&client, opt->command, members, fd, &err);
+	if (reply && opt->json)
+		print_json(reply);
+	else if (reply)
+		say(opt, reply);
+	json_decref(reply);
+	client_close(&client);
+	run_dir_close(&dir);
+	return finish(&err, 0);
+}
+
+static void say_paused(const struct remote_options *opt, const json_t *reply)
+{
+	printf("%s: paused, within %.3f ms\n", opt->name,
+	       (double)reply_number(reply, "took_ns") / 1e6);
+}
+
+static int timeout_of(const struct remote_options *opt)
+{
+	return opt->has_timeout ? (int)opt->timeout * 1000 + GRACE_MS : GRACE_MS;
+}
+
+static json_t *timeout_member(const struct remote_options *opt)
+{
+	json_t *members = json_object();
+
+	if (opt->has_timeout)
+		json_object_set_new(members, "timeout_ms", json_integer(opt->timeout * 1000));
+	return members;
+}
+
+int command_pause(int argc, char **argv, uint64_t main_ns)
+{
+	struct remote_options opt;
+	int r = remote_parse(argc, argv, &opt);
+
+	(void)main_ns;
+	return r ? r : ask_one(&opt, timeout_member(&opt), -1, timeout_of(&opt), say_paused);
+}
+
+static void say_resumed(const struct remote_options *opt, const json_t *reply)
+{
+	printf("%s: goes on; it was paused for %.3f ms\n", opt->name,
+	       (double)reply_number(reply, "paused_ns") / 1e6);
+}
+
+int command_resume(int argc, char **argv, uint64_t main_ns)
+{
+	struct remote_options opt;
+	int r = remote_parse(argc, argv, &opt);
+
+	(void)main_ns;
+	return r ? r : ask_one(&opt, NULL, -1, GRACE_MS, say_resumed);
+}
+
+static void say_stat(const struct remote_options *opt, const json_t *reply)
+{
+	(void)opt;
+	fputs(reply_text(reply, "table"), stdout);
+}
+
+int command_stat(int argc, char **argv, uint64_t main_ns)
+{
+	struct remote_options opt;
+	int r = remote_parse(argc, argv, &opt);
+
+	(void)main_ns;
+	if (r)
+		return r;
+	json_t *members = json_object();
+	json_object_set_new(members, "format", json_string(opt.json ? "json" : "table"));
+	return ask_one(&opt, members, -1, GRACE_MS, say_stat);
+}
+
+static void say_balloon(const struct remote_options *opt, const json_t *reply)
+{
+	printf("%s: the guest is asked to put %llu MiB aside\n", opt->name,
+	       reply_number(reply, "target") >> 20);
+}
+
+int command_balloon(int argc, char **argv, uint64_t main_ns)
+{
+	struct remote_options opt;
+	int r = remote_parse(argc, argv, &opt);
+
+	(void)main_ns;
+	if (r)
+		return r;
+	json_t *members = json_object();
+	json_object_set_new(members, "size", json_integer((json_int_t)opt.size));
+	return ask_one(&opt, members, -1, GRACE_MS, say_balloon);
+}
+
+/* --- stop ----------------------------------------------------------------------------------- */
+
+static void say_stopped(const struct remote_options *opt, const json_t *reply)
+{
+	const char *text = reply_text(reply, "message");
+
+	printf("%s: gone, status %llu%s%s\n", opt->name, reply_number(reply, "status"),
+	       text[0] ? ": " : "", text);
+}
+
+/*
+ * The reply comes with the end of the run; the name is free when the process is gone. A
+ * VM that ends by itself meanwhile is gone, too, and that is what was wanted.
+ */
+static int stop(const struct remote_options *opt, struct run_dir *dir, struct client *client)
+{
+	struct foal_error err = {0};
+	json_t *members = timeout_member(opt);
+
+	if (opt->kill)
+		json_object_set_new(members, "kill", json_true());
+	client->timeout_ms = -1; /* storage may hang; the VM says so, and ends */
+	json_t *reply = client_ask(client, "stop", members, -1, &err);
+	if (reply && opt->json)
+		print_json(reply);
+	else if (reply)
+		say_stopped(opt, reply);
+	json_decref(reply);
+	if (!reply && err.status != FOAL_EXIT_CONTROL)
+		return finish(&err, 0);
+	name_wait_gone(dir, opt->name, -1);
+	name_tidy(dir, opt->name, true);
+	if (!reply)
+		printf("%s: gone\n", opt->name);
+	return 0;
+}
+
+int command_stop(int argc, char **argv, uint64_t main_ns)
+{
+	struct remote_options opt;
+	struct run_dir dir;
+	struct client client;
+	int r = remote_parse(argc, argv, &opt);
+
+	(void)main_ns;
+	if (r == 0)
+		r = reach(&opt, &dir, &client);
+	if (r)
+		return r;
+	r = stop(&opt, &dir, &client);
+	client_close(&client);
+	run_dir_close(&dir);
+	return r;
+}
+
+/* --- console --------------------------------------------------------------------------------- */
+
+int command_console(int argc, char **argv, uint64_t main_ns)
+{
+	struct foal_error err = {0};
+	struct remote_options opt;
+	struct run_dir dir;
+	struct client client;
+	int r = remote_parse(argc, argv, &opt);
+
+	(void)main_ns;
+	if (r == 0)
+		r = reach(&opt, &dir, &client);
+	if (r)
+		return r;
+	r = console_attach(&client, &err);
+	client_close(&client);
+	run_dir_close(&dir);
+	return finish(&err, r);
+}
+
+/* --- ps -----------------------------------------------------------------------------------------
+ */
+
+struct listing {
+	const struct run_dir *dir;
+	json_t *list; /* with --json */
+	bool any;
+};
+
+static void print_size(unsigned long long bytes)
+{
+	printf(" %8.1f", (double)bytes / (1 << 20));
+}
+
+static void print_row(struct listing *ps, const char *name, const json_t *reply)
+{
+	if (!ps->any)
+		printf("%-16s %8s %-8s %5s %8s %8s %10s\n", "NAME", "PID", "STATE", "VCPUS",
+		       "HOST/MiB", "OF/MiB", "UPTIME/s");
+	printf("%-16s %8llu %-8.20s %5llu", name, reply_number(reply, "pid"),
+	       reply_text(reply, "state"), reply_number(reply, "vcpus"));
+	print_size(reply_number(reply, "resident"));
+	print_size(reply_number(reply, "memory"));
+	printf(" %10.1f\n", (double)reply_number(reply, "uptime_ns") / 1e9);
+}
+
+/* One that ends just now is none; one that does not answer is said, and the rest listed. */
+static void list_one(void *ctx, const char *name)
+{
+	struct listing *ps = ctx;
+	struct foal_error err = {0};
+	struct client client;
+
+	if (name_tidy(ps->dir, name, false))
+		return;
+	if (client_open(&client, ps->dir, name, &err)) {
+		if (err.status != FOAL_EXIT_NAME)
+			error_print(&err);
+		return;
+	}
+	json_t *reply = client_ask(&client, "status", NULL, -1, &err);
+	if (reply && ps->list) {
+		json_object_del(reply, "ok");
+		json_array_append(ps->list, reply);
+	}
+	if (reply && !ps->list)
+		print_row(ps, name, reply);
+	ps->any |= reply != NULL;
+	if (err.status)
+		error_print(&err);
+	json_decref(reply);
+	client_close(&client);
+}
+
+int command_ps(int argc, char **argv, uint64_t main_ns)
+{
+	struct foal_error err = {0};
+	struct remote_options opt;
+	struct run_dir dir;
+	int r = remote_parse(argc, argv, &opt);
+
+	(void)main_ns;
+	if (r)
+		return r;
+	struct listing ps = {.dir = &dir, .list = opt.json ? json_array() : NULL};
+	r = run_dir_open(&dir, opt.run_dir, false, &err);
+	if (r == 0)
+		r = names_each(&dir, list_one, &ps);
+	if (r && r != -ENOENT)
+		error_set(&err, FOAL_EXIT_HOST, r, "%s: %s", dir.path, strerror(-r));
+	if (ps.list && !err.status)
+		print_json(ps.list);
+	else if (!ps.any && !err.status)
+		printf("no VM with a name runs\n");
+	json_decref(ps.list);
+	run_dir_close(&dir);
+	return finish(&err, 0);
+}

@@ -1,0 +1,46 @@
+/* foal ps, console, pause, resume, stop, stat, balloon: commands to running VMs. Private to vmm/.
+ */
+#ifndef FOAL_VMM_REMOTE_H
+#define FOAL_VMM_REMOTE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vmm/client.h"
+#include "vmm/run_dir.h"
+
+/* What each takes; further words and options are refused. */
+struct remote_options {
+	const char *command;
+	const char *run_dir;
+	const char *name;
+	const char *size_word; /* of balloon */
+	uint64_t size;
+	bool json, kill, has_timeout;
+	unsigned timeout; /* seconds */
+};
+
+int command_ps(int argc, char **argv, uint64_t main_ns);
+int command_console(int argc, char **argv, uint64_t main_ns);
+int command_pause(int argc, char **argv, uint64_t main_ns);
+int command_resume(int argc, char **argv, uint64_t main_ns);
+int command_stop(int argc, char **argv, uint64_t main_ns);
+int command_stat(int argc, char **argv, uint64_t main_ns);
+int command_balloon(int argc, char **argv, uint64_t main_ns);
+
+/* 0, or FOAL_EXIT_USAGE: it was said. */
+int remote_parse(int argc, char **argv, struct remote_options *out);
+
+/* What foal help COMMAND prints. */
+void ps_help(void);
+void console_help(void);
+void pause_help(void);
+void resume_help(void);
+void stop_help(void);
+void stat_help(void);
+void balloon_help(void);
+
+/* remote_console.c: both ways until the key, or the end of the VM; an exit status. */
+int console_attach(struct client *client, struct foal_error *err);
+
+#endif

@@ -1,0 +1,195 @@
+/* The command lines of the commands to running VMs, and their help. */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "vmm/option_values.h"
+#include "vmm/remote.h"
+
+#define JSON	1U
+#define TIMEOUT 2U
+#define KILL	4U
+#define NAME	8U
+#define SIZE	16U
+
+static const struct {
+	const char *name;
+	unsigned takes;
+	const char *help;
+} rows[] = {
+    {"ps", JSON,
+     "usage: foal ps [--json]\n\n"
+     "The running VMs that have a name: process, state, vCPUs, memory in the host's of\n"
+     "what the guest has, time since the start."},
+    {"console", NAME,
+     "usage: foal console NAME\n\n"
+     "The guest's console: its last 64 KiB, and from then on both ways. Ctrl-] leaves it,\n"
+     "and the VM goes on."},
+    {"pause", NAME | JSON | TIMEOUT,
+     "usage: foal pause NAME [--timeout SECONDS] [--json]\n\n"
+     "Bring the VM to rest: no vCPU runs, no device does. If that takes longer (5 s), say\n"
+     "why and let it go on. Its clocks go on meanwhile."},
+    {"resume", NAME | JSON, "usage: foal resume NAME [--json]\n\nLet a paused VM go on."},
+    {"stop", NAME | JSON | TIMEOUT | KILL,
+     "usage: foal stop NAME [--timeout SECONDS] [--kill] [--json]\n\n"
+     "Press the guest's power button, and end the VM if it has not switched off by then\n"
+     "(10 s); --kill ends it at once. Disks are flushed either way. Returns when it is gone."},
+    {"stat", NAME | JSON,
+     "usage: foal stat NAME [--json]\n\n"
+     "The table that follows a run, or its JSON, of a running VM: as of now."},
+    {"balloon", NAME | SIZE | JSON,
+     "usage: foal balloon NAME SIZE [--json]\n\n"
+     "Ask the guest to keep no more than SIZE of its memory (512M); it was started with\n"
+     "--balloon on. It may do less: foal stat says what it gave."},
+};
+
+#define NR_ROWS (sizeof(rows) / sizeof(rows[0]))
+
+static size_t row_of(const char *name)
+{
+	for (size_t i = 0; i < NR_ROWS; i++)
+		if (strcmp(rows[i].name, name) == 0)
+			return i;
+	return 0;
+}
+
+static void print_help(const char *name)
+{
+	puts(rows[row_of(name)].help);
+	puts("\n  --run-dir DIR   where foal run was told to have it found");
+}
+
+void ps_help(void)
+{
+	print_help("ps");
+}
+
+void console_help(void)
+{
+	print_help("console");
+}
+
+void pause_help(void)
+{
+	print_help("pause");
+}
+
+void resume_help(void)
+{
+	print_help("resume");
+}
+
+void stop_help(void)
+{
+	print_help("stop");
+}
+
+void stat_help(void)
+{
+	print_help("stat");
+}
+
+void balloon_help(void)
+{
+	print_help("balloon");
+}
+
+/* --- parsing --------------------------------------------------------------------------- */
+
+static const struct {
+	const char *name;
+	unsigned bit; /* 0: every command has it */
+	int has_value;
+} options[] = {
+    {"json", JSON, no_argument},
+    {"timeout", TIMEOUT, required_argument},
+    {"kill", KILL, no_argument},
+    {"run-dir", 0, required_argument},
+};
+
+#define NR_OPTIONS (sizeof(options) / sizeof(options[0]))
+
+static int take_timeout(const char *value, struct remote_options *out)
+{
+	char *end;
+
+	errno = 0;
+	unsigned long n = strtoul(value, &end, 10);
+	if (value[0] < '0' || value[0] > '9' || *end || errno || n > 3600)
+		return usage_error("%s: --timeout %s: give whole seconds, 0 to 3600", out->command,
+				   value);
+	out->timeout = (unsigned)n;
+	out->has_timeout = true;
+	return 0;
+}
+
+static int take_option(const char *name, const char *value, struct remote_options *out)
+{
+	if (strcmp(name, "timeout") == 0)
+		return take_timeout(value, out);
+	if (strcmp(name, "run-dir") == 0)
+		out->run_dir = value;
+	else if (strcmp(name, "kill") == 0)
+		out->kill = true;
+	else
+		out->json = true;
+	return 0;
+}
+
+static int take_size(struct remote_options *out)
+{
+	struct foal_error err = {0};
+
+	if (option_size("SIZE", out->size_word, &out->size, &err))
+		return usage_error(
+		    "balloon: %s: give bytes or a number with K, M, G or T, a multiple "
+		    "of 4096",
+		    out->size_word);
+	return 0;
+}
+
+static int take_words(int argc, char **argv, unsigned takes, struct remote_options *out)
+{
+	const char **words[] = {takes & NAME ? &out->name : NULL,
+				takes & SIZE ? &out->size_word : NULL};
+	int n = 0;
+
+	for (int i = 0; i < 2 && words[i]; i++, n++) {
+		if (n == argc)
+			return usage_error("%s: %s is needed; see foal help %s", out->command,
+					   i ? "a SIZE" : "the VM's NAME", out->command);
+		*words[i] = argv[n];
+	}
+	if (n < argc)
+		return usage_error("%s: %s: not taken; see foal help %s", out->command, argv[n],
+				   out->command);
+	const char *fault = out->name ? vm_name_fault(out->name) : NULL;
+	if (fault)
+		return usage_error("%s: %s: no VM's name: %s", out->command, out->name, fault);
+	return out->size_word ? take_size(out) : 0;
+}
+
+int remote_parse(int argc, char **argv, struct remote_options *out)
+{
+	unsigned takes = rows[row_of(argv[0])].takes;
+	struct option longs[NR_OPTIONS + 1] = {{0}};
+	size_t n = 0;
+	int i, index, r = 0;
+
+	*out = (struct remote_options){.command = argv[0]};
+	for (size_t j = 0; j < NR_OPTIONS; j++)
+		if (!options[j].bit || takes & options[j].bit)
+			longs[n++] =
+			    (struct option){options[j].name, options[j].has_value, NULL, 'o'};
+	opterr = 0;
+	while (r == 0 && (i = getopt_long(argc, argv, ":", longs, &index)) != -1) {
+		if (i == 'o')
+			r = take_option(longs[index].name, optarg, out);
+		else
+			r = usage_error(i == ':' ? "%s: %s needs a value"
+						 : "%s: %s: no such option; see foal help %s",
+					out->command, argv[optind - 1], out->command);
+	}
+	return r ? r : take_words(argc - optind, argv + optind, takes, out);
+}
