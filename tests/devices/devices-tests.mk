@@ -5,7 +5,7 @@ DEVICES_TEST_OBJS := $(patsubst %.c,$(OUT)/%.o,$(filter-out tests/devices/fuzz_%
 TEST_PROGRAMS     += $(OUT)/tests/test_devices
 
 $(OUT)/tests/test_devices: $(DEVICES_TEST_OBJS) $(OUT)/libdevices.a | $(OUT)/foal-nbd
-	$(call link,$(LDFLAGS),$(CHECK_LIBS))
+	$(call link,$(LDFLAGS),$(CHECK_LIBS) $(DEVICES_LIBS))
 
 # Registers and rings from fuzz input, for FUZZ_SECONDS; needs clang's libFuzzer.
 FUZZ_SECONDS ?= 60
@@ -16,7 +16,8 @@ $(BUILD)/tests/fuzz_virtio: $(FUZZ_SRCS) $(wildcard devices/*.h tests/devices/*.
 	@mkdir -p $(@D)
 	$(call said,LINK,$@)
 	$(Q)$(FUZZ_CC) $(CPPFLAGS) -std=gnu17 -O1 -g -Wall -Wextra -fno-strict-aliasing -pthread \
-		-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ $(FUZZ_SRCS)
+		-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ \
+		$(FUZZ_SRCS) $(DEVICES_LIBS)
 
 .PHONY: fuzz-devices
 fuzz-devices: $(BUILD)/tests/fuzz_virtio
