@@ -131,7 +131,7 @@ struct virtio_device {
 	uint8_t status;
 	uint32_t generation; /* of the configuration */
 	bool config_news;    /* the driver is to hear of a change once the worker runs */
-	uint8_t config[VIRTIO_CONFIG_MAX];
+	_Alignas(8) uint8_t config[VIRTIO_CONFIG_MAX]; /* types look at it as their struct */
 	uint64_t driver_features;
 	struct virtqueue queues[VIRTIO_QUEUES_MAX];
 	struct virtio_mmio mmio;
