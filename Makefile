@@ -73,9 +73,11 @@ $(LIBS):
 
 # What ept/ wants behind it.
 EPT_LIBS := -llz4 $(URING)
+# What devices/ wants.
+DEVICES_LIBS := -lxxhash
 
 $(OUT)/foal: $(OUT)/vmm/main.o $(LIBS)
-	$(call link,$(LDFLAGS) $(STATIC),-ljansson $(EPT_LIBS))
+	$(call link,$(LDFLAGS) $(STATIC),-ljansson $(DEVICES_LIBS) $(EPT_LIBS))
 
 # Serves disks from NBD servers: a program of its own for libnbd's shared libraries.
 $(OUT)/foal-nbd: $(OUT)/devices/nbd/foal_nbd.o

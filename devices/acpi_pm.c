@@ -15,6 +15,7 @@
 #include <stdlib.h>
 
 #include "devices/device.h"
+#include "devices/state.h"
 #include "guest/abi.h"
 
 #define EVENTS	      (FOAL_PORT_ACPI_EVENTS - FOAL_PORT_ACPI)
@@ -93,11 +94,23 @@ static void acpi_pm_destroy(struct device *dev)
 	free(pm);
 }
 
+static bool acpi_pm_state(struct device *dev, struct state *s)
+{
+	struct acpi_pm *pm = acpi_pm_of(dev);
+
+	pthread_mutex_lock(&pm->lock);
+	state_u32(s, &pm->events);
+	pthread_mutex_unlock(&pm->lock);
+	return state_ok(s);
+}
+
 const struct device_ops acpi_pm_device = {
     .kind = "acpi-pm",
     .read = acpi_pm_read,
     .write = acpi_pm_write,
     .destroy = acpi_pm_destroy,
+    .state = acpi_pm_state,
+    .state_version = 1,
 };
 
 int acpi_pm_create(const struct device_host *host, struct device **out)

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "devices/device.h"
+#include "devices/state.h"
 
 struct bus_range {
 	uint64_t base, size;
@@ -86,6 +87,30 @@ void bus_destroy(struct bus *bus)
 		bus->ranges[i].dev->ops->destroy(bus->ranges[i].dev);
 	free(bus->ranges);
 	free(bus);
+}
+
+static bool device_state(struct device *dev, struct state *s, unsigned index)
+{
+	const struct device_ops *ops = dev->ops;
+
+	if (!ops->state)
+		return true;
+	return state_begin(s, ops->kind, index, ops->state_version) && ops->state(dev, s) &&
+	       state_end(s);
+}
+
+bool bus_state(struct bus *bus, struct state *s)
+{
+	for (int last = 0; last < 2; last++) {
+		for (size_t i = 0; i < bus->nr; i++) {
+			struct device *dev = bus->ranges[i].dev;
+
+			if ((dev->ops == &ioapic_device) == last &&
+			    !device_state(dev, s, (unsigned)i))
+				return false;
+		}
+	}
+	return state_ok(s);
 }
 
 /* How many ranges begin at @addr or below. */

@@ -29,6 +29,7 @@
 struct device;
 struct bus;
 struct disk_backend;
+struct state;
 
 /* What the machine offers to its devices; outlives them all. */
 struct device_host {
@@ -89,6 +90,13 @@ struct device_ops {
 	/* Stop threads and finish or drop requests; what was flushed is durable. */
 	void (*stop)(struct device *dev);
 	void (*destroy)(struct device *dev);
+	/*
+	 * Save or load what the guest can tell, as a record of @state_version (see
+	 * bus_state()). Without one the device has no state. Any change of what is
+	 * saved is another version.
+	 */
+	bool (*state)(struct device *dev, struct state *s);
+	unsigned state_version;
 };
 
 /* Every kind of device there is, NULL-terminated. */
@@ -116,6 +124,16 @@ void bus_stop(struct bus *bus);
  */
 struct device *bus_hold(struct bus *bus, uint64_t deadline);
 void bus_release(struct bus *bus);
+
+/*
+ * Save or load the state of every device on @bus (devices/state.h), a record each in
+ * the order of their addresses; interrupt controllers come last: what others do to their
+ * pins while they load does not count. Nothing else touches the devices
+ * meanwhile: no vCPU runs, no request is under way. Loading is for a bus with the
+ * same devices, started or not; what the host has open stays the machine's own.
+ * False: s->error says why, and a bus that was loaded is good for bus_destroy() alone.
+ */
+bool bus_state(struct bus *bus, struct state *s);
 
 /*
  * Put @dev at [@base, @base + @size). The bus owns it from then on, also on

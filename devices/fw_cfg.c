@@ -21,6 +21,7 @@
 
 #include "devices/file_io.h"
 #include "devices/fw_cfg_items.h"
+#include "devices/state.h"
 
 /* Keys of the interface itself; fw_cfg.h has the others. */
 #define KEY_SIGNATURE 0x00
@@ -257,12 +258,40 @@ static void fw_cfg_destroy(struct device *dev)
 	free(cfg);
 }
 
+/* The items are made anew with the machine; where the next read starts is kept. */
+static bool fw_cfg_state(struct device *dev, struct state *s)
+{
+	struct fw_cfg *cfg = fw_cfg_of(dev);
+	struct position *next = &cfg->next;
+
+	pthread_mutex_lock(&cfg->lock);
+	bool selected = next->item;
+	uint16_t key = selected ? next->item->key : 0;
+
+	state_bool(s, &selected);
+	state_u16(s, &key);
+	if (s->loading) {
+		next->item = selected ? fw_cfg_find(&cfg->items, key) : NULL;
+		state_check(s, !selected || next->item, "the item selected is not here");
+	}
+	state_u32(s, &next->at);
+	if (s->loading && !(next->item ? next->at <= next->item->len : next->at == 0)) {
+		next->at = 0;
+		state_refuse(s, "the next byte lies behind its item's end");
+	}
+	state_u32(s, &cfg->dma_high);
+	pthread_mutex_unlock(&cfg->lock);
+	return state_ok(s);
+}
+
 const struct device_ops fw_cfg_device = {
     .kind = "fw-cfg",
     .read = fw_cfg_read,
     .write = fw_cfg_write,
     .stop = fw_cfg_stop,
     .destroy = fw_cfg_destroy,
+    .state = fw_cfg_state,
+    .state_version = 1,
 };
 
 int fw_cfg_create(const struct device_host *host, struct device **out)

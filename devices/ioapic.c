@@ -19,6 +19,7 @@
 #include <stdlib.h>
 
 #include "devices/device.h"
+#include "devices/state.h"
 #include "guest/abi.h"
 
 #define IOREGSEL	 0x00
@@ -277,11 +278,54 @@ static void ioapic_destroy(struct device *dev)
 	free(io);
 }
 
+/*
+ * Routes are the host's, and told anew: of pins that may deliver, and of those whose
+ * interrupt is in service, the end of which has to be heard.
+ */
+static void route_again(struct ioapic *io, unsigned pin_nr)
+{
+	const struct pin *pin = &io->pins[pin_nr];
+	struct route route = pin_route(pin);
+
+	if (route.masked && !(pin->redir & REDIR_REMOTE_IRR))
+		route.addr = route.data = 0;
+	io->dev.host->route_pin(io->dev.host->ctx, pin_nr, route.addr, route.data, route.masked);
+}
+
+/* Remote IRR is a level's alone, as after pin_rewrite(). */
+static bool pin_sound(const struct pin *pin)
+{
+	return !(pin->redir & ~(REDIR_WRITABLE | REDIR_REMOTE_IRR)) &&
+	       (pin_is_level(pin) || !(pin->redir & REDIR_REMOTE_IRR));
+}
+
+static bool ioapic_state(struct device *dev, struct state *s)
+{
+	struct ioapic *io = ioapic_of(dev);
+
+	pthread_mutex_lock(&io->lock);
+	state_u8(s, &io->select);
+	state_u32(s, &io->id);
+	state_check(s, !(io->id & ~ID_MASK), "its ID has bits that are not there");
+	state_fixed(s, FOAL_IOAPIC_PINS, "the number of pins");
+	for (unsigned i = 0; i < FOAL_IOAPIC_PINS; i++) {
+		state_u64(s, &io->pins[i].redir);
+		state_bool(s, &io->pins[i].asserted);
+		state_check(s, pin_sound(&io->pins[i]), "a redirection entry that cannot be");
+	}
+	for (unsigned i = 0; s->loading && state_ok(s) && i < FOAL_IOAPIC_PINS; i++)
+		route_again(io, i);
+	pthread_mutex_unlock(&io->lock);
+	return state_ok(s);
+}
+
 const struct device_ops ioapic_device = {
     .kind = "ioapic",
     .read = ioapic_read,
     .write = ioapic_write,
     .destroy = ioapic_destroy,
+    .state = ioapic_state,
+    .state_version = 1,
 };
 
 int ioapic_create(const struct device_host *host, struct device **out)

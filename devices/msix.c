@@ -2,6 +2,8 @@
 
 #include <linux/pci_regs.h>
 
+#include "devices/state.h"
+
 #define ENTRY_WORDS 4
 
 void msix_init(struct msix *msix, unsigned nr)
@@ -81,6 +83,16 @@ void msix_table_write(struct msix *msix, const struct device_host *host, uint32_
 			*word = (uint32_t)(value >> (32 * i));
 	}
 	deliver(msix, host);
+}
+
+void msix_state(struct msix *msix, struct state *s)
+{
+	state_u32(s, &msix->pending);
+	state_check(s, msix->nr == MSIX_MAX || !(msix->pending >> msix->nr),
+		    "interrupts are pending that the table does not have");
+	for (unsigned i = 0; i < msix->nr; i++)
+		for (unsigned j = 0; j < ENTRY_WORDS; j++)
+			state_u32(s, &msix->entry[i].word[j]);
 }
 
 uint64_t msix_pending_read(const struct msix *msix, uint32_t offset, unsigned len)

@@ -31,6 +31,8 @@ void msix_control(struct msix *msix, const struct device_host *host, uint16_t co
 uint64_t msix_table_read(const struct msix *msix, uint32_t offset, unsigned len);
 void msix_table_write(struct msix *msix, const struct device_host *host, uint32_t offset,
 		      unsigned len, uint64_t value);
+/* Save or load table and pending bits (devices/state.h). */
+void msix_state(struct msix *msix, struct state *s);
 uint64_t msix_pending_read(const struct msix *msix, uint32_t offset, unsigned len);
 
 #endif

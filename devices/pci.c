@@ -14,9 +14,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "devices/state.h"
 #include "guest/abi.h"
 
 #define SLOTS		  FOAL_PCI_SLOTS
+#define SLOT_VERSION	  1	   /* of a slot's state */
 #define CLASS_HOST_BRIDGE 0x060000 /* Appendix D */
 #define ADDRESS_ENABLE	  (1u << 31)
 
@@ -353,6 +355,45 @@ static void window_destroy(struct device *dev)
 	leave(pci);
 }
 
+/* What a guest cannot write is the machine's that loads, and has to be the same. */
+static void config_state(struct pci_function *f, struct state *s)
+{
+	for (unsigned i = 0; i < PCI_CONFIG_SIZE; i++) {
+		uint8_t byte = f->config[i];
+
+		state_u8(s, &byte);
+		if (!state_check(s, !((byte ^ f->config[i]) & ~f->writable[i]),
+				 "it was another device: its configuration space differs"))
+			return;
+		f->config[i] = byte;
+	}
+}
+
+static bool slot_state(struct pci *pci, unsigned slot, struct state *s)
+{
+	struct pci_function *f = pci->slot[slot];
+
+	if (!state_begin(s, "pci-slot", slot, SLOT_VERSION))
+		return false;
+	config_state(f, s);
+	if (state_ok(s) && f->ops->state)
+		f->ops->state(f, s);
+	return state_end(s);
+}
+
+static bool window_state(struct device *dev, struct state *s)
+{
+	struct pci *pci = pci_of_window(dev);
+
+	pthread_mutex_lock(&pci->lock);
+	state_u32(s, &pci->address);
+	state_fixed(s, pci->free, "the number of devices");
+	for (unsigned i = 0; i < pci->free && state_ok(s); i++)
+		slot_state(pci, i, s);
+	pthread_mutex_unlock(&pci->lock);
+	return state_ok(s);
+}
+
 const struct device_ops pci_device = {
     .kind = "pci",
     .read = window_read,
@@ -362,6 +403,8 @@ const struct device_ops pci_device = {
     .release = window_release,
     .stop = window_stop,
     .destroy = window_destroy,
+    .state = window_state,
+    .state_version = 1,
 };
 
 /* --- creation ------------------------------------------------------------------------- */

@@ -14,6 +14,7 @@
 #define PCI_CAP_LINK_SIZE 2 /* what begins every capability: id, next */
 
 struct pci_function;
+struct state;
 
 /* Accesses are 1, 2, 4 or 8 bytes long, aligned to that, and inside of what they reach. */
 struct pci_function_ops {
@@ -33,6 +34,11 @@ struct pci_function_ops {
 	void (*release)(struct pci_function *f);
 	void (*stop)(struct pci_function *f);
 	void (*destroy)(struct pci_function *f);
+	/*
+	 * Optional: save or load (devices/state.h) the device behind it, in the record of its
+	 * slot; the configuration space is there already. The root's lock is held.
+	 */
+	void (*state)(struct pci_function *f, struct state *s);
 };
 
 struct pci_function {

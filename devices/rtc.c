@@ -19,6 +19,7 @@
 #include <stdlib.h>
 
 #include "devices/device.h"
+#include "devices/state.h"
 
 enum {
 	SECONDS = 0x00,
@@ -53,6 +54,8 @@ enum {
 #define SECONDS_A_DAY	  86400
 /* The century is two digits; and a guest that adds months for ever adds no years for ever. */
 #define YEARS		  10000
+/* No guest sets its clock off by more. */
+#define MAX_OFFSET	  ((int64_t)YEARS * 2 * 366 * SECONDS_A_DAY)
 /* 1 January of the year 0, from which seconds and days are counted: a Saturday. */
 #define WEEKDAY_OF_DAY_0  7
 
@@ -312,11 +315,44 @@ static void rtc_destroy(struct device *dev)
 	free(rtc);
 }
 
+/* Fields past their ranges carry over, and none that a guest writes is past a byte's. */
+static void date_state(struct date *date, struct state *s)
+{
+	state_number(s, &date->year, YEARS - 1, "a year");
+	state_number(s, &date->month, UINT8_MAX, "a month");
+	state_number(s, &date->day, UINT8_MAX, "a day");
+	state_number(s, &date->weekday, 7, "a day of the week");
+	state_number(s, &date->hours, UINT8_MAX, "an hour");
+	state_number(s, &date->minutes, UINT8_MAX, "a minute");
+	state_number(s, &date->seconds, UINT8_MAX, "a second");
+}
+
+/* The guest's clock goes on with the host's: how far it is off is what is kept. */
+static bool rtc_state(struct device *dev, struct state *s)
+{
+	struct rtc *rtc = rtc_of(dev);
+
+	pthread_mutex_lock(&rtc->lock);
+	state_u8(s, &rtc->index);
+	state_check(s, rtc->index < CMOS_SIZE, "an index past the memory");
+	state_bytes(s, rtc->cmos, sizeof(rtc->cmos));
+	state_i64(s, &rtc->offset);
+	state_check(s, rtc->offset <= MAX_OFFSET && rtc->offset >= -MAX_OFFSET,
+		    "a clock that is off by too much");
+	date_state(&rtc->set, s);
+	state_check(s, !(rtc->cmos[REG_B] & B_SET) || (rtc->set.month && rtc->set.day),
+		    "a date without month or day");
+	pthread_mutex_unlock(&rtc->lock);
+	return state_ok(s);
+}
+
 const struct device_ops rtc_device = {
     .kind = "rtc",
     .read = rtc_read,
     .write = rtc_write,
     .destroy = rtc_destroy,
+    .state = rtc_state,
+    .state_version = 1,
 };
 
 /* --- what firmware finds --------------------------------------------------------------- */

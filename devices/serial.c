@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "devices/device.h"
+#include "devices/state.h"
 
 #define FIFO_SIZE      16
 #define BACKLOG_SIZE   4096
@@ -315,6 +316,43 @@ static void serial_write(struct device *dev, uint64_t offset, unsigned len, uint
 	pthread_mutex_unlock(&s->lock);
 }
 
+/* --- state ---------------------------------------------------------------------------- */
+
+static void receiver_state(struct serial *s, struct state *st)
+{
+	state_bytes(st, s->rx, sizeof(s->rx));
+	state_number(st, &s->rx_head, FIFO_SIZE - 1, "the FIFO's head");
+	state_number(st, &s->rx_count, rx_capacity(s), "the FIFO's fill");
+	state_number(st, &s->rx_trigger, FIFO_SIZE, "the FIFO's trigger");
+	state_number(st, &s->backlog_count, BACKLOG_SIZE, "what was typed");
+	if (st->loading)
+		s->backlog_head = 0;
+	for (unsigned i = 0; i < s->backlog_count; i++)
+		state_u8(st, &s->backlog[(s->backlog_head + i) % BACKLOG_SIZE]);
+}
+
+static bool serial_state(struct device *dev, struct state *st)
+{
+	struct serial *s = serial_of(dev);
+
+	pthread_mutex_lock(&s->lock);
+	if (!st->loading && s->sending)
+		state_refuse(st, "a byte is on its way out");
+	uint8_t *const registers[] = {&s->ier, &s->lcr, &s->mcr,	&s->scr,
+				      &s->dll, &s->dlm, &s->modem_delta};
+	for (size_t i = 0; i < sizeof(registers) / sizeof(registers[0]); i++)
+		state_u8(st, registers[i]);
+	s->ier &= IER_ALL;
+	s->mcr &= MCR_ALL;
+	state_bool(st, &s->fifo_on);
+	state_bool(st, &s->overrun);
+	state_bool(st, &s->thre_pending);
+	state_bool(st, &s->line);
+	receiver_state(s, st);
+	pthread_mutex_unlock(&s->lock);
+	return state_ok(st);
+}
+
 /* --- the monitor's side ------------------------------------------------------------ */
 
 size_t serial_input(struct device *serial, const void *data, size_t len)
@@ -354,6 +392,8 @@ const struct device_ops serial_device = {
     .write = serial_write,
     .stop = serial_stop,
     .destroy = serial_destroy,
+    .state = serial_state,
+    .state_version = 1,
 };
 
 int serial_create(const struct device_host *host, unsigned pin, int out_fd, struct device **out)

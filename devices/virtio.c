@@ -28,10 +28,10 @@ void virtio_break(struct virtio_device *vdev, const char *why)
 
 /* --- status --------------------------------------------------------------------------- */
 
-static void reset(struct virtio_device *vdev)
+bool virtio_reset(struct virtio_device *vdev)
 {
 	if (!virtio_quiesce(vdev))
-		return;
+		return false;
 	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
 		vq_reset(&vdev->queues[i], vdev->dev.host->memory);
 	vdev->driver_features = 0;
@@ -39,10 +39,12 @@ static void reset(struct virtio_device *vdev)
 	if (vdev->type->reset)
 		vdev->type->reset(vdev);
 	vdev->transport->reset(vdev);
+	vdev->config_news = false;
 	atomic_store_explicit(&vdev->dev.broken, NULL, memory_order_release);
+	return true;
 }
 
-static bool features_sound(const struct virtio_device *vdev)
+bool virtio_features_sound(const struct virtio_device *vdev)
 {
 	return !(vdev->driver_features & ~vdev->features) &&
 	       virtio_negotiated(vdev, VIRTIO_F_VERSION_1);
@@ -71,10 +73,10 @@ void virtio_set_status(struct virtio_device *vdev, uint32_t value)
 	uint8_t added = value & ~vdev->status & ~VIRTIO_CONFIG_S_NEEDS_RESET & UINT8_MAX;
 
 	if (value == 0) {
-		reset(vdev);
+		virtio_reset(vdev);
 		return;
 	}
-	if ((added & VIRTIO_CONFIG_S_FEATURES_OK) && !features_sound(vdev))
+	if ((added & VIRTIO_CONFIG_S_FEATURES_OK) && !virtio_features_sound(vdev))
 		added &= ~VIRTIO_CONFIG_S_FEATURES_OK;
 	if (!((vdev->status | added) & VIRTIO_CONFIG_S_FEATURES_OK))
 		added &= ~VIRTIO_CONFIG_S_DRIVER_OK;

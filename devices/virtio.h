@@ -28,6 +28,7 @@
 /* Descriptors that a type waits for; one that needs more polls an epoll descriptor. */
 #define VIRTIO_POLL_MAX	  4
 
+struct state;
 struct virtio_device;
 struct virtio_pci;
 
@@ -72,6 +73,15 @@ struct virtio_type {
 	 */
 	void (*config_write)(struct virtio_device *vdev, unsigned offset, unsigned len,
 			     uint64_t value);
+	/*
+	 * Optional; lock held, the worker idle. @held: the chains of queue @index that were
+	 * taken and not given back, which are served once more after a load. @state:
+	 * save or load what is the type's (devices/state.h), after @reset when
+	 * loading; the configuration of the machine that loads stays its own, but
+	 * for what the type sets here.
+	 */
+	void (*held)(struct virtio_device *vdev, unsigned index, struct vq_held *held);
+	void (*state)(struct virtio_device *vdev, struct state *s);
 };
 
 /* How a register file tells its driver something; lock held. */
@@ -82,6 +92,8 @@ struct virtio_transport {
 	void (*config_changed)(struct virtio_device *vdev);
 	/* The device was reset. */
 	void (*reset)(struct virtio_device *vdev);
+	/* Save or load the registers, when the device's own are. Interrupts are not told of. */
+	void (*state)(struct virtio_device *vdev, struct state *s);
 };
 
 /* What virtio-mmio has beyond the device's own state. */
@@ -118,7 +130,8 @@ struct virtio_device {
 	pthread_t thread;
 	uint8_t status;
 	uint32_t generation; /* of the configuration */
-	uint8_t config[VIRTIO_CONFIG_MAX];
+	bool config_news;    /* the driver is to hear of a change once the worker runs */
+	_Alignas(8) uint8_t config[VIRTIO_CONFIG_MAX]; /* types look at it as their struct */
 	uint64_t driver_features;
 	struct virtqueue queues[VIRTIO_QUEUES_MAX];
 	struct virtio_mmio mmio;
@@ -184,6 +197,15 @@ void virtio_take_features(struct virtio_device *vdev, uint32_t word, uint32_t va
 /* The driver writes the status; 0 resets. May give the lock up while it waits. */
 void virtio_set_status(struct virtio_device *vdev, uint32_t value);
 
+/*
+ * Forget what the driver set up and take its interrupts back. False: as virtio_quiesce(),
+ * and nothing is forgotten.
+ */
+bool virtio_reset(struct virtio_device *vdev);
+
+/* Do the features that the driver took make sense? */
+bool virtio_features_sound(const struct virtio_device *vdev);
+
 /* Queue @index, or NULL. */
 struct virtqueue *virtio_queue(struct virtio_device *vdev, uint32_t index);
 /* Make it ready as it was set up, or forget it. */
@@ -203,10 +225,15 @@ int virtio_mmio_start(struct device *dev, uint64_t base);
 uint64_t virtio_mmio_read(struct device *dev, uint64_t offset, unsigned len);
 void virtio_mmio_write(struct device *dev, uint64_t offset, unsigned len, uint64_t value);
 
+/* virtio_state.c; of struct device_ops, whatever the register file is. */
+#define VIRTIO_STATE_VERSION 1
+bool virtio_state(struct device *dev, struct state *s);
+
 /* What the ops of every virtio device say, besides .kind and .destroy. */
 #define VIRTIO_DEVICE_OPS \
 	.start = virtio_mmio_start, .read = virtio_mmio_read, .write = virtio_mmio_write, \
-	.hold = virtio_hold, .release = virtio_release, .stop = virtio_stop
+	.hold = virtio_hold, .release = virtio_release, .stop = virtio_stop, \
+	.state = virtio_state, .state_version = VIRTIO_STATE_VERSION
 
 /* --- the worker ------------------------------------------------------------------- */
 

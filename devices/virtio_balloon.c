@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "devices/state.h"
 #include "devices/virtio_balloon.h"
 
 #define FEATURE(bit)  (1ULL << (bit))
@@ -173,6 +174,35 @@ static void balloon_reset(struct virtio_device *vdev)
 	config_of(balloon)->poison_val = 0;
 }
 
+/* The statistics buffer; its report is read again. */
+static void balloon_held(struct virtio_device *vdev, unsigned index, struct vq_held *held)
+{
+	const struct virtio_balloon *balloon = balloon_of(vdev);
+
+	if (index == STATS && balloon->has_report) {
+		held->chains = 1;
+		held->slots = balloon->report.slots;
+	}
+}
+
+/* Hints were for who asked, who is not here: the driver hears that they end. */
+static void balloon_state(struct virtio_device *vdev, struct state *s)
+{
+	struct virtio_balloon *balloon = balloon_of(vdev);
+	struct virtio_balloon_config *config = config_of(balloon);
+
+	state_u32(s, &config->num_pages);
+	state_u32(s, &config->actual);
+	state_u32(s, &config->poison_val);
+	state_u32(s, &balloon->round);
+	for (unsigned i = 0; i < BALLOON_GUEST_STATS; i++) {
+		uint64_t value = atomic_load(&balloon->guest[i]);
+
+		state_u64(s, &value);
+		atomic_store(&balloon->guest[i], value);
+	}
+}
+
 static const struct virtio_type balloon_type = {
     .id = VIRTIO_ID_BALLOON,
     .label = "balloon",
@@ -181,6 +211,8 @@ static const struct virtio_type balloon_type = {
     .serve_queue = balloon_serve_queue,
     .reset = balloon_reset,
     .config_write = balloon_config_write,
+    .held = balloon_held,
+    .state = balloon_state,
 };
 
 static void balloon_destroy(struct device *dev)

@@ -13,6 +13,7 @@
 
 #include "devices/disk.h"
 #include "devices/disk_backend.h"
+#include "devices/state.h"
 #include "devices/virtio.h"
 
 /* How much is moved before looking whether to go on. */
@@ -287,11 +288,21 @@ static int blk_serve(struct virtio_device *vdev, struct virtqueue *vq, struct vq
 
 /* --- the device ---------------------------------------------------------------------------- */
 
+/* What a copy-on-write disk holds in memory is no part of it. */
+static void blk_state(struct virtio_device *vdev, struct state *s)
+{
+	const struct virtio_blk *blk = device_of(vdev, struct virtio_blk, vdev);
+
+	state_fixed(s, disk_size(blk->disk), "the disk's size");
+	state_fixed(s, disk_mode(blk->disk), "the disk's mode");
+}
+
 static const struct virtio_type blk_type = {
     .id = VIRTIO_ID_BLOCK,
     .label = "blk",
     .nr_queues = 1,
     .serve = blk_serve,
+    .state = blk_state,
 };
 
 void virtio_blk_stats(struct device *dev, struct disk_stats *out)

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "devices/state.h"
 #include "devices/virtio.h"
 
 #define RECEIVE	 0
@@ -33,6 +34,7 @@ struct virtio_console {
 	struct vq_chain out; /* on its way, if writing; @written bytes of it are out */
 	bool writing;
 	uint64_t written;
+	uint64_t skip; /* of the next chain, that is out already: loaded */
 };
 
 static struct virtio_console *console_of(struct virtio_device *vdev)
@@ -179,7 +181,8 @@ static int transmit(struct virtio_console *con, struct virtqueue *vq)
 		if (rc == 0)
 			return vq_arm(vq);
 		con->writing = true;
-		con->written = 0;
+		con->written = con->skip < con->out.readable ? con->skip : con->out.readable;
+		con->skip = 0;
 	}
 	rc = write_chain(con, vq);
 	if (rc || virtio_cancelled(&con->vdev))
@@ -213,6 +216,28 @@ static unsigned console_poll(struct virtio_device *vdev, struct pollfd *fds)
 static void console_reset(struct virtio_device *vdev)
 {
 	console_of(vdev)->writing = false;
+	console_of(vdev)->skip = 0;
+}
+
+static void console_held(struct virtio_device *vdev, unsigned index, struct vq_held *held)
+{
+	const struct virtio_console *con = console_of(vdev);
+
+	if (index == TRANSMIT && con->writing)
+		vq_hold(held, &con->out);
+}
+
+static void console_state(struct virtio_device *vdev, struct state *s)
+{
+	struct virtio_console *con = console_of(vdev);
+	uint64_t skip = con->writing ? con->written : con->skip;
+	uint32_t typed = (uint32_t)con->count;
+
+	state_u64(s, &skip);
+	state_blob(s, con->backlog, &typed, BACKLOG, "what was typed");
+	con->count = typed;
+	if (s->loading)
+		con->skip = skip;
 }
 
 static const struct virtio_type console_type = {
@@ -222,6 +247,8 @@ static const struct virtio_type console_type = {
     .serve_queue = console_serve_queue,
     .poll = console_poll,
     .reset = console_reset,
+    .held = console_held,
+    .state = console_state,
 };
 
 /* --- the device ---------------------------------------------------------------------------- */

@@ -5,6 +5,7 @@
  */
 #include <linux/virtio_mmio.h>
 
+#include "devices/state.h"
 #include "devices/virtio.h"
 
 #define MAGIC	0x74726976 /* "virt" */
@@ -57,10 +58,24 @@ static void mmio_reset(struct virtio_device *vdev)
 	acknowledge(vdev, UINT32_MAX);
 }
 
+static void mmio_state(struct virtio_device *vdev, struct state *s)
+{
+	struct virtio_mmio *mmio = &vdev->mmio;
+
+	state_u8(s, &mmio->interrupt_status);
+	state_check(s, mmio->interrupt_status <= (VIRTIO_MMIO_INT_VRING | VIRTIO_MMIO_INT_CONFIG),
+		    "an interrupt status with bits that are not there");
+	state_bool(s, &mmio->line);
+	state_u32(s, &mmio->device_features_sel);
+	state_u32(s, &mmio->driver_features_sel);
+	state_u32(s, &mmio->queue_sel);
+}
+
 const struct virtio_transport virtio_mmio_transport = {
     .used = mmio_used,
     .config_changed = mmio_config_changed,
     .reset = mmio_reset,
+    .state = mmio_state,
 };
 
 /* --- registers ------------------------------------------------------------------------ */

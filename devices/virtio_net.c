@@ -132,6 +132,21 @@ static void net_reset(struct virtio_device *vdev)
 	net->rx.at = net->rx.end = 0;
 }
 
+/* A frame that was on its way to the guest is lost, as frames are. */
+static void net_held(struct virtio_device *vdev, unsigned index, struct vq_held *held)
+{
+	const struct virtio_net *net = net_of(vdev);
+
+	if (index == TRANSMIT && net->waiting)
+		vq_hold(held, &vdev->chain);
+	if (index == RECEIVE) {
+		held->chains = net->rx.nr_used;
+		held->slots = net->rx.slots;
+		if (net->rx.has_chain)
+			vq_hold(held, &net->rx.chain);
+	}
+}
+
 static const struct virtio_type net_type = {
     .id = VIRTIO_ID_NET,
     .label = "net",
@@ -140,6 +155,7 @@ static const struct virtio_type net_type = {
     .poll = net_poll,
     .activate = net_activate,
     .reset = net_reset,
+    .held = net_held,
 };
 
 /* --- the device ---------------------------------------------------------------------------- */

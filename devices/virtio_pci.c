@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "devices/state.h"
 #include "devices/virtio_pci.h"
 #include "guest/abi.h"
 
@@ -155,6 +156,32 @@ static void function_destroy(struct pci_function *f)
 	free(virtio_pci_of(f));
 }
 
+/* What follows from the configuration space is not saved, but done again. */
+static void decode_again(struct virtio_pci *p)
+{
+	const struct pci_function *f = &p->function;
+	uint16_t control = (uint16_t)pci_get(f, p->msix_cap + PCI_MSIX_FLAGS, 2);
+
+	pthread_mutex_lock(&p->vdev->lock);
+	p->msix.enabled = control & PCI_MSIX_FLAGS_ENABLE;
+	p->msix.masked = control & PCI_MSIX_FLAGS_MASKALL;
+	p->intx_off = pci_get(f, PCI_COMMAND, 2) & PCI_COMMAND_INTX_DISABLE;
+	virtio_pci_decoded(p, decoded_at(f));
+	pthread_mutex_unlock(&p->vdev->lock);
+}
+
+static void function_state(struct pci_function *f, struct state *s)
+{
+	struct virtio_pci *p = virtio_pci_of(f);
+	struct device *dev = &p->vdev->dev;
+
+	if (!state_begin(s, dev->ops->kind, f->slot, VIRTIO_STATE_VERSION) ||
+	    !virtio_state(dev, s) || !state_end(s))
+		return;
+	if (s->loading)
+		decode_again(p);
+}
+
 static const struct pci_function_ops function_ops = {
     .read = virtio_bar_read,
     .write = virtio_bar_write,
@@ -165,6 +192,7 @@ static const struct pci_function_ops function_ops = {
     .release = function_release,
     .stop = function_stop,
     .destroy = function_destroy,
+    .state = function_state,
 };
 
 int pci_add_virtio(struct pci *pci, struct device *virtio)

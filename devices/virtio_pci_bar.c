@@ -1,6 +1,7 @@
 /* What the BAR of a virtio function reaches, and how its driver is told (virtio 1.2, 4.1). */
 #include <linux/virtio_pci.h>
 
+#include "devices/state.h"
 #include "devices/virtio_pci.h"
 #include "guest/abi.h"
 
@@ -88,10 +89,36 @@ static void pci_reset(struct virtio_device *vdev)
 	update_doorbell(p);
 }
 
+/* The vector of an interrupt, of those there are. */
+static void vector_state(const struct virtio_pci *p, struct state *s, uint16_t *vector)
+{
+	state_u16(s, vector);
+	state_check(s, *vector == NO_VECTOR || *vector < p->msix.nr,
+		    "an interrupt vector that the table does not have");
+}
+
+/* Whether MSI-X and the pin are on is in the configuration space; see virtio_pci.c. */
+static void pci_state(struct virtio_device *vdev, struct state *s)
+{
+	struct virtio_pci *p = vdev->pci;
+
+	state_u32(s, &p->device_features_sel);
+	state_u32(s, &p->driver_features_sel);
+	state_u16(s, &p->queue_sel);
+	vector_state(p, s, &p->config_vector);
+	for (unsigned i = 0; i < vdev->type->nr_queues; i++)
+		vector_state(p, s, &p->queue_vector[i]);
+	state_u8(s, &p->isr);
+	state_check(s, p->isr <= (ISR_QUEUE | ISR_CONFIG), "an ISR with bits that are not there");
+	state_bool(s, &p->line);
+	msix_state(&p->msix, s);
+}
+
 const struct virtio_transport virtio_pci_transport = {
     .used = pci_used,
     .config_changed = pci_config_changed,
     .reset = pci_reset,
+    .state = pci_state,
 };
 
 /* --- common configuration ------------------------------------------------------------- */

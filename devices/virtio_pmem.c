@@ -7,6 +7,7 @@
 #include <linux/virtio_pmem.h>
 #include <stdlib.h>
 
+#include "devices/state.h"
 #include "devices/virtio.h"
 
 /* Answers (5.19.6), which the kernel's header does not name. */
@@ -42,11 +43,22 @@ static int pmem_serve(struct virtio_device *vdev, struct virtqueue *vq, struct v
 	return 0;
 }
 
+static void pmem_state(struct virtio_device *vdev, struct state *s)
+{
+	const struct virtio_pmem *pmem = device_of(vdev, struct virtio_pmem, vdev);
+	struct ept_area_info info;
+
+	ept_area_info(pmem->area, &info);
+	state_fixed(s, info.gpa.v, "where the file lies in memory");
+	state_fixed(s, info.size, "the file's size");
+}
+
 static const struct virtio_type pmem_type = {
     .id = VIRTIO_ID_PMEM,
     .label = "pmem",
     .nr_queues = 1,
     .serve = pmem_serve,
+    .state = pmem_state,
 };
 
 static void pmem_destroy(struct device *dev)

@@ -6,6 +6,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "devices/state.h"
 #include "devices/vsock.h"
 
 #define F_STREAM (1ULL << 0) /* virtio 1.2, 5.10.3 */
@@ -169,17 +170,48 @@ static int transmit(struct virtio_vsock *vsock, struct virtqueue *vq)
 /* --- the device ---------------------------------------------------------------------------------
  */
 
-/* What was sent may have made something due. Nothing is sent on the event queue. */
+/*
+ * After a load: the sockets of the connections that the guest knows of were another
+ * process's (5.10.6.7). Nothing else is sent on the event queue.
+ */
+static int tell_forgotten(struct virtio_vsock *vsock, struct virtqueue *vq)
+{
+	const struct virtio_vsock_event event = {.id = VIRTIO_VSOCK_EVENT_TRANSPORT_RESET};
+	struct vq_chain *chain = &vsock->vdev.chain;
+	struct vq_cursor to;
+	int rc;
+
+	while ((rc = vq_pop(vq, chain)) == 0) {
+		rc = vq_arm(vq);
+		if (rc <= 0)
+			return rc;
+	}
+	if (rc < 0)
+		return rc;
+	to = vq_writable(chain);
+	rc = vq_copy_in(vq, &to, &event, sizeof(event));
+	if (rc)
+		return rc == -ESHUTDOWN ? rc : vq_break(vq, "a vsock event cannot be written");
+	rc = vq_push(vq, chain, sizeof(event));
+	if (rc)
+		return rc;
+	vsock->forgotten = false;
+	return virtio_signal_used(&vsock->vdev, vq);
+}
+
+/* What was sent may have made something due. */
 static int vsock_serve_queue(struct virtio_device *vdev, unsigned index)
 {
 	struct virtio_vsock *vsock = vsock_of(vdev);
 	bool full;
 	int rc = 0;
 
+	if (index == VSOCK_EVENT)
+		return vsock->forgotten ? tell_forgotten(vsock, &vdev->queues[index]) : 0;
 	if (index == VSOCK_TX)
 		rc = transmit(vsock, &vdev->queues[index]);
 	full = vsock->nr_resets == VSOCK_RESETS;
-	if (rc == 0 && index != VSOCK_EVENT && vdev->queues[VSOCK_RX].ready)
+	if (rc == 0 && vdev->queues[VSOCK_RX].ready)
 		rc = vsock_receive(vsock, &vdev->queues[VSOCK_RX]);
 	/* What the guest sent may wait for that, and it has no more to say. */
 	if (full && vsock->nr_resets < VSOCK_RESETS)
@@ -214,6 +246,25 @@ static void vsock_reset(struct virtio_device *vdev)
 	vsock->nr_resets = 0;
 	vsock->has_chain = false;
 	vsock->starved = true;
+	vsock->forgotten = false;
+}
+
+static void vsock_held(struct virtio_device *vdev, unsigned index, struct vq_held *held)
+{
+	const struct virtio_vsock *vsock = vsock_of(vdev);
+
+	if (index == VSOCK_RX && vsock->has_chain)
+		vq_hold(held, &vsock->rx_chain);
+}
+
+/* Connections end with the sockets of this process. Ports go on: no old packet meets a new one. */
+static void vsock_state(struct virtio_device *vdev, struct state *s)
+{
+	struct virtio_vsock *vsock = vsock_of(vdev);
+
+	state_u32(s, &vsock->next_port);
+	if (s->loading)
+		vsock->forgotten = vdev->status & VIRTIO_CONFIG_S_DRIVER_OK;
 }
 
 static const struct virtio_type vsock_type = {
@@ -223,6 +274,8 @@ static const struct virtio_type vsock_type = {
     .serve_queue = vsock_serve_queue,
     .poll = vsock_poll,
     .reset = vsock_reset,
+    .held = vsock_held,
+    .state = vsock_state,
 };
 
 static void free_vsock(struct virtio_vsock *vsock)

@@ -73,6 +73,10 @@ static bool begin(struct virtio_device *vdev)
 {
 	pthread_mutex_lock(&vdev->lock);
 	vdev->busy = vdev->running && !atomic_load(&vdev->hold);
+	if (vdev->busy && vdev->config_news) {
+		vdev->config_news = false;
+		vdev->transport->config_changed(vdev);
+	}
 	pthread_mutex_unlock(&vdev->lock);
 	return vdev->busy;
 }

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "devices/state.h"
 #include "devices/virtqueue.h"
 
 void vq_reset(struct virtqueue *vq, struct ept_space *memory)
@@ -23,6 +24,53 @@ const char *vq_enable(struct virtqueue *vq, uint64_t features)
 	vq->event_idx = features & 1ULL << VIRTIO_RING_F_EVENT_IDX;
 	vq->ready = true;
 	return NULL;
+}
+
+static void position_state(struct virtqueue *vq, struct state *s)
+{
+	state_u16(s, &vq->next_avail);
+	state_u16(s, &vq->next_used);
+	state_u16(s, &vq->signalled);
+	state_bool(s, &vq->signalled_valid);
+	state_bool(s, &vq->avail_wrap);
+	state_bool(s, &vq->used_wrap);
+	state_number(s, &vq->in_flight, VQ_SIZE_MAX, "the slots in flight");
+	state_number(s, &vq->unsignalled, UINT16_MAX, "the slots not told of");
+}
+
+bool vq_state(struct virtqueue *vq, struct state *s, uint64_t features, const struct vq_held *held)
+{
+	struct virtqueue copy = *vq;
+	const char *why = NULL;
+
+	if (s->loading)
+		vq_reset(&copy, vq->memory);
+	else if (copy.ready)
+		copy.format->unpop(&copy, held->chains, held->slots);
+	state_bool(s, &copy.ready);
+	state_u32(s, &copy.size);
+	state_u64(s, &copy.desc);
+	state_u64(s, &copy.driver);
+	state_u64(s, &copy.device);
+	position_state(&copy, s);
+	if (!s->loading || !state_ok(s))
+		return state_ok(s);
+	if (copy.ready) {
+		copy.ready = false;
+		why = vq_enable(&copy, features);
+		if (!why)
+			why = copy.format->check_position(&copy);
+		if (!state_check(s, !why, why))
+			return false;
+		*vq = copy;
+		return true;
+	}
+	vq_reset(vq, vq->memory);
+	vq->size = copy.size;
+	vq->desc = copy.desc;
+	vq->driver = copy.driver;
+	vq->device = copy.device;
+	return true;
 }
 
 int vq_pop(struct virtqueue *vq, struct vq_chain *chain)

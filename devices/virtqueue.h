@@ -23,6 +23,7 @@
 /* Buffers in one chain, those of an indirect table included. */
 #define VQ_CHAIN_MAX 256
 
+struct state;
 struct virtqueue;
 
 /* A guest range; addresses are checked when it is mapped. */
@@ -50,6 +51,10 @@ struct vq_used {
 struct vq_format {
 	/* NULL, or what is wrong with size and addresses. */
 	const char *(*check)(const struct virtqueue *vq);
+	/* NULL, or what is wrong with where the device is. */
+	const char *(*check_position)(const struct virtqueue *vq);
+	/* Go back by the last @chains that were popped, @slots in all. */
+	void (*unpop)(struct virtqueue *vq, unsigned chains, unsigned slots);
 	int (*pop)(struct virtqueue *vq, struct vq_chain *chain);
 	int (*push)(struct virtqueue *vq, const struct vq_used *used, unsigned nr);
 	int (*suppress)(struct virtqueue *vq);
@@ -91,6 +96,24 @@ void vq_reset(struct virtqueue *vq, struct ept_space *memory);
  * took, VQ_FEATURES count. Returns NULL, or what is wrong.
  */
 const char *vq_enable(struct virtqueue *vq, uint64_t features);
+
+/* The last chains popped, that were not given back. */
+struct vq_held {
+	unsigned chains, slots;
+};
+
+static inline void vq_hold(struct vq_held *held, const struct vq_chain *chain)
+{
+	held->chains++;
+	held->slots += chain->slots;
+}
+
+/*
+ * Save or load (devices/state.h) a queue whose driver took @features. What is @held is
+ * saved as not taken: who loads finds it in the ring again. What is loaded is
+ * checked as if the driver had set it up.
+ */
+bool vq_state(struct virtqueue *vq, struct state *s, uint64_t features, const struct vq_held *held);
 
 /*
  * The functions below return -EPROTO when the driver broke the ring's rules;

@@ -34,6 +34,24 @@ static const char *packed_check(const struct virtqueue *vq)
 	return NULL;
 }
 
+static const char *packed_check_position(const struct virtqueue *vq)
+{
+	if (vq->next_avail >= vq->size || vq->next_used >= vq->size || vq->in_flight > vq->size)
+		return "a packed virtqueue's positions lie outside of it";
+	return NULL;
+}
+
+static void packed_unpop(struct virtqueue *vq, unsigned chains, unsigned slots)
+{
+	(void)chains;
+	if (slots > vq->next_avail) {
+		vq->next_avail += vq->size;
+		vq->avail_wrap = !vq->avail_wrap;
+	}
+	vq->next_avail -= slots;
+	vq->in_flight -= slots;
+}
+
 static uint64_t desc_at(const struct virtqueue *vq, uint16_t slot)
 {
 	return vq->desc + slot * sizeof(struct vring_packed_desc);
@@ -244,6 +262,8 @@ static int packed_signal_wanted(struct virtqueue *vq)
 
 const struct vq_format vq_packed = {
     .check = packed_check,
+    .check_position = packed_check_position,
+    .unpop = packed_unpop,
     .pop = packed_pop,
     .push = packed_push,
     .suppress = packed_suppress,

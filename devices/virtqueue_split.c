@@ -36,6 +36,18 @@ static const char *split_check(const struct virtqueue *vq)
 	return NULL;
 }
 
+/* Both count on for ever; pending() sees where they are apart by more than the ring. */
+static const char *split_check_position(const struct virtqueue *vq)
+{
+	return vq->in_flight ? "a split virtqueue counts slots in flight" : NULL;
+}
+
+static void split_unpop(struct virtqueue *vq, unsigned chains, unsigned slots)
+{
+	(void)slots;
+	vq->next_avail -= chains;
+}
+
 static int add(struct virtqueue *vq, struct vq_chain *chain, const struct vring_desc *desc)
 {
 	return vq_chain_add(vq, chain, desc->addr, desc->len, desc->flags & VRING_DESC_F_WRITE);
@@ -192,6 +204,8 @@ static int split_signal_wanted(struct virtqueue *vq)
 
 const struct vq_format vq_split = {
     .check = split_check,
+    .check_position = split_check_position,
+    .unpop = split_unpop,
     .pop = split_pop,
     .push = split_push,
     .suppress = split_suppress,

@@ -99,6 +99,7 @@ struct virtio_vsock {
 
 	struct vq_chain rx_chain; /* taken and not filled, if has_chain */
 	bool has_chain, starved;
+	bool forgotten; /* the guest is to hear that its connections are no more */
 	struct iovec iov[VSOCK_IOVECS];
 	struct {
 #define X(field, name) _Atomic uint64_t field;

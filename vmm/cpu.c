@@ -57,6 +57,13 @@ static uint32_t *word_of(struct kvm_cpuid_entry2 *e, enum cpu_register reg)
 	return &e->edx;
 }
 
+uint32_t cpu_word_of(struct kvm_cpuid2 *cpuid, unsigned word)
+{
+	struct kvm_cpuid_entry2 *e = cpu_leaf(cpuid, cpu_words[word].leaf, cpu_words[word].index);
+
+	return e ? *word_of(e, cpu_words[word].reg) : 0;
+}
+
 /* State components of XCR0 (SDM 1, 13.1) that go with a feature. */
 static void mask_state(struct kvm_cpuid2 *cpuid)
 {

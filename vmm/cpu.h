@@ -9,6 +9,7 @@
 
 #include <linux/kvm.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "vmm/error.h"
@@ -46,6 +47,12 @@ int cpu_mask_parse(const char *name, const char *value, struct cpu_mask *out,
 
 /* Print every feature name there is, by register. */
 void cpu_features_print(void);
+
+/* The register that row @word of cpu_words[] names; 0 where there is no such leaf. */
+uint32_t cpu_word_of(struct kvm_cpuid2 *cpuid, unsigned word);
+
+/* The name of bit @bit of that row, or where it is if it has none. */
+void cpu_feature_name(unsigned word, unsigned bit, char *name, size_t size);
 
 /* Take the bits of @mask out of @cpuid. */
 void cpu_mask_apply(struct kvm_cpuid2 *cpuid, const struct cpu_mask *mask);

@@ -217,9 +217,28 @@ int cpu_mask_parse(const char *name, const char *value, struct cpu_mask *out,
 	return 0;
 }
 
+static const char *const registers[] = {"eax", "ebx", "ecx", "edx"};
+
+void cpu_feature_name(unsigned word, unsigned bit, char *name, size_t size)
+{
+	const struct cpu_word *w = &cpu_words[word];
+	const char *at = w->names;
+	size_t length = 0;
+
+	for (unsigned i = 0; at; i++, at += length) {
+		at = next_word(at, &length);
+		if (!at || i == bit)
+			break;
+	}
+	if (at && has_name(at))
+		snprintf(name, size, "%.*s", (int)length, at);
+	else
+		snprintf(name, size, "cpuid %x.%x %s bit %u", w->leaf, w->index, registers[w->reg],
+			 bit);
+}
+
 void cpu_features_print(void)
 {
-	static const char *const registers[] = {"eax", "ebx", "ecx", "edx"};
 	size_t length;
 
 	puts("--cpu host|baseline[,-FEATURE|,+FEATURE]...\n\n"

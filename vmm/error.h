@@ -22,7 +22,8 @@
 	X(INTERNAL, 110, "the monitor failed") \
 	X(RESET, 111, "the guest reset itself") \
 	X(NAME, 112, "the VM's name is taken, or no VM has it") \
-	X(CONTROL, 113, "a running VM refused what it was asked, or could not do it")
+	X(CONTROL, 113, "a running VM refused what it was asked, or could not do it") \
+	X(SNAPSHOT, 114, "a snapshot cannot be used")
 
 enum foal_exit {
 #define X(id, status, what) FOAL_EXIT_##id = (status),

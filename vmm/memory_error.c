@@ -32,7 +32,6 @@
 #define MCI_DATA_LOAD  0x134
 /* IA32_MCi_MISC: the address is physical, and good to a page. */
 #define MISC_PHYSICAL  (2ULL << 6)
-#define BANKS	       10
 #define BANK	       9
 
 static __thread struct vcpu *this_vcpu;
@@ -61,7 +60,7 @@ void memory_error_set_up(struct vcpu *vcpu)
 
 	if (ioctl(vcpu->vm->kvm.dev_fd, KVM_X86_GET_MCE_CAP_SUPPORTED, &banks))
 		return;
-	banks = BANKS | (banks & (MCG_CTL_P | MCG_SER_P));
+	banks = MEMORY_ERROR_BANKS | (banks & (MCG_CTL_P | MCG_SER_P));
 	vcpu->has_mce = ioctl(vcpu->fd, KVM_X86_SETUP_MCE, &banks) == 0;
 }
 

@@ -67,6 +67,7 @@ static int parse_cpus(const char *name, const char *value, struct run_options *o
 static int parse_cpu(const char *name, const char *value, struct run_options *out,
 		     struct foal_error *err)
 {
+	out->cpu = value;
 	return cpu_mask_parse(name, value, &out->cpu_mask, err);
 }
 
@@ -367,8 +368,7 @@ static void long_options(struct option *out)
 	out[NR_ROWS] = (struct option){0};
 }
 
-/* What holds between options. */
-static int check(struct run_options *opt, struct foal_error *err)
+int options_check(struct run_options *opt, struct foal_error *err)
 {
 	unsigned devices = opt->disk_count + opt->pmem_count + opt->net_count +
 			   opt->virtio_console + opt->rng + opt->balloon + !!opt->vsock.path;
@@ -398,19 +398,35 @@ static int check(struct run_options *opt, struct foal_error *err)
 	return r ? r : memory_limit_check(opt, err);
 }
 
-int options_parse(int argc, char **argv, struct run_options *out, struct foal_error *err)
+void options_defaults(struct run_options *out)
 {
-	struct option longs[NR_ROWS + 1];
-	int i, r = 0;
-
 	*out = (struct run_options){.memory = 256UL << 20,
 				    .cpus = 1,
+				    .cpu = "host",
 				    .append = "",
 				    .engine = EPT_ENGINE_AUTO,
 				    .fault_timeout = 30,
 				    .sandbox = FOAL_SANDBOX_DEFAULT};
 	cpu_mask_default(&out->cpu_mask);
 	snprintf(out->name, sizeof(out->name), "vm-%d", (int)getpid());
+}
+
+int options_set(struct run_options *out, const char *name, const char *value,
+		struct foal_error *err)
+{
+	for (size_t i = 0; i < NR_ROWS; i++)
+		if (strcmp(rows[i].name, name) == 0)
+			return rows[i].parse(rows[i].name, value, out, err);
+	return error_set(err, FOAL_EXIT_USAGE, -EINVAL, "run: --%s: no such option; see foal help",
+			 name);
+}
+
+int options_parse(int argc, char **argv, struct run_options *out, struct foal_error *err)
+{
+	struct option longs[NR_ROWS + 1];
+	int i, r = 0;
+
+	options_defaults(out);
 	long_options(longs);
 	opterr = 0;
 	while (r == 0 && (i = getopt_long(argc, argv, ":d", longs, NULL)) != -1) {
@@ -431,7 +447,7 @@ int options_parse(int argc, char **argv, struct run_options *out, struct foal_er
 			      "see foal help",
 			      argv[optind]);
 	if (r == 0)
-		r = check(out, err);
+		r = options_check(out, err);
 	if (r)
 		options_free(out);
 	return r;

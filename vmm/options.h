@@ -37,6 +37,7 @@ struct run_options {
 	uint64_t memory;     /* bytes, a multiple of the page size */
 	struct memory_limit limit;
 	unsigned cpus;
+	const char *cpu; /* as it was given */
 	struct cpu_mask cpu_mask;
 	struct file_option disks[MAX_FILES], pmems[MAX_FILES];
 	unsigned disk_count, pmem_count;
@@ -65,6 +66,14 @@ struct run_options {
 
 /* Fill @out with defaults and what argv says; free with options_free(). */
 int options_parse(int argc, char **argv, struct run_options *out, struct foal_error *err);
+
+/* The same in steps, for options that come from elsewhere: these three are options_parse(). */
+void options_defaults(struct run_options *out);
+/* Option @name as if --@name @value had been given; @value has to live as long as @out. */
+int options_set(struct run_options *out, const char *name, const char *value,
+		struct foal_error *err);
+/* What holds between options; fills in what follows from others. */
+int options_check(struct run_options *opt, struct foal_error *err);
 void options_free(struct run_options *opt);
 void options_usage(void);
 

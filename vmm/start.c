@@ -59,11 +59,20 @@ static int set_entry(struct vm *vm, int vcpu_fd, struct foal_error *err)
 	return entry_linux64(vcpu_fd, vm->image.entry, err);
 }
 
+/* KVM's paravirtual clocks and the like lie in guest memory: that has to be there. */
+static int load_vcpus(struct vm *vm, struct foal_error *err)
+{
+	gate_wait(&vm->built);
+	return atomic_load(&vm->stopping) ? 0 : vm_state_load_vcpus(vm, err);
+}
+
 static int create_vcpus(struct vm *vm, struct foal_error *err)
 {
 	const struct kvm_machine machine = kvm_machine_of(vm->opt);
 	int r = kvm_finish_cpuid(&vm->kvm, &machine, err);
 
+	if (r == 0 && vm->restore)
+		r = vm_state_load_cpuid(vm, err);
 	for (unsigned i = 0; i < vm->vcpu_count && r == 0; i++) {
 		struct vcpu *vcpu = &vm->vcpus[i];
 		r = kvm_create_vcpu(&vm->kvm, i, &vcpu->fd, &vcpu->run, err);
@@ -72,7 +81,9 @@ static int create_vcpus(struct vm *vm, struct foal_error *err)
 			memory_error_set_up(vcpu);
 		}
 	}
-	return r ? r : set_entry(vm, vm->vcpus[0].fd, err);
+	if (r)
+		return r;
+	return vm->restore ? load_vcpus(vm, err) : set_entry(vm, vm->vcpus[0].fd, err);
 }
 
 void vm_create_vcpus(struct vm *vm)
@@ -143,6 +154,7 @@ void vm_give_up(struct vm *vm)
 {
 	atomic_store(&vm->stopping, true);
 	gate_break(&vm->created);
+	gate_break(&vm->built);
 	gate_break(&vm->confined);
 	gate_break(&vm->running);
 }
@@ -151,6 +163,7 @@ int vm_start(struct vm *vm, struct foal_error *err)
 {
 	int r = 0;
 
+	gate_arrive(&vm->built);
 	for (unsigned i = 1; i < vm->vcpu_count && r == 0; i++)
 		r = start_vcpu(vm, i, err);
 	if (r == 0)

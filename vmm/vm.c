@@ -140,6 +140,14 @@ static int prepare_sandbox(struct vm *vm, struct foal_error *err)
 	return sandbox_prepare(&vm->sandbox, err);
 }
 
+/* Memory has what booting wrote there: only the device that firmware asks is made. */
+static int restore(struct vm *vm, struct foal_error *err)
+{
+	int r = vm->opt->firmware ? firmware_configure(vm, err) : 0;
+
+	return r ? r : vm_state_load_devices(vm, err);
+}
+
 int vm_build(struct vm *vm, struct foal_error *err)
 {
 	int r;
@@ -152,6 +160,7 @@ int vm_build(struct vm *vm, struct foal_error *err)
 	gate_init(&vm->created, 1);  /* main thread */
 	gate_init(&vm->confined, 1); /* main thread */
 	gate_init(&vm->running, 1);  /* the first vCPU to run */
+	gate_init(&vm->built, 1);    /* main thread */
 	vm->end.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (vm->end.fd < 0)
 		return error_set(err, FOAL_EXIT_HOST, -errno, "eventfd: %s", strerror(errno));
@@ -162,7 +171,7 @@ int vm_build(struct vm *vm, struct foal_error *err)
 	    (r = start_space(vm, err)) || (r = create_vm(vm, err)) ||
 	    (r = kvm_add_slots(&vm->kvm, vm->space, err)) || (r = machine_build(vm, err)))
 		return r;
-	return boot_write(vm, err);
+	return vm->restore ? restore(vm, err) : boot_write(vm, err);
 }
 
 void vm_end(struct vm *vm, int status, const char *fmt, ...)

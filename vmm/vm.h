@@ -23,6 +23,7 @@
 #include "vmm/options.h"
 #include "vmm/quiesce.h"
 #include "vmm/sandbox.h"
+#include "vmm/vm_state.h"
 
 struct vm;
 
@@ -79,6 +80,8 @@ struct vm_stopper {
 struct vm {
 	const struct run_options *opt;
 	struct control *control;
+	const struct vm_restore *restore; /* NULL: the VM boots */
+	uint64_t tsc_base;		  /* offset that vCPU 0's TSC had when it was saved */
 	struct kvm kvm;
 	struct sandbox sandbox;
 	struct ept_space *space;
@@ -106,6 +109,7 @@ struct vm {
 	struct gate created;	       /* kvm.vm_fd is there */
 	struct gate confined;	       /* every thread is in its sandbox, every vCPU created */
 	struct gate running;	       /* the first KVM_RUN is next, or will never be */
+	struct gate built;	       /* memory and devices are there: vCPUs may be loaded */
 	struct foal_error start_error; /* a thread's, before the gate; under end.lock */
 	atomic_bool stopping;
 	atomic_bool stuck; /* a vCPU is, inside the host's kernel */
@@ -124,7 +128,7 @@ struct vm {
 
 /*
  * Open files, lay out memory, load the kernel, create VM, devices and vCPUs.
- * @vm is zeroed by the caller but for opt, control, console_out and main_ns. On error
+ * @vm is zeroed by the caller but for opt, control, restore, console_out and main_ns. On error
  * vm_destroy() is still to be called.
  */
 int vm_build(struct vm *vm, struct foal_error *err);
@@ -232,6 +236,9 @@ void exit_dispatch(struct vcpu *vcpu);
 void vcpu_print_registers(struct vcpu *vcpu);
 
 /* --- memory_error.c ------------------------------------------------------------------ */
+
+/* Banks of machine check registers that a vCPU has. */
+#define MEMORY_ERROR_BANKS 10
 
 /* Give a vCPU that was just created its machine check registers. */
 void memory_error_set_up(struct vcpu *vcpu);

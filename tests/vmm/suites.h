@@ -12,6 +12,7 @@ Suite *docs_suite(void);
 Suite *gate_suite(void);
 Suite *helper_suite(void);
 Suite *image_suite(void);
+Suite *manifest_suite(void);
 Suite *net_suite(void);
 Suite *options_suite(void);
 Suite *sandbox_suite(void);

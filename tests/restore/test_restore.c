@@ -1,0 +1,94 @@
+/*
+ * Guests that live on: state of vCPUs and devices goes out and in again at random
+ * moments, and the guest's own checks hold.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tests/restore/life.h"
+#include "tests/run_suites.h"
+
+#define KERNEL	  "build/guest/kernel.elf"
+#define DISK	  "build/guest/disk.img"
+#define LIVES	  20
+#define MOMENT_US 250000 /* at most, between two */
+#define TEXT	  65536
+
+static char text[TEXT];
+
+/* Printed, so that a run that fails can be done again. */
+static unsigned seed(void)
+{
+	const char *given = getenv("FOAL_SEED");
+	unsigned value = given ? (unsigned)strtoul(given, NULL, 0) : (unsigned)time(NULL);
+
+	printf("FOAL_SEED=%u\n", value);
+	srand(value);
+	return value;
+}
+
+static void copy_disk(const char *to)
+{
+	char command[300];
+
+	snprintf(command, sizeof(command), "cp " DISK " %s", to);
+	ck_assert_int_eq(system(command), 0);
+}
+
+static const struct {
+	const char *cpus, *engine, *halt;
+} ways[] = {
+    {"1", "auto", "auto"},
+    {"2", "auto", "auto"},
+    {"1", "handler", "guest"},
+};
+
+/* Reads, sums, forks, private and shared writes; the sums are the same before and after. */
+START_TEST(programs_with_a_disk)
+{
+	char disk[] = "/tmp/foal-restore-XXXXXX", option[64];
+	struct life life;
+	int fd = mkstemp(disk), status;
+
+	if (!have_kvm())
+		return;
+	close(fd);
+	seed();
+	copy_disk(disk);
+	snprintf(option, sizeof(option), "%s,mode=shared", disk);
+	life_begin(&life,
+		   (char *[]){"--kernel", KERNEL, "--disk", option, "--memory", "64M", "--append",
+			      "quiet init=/bin/main root=/dev/vda -- nonce=seven", "--cpus",
+			      (char *)ways[_i].cpus, "--fault-engine", (char *)ways[_i].engine,
+			      "--halt", (char *)ways[_i].halt, NULL});
+	while (life.rebirths < LIVES && life_again(&life, (unsigned)rand() % MOMENT_US))
+		;
+	printf("%u lives\n", life.rebirths);
+	status = life_end(&life, text, sizeof(text));
+	unlink(disk);
+	ck_assert_msg(status == 0 && strstr(text, "main: ok"), "status %d\n%s", status, text);
+	ck_assert_uint_eq(life.rebirths, LIVES);
+}
+END_TEST
+
+Suite *restore_suite(void)
+{
+	Suite *suite = suite_create("restore");
+	TCase *tc = tcase_create("lives");
+
+	tcase_set_timeout(tc, 300);
+	tcase_add_loop_test(tc, programs_with_a_disk, 0, sizeof(ways) / sizeof(ways[0]));
+	suite_add_tcase(suite, tc);
+	return suite;
+}
+
+int main(void)
+{
+	static Suite *(*const suites[])(void) = {restore_suite};
+
+	return run_suites(suites, 1, NULL);
+}

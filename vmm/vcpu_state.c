@@ -1,0 +1,272 @@
+/*
+ * The state of one vCPU, in both directions. The parts stand in the order in which
+ * they are loaded; the table at the end says why. Structures are KVM's own
+ * (linux/Documentation/virt/kvm/api.rst), which are part of its ABI.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "devices/state.h"
+#include "vmm/vm.h"
+#include "vmm/vm_state.h"
+
+#define MSR_IA32_TSC	  0x10
+/* Rates this close are the same clock, measured twice: what NTP can make up for. */
+#define TSC_TOLERANCE_PPM 250
+#define NS_PER_MS	  1000000u
+
+/* One vCPU being saved or loaded. */
+struct part {
+	struct vcpu *vcpu;
+	struct state *s;
+	uint64_t elapsed;
+};
+
+static int capability(const struct vcpu *vcpu, int cap)
+{
+	return ioctl(vcpu->vm->kvm.vm_fd, KVM_CHECK_EXTENSION, cap);
+}
+
+static bool refused(const struct part *p, const char *what)
+{
+	return state_refuse(p->s, "KVM does not %s %s: %s", p->s->loading ? "take" : "give", what,
+			    strerror(errno));
+}
+
+/* A structure that one ioctl gives and another takes. */
+static void plain(const struct part *p, void *data, size_t len, unsigned long get,
+		  unsigned long set, const char *what)
+{
+	struct state *s = p->s;
+
+	if (!s->loading && ioctl(p->vcpu->fd, get, data))
+		refused(p, what);
+	if (state_bytes(s, data, len) && s->loading && ioctl(p->vcpu->fd, set, data))
+		refused(p, what);
+}
+
+/* --- the parts -------------------------------------------------------------------------- */
+
+static void sregs_part(const struct part *p)
+{
+	struct kvm_sregs2 two = {0};
+	struct kvm_sregs one = {0};
+	bool new = capability(p->vcpu, KVM_CAP_SREGS2) > 0, can = new;
+
+	state_bool(p->s, &new);
+	if (p->s->loading && new && !can)
+		state_refuse(p->s, "this host's KVM has no KVM_SET_SREGS2 (Linux 5.14)");
+	if (new)
+		plain(p, &two, sizeof(two), KVM_GET_SREGS2, KVM_SET_SREGS2, "system registers");
+	else
+		plain(p, &one, sizeof(one), KVM_GET_SREGS, KVM_SET_SREGS, "system registers");
+}
+
+static void regs_part(const struct part *p)
+{
+	struct kvm_regs regs = {0};
+
+	plain(p, &regs, sizeof(regs), KVM_GET_REGS, KVM_SET_REGS, "registers");
+}
+
+static void xcrs_part(const struct part *p)
+{
+	struct kvm_xcrs xcrs = {0};
+
+	plain(p, &xcrs, sizeof(xcrs), KVM_GET_XCRS, KVM_SET_XCRS, "extended control registers");
+}
+
+/* What the host's area holds, of which the guest's features are a part. */
+static uint32_t xsave_size(const struct vcpu *vcpu)
+{
+	int size = capability(vcpu, KVM_CAP_XSAVE2);
+
+	return size > (int)sizeof(struct kvm_xsave) ? (uint32_t)size : sizeof(struct kvm_xsave);
+}
+
+static void xsave_part(const struct part *p)
+{
+	uint32_t room = xsave_size(p->vcpu), len = room;
+	unsigned long get =
+	    room > sizeof(struct kvm_xsave) ? KVM_GET_XSAVE2 : (unsigned long)KVM_GET_XSAVE;
+	void *area = calloc(1, room);
+
+	if (!area) {
+		state_refuse(p->s, "out of memory");
+		return;
+	}
+	if (!p->s->loading && ioctl(p->vcpu->fd, get, area))
+		refused(p, "XSAVE state");
+	if (state_blob(p->s, area, &len, room, "the size of the XSAVE state") && p->s->loading &&
+	    ioctl(p->vcpu->fd, KVM_SET_XSAVE, area))
+		refused(p, "XSAVE state");
+	free(area);
+}
+
+static void debug_part(const struct part *p)
+{
+	struct kvm_debugregs regs = {0};
+
+	plain(p, &regs, sizeof(regs), KVM_GET_DEBUGREGS, KVM_SET_DEBUGREGS, "debug registers");
+}
+
+static bool offset_attr(const struct vcpu *vcpu, unsigned long request, uint64_t *offset)
+{
+	struct kvm_device_attr attr = {
+	    .group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET, .addr = (uintptr_t)offset};
+
+	return ioctl(vcpu->fd, request, &attr) == 0;
+}
+
+static void set_rate(const struct part *p, uint32_t khz)
+{
+	int own = ioctl(p->vcpu->fd, KVM_GET_TSC_KHZ, 0);
+	uint64_t most = (uint64_t)khz * TSC_TOLERANCE_PPM / 1000000;
+
+	if (own > 0 && (uint64_t)llabs((long long)khz - own) <= most)
+		return;
+	if (capability(p->vcpu, KVM_CAP_TSC_CONTROL) <= 0 ||
+	    ioctl(p->vcpu->fd, KVM_SET_TSC_KHZ, khz))
+		state_refuse(p->s, "its TSC counts %u kHz, and this host, at %d kHz, cannot", khz,
+			     own);
+}
+
+/*
+ * vCPU 0 gets its count; how far the others are ahead or behind is kept to the count, which
+ * reads at different moments would not.
+ */
+static void set_count(const struct part *p, uint64_t count, bool has_offset, uint64_t offset)
+{
+	const struct vcpu *vcpu = p->vcpu, *first = &vcpu->vm->vcpus[0];
+	uint64_t base;
+
+	if (vcpu == first)
+		vcpu->vm->tsc_base = offset;
+	if (vcpu_set_msr(vcpu, MSR_IA32_TSC, count))
+		state_refuse(p->s, "KVM does not take the TSC's count");
+	if (vcpu == first || !has_offset || !offset_attr(first, KVM_GET_DEVICE_ATTR, &base))
+		return;
+	base += offset - vcpu->vm->tsc_base;
+	(void)offset_attr(vcpu, KVM_SET_DEVICE_ATTR, &base);
+}
+
+static void tsc_part(const struct part *p)
+{
+	struct state *s = p->s;
+	int khz = s->loading ? 0 : ioctl(p->vcpu->fd, KVM_GET_TSC_KHZ, 0);
+	uint32_t rate = khz > 0 ? (uint32_t)khz : 0;
+	uint64_t count = 0, offset = 0;
+	bool has_offset = !s->loading && offset_attr(p->vcpu, KVM_GET_DEVICE_ATTR, &offset);
+
+	if (!s->loading && vcpu_get_msr(p->vcpu, MSR_IA32_TSC, &count))
+		state_refuse(s, "KVM does not give the TSC's count");
+	state_number(s, &rate, INT32_MAX, "the TSC's rate");
+	state_u64(s, &count);
+	state_bool(s, &has_offset);
+	state_u64(s, &offset);
+	if (!s->loading || !state_ok(s))
+		return;
+	if (rate)
+		set_rate(p, rate);
+	count += (uint64_t)((unsigned __int128)p->elapsed * rate / NS_PER_MS);
+	set_count(p, count, has_offset, offset);
+}
+
+static void lapic_part(const struct part *p)
+{
+	struct kvm_lapic_state lapic = {0};
+
+	plain(p, &lapic, sizeof(lapic), KVM_GET_LAPIC, KVM_SET_LAPIC, "the local APIC");
+}
+
+static void msrs_part(const struct part *p)
+{
+	vcpu_msrs_state(p->vcpu, p->s);
+}
+
+/* Empty where KVM lets no guest run guests. */
+static void nested_part(const struct part *p)
+{
+	int room = capability(p->vcpu, KVM_CAP_NESTED_STATE);
+	struct kvm_nested_state *nested = calloc(1, room > 0 ? (size_t)room : sizeof(*nested));
+	uint32_t len = 0;
+
+	if (!nested) {
+		state_refuse(p->s, "out of memory");
+		return;
+	}
+	if (!p->s->loading && room > 0) {
+		nested->size = (uint32_t)room;
+		if (ioctl(p->vcpu->fd, KVM_GET_NESTED_STATE, nested))
+			refused(p, "the state of nested guests");
+		len = nested->size;
+	}
+	state_blob(p->s, nested, &len, room > 0 ? (uint32_t)room : 0,
+		   "the size of the state of nested guests");
+	if (p->s->loading && state_ok(p->s) && len) {
+		state_check(p->s, len >= sizeof(*nested) && nested->size == len,
+			    "the state of nested guests has two sizes");
+		if (state_ok(p->s) && ioctl(p->vcpu->fd, KVM_SET_NESTED_STATE, nested))
+			refused(p, "the state of nested guests");
+	}
+	free(nested);
+}
+
+static void mp_part(const struct part *p)
+{
+	struct kvm_mp_state mp = {0};
+
+	plain(p, &mp, sizeof(mp), KVM_GET_MP_STATE, KVM_SET_MP_STATE, "what it waits for");
+}
+
+static void events_part(const struct part *p)
+{
+	struct kvm_vcpu_events events = {0};
+
+	plain(p, &events, sizeof(events), KVM_GET_VCPU_EVENTS, KVM_SET_VCPU_EVENTS,
+	      "pending events");
+}
+
+/* --- the order ------------------------------------------------------------------------------ */
+
+/*
+ * CPUID comes before all of it, with the vCPU: which bits of CR4, EFER, XCR0 and of
+ * the MSRs there are depends on it.
+ */
+static const struct {
+	const char *name;
+	unsigned version;
+	void (*state)(const struct part *p);
+} parts[] = {
+    {"sregs", 1, sregs_part}, /* the APIC's base says how the LAPIC's registers are meant */
+    {"regs", 1, regs_part},   /* forgets a pending exception: before the events */
+    {"xcrs", 1, xcrs_part},   /* what of the XSAVE state is the guest's */
+    {"xsave", 1, xsave_part},	{"debug", 1, debug_part},
+    {"tsc", 1, tsc_part},	/* the deadline timer, among the MSRs, counts it */
+    {"lapic", 1, lapic_part},	/* takes a deadline only once its timer is in that mode */
+    {"msrs", 1, msrs_part},	/* VMX and SVM, for nested state; the deadline last of all */
+    {"nested", 1, nested_part}, /* events may be those of a nested guest */
+    {"mp", 1, mp_part},		/* system registers can wake a vCPU that waits */
+    {"events", 1, events_part}, /* all others may make or forget one */
+};
+
+void vcpu_state(struct vcpu *vcpu, struct state *s, uint64_t elapsed)
+{
+	struct part p = {.vcpu = vcpu, .s = s, .elapsed = elapsed};
+	struct kvm_mp_state mp;
+
+	/* Asking has an INIT or SIPI that waits take place, which changes registers. */
+	if (!s->loading && ioctl(vcpu->fd, KVM_GET_MP_STATE, &mp))
+		refused(&p, "what it waits for");
+	if (!state_begin(s, "vcpu", vcpu->index, 1))
+		return;
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]) && state_ok(s); i++) {
+		if (!state_begin(s, parts[i].name, 0, parts[i].version))
+			return;
+		parts[i].state(&p);
+		state_end(s);
+	}
+	state_end(s);
+}

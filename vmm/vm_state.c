@@ -1,0 +1,210 @@
+/* The state of a VM: its CPUID and clock, its vCPUs, its devices (docs/snapshot-state.md). */
+#include "vmm/vm_state.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+
+#include "devices/state.h"
+#include "vmm/vm.h"
+
+/* Versions of the outermost records. */
+#define CPUID_VERSION	1
+#define CLOCK_VERSION	1
+#define DEVICES_VERSION 1
+
+#define LEAF_XSTATE	0xd
+#define LEAF_SIZES	0x80000008
+#define MAX_ELAPSED_NS	(100ULL * 366 * 86400 * 1000000000) /* a century: the clocks do not wrap */
+
+/* --- CPUID --------------------------------------------------------------------------------- */
+
+static void leaf_state(struct kvm_cpuid_entry2 *e, struct state *s)
+{
+	state_u32(s, &e->function);
+	state_u32(s, &e->index);
+	state_u32(s, &e->flags);
+	state_u32(s, &e->eax);
+	state_u32(s, &e->ebx);
+	state_u32(s, &e->ecx);
+	state_u32(s, &e->edx);
+}
+
+/* The processor's maker, and how it lays out its state and its addresses. */
+static void check_layout(struct kvm_cpuid2 *was, struct kvm_cpuid2 *here, struct state *s)
+{
+	const struct kvm_cpuid_entry2 *a = cpu_leaf(was, 0, 0), *b = cpu_leaf(here, 0, 0);
+
+	if (!a || !b || a->ebx != b->ebx || a->ecx != b->ecx || a->edx != b->edx) {
+		state_refuse(s, "it ran on a processor of another maker");
+		return;
+	}
+	a = cpu_leaf(was, LEAF_XSTATE, 0);
+	b = cpu_leaf(here, LEAF_XSTATE, 0);
+	if (a && (a->eax & ~(b ? b->eax : 0) || a->edx & ~(b ? b->edx : 0)))
+		state_refuse(s, "this host's XSAVE lacks components 0x%x of 0x%x",
+			     a->eax & ~(b ? b->eax : 0), a->eax);
+	a = cpu_leaf(was, LEAF_SIZES, 0);
+	b = cpu_leaf(here, LEAF_SIZES, 0);
+	if (a && b && (a->eax & 0xff) > (b->eax & 0xff))
+		state_refuse(s, "it has physical addresses of %u bits, this host of %u",
+			     a->eax & 0xff, b->eax & 0xff);
+}
+
+/* A guest that was told of a feature uses it. */
+static void check_features(struct kvm_cpuid2 *was, struct kvm_cpuid2 *here, struct state *s)
+{
+	char name[32];
+
+	for (unsigned w = 0; w < CPU_WORDS; w++) {
+		uint32_t lacks = cpu_word_of(was, w) & ~cpu_word_of(here, w);
+
+		if (!lacks)
+			continue;
+		cpu_feature_name(w, (unsigned)__builtin_ctz(lacks), name, sizeof(name));
+		state_refuse(s,
+			     "the guest was told of the processor feature %s, which this host "
+			     "lacks; --cpu baseline runs on more hosts",
+			     name);
+	}
+}
+
+/* The table is that of vCPU 0; what tells the others apart is made when they are. */
+static void cpuid_state(struct vm *vm, struct state *s)
+{
+	struct {
+		struct kvm_cpuid2 head;
+		struct kvm_cpuid_entry2 entries[CPU_LEAVES];
+	} was = {0};
+	uint32_t nr = vm->kvm.cpuid->nent;
+
+	if (!s->loading) {
+		memcpy(was.entries, vm->kvm.cpuid->entries, nr * sizeof(was.entries[0]));
+		was.head.nent = nr;
+		cpu_identify(&was.head, 0);
+	}
+	if (!state_begin(s, "cpuid", 0, CPUID_VERSION))
+		return;
+	state_number(s, &nr, CPU_LEAVES, "the number of leaves");
+	for (uint32_t i = 0; i < nr; i++)
+		leaf_state(&was.entries[i], s);
+	was.head.nent = nr;
+	if (s->loading && state_ok(s)) {
+		check_layout(&was.head, vm->kvm.cpuid, s);
+		check_features(&was.head, vm->kvm.cpuid, s);
+	}
+	if (!state_end(s) || !s->loading)
+		return;
+	vm->kvm.cpuid->nent = nr;
+	memcpy(vm->kvm.cpuid->entries, was.entries, nr * sizeof(was.entries[0]));
+}
+
+/* --- clock ---------------------------------------------------------------------------------- */
+
+static uint64_t wall_clock(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+/* KVM's clock. Returns how many nanoseconds the guest is to see as passed. */
+static uint64_t clock_state(struct vm *vm, struct state *s)
+{
+	struct kvm_clock_data data = {0};
+	uint64_t now = wall_clock(), then = now, clock = 0, passed = 0;
+
+	if (!state_begin(s, "clock", 0, CLOCK_VERSION))
+		return 0;
+	if (!s->loading && ioctl(vm->kvm.vm_fd, KVM_GET_CLOCK, &data))
+		state_refuse(s, "KVM does not give the clock: %s", strerror(errno));
+	clock = data.clock;
+	state_u64(s, &clock);
+	state_u64(s, &then);
+	if (!state_end(s) || !s->loading)
+		return 0;
+	if (vm->restore->clock == CLOCK_JUMP && now > then)
+		passed = now - then < MAX_ELAPSED_NS ? now - then : MAX_ELAPSED_NS;
+	data = (struct kvm_clock_data){.clock = clock + passed};
+	if (ioctl(vm->kvm.vm_fd, KVM_SET_CLOCK, &data))
+		state_refuse(s, "KVM does not take the clock: %s", strerror(errno));
+	return passed;
+}
+
+/* --- all ------------------------------------------------------------------------------------- */
+
+static void devices_state(struct vm *vm, struct state *s)
+{
+	if (!state_begin(s, "devices", 0, DEVICES_VERSION))
+		return;
+	state_fixed(s, vm->virtio_count, "the number of virtio devices");
+	bus_state(vm->pio, s);
+	if (state_ok(s))
+		bus_state(vm->mmio, s);
+	state_end(s);
+}
+
+int vm_state_save(struct vm *vm, uint8_t **bytes, size_t *len, struct foal_error *err)
+{
+	struct state s;
+	int r;
+
+	state_save(&s);
+	cpuid_state(vm, &s);
+	clock_state(vm, &s);
+	for (unsigned i = 0; i < vm->vcpu_count && state_ok(&s); i++)
+		vcpu_state(&vm->vcpus[i], &s, 0);
+	if (state_ok(&s))
+		devices_state(vm, &s);
+	r = state_saved(&s, bytes, len);
+	return r ? error_set(err, FOAL_EXIT_HOST, r, "%s: %s", vm->opt->name, s.error) : 0;
+}
+
+static int begin(struct vm *vm, struct state *s, const char *record)
+{
+	return state_load(s, vm->restore->state, vm->restore->len) && state_find(s, record, 0);
+}
+
+static int result(struct vm *vm, const struct state *s, struct foal_error *err)
+{
+	if (state_ok(s))
+		return 0;
+	return error_set(err, FOAL_EXIT_SNAPSHOT, -EINVAL, "%s: %s", vm->opt->name, s->error);
+}
+
+int vm_state_load_cpuid(struct vm *vm, struct foal_error *err)
+{
+	struct state s;
+
+	if (begin(vm, &s, "cpuid"))
+		cpuid_state(vm, &s);
+	return result(vm, &s, err);
+}
+
+int vm_state_load_vcpus(struct vm *vm, struct foal_error *err)
+{
+	uint64_t passed = 0;
+	struct state s;
+
+	if (begin(vm, &s, "clock"))
+		passed = clock_state(vm, &s);
+	for (unsigned i = 0; i < vm->vcpu_count && state_ok(&s); i++)
+		vcpu_state(&vm->vcpus[i], &s, passed);
+	/* A vCPU more than this machine has would be forgotten. */
+	if (state_ok(&s) && state_begin(&s, "devices", 0, DEVICES_VERSION))
+		s.depth--;
+	return result(vm, &s, err);
+}
+
+int vm_state_load_devices(struct vm *vm, struct foal_error *err)
+{
+	struct state s;
+
+	if (begin(vm, &s, "devices")) {
+		devices_state(vm, &s);
+		state_loaded(&s);
+	}
+	return result(vm, &s, err);
+}

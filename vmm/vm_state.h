@@ -1,0 +1,58 @@
+/*
+ * The state of a VM but for its memory and its disks' contents, as bytes
+ * (devices/state.h): what docs/snapshot-state.md lists. Private to vmm/.
+ *
+ * Saving is for a VM that stands still (vm_pause()). Loading is for a VM
+ * built of the same machine (vmm/manifest.h), before its vCPUs run, or for one that
+ * stands still.
+ */
+#ifndef FOAL_VMM_VM_STATE_H
+#define FOAL_VMM_VM_STATE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "vmm/error.h"
+
+struct state;
+struct vcpu;
+struct vm;
+
+/* What the guest's clocks (KVM's, and the TSC) do about the time between save and load. */
+enum clock_policy {
+	CLOCK_FREEZE, /* it did not pass */
+	CLOCK_JUMP,   /* it passed */
+};
+
+/* Where a VM is to be loaded from; vm->restore, set before vm_build(). */
+struct vm_restore {
+	const void *state;
+	size_t len;
+	enum clock_policy clock;
+};
+
+/* *@bytes are for the caller to free(). Fails with FOAL_EXIT_HOST. */
+int vm_state_save(struct vm *vm, uint8_t **bytes, size_t *len, struct foal_error *err);
+
+/*
+ * The two halves of loading vm->restore: the devices, on the thread that built them;
+ * CPUID, clock and vCPUs, on any thread. Both before the vCPUs run. Fails with
+ * FOAL_EXIT_SNAPSHOT, or FOAL_EXIT_HOST where the host is to blame.
+ */
+int vm_state_load_devices(struct vm *vm, struct foal_error *err);
+int vm_state_load_vcpus(struct vm *vm, struct foal_error *err);
+/* Before the vCPUs are created: kvm.cpuid becomes what the guest was told. */
+int vm_state_load_cpuid(struct vm *vm, struct foal_error *err);
+
+/* --- vcpu_state.c, vcpu_msrs.c ---------------------------------------------------------- */
+
+/* One vCPU, all of it; @elapsed: nanoseconds that its TSC is to be ahead of what was saved. */
+void vcpu_state(struct vcpu *vcpu, struct state *s, uint64_t elapsed);
+
+/* Its model specific registers but the TSC, those of KVM's paravirtual features among them. */
+void vcpu_msrs_state(struct vcpu *vcpu, struct state *s);
+/* One register; 0 or a negative errno. */
+int vcpu_get_msr(const struct vcpu *vcpu, uint32_t index, uint64_t *value);
+int vcpu_set_msr(const struct vcpu *vcpu, uint32_t index, uint64_t value);
+
+#endif
