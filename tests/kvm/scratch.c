@@ -21,6 +21,7 @@ static char directory[40];
 
 void scratch_create(void)
 {
+	char run_dir[sizeof(directory) + 8];
 	const char *tmp = getenv("TMPDIR");
 	int n = snprintf(directory, sizeof(directory), "%s/foal-kvm-XXXXXX", tmp ? tmp : "/tmp");
 
@@ -29,7 +30,8 @@ void scratch_create(void)
 		exit(1);
 	}
 	chmod(directory, 0755); /* for the tests that run foal as another user */
-	setenv("FOAL_RUN_DIR", scratch("run"), 1);
+	snprintf(run_dir, sizeof(run_dir), "%s/run", directory);
+	setenv("FOAL_RUN_DIR", run_dir, 1);
 }
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
