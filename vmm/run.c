@@ -266,6 +266,13 @@ static int console_of(const struct run_options *opt)
 	return opt->stats == STATS_JSON && !opt->stats_file ? STDERR_FILENO : STDOUT_FILENO;
 }
 
+static int no_memory(struct foal_error *err)
+{
+	error_set(err, FOAL_EXIT_HOST, -ENOMEM,
+		  "no memory for what foal itself needs; free some, or raise its limit (ulimit -v)");
+	return err->status;
+}
+
 /* *@abandoned: threads still run, and nothing may be taken apart. */
 static int run(const struct run_options *opt, struct control *control, struct background *bg,
 	       uint64_t main_ns, bool *abandoned, struct foal_error *err)
@@ -273,7 +280,7 @@ static int run(const struct run_options *opt, struct control *control, struct ba
 	struct vm *vm = calloc(1, sizeof(*vm));
 
 	if (!vm)
-		return FOAL_EXIT_HOST;
+		return no_memory(err);
 	vm->opt = opt;
 	vm->control = control;
 	vm->main_ns = main_ns;
@@ -295,8 +302,8 @@ int command_run(int argc, char **argv, uint64_t main_ns)
 	int status = FOAL_EXIT_HOST;
 
 	if (!control)
-		return status;
-	if (options_parse(argc, argv, &opt, &err)) {
+		no_memory(&err);
+	if (!control || options_parse(argc, argv, &opt, &err)) {
 		error_print(&err);
 		free(control);
 		return err.status;
