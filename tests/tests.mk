@@ -34,7 +34,7 @@ $(BENCH_BOOT): $(addprefix $(OUT)/tests/bench/,bench_boot.o boot_memory.o series
 # Two steps: what setup installs has to be there before this file's rules look for it.
 test:
 	@scripts/setup
-	@$(MAKE) --no-print-directory -j2 all
+	@$(MAKE) --no-print-directory -j2 all $(TEST_PROGRAMS) $(KVM_TEST_PROGRAMS)
 	@$(MAKE) --no-print-directory test-all
 
 test-all: $(TEST_PROGRAMS) $(KVM_TEST_PROGRAMS)
@@ -58,8 +58,15 @@ run:
 	@$(MAKE) --no-print-directory -j2 all
 	@scripts/run-main-job
 
-# Called with SAN set: the unit tests as SAN builds them.
+# Called with SAN set: the unit tests as SAN builds them, in the form that scripts/lib/tally.awk
+# counts.
 test-san: $(TEST_PROGRAMS)
-	@for program in $^; do $$program || exit 1; done
+	@failed=0; for program in $^; do \
+		name=$(SAN)/$${program##*/} status=0; \
+		echo "== $$name"; \
+		$$program || status=$$?; \
+		printf '\n== %s: status %d\n' "$$name" "$$status"; \
+		[ $$status -eq 0 ] || [ $$status -eq 77 ] || failed=1; \
+	done; exit $$failed
 
 fuzz: fuzz-devices fuzz-state fuzz-image

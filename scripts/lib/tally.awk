@@ -10,11 +10,13 @@
 # only if it failed and none of them did. One whose status never comes was lost,
 # but for one that ends with "== NAME: again": it comes again, and does not count.
 #
-# Prints a line a program and the total; fails when a test failed or none ran.
+# Prints a line a program, then what failed, by its name, and the total: who sees the
+# end alone knows what to look for. Fails when a test failed or none ran.
 
 function begin(program) {
 	name[++depth] = program
 	checks[depth] = bad[depth] = skips[depth] = inner[depth] = inner_bad[depth] = 0
+	named[depth] = 0
 }
 
 # Ends the innermost program.
@@ -39,6 +41,8 @@ function end(status,    n, failures, skip, good) {
 		summary[++programs] = sprintf("%-28s %4d passed %4d failed %4d skipped%s",
 			name[depth], good, failures, skip,
 			status && status != 77 ? "  (status " status ")" : "")
+	if (failures && !named[depth])
+		failure[++wrong] = name[depth] " (status " status ")"
 	passed += good
 	failed += failures
 	skipped += skip
@@ -78,6 +82,13 @@ depth && /^[0-9]+%: Checks: [0-9]+, Failures: [0-9]+, Errors: [0-9]+/ {
 	bad[depth] += $5 + $7
 }
 
+# FILE:LINE:F:CASE:TEST:ITERATION: why; E for one that was killed.
+depth && /^[^: ]+:[0-9]+:[EF]:[^:]+:[A-Za-z0-9_]+:[0-9]+: / {
+	split($0, part, ":")
+	failure[++wrong] = name[depth] " " part[5] ":" part[6] " (" part[1] ":" part[2] ")"
+	named[depth]++
+}
+
 depth && /^SKIP/ {
 	skips[depth]++
 }
@@ -87,6 +98,8 @@ END {
 		end("lost")
 	for (i = 1; i <= programs; i++)
 		print summary[i]
+	for (i = 1; i <= wrong; i++)
+		print "FAILED " failure[i]
 	printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped
 	exit failed || !programs
 }

@@ -279,7 +279,7 @@ START_TEST(ended_by_signal)
 	static const int signals[] = {SIGTERM, SIGQUIT, SIGUSR1, SIGXCPU};
 	struct run run;
 
-	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+	for (size_t i = 0; i < (emulated_host() ? 1 : sizeof(signals) / sizeof(signals[0])); i++) {
 		start_bench(&run, "anon.write.s*", false);
 		kill(run.pid, signals[i]);
 		run_wait(&run);

@@ -36,7 +36,7 @@ START_TEST(guest_program)
 	snprintf(append, sizeof(append), "quiet root=/dev/vda %s", programs[_i].append);
 	run_foal(&run, ARGS("--kernel", image_path("kernel.elf"), "--disk", image_path("disk.img"),
 			    "--memory", programs[_i].memory, "--fault-engine", programs[_i].engine,
-			    "--append", append, "--time-limit", "140"));
+			    "--append", append, "--time-limit", GUEST_LIMIT));
 	ck_assert_msg(run.status == programs[_i].status, "status %d\n%s\n%s", run.status,
 		      run.out_text, run.err_text);
 	ck_assert_ptr_nonnull(strstr(run.out_text, programs[_i].words));

@@ -113,7 +113,7 @@ END_TEST
 
 Suite *huge_suite(void)
 {
-	Suite *suite = suite_create("huge pages");
+	Suite *suite = suite_create("huge");
 	TCase *tc = tcase_create("huge");
 
 	tcase_set_timeout(tc, TEST_LIMIT);

@@ -25,5 +25,7 @@ $(OUT)/tests/test_kvm: $(KVM_TEST_OBJS) | $(KVM_GUESTS)
 
 KVM_TEST_PROGRAMS += $(OUT)/tests/test_kvm
 NESTED_TESTS      += $(OUT)/tests/test_kvm
+# What faults, and what foal tells of the host.
+PARTS_6.1_test_kvm := runs cases huge files poison trouble hung memory_limit confined doctor main_job
 NESTED_FILES      += $(OUT)/foal $(KVM_GUESTS) $(GUEST_KERNEL) $(GUEST_DISK) $(GUEST_PMEM) \
 	docs/exit-statuses.md $(shell command -v debugfs) $(shell command -v e2fsck)

@@ -85,7 +85,7 @@ static void run_job(struct run *run, const char *disk, const char *pmem, int way
 	snprintf(pmem_option, sizeof(pmem_option), "%s,mode=%s", pmem, ways[way].mode);
 	run_foal(run, ARGS("--kernel", image_path("kernel.elf"), "--disk", disk_option, "--pmem",
 			   pmem_option, "--fault-engine", ways[way].engine, "--append", append,
-			   "--time-limit", "140"));
+			   "--time-limit", GUEST_LIMIT));
 	ck_assert_msg(run->status == 0, "status %d\n%s\n%s", run->status, run->out_text,
 		      run->err_text);
 	ck_assert_ptr_nonnull(strstr(run->out_text, "main: ok"));
@@ -161,7 +161,7 @@ START_TEST(root_on_pmem)
 	pmem = copy_file(image_path("pmem.img"), "pmem.img");
 	run_foal(&run, ARGS("--kernel", image_path("kernel.elf"), "--pmem", pmem, "--fault-engine",
 			    "kernel", "--append", "quiet init=/bin/main root=/dev/pmem0",
-			    "--time-limit", "140"));
+			    "--time-limit", GUEST_LIMIT));
 	ck_assert_msg(run.status == 0, "status %d\n%s\n%s", run.status, run.out_text, run.err_text);
 	check_sum(&run, pmem, "/data/corpus", "/data/corpus");
 	ck_assert(same_files(pmem, image_path("pmem.img")));
@@ -174,7 +174,7 @@ static void run_init(struct run *run, const char *append)
 {
 	need_images();
 	run_foal(run, ARGS("--kernel", image_path("kernel.elf"), "--disk", image_path("disk.img"),
-			   "--append", append, "--time-limit", "140"));
+			   "--append", append, "--time-limit", GUEST_LIMIT));
 }
 
 /* A short job reads a small part of kernel and disk, and no byte twice. */

@@ -181,7 +181,7 @@ END_TEST
 
 Suite *memory_limit_suite(void)
 {
-	Suite *suite = suite_create("memory limit");
+	Suite *suite = suite_create("memory_limit");
 	TCase *tc = tcase_create("memory limit");
 
 	tcase_set_timeout(tc, TEST_LIMIT);

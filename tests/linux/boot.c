@@ -46,7 +46,7 @@ static const struct way {
 static void boot(struct run *run, const struct way *way, const char *image, const char *mode)
 {
 	char append[160], backing[320], cpus[12];
-	const char *args[24] = {"--memory", "512M", "--time-limit", "140"};
+	const char *args[24] = {"--memory", "512M", "--time-limit", GUEST_LIMIT};
 	unsigned n = 4;
 
 	snprintf(backing, sizeof(backing), "%s,mode=%s", image, mode);
@@ -152,9 +152,10 @@ START_TEST(reads_a_part_of_vmlinux)
 	static const char *const protocols[] = {"pvh", "linux64"};
 	struct run run;
 
-	run_foal(&run, ARGS("--kernel", linux_path("vmlinux"), "--boot", protocols[_i], "--initrd",
-			    linux_path("initrd.gz"), "--append",
-			    "console=ttyS0 panic=-1 quiet job=nothing", "--time-limit", "140"));
+	run_foal(&run,
+		 ARGS("--kernel", linux_path("vmlinux"), "--boot", protocols[_i], "--initrd",
+		      linux_path("initrd.gz"), "--append",
+		      "console=ttyS0 panic=-1 quiet job=nothing", "--time-limit", GUEST_LIMIT));
 	ck_assert_msg(run.status == 0, "%s: status %d\n%s\n%s", protocols[_i], run.status,
 		      run.out_text, run.err_text);
 	guest_said(&run, "job nothing ended with 0");

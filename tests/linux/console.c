@@ -30,8 +30,8 @@ START_TEST(hvc0_and_random_bytes)
 
 	run_start(&run, &(struct run_how){.terminal = true},
 		  ARGS("--kernel", linux_path("vmlinuz"), "--initrd", linux_path("initrd.gz"),
-		       "--memory", "512M", "--time-limit", "140", "--console", "virtio", "--rng",
-		       "on", "--append", "console=hvc0 panic=-1 quiet job=console"));
+		       "--memory", "512M", "--time-limit", GUEST_LIMIT, "--console", "virtio",
+		       "--rng", "on", "--append", "console=hvc0 panic=-1 quiet job=console"));
 	run_until(&run, "guest: say something");
 	run_type(&run, "a few words\r", 12);
 	/* Read all along: a guest whose output nobody takes waits. */

@@ -196,10 +196,10 @@ START_TEST(boot_by_kind)
 	t.seen = calloc(t.pages, 1);
 	ck_assert_ptr_nonnull(t.seen);
 	trace_start();
-	run_foal(&run,
-		 ARGS("--kernel", linux_path("vmlinuz"), "--initrd", linux_path("initrd.gz"),
-		      "--append", "console=ttyS0 panic=-1 quiet job=nothing", "--memory", "256M",
-		      "--fault-engine", engines[_i], "--halt", "exit", "--time-limit", "140"));
+	run_foal(&run, ARGS("--kernel", linux_path("vmlinuz"), "--initrd", linux_path("initrd.gz"),
+			    "--append", "console=ttyS0 panic=-1 quiet job=nothing", "--memory",
+			    "256M", "--fault-engine", engines[_i], "--halt", "exit", "--time-limit",
+			    GUEST_LIMIT));
 	ck_assert_msg(run.status == 0, "status %d\n%s\n%s", run.status, run.out_text, run.err_text);
 	faults = trace_stop(&count);
 	for (size_t i = 0; i < count; i++)

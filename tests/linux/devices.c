@@ -25,7 +25,8 @@ static void start_guest(struct run *run, const char *job, const char *option, co
 	snprintf(append, sizeof(append), "console=ttyS0 panic=-1 quiet job=%s", job);
 	run_start(run, &(struct run_how){0},
 		  ARGS("--kernel", linux_path("vmlinuz"), "--initrd", linux_path("initrd.gz"),
-		       "--append", append, option, value, more, more_value, "--time-limit", "150"));
+		       "--append", append, option, value, more, more_value, "--time-limit",
+		       GUEST_LIMIT));
 }
 
 static void ends_well(struct run *run, const char *job)

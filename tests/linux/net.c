@@ -195,8 +195,8 @@ static void make_route(void)
 static void run_job(struct run *run, const char *net)
 {
 	run_foal(run, ARGS("--kernel", linux_path("vmlinuz"), "--initrd", linux_path("initrd.gz"),
-			   "--memory", "512M", "--time-limit", "140", "--net", net, "--append",
-			   "console=ttyS0 panic=-1 quiet job=net"));
+			   "--memory", "512M", "--time-limit", GUEST_LIMIT, "--net", net,
+			   "--append", "console=ttyS0 panic=-1 quiet job=net"));
 	ck_assert_msg(run->status == 0, "status %d\n%s\n%s", run->status, run->out_text,
 		      run->err_text);
 	guest_said(run, "job net ended with 0");

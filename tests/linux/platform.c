@@ -25,7 +25,7 @@ START_TEST(linux_finds_it)
 	run_start(&run, &how,
 		  ARGS("--kernel", linux_path("vmlinuz"), "--initrd", linux_path("initrd.gz"),
 		       "--memory", "512M", "--cpus", CPUS, "--halt", "exit", "--disk",
-		       make_pmem("disk", 4), "--time-limit", "140", "--append",
+		       make_pmem("disk", 4), "--time-limit", GUEST_LIMIT, "--append",
 		       "console=ttyS0 panic=-1 quiet job=platform"));
 	run_until(&run, "guest: press");
 	run_type(&run, "\1p", 2);
@@ -66,7 +66,7 @@ START_TEST(reboot_ends_the_run)
 	snprintf(append, sizeof(append), "console=ttyS0 panic=-1 quiet job=reboot%s",
 		 reboots[_i].reboot);
 	run_foal(&run, ARGS("--kernel", linux_path("vmlinuz"), "--initrd", linux_path("initrd.gz"),
-			    "--memory", "512M", "--time-limit", "140", "--append", append,
+			    "--memory", "512M", "--time-limit", GUEST_LIMIT, "--append", append,
 			    reboots[_i].option, reboots[_i].value));
 	expect_end(&run, reboots[_i].status, reboots[_i].words);
 	run_free(&run);
