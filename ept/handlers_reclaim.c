@@ -19,8 +19,7 @@ static void note_hit(const struct fault *f, unsigned hits)
 	if (pte != EPT_PTE_PRIVATE && pte != EPT_PTE_FILE && pte != EPT_PTE_CLEAN &&
 	    pte != EPT_PTE_DIRTY)
 		return;
-	hits = hits < EPT_AGE_HITS ? hits + 1 : EPT_AGE_HITS;
-	ept_pte_put(f->leaf, f->index, pte, hits * EPT_AGE_HIT + 2 * hits + 1, 0);
+	ept_pte_put(f->leaf, f->index, pte, ept_reclaim_aged(hits + 1), 0);
 	ept_reclaim_count(&f->area->space->reclaim, hits, 1);
 }
 
@@ -91,12 +90,15 @@ enum ept_result ept_hint(struct fault *f)
 
 static int install_page(struct fault *f, const char *page)
 {
+	struct ept_reclaim *r = &f->area->space->reclaim;
 	int err = ept_install_copy(fault_installer(f), fault_hva(f, f->index), page);
 
 	if (!err || err == -EEXIST) {
-		fault_set(f, f->index, EPT_PTE_PRIVATE);
+		unsigned age = ept_reclaim_returns(r, ept_pte_age(f->leaf, f->index));
+
+		ept_area_put_pte(f->area, f->leaf, f->index, EPT_PTE_PRIVATE, age, 0);
 		f->res->installed += !err;
-		ept_reclaim_count(&f->area->space->reclaim, refaults, 1);
+		ept_reclaim_count(r, refaults, 1);
 	}
 	return err;
 }
@@ -139,6 +141,7 @@ static int from_file(struct fault *f, uint64_t place)
 {
 	struct ept_reclaim *r = &f->area->space->reclaim;
 	char page[EPT_PAGE_SIZE] __attribute__((aligned(EPT_PAGE_SIZE)));
+	unsigned age = ept_pte_age(f->leaf, f->index);
 	uint64_t bytes = 0;
 	int err;
 
@@ -147,7 +150,7 @@ static int from_file(struct fault *f, uint64_t place)
 	err = ept_swap_read(&r->swap, place, f->req->gpa, page, &bytes);
 	pthread_mutex_lock(&f->leaf->lock);
 	pthread_cond_broadcast(&f->leaf->arrived);
-	ept_area_put_pte(f->area, f->leaf, f->index, EPT_PTE_SWAPPED, 0, place);
+	ept_area_put_pte(f->area, f->leaf, f->index, EPT_PTE_SWAPPED, age, place);
 	f->res->bytes_read += bytes;
 	f->res->major = true;
 	ept_reclaim_count(r, read, 1);

@@ -162,6 +162,60 @@ START_TEST(hits_make_older)
 }
 END_TEST
 
+/* Back before the limit went once over: as good as a hit. Later: a page like any other. */
+START_TEST(back_soon_stays)
+{
+	struct vm vm = vm_limited(ANON, true, true);
+	struct ept_reclaim *r = &vm.space->reclaim;
+	bool late = _i / 2, file = _i % 2;
+
+	first_touch(&vm, W, 1);
+	ck_assert_uint_eq(sample(&vm).added, 1);
+	ck_assert_uint_eq(ept_reclaim_evict(vm.space, 32), 1);
+	if (file)
+		ept_reclaim_write(vm.space, 0);
+	ck_assert_int_eq(pte(&vm), file ? EPT_PTE_SWAPPED : EPT_PTE_POOLED);
+	r->gone += late ? r->limit + r->limit / 4 : r->limit / 2;
+	ck_assert_int_eq(touch(&vm, AT, R), EPT_RESOLVED);
+	ck_assert_uint_eq(r->counts.activated, !late);
+	for (unsigned i = 0; i < 3 && !late; i++)
+		ck_assert_uint_eq(sample(&vm).added, 0);
+	ck_assert_uint_eq(sample(&vm).added, 1);
+	vm_destroy(&vm);
+}
+END_TEST
+
+/* Images come and go at random: chunks that have room are filled before a new one is begun. */
+START_TEST(pool_stays_dense)
+{
+	enum { LIVE = 600, PUT = 20000 };
+	struct {
+		struct ept_image image;
+		char bytes[200];
+	} small = {0};
+	struct ept_pool pool = {0};
+	uint64_t handle[LIVE], random = 1;
+	unsigned a_chunk = EPT_POOL_CHUNK / (2 * EPT_POOL_STEP);
+
+	ck_assert_int_eq(ept_pool_init(&pool, 4UL << 20), 0);
+	for (unsigned i = 0; i < LIVE; i++)
+		handle[i] = ept_pool_put(&pool, &small.image, sizeof(small));
+	for (unsigned i = 0; i < PUT; i++) {
+		random = random * 6364136223846793005UL + 1442695040888963407UL;
+		unsigned n = (unsigned)(random >> 33) % LIVE;
+		ept_pool_drop(&pool, handle[n]);
+		handle[n] = ept_pool_put(&pool, &small.image, sizeof(small));
+		ck_assert_uint_ne(handle[n], 0);
+	}
+	ck_assert_uint_eq(pool.pages, LIVE);
+	ck_assert_uint_le(pool.bytes / EPT_POOL_CHUNK, (LIVE + a_chunk - 1) / a_chunk);
+	for (unsigned i = 0; i < LIVE; i++)
+		ept_pool_drop(&pool, handle[i]);
+	ck_assert_uint_eq(pool.bytes + pool.images + pool.pages, 0);
+	ept_pool_free(&pool);
+}
+END_TEST
+
 START_TEST(dirty_pages_stay)
 {
 	struct vm vm = vm_limited(EPT_FILE_SHARED, true, true);
@@ -529,6 +583,8 @@ Suite *suite_reclaim(void)
 	tcase_add_loop_test(tc, transitions, 0, 2 * NR_WAYS);
 	tcase_add_loop_test(tc, evictions, 0, NR_WAYS);
 	tcase_add_test(tc, hits_make_older);
+	tcase_add_loop_test(tc, back_soon_stays, 0, 4);
+	tcase_add_test(tc, pool_stays_dense);
 	tcase_add_test(tc, dirty_pages_stay);
 	tcase_add_test(tc, mapped_elsewhere);
 	tcase_add_loop_test(tc, swap_in_from_the_file, 0, 2);
