@@ -556,9 +556,11 @@ void ept_space_huge_stats(const struct ept_space *space, struct ept_huge_stats *
 	X(written_bytes, "written_bytes", "bytes") \
 	X(read, "read", "pages") /* read back from it */ \
 	X(read_bytes, "read_bytes", "bytes") \
-	X(refaults, "refaults", "pages") /* reclaimed pages that were asked for again */ \
-	X(waits, "waits", "")		 /* faults that waited for memory */ \
-	X(syncs, "syncs", "")		 /* write-backs for pages' sake */
+	X(refaults, "refaults", "pages")   /* reclaimed pages that were asked for again */ \
+	X(activated, "activated", "pages") /* of these, back so soon that they stay for longer */ \
+	X(ahead, "ahead", "pages")	   /* brought back with one that was asked for */ \
+	X(waits, "waits", "")		   /* faults that waited for memory */ \
+	X(syncs, "syncs", "")		   /* write-backs for pages' sake */
 
 struct ept_reclaim_stats {
 #define X(field, name, unit) uint64_t field;

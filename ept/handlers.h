@@ -46,8 +46,19 @@ void ept_fault_read_ahead(struct fault *f);
 enum ept_result ept_file_huge(struct fault *f);
 /* Bring the 2 MiB around in, if that is wanted and can be; else false, and nothing was done. */
 bool ept_anon_whole(struct fault *f, enum ept_result *result);
+/*
+ * handlers_file.c: how many pages, from the one of the fault on, who touches own pages in
+ * order is given at once: asked of its stream once, however often the fault is tried. And
+ * say that it was given what lies there now.
+ */
+unsigned ept_write_ahead(struct fault *f);
+/* The same of pages that were in use before: as many as were gone over in order so far. */
+unsigned ept_return_ahead(struct fault *f);
+void ept_write_moved(const struct fault *f);
+
 /* handlers_reclaim.c */
 enum ept_result ept_hint(struct fault *f);
+/* handlers_swap.c */
 enum ept_result ept_swap_in(struct fault *f);
 
 /* handlers_any.c */

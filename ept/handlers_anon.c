@@ -12,6 +12,35 @@ static enum ept_result installed(struct fault *f, int err, enum ept_pte pte, enu
 	return ept_fault_finish(f, err);
 }
 
+/*
+ * Under a memory limit nobody else gives who writes in order more than a page at a time:
+ * without one this is the host kernel's memory, or huge pages'.
+ */
+static unsigned pages_at_once(struct fault *f)
+{
+	unsigned n = f->area->space->reclaim.limit ? ept_write_ahead(f) : 1, free = 1;
+
+	while (free < n && ept_pte_get(f->leaf, f->index + free) == EPT_PTE_NONE)
+		free++;
+	return free > 1 && ept_reclaim_admit(f->area->space, free) ? free : 1;
+}
+
+static enum ept_result own_pages(struct fault *f, unsigned n)
+{
+	static const char zeros[EPT_SYNC_MAX * EPT_PAGE_SIZE] __attribute__((aligned(4096)));
+	size_t done;
+	int err = ept_install_copies(fault_installer(f), fault_hva(f, f->index), zeros,
+				     (size_t)n << EPT_PAGE_SHIFT, &done);
+	unsigned put = (unsigned)(done >> EPT_PAGE_SHIFT);
+
+	if (!put)
+		return installed(f, err, EPT_PTE_PRIVATE, EPT_PTE_PRIVATE);
+	ept_area_set_ptes(f->area, f->leaf, f->index, f->index + put, EPT_PTE_PRIVATE);
+	f->res->installed += put;
+	f->res->around += put - 1;
+	return ept_fault_finish(f, 0);
+}
+
 static enum ept_result own_page(struct fault *f)
 {
 	int err = ept_install_copy(fault_installer(f), fault_hva(f, f->index), NULL);
@@ -23,7 +52,13 @@ enum ept_result ept_anon_write(struct fault *f)
 {
 	enum ept_result result;
 
-	return ept_anon_whole(f, &result) ? result : own_page(f);
+	if (ept_anon_whole(f, &result))
+		return result;
+	unsigned n = pages_at_once(f);
+	result = n > 1 ? own_pages(f, n) : own_page(f);
+	if (result == EPT_RESOLVED && f->stepped)
+		ept_write_moved(f);
+	return result;
 }
 
 enum ept_result ept_anon_read(struct fault *f)

@@ -104,6 +104,29 @@ static void stream_moved(const struct fault *f)
 			  leaf_first(f) + index);
 }
 
+unsigned ept_write_ahead(struct fault *f)
+{
+	struct window w = window_of(f, true);
+
+	f->step.ahead_first = f->step.ahead_end = 0; /* nothing of a file is wanted */
+	return w.end - f->index;
+}
+
+unsigned ept_return_ahead(struct fault *f)
+{
+	const struct ept_reclaim *r = &f->area->space->reclaim;
+	uint64_t n = (ept_write_ahead(f), f->step.run), left = EPT_TABLE_SIZE - f->index;
+
+	n = n < r->window ? n : r->window;
+	n = n < left ? n : left;
+	return n ? (unsigned)n : 1;
+}
+
+void ept_write_moved(const struct fault *f)
+{
+	stream_moved(f);
+}
+
 static void read_ahead(const struct fault *f, uint64_t first, uint64_t end)
 {
 	struct ept_reader *reader = f->area->space->reader;

@@ -96,9 +96,30 @@ static unsigned slots_of(unsigned class)
 	return (unsigned)(EPT_POOL_CHUNK / class_size(class));
 }
 
-static bool has_room(const struct ept_pool_chunk *chunk, unsigned class)
+/* The chunk at @at has room from now on. */
+static void link_chunk(struct ept_pool *pool, uint32_t at)
 {
-	return chunk->live && chunk->class == class && chunk->live < slots_of(class);
+	struct ept_pool_chunk *chunk = &pool->chunks[at];
+	uint32_t *first = &pool->partial[chunk->class];
+
+	chunk->prev = 0;
+	chunk->next = *first;
+	if (*first)
+		pool->chunks[*first].prev = at;
+	*first = at;
+}
+
+/* It is full, or empty. */
+static void unlink_chunk(struct ept_pool *pool, uint32_t at)
+{
+	const struct ept_pool_chunk *chunk = &pool->chunks[at];
+
+	if (chunk->next)
+		pool->chunks[chunk->next].prev = chunk->prev;
+	if (chunk->prev)
+		pool->chunks[chunk->prev].next = chunk->next;
+	else
+		pool->partial[chunk->class] = chunk->next;
 }
 
 /* A chunk that is not in use becomes one of @class; 0: there is none. */
@@ -112,6 +133,7 @@ static uint32_t fresh_chunk(struct ept_pool *pool, unsigned class)
 			continue;
 		pool->chunks[at] = (struct ept_pool_chunk){.class = (uint16_t) class};
 		__atomic_fetch_add(&pool->bytes, EPT_POOL_CHUNK, __ATOMIC_RELAXED);
+		link_chunk(pool, at);
 		return at;
 	}
 	return 0;
@@ -145,10 +167,12 @@ uint64_t ept_pool_put(struct ept_pool *pool, const struct ept_image *image, size
 
 	pthread_mutex_lock(&pool->lock);
 	at = pool->partial[class];
-	if (!at || !has_room(&pool->chunks[at], class))
-		at = pool->partial[class] = fresh_chunk(pool, class);
+	if (!at)
+		at = fresh_chunk(pool, class);
 	if (at) {
 		handle = (uint64_t)at << SLOT_BITS | take_slot(&pool->chunks[at]);
+		if (pool->chunks[at].live == slots_of(class))
+			unlink_chunk(pool, at);
 		memcpy(place(pool, handle, &room), image, size);
 		__atomic_fetch_add(&pool->pages, 1, __ATOMIC_RELAXED);
 		__atomic_fetch_add(&pool->images, room, __ATOMIC_RELAXED);
@@ -170,16 +194,16 @@ void ept_pool_drop(struct ept_pool *pool, uint64_t handle)
 	size_t room = class_size(chunk->class);
 
 	pthread_mutex_lock(&pool->lock);
+	if (chunk->live == slots_of(chunk->class))
+		link_chunk(pool, at);
 	chunk->used[slot / 64] &= ~(1UL << (slot % 64));
 	chunk->live--;
 	__atomic_fetch_sub(&pool->pages, 1, __ATOMIC_RELAXED);
 	__atomic_fetch_sub(&pool->images, room, __ATOMIC_RELAXED);
 	if (!chunk->live) {
+		unlink_chunk(pool, at);
 		madvise(pool->base + (size_t)at * EPT_POOL_CHUNK, EPT_POOL_CHUNK, MADV_DONTNEED);
 		__atomic_fetch_sub(&pool->bytes, EPT_POOL_CHUNK, __ATOMIC_RELAXED);
-	} else if (!pool->partial[chunk->class] ||
-		   !has_room(&pool->chunks[pool->partial[chunk->class]], chunk->class)) {
-		pool->partial[chunk->class] = at;
 	}
 	pthread_mutex_unlock(&pool->lock);
 }

@@ -37,6 +37,7 @@ int ept_image_page(const struct ept_image *image, size_t max, gpa_t gpa, char *p
 
 struct ept_pool_chunk {
 	uint16_t class, live;		    /* live 0: the chunk is not in use */
+	uint32_t next, prev;		    /* with room, of the class; 0: none */
 	uint64_t used[EPT_POOL_SLOTS / 64]; /* one bit a slot */
 };
 
@@ -45,7 +46,7 @@ struct ept_pool {
 	char *base;
 	struct ept_pool_chunk *chunks;
 	uint32_t nr_chunks, hand, free_hint;
-	uint32_t partial[EPT_POOL_CLASSES]; /* a chunk of the class that may have room, or 0 */
+	uint32_t partial[EPT_POOL_CLASSES]; /* the first chunk of the class with room, or 0 */
 	uint64_t bytes;			    /* of chunks in use, atomic */
 	uint64_t pages;			    /* images, atomic */
 	uint64_t images;		    /* bytes of images, rounded to their class, atomic */

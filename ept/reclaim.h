@@ -29,6 +29,20 @@ struct ept_writer;
 #define EPT_AGE_HIT	  0x10U
 #define EPT_AGE_HITS	  3U
 
+/*
+ * The age of a reclaimed own page: how often it was hit, and above it when it went, in
+ * quarters of the limit that went since the start (it wraps).
+ */
+#define EPT_GONE_SHIFT	  2U
+#define EPT_GONE_MASK	  0x3fU
+
+/* The age of a page that was hit so often: 3, 5, then 7 visits in peace. */
+static inline unsigned ept_reclaim_aged(unsigned hits)
+{
+	hits = hits < EPT_AGE_HITS ? hits : EPT_AGE_HITS;
+	return hits * EPT_AGE_HIT + 2 * hits + 1;
+}
+
 /* The value of an empty entry whose page was reclaimed. */
 #define EPT_VALUE_EVICTED ((1UL << 48) - 1)
 
@@ -57,6 +71,7 @@ struct ept_reclaim {
 	struct ept_swap swap;
 	struct ept_writer *writer; /* NULL without a swap file */
 	uint64_t since_sync;	   /* pages that left since the last write-back */
+	uint64_t gone;		   /* own pages that ever left; atomic */
 
 	pthread_mutex_t lock; /* what follows, to `thread` */
 	pthread_cond_t need, freed;
@@ -138,6 +153,11 @@ int ept_reclaim_return(struct ept_area *area, struct ept_leaf *leaf, unsigned in
 
 /* Take up to @pages off the ring's end. Returns how many of them are gone from memory. */
 uint64_t ept_reclaim_evict(struct ept_space *space, unsigned pages);
+
+/* The age that a page on its way out takes along; the leaf is locked. */
+unsigned ept_reclaim_leaves(struct ept_reclaim *r, const struct ept_leaf *leaf, unsigned index);
+/* A page of that @age is back: the age that it begins with. */
+unsigned ept_reclaim_returns(struct ept_reclaim *r, unsigned age);
 
 /* --- reclaim_write.c: from the pool to the swap file ------------------------------------ */
 

@@ -59,6 +59,29 @@ static uint64_t compress(struct ept_space *space, gpa_t gpa, const char *page)
 	return handle;
 }
 
+unsigned ept_reclaim_leaves(struct ept_reclaim *r, const struct ept_leaf *leaf, unsigned index)
+{
+	uint64_t gone = __atomic_fetch_add(&r->gone, 1, __ATOMIC_RELAXED) / (r->limit / 4 + 1);
+	unsigned hits = ept_pte_age(leaf, index) / EPT_AGE_HIT;
+
+	return (unsigned)(gone & EPT_GONE_MASK) << EPT_GONE_SHIFT | hits;
+}
+
+/*
+ * If no more pages left since than the limit has, memory would have held it: the ring was
+ * too short to see it in use, which is as good as a hit.
+ */
+unsigned ept_reclaim_returns(struct ept_reclaim *r, unsigned age)
+{
+	uint64_t now = __atomic_load_n(&r->gone, __ATOMIC_RELAXED) / (r->limit / 4 + 1);
+	unsigned hits = age % (1U << EPT_GONE_SHIFT);
+
+	if (((now - (age >> EPT_GONE_SHIFT)) & EPT_GONE_MASK) >= 4)
+		return 0;
+	ept_reclaim_count(r, activated, 1);
+	return ept_reclaim_aged(hits + 1);
+}
+
 /* The page at @page becomes a number in its entry. False: it has to stay. */
 static bool store(struct gone *gone, const struct out *o, const char *page)
 {
@@ -72,7 +95,9 @@ static bool store(struct gone *gone, const struct out *o, const char *page)
 	}
 	handle = compress(gone->space, o->gpa, page);
 	if (handle)
-		ept_area_put_pte(o->area, o->leaf, o->index, EPT_PTE_POOLED, 0, handle);
+		ept_area_put_pte(o->area, o->leaf, o->index, EPT_PTE_POOLED,
+				 ept_reclaim_leaves(&gone->space->reclaim, o->leaf, o->index),
+				 handle);
 	return handle != 0;
 }
 

@@ -97,7 +97,8 @@ static void commit(struct ept_space *space, struct ept_writer *w)
 			continue;
 		}
 		ept_area_put_pte(ept_area_find(space, gpa.v), leaf, ept_leaf_index(gpa),
-				 EPT_PTE_SWAPPED, 0, w->item[i].place);
+				 EPT_PTE_SWAPPED, ept_pte_age(leaf, ept_leaf_index(gpa)),
+				 w->item[i].place);
 		ept_pool_drop(&r->pool, w->item[i].handle);
 		pthread_mutex_unlock(&leaf->lock);
 	}

@@ -177,6 +177,7 @@ static void follow_stream(struct ept_streams *s, struct ept_stream *stream,
 	s->misses -= s->misses > 0;
 	stream->window = window;
 	stream->proven = true;
+	step->run = t->page - stream->start;
 	if (t->write) {
 		copy_ahead(stream, t, step);
 	} else {

@@ -67,6 +67,7 @@ struct ept_step {
 	uint64_t first, end;		 /* to map, as far as cached; to copy, for a write */
 	uint64_t read_first, read_end;	 /* to read with the page, if that is not cached */
 	uint64_t ahead_first, ahead_end; /* to read without waiting, but for the range before */
+	uint64_t run;			 /* pages gone over in order up to here; 0: none */
 	int stream;			 /* whose fault it is, -1: none */
 	bool random;			 /* a read that goes on with nothing */
 };

@@ -187,20 +187,52 @@ static int read_all(int fd, char *buf, size_t len, uint64_t at)
 	return 0;
 }
 
-int ept_swap_read(struct ept_swap *swap, uint64_t place, gpa_t gpa, char *page, uint64_t *bytes)
+static uint64_t first_byte(uint64_t place)
 {
-	/* An image may begin at the end of a block, and take a page and its header. */
-	char buf[3 * EPT_SWAP_BLOCK] __attribute__((aligned(EPT_SWAP_BLOCK)));
-	uint64_t start = place_start(place), from = start & ~(uint64_t)(EPT_SWAP_BLOCK - 1);
-	uint64_t to =
-	    (start + place_size(place) + EPT_SWAP_BLOCK - 1) & ~(uint64_t)(EPT_SWAP_BLOCK - 1);
-	int err = read_all(swap->fd, buf, to - from, from);
+	return place_start(place) & ~(uint64_t)(EPT_SWAP_BLOCK - 1);
+}
 
-	if (err)
-		return err;
-	*bytes += to - from;
-	return ept_image_page((const struct ept_image *)(const void *)(buf + (start - from)),
-			      place_size(place), gpa, page);
+/* Of the last block that the image touches. */
+static uint64_t last_byte(uint64_t place)
+{
+	uint64_t end = place_start(place) + place_size(place);
+
+	return (end + EPT_SWAP_BLOCK - 1) & ~(uint64_t)(EPT_SWAP_BLOCK - 1);
+}
+
+bool ept_swap_near(uint64_t first, uint64_t place)
+{
+	return place_start(place) >= place_start(first) &&
+	       last_byte(place) - first_byte(first) <= EPT_SWAP_READ;
+}
+
+void ept_swap_piece_begin(struct ept_swap_piece *piece, char *buf, uint64_t place)
+{
+	*piece =
+	    (struct ept_swap_piece){.buf = buf, .from = first_byte(place), .to = last_byte(place)};
+}
+
+void ept_swap_piece_add(struct ept_swap_piece *piece, uint64_t place)
+{
+	piece->to = last_byte(place) > piece->to ? last_byte(place) : piece->to;
+}
+
+int ept_swap_piece_read(const struct ept_swap *swap, const struct ept_swap_piece *piece,
+			uint64_t *bytes)
+{
+	size_t len = piece->to - piece->from;
+	int err = len <= EPT_SWAP_READ ? read_all(swap->fd, piece->buf, len, piece->from) : -EIO;
+
+	*bytes += err ? 0 : len;
+	return err;
+}
+
+int ept_swap_piece_page(const struct ept_swap_piece *piece, uint64_t place, gpa_t gpa, char *page)
+{
+	const char *image = piece->buf + (place_start(place) - piece->from);
+
+	return ept_image_page((const struct ept_image *)(const void *)image, place_size(place), gpa,
+			      page);
 }
 
 /* --- around a fork ------------------------------------------------------------------ */

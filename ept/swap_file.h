@@ -52,7 +52,28 @@ void ept_swap_unpin(struct ept_swap *swap, uint64_t *pinned);
 int ept_swap_adopt(struct ept_swap *swap, int fd);
 void ept_swap_unpin_adopted(struct ept_swap *swap, const uint64_t *pinned);
 
-/* Read the page of @gpa back. 0, -EIO (also: not what was written), the file's error. */
-int ept_swap_read(struct ept_swap *swap, uint64_t place, gpa_t gpa, char *page, uint64_t *bytes);
+/*
+ * Images that lie near each other are read at once: a piece of the file, the blocks from the
+ * first image's on. One image always fits.
+ */
+#define EPT_SWAP_AHEAD 16U /* pages that come with one read */
+#define EPT_SWAP_READ  (EPT_SWAP_AHEAD * EPT_SWAP_BLOCK + 2 * EPT_SWAP_BLOCK)
+
+struct ept_swap_piece {
+	char *buf; /* EPT_SWAP_READ bytes, block aligned */
+	uint64_t from, to;
+};
+
+/* Does the image at @place lie behind that at @first, in one piece with it? */
+bool ept_swap_near(uint64_t first, uint64_t place);
+
+/* The piece that holds the image at @place; then that of one near it, too. */
+void ept_swap_piece_begin(struct ept_swap_piece *piece, char *buf, uint64_t place);
+void ept_swap_piece_add(struct ept_swap_piece *piece, uint64_t place);
+/* 0, -EIO (cut short), the file's error. */
+int ept_swap_piece_read(const struct ept_swap *swap, const struct ept_swap_piece *piece,
+			uint64_t *bytes);
+/* The page of @gpa at @place. -EIO: it is not what was written. */
+int ept_swap_piece_page(const struct ept_swap_piece *piece, uint64_t place, gpa_t gpa, char *page);
 
 #endif

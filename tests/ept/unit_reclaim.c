@@ -162,6 +162,60 @@ START_TEST(hits_make_older)
 }
 END_TEST
 
+/* Back before the limit went once over: as good as a hit. Later: a page like any other. */
+START_TEST(back_soon_stays)
+{
+	struct vm vm = vm_limited(ANON, true, true);
+	struct ept_reclaim *r = &vm.space->reclaim;
+	bool late = _i / 2, file = _i % 2;
+
+	first_touch(&vm, W, 1);
+	ck_assert_uint_eq(sample(&vm).added, 1);
+	ck_assert_uint_eq(ept_reclaim_evict(vm.space, 32), 1);
+	if (file)
+		ept_reclaim_write(vm.space, 0);
+	ck_assert_int_eq(pte(&vm), file ? EPT_PTE_SWAPPED : EPT_PTE_POOLED);
+	r->gone += late ? r->limit + r->limit / 4 : r->limit / 2;
+	ck_assert_int_eq(touch(&vm, AT, R), EPT_RESOLVED);
+	ck_assert_uint_eq(r->counts.activated, !late);
+	for (unsigned i = 0; i < 3 && !late; i++)
+		ck_assert_uint_eq(sample(&vm).added, 0);
+	ck_assert_uint_eq(sample(&vm).added, 1);
+	vm_destroy(&vm);
+}
+END_TEST
+
+/* Images come and go at random: chunks that have room are filled before a new one is begun. */
+START_TEST(pool_stays_dense)
+{
+	enum { LIVE = 600, PUT = 20000 };
+	struct {
+		struct ept_image image;
+		char bytes[200];
+	} small = {0};
+	struct ept_pool pool = {0};
+	uint64_t handle[LIVE], random = 1;
+	unsigned a_chunk = EPT_POOL_CHUNK / (2 * EPT_POOL_STEP);
+
+	ck_assert_int_eq(ept_pool_init(&pool, 4UL << 20), 0);
+	for (unsigned i = 0; i < LIVE; i++)
+		handle[i] = ept_pool_put(&pool, &small.image, sizeof(small));
+	for (unsigned i = 0; i < PUT; i++) {
+		random = random * 6364136223846793005UL + 1442695040888963407UL;
+		unsigned n = (unsigned)(random >> 33) % LIVE;
+		ept_pool_drop(&pool, handle[n]);
+		handle[n] = ept_pool_put(&pool, &small.image, sizeof(small));
+		ck_assert_uint_ne(handle[n], 0);
+	}
+	ck_assert_uint_eq(pool.pages, LIVE);
+	ck_assert_uint_le(pool.bytes / EPT_POOL_CHUNK, (LIVE + a_chunk - 1) / a_chunk);
+	for (unsigned i = 0; i < LIVE; i++)
+		ept_pool_drop(&pool, handle[i]);
+	ck_assert_uint_eq(pool.bytes + pool.images + pool.pages, 0);
+	ept_pool_free(&pool);
+}
+END_TEST
+
 START_TEST(dirty_pages_stay)
 {
 	struct vm vm = vm_limited(EPT_FILE_SHARED, true, true);
@@ -287,6 +341,108 @@ START_TEST(swap_file_spoilt_poisons)
 	discard(&vm, AT, 1);
 	ck_assert_int_eq(touch(&vm, AT, R), EPT_RESOLVED);
 	ck_assert_int_eq(res.kase, EPT_CASE_ANON_READ);
+	vm_destroy(&vm);
+}
+END_TEST
+
+/* All pages touched in the order of @step: what the touches of those that were taken cost. */
+static unsigned touch_all(struct vm *vm, uint64_t step, bool returned)
+{
+	unsigned faults = 0;
+
+	for (uint64_t i = 0, page = 0; i < 64; i++, page = (page + step) % 64) {
+		enum ept_pte is =
+		    ept_pte_get(ept_mirror_get(&vm->space->mirror, GPA(0)), (unsigned)page);
+
+		if (is == EPT_PTE_PRIVATE)
+			continue;
+		faults++;
+		ck_assert_int_eq(touch(vm, page, W), EPT_RESOLVED);
+		ck_assert(!returned || res.kase == EPT_CASE_SWAP_WRITE);
+	}
+	for (uint64_t page = 0; page < 64; page++) {
+		char *byte = vm->hva + page * PAGE + 9;
+
+		ck_assert(!returned || *byte == (char)(page + 1));
+		*byte = (char)(page + 1);
+	}
+	return faults;
+}
+
+/* In order pages come back several at a time, and with fewer reads; at random one by one. */
+START_TEST(swap_in_ahead)
+{
+	bool file = _i % 2, in_order = _i / 2;
+	struct vm vm = vm_limited(ANON, true, true);
+	struct ept_reclaim *r = &vm.space->reclaim;
+	unsigned faults;
+
+	vm.space->config.fault_around = 16;
+	ck_assert_uint_eq(touch_all(&vm, 27, false), 64);
+	for (uint64_t gone = 0; gone < 64;) {
+		sample(&vm);
+		gone += ept_reclaim_evict(vm.space, 32);
+	}
+	if (file)
+		ept_reclaim_write(vm.space, 0);
+	faults = touch_all(&vm, in_order ? 1 : 27, true);
+	ck_assert_uint_eq(r->counts.refaults, faults);
+	ck_assert_uint_eq(r->counts.refaults + r->counts.ahead, 64);
+	if (in_order)
+		ck_assert_uint_le(faults, 10);
+	else
+		ck_assert_uint_eq(faults, 64);
+	ck_assert_uint_eq(r->counts.read, file ? 64 : 0);
+	/* What lies in one block is read with it; a block is read once. */
+	if (file && in_order)
+		ck_assert_uint_le(r->counts.read_bytes, faults * 2 * EPT_SWAP_BLOCK);
+	ck_assert_uint_eq(r->pool.pages + r->swap.pages + r->swap.used, 0);
+	vm_destroy(&vm);
+}
+END_TEST
+
+/* A neighbour that cannot be read is left to its own fault. */
+START_TEST(swap_in_ahead_spoilt)
+{
+	struct vm vm = vm_limited(ANON, true, true);
+	struct ept_reclaim *r = &vm.space->reclaim;
+	struct ept_image head = {0};
+	uint64_t at;
+
+	vm.space->config.fault_around = 16;
+	touch_all(&vm, 27, false);
+	for (uint64_t gone = 0; gone < 64;) {
+		sample(&vm);
+		gone += ept_reclaim_evict(vm.space, 32);
+	}
+	ept_reclaim_write(vm.space, 0);
+	for (uint64_t page = 0; page < 2; page++)
+		ck_assert_int_eq(touch(&vm, page, W), EPT_RESOLVED);
+	at = (ept_pte_value(leaf_of(&vm), 3) & ((1UL << 34) - 1)) * EPT_IMAGE_ALIGN;
+	ck_assert_int_eq(syscall(SYS_pwrite64, swap.fd, &head, sizeof(head), (off_t)at),
+			 sizeof(head));
+	ck_assert_int_eq(touch(&vm, 2, W), EPT_RESOLVED);
+	ck_assert_int_eq(vm.hva[2 * PAGE + 9], 3);
+	ck_assert_int_eq(ept_pte_get(leaf_of(&vm), 3), EPT_PTE_SWAPPED);
+	ck_assert_uint_eq(r->counts.ahead, 0);
+	ck_assert_uint_gt(fake_wakes(vm.hva + 3 * PAGE), 0);
+	ck_assert_int_eq(touch(&vm, 3, W), EPT_BUS_ERROR);
+	vm_destroy(&vm);
+}
+END_TEST
+
+/* First touches in order: under a limit several pages at a time, the rest one by one. */
+START_TEST(first_touches_ahead)
+{
+	struct vm vm = vm_limited(ANON, true, true);
+
+	vm.space->config.fault_around = _i ? 16 : 1;
+	if (_i)
+		ck_assert_uint_lt(touch_all(&vm, 1, false), 52);
+	else
+		ck_assert_uint_eq(touch_all(&vm, 1, false), 64);
+	ck_assert_uint_eq(vm.space->reclaim.own, 64);
+	ck_assert_uint_eq(fake_double_installs(), 0);
 	vm_destroy(&vm);
 }
 END_TEST
@@ -529,11 +685,16 @@ Suite *suite_reclaim(void)
 	tcase_add_loop_test(tc, transitions, 0, 2 * NR_WAYS);
 	tcase_add_loop_test(tc, evictions, 0, NR_WAYS);
 	tcase_add_test(tc, hits_make_older);
+	tcase_add_loop_test(tc, back_soon_stays, 0, 4);
+	tcase_add_test(tc, pool_stays_dense);
 	tcase_add_test(tc, dirty_pages_stay);
 	tcase_add_test(tc, mapped_elsewhere);
 	tcase_add_loop_test(tc, swap_in_from_the_file, 0, 2);
 	tcase_add_loop_test(tc, swap_file_spoilt, 0, 5);
 	tcase_add_test(tc, swap_file_spoilt_poisons);
+	tcase_add_loop_test(tc, swap_in_ahead, 0, 4);
+	tcase_add_test(tc, swap_in_ahead_spoilt);
+	tcase_add_loop_test(tc, first_touches_ahead, 0, 2);
 	tcase_add_loop_test(tc, swap_file_full, 0, 2);
 	tcase_add_loop_test(tc, discard_of_reclaimed_pages, 0, 3);
 	tcase_add_test(tc, page_is_busy);
