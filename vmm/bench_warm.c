@@ -102,7 +102,7 @@ void bench_warm(struct bench_warm *warm, const struct bench_sample *sample)
 	if (sample->limit && sample->limit < touches)
 		touches = sample->limit;
 	/* Each page once, and once more in a cache or while it becomes part of a huge one. */
-	bytes = clip_to_free(2 * touches * EPT_PAGE_SIZE + SMALL + THE_VM);
+	bytes = clip_to_free(2 * touches * EPT_PAGE_SIZE + THE_VM);
 	take_and_free(bytes, SMALL, NULL);
 	if (bytes > warm->most)
 		warm->most = bytes;
