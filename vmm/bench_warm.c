@@ -72,12 +72,13 @@ static int compare(const void *a, const void *b)
 /* us a page: of four chunks three take no longer. */
 static double look_once(uint64_t bytes)
 {
+	const double pages = (double)CHUNK / EPT_PAGE_SIZE;
 	double us[LOOK / CHUNK] = {0};
 	size_t count = bytes / CHUNK;
 
 	take_and_free(bytes, 0, us);
 	qsort(us, count, sizeof(*us), compare);
-	return us[count * 3 / 4] / (CHUNK / EPT_PAGE_SIZE);
+	return us[count * 3 / 4] / pages;
 }
 
 void bench_warm_look(struct bench_warm *warm)
