@@ -79,11 +79,11 @@ int bench_file_create(const char *dir, unsigned mib, struct foal_error *err)
 	return fd;
 }
 
-/* Bytes of it in the page cache. */
+/* Bytes of it in the page cache; 0 without a file. */
 static uint64_t cached(int file)
 {
 	size_t size = size_of(file), pages = size / EPT_PAGE_SIZE;
-	unsigned char *in_core = calloc(pages, 1);
+	unsigned char *in_core = calloc(pages + 1, 1);
 	void *map = mmap(NULL, size, PROT_READ, MAP_SHARED, file, 0);
 	uint64_t count = 0;
 

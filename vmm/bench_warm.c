@@ -72,12 +72,13 @@ static int compare(const void *a, const void *b)
 /* us a page: of four chunks three take no longer. */
 static double look_once(uint64_t bytes)
 {
+	const double pages = (double)CHUNK / EPT_PAGE_SIZE;
 	double us[LOOK / CHUNK] = {0};
 	size_t count = bytes / CHUNK;
 
 	take_and_free(bytes, 0, us);
 	qsort(us, count, sizeof(*us), compare);
-	return us[count * 3 / 4] / (CHUNK / EPT_PAGE_SIZE);
+	return us[count * 3 / 4] / pages;
 }
 
 void bench_warm_look(struct bench_warm *warm)
@@ -102,7 +103,7 @@ void bench_warm(struct bench_warm *warm, const struct bench_sample *sample)
 	if (sample->limit && sample->limit < touches)
 		touches = sample->limit;
 	/* Each page once, and once more in a cache or while it becomes part of a huge one. */
-	bytes = clip_to_free(2 * touches * EPT_PAGE_SIZE + SMALL + THE_VM);
+	bytes = clip_to_free(2 * touches * EPT_PAGE_SIZE + THE_VM);
 	take_and_free(bytes, SMALL, NULL);
 	if (bytes > warm->most)
 		warm->most = bytes;

@@ -23,6 +23,7 @@ struct range {
 
 #define RANGES 8
 
+void (*fake_before_wake)(char *hva, size_t len);
 uint64_t fake_features = UFFD_FEATURE_POISON | UFFD_FEATURE_MOVE;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -350,6 +351,8 @@ int ept_install_protect(struct ept_installer *in, void *hva, size_t len, bool on
 void ept_install_wake(struct ept_installer *in, void *hva, size_t len)
 {
 	(void)in;
+	if (fake_before_wake)
+		fake_before_wake(hva, len);
 	pthread_mutex_lock(&lock);
 	for (size_t at = 0; at < len; at += EPT_PAGE_SIZE) {
 		size_t page;

@@ -54,6 +54,8 @@ unsigned fake_wakes(const void *hva);
  */
 #define FAKE_WAIT_S 20
 bool fake_wait(const void *hva, unsigned wakes);
+/* Called before a wake, by who wakes; NULL: nothing is. */
+extern void (*fake_before_wake)(char *hva, size_t len);
 /* Pages that were put in, and attempts over one that we had put there ourselves. */
 unsigned fake_installs(void);
 unsigned fake_double_installs(void);

@@ -152,6 +152,65 @@ START_TEST(thread_follows_its_vcpu)
 }
 END_TEST
 
+static const struct vm *woken_vm;
+static unsigned wakes;
+
+/* Who is woken may run at once: it must find the leaf free, and noted what is there. */
+static void is_noted(char *hva, size_t len)
+{
+	gpa_t gpa = GPA((uint64_t)(hva - woken_vm->hva));
+	struct ept_leaf *leaf = ept_mirror_find(&woken_vm->space->mirror, gpa);
+
+	ck_assert_ptr_nonnull(leaf);
+	ck_assert_int_eq(pthread_mutex_trylock(&leaf->lock), 0);
+	pthread_mutex_unlock(&leaf->lock);
+	for (size_t i = 0; i < len / PAGE; i++) {
+		enum ept_pte pte = ept_pte_get(leaf, ept_leaf_index(gpa) + (unsigned)i);
+
+		ck_assert(pte != EPT_PTE_NONE && pte != EPT_PTE_TRANSIT);
+	}
+	wakes++;
+}
+
+/* Resolve a fault on page 3 in this thread, and have its wake looked at. */
+static void fault_noted(struct vm *vm, enum ept_access access)
+{
+	struct ept_resolution res;
+
+	woken_vm = vm;
+	wakes = 0;
+	fake_before_wake = is_noted;
+	ck_assert_int_eq(fault_as(vm, 3, access, EPT_ORIGIN_DEVICE, 0, &res), EPT_RESOLVED);
+	fake_before_wake = NULL;
+	ck_assert_uint_eq(wakes, 1);
+}
+
+START_TEST(woken_when_noted)
+{
+	const struct first_touch *touch = &first_touches[_i];
+	struct vm vm = vm_file(64 * PAGE, touch->mode);
+
+	fault_noted(&vm, touch->access);
+	if (touch->access == EPT_READ && touch->mode != EPT_FILE_RO)
+		fault_noted(&vm, EPT_WRITE);
+	vm_destroy(&vm);
+}
+END_TEST
+
+START_TEST(woken_when_noted_anonymous)
+{
+	struct ept_config config = one_thread;
+	struct vm vm;
+
+	config.huge = _i ? EPT_HUGE_ALWAYS : EPT_HUGE_NEVER;
+	vm = vm_create(&config, -1, 0, EPT_LEAF_BYTES, EPT_FILE_COW);
+	if (!_i)
+		fault_noted(&vm, EPT_READ);
+	fault_noted(&vm, EPT_WRITE);
+	vm_destroy(&vm);
+}
+END_TEST
+
 START_TEST(stray_events_are_ignored)
 {
 	struct vm vm = vm_anon(64 * PAGE);
@@ -174,6 +233,8 @@ Suite *suite_events(void)
 	tcase_add_test(tc, late_events);
 	tcase_add_test(tc, transit);
 	tcase_add_test(tc, thread_follows_its_vcpu);
+	tcase_add_loop_test(tc, woken_when_noted, 0, FIRST_TOUCHES);
+	tcase_add_loop_test(tc, woken_when_noted_anonymous, 0, 2);
 	tcase_add_test(tc, stray_events_are_ignored);
 	suite_add_tcase(suite, tc);
 	return suite;

@@ -6,7 +6,7 @@
  *
  * Modelled: the page's entry in the mirror, the leaf's lock, the host's entry with its
  * write protection, userfaultfd's two queues (waiters with an event not read yet, and
- * read ones), the wake that each install is, and the file.
+ * read ones), the wake behind each install, when the lock is dropped, and the file.
  *
  * Properties: no wake is lost and nothing deadlocks (every vCPU comes to its end: an
  * invalid end state otherwise), no page is installed twice, the host never lets through
@@ -16,6 +16,7 @@
  *   BREAK_SPURIOUS  what is granted already is not put back and not woken (with RECLAIM)
  *   BREAK_TRANSIT   bring_in forgets that it was reading: the next one reads, too
  *   BREAK_ORDER     write-back writes before it protects
+ *   BREAK_WAKE      who installs wakes nobody
  *   BREAK_LOCK      the entry is changed after the leaf's lock was dropped
  */
 #define NONE 0
@@ -66,9 +67,7 @@ inline install(may_write) {
 		if
 		:: present -> skip /* EEXIST */
 		:: else -> present = true; writable = may_write; installs++
-		fi;
-		asleep[0] = false; event[0] = false;
-		asleep[1] = false; event[1] = false
+		fi
 	}
 	assert(installs <= 1)
 }
@@ -139,19 +138,25 @@ inline resolve(write, is_event) {
 #ifdef BREAK_LOCK
 		UNLOCK(leaf);
 		install(write);
+		wake();
 		entry = (write -> DIRTY : CLEAN)
 #else
 		install(write);
 		entry = (write -> DIRTY : CLEAN);
-		UNLOCK(leaf)
+		UNLOCK(leaf);
+#ifndef BREAK_WAKE
+		wake()
+#else
+		skip
+#endif
 #endif
 	:: entry == CLEAN && write ->
-		d_step { /* protection off, for a page that is there; and wake */
+		d_step { /* protection off, for a page that is there */
 			if :: present -> writable = true :: else -> skip fi
 		};
 		entry = DIRTY;
-		wake();
-		UNLOCK(leaf)
+		UNLOCK(leaf);
+		wake()
 	:: (entry == CLEAN && !write) || entry == DIRTY -> /* spurious: granted already */
 		if
 		:: is_event ->
@@ -159,13 +164,13 @@ inline resolve(write, is_event) {
 			/* put back what the host may have dropped, and wake */
 			install(entry == DIRTY);
 			d_step { if :: entry == DIRTY && present -> writable = true :: else -> skip fi };
+			UNLOCK(leaf);
 			wake()
 #else
-			skip
+			UNLOCK(leaf)
 #endif
-		:: else -> skip
-		fi;
-		UNLOCK(leaf)
+		:: else -> UNLOCK(leaf)
+		fi
 	fi
 }
 

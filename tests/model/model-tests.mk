@@ -3,7 +3,7 @@
 MODEL_DIR  := $(BUILD)/check/model
 MODEL      := tests/model/fault.pml
 # With each of these a property must fail, or the model says nothing.
-MODEL_BREAKS := RECLAIM+BREAK_SPURIOUS BREAK_TRANSIT BREAK_ORDER BREAK_LOCK
+MODEL_BREAKS := RECLAIM+BREAK_SPURIOUS BREAK_TRANSIT BREAK_ORDER BREAK_WAKE BREAK_LOCK
 
 .PHONY: check-model
 check-model:
