@@ -72,7 +72,7 @@ $(LIBS):
 	$(archive)
 
 # What ept/ wants behind it.
-EPT_LIBS := -llz4 $(URING)
+EPT_LIBS := -llz4 -lzstd -lxxhash $(URING)
 # What devices/ wants.
 DEVICES_LIBS := -lxxhash
 

@@ -1,5 +1,6 @@
 /* Touches of guest memory by the monitor itself: devices, loaders, discards. */
 #include "ept/fault.h"
+#include "ept/object_snapshot.h"
 #include "ept/space.h"
 
 #include <errno.h>
@@ -205,6 +206,11 @@ static int discard_in_leaf(struct ept_area *area, uint64_t gpa, uint64_t end)
 	unsigned pages = (unsigned)((end - gpa) >> EPT_PAGE_SHIFT);
 	int err;
 
+	if (!leaf && area->kind == EPT_KIND_LAYERS) {
+		leaf = ept_mirror_get(&space->mirror, GPA(gpa)); /* to say that it is gone */
+		if (!leaf)
+			return -ENOMEM;
+	}
 	if (!leaf)
 		return 0; /* nothing was ever installed here */
 	pthread_mutex_lock(&leaf->lock);
@@ -214,7 +220,8 @@ static int discard_in_leaf(struct ept_area *area, uint64_t gpa, uint64_t end)
 	err = ept_install_drop(&space->installer, ept_hva(area, gpa), end - gpa);
 	for (unsigned i = index; i < index + pages && !err; i++) {
 		ept_reclaim_forget(space, leaf, i);
-		ept_area_set_pte(area, leaf, i, EPT_PTE_NONE);
+		ept_area_put_pte(area, leaf, i, EPT_PTE_NONE, 0,
+				 area->kind == EPT_KIND_LAYERS ? EPT_VALUE_DISCARDED : 0);
 	}
 	pthread_mutex_unlock(&leaf->lock);
 	return err;
@@ -244,6 +251,12 @@ static struct ept_area *area_from(const struct ept_space *space, uint64_t gpa)
 	return NULL;
 }
 
+/* Memory, and no file's, now or before the snapshot that it comes from. */
+static bool anonymous(const struct ept_area *area)
+{
+	return !area->obj || (area->kind == EPT_KIND_LAYERS && !ept_layers_origin(area->obj));
+}
+
 int ept_discard_anonymous(struct ept_space *space, gpa_t gpa, uint64_t size, uint64_t *given)
 {
 	uint64_t at = gpa.v, end;
@@ -259,7 +272,7 @@ int ept_discard_anonymous(struct ept_space *space, gpa_t gpa, uint64_t size, uin
 		uint64_t first = at > area->start ? at : area->start;
 		uint64_t last = end < area->end ? end : area->end;
 
-		if (area->obj || first >= last)
+		if (!anonymous(area) || first >= last)
 			continue;
 		err = discard_in_area(area, first, last);
 		if (!err)

@@ -1,4 +1,5 @@
 /* Areas: a sorted array without overlaps, complete before the space starts. */
+#include "ept/object_snapshot.h"
 #include "ept/space.h"
 
 #include <errno.h>
@@ -16,6 +17,7 @@ const struct ept_area_kind ept_area_kinds[EPT_NR_KINDS] = {
     /* Pages are moved only into what may be written; the slot says that the guest may not. */
     [EPT_KIND_OWN_RO] = {PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, EPT_BACKING_ANON,
 			 .read_only = true},
+    [EPT_KIND_LAYERS] = {PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, EPT_BACKING_ANON},
 };
 
 /* The first area that ends above @gpa; nr_areas if there is none. */
@@ -49,6 +51,8 @@ static enum ept_kind kind_of(const struct ept_object *obj)
 	    [EPT_FILE_SHARED] = EPT_KIND_SHARED,
 	};
 
+	if (ept_object_layered(obj))
+		return EPT_KIND_LAYERS;
 	return obj ? kinds[obj->mode] : EPT_KIND_ANON;
 }
 
@@ -61,7 +65,7 @@ static enum ept_kind handled_kind_of(const struct ept_area *area, const struct e
 	uint64_t first = (area->start + EPT_LEAF_BYTES - 1) & ~(EPT_LEAF_BYTES - 1);
 	bool fits = first + EPT_LEAF_BYTES <= area->end;
 
-	if (!obj || obj->mode == EPT_FILE_SHARED || !fits ||
+	if (!obj || ept_object_layered(obj) || obj->mode == EPT_FILE_SHARED || !fits ||
 	    area->space->config.huge != EPT_HUGE_ALWAYS)
 		return kind_of(obj);
 	return obj->mode == EPT_FILE_RO ? EPT_KIND_OWN_RO : EPT_KIND_OWN;
@@ -86,7 +90,7 @@ void ept_area_by_kernel(struct ept_area *area)
 	const struct ept_object *obj = area->obj;
 
 	if (area->space->config.engine == EPT_ENGINE_AUTO && !area->space->config.memory_limit &&
-	    area->kind != EPT_KIND_SHARED &&
+	    area->kind != EPT_KIND_SHARED && area->kind != EPT_KIND_LAYERS &&
 	    !(obj && (obj->block_device || obj->offset & ~EPT_PAGE_MASK))) {
 		area->engine = EPT_ENGINE_KERNEL;
 		area->kind = kind_of(obj);
@@ -140,6 +144,8 @@ static int check(const struct ept_space *space, uint64_t start, uint64_t size,
 		return -ERANGE;
 	if (obj && size > ept_object_pages(obj) << EPT_PAGE_SHIFT)
 		return -EINVAL;
+	if (ept_object_layered(obj) && space->config.engine == EPT_ENGINE_KERNEL)
+		return -EINVAL; /* nobody would check what is read */
 	for (size_t i = first_above(space, start);
 	     i < space->nr_areas && space->areas[i]->start < start + size; i++)
 		if (space->areas[i]->kind != EPT_KIND_ANON)

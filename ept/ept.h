@@ -81,6 +81,8 @@ enum ept_origin {
 	X(SHARED_MKWRITE, "shared_mkwrite", "clean shared file page written: noted dirty") \
 	X(ANON_HUGE, "anon_huge", "untouched 2 MiB of anonymous memory: one zeroed huge page") \
 	X(FILE_HUGE, "file_huge", "untouched 2 MiB of a file: read aside, moved in whole") \
+	X(SNAP_READ, "snap_read", "snapshot page read: own copy out of its checked extent") \
+	X(SNAP_WRITE, "snap_write", "snapshot page written: the same") \
 	X(HINT_READ, "hint_read", "page sampled by reclaim read: it is in use") \
 	X(HINT_WRITE, "hint_write", "page sampled by reclaim written: it is in use") \
 	X(SWAP_READ, "swap_read", "swapped page read: own page with its bytes") \

@@ -27,10 +27,13 @@
  *           sampled    hint_read      hint_write       clean / dirty
  *   own     none       file_huge      file_huge        private
  *           private    spurious       spurious
+ *   layers  none       snap_read (2)  snap_write (2)   private
+ *           others     as anon
  *   any     transit    transit        transit
  *           poison     io_poison      io_poison
  *
  * (1) after a fork: a copy of what this process read (object_fork.c).
+ * (2) what is zero by the snapshot, or was given back: anon_read and anon_write.
  *
  * A read-only file of its own (own_ro) is as own, its writes being ro_write.
  * anon_read and anon_write end as anon_huge where 2 MiB go in, file_huge as
@@ -146,6 +149,17 @@ static const struct dispatch cases[EPT_NR_KINDS][EPT_NR_PTES][2] =
 		[EPT_PTE_TRANSIT] = {WAIT, DROP},
 		[EPT_PTE_POISON] = {POISON, DROP},
 	    },
+	[EPT_KIND_LAYERS] =
+	    {
+		[EPT_PTE_NONE] = {MORE(SNAP_READ, ept_snap_read), MORE(SNAP_WRITE, ept_snap_write)},
+		[EPT_PTE_ZERO] = {GRANTED, MORE(ANON_WP, ept_anon_wp)},
+		[EPT_PTE_PRIVATE] = {GRANTED, GRANTED},
+		[EPT_PTE_AGED] = {GRANTED, CASE(HINT_WRITE, ept_hint)},
+		[EPT_PTE_POOLED] = SWAPIN,
+		[EPT_PTE_SWAPPED] = SWAPIN,
+		[EPT_PTE_TRANSIT] = {WAIT, WAIT},
+		[EPT_PTE_POISON] = {POISON, POISON},
+	    },
 };
 
 /* Has the memory limit room for what this fault may bring in? */
@@ -245,7 +259,8 @@ enum ept_result handle_ept_fault(struct ept_space *space, const struct ept_reque
 		case EPT_FATAL:
 			break;
 		case EPT_BUS_ERROR:
-			ept_area_fail(f.area, req->gpa, res->error, "read");
+			if (!(req->flags & EPT_FAULT_PREFETCH))
+				ept_area_fail(f.area, req->gpa, res->error, "read");
 			break;
 		case EPT_OUT_OF_MEM:
 			ept_space_fail(space, res->kase, req->gpa, res->error,

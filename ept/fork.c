@@ -15,6 +15,7 @@
  * From fork() to ept_space_fork_start() the child makes async-signal-safe calls only.
  */
 #include "ept/density.h"
+#include "ept/object_snapshot.h"
 #include "ept/space.h"
 #include "ept/staging.h"
 
@@ -141,6 +142,7 @@ static void no_waiters(struct ept_space *space)
 	space->nr_threads = 0;
 	space->reclaim.has_thread = false;
 	space->files.running = false;
+	space->prefetch.running = false;
 	space->files.since = 0;
 	if (space->governor)
 		space->governor->running = false;
@@ -209,7 +211,8 @@ static int mend_run(struct ept_area *area, struct ept_leaf *leaf, uint64_t gpa, 
 	if (how == MEND_PROTECT)
 		return ept_install_protect(in, ept_hva(area, gpa), len, true);
 	for (unsigned i = 0; i < n; i++)
-		ept_area_set_pte(area, leaf, ept_leaf_index(GPA(gpa)) + i, EPT_PTE_NONE);
+		ept_area_put_pte(area, leaf, ept_leaf_index(GPA(gpa)) + i, EPT_PTE_NONE, 0,
+				 area->kind == EPT_KIND_LAYERS ? EPT_VALUE_DISCARDED : 0);
 	return ept_install_drop(in, ept_hva(area, gpa), len);
 }
 

@@ -147,7 +147,7 @@ bool ept_anon_whole(struct fault *f, enum ept_result *result)
 	enum ept_case small = f->res->kase;
 	char *place;
 
-	if (!huge_wanted(f))
+	if (f->area->obj || !huge_wanted(f)) /* of a snapshot only this page is known to be zero */
 		return false;
 	place = ept_staging_get(staging, false);
 	if (!place) {

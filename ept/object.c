@@ -61,6 +61,39 @@ static int check_range(struct ept_object *obj)
 	return 0;
 }
 
+static struct ept_object *new_object(uint64_t length, enum ept_file_mode mode)
+{
+	struct ept_object *obj = calloc(1, sizeof(*obj));
+
+	if (!obj)
+		return NULL;
+	obj->refs = 1;
+	obj->fd = obj->memfd = obj->direct_fd = -1;
+	obj->length = length;
+	obj->mode = mode;
+	pthread_mutex_init(&obj->lock, NULL);
+	pthread_cond_init(&obj->read_done, NULL);
+	pthread_mutex_init(&obj->sync_lock, NULL);
+	pthread_mutex_init(&obj->users, NULL);
+	return obj;
+}
+
+int ept_object_of_layers(struct ept_layers *layers, const char *name, uint64_t length,
+			 struct ept_object **out)
+{
+	struct ept_object *obj = new_object(length, EPT_FILE_COW);
+
+	if (obj)
+		obj->name = strdup(name);
+	if (!obj || !obj->name) {
+		ept_object_put(obj);
+		return -ENOMEM;
+	}
+	obj->layers = layers;
+	*out = obj;
+	return 0;
+}
+
 int ept_object_file(int fd, const char *name, uint64_t offset, uint64_t length,
 		    enum ept_file_mode mode, struct ept_object **out)
 {
@@ -69,20 +102,10 @@ int ept_object_file(int fd, const char *name, uint64_t offset, uint64_t length,
 
 	if (err)
 		return err;
-	obj = calloc(1, sizeof(*obj));
+	obj = new_object(length, mode);
 	if (!obj)
 		return -ENOMEM;
-	obj->refs = 1;
-	obj->memfd = -1;
-	obj->direct_fd = -1;
 	obj->offset = offset;
-	obj->length = length;
-	obj->mode = mode;
-	pthread_mutex_init(&obj->lock, NULL);
-	pthread_cond_init(&obj->read_done, NULL);
-	pthread_mutex_init(&obj->sync_lock, NULL);
-	pthread_mutex_init(&obj->users, NULL);
-
 	obj->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	err = obj->fd < 0 ? -errno : check_range(obj);
 	if (err)
@@ -119,6 +142,7 @@ void ept_object_put(struct ept_object *obj)
 		close(obj->direct_fd);
 	if (obj->fd >= 0)
 		close(obj->fd);
+	ept_layers_free(obj->layers);
 	pthread_mutex_destroy(&obj->users);
 	pthread_mutex_destroy(&obj->sync_lock);
 	pthread_cond_destroy(&obj->read_done);

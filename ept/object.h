@@ -25,9 +25,12 @@ struct ept_object_read {
 	struct ept_reader *reader; /* NULL: the thread does it that waits for it */
 };
 
+struct ept_layers;
+
 struct ept_object {
 	unsigned refs;
-	int fd;
+	struct ept_layers *layers; /* of a snapshot (object_snapshot.h), or NULL: a file */
+	int fd;			   /* of a file; else -1 */
 	char *name;
 	uint64_t offset; /* of the object's byte 0 in the file */
 	uint64_t length; /* bytes */
@@ -108,6 +111,11 @@ static inline const char *ept_object_bytes(const struct ept_object *obj, uint64_
 }
 
 struct ept_object *ept_object_ref(struct ept_object *obj);
+
+/* An object that is no file, of @length bytes; it owns @layers. -ENOMEM: it does not. */
+int ept_object_of_layers(struct ept_layers *layers, const char *name, uint64_t length,
+			 struct ept_object **out);
+void ept_layers_free(struct ept_layers *layers);
 
 /* Make the cache, once; any number of callers. 0, -ENOMEM, -EMFILE. */
 int ept_object_cache(struct ept_object *obj);

@@ -78,7 +78,7 @@ static bool idle_in_cache(const struct visit *v, unsigned index)
 {
 	uint64_t value = ept_pte_value(v->leaf, index);
 
-	return v->area->obj && (!value || value == EPT_VALUE_EVICTED) &&
+	return v->area->obj && v->area->obj->cached && (!value || value == EPT_VALUE_EVICTED) &&
 	       ept_object_cached(v->area->obj,
 				 (page_gpa(v, index) - v->area->start) >> EPT_PAGE_SHIFT);
 }
@@ -87,7 +87,7 @@ static void look_behind(struct visit *v, unsigned index)
 {
 	uint64_t gpa = page_gpa(v, index);
 
-	if (v->area->obj &&
+	if (v->area->obj && v->area->obj->cached &&
 	    ept_object_cached(v->area->obj, (gpa - v->area->start) >> EPT_PAGE_SHIFT))
 		ept_drops_add(&v->shadowed, v->area, gpa);
 }

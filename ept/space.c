@@ -58,6 +58,7 @@ static void free_space(struct ept_space *space)
 	ept_governor_free(space->governor);
 	ept_staging_free(space->staging);
 	ept_reclaim_free(space);
+	ept_prefetch_free(space);
 	ept_installer_close(&space->installer);
 	ept_mirror_free(&space->mirror);
 	ept_arena_free(&space->arena);
@@ -127,7 +128,8 @@ fail:
 static bool reads_ahead(const struct ept_space *space)
 {
 	for (size_t i = 0; i < space->nr_areas; i++)
-		if (space->areas[i]->obj && ept_handler_engine(space->areas[i]))
+		if (space->areas[i]->obj && ept_handler_engine(space->areas[i]) &&
+		    space->areas[i]->kind != EPT_KIND_LAYERS)
 			return space->config.fault_around > 1;
 	return false;
 }
@@ -161,6 +163,8 @@ int ept_threads_start(struct ept_space *space)
 		err = ept_reclaim_start(space);
 	if (!err)
 		err = ept_file_watch_start(space);
+	if (!err)
+		err = ept_prefetch_start(space);
 	return err;
 }
 
@@ -178,6 +182,8 @@ int ept_space_start(struct ept_space *space)
 		goto out;
 	err = ept_map_areas(space);
 	if (!err)
+		err = ept_prefetch_init(space);
+	if (!err)
 		err = make_reader(space);
 	if (!err)
 		err = make_staging(space);
@@ -185,6 +191,7 @@ int ept_space_start(struct ept_space *space)
 		err = ept_threads_start(space);
 	if (err) {
 		ept_reclaim_stop(space);
+		ept_prefetch_stop(space);
 		ept_governor_stop(space);
 		ept_fault_threads_stop(space);
 		ept_reader_stop(space->reader);
@@ -210,6 +217,7 @@ void ept_space_stop(struct ept_space *space)
 		ept_hold_break(space);
 		ept_governor_stop(space);
 		ept_reclaim_stop(space);
+		ept_prefetch_stop(space);
 		ept_fault_threads_stop(space);
 		ept_reader_stop(space->reader); /* a fault thread may have waited for it */
 		if (ept_has_handlers(space))

@@ -9,6 +9,7 @@
 #include "ept/ledger.h"
 #include "ept/mirror.h"
 #include "ept/object.h"
+#include "ept/prefetch.h"
 #include "ept/reader.h"
 #include "ept/reclaim.h"
 #include "ept/stream.h"
@@ -19,7 +20,10 @@
 #define EPT_AROUND_DEFAULT 16
 #define EPT_AROUND_MAX	   EPT_TABLE_SIZE
 
-/* OWN: a private file whose pages are the area's own from the start, for huge pages. */
+/*
+ * OWN: a private file whose pages are the area's own from the start, for huge pages.
+ * LAYERS: so are those of a snapshot.
+ */
 enum ept_kind {
 	EPT_KIND_ANON,
 	EPT_KIND_RO,
@@ -27,6 +31,7 @@ enum ept_kind {
 	EPT_KIND_SHARED,
 	EPT_KIND_OWN,
 	EPT_KIND_OWN_RO,
+	EPT_KIND_LAYERS,
 	EPT_NR_KINDS
 };
 
@@ -104,10 +109,11 @@ struct ept_space {
 	struct ept_vcpu *vcpus;
 	struct ept_fault_thread *threads;
 	unsigned nr_threads;
-	struct ept_reader *reader;	 /* of its file areas; NULL: nothing is read ahead */
-	struct ept_staging *staging;	 /* NULL: the handlers bring in 4 KiB only */
-	struct ept_governor *governor;	 /* NULL: none; set by ept_space_start() */
-	struct ept_file_watch files;	 /* watch.h */
+	struct ept_reader *reader;     /* of its file areas; NULL: nothing is read ahead */
+	struct ept_staging *staging;   /* NULL: the handlers bring in 4 KiB only */
+	struct ept_governor *governor; /* NULL: none; set by ept_space_start() */
+	struct ept_file_watch files;   /* watch.h */
+	struct ept_prefetch prefetch;
 	int pagemap_fd;			 /* of this process, for the kernel engine; -1: not open */
 	int stop_fd;			 /* readable: fault threads end */
 	uint64_t events[EPT_NR_ORIGINS]; /* atomic */

@@ -128,7 +128,8 @@ bool ept_space_check(struct ept_space *space)
 /* Where pages can be poisoned, those that are gone are, when they are touched. */
 static bool looked_at(const struct ept_area *area)
 {
-	return area->obj && !(ept_space_can_poison(area->space) && ept_handler_engine(area));
+	return area->obj && area->kind != EPT_KIND_LAYERS &&
+	       !(ept_space_can_poison(area->space) && ept_handler_engine(area));
 }
 
 static void look_at_file(struct ept_area *area)

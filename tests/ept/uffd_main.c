@@ -19,7 +19,7 @@ int main(int argc, char **argv)
 	static Suite *(*const suites[])(void) = {
 	    suite_uffd_cases,  suite_uffd_areas,    suite_uffd_files, suite_uffd_sync,
 	    suite_uffd_races,  suite_kernel_engine, suite_uffd_huge,  suite_uffd_poison,
-	    suite_uffd_stress, suite_uffd_reclaim,  suite_uffd_fork,
+	    suite_uffd_stress, suite_uffd_reclaim,  suite_uffd_fork,  suite_uffd_snapshot,
 	};
 	struct ept_host host;
 

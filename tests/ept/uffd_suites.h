@@ -14,5 +14,6 @@ Suite *suite_kernel_engine(void);
 Suite *suite_uffd_huge(void);
 Suite *suite_uffd_reclaim(void);
 Suite *suite_uffd_fork(void);
+Suite *suite_uffd_snapshot(void);
 
 #endif

@@ -1,0 +1,183 @@
+#include "ept/object_snapshot.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct ept_layers {
+	uint64_t gpa; /* of the area's page 0 */
+	struct ept_object *origin;
+	size_t count;
+	struct ept_snapshot *layer[]; /* newest first */
+};
+
+/* What the newest layer that says something of a page says. */
+struct place {
+	const struct ept_snapshot *snapshot; /* NULL: none does */
+	const struct ept_index_extent *extent;
+	unsigned index; /* of the page in it */
+	bool zero;
+};
+
+static struct place find(const struct ept_layers *l, uint64_t page)
+{
+	uint64_t gpa = l->gpa + (page << EPT_PAGE_SHIFT);
+
+	for (size_t i = 0; i < l->count; i++) {
+		const struct ept_index_extent *e = ept_snapshot_find(l->layer[i], gpa);
+		unsigned index = e ? (unsigned)((gpa - e->gpa) >> EPT_PAGE_SHIFT) : 0;
+
+		if (e && (e->present | e->zero) >> index & 1)
+			return (struct place){l->layer[i], e, index, e->zero >> index & 1};
+	}
+	return (struct place){.zero = !l->origin};
+}
+
+bool ept_layers_zero(const struct ept_object *obj, uint64_t page)
+{
+	return find(obj->layers, page).zero;
+}
+
+const struct ept_object *ept_layers_origin(const struct ept_object *obj)
+{
+	return obj->layers->origin;
+}
+
+static int read_origin(const struct ept_object *origin, uint64_t page, char *to)
+{
+	uint64_t byte = page << EPT_PAGE_SHIFT;
+	size_t want = byte < origin->length ? origin->length - byte : 0, done;
+	int err = 0;
+
+	want = want < EPT_PAGE_SIZE ? want : EPT_PAGE_SIZE;
+	done = want ? ept_object_pread(origin, to, want, byte, &err) : 0;
+	memset(to + done, 0, EPT_PAGE_SIZE - done);
+	return done == want ? 0 : err ? err : -EIO;
+}
+
+int ept_layers_read(const struct ept_object *obj, uint64_t first, uint64_t end, char *to,
+		    uint16_t *have, uint64_t *bytes, char *why, size_t size)
+{
+	char extent[EPT_EXTENT] __attribute__((aligned(EPT_PAGE_SIZE)));
+	const struct ept_index_extent *read = NULL;
+	int err = 0;
+
+	*have = 0;
+	*why = 0;
+	for (uint64_t page = first; page < end && !err; page++) {
+		struct place p = find(obj->layers, page);
+		char *dst = to + ((page - first) << EPT_PAGE_SHIFT);
+
+		if (p.zero)
+			continue;
+		if (!p.snapshot) {
+			err = read_origin(obj->layers->origin, page, dst);
+			*bytes += EPT_PAGE_SIZE;
+		} else if (p.extent != read) {
+			err = ept_snapshot_extent(p.snapshot, p.extent, extent);
+			*bytes += p.extent->stored;
+			read = p.extent;
+			if (err)
+				ept_snapshot_say(p.snapshot, p.extent, err, why, size);
+		}
+		if (!err && p.snapshot)
+			memcpy(dst, extent + p.index * EPT_PAGE_SIZE, EPT_PAGE_SIZE);
+		*have |= (uint16_t)(1U << (page - first));
+	}
+	return err;
+}
+
+int ept_layers_page(const struct ept_object *obj, uint64_t page, char *to)
+{
+	struct place p = find(obj->layers, page);
+	uint64_t bytes = 0;
+	char why[256];
+	uint16_t have;
+	int err;
+
+	if (p.zero || !p.snapshot)
+		return p.zero;
+	err = ept_layers_read(obj, page, page + 1, to, &have, &bytes, why, sizeof(why));
+	return err ? err : 2;
+}
+
+void ept_layers_will_need(const struct ept_object *obj, uint64_t gpa, uint64_t end)
+{
+	for (size_t i = 0; i < obj->layers->count; i++) {
+		const struct ept_snapshot *s = obj->layers->layer[i];
+		const struct ept_index_extent *first = ept_snapshot_find(s, gpa);
+		const struct ept_index_extent *last = ept_snapshot_find(s, end - EPT_PAGE_SIZE);
+
+		if (first && last && first->offset <= last->offset)
+			posix_fadvise(s->memory_fd, (off_t)first->offset,
+				      (off_t)(last->offset + last->stored - first->offset),
+				      POSIX_FADV_WILLNEED);
+	}
+}
+
+uint64_t ept_layers_first(const struct ept_object *obj, uint64_t gpa)
+{
+	uint64_t end = (gpa & ~(EPT_EXTENT - 1)) + EPT_EXTENT;
+
+	for (; gpa < end && gpa - obj->layers->gpa < obj->length; gpa += EPT_PAGE_SIZE)
+		if (!ept_layers_zero(obj, (gpa - obj->layers->gpa) >> EPT_PAGE_SHIFT))
+			return gpa;
+	return UINT64_MAX;
+}
+
+static const struct ept_index_area *area_of(const struct ept_snapshot *s, uint64_t gpa,
+					    uint64_t size)
+{
+	for (uint64_t i = 0; i < s->header.areas; i++)
+		if (s->areas[i].gpa == gpa && s->areas[i].size == size)
+			return &s->areas[i];
+	return NULL;
+}
+
+/* Each is the difference to the next, and the last to nothing. */
+static bool is_chain(struct ept_snapshot *const *layers, size_t count)
+{
+	static const uint8_t none[16];
+
+	for (size_t i = 0; i < count; i++) {
+		const uint8_t *next = i + 1 < count ? layers[i + 1]->header.id : none;
+
+		if (memcmp(layers[i]->header.parent, next, sizeof(none)))
+			return false;
+	}
+	return count > 0;
+}
+
+void ept_layers_free(struct ept_layers *l)
+{
+	if (!l)
+		return;
+	ept_object_put(l->origin);
+	free(l);
+}
+
+int ept_object_snapshot(struct ept_snapshot *const *layers, size_t count, gpa_t gpa, uint64_t size,
+			struct ept_object *origin, struct ept_object **out)
+{
+	const struct ept_index_area *area;
+	struct ept_layers *l;
+	int err;
+
+	if (!is_chain(layers, count))
+		return -EINVAL;
+	area = area_of(layers[0], gpa.v, size);
+	if (!area || !origin == !!(area->flags & EPT_INDEX_AREA_FILE))
+		return -EINVAL;
+	l = malloc(sizeof(*l) + count * sizeof(*layers));
+	if (!l)
+		return -ENOMEM;
+	l->gpa = gpa.v;
+	l->origin = origin ? ept_object_ref(origin) : NULL;
+	l->count = count;
+	memcpy(l->layer, layers, count * sizeof(*layers));
+	err = ept_object_of_layers(l, layers[0]->name, size, out);
+	if (err)
+		ept_layers_free(l);
+	return err;
+}

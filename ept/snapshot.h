@@ -1,0 +1,92 @@
+/*
+ * The memory of a snapshot: writing it, and areas whose pages come from it.
+ * Part of the room's public header (ept.h); docs/snapshot-memory.md has the whole.
+ */
+#ifndef FOAL_EPT_SNAPSHOT_H
+#define FOAL_EPT_SNAPSHOT_H
+
+#include "ept/ept.h"
+
+/* --- writing ---------------------------------------------------------------------- */
+
+struct ept_snapshot_options {
+	int memory_fd, index_fd; /* empty regular files, open for writing */
+	uint8_t id[16];		 /* of this snapshot: random */
+	int zstd_level;		 /* 0: not compressed, and so it can be mapped */
+};
+
+/* What the manifest says of it. */
+struct ept_snapshot_info {
+	uint64_t memory_bytes; /* size of the memory file; most of it may be holes */
+	uint64_t stored_bytes; /* written to it */
+	uint64_t index_bytes;
+	uint64_t extents, pages, zero_pages;
+};
+
+/*
+ * Write what of @space differs from where it came from, make it durable. In a child
+ * of a fork, after ept_space_fork_frozen(), with no other thread. The files are
+ * named by the caller when all is well. On an error one line in @why: -ENOSPC, -EIO, ...
+ */
+int ept_snapshot_write(struct ept_space *space, const struct ept_snapshot_options *options,
+		       struct ept_snapshot_info *out, char *why, size_t size);
+
+/* --- reading ---------------------------------------------------------------------------- */
+
+struct ept_snapshot;
+
+/*
+ * Open a snapshot's memory: check all of the index, nothing yet of the memory, but that it is
+ * long enough. The descriptors are dup'ed, @name (for messages) is copied. Hostile
+ * files are -EINVAL and one line in @why.
+ */
+int ept_snapshot_open(int memory_fd, int index_fd, const char *name, struct ept_snapshot **out,
+		      char *why, size_t size);
+void ept_snapshot_close(struct ept_snapshot *snapshot); /* NULL is allowed */
+
+/* Read and check every extent: 0, or -EBADMSG, -EIO and one line in @why. */
+int ept_snapshot_verify(struct ept_snapshot *snapshot, char *why, size_t size);
+
+/* The snapshot's identity, and its parent's: all 0 if it stands alone. */
+void ept_snapshot_ids(const struct ept_snapshot *snapshot, uint8_t id[16], uint8_t parent[16]);
+
+/* Its areas, ascending: false where there is no such area. */
+bool ept_snapshot_area(const struct ept_snapshot *snapshot, size_t index, gpa_t *gpa,
+		       uint64_t *size, bool *file);
+
+/*
+ * An object for the area at @gpa of @size bytes. @layers: newest first, each the parent of
+ * the one before, @count of them; they must live as long as the object. @origin: the file
+ * that the area was of, or NULL: what is in no layer is zero. An extent is checked
+ * when its first page is asked for, before any of it is the guest's.
+ * For areas of the handler engine, whatever the space's (not EPT_ENGINE_KERNEL: -EINVAL
+ * of ept_area_add). -EINVAL (no such area in the newest, a wrong chain), -ENOMEM.
+ */
+int ept_object_snapshot(struct ept_snapshot *const *layers, size_t count, gpa_t gpa, uint64_t size,
+			struct ept_object *origin, struct ept_object **out);
+
+/* --- the working set ---------------------------------------------------------------------- */
+
+/* The addresses of extents in the order in which they were first asked for so far; @max at most. */
+size_t ept_working_set(const struct ept_space *space, uint64_t *gpa, size_t max);
+
+/*
+ * Bring these in before they are asked for, from the space's start on, by a thread of its own
+ * (kind "prefetch"). Before ept_space_start(); @gpa is copied; addresses that
+ * are of no use are passed over. -ENOMEM, -EINVAL.
+ */
+int ept_space_prefetch(struct ept_space *space, const uint64_t *gpa, size_t count);
+void ept_prefetch_cancel(struct ept_space *space);
+
+struct ept_prefetch_stats {
+	uint64_t wanted, brought; /* extents; the rest was there already, or could not be read */
+	bool done;
+};
+
+void ept_prefetch_stats(const struct ept_space *space, struct ept_prefetch_stats *out);
+
+/* Write such a list to a file, and read it back: the count, or -EINVAL: it is not one of @id. */
+int ept_working_set_save(int fd, const uint8_t id[16], const uint64_t *gpa, size_t count);
+ssize_t ept_working_set_load(int fd, const uint8_t id[16], uint64_t *gpa, size_t max);
+
+#endif

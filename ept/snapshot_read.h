@@ -1,0 +1,29 @@
+/* One snapshot's memory, opened: its index is checked and fixed. */
+#ifndef FOAL_EPT_SNAPSHOT_READ_H
+#define FOAL_EPT_SNAPSHOT_READ_H
+
+#include "ept/snapshot.h"
+#include "ept/snapshot_format.h"
+
+struct ept_snapshot {
+	char *name;
+	int memory_fd;
+	struct ept_index_header header;
+	void *table;
+	struct ept_index_area *areas; /* in the table, ascending */
+	struct ept_index_extent *extents;
+};
+
+/* The extent that @gpa lies in, or NULL. */
+const struct ept_index_extent *ept_snapshot_find(const struct ept_snapshot *s, uint64_t gpa);
+
+/*
+ * Read and check it: its present pages are at their places in @to (EPT_EXTENT bytes);
+ * what lies between is undefined. -EBADMSG: not what was written.
+ */
+int ept_snapshot_extent(const struct ept_snapshot *s, const struct ept_index_extent *e, char *to);
+/* Why it failed, in one line. */
+void ept_snapshot_say(const struct ept_snapshot *s, const struct ept_index_extent *e, int err,
+		      char *why, size_t size);
+
+#endif

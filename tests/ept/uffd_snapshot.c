@@ -1,0 +1,662 @@
+/*
+ * Memory of a snapshot: written by a forked child while the parent goes on, and restored
+ * page by page. What the restored VM reads is what was there in the pause.
+ */
+#include "ept/snapshot.h"
+#include "ept/snapshot_format.h"
+#include "tests/ept/uffd_suites.h"
+#include "tests/ept/util.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#define PAGES	1040UL /* the last extent of the last leaf, too */
+#define SIZE	(PAGES * PAGE)
+#define HOLD_MS 5000
+
+static const uint8_t id[16] = "0123456789abcde";
+
+struct files {
+	int memory, index;
+	struct ept_snapshot_info info; /* of a child: not filled in */
+};
+
+static int empty_file(void)
+{
+	return temp_file(0);
+}
+
+/* In the child: its status is the writer's error. */
+static _Noreturn void write_and_end(struct ept_space *space, const struct files *files, int zstd,
+				    int out)
+{
+	struct ept_snapshot_options options = {
+	    .memory_fd = files->memory, .index_fd = files->index, .zstd_level = zstd};
+	struct ept_snapshot_info info;
+	char why[300] = "";
+	int err;
+
+	memcpy(options.id, id, sizeof(id));
+	ept_space_fork_frozen(space);
+	err = ept_snapshot_write(space, &options, &info, why, sizeof(why));
+	if (write(out, &info, sizeof(info)) != sizeof(info) ||
+	    write(out, why, sizeof(why)) != sizeof(why))
+		_exit(255);
+	_exit(-err);
+}
+
+/* The writer's error; *@why and the files' info are what it said. */
+static int snapshot_of(struct vm *vm, struct files *files, int zstd, bool overwrite, char why[300])
+{
+	struct ept_fork f;
+	int fds[2], status;
+	pid_t child;
+
+	files->memory = empty_file();
+	files->index = empty_file();
+	ck_assert_int_eq(pipe(fds), 0);
+	ck_assert_int_eq(ept_space_hold(vm->space, HOLD_MS), 0);
+	ck_assert_int_eq(ept_space_fork_begin(vm->space, &f), 0);
+	child = fork();
+	if (!child)
+		write_and_end(vm->space, files, zstd, fds[1]);
+	ept_space_fork_parent(vm->space);
+	ept_space_release(vm->space);
+	if (overwrite) /* while it is being written */
+		memset(vm->hva, 0x77, vm->size);
+	ck_assert_int_eq(read(fds[0], &files->info, sizeof(files->info)), sizeof(files->info));
+	ck_assert_int_eq(read(fds[0], why, 300), 300);
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ept_space_fork_done(vm->space, &f);
+	close(fds[0]);
+	close(fds[1]);
+	ck_assert(WIFEXITED(status));
+	return -WEXITSTATUS(status);
+}
+
+/* --- what is in memory ------------------------------------------------------------------ */
+
+/* Untouched, read, written with bytes that compress or not, written with zeros; in turn. */
+static void use(const struct vm *vm)
+{
+	for (uint64_t page = 0; page < PAGES; page++) {
+		volatile char *p = at(vm, page);
+
+		switch (page / 5 % 5) {
+		case 0:
+			break;
+		case 1:
+			(void)*p;
+			break;
+		case 2:
+			memset((char *)p, (int)(page % 250) + 1, PAGE);
+			break;
+		case 3:
+			for (uint64_t i = 0; i < PAGE; i++)
+				p[i] = (char)pattern_byte(~(page * PAGE + i));
+			break;
+		case 4:
+			memset((char *)p, 0, PAGE);
+			break;
+		}
+	}
+}
+
+/* @file: its pattern is below what was not written. */
+static void expect_page(uint64_t page, bool file, char *to)
+{
+	for (uint64_t i = 0; i < PAGE; i++)
+		switch (page / 5 % 5) {
+		case 0:
+		case 1:
+			to[i] = (char)(file ? pattern_byte(page * PAGE + i) : 0);
+			break;
+		case 2:
+			to[i] = (char)((page % 250) + 1);
+			break;
+		case 3:
+			to[i] = (char)pattern_byte(~(page * PAGE + i));
+			break;
+		case 4:
+			to[i] = 0;
+			break;
+		}
+}
+
+static bool page_is(const struct vm *vm, uint64_t page, bool file)
+{
+	char want[PAGE];
+
+	expect_page(page, file, want);
+	return !memcmp((char *)vm->hva + page * PAGE, want, PAGE);
+}
+
+static bool all_are_there(const struct vm *vm, bool file)
+{
+	for (uint64_t page = 0; page < PAGES; page++)
+		if (!page_is(vm, page, file))
+			return false;
+	return true;
+}
+
+static const struct origin {
+	enum ept_engine engine;
+	enum ept_huge huge;
+	bool file;
+	int zstd;
+} origins[] = {
+    {EPT_ENGINE_HANDLER, EPT_HUGE_NEVER, false, 0},  {EPT_ENGINE_HANDLER, EPT_HUGE_NEVER, false, 3},
+    {EPT_ENGINE_HANDLER, EPT_HUGE_ALWAYS, false, 0}, {EPT_ENGINE_HANDLER, EPT_HUGE_NEVER, true, 0},
+    {EPT_ENGINE_HANDLER, EPT_HUGE_ALWAYS, true, 1},  {EPT_ENGINE_KERNEL, EPT_HUGE_NEVER, false, 0},
+    {EPT_ENGINE_KERNEL, EPT_HUGE_ALWAYS, false, 1},  {EPT_ENGINE_KERNEL, EPT_HUGE_NEVER, true, 0},
+};
+#define NR_ORIGINS (int)(sizeof(origins) / sizeof(*origins))
+
+static struct vm make(const struct origin *o)
+{
+	struct ept_config config = {
+	    .vm_name = "test", .vcpus = 1, .engine = o->engine, .huge = o->huge};
+
+	if (o->file)
+		return vm_file_with(&config, SIZE, EPT_FILE_COW);
+	return vm_create(&config, -1, 0, SIZE, EPT_FILE_COW);
+}
+
+/* --- restoring ---------------------------------------------------------------------------------
+ */
+
+struct restored {
+	struct vm vm;
+	struct ept_snapshot *snapshot;
+};
+
+static struct restored restore_with(const struct ept_config *config, const struct files *files,
+				    int origin_fd, const uint64_t *set, size_t count)
+{
+	struct restored r = {.vm = {.size = SIZE, .fd = -1}};
+	struct ept_object *obj, *origin = NULL;
+	struct ept_slot slot;
+	char why[300];
+
+	ck_assert_int_eq(
+	    ept_snapshot_open(files->memory, files->index, "snap", &r.snapshot, why, sizeof(why)),
+	    0);
+	if (origin_fd >= 0)
+		ck_assert_int_eq(
+		    ept_object_file(origin_fd, "disk.img", 0, SIZE, EPT_FILE_COW, &origin), 0);
+	ck_assert_int_eq(ept_object_snapshot(&r.snapshot, 1, GPA(0), SIZE, origin, &obj), 0);
+	ept_object_put(origin);
+	ck_assert_int_eq(ept_space_create(config, &r.vm.space), 0);
+	ck_assert_int_eq(ept_area_add(r.vm.space, "ram", GPA(0), SIZE, obj, &r.vm.area), 0);
+	ept_object_put(obj);
+	if (set)
+		ck_assert_int_eq(ept_space_prefetch(r.vm.space, set, count), 0);
+	ck_assert_int_eq(ept_space_start(r.vm.space), 0);
+	ck_assert_uint_eq(ept_space_slots(r.vm.space, &slot, 1), 1);
+	r.vm.hva = slot.hva;
+	ept_vcpu_bind(r.vm.space, 0, gettid());
+	return r;
+}
+
+static struct restored restore(const struct files *files, int origin_fd)
+{
+	return restore_with(&one_thread, files, origin_fd, NULL, 0);
+}
+
+static void restored_destroy(struct restored *r)
+{
+	vm_destroy(&r->vm);
+	ept_snapshot_close(r->snapshot);
+}
+
+static void close_files(const struct files *files)
+{
+	close(files->memory);
+	close(files->index);
+}
+
+/* For each engine and kind; the parent overwrites everything meanwhile. */
+START_TEST(restored_is_what_was)
+{
+	const struct origin *o = &origins[_i];
+	struct vm vm = make(o);
+	struct restored r;
+	struct files files;
+	char why[300];
+
+	use(&vm);
+	ck_assert_msg(!snapshot_of(&vm, &files, o->zstd, true, why), "%s", why);
+	r = restore(&files, vm.fd);
+	ck_assert(all_are_there(&r.vm, o->file));
+	ck_assert_int_eq(ept_snapshot_verify(r.snapshot, why, sizeof(why)), 0);
+	memset(r.vm.hva, 0x55, SIZE);
+	restored_destroy(&r);
+	r = restore(&files, vm.fd); /* the first one wrote into nothing but itself */
+	ck_assert(all_are_there(&r.vm, o->file));
+	restored_destroy(&r);
+	close_files(&files);
+	vm_destroy(&vm);
+}
+END_TEST
+
+/* Holes stay holes, zeros are not stored, and the file can be mapped as it is. */
+START_TEST(full_snapshot_is_sparse)
+{
+	struct vm vm = make(&origins[0]);
+	struct files files;
+	char why[300], page[PAGE];
+	struct stat st;
+	uint64_t data = 0;
+
+	use(&vm);
+	ck_assert_int_eq(snapshot_of(&vm, &files, 0, false, why), 0);
+	for (uint64_t i = 0; i < PAGES; i++)
+		data += i / 5 % 5 == 2 || i / 5 % 5 == 3;
+	ck_assert_uint_eq(files.info.pages, data);
+	ck_assert_uint_eq(files.info.stored_bytes, data * PAGE);
+	ck_assert_uint_eq(files.info.memory_bytes, SIZE);
+	ck_assert_int_eq(fstat(files.memory, &st), 0);
+	ck_assert_uint_eq((uint64_t)st.st_size, SIZE);
+	ck_assert_uint_lt((uint64_t)st.st_blocks * 512, data * PAGE + EPT_EXTENT); /* and its map */
+	for (uint64_t i = 0; i < PAGES; i++) {
+		expect_page(i, false, page);
+		ck_assert(file_has(files.memory, i * PAGE, page, PAGE));
+	}
+	close_files(&files);
+	vm_destroy(&vm);
+}
+END_TEST
+
+/* A page is read with its extent, once; a zero page reads nothing. */
+START_TEST(restore_is_lazy)
+{
+	struct vm vm = make(&origins[0]);
+	struct ept_case_stats stats;
+	struct restored r;
+	struct files files;
+	uint64_t order[8];
+	char why[300];
+
+	memset((char *)at(&vm, 16), 1, 16 * PAGE);
+	memset((char *)at(&vm, 64), 2, 3 * PAGE);
+	ck_assert_int_eq(snapshot_of(&vm, &files, 0, false, why), 0);
+	ck_assert_uint_eq(files.info.extents, 2);
+	r = restore(&files, -1);
+	ck_assert_int_eq(*at(&r.vm, 65), 2);
+	ck_assert_int_eq(*at(&r.vm, 0), 0);
+	*at(&r.vm, 20) = 9;
+	ck_assert_int_eq(*at(&r.vm, 21), 1);
+	ck_assert_int_eq(*at(&r.vm, 70), 0);
+	*at(&r.vm, 71) = 1;
+	ck_assert_uint_eq(ept_working_set(r.vm.space, order, 8), 2);
+	ck_assert_uint_eq(order[0], 64 * PAGE);
+	ck_assert_uint_eq(order[1], 16 * PAGE);
+	ept_space_stop(r.vm.space);
+	stats = case_stats(&r.vm, EPT_CASE_SNAP_READ);
+	ck_assert_uint_eq(stats.faults, 1);
+	ck_assert_uint_eq(stats.installed, 3);
+	ck_assert_uint_eq(stats.bytes_read, EPT_EXTENT);
+	stats = case_stats(&r.vm, EPT_CASE_SNAP_WRITE);
+	ck_assert_uint_eq(stats.faults, 1);
+	ck_assert_uint_eq(stats.installed, 16);
+	assert_faults(&r.vm, EPT_CASE_ANON_READ, 2);
+	assert_faults(&r.vm, EPT_CASE_ANON_WRITE, 1);
+	restored_destroy(&r);
+	close_files(&files);
+	vm_destroy(&vm);
+}
+END_TEST
+
+/* Given back: zero from then on, also where nothing was touched before, and after a fork. */
+START_TEST(discarded_is_zero)
+{
+	struct vm vm = make(&origins[0]);
+	struct restored r;
+	struct files files, again;
+	char why[300];
+
+	memset(vm.hva, 3, SIZE);
+	ck_assert_int_eq(snapshot_of(&vm, &files, 0, false, why), 0);
+	r = restore(&files, -1);
+	ck_assert_int_eq(*at(&r.vm, 100), 3);
+	discard(&r.vm, 100, 2);
+	discard(&r.vm, 600, 1);
+	ck_assert_int_eq(*at(&r.vm, 100), 0);
+	ck_assert_int_eq(*at(&r.vm, 101), 0);
+	ck_assert_int_eq(*at(&r.vm, 599), 3);
+	*at(&r.vm, 600) = 0;
+	ck_assert_int_eq(at(&r.vm, 600)[7], 0);
+	/* A snapshot of the restored VM is whole, whatever was touched of it. */
+	ck_assert_msg(!snapshot_of(&r.vm, &again, 1, false, why), "%s", why);
+	restored_destroy(&r);
+	r = restore(&again, -1);
+	for (uint64_t page = 0; page < PAGES; page++)
+		ck_assert_int_eq(at(&r.vm, page)[9],
+				 page == 100 || page == 101 || page == 600 ? 0 : 3);
+	restored_destroy(&r);
+	close_files(&files);
+	close_files(&again);
+	vm_destroy(&vm);
+}
+END_TEST
+
+/* --- damage -------------------------------------------------------------------------------- */
+
+static void flip(int fd, uint64_t bit)
+{
+	uint8_t byte;
+
+	ck_assert_int_eq(pread(fd, &byte, 1, (off_t)(bit / 8)), 1);
+	byte ^= (uint8_t)(1U << bit % 8);
+	ck_assert_int_eq(pwrite(fd, &byte, 1, (off_t)(bit / 8)), 1);
+}
+
+static uint64_t size_of(int fd)
+{
+	struct stat st;
+
+	ck_assert_int_eq(fstat(fd, &st), 0);
+	return (uint64_t)st.st_size;
+}
+
+/* Of the index every bit; each is refused with a line. */
+START_TEST(index_with_a_wrong_bit)
+{
+	struct vm vm = make(&origins[0]);
+	struct ept_snapshot *s;
+	struct files files;
+	char why[300];
+
+	memset((char *)at(&vm, 3), 1, 40 * PAGE);
+	ck_assert_int_eq(snapshot_of(&vm, &files, _i, false, why), 0);
+	for (uint64_t bit = 0; bit < size_of(files.index) * 8; bit++) {
+		flip(files.index, bit);
+		*why = 0;
+		ck_assert_int_eq(
+		    ept_snapshot_open(files.memory, files.index, "snap", &s, why, sizeof(why)),
+		    -EINVAL);
+		ck_assert(!strncmp(why, "snap: memory.index: ", 20));
+		flip(files.index, bit);
+	}
+	for (uint64_t len = size_of(files.index); len-- > 0;) {
+		ck_assert_int_eq(ftruncate(files.index, (off_t)len), 0);
+		ck_assert_int_eq(
+		    ept_snapshot_open(files.memory, files.index, "snap", &s, why, sizeof(why)),
+		    -EINVAL);
+	}
+	close_files(&files);
+	vm_destroy(&vm);
+}
+END_TEST
+
+/*
+ * Of the memory, some bits of what is stored: refused by a verify, and by the first touch
+ * of the extent, before any of it is there.
+ */
+START_TEST(memory_with_a_wrong_bit)
+{
+	struct vm vm = make(&origins[0]);
+	struct restored r;
+	struct files files;
+	char why[300], c;
+	uint64_t at_byte;
+
+	for (uint64_t i = 64 * PAGE; i < 80 * PAGE; i++)
+		vm.hva[i] = (char)pattern_byte(i * 7);
+	ck_assert_int_eq(snapshot_of(&vm, &files, _i, false, why), 0);
+	at_byte = _i ? size_of(files.memory) / 2 : 64 * PAGE + 12345;
+	flip(files.memory, at_byte * 8 + 3);
+	r = restore(&files, -1);
+	ck_assert_int_eq(ept_snapshot_verify(r.snapshot, why, sizeof(why)), -EBADMSG);
+	ck_assert_ptr_nonnull(strstr(why, "for gpa 0x40000, has a wrong checksum"));
+	ck_assert_int_eq(ept_read(r.vm.space, GPA(66 * PAGE), &c, 1, EPT_ORIGIN_DEVICE), -EBADMSG);
+	ck_assert_ptr_nonnull(ept_space_failure(r.vm.space));
+	ck_assert_ptr_nonnull(strstr(ept_space_failure(r.vm.space)->message,
+				     "for gpa 0x40000, has a wrong checksum"));
+	assert_faults(&r.vm, EPT_CASE_IO_ERROR, 1);
+	ck_assert_uint_eq(area_info(&r.vm).resident, 0);
+	restored_destroy(&r);
+	ck_assert_int_eq(ftruncate(files.memory, (off_t)size_of(files.memory) - 1), 0);
+	ck_assert_int_eq(
+	    ept_snapshot_open(files.memory, files.index, "snap", &r.snapshot, why, sizeof(why)),
+	    -EINVAL);
+	close_files(&files);
+	vm_destroy(&vm);
+}
+END_TEST
+
+/* A bit at each of many places, those that are not stored included: refused, or what it was. */
+START_TEST(wrong_bits_all_over)
+{
+	struct vm vm = make(&origins[0]);
+	struct ept_snapshot *s;
+	struct files files;
+	char why[300];
+	uint64_t bits, seed = 12345, refused = 0;
+
+	use(&vm);
+	ck_assert_int_eq(snapshot_of(&vm, &files, _i, false, why), 0);
+	bits = size_of(files.memory) * 8;
+	ck_assert_int_eq(ept_snapshot_open(files.memory, files.index, "snap", &s, why, 300), 0);
+	for (int n = 0; n < 300; n++) {
+		int err;
+
+		seed = seed * 6364136223846793005UL + 1442695040888963407UL;
+		flip(files.memory, (seed >> 11) % bits);
+		err = ept_snapshot_verify(s, why, sizeof(why));
+		ck_assert(err == 0 || err == -EBADMSG);
+		refused += err != 0;
+		flip(files.memory, (seed >> 11) % bits);
+	}
+	ck_assert_uint_gt(refused, 200); /* most of it is stored, or lies in an extent that is */
+	ck_assert_int_eq(ept_snapshot_verify(s, why, sizeof(why)), 0);
+	ept_snapshot_close(s);
+	close_files(&files);
+	vm_destroy(&vm);
+}
+END_TEST
+
+/* The index is hostile, its checksums are right: what cannot be is refused, never read. */
+START_TEST(hostile_index)
+{
+	static const struct {
+		size_t at;
+		uint64_t value;
+		unsigned bytes;
+	} lies[] = {
+	    {16, UINT64_MAX, 8},  {24, UINT64_MAX, 8}, {24, 0, 8},	   {24, 1, 8},
+	    {32, PAGE, 8},	  {104, 1, 8},	       {104, ~0xfffUL, 8}, {112, 0, 8},
+	    {112, UINT64_MAX, 8}, {120, ~0xfffUL, 8},  {128, 8, 4},	   {136, 0x20000, 8},
+	    {136, 1UL << 47, 8},  {144, ~0xfffUL, 8},  {144, 4096, 8},	   {152, UINT32_MAX, 4},
+	    {152, 4096, 4},	  {156, 17, 2},	       {156, 0, 2},	   {158, 2, 2},
+	    {158, 0xffff, 2},	  {158, 3, 2},	       {160, 0, 2},	   {162, 0xffff, 2},
+	    {164, 1, 4},
+	};
+	struct vm vm = make(&origins[0]);
+	struct ept_snapshot *s;
+	struct ept_index_header *h;
+	struct files files;
+	char why[300], index[4096], good[4096];
+	size_t size;
+
+	memset((char *)at(&vm, 3), 1, 40 * PAGE);
+	ck_assert_int_eq(snapshot_of(&vm, &files, 0, false, why), 0);
+	size = size_of(files.index);
+	ck_assert_uint_le(size, sizeof(index));
+	ck_assert_int_eq(pread(files.index, good, size, 0), size);
+	for (size_t i = 0; i < sizeof(lies) / sizeof(*lies); i++) {
+		int err;
+
+		memcpy(index, good, size);
+		memcpy(index + lies[i].at, &lies[i].value, lies[i].bytes);
+		h = (struct ept_index_header *)(void *)index;
+		h->table = ept_checksum(index + sizeof(*h), size - sizeof(*h));
+		h->sum = ept_checksum(h, offsetof(struct ept_index_header, sum));
+		ck_assert_int_eq(pwrite(files.index, index, size, 0), size);
+		err = ept_snapshot_open(files.memory, files.index, "snap", &s, why, sizeof(why));
+		/* Compressed by its flags only: what comes out of it is not a page. */
+		if (!err && lies[i].value == 3) {
+			ck_assert_int_lt(ept_snapshot_verify(s, why, sizeof(why)), 0);
+			ept_snapshot_close(s);
+			continue;
+		}
+		ck_assert_msg(err == -EINVAL, "lie %zu: %d", i, err);
+	}
+	close_files(&files);
+	vm_destroy(&vm);
+}
+END_TEST
+
+/* A page alone is not worth the VM: with poison it goes on. */
+START_TEST(wrong_extent_is_poisoned)
+{
+	struct ept_config config = {.vm_name = "test", .vcpus = 1, .on_io_error = EPT_IO_POISON};
+	struct vm vm = make(&origins[0]);
+	struct restored r;
+	struct files files;
+	char why[300], c;
+
+	memset(vm.hva, 3, SIZE);
+	ck_assert_int_eq(snapshot_of(&vm, &files, 0, false, why), 0);
+	flip(files.memory, 100 * PAGE * 8);
+	r = restore_with(&config, &files, -1, NULL, 0);
+	if (ept_space_can_poison(r.vm.space)) {
+		ck_assert_int_eq(ept_read(r.vm.space, GPA(100 * PAGE), &c, 1, EPT_ORIGIN_DEVICE),
+				 -EIO);
+		ck_assert(ept_poisoned(r.vm.space, GPA(100 * PAGE)));
+		ck_assert_ptr_null(ept_space_failure(r.vm.space));
+		ck_assert_int_eq(*at(&r.vm, 200), 3);
+	}
+	restored_destroy(&r);
+	close_files(&files);
+	vm_destroy(&vm);
+}
+END_TEST
+
+START_TEST(writer_runs_out_of_space)
+{
+	struct vm vm = make(&origins[_i]);
+	struct files files;
+	char why[300];
+
+	use(&vm);
+	inject_set(pwrite_errno, ENOSPC);
+	ck_assert_int_eq(snapshot_of(&vm, &files, origins[_i].zstd, false, why), -ENOSPC);
+	inject_set(pwrite_errno, 0);
+	ck_assert_ptr_nonnull(strstr(why, "No space left"));
+	close_files(&files);
+	inject_set(fdatasync_errno, EIO);
+	ck_assert_int_eq(snapshot_of(&vm, &files, origins[_i].zstd, false, why), -EIO);
+	inject_set(fdatasync_errno, 0);
+	close_files(&files);
+	ck_assert_int_eq(snapshot_of(&vm, &files, origins[_i].zstd, false, why), 0);
+	close_files(&files);
+	ck_assert(all_are_there(&vm, false)); /* the source is well */
+	vm_destroy(&vm);
+}
+END_TEST
+
+/* --- the working set ---------------------------------------------------------------------------
+ */
+
+static void wait_for_prefetch(const struct restored *r, struct ept_prefetch_stats *stats)
+{
+	do {
+		sched_yield();
+		ept_prefetch_stats(r->vm.space, stats);
+	} while (!stats->done);
+}
+
+START_TEST(working_set_comes_first)
+{
+	struct vm vm = make(&origins[0]);
+	struct ept_prefetch_stats stats;
+	uint64_t set[64], again[64];
+	struct restored r;
+	struct files files;
+	char why[300];
+	int fd = empty_file();
+	size_t n;
+
+	memset(vm.hva, 3, SIZE);
+	ck_assert_int_eq(snapshot_of(&vm, &files, _i, false, why), 0);
+	r = restore(&files, -1);
+	for (uint64_t page = 5; page < PAGES; page += 97)
+		ck_assert_int_eq(*at(&r.vm, page), 3);
+	n = ept_working_set(r.vm.space, set, 64);
+	ck_assert_uint_eq(n, (PAGES - 5 + 96) / 97);
+	restored_destroy(&r);
+
+	ck_assert_int_eq(ept_working_set_save(fd, id, set, n), 0);
+	ck_assert_int_eq(ept_working_set_load(fd, id, again, 64), n);
+	ck_assert_mem_eq(set, again, n * sizeof(*set));
+	ck_assert_int_eq(ept_working_set_load(fd, id, again, n - 1), -EINVAL);
+	for (uint64_t bit = 0; bit < size_of(fd) * 8; bit += 3) {
+		flip(fd, bit);
+		ck_assert_int_eq(ept_working_set_load(fd, id, again, 64), -EINVAL);
+		flip(fd, bit);
+	}
+	ck_assert_int_eq(ept_working_set_load(fd, id, again, 64), n);
+	again[n] = 1UL << 40; /* no memory there */
+	r = restore_with(&one_thread, &files, -1, again, n + 1);
+	wait_for_prefetch(&r, &stats);
+	ck_assert_uint_eq(stats.brought, n);
+	for (uint64_t page = 5; page < PAGES; page += 97)
+		ck_assert_int_eq(*at(&r.vm, page), 3);
+	ept_space_stop(r.vm.space);
+	ck_assert_uint_eq(events(r.vm.space), 0); /* nobody had to ask */
+	restored_destroy(&r);
+	close(fd);
+	close_files(&files);
+	vm_destroy(&vm);
+}
+END_TEST
+
+/* An extent that is wrong fails who needs it, not who guesses. */
+START_TEST(prefetch_fails_nobody)
+{
+	struct vm vm = make(&origins[0]);
+	struct ept_prefetch_stats stats;
+	uint64_t set[] = {0, 100 * PAGE & ~(EPT_EXTENT - 1), 200 * PAGE & ~(EPT_EXTENT - 1)};
+	struct restored r;
+	struct files files;
+	char why[300], c;
+
+	memset(vm.hva, 3, SIZE);
+	ck_assert_int_eq(snapshot_of(&vm, &files, 0, false, why), 0);
+	flip(files.memory, 100 * PAGE * 8);
+	r = restore_with(&one_thread, &files, -1, set, 3);
+	wait_for_prefetch(&r, &stats);
+	ck_assert_uint_eq(stats.brought, 2);
+	ck_assert_ptr_null(ept_space_failure(r.vm.space));
+	ck_assert_int_eq(ept_read(r.vm.space, GPA(100 * PAGE), &c, 1, EPT_ORIGIN_DEVICE), -EBADMSG);
+	ck_assert_ptr_nonnull(ept_space_failure(r.vm.space));
+	restored_destroy(&r);
+	close_files(&files);
+	vm_destroy(&vm);
+}
+END_TEST
+
+Suite *suite_uffd_snapshot(void)
+{
+	Suite *suite = suite_create("ept on userfaultfd: snapshot");
+	TCase *tc = tcase_create("snapshot");
+
+	tcase_set_timeout(tc, 120);
+	tcase_add_loop_test(tc, restored_is_what_was, 0, NR_ORIGINS);
+	tcase_add_test(tc, full_snapshot_is_sparse);
+	tcase_add_test(tc, restore_is_lazy);
+	tcase_add_test(tc, discarded_is_zero);
+	tcase_add_loop_test(tc, index_with_a_wrong_bit, 0, 2);
+	tcase_add_loop_test(tc, memory_with_a_wrong_bit, 0, 2);
+	tcase_add_loop_test(tc, wrong_bits_all_over, 0, 2);
+	tcase_add_test(tc, hostile_index);
+	tcase_add_test(tc, wrong_extent_is_poisoned);
+	tcase_add_loop_test(tc, writer_runs_out_of_space, 0, 2);
+	tcase_add_loop_test(tc, working_set_comes_first, 0, 2);
+	tcase_add_test(tc, prefetch_fails_nobody);
+	suite_add_tcase(suite, tc);
+	return suite;
+}
