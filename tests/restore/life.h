@@ -48,5 +48,6 @@ int life_end(struct life *life, char *text, size_t size);
 
 Suite *restore_suite(void);
 Suite *refused_suite(void);
+Suite *vcpu_suite(void);
 
 #endif

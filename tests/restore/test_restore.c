@@ -129,9 +129,9 @@ Suite *restore_suite(void)
 	return suite;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
-	static Suite *(*const suites[])(void) = {restore_suite, refused_suite};
+	static Suite *(*const suites[])(void) = {vcpu_suite, refused_suite, restore_suite};
 
-	return run_suites(suites, 2, NULL);
+	return run_suites(suites, 3, argc ? argv + 1 : argv);
 }
