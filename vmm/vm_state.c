@@ -86,6 +86,7 @@ static void cpuid_state(struct vm *vm, struct state *s)
 	}
 	if (!state_begin(s, "cpuid", 0, CPUID_VERSION))
 		return;
+	state_fixed(s, vm->vcpu_count, "the number of vCPUs");
 	state_number(s, &nr, CPU_LEAVES, "the number of leaves");
 	for (uint32_t i = 0; i < nr; i++)
 		leaf_state(&was.entries[i], s);
@@ -192,9 +193,6 @@ int vm_state_load_vcpus(struct vm *vm, struct foal_error *err)
 		passed = clock_state(vm, &s);
 	for (unsigned i = 0; i < vm->vcpu_count && state_ok(&s); i++)
 		vcpu_state(&vm->vcpus[i], &s, passed);
-	/* A vCPU more than this machine has would be forgotten. */
-	if (state_ok(&s) && state_begin(&s, "devices", 0, DEVICES_VERSION))
-		s.depth--;
 	return result(vm, &s, err);
 }
 
@@ -207,4 +205,14 @@ int vm_state_load_devices(struct vm *vm, struct foal_error *err)
 		state_loaded(&s);
 	}
 	return result(vm, &s, err);
+}
+
+/* Its vCPUs were told their CPUID when they were made; KVM takes no other after they ran. */
+int vm_state_reload(struct vm *vm, const struct vm_restore *from, struct foal_error *err)
+{
+	int r;
+
+	vm->restore = from;
+	r = vm_state_load_vcpus(vm, err);
+	return r ? r : vm_state_load_devices(vm, err);
 }

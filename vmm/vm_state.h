@@ -44,6 +44,13 @@ int vm_state_load_vcpus(struct vm *vm, struct foal_error *err);
 /* Before the vCPUs are created: kvm.cpuid becomes what the guest was told. */
 int vm_state_load_cpuid(struct vm *vm, struct foal_error *err);
 
+/*
+ * Bring @vm, which is paused, back to a state that it, or one of the same machine, was
+ * saved in; vm->restore is @from from then on. On error its state is undefined, and it must
+ * not be resumed.
+ */
+int vm_state_reload(struct vm *vm, const struct vm_restore *from, struct foal_error *err);
+
 /* --- vcpu_state.c, vcpu_msrs.c ---------------------------------------------------------- */
 
 /* One vCPU, all of it; @elapsed: nanoseconds that its TSC is to be ahead of what was saved. */

@@ -127,24 +127,106 @@ static bool runs_for(struct vm *vm, unsigned us)
 	return ppoll(&fd, 1, &time, NULL) == 0;
 }
 
+/* False: the run ends. */
+static bool pause_vm(struct vm *vm)
+{
+	struct foal_error err = {0};
+	uint64_t took;
+	int r = vm_pause(vm, PAUSE_LIMIT_NS, &took, &err);
+
+	ck_assert_msg(r == 0 || r == -ESHUTDOWN, "%s", err.text);
+	return r == 0;
+}
+
+static void resume_vm(struct vm *vm)
+{
+	struct foal_error err = {0};
+	uint64_t paused;
+
+	ck_assert_msg(vm_resume(vm, &paused, &err) == 0, "%s", err.text);
+}
+
+static void save_state(struct vm *vm, uint8_t **bytes, size_t *len)
+{
+	struct foal_error err = {0};
+
+	ck_assert_msg(vm_state_save(vm, bytes, len, &err) == 0, "%s", err.text);
+}
+
+bool life_back(struct life *life, unsigned us)
+{
+	struct vm *vm = life->vm;
+	struct foal_error err = {0};
+	struct copy copy;
+	uint8_t *state;
+	size_t len;
+	bool runs;
+
+	if (!pause_vm(vm))
+		return false;
+	save_state(vm, &state, &len);
+	copy_out(vm, &copy);
+	resume_vm(vm);
+	runs = runs_for(vm, us) && pause_vm(vm);
+	if (runs) {
+		copy_in(vm, &copy);
+		free((void *)life->restore.state);
+		life->restore = (struct vm_restore){.state = state, .len = len};
+		ck_assert_msg(vm_state_reload(vm, &life->restore, &err) == 0, "%s", err.text);
+		resume_vm(vm);
+		life->rebirths++;
+	}
+	return runs;
+}
+
+void life_save(struct life *life, uint8_t **bytes, size_t *len)
+{
+	ck_assert(pause_vm(life->vm));
+	save_state(life->vm, bytes, len);
+	destroy(life->vm);
+	life->vm = NULL;
+}
+
+void life_try(struct life *life, const uint8_t *bytes, size_t len, char line[480])
+{
+	struct vm_restore restore = {.state = bytes, .len = len};
+	struct vm *vm = calloc(1, sizeof(*vm));
+	struct foal_error err = {0};
+	int unwritten;
+	bool built;
+
+	vm->opt = &life->opt;
+	vm->restore = &restore;
+	vm->console_out = life->out;
+	vm->main_ns = now_ns();
+	built = vm_build(vm, &err) == 0;
+	if (built && vm_start(vm, &err) == 0)
+		(void)runs_for(vm, 20000);
+	vm_end(vm, 0, NULL);
+	if (built)
+		ck_assert(vm_stop(vm, &unwritten));
+	vm_destroy(vm);
+	free(vm);
+	ck_assert(err.status == 0 || err.status == FOAL_EXIT_SNAPSHOT);
+	memcpy(line, err.text, sizeof(err.text));
+}
+
+void life_leave(struct life *life)
+{
+	options_free(&life->opt);
+	close(life->out);
+}
+
 bool life_again(struct life *life, unsigned us)
 {
 	struct vm *old = life->vm;
-	struct foal_error err = {0};
 	struct copy copy;
 	uint8_t *state = NULL;
 	size_t len = 0;
-	uint64_t took;
-	int r;
 
-	if (!runs_for(old, us))
+	if (!runs_for(old, us) || !pause_vm(old))
 		return false;
-	r = vm_pause(old, PAUSE_LIMIT_NS, &took, &err);
-	if (r == -ESHUTDOWN)
-		return false;
-	ck_assert_msg(r == 0, "%s", err.text);
-	r = vm_state_save(old, &state, &len, &err);
-	ck_assert_msg(r == 0, "%s", err.text);
+	save_state(old, &state, &len);
 	free((void *)life->restore.state);
 	life->restore = (struct vm_restore){.state = state, .len = len};
 	copy_out(old, &copy);

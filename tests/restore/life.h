@@ -15,7 +15,6 @@ struct life {
 	struct vm *vm;
 	int out; /* its console, a file */
 	unsigned rebirths;
-	bool bad_restores; /* try damaged states on the way */
 };
 
 /* Whether there is a KVM that can run a guest; if not the test ends as skipped. */
@@ -30,9 +29,25 @@ void life_begin(struct life *life, char **argv);
  */
 bool life_again(struct life *life, unsigned us);
 
+/*
+ * Save the VM, let it run for @us, and bring it back in place to what was saved. False: its
+ * run ended before.
+ */
+bool life_back(struct life *life, unsigned us);
+
+/*
+ * Stop the VM for good and save its state: @len bytes at @bytes, the caller's. Then try to go on
+ * with others: what is said, in @line (status FOAL_EXIT_SNAPSHOT), or "" if they were taken.
+ */
+void life_save(struct life *life, uint8_t **bytes, size_t *len);
+void life_try(struct life *life, const uint8_t *bytes, size_t len, char line[480]);
+void life_leave(struct life *life);
+
 /* Wait for its end; its status. What it said on the console is in @text. */
 int life_end(struct life *life, char *text, size_t size);
 
 Suite *restore_suite(void);
+Suite *refused_suite(void);
+Suite *vcpu_suite(void);
 
 #endif

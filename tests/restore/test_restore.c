@@ -75,6 +75,47 @@ START_TEST(programs_with_a_disk)
 }
 END_TEST
 
+/* What processors and devices remember, looked at all the time by two of them. */
+START_TEST(processors_that_look)
+{
+	struct life life;
+	int status;
+
+	if (!have_kvm())
+		return;
+	seed();
+	life_begin(&life,
+		   (char *[]){"--kernel", "build/tests/guests/lives.elf", "--memory", "32M",
+			      "--cpus", (char *)(_i ? "2" : "1"), "--append",
+			      (char *)(_i ? "cpus=2 rounds=1500" : "cpus=1 rounds=1500"), NULL});
+	while (life.rebirths < LIVES && life_again(&life, (unsigned)rand() % (MOMENT_US / 2)))
+		;
+	printf("%u lives\n", life.rebirths);
+	status = life_end(&life, text, sizeof(text));
+	ck_assert_msg(status == 0, "status %d\n%s", status, text);
+	ck_assert_uint_eq(life.rebirths, LIVES);
+}
+END_TEST
+
+/* The same VM, back to what it was, over and over. */
+START_TEST(back_in_place)
+{
+	struct life life;
+	int status;
+
+	if (!have_kvm())
+		return;
+	seed();
+	life_begin(&life, (char *[]){"--kernel", "build/tests/guests/lives.elf", "--memory", "32M",
+				     "--cpus", "2", "--append", "cpus=2 rounds=1000", NULL});
+	while (life.rebirths < LIVES && life_back(&life, (unsigned)rand() % (MOMENT_US / 2)))
+		;
+	status = life_end(&life, text, sizeof(text));
+	ck_assert_msg(status == 0, "status %d\n%s", status, text);
+	ck_assert_uint_eq(life.rebirths, LIVES);
+}
+END_TEST
+
 Suite *restore_suite(void)
 {
 	Suite *suite = suite_create("restore");
@@ -82,13 +123,15 @@ Suite *restore_suite(void)
 
 	tcase_set_timeout(tc, 300);
 	tcase_add_loop_test(tc, programs_with_a_disk, 0, sizeof(ways) / sizeof(ways[0]));
+	tcase_add_loop_test(tc, processors_that_look, 0, 2);
+	tcase_add_test(tc, back_in_place);
 	suite_add_tcase(suite, tc);
 	return suite;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
-	static Suite *(*const suites[])(void) = {restore_suite};
+	static Suite *(*const suites[])(void) = {vcpu_suite, refused_suite, restore_suite};
 
-	return run_suites(suites, 1, NULL);
+	return run_suites(suites, 3, argc ? argv + 1 : argv);
 }

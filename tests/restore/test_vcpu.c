@@ -1,0 +1,232 @@
+/*
+ * Each part of a vCPU, made different from what a new vCPU has, saved, loaded into another
+ * VM and saved again: byte for byte the same, but for the clock that runs on.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "devices/state.h"
+#include "tests/restore/life.h"
+
+#define CPUS	   2
+#define TSC	   0x10
+#define TSC_AHEAD  (1UL << 44) /* of what a new VM counts */
+#define A_MINUTE   60
+#define HEADER	   24
+#define RECORD	   24
+#define XSAVE_BV   512 /* offsets in the area (SDM 1, 13.4) */
+#define XSAVE_XMM0 160
+#define MC0_MISC   0x403
+
+static struct run_options opt;
+
+/* As much of a VM as vCPUs need. */
+static void make(struct vm *vm)
+{
+	const struct kvm_machine machine = {.cpus = CPUS, .mask = &opt.cpu_mask};
+	struct foal_error err = {0};
+
+	*vm = (struct vm){.opt = &opt, .vcpu_count = CPUS};
+	ck_assert_msg(kvm_open(&vm->kvm, &err) == 0 && kvm_read_cpuid(&vm->kvm, &err) == 0 &&
+			  kvm_create_vm(&vm->kvm, &machine, &err) == 0 &&
+			  kvm_finish_cpuid(&vm->kvm, &machine, &err) == 0,
+		      "%s", err.text);
+	vm->vcpus = calloc(CPUS, sizeof(*vm->vcpus));
+	for (unsigned i = 0; i < CPUS; i++) {
+		vm->vcpus[i] = (struct vcpu){.vm = vm, .index = i, .stats_fd = -1};
+		ck_assert_msg(
+		    kvm_create_vcpu(&vm->kvm, i, &vm->vcpus[i].fd, &vm->vcpus[i].run, &err) == 0,
+		    "%s", err.text);
+		memory_error_set_up(&vm->vcpus[i]);
+	}
+}
+
+static void unmake(struct vm *vm)
+{
+	for (unsigned i = 0; i < CPUS; i++) {
+		munmap(vm->vcpus[i].run, vm->kvm.run_size);
+		close(vm->vcpus[i].fd);
+	}
+	free(vm->vcpus);
+	kvm_close(&vm->kvm);
+}
+
+#define CALL(vcpu, request, arg) ck_assert_int_eq(ioctl((vcpu)->fd, request, arg), 0)
+
+static void change_xsave(const struct vcpu *vcpu, unsigned n)
+{
+	uint8_t *area = calloc(1, 65536);
+	struct kvm_xcrs xcrs;
+	uint64_t components;
+
+	CALL(vcpu, KVM_GET_XCRS, &xcrs);
+	xcrs.xcrs[0].value = 3;
+	CALL(vcpu, KVM_SET_XCRS, &xcrs);
+	CALL(vcpu, KVM_GET_XSAVE, area);
+	memcpy(&components, area + XSAVE_BV, 8);
+	components |= 3;
+	memcpy(area + XSAVE_BV, &components, 8);
+	for (unsigned i = 0; i < 256; i++)
+		area[XSAVE_XMM0 + i] = (uint8_t)(i + n);
+	CALL(vcpu, KVM_SET_XSAVE, area);
+	free(area);
+}
+
+static void change_events(const struct vcpu *vcpu)
+{
+	struct kvm_mp_state mp = {KVM_MP_STATE_HALTED};
+	struct kvm_vcpu_events events;
+
+	CALL(vcpu, KVM_SET_MP_STATE, &mp);
+	CALL(vcpu, KVM_GET_VCPU_EVENTS, &events);
+	events.nmi.masked = 1;
+	events.nmi.pending = 1;
+	events.flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW;
+	CALL(vcpu, KVM_SET_VCPU_EVENTS, &events);
+}
+
+static void change(const struct vcpu *vcpu, unsigned n)
+{
+	struct kvm_debugregs debug = {.db = {0x1000 + n, 2, 3, 4}, .dr6 = 0xffff0ff0, .dr7 = 0x400};
+	struct kvm_lapic_state lapic;
+	struct kvm_sregs sregs;
+	struct kvm_regs regs;
+	uint64_t tsc;
+
+	CALL(vcpu, KVM_GET_SREGS, &sregs);
+	sregs.cr2 = 0x5000 + n;
+	sregs.gdt.base = 0x6000 + n;
+	CALL(vcpu, KVM_SET_SREGS, &sregs);
+	CALL(vcpu, KVM_GET_REGS, &regs);
+	regs.rax = 0x7000 + n;
+	regs.r15 = 0x8000 + n;
+	CALL(vcpu, KVM_SET_REGS, &regs);
+	change_xsave(vcpu, n);
+	CALL(vcpu, KVM_SET_DEBUGREGS, &debug);
+	ck_assert_int_eq(vcpu_get_msr(vcpu, TSC, &tsc), 0);
+	ck_assert_int_eq(vcpu_set_msr(vcpu, TSC, tsc + TSC_AHEAD), 0);
+	CALL(vcpu, KVM_GET_LAPIC, &lapic);
+	lapic.regs[0x80] = 0x70; /* task priority */
+	CALL(vcpu, KVM_SET_LAPIC, &lapic);
+	if (vcpu->has_mce)
+		ck_assert_int_eq(vcpu_set_msr(vcpu, MC0_MISC, 0x9000 + n), 0);
+	change_events(vcpu);
+}
+
+struct saved {
+	uint8_t *bytes;
+	size_t len;
+};
+
+static struct saved save(struct vm *vm)
+{
+	struct saved saved;
+	struct state s;
+
+	state_save(&s);
+	for (unsigned i = 0; i < CPUS; i++)
+		vcpu_state(&vm->vcpus[i], &s, 0);
+	ck_assert_msg(state_saved(&s, &saved.bytes, &saved.len) == 0, "%s", s.error);
+	return saved;
+}
+
+static void load(struct vm *vm, const struct saved *saved)
+{
+	struct state s;
+
+	state_load(&s, saved->bytes, saved->len);
+	for (unsigned i = 0; i < CPUS; i++)
+		vcpu_state(&vm->vcpus[i], &s, 0);
+	ck_assert_msg(state_loaded(&s), "%s", s.error);
+}
+
+/* The next part at @at, and past it. */
+static const uint8_t *part_at(const struct saved *saved, size_t *at, char name[17], uint32_t *len)
+{
+	const uint8_t *header = saved->bytes + *at;
+
+	memcpy(name, header, 16);
+	name[16] = 0;
+	memcpy(len, header + 20, 4);
+	/* What is in a vCPU's own record are its parts. */
+	*at += RECORD + (strcmp(name, "vcpu") == 0 ? 0 : *len);
+	return header + RECORD;
+}
+
+static uint64_t count_of(const uint8_t *tsc)
+{
+	uint64_t count;
+
+	memcpy(&count, tsc + 4, 8);
+	return count;
+}
+
+static void check_tsc(const uint8_t *was, const uint8_t *is)
+{
+	uint32_t khz;
+
+	memcpy(&khz, was, 4);
+	ck_assert_uint_ge(count_of(is), count_of(was));
+	ck_assert_uint_lt(count_of(is) - count_of(was), (uint64_t)khz * 1000 * A_MINUTE);
+}
+
+static unsigned compare(const struct saved *a, const struct saved *b)
+{
+	size_t at = HEADER, bt = HEADER;
+	unsigned parts = 0;
+
+	while (at < a->len - 16) {
+		uint32_t a_len, b_len;
+		char a_name[17], b_name[17];
+		const uint8_t *was = part_at(a, &at, a_name, &a_len);
+		const uint8_t *is = part_at(b, &bt, b_name, &b_len);
+
+		ck_assert_str_eq(a_name, b_name);
+		ck_assert_uint_eq(a_len, b_len);
+		if (strcmp(a_name, "tsc") == 0)
+			check_tsc(was, is);
+		else if (strcmp(a_name, "vcpu") != 0)
+			ck_assert_msg(memcmp(was, is, a_len) == 0, "%s", a_name);
+		parts++;
+	}
+	return parts;
+}
+
+START_TEST(every_part)
+{
+	struct saved first, second;
+	struct vm a, b;
+
+	if (!have_kvm())
+		return;
+	options_defaults(&opt);
+	opt.cpus = CPUS;
+	make(&a);
+	for (unsigned i = 0; i < CPUS; i++)
+		change(&a.vcpus[i], i);
+	first = save(&a);
+	make(&b);
+	load(&b, &first);
+	second = save(&b);
+	ck_assert_uint_eq(compare(&first, &second), CPUS * (1 + 11));
+	unmake(&a);
+	unmake(&b);
+	free(first.bytes);
+	free(second.bytes);
+}
+END_TEST
+
+Suite *vcpu_suite(void)
+{
+	Suite *suite = suite_create("vcpu");
+	TCase *tc = tcase_create("vcpu");
+
+	tcase_set_timeout(tc, 60);
+	tcase_add_test(tc, every_part);
+	suite_add_tcase(suite, tc);
+	return suite;
+}
