@@ -78,7 +78,7 @@ struct vm_stopper {
 
 struct vm {
 	const struct run_options *opt;
-	struct control *control;
+	struct control *control; /* NULL: it has no name */
 	struct kvm kvm;
 	struct sandbox sandbox;
 	struct ept_space *space;

@@ -121,6 +121,7 @@ uint32_t rig_request_used(struct rig *rig, uint32_t type, uint64_t sector, uint3
 struct disk_stats rig_stats(struct rig *rig);
 
 Suite *bus_suite(void);
+Suite *hold_suite(void);
 Suite *ioapic_suite(void);
 Suite *serial_suite(void);
 Suite *platform_suite(void);
