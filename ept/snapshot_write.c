@@ -96,11 +96,16 @@ static int swapped_page(struct ept_space *space, const struct ept_leaf *leaf, un
 {
 	struct ept_reclaim *r = &space->reclaim;
 	uint64_t value = ept_pte_value(leaf, index), bytes = 0;
+	_Alignas(EPT_PAGE_SIZE) char buf[EPT_SWAP_READ];
+	struct ept_swap_piece piece;
 	const struct ept_image *image;
 	size_t max;
 
-	if (ept_pte_get(leaf, index) == EPT_PTE_SWAPPED)
-		return ept_swap_read(&r->swap, value, GPA(gpa), to, &bytes);
+	if (ept_pte_get(leaf, index) == EPT_PTE_SWAPPED) {
+		ept_swap_piece_begin(&piece, buf, value);
+		int err = ept_swap_piece_read(&r->swap, &piece, &bytes);
+		return err ? err : ept_swap_piece_page(&piece, value, GPA(gpa), to);
+	}
 	image = ept_pool_get(&r->pool, value, &max);
 	return ept_image_page(image, max, GPA(gpa), to);
 }
