@@ -139,7 +139,7 @@ unsigned fn_messages(unsigned expected)
 {
 	struct timespec pause = {.tv_nsec = 1000000};
 
-	for (int i = 0; i < 5000 && __atomic_load_n(&pci_rig.nr_msi, __ATOMIC_ACQUIRE) < expected;
+	for (int i = 0; i < 60000 && __atomic_load_n(&pci_rig.nr_msi, __ATOMIC_ACQUIRE) < expected;
 	     i++)
 		nanosleep(&pause, NULL);
 	return __atomic_load_n(&pci_rig.nr_msi, __ATOMIC_ACQUIRE);

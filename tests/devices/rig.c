@@ -199,7 +199,7 @@ void rig_nap(void)
 	nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
 }
 
-#define TRIES 50000 /* naps: five seconds */
+#define TRIES 600000 /* naps: a minute */
 
 /* What the worker sleeps on, as long as it does. */
 static struct {

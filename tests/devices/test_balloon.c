@@ -230,7 +230,7 @@ START_TEST(guest_statistics)
 	ck_assert_uint_eq(stats().guest[VIRTIO_BALLOON_S_MEMFREE], UINT64_MAX);
 	memcpy(rig.memory->bytes + RIG_DATA, stat, sizeof(stat));
 	offer(STATS, RIG_DATA, sizeof(stat), 0);
-	for (unsigned i = 0; i < 5000 && stats().guest[VIRTIO_BALLOON_S_AVAIL] != 5678; i++)
+	for (unsigned i = 0; i < 60000 && stats().guest[VIRTIO_BALLOON_S_AVAIL] != 5678; i++)
 		usleep(1000);
 	ck_assert_uint_eq(stats().guest[VIRTIO_BALLOON_S_MEMFREE], 1234);
 	ck_assert_uint_eq(stats().guest[VIRTIO_BALLOON_S_AVAIL], 5678);

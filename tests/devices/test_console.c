@@ -56,7 +56,7 @@ static void offer(uint64_t gpa, uint32_t len, uint16_t flags)
 /* Read @len bytes of output, however they come. */
 static void hear(char *to, size_t len)
 {
-	for (unsigned i = 0; i < 50000 && len > 0; i++) {
+	for (unsigned i = 0; i < 600000 && len > 0; i++) {
 		ssize_t n = read(out[0], to, len);
 		if (n > 0) {
 			to += n;

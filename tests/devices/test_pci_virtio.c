@@ -31,7 +31,7 @@ START_TEST(masked_message_waits)
 	fn_set_vector(1, 0x42, true);
 	fn_start(1);
 	ck_assert(fn_flush());
-	for (int i = 0; i < 5000 && fn_get(pending, 4) != 2; i++)
+	for (int i = 0; i < 60000 && fn_get(pending, 4) != 2; i++)
 		nanosleep(&pause, NULL);
 	ck_assert_uint_eq(fn_get(pending, 4), 2);
 	ck_assert_uint_eq(fn_messages(0), 0);

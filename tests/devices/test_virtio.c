@@ -165,7 +165,7 @@ START_TEST(interrupt_line_follows_status)
 	ck_assert_uint_eq(atomic_load(&rig.rises), 1);
 	/* Not acknowledged, and yet the next one reaches an edge-triggered pin. */
 	ck_assert_int_eq(rig_request(&rig, VIRTIO_BLK_T_IN, 0, 512), VIRTIO_BLK_S_OK);
-	for (unsigned i = 0; i < 5000 && atomic_load(&rig.rises) < 2; i++)
+	for (unsigned i = 0; i < 60000 && atomic_load(&rig.rises) < 2; i++)
 		usleep(1000);
 	ck_assert_uint_eq(atomic_load(&rig.rises), 2);
 	rig_set(&rig, VIRTIO_MMIO_INTERRUPT_ACK, VIRTIO_MMIO_INT_CONFIG);

@@ -53,7 +53,7 @@ static void begin_held_request(void)
 /* Until a reset waits for the worker: then a queue that there is not cannot be selected. */
 static void wait_for_standstill(void)
 {
-	for (int i = 0; i < 5000; i++) {
+	for (int i = 0; i < 60000; i++) {
 		rig_set(&rig, VIRTIO_MMIO_QUEUE_SEL, 77);
 		if (rig_get(&rig, VIRTIO_MMIO_QUEUE_NUM_MAX) != 0)
 			return;

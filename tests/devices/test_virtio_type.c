@@ -143,7 +143,7 @@ static void tear_down(void)
 
 static bool wait_for(atomic_uint *what, unsigned value)
 {
-	for (unsigned i = 0; i < 50000 && atomic_load(what) < value; i++)
+	for (unsigned i = 0; i < 600000 && atomic_load(what) < value; i++)
 		usleep(100);
 	return atomic_load(what) == value;
 }

@@ -257,7 +257,7 @@ START_TEST(event_index)
 	for (unsigned i = 0; i < 8; i++) {
 		ck_assert_int_eq(rig_request(&rig, VIRTIO_BLK_T_IN, 0, 512), VIRTIO_BLK_S_OK);
 		/* avail_event says from which chain on to tell. */
-		for (unsigned n = 0; n < 5000 && load16(RIG_USED + 4 + 8 * SIZE) != i + 1; n++)
+		for (unsigned n = 0; n < 60000 && load16(RIG_USED + 4 + 8 * SIZE) != i + 1; n++)
 			usleep(1000);
 		ck_assert_uint_eq(load16(RIG_USED + 4 + 8 * SIZE), i + 1);
 	}

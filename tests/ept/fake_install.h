@@ -52,7 +52,7 @@ unsigned fake_wakes(const void *hva);
  * was @wakes: until it is woken, or nothing is registered there any more. False if that
  * took FAKE_WAIT_S seconds: its wake was lost.
  */
-#define FAKE_WAIT_S 20
+#define FAKE_WAIT_S 60
 bool fake_wait(const void *hva, unsigned wakes);
 /* Called before a wake, by who wakes; NULL: nothing is. */
 extern void (*fake_before_wake)(char *hva, size_t len);

@@ -7,6 +7,19 @@
 
 struct inject inject;
 
+void inject_block(uint64_t from, uint64_t to)
+{
+	inject_set(bad_from, from);
+	inject_set(bad_to, to);
+	inject_set(block, true);
+}
+
+void inject_wait_blocked(void)
+{
+	while (!inject_get(blocked))
+		usleep(1000);
+}
+
 static bool interrupted(unsigned nth)
 {
 	return inject_get(eintr_every) && nth % inject_get(eintr_every) == 0;

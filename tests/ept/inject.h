@@ -30,4 +30,9 @@ extern struct inject inject;
 #define inject_get(field)	 __atomic_load_n(&inject.field, __ATOMIC_RELAXED)
 #define inject_set(field, value) __atomic_store_n(&inject.field, value, __ATOMIC_RELAXED)
 
+/* From now on reads that touch [@from, @to) wait, until inject_set(block, false). */
+void inject_block(uint64_t from, uint64_t to);
+/* Until one does. */
+void inject_wait_blocked(void);
+
 #endif

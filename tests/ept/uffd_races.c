@@ -84,24 +84,36 @@ static void *touch(void *p)
 	return (void *)(uintptr_t) * (volatile char *)p;
 }
 
+static void *read_as_device(void *arg)
+{
+	const struct vm *vm = arg;
+	char c;
+
+	return (void *)(intptr_t)ept_read(vm->space, GPA(4 * PAGE), &c, 1, EPT_ORIGIN_DEVICE);
+}
+
 /* The second touch comes while the first reads: it is in transit, and is woken. */
 START_TEST(transit)
 {
 	struct ept_config config = one_thread;
 	struct vm vm;
-	pthread_t guests[4];
-	char c;
+	pthread_t guests[4], device;
+	void *result;
 
 	config.vcpus = 2;
 	vm = vm_file_with(&config, 64 * PAGE, EPT_FILE_COW);
-	inject_set(pread_delay_us, 1000000); /* ample for the rest to come meanwhile */
+	inject_block(0, 64 * PAGE);
 	pthread_create(&guests[0], NULL, touch, vm.hva + 3 * PAGE);
-	while (!inject_get(preads))
-		usleep(1000);
+	inject_wait_blocked();
 	pthread_create(&guests[1], NULL, touch, vm.hva + 3 * PAGE);
 	pthread_create(&guests[2], NULL, touch, vm.hva + 9 * PAGE);
 	pthread_create(&guests[3], NULL, touch, vm.hva + 15 * PAGE);
-	ck_assert_int_eq(ept_read(vm.space, GPA(4 * PAGE), &c, 1, EPT_ORIGIN_DEVICE), 0);
+	pthread_create(&device, NULL, read_as_device, &vm);
+	while (faults(&vm, EPT_CASE_TRANSIT) < 3 || !waits_in_transit(&vm))
+		usleep(1000);
+	inject_set(block, false);
+	pthread_join(device, &result);
+	ck_assert_ptr_null(result);
 	for (int i = 0; i < 4; i++)
 		pthread_join(guests[i], NULL);
 	ept_space_stop(vm.space);
@@ -141,17 +153,27 @@ START_TEST(transit_of_a_failed_window)
 }
 END_TEST
 
+/* The storage answers again once @space is being stopped. */
+static void *answer_then(void *space)
+{
+	while (!ept_dying(space))
+		usleep(1000);
+	inject_set(block, false);
+	return NULL;
+}
+
 /* Stop while a read hangs: the waiter comes back, the space can be destroyed. */
 START_TEST(stop_with_a_waiter_stuck)
 {
 	struct vm vm = vm_file(64 * PAGE, EPT_FILE_SHARED);
-	pthread_t guest;
+	pthread_t guest, storage;
 
-	inject_set(pread_delay_us, 100000);
+	inject_block(0, 64 * PAGE);
 	pthread_create(&guest, NULL, touch, vm.hva + 3 * PAGE);
-	while (!inject_get(preads))
-		usleep(1000);
+	inject_wait_blocked();
+	pthread_create(&storage, NULL, answer_then, vm.space);
 	ept_space_stop(vm.space);
+	pthread_join(storage, NULL);
 	ept_space_stop(vm.space); /* twice is once */
 	pthread_join(guest, NULL);
 	assert_faults(&vm, EPT_CASE_DYING, 1);

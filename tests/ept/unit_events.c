@@ -62,24 +62,37 @@ END_TEST
  * While page 3 is read its window is in transit: events there are left alone,
  * a device waits, and the install at the end wakes them all.
  */
+static void *read_as_device(void *arg)
+{
+	const struct vm *vm = arg;
+	char c;
+
+	return (void *)(intptr_t)ept_read(vm->space, GPA(5 * PAGE), &c, 1, EPT_ORIGIN_DEVICE);
+}
+
 START_TEST(transit)
 {
 	struct ept_config config = one_thread;
+	pthread_t device;
 	struct vm vm;
-	char c;
+	void *result;
 
 	config.vcpus = 2;
 	vm = vm_file_with(&config, 64 * PAGE, EPT_FILE_COW);
-	inject_set(pread_delay_us, 1000000); /* ample for the rest to come meanwhile */
+	inject_block(0, 64 * PAGE);
 	send(&vm, 3, 0, gettid());
-	while (!inject_get(preads))
-		usleep(200);
+	inject_wait_blocked();
 	send(&vm, 3, WRITE, gettid());
 	send(&vm, 9, 0, gettid());
 	wait_for(&vm, 2);
 	assert_faults(&vm, EPT_CASE_TRANSIT, 2);
 	ck_assert_uint_eq(fake_wakes(vm.hva + 3 * PAGE), 0);
-	ck_assert_int_eq(ept_read(vm.space, GPA(5 * PAGE), &c, 1, EPT_ORIGIN_DEVICE), 0);
+	pthread_create(&device, NULL, read_as_device, &vm);
+	while (!waits_in_transit(&vm))
+		usleep(200);
+	inject_set(block, false);
+	pthread_join(device, &result);
+	ck_assert_ptr_null(result);
 	wait_for(&vm, 3);
 	ck_assert_uint_ge(fake_wakes(vm.hva + 3 * PAGE), 1);
 	ck_assert_uint_ge(fake_wakes(vm.hva + 9 * PAGE), 1);
@@ -138,9 +151,8 @@ START_TEST(thread_follows_its_vcpu)
 	ept_vcpu_on_cpu(vm.space, 0, cpu);
 	ept_vcpu_on_cpu(vm.space, 1000, cpu); /* no such vCPU: ignored */
 	send(&vm, 1, WRITE, gettid());
-	for (int i = 0; i < 1000 && cpu_allowed(tid) != cpu; i++)
+	while (cpu_allowed(tid) != cpu)
 		usleep(1000);
-	ck_assert_int_eq(cpu_allowed(tid), cpu);
 	/* A vCPU that never comes back to user space is found by looking. */
 	ept_vcpu_on_cpu(vm.space, 0, cpu == 0 ? 1 : 0);
 	for (uint64_t page = 2; page < 600; page++) {

@@ -12,8 +12,6 @@ static struct vm vm_watched(int fd, unsigned vcpus)
 
 	config.vcpus = vcpus;
 	config.fault_timeout = 1;
-	inject_set(bad_from, HUNG * PAGE);
-	inject_set(bad_to, (HUNG + 1) * PAGE);
 	return vm_create(&config, fd, 0, 64 * PAGE, EPT_FILE_COW);
 }
 
@@ -39,10 +37,9 @@ static pthread_t hang(struct vm *vm)
 {
 	pthread_t device;
 
-	inject_set(block, true);
+	inject_block(HUNG * PAGE, (HUNG + 1) * PAGE);
 	pthread_create(&device, NULL, read_as_device, vm);
-	while (!inject_get(blocked))
-		usleep(1000);
+	inject_wait_blocked();
 	return device;
 }
 
@@ -129,10 +126,9 @@ START_TEST(hung_for_two)
 	struct vm vm = vm_watched(fd, 2);
 	pthread_t device;
 
-	inject_set(block, true);
+	inject_block(HUNG * PAGE, (HUNG + 1) * PAGE);
 	fake_event(&vm.space->installer, vm.hva + HUNG * PAGE, 0, gettid());
-	while (!inject_get(blocked))
-		usleep(1000);
+	inject_wait_blocked();
 	pthread_create(&device, NULL, read_as_device, &vm);
 	ck_assert_ptr_nonnull(strstr(failure_of(&vm)->message, "(file_read, vcpu)"));
 	/* Looked at while a stop waits for it, as the monitor does. */

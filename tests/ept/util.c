@@ -202,3 +202,14 @@ const struct first_touch first_touches[FIRST_TOUCHES] = {
     {EPT_FILE_RO, EPT_READ},	 {EPT_FILE_COW, EPT_READ},     {EPT_FILE_COW, EPT_WRITE},
     {EPT_FILE_SHARED, EPT_READ}, {EPT_FILE_SHARED, EPT_WRITE},
 };
+
+bool waits_in_transit(const struct vm *vm)
+{
+	bool waits = false;
+
+	pthread_mutex_lock(&vm->space->watch_lock);
+	for (const struct ept_pending *p = vm->space->pending; p; p = p->next)
+		waits |= __atomic_load_n(&p->wait, __ATOMIC_RELAXED) == EPT_WAIT_TRANSIT;
+	pthread_mutex_unlock(&vm->space->watch_lock);
+	return waits;
+}

@@ -55,6 +55,9 @@ extern const struct first_touch {
 	enum ept_access access;
 } first_touches[FIRST_TOUCHES];
 
+/* Does a device or the loader wait for a page that somebody else brings in? */
+bool waits_in_transit(const struct vm *vm);
+
 /* Give back @pages pages from page @first on; all are anonymous. */
 void discard(const struct vm *vm, uint64_t first, uint64_t pages);
 

@@ -13,7 +13,7 @@
 #include "tests/vmm/suites.h"
 #include "vmm/helper.h"
 
-#define SECONDS 10
+#define SECONDS 60
 
 static struct helpers helpers;
 static struct foal_error err;

@@ -11,7 +11,7 @@
 #include "vmm/helper.h"
 #include "vmm/net.h"
 
-#define SECONDS 10
+#define SECONDS 60
 
 static struct helpers helpers;
 static struct foal_error err;

@@ -12,7 +12,7 @@
 #include "vmm/helper.h"
 #include "vmm/vsock.h"
 
-#define SECONDS 10
+#define SECONDS 60
 
 static struct helpers helpers;
 static struct foal_error err;
