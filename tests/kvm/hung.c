@@ -89,7 +89,7 @@ static bool sleeps_for_good(pid_t pid)
 START_TEST(signal_while_hung)
 {
 	struct run run;
-	pid_t server = start_on_slow_file(&run, engines[_i], "3");
+	pid_t server = start_on_slow_file(&run, engines[_i], "8");
 
 	run_until(&run, "ready\n");
 	while (strcmp(engines[_i], "kernel") == 0 && !sleeps_for_good(run.pid))

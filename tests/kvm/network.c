@@ -97,7 +97,7 @@ START_TEST(helper_ends_with_foal)
 	ck_assert(!is_gone(helper));
 	kill(run.pid, signals[_i]);
 	run_wait(&run);
-	for (unsigned i = 0; i < 500 && !is_gone(helper); i++)
+	for (unsigned i = 0; i < 6000 && !is_gone(helper); i++)
 		usleep(10000);
 	ck_assert(is_gone(helper));
 	run_free(&run);

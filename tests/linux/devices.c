@@ -154,7 +154,7 @@ static unsigned long resident_below(pid_t pid, unsigned long limit)
 {
 	unsigned long now = resident(pid);
 
-	for (unsigned i = 0; i < 400 && now >= limit; i++) {
+	for (unsigned i = 0; i < 1000 && now >= limit; i++) {
 		usleep(100000);
 		now = resident(pid);
 	}
