@@ -1,10 +1,14 @@
-# make check-model   the fault protocol, every interleaving of it, with spin
+# make check-model   the protocols of faults, reclaim and fork, every interleaving, with spin
 
-MODEL_DIR  := $(BUILD)/check/model
-MODEL      := tests/model/fault.pml
-# With each of these a property must fail, or the model says nothing.
-MODEL_BREAKS := RECLAIM+BREAK_SPURIOUS BREAK_TRANSIT BREAK_ORDER BREAK_WAKE BREAK_LOCK
+MODEL_DIR := $(BUILD)/check/model
+# With each of the words behind -- a property must fail, or the model says nothing.
+MODEL_BREAKS = $(patsubst %,BREAK_%,$(1))
 
 .PHONY: check-model
 check-model:
-	@scripts/check-model $(MODEL) $(MODEL_DIR) "" RECLAIM -- $(MODEL_BREAKS)
+	@scripts/check-model tests/model/fault.pml $(MODEL_DIR) "" RECLAIM -- \
+		RECLAIM+BREAK_SPURIOUS $(call MODEL_BREAKS,TRANSIT ORDER WAKE LOCK)
+	@scripts/check-model tests/model/swap.pml $(MODEL_DIR) "" -- \
+		$(call MODEL_BREAKS,RING COMMIT PLACE READS WAKE)
+	@scripts/check-model tests/model/fork.pml $(MODEL_DIR) "" -- \
+		$(call MODEL_BREAKS,OUT DRAIN REGISTER PROTECT FD FREEZE)
