@@ -197,7 +197,7 @@ static int check_size(struct ept_area *area)
 
 /*
  * Dirty pages are found under the leaves' locks, not from the area's count: a
- * vCPU is woken before the handler that let it write has counted the page.
+ * vCPU may write to a page as soon as it is mapped, before it is counted.
  */
 static int take_and_write(struct ept_area *area, struct take *take)
 {

@@ -46,6 +46,9 @@ void fake_move_stops_after(unsigned pages);
 
 enum fake_page fake_page(const void *hva);
 void fake_set_page(const void *hva, enum fake_page page);
+/* The same as hardware has it: it stays so until fake_touched(), which ends the touch. */
+enum fake_page fake_touch(const void *hva);
+void fake_touched(void);
 unsigned fake_wakes(const void *hva);
 /*
  * Sleep as a waiter in the page at @hva does, whose event was sent when fake_wakes()

@@ -237,7 +237,7 @@ static void check_mirror(const struct world *w)
 	}
 }
 
-/* Who waited is woken before its fault is counted, and before its entry is. */
+/* Who waited is woken before its fault is counted. */
 static void settle(const struct world *w)
 {
 	while (event_faults(w->space) < events(w->space))

@@ -21,6 +21,25 @@ static bool grants(enum fake_page page, enum ept_access access, bool read_only)
 	return false;
 }
 
+/* As hardware does it: what grants the access cannot be taken back meanwhile. */
+static bool touched(char *hva, enum stress_kind kind, unsigned word, enum ept_access access,
+		    uint64_t *value, enum fake_page *is)
+{
+	uint64_t *at = (uint64_t *)hva + word;
+	bool granted;
+
+	*is = fake_touch(hva);
+	granted = grants(*is, access, kind == STRESS_RO);
+	if (granted && kind == STRESS_ANON) /* the fake gives no memory back */
+		*value = access == EPT_READ ? 0 : *value;
+	else if (granted && access == EPT_WRITE)
+		*at = *value;
+	else if (granted)
+		*value = *at;
+	fake_touched();
+	return granted;
+}
+
 /*
  * What hardware and kernel do: look, and if the access is not granted queue as a waiter,
  * send the event, sleep until woken, look again. (The number of wakes is read before the
@@ -30,18 +49,17 @@ bool stress_touch(struct world *w, unsigned vcpu, enum stress_kind kind, unsigne
 		  unsigned word, enum ept_access access, uint64_t *value)
 {
 	char *hva = w->hva[kind] + page * PAGE;
-	uint64_t *at = (uint64_t *)hva + word;
 
 	(void)vcpu;
 	for (;;) {
 		unsigned wakes = fake_wakes(hva);
-		enum fake_page is = fake_page(hva);
 		uint64_t flags = access == EPT_WRITE ? UFFD_PAGEFAULT_FLAG_WRITE : 0;
+		enum fake_page is;
 
 		if (__atomic_load_n(&w->stopping, __ATOMIC_ACQUIRE))
 			return false;
-		if (grants(is, access, kind == STRESS_RO))
-			break;
+		if (touched(hva, kind, word, access, value, &is))
+			return true;
 		if (is != FAKE_NONE)
 			flags |= UFFD_PAGEFAULT_FLAG_WP;
 		fake_event(&w->space->installer, hva, flags, gettid());
@@ -50,13 +68,6 @@ bool stress_touch(struct world *w, unsigned vcpu, enum stress_kind kind, unsigne
 			return false;
 		}
 	}
-	if (kind == STRESS_ANON) /* the fake gives no memory back */
-		*value = access == EPT_READ ? 0 : *value;
-	else if (access == EPT_WRITE)
-		*at = *value;
-	else
-		*value = *at;
-	return true;
 }
 
 /* What the mirror says is what is installed. */
