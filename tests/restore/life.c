@@ -35,6 +35,7 @@ static struct vm *build(struct life *life, const struct vm_restore *restore)
 	vm->opt = &life->opt;
 	vm->restore = restore;
 	vm->console_out = life->out;
+	vm->control = &life->control;
 	vm->main_ns = now_ns();
 	ck_assert_msg(vm_build(vm, &err) == 0, "%s", err.text);
 	return vm;
@@ -114,6 +115,8 @@ void life_begin(struct life *life, char **argv)
 	args[argc++] = "off";
 	optind = 0;
 	ck_assert_msg(options_parse(argc, args, &life->opt, &err) == 0, "%s", err.text);
+	/* Without a name there is no socket. */
+	ck_assert_msg(control_claim(&life->control, &life->opt, &err) == 0, "%s", err.text);
 	life->vm = build(life, NULL);
 	start(life->vm);
 }
@@ -151,6 +154,20 @@ static void save_state(struct vm *vm, uint8_t **bytes, size_t *len)
 	struct foal_error err = {0};
 
 	ck_assert_msg(vm_state_save(vm, bytes, len, &err) == 0, "%s", err.text);
+}
+
+static void save_disks(struct vm *vm, int layers[MAX_FILES])
+{
+	struct foal_error err = {0};
+
+	ck_assert_int_eq(vm_disks_freeze(vm, &err), 0);
+	for (unsigned i = 0; i < vm->opt->disk_count; i++) {
+		layers[i] = -1;
+		if (vm->opt->disks[i].mode != DISK_COW)
+			continue;
+		layers[i] = memfd_create("layer", 0);
+		ck_assert_int_eq(virtio_blk_save_layers(vm->disks[i].device, layers[i]), 0);
+	}
 }
 
 bool life_back(struct life *life, unsigned us)
@@ -198,6 +215,7 @@ void life_try(struct life *life, const uint8_t *bytes, size_t len, char line[480
 	vm->opt = &life->opt;
 	vm->restore = &restore;
 	vm->console_out = life->out;
+	vm->control = &life->control;
 	vm->main_ns = now_ns();
 	built = vm_build(vm, &err) == 0;
 	if (built && vm_start(vm, &err) == 0)
@@ -221,18 +239,24 @@ bool life_again(struct life *life, unsigned us)
 {
 	struct vm *old = life->vm;
 	struct copy copy;
+	int layers[MAX_FILES];
 	uint8_t *state = NULL;
 	size_t len = 0;
 
 	if (!runs_for(old, us) || !pause_vm(old))
 		return false;
 	save_state(old, &state, &len);
+	save_disks(old, layers);
 	free((void *)life->restore.state);
-	life->restore = (struct vm_restore){.state = state, .len = len};
+	life->restore = (struct vm_restore){.state = state, .len = len, .layers = layers};
 	copy_out(old, &copy);
 	destroy(old);
 	life->vm = build(life, &life->restore);
 	copy_in(life->vm, &copy);
+	for (unsigned i = 0; i < life->opt.disk_count; i++)
+		if (layers[i] >= 0)
+			close(layers[i]);
+	life->restore.layers = NULL;
 	start(life->vm);
 	life->rebirths++;
 	return true;
