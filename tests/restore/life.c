@@ -35,7 +35,6 @@ static struct vm *build(struct life *life, const struct vm_restore *restore)
 	vm->opt = &life->opt;
 	vm->restore = restore;
 	vm->console_out = life->out;
-	vm->control = &life->control;
 	vm->main_ns = now_ns();
 	ck_assert_msg(vm_build(vm, &err) == 0, "%s", err.text);
 	return vm;
@@ -115,8 +114,6 @@ void life_begin(struct life *life, char **argv)
 	args[argc++] = "off";
 	optind = 0;
 	ck_assert_msg(options_parse(argc, args, &life->opt, &err) == 0, "%s", err.text);
-	/* Without a name there is no socket. */
-	ck_assert_msg(control_claim(&life->control, &life->opt, &err) == 0, "%s", err.text);
 	life->vm = build(life, NULL);
 	start(life->vm);
 }
@@ -215,7 +212,6 @@ void life_try(struct life *life, const uint8_t *bytes, size_t len, char line[480
 	vm->opt = &life->opt;
 	vm->restore = &restore;
 	vm->console_out = life->out;
-	vm->control = &life->control;
 	vm->main_ns = now_ns();
 	built = vm_build(vm, &err) == 0;
 	if (built && vm_start(vm, &err) == 0)

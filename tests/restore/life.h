@@ -7,14 +7,12 @@
 
 #include <check.h>
 
-#include "vmm/control.h"
 #include "vmm/vm.h"
 
 struct life {
 	struct run_options opt;
 	struct vm_restore restore; /* of the VM that runs, if it was restored */
 	struct vm *vm;
-	struct control control;
 	int out; /* its console, a file */
 	unsigned rebirths;
 };
