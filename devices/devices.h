@@ -275,6 +275,18 @@ void disk_backend_close(struct disk_backend *backend);
 void virtio_blk_stats(struct device *blk, struct disk_stats *out);
 
 /*
+ * What the guest wrote to a copy-on-write disk, which no file has. Freeze it while the device
+ * is held (bus_hold()): it is not written again, and the guest's further writes go
+ * elsewhere. Then write it to the empty file @fd (docs/formats.md), while the guest runs
+ * or in a child of this process. Load it before the device is started; @fd is dup'ed, and
+ * each block checked when it is read: one that is damaged is an I/O error to the guest. 0 or
+ * a negative errno: -EINVAL, no layer of this disk; -EBADMSG, damaged.
+ */
+int virtio_blk_freeze(struct device *blk);
+int virtio_blk_save_layers(struct device *blk, int fd);
+int virtio_blk_load_layer(struct device *blk, int fd);
+
+/*
  * virtio-pmem (virtio 1.2 section 5.19) for @area: announces where it lies and
  * serves flush requests with ept_area_sync(). Reads and writes never come here.
  */

@@ -9,12 +9,14 @@
 
 #include "devices/block_map.h"
 #include "devices/disk_backend.h"
+#include "devices/disk_layer.h"
 
 struct disk {
 	enum disk_mode mode;
 	struct disk_backend *backend;
-	int overlay;	 /* -1 until the first write */
-	int flush_error; /* negative; see disk_flush() */
+	int overlay;		   /* -1 until the first write */
+	struct disk_layer *layers; /* between overlay and backend; NULL: none */
+	int flush_error;	   /* negative; see disk_flush() */
 	uint64_t size;
 	/* A bit a block; allocated when first needed. */
 	uint64_t *in_overlay, *was_read;
@@ -92,7 +94,15 @@ static int overlay_need(struct disk *disk)
 	return rc;
 }
 
-/* A block that is written in part takes the rest from the backend first. */
+/* What lies under the overlay; @layer is that which has all of the blocks, or NULL. */
+static int read_below(struct disk *disk, const struct disk_layer *layer, struct iov_cursor *cursor,
+		      uint64_t len, uint64_t offset)
+{
+	return layer ? disk_layer_read(layer, cursor, len, offset)
+		     : read_backend(disk, cursor, len, offset);
+}
+
+/* A block that is written in part takes the rest from below first. */
 static int overlay_fill(struct disk *disk, uint64_t block)
 {
 	uint64_t offset = block * DISK_BLOCK, len = min64(DISK_BLOCK, disk->size - offset);
@@ -103,7 +113,7 @@ static int overlay_fill(struct disk *disk, uint64_t block)
 
 	if (block_map_test(disk->in_overlay, block))
 		return 0;
-	rc = read_backend(disk, &cursor, len, offset);
+	rc = read_below(disk, disk_layer_find(disk->layers, block), &cursor, len, offset);
 	if (rc)
 		return rc;
 	iov = (struct iovec){data, len};
@@ -157,7 +167,7 @@ static int overlay_zero(struct disk *disk, uint64_t offset, uint64_t len)
 	return 0;
 }
 
-/* Runs of blocks lie in the overlay or in the backend by turns. */
+/* Runs of blocks lie in the overlay, in a layer or in the backend by turns. */
 static int overlay_read(struct disk *disk, uint64_t offset, struct iov_cursor *cursor, uint64_t len)
 {
 	uint64_t end = offset + len;
@@ -165,13 +175,15 @@ static int overlay_read(struct disk *disk, uint64_t offset, struct iov_cursor *c
 	while (offset < end) {
 		uint64_t block = offset / DISK_BLOCK, next = block + 1, run;
 		bool in = block_map_test(disk->in_overlay, block);
+		const struct disk_layer *layer = in ? NULL : disk_layer_find(disk->layers, block);
 		int rc;
 
-		while (next * DISK_BLOCK < end && block_map_test(disk->in_overlay, next) == in)
+		while (next * DISK_BLOCK < end && block_map_test(disk->in_overlay, next) == in &&
+		       (in || disk_layer_find(disk->layers, next) == layer))
 			next++;
 		run = min64(end, next * DISK_BLOCK) - offset;
 		rc = in ? file_transfer(disk->overlay, FROM_FILE, cursor, run, offset)
-			: read_backend(disk, cursor, run, offset);
+			: read_below(disk, layer, cursor, run, offset);
 		if (rc)
 			return rc;
 		offset += run;
@@ -250,6 +262,35 @@ int disk_write_zeroes(struct disk *disk, uint64_t offset, uint64_t len, bool unm
 	return -EINVAL;
 }
 
+/* --- layers --------------------------------------------------------------------------- */
+
+int disk_freeze(struct disk *disk)
+{
+	struct disk_layer *layer;
+
+	if (disk->mode != DISK_COW || disk->overlay < 0)
+		return 0;
+	layer = disk_layer_freeze(disk->overlay, disk->in_overlay, disk->layers);
+	if (!layer)
+		return -ENOMEM;
+	disk->layers = layer;
+	disk->overlay = -1;
+	disk->in_overlay = NULL;
+	return 0;
+}
+
+int disk_save_layers(const struct disk *disk, int fd)
+{
+	return disk_layer_save(disk->layers, disk->size, fd);
+}
+
+int disk_load_layer(struct disk *disk, int fd)
+{
+	if (disk->mode != DISK_COW || disk->layers || disk->overlay >= 0)
+		return -EBUSY;
+	return disk_layer_open(fd, disk->size, &disk->layers);
+}
+
 /* --- opening -------------------------------------------------------------------------- */
 
 int disk_open_on(struct disk_backend *backend, enum disk_mode mode, struct disk **out)
@@ -300,6 +341,7 @@ void disk_close(struct disk *disk)
 	disk_backend_close(disk->backend);
 	if (disk->overlay >= 0)
 		close(disk->overlay);
+	disk_layer_free(disk->layers);
 	free(disk->in_overlay);
 	free(disk->was_read);
 	free(disk);

@@ -54,6 +54,19 @@ int disk_discard(struct disk *disk, uint64_t offset, uint64_t len);
 /* The range reads as zeroes; @unmap: storage may be given back. */
 int disk_write_zeroes(struct disk *disk, uint64_t offset, uint64_t len, bool unmap);
 
+/*
+ * Of a copy-on-write disk (others: nothing happens): what was written so far is a layer from
+ * now on, which is not written again. -ENOMEM.
+ */
+int disk_freeze(struct disk *disk);
+/*
+ * All frozen layers, as one, to the empty file @fd: disk_layer.h. In whatever thread or process,
+ * while the disk is written, but not beside disk_freeze().
+ */
+int disk_save_layers(const struct disk *disk, int fd);
+/* Lay what was saved under a copy-on-write disk that was not written yet (else -EBUSY). */
+int disk_load_layer(struct disk *disk, int fd);
+
 /* Bytes of the backend ever read, each counted once, in units of DISK_BLOCK. */
 uint64_t disk_file_read(const struct disk *disk);
 

@@ -2,6 +2,7 @@
 #include "devices/file_io.h"
 
 #include <errno.h>
+#include <string.h>
 
 static void iov_advance(struct iov_cursor *cursor, size_t len)
 {
@@ -59,4 +60,18 @@ int file_transfer(int fd, enum direction dir, struct iov_cursor *cursor, uint64_
 		offset += (uint64_t)n;
 	}
 	return 0;
+}
+
+void iov_put(struct iov_cursor *cursor, const void *data, uint64_t len)
+{
+	const char *from = data;
+
+	while (len > 0) {
+		size_t n = cursor->iov->iov_len < len ? cursor->iov->iov_len : len;
+
+		memcpy(cursor->iov->iov_base, from, n);
+		from += n;
+		len -= n;
+		iov_advance(cursor, n);
+	}
 }

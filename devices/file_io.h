@@ -22,4 +22,7 @@ enum direction { FROM_FILE, TO_FILE };
 int file_transfer(int fd, enum direction dir, struct iov_cursor *cursor, uint64_t len,
 		  uint64_t offset);
 
+/* Copy @len bytes into the front of @cursor, which holds at least as many. */
+void iov_put(struct iov_cursor *cursor, const void *data, uint64_t len);
+
 #endif

@@ -181,7 +181,10 @@ bool state_fixed(struct state *s, uint64_t value, const char *what)
 static void printable(char to[STATE_NAME_MAX + 1], const char name[STATE_NAME_MAX])
 {
 	for (unsigned i = 0; i < STATE_NAME_MAX; i++)
-		to[i] = name[i] && (name[i] < ' ' || name[i] > '~') ? '?' : name[i];
+		to[i] = name[i];
+	for (unsigned i = 0; i < STATE_NAME_MAX; i++)
+		if (to[i] && (to[i] < ' ' || to[i] > '~'))
+			to[i] = '?';
 	to[STATE_NAME_MAX] = 0;
 }
 

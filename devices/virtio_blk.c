@@ -288,7 +288,7 @@ static int blk_serve(struct virtio_device *vdev, struct virtqueue *vq, struct vq
 
 /* --- the device ---------------------------------------------------------------------------- */
 
-/* What a copy-on-write disk holds in memory is no part of it. */
+/* What a copy-on-write disk holds in memory is no part of it: virtio_blk_save_layers(). */
 static void blk_state(struct virtio_device *vdev, struct state *s)
 {
 	const struct virtio_blk *blk = device_of(vdev, struct virtio_blk, vdev);
@@ -314,6 +314,26 @@ void virtio_blk_stats(struct device *dev, struct disk_stats *out)
 #undef X
 	out->file_bytes = disk_size(blk->disk);
 	out->file_read = disk_file_read(blk->disk);
+}
+
+static struct disk *disk_of(struct device *dev)
+{
+	return device_of(virtio_of(dev), struct virtio_blk, vdev)->disk;
+}
+
+int virtio_blk_freeze(struct device *dev)
+{
+	return disk_freeze(disk_of(dev));
+}
+
+int virtio_blk_save_layers(struct device *dev, int fd)
+{
+	return disk_save_layers(disk_of(dev), fd);
+}
+
+int virtio_blk_load_layer(struct device *dev, int fd)
+{
+	return disk_load_layer(disk_of(dev), fd);
 }
 
 static void blk_destroy(struct device *dev)

@@ -134,18 +134,21 @@ static void set_rate(const struct part *p, uint32_t khz)
 }
 
 /*
- * vCPU 0 gets its count; how far the others are ahead or behind is kept to the count, which
- * reads at different moments would not.
+ * Some KVMs in software give a guest the host's TSC and ignore what is set: there it may
+ * jump ahead, but never back. vCPU 0 gets its count; how far the others are ahead or behind is kept
+ * to the count, which reads at different moments would not.
  */
 static void set_count(const struct part *p, uint64_t count, bool has_offset, uint64_t offset)
 {
 	const struct vcpu *vcpu = p->vcpu, *first = &vcpu->vm->vcpus[0];
-	uint64_t base;
+	uint64_t base, now = 0;
 
 	if (vcpu == first)
 		vcpu->vm->tsc_base = offset;
-	if (vcpu_set_msr(vcpu, MSR_IA32_TSC, count))
+	if (vcpu_set_msr(vcpu, MSR_IA32_TSC, count) || vcpu_get_msr(vcpu, MSR_IA32_TSC, &now))
 		state_refuse(p->s, "KVM does not take the TSC's count");
+	else if (now < count)
+		state_refuse(p->s, "this host's TSC cannot be set, and is behind the guest's");
 	if (vcpu == first || !has_offset || !offset_attr(first, KVM_GET_DEVICE_ATTR, &base))
 		return;
 	base += offset - vcpu->vm->tsc_base;

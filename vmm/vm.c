@@ -145,6 +145,8 @@ static int restore(struct vm *vm, struct foal_error *err)
 {
 	int r = vm->opt->firmware ? firmware_configure(vm, err) : 0;
 
+	if (r == 0)
+		r = vm_disks_load(vm, err);
 	return r ? r : vm_state_load_devices(vm, err);
 }
 

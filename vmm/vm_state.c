@@ -216,3 +216,39 @@ int vm_state_reload(struct vm *vm, const struct vm_restore *from, struct foal_er
 	r = vm_state_load_vcpus(vm, err);
 	return r ? r : vm_state_load_devices(vm, err);
 }
+
+/* --- disks ------------------------------------------------------------------------------------ */
+
+int vm_disks_freeze(struct vm *vm, struct foal_error *err)
+{
+	int r = 0;
+
+	for (unsigned i = 0; i < vm->opt->disk_count && r == 0; i++)
+		r = virtio_blk_freeze(vm->disks[i].device);
+	return r ? error_set(err, FOAL_EXIT_HOST, r, "%s: out of memory for the layers of disks",
+			     vm->opt->name)
+		 : 0;
+}
+
+static int load_layer(struct vm *vm, unsigned i, struct foal_error *err)
+{
+	int r = virtio_blk_load_layer(vm->disks[i].device, vm->restore->layers[i]);
+	const char *why = r == -EINVAL	  ? "is no layer of it, or of another version"
+			  : r == -EBADMSG ? "is damaged"
+			  : r == -EBUSY	  ? "is for a disk with mode=cow"
+					  : strerror(-r);
+
+	return r ? error_set(err, FOAL_EXIT_SNAPSHOT, r, "disk %s: what was saved of it: %s",
+			     vm->opt->disks[i].path, why)
+		 : 0;
+}
+
+int vm_disks_load(struct vm *vm, struct foal_error *err)
+{
+	int r = 0;
+
+	for (unsigned i = 0; vm->restore->layers && i < vm->opt->disk_count && r == 0; i++)
+		if (vm->restore->layers[i] >= 0)
+			r = load_layer(vm, i, err);
+	return r;
+}

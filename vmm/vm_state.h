@@ -29,6 +29,7 @@ struct vm_restore {
 	const void *state;
 	size_t len;
 	enum clock_policy clock;
+	const int *layers; /* of each disk what it had written, in order; -1, or NULL: nothing */
 };
 
 /* *@bytes are for the caller to free(). Fails with FOAL_EXIT_HOST. */
@@ -43,6 +44,14 @@ int vm_state_load_devices(struct vm *vm, struct foal_error *err);
 int vm_state_load_vcpus(struct vm *vm, struct foal_error *err);
 /* Before the vCPUs are created: kvm.cpuid becomes what the guest was told. */
 int vm_state_load_cpuid(struct vm *vm, struct foal_error *err);
+
+/*
+ * What the guest wrote to copy-on-write disks: freeze it while the VM is paused; then
+ * virtio_blk_save_layers() of each may take its time. Load it with vm->restore, before the
+ * devices.
+ */
+int vm_disks_freeze(struct vm *vm, struct foal_error *err);
+int vm_disks_load(struct vm *vm, struct foal_error *err);
 
 /*
  * Bring @vm, which is paused, back to a state that it, or one of the same machine, was

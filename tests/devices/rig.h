@@ -137,6 +137,7 @@ Suite *rings_suite(void);
 Suite *blk_suite(void);
 Suite *disk_suite(void);
 Suite *disk_failures_suite(void);
+Suite *disk_layers_suite(void);
 Suite *remote_suite(void);
 Suite *foal_nbd_suite(void);
 Suite *vsock_suite(void);

@@ -153,6 +153,20 @@ static void save_state(struct vm *vm, uint8_t **bytes, size_t *len)
 	ck_assert_msg(vm_state_save(vm, bytes, len, &err) == 0, "%s", err.text);
 }
 
+static void save_disks(struct vm *vm, int layers[MAX_FILES])
+{
+	struct foal_error err = {0};
+
+	ck_assert_int_eq(vm_disks_freeze(vm, &err), 0);
+	for (unsigned i = 0; i < vm->opt->disk_count; i++) {
+		layers[i] = -1;
+		if (vm->opt->disks[i].mode != DISK_COW)
+			continue;
+		layers[i] = memfd_create("layer", 0);
+		ck_assert_int_eq(virtio_blk_save_layers(vm->disks[i].device, layers[i]), 0);
+	}
+}
+
 bool life_back(struct life *life, unsigned us)
 {
 	struct vm *vm = life->vm;
@@ -221,18 +235,24 @@ bool life_again(struct life *life, unsigned us)
 {
 	struct vm *old = life->vm;
 	struct copy copy;
+	int layers[MAX_FILES];
 	uint8_t *state = NULL;
 	size_t len = 0;
 
 	if (!runs_for(old, us) || !pause_vm(old))
 		return false;
 	save_state(old, &state, &len);
+	save_disks(old, layers);
 	free((void *)life->restore.state);
-	life->restore = (struct vm_restore){.state = state, .len = len};
+	life->restore = (struct vm_restore){.state = state, .len = len, .layers = layers};
 	copy_out(old, &copy);
 	destroy(old);
 	life->vm = build(life, &life->restore);
 	copy_in(life->vm, &copy);
+	for (unsigned i = 0; i < life->opt.disk_count; i++)
+		if (layers[i] >= 0)
+			close(layers[i]);
+	life->restore.layers = NULL;
 	start(life->vm);
 	life->rebirths++;
 	return true;

@@ -10,7 +10,7 @@
 #define HEADER	 24
 #define RECORD	 24
 #define CHECKSUM 16
-#define FLIPS	 150
+#define FLIPS	 150u
 
 static struct life life;
 static uint8_t *bytes;

@@ -40,11 +40,11 @@ static void copy_disk(const char *to)
 }
 
 static const struct {
-	const char *cpus, *engine, *halt;
+	const char *cpus, *engine, *halt, *mode;
 } ways[] = {
-    {"1", "auto", "auto"},
-    {"2", "auto", "auto"},
-    {"1", "handler", "guest"},
+    {"1", "auto", "auto", "cow"},
+    {"2", "auto", "auto", "shared"},
+    {"1", "handler", "guest", "cow"},
 };
 
 /* Reads, sums, forks, private and shared writes; the sums are the same before and after. */
@@ -59,7 +59,7 @@ START_TEST(programs_with_a_disk)
 	close(fd);
 	seed();
 	copy_disk(disk);
-	snprintf(option, sizeof(option), "%s,mode=shared", disk);
+	snprintf(option, sizeof(option), "%s,mode=%s", disk, ways[_i].mode);
 	life_begin(&life,
 		   (char *[]){"--kernel", KERNEL, "--disk", option, "--memory", "64M", "--append",
 			      "quiet init=/bin/main root=/dev/vda -- nonce=seven", "--cpus",

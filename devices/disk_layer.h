@@ -1,0 +1,48 @@
+/*
+ * What a guest wrote to a copy-on-write disk, as a layer that is never written again: a
+ * frozen overlay of this run (a memfd and a bit a block), or a layer file of a
+ * snapshot (docs/formats.md), each block of which is checked when it is read. Layers
+ * lie over each other, the newest on top; below the lowest is the disk's backend.
+ *
+ * A layer that is made stays as it is: any thread, no lock. Private to devices/ but for
+ * the functions of struct device in devices.h.
+ */
+#ifndef FOAL_DEVICES_DISK_LAYER_H
+#define FOAL_DEVICES_DISK_LAYER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "devices/file_io.h"
+
+struct disk_layer;
+
+/*
+ * Make of overlay and map, which are the layer's from then on, one on top of @below (its own
+ * from then on, too). NULL: out of memory, nothing was taken.
+ */
+struct disk_layer *disk_layer_freeze(int overlay, uint64_t *map, struct disk_layer *below);
+
+/*
+ * Open the layer file @fd, which is dup'ed, of a disk of @size bytes. -EINVAL: it is none, of
+ * another disk or of another version; -EBADMSG: damaged; -ENOMEM, -EMFILE, -EIO.
+ */
+int disk_layer_open(int fd, uint64_t size, struct disk_layer **out);
+
+/* All of @top and below, or NULL, as a layer file to the empty file @fd. 0 or a negative errno. */
+int disk_layer_save(const struct disk_layer *top, uint64_t size, int fd);
+
+/* That of @top and below which has @block, or NULL. */
+const struct disk_layer *disk_layer_find(const struct disk_layer *top, uint64_t block);
+
+/*
+ * Read @len bytes at @offset of the disk, all of whose blocks @layer has. -EBADMSG: the
+ * file's checksum is wrong.
+ */
+int disk_layer_read(const struct disk_layer *layer, struct iov_cursor *cursor, uint64_t len,
+		    uint64_t offset);
+
+/* @top and all below. */
+void disk_layer_free(struct disk_layer *top);
+
+#endif

@@ -1,0 +1,234 @@
+/* Layers of a copy-on-write disk: frozen, written over, saved, laid under another disk. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tests/devices/disk_rig.h"
+#include "tests/devices/rig.h"
+
+#define SECTORS (DISK_BYTES / 512)
+#define FLIPS	3000
+
+static int file;
+
+static void set_up(void)
+{
+	disk_set_up();
+	file = memfd_create("layer", 0);
+}
+
+static void tear_down(void)
+{
+	close(file);
+	disk_tear_down();
+}
+
+/* The disk of another run, over what was saved. */
+static int reopen(void)
+{
+	disk_close(disk);
+	disk_use(DISK_COW);
+	return disk_load_layer(disk, file);
+}
+
+/* What every sector is to hold; negative: its number. */
+static int model[SECTORS];
+
+static void put(unsigned from, unsigned to, uint8_t byte)
+{
+	ck_assert_int_eq(disk_put(from * 512, (to - from) * 512, byte), 0);
+	for (unsigned s = from; s < to; s++)
+		model[s] = byte;
+}
+
+static void expect_model(void)
+{
+	for (unsigned s = 0; s < SECTORS; s++)
+		disk_expect(s, s + 1, model[s]);
+	/* Long reads meet every kind of run. */
+	for (unsigned s = 0; s < SECTORS; s += 128) {
+		ck_assert_int_eq(disk_get(s * 512, sizeof(disk_buf)), 0);
+		for (unsigned i = 0; i < 128; i++)
+			ck_assert_uint_eq(disk_buf[i * 512],
+					  model[s + i] < 0 ? (uint8_t)(s + i) : model[s + i]);
+	}
+}
+
+START_TEST(written_over_and_over)
+{
+	disk_use(DISK_COW);
+	memset(model, -1, sizeof(model));
+	for (unsigned round = 0; round < 5; round++) {
+		for (unsigned i = 0; i < 40; i++) {
+			unsigned from = (unsigned)rand() % (SECTORS - 1);
+			unsigned len = 1 + (unsigned)rand() % 30;
+			put(from, from + len < SECTORS ? from + len : SECTORS,
+			    (uint8_t)(round * 40 + i));
+		}
+		expect_model();
+		ck_assert_int_eq(disk_freeze(disk), 0);
+		expect_model();
+	}
+	ck_assert_int_eq(disk_save_layers(disk, file), 0);
+	/* What is written after the freeze is not in it. */
+	ck_assert_int_eq(disk_put(0, 4096, 0xee), 0);
+	ck_assert_int_eq(reopen(), 0);
+	expect_model();
+	put(3, 21, 0x99);
+	ck_assert_int_eq(disk_write_zeroes(disk, 40 * 512, 9 * 512, false), 0);
+	for (unsigned s = 40; s < 49; s++)
+		model[s] = 0;
+	expect_model();
+	/* And a layer over a layer file. */
+	ck_assert_int_eq(disk_freeze(disk), 0);
+	ck_assert_int_eq(ftruncate(file, 0), 0);
+	int second = memfd_create("second", 0);
+	ck_assert_int_eq(disk_save_layers(disk, second) != 0, 1); /* its file was cut */
+	close(second);
+	disk_expect_file(0, SECTORS, -1);
+}
+END_TEST
+
+START_TEST(one_of_two)
+{
+	disk_use(DISK_COW);
+	memset(model, -1, sizeof(model));
+	put(0, 100, 1);
+	ck_assert_int_eq(disk_freeze(disk), 0);
+	ck_assert_int_eq(disk_save_layers(disk, file), 0);
+	ck_assert_int_eq(reopen(), 0);
+	put(50, 150, 2);
+	ck_assert_int_eq(disk_freeze(disk), 0);
+	close(file);
+	file = memfd_create("both", 0);
+	ck_assert_int_eq(disk_save_layers(disk, file), 0);
+	ck_assert_int_eq(reopen(), 0);
+	expect_model();
+}
+END_TEST
+
+START_TEST(nothing_written)
+{
+	disk_use(DISK_COW);
+	ck_assert_int_eq(disk_freeze(disk), 0);
+	ck_assert_int_eq(disk_save_layers(disk, file), 0);
+	ck_assert_int_eq(reopen(), 0);
+	disk_expect(0, 64, -1);
+}
+END_TEST
+
+START_TEST(not_for_every_disk)
+{
+	disk_use(DISK_COW);
+	put(0, 8, 1);
+	ck_assert_int_eq(disk_freeze(disk), 0);
+	ck_assert_int_eq(disk_save_layers(disk, file), 0);
+	ck_assert_int_eq(disk_load_layer(disk, file), -EBUSY);
+	disk_close(disk);
+	disk_use(DISK_RO);
+	ck_assert_int_eq(disk_load_layer(disk, file), -EBUSY);
+	disk_close(disk);
+	ck_assert_int_eq(ftruncate(disk_fd, DISK_BYTES / 2), 0);
+	disk_use(DISK_COW);
+	ck_assert_int_eq(disk_load_layer(disk, file), -EINVAL);
+}
+END_TEST
+
+static uint8_t *map_file(size_t *len)
+{
+	struct stat st;
+
+	ck_assert_int_eq(fstat(file, &st), 0);
+	*len = (size_t)st.st_size;
+	return mmap(NULL, *len, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+}
+
+/* Refused at once, or when the block is read, or in what nobody reads; never other bytes. */
+START_TEST(bit_flips)
+{
+	unsigned refused = 0, failed = 0;
+	uint8_t *bytes;
+	size_t len;
+
+	disk_use(DISK_COW);
+	put(5, 7, 0x55);
+	put(100, 140, 0x66);
+	put(SECTORS - 3, SECTORS, 0x77);
+	ck_assert_int_eq(disk_freeze(disk), 0);
+	ck_assert_int_eq(disk_save_layers(disk, file), 0);
+	bytes = map_file(&len);
+	for (unsigned i = 0; i < FLIPS; i++) {
+		/* Half of them in what says how the rest is to be read. */
+		size_t bit = (size_t)rand() % (i % 2 ? len * 8 : 300UL * 8);
+		int rc;
+
+		if (i % 4 == 0)
+			bit += 4096UL * 8;
+		bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
+		rc = reopen();
+		refused += rc != 0;
+		for (unsigned s = 0; rc == 0 && s < SECTORS; s += 8) {
+			int got = disk_get(s * 512, 4096);
+			failed += got != 0;
+			ck_assert(got == 0 || got == -EBADMSG);
+			for (unsigned k = 0; got == 0 && k < 8; k++) {
+				unsigned at = s + k;
+				uint8_t want = at >= 5 && at < 7       ? 0x55
+					       : at >= 100 && at < 140 ? 0x66
+					       : at >= SECTORS - 3     ? 0x77
+								       : (uint8_t)at;
+				ck_assert_uint_eq(disk_buf[k * 512], want);
+			}
+		}
+		bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
+	}
+	ck_assert_uint_gt(refused, 0);
+	ck_assert_uint_gt(failed, 0);
+	munmap(bytes, len);
+}
+END_TEST
+
+START_TEST(truncated)
+{
+	uint8_t *bytes;
+	size_t len;
+
+	disk_use(DISK_COW);
+	put(0, 64, 0x55);
+	ck_assert_int_eq(disk_freeze(disk), 0);
+	ck_assert_int_eq(disk_save_layers(disk, file), 0);
+	bytes = map_file(&len);
+	munmap(bytes, len);
+	for (size_t cut = 0; cut < len; cut += 509) {
+		int whole = file;
+
+		file = memfd_create("cut", 0);
+		ck_assert_int_eq(ftruncate(file, (off_t)cut), 0);
+		(void)!sendfile(file, whole, &(off_t){0}, cut);
+		ck_assert_int_lt(reopen(), 0);
+		close(file);
+		file = whole;
+	}
+}
+END_TEST
+
+Suite *disk_layers_suite(void)
+{
+	Suite *suite = suite_create("disk layers");
+	TCase *tc = tcase_create("disk layers");
+
+	tcase_set_timeout(tc, 60);
+	tcase_add_checked_fixture(tc, set_up, tear_down);
+	tcase_add_test(tc, written_over_and_over);
+	tcase_add_test(tc, one_of_two);
+	tcase_add_test(tc, nothing_written);
+	tcase_add_test(tc, not_for_every_disk);
+	tcase_add_test(tc, bit_flips);
+	tcase_add_test(tc, truncated);
+	suite_add_tcase(suite, tc);
+	return suite;
+}
