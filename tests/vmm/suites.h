@@ -7,6 +7,7 @@ Suite *acpi_suite(void);
 Suite *bzimage_suite(void);
 Suite *aml_suite(void);
 Suite *bus_error_suite(void);
+Suite *control_suite(void);
 Suite *cpu_suite(void);
 Suite *docs_suite(void);
 Suite *gate_suite(void);

@@ -1,6 +1,6 @@
 # vmm/ as far as it goes without a VM: what it reads, and what it promises in docs/.
 
-VMM_TEST_OBJS := $(patsubst %.c,$(OUT)/%.o,$(filter-out %/fuzz_image.c,$(wildcard tests/vmm/*.c))) $(OUT)/vmm/filters/rules.o
+VMM_TEST_OBJS := $(patsubst %.c,$(OUT)/%.o,$(filter-out %/fuzz_image.c %/fuzz_control.c,$(wildcard tests/vmm/*.c))) $(OUT)/vmm/filters/rules.o
 TEST_PROGRAMS += $(OUT)/tests/test_vmm
 
 $(OUT)/tests/test_vmm: $(VMM_TEST_OBJS) $(LIBS)
@@ -21,3 +21,19 @@ fuzz-image: $(BUILD)/tests/fuzz_image
 	@mkdir -p $(BUILD)/fuzz/image
 	cd $(BUILD)/fuzz && ../tests/fuzz_image -max_total_time=$(FUZZ_SECONDS) -timeout=10 \
 		-rss_limit_mb=2048 -max_len=8192 -print_final_stats=1 image
+
+# What a client of the control socket sends.
+FUZZ_CONTROL_SRCS := tests/vmm/fuzz_control.c vmm/control_conn.c vmm/control_request.c
+
+$(BUILD)/tests/fuzz_control: $(FUZZ_CONTROL_SRCS) $(wildcard vmm/*.h)
+	@mkdir -p $(@D)
+	$(call said,LINK,$@)
+	$(Q)$(FUZZ_CC) $(CPPFLAGS) -std=gnu17 -O1 -g -Wall -Wextra -fno-strict-aliasing -pthread \
+		-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ \
+		$(FUZZ_CONTROL_SRCS) -ljansson
+
+.PHONY: fuzz-control
+fuzz-control: $(BUILD)/tests/fuzz_control
+	@mkdir -p $(BUILD)/fuzz/control
+	cd $(BUILD)/fuzz && ../tests/fuzz_control -max_total_time=$(FUZZ_SECONDS) -timeout=10 \
+		-rss_limit_mb=2048 -max_len=8192 -print_final_stats=1 control
