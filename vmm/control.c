@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -203,27 +204,28 @@ static void *control_thread(void *arg)
 
 /* --- the main thread's part ------------------------------------------------------------------ */
 
-int control_claim(struct control *control, const struct run_options *opt, struct foal_error *err)
+int control_claim(struct control **out, const struct run_options *opt, struct foal_error *err)
 {
-	int r;
+	struct control *control = *out = calloc(1, sizeof(*control));
 
-	*control = (struct control){.dir.fd = -1, .lock_fd = -1, .listen_fd = -1, .wake_fd = -1};
-	if (!opt->named)
-		return 0;
-	r = run_dir_open(&control->dir, opt->run_dir, true, err);
+	if (!control)
+		return error_set(err, FOAL_EXIT_HOST, -ENOMEM,
+				 "out of memory for the control socket");
+	control->lock_fd = control->listen_fd = control->wake_fd = -1;
+	streams_init(&control->streams);
+	for (int i = 0; i < CONTROL_CLIENTS; i++)
+		control->conns[i].fd = control->conns[i].passed = -1;
+	int r = run_dir_open(&control->dir, opt->run_dir, true, err);
 	return r ? r : name_claim(&control->dir, opt->name, &control->lock_fd, err);
 }
 
 int control_open(struct control *control, struct vm *vm, struct foal_error *err)
 {
+	if (!control)
+		return 0;
 	control->vm = vm;
 	control->uid = getuid();
 	control->pid = getpid();
-	for (int i = 0; i < CONTROL_CLIENTS; i++)
-		control->conns[i].fd = control->conns[i].passed = -1;
-	streams_init(&control->streams);
-	if (control->lock_fd < 0)
-		return 0;
 	control->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (control->wake_fd < 0)
 		return error_set(err, FOAL_EXIT_HOST, -errno, "eventfd: %s", strerror(errno));
@@ -252,7 +254,7 @@ static int create_thread(struct control *control)
 
 int control_start(struct control *control)
 {
-	if (control->listen_fd < 0)
+	if (!control)
 		return 0;
 	vm_thread_expected(control->vm);
 	int r = create_thread(control);
@@ -262,13 +264,13 @@ int control_start(struct control *control)
 
 void control_console(struct control *control, const void *data, size_t len)
 {
-	if (control->wake_fd >= 0)
+	if (control)
 		console_log_add(&control->log, data, len);
 }
 
 void control_end(struct control *control, int status, const char *text)
 {
-	if (!control->started)
+	if (!control || !control->started)
 		return;
 	control->status = status;
 	control->text = text;
@@ -287,6 +289,8 @@ static void close_one(int *fd)
 
 void control_close(struct control *control)
 {
+	if (!control)
+		return;
 	close_one(&control->listen_fd);
 	if (control->wake_fd >= 0)
 		console_log_destroy(&control->log);
@@ -296,4 +300,5 @@ void control_close(struct control *control)
 	control->smaps = NULL;
 	close_one(&control->lock_fd);
 	run_dir_close(&control->dir);
+	free(control);
 }

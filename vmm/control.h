@@ -32,7 +32,7 @@ struct control_stop {
 struct control {
 	struct vm *vm;
 	struct run_dir dir;
-	int lock_fd; /* held as long as the process lives; -1: the VM has no name */
+	int lock_fd; /* held as long as the process lives */
 	int listen_fd, wake_fd;
 	uid_t uid; /* who started foal */
 	pid_t pid;
@@ -53,10 +53,14 @@ struct control {
 	atomic_bool ended;
 };
 
-/* Take the VM's name, if it was given one. Before a process of the background is forked. */
-int control_claim(struct control *control, const struct run_options *opt, struct foal_error *err);
+/*
+ * Take the name that the VM was given; before a process of the background is forked.
+ * *@out is to be closed, also on error. Without a name there is none: NULL, which the
+ * functions below take for nothing to do.
+ */
+int control_claim(struct control **out, const struct run_options *opt, struct foal_error *err);
 
-/* Open the socket and what its thread needs; before the sandbox. Nothing without a name. */
+/* Open the socket and what its thread needs; before the sandbox. */
 int control_open(struct control *control, struct vm *vm, struct foal_error *err);
 
 /* Start the thread, on the main thread, before it enters the sandbox. 0 or a negative errno. */
@@ -71,7 +75,7 @@ void control_console(struct control *control, const void *data, size_t len);
  */
 void control_end(struct control *control, int status, const char *text);
 
-/* Close the rest. */
+/* Close the rest and free it. */
 void control_close(struct control *control);
 
 /* --- control_commands.c: what is asked of the VM; the control thread's ----------------- */

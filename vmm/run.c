@@ -287,21 +287,18 @@ static int run(const struct run_options *opt, struct control *control, struct ba
 
 int command_run(int argc, char **argv, uint64_t main_ns)
 {
-	struct control *control = calloc(1, sizeof(*control));
+	struct control *control = NULL;
 	struct background bg = {.tell = -1};
 	struct foal_error err = {0};
 	struct run_options opt;
 	bool abandoned = false;
 	int status = FOAL_EXIT_HOST;
 
-	if (!control)
-		return status;
 	if (options_parse(argc, argv, &opt, &err)) {
 		error_print(&err);
-		free(control);
 		return err.status;
 	}
-	int r = control_claim(control, &opt, &err);
+	int r = opt.named ? control_claim(&control, &opt, &err) : 0;
 	if (r == 0 && opt.background)
 		r = background_start(&bg, &control->dir, opt.name, &status, &err);
 	if (r == 0)
@@ -314,6 +311,5 @@ int command_run(int argc, char **argv, uint64_t main_ns)
 		return status;
 	control_close(control);
 	options_free(&opt);
-	free(control);
 	return status;
 }

@@ -79,7 +79,7 @@ struct vm_stopper {
 
 struct vm {
 	const struct run_options *opt;
-	struct control *control;
+	struct control *control;	  /* NULL: it has no name */
 	const struct vm_restore *restore; /* NULL: the VM boots */
 	uint64_t tsc_base;		  /* offset that vCPU 0's TSC had when it was saved */
 	struct kvm kvm;

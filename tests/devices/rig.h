@@ -122,6 +122,7 @@ struct disk_stats rig_stats(struct rig *rig);
 
 Suite *bus_suite(void);
 Suite *state_suite(void);
+Suite *hold_suite(void);
 Suite *ioapic_suite(void);
 Suite *serial_suite(void);
 Suite *platform_suite(void);

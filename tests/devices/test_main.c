@@ -11,7 +11,7 @@ int main(int argc, char **argv)
 	    foal_nbd_suite,    vsock_suite,	vsock_hostile_suite, vsock_connector_suite,
 	    pmem_suite,	       balloon_suite,	net_suite,	     net_rx_suite,
 	    console_suite,     rng_suite,	pci_suite,	     pci_virtio_suite,
-	    state_suite,
+	    state_suite,       hold_suite,
 	};
 
 	return run_suites(suites, sizeof(suites) / sizeof(*suites), argc ? argv + 1 : argv);
