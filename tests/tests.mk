@@ -1,7 +1,7 @@
 # make test          everything that fits a submission; ends with one line of sums
 # make test-quick    the unit tests and the tests on /dev/kvm alone
 # make test-san      with SAN=address or SAN=thread: the unit tests under that sanitizer
-# make fuzz          the fuzz targets, fuzz-devices, -state, -image, -control; FUZZ_SECONDS=60 each
+# make fuzz          the fuzz targets: fuzz-devices, -state, -image, -control; FUZZ_SECONDS=60 each
 # make bench         start-up, main job and faults beside the plain alternative
 # make bench-boot    a stock Linux guest beside QEMU's, on the emulated AMD host
 #

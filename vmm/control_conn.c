@@ -26,9 +26,13 @@ void conn_close(struct conn *conn)
 	if (conn->fd >= 0)
 		close(conn->fd);
 	drop_passed(conn);
+	conn->fd = -1;
 	free(conn->out);
+	conn->out = NULL;
+	conn->out_len = conn->out_at = conn->in_len = 0;
 	json_decref(conn->owed_id);
-	*conn = (struct conn){.fd = -1, .passed = -1};
+	conn->owed_id = NULL;
+	conn->owed = conn->closing = false;
 }
 
 /* --- answers ---------------------------------------------------------------------------- */
@@ -64,18 +68,18 @@ static bool flush(struct conn *conn, uint64_t now)
 /* The line, with its end, behind what waits. False: no memory, or too much waits. */
 static bool append(struct conn *conn, const char *line)
 {
-	size_t len = strlen(line);
+	size_t len = strlen(line) + 1;
 	char *more;
 
-	if (conn->out_len + len + 1 > CONN_OUT_MAX)
+	if (conn->out_len + len > CONN_OUT_MAX)
 		return false;
-	more = realloc(conn->out, conn->out_len + len + 1);
+	more = realloc(conn->out, conn->out_len + len);
 	if (!more)
 		return false;
 	memcpy(more + conn->out_len, line, len);
-	more[conn->out_len + len] = '\n';
 	conn->out = more;
-	conn->out_len += len + 1;
+	conn->out_len += len;
+	more[conn->out_len - 1] = '\n'; /* in its end's place */
 	return true;
 }
 

@@ -86,7 +86,8 @@ static json_t *timeout_member(const struct remote_options *opt)
 	json_t *members = json_object();
 
 	if (opt->has_timeout)
-		json_object_set_new(members, "timeout_ms", json_integer(opt->timeout * 1000));
+		json_object_set_new(members, "timeout_ms",
+				    json_integer((json_int_t)opt->timeout * 1000));
 	return members;
 }
 

@@ -149,25 +149,32 @@ static int take_size(struct remote_options *out)
 	return 0;
 }
 
+static int needed(const struct remote_options *opt, const char *what)
+{
+	return usage_error("%s: %s is needed; see foal help %s", opt->command, what, opt->command);
+}
+
 static int take_words(int argc, char **argv, unsigned takes, struct remote_options *out)
 {
-	const char **words[] = {takes & NAME ? &out->name : NULL,
-				takes & SIZE ? &out->size_word : NULL};
 	int n = 0;
 
-	for (int i = 0; i < 2 && words[i]; i++, n++) {
+	if (takes & NAME) {
 		if (n == argc)
-			return usage_error("%s: %s is needed; see foal help %s", out->command,
-					   i ? "a SIZE" : "the VM's NAME", out->command);
-		*words[i] = argv[n];
+			return needed(out, "the VM's NAME");
+		out->name = argv[n++];
+	}
+	if (takes & SIZE) {
+		if (n == argc)
+			return needed(out, "a SIZE");
+		out->size_word = argv[n++];
 	}
 	if (n < argc)
 		return usage_error("%s: %s: not taken; see foal help %s", out->command, argv[n],
 				   out->command);
-	const char *fault = out->name ? vm_name_fault(out->name) : NULL;
+	const char *fault = takes & NAME ? vm_name_fault(out->name) : NULL;
 	if (fault)
 		return usage_error("%s: %s: no VM's name: %s", out->command, out->name, fault);
-	return out->size_word ? take_size(out) : 0;
+	return takes & SIZE ? take_size(out) : 0;
 }
 
 int remote_parse(int argc, char **argv, struct remote_options *out)

@@ -18,11 +18,25 @@
 static struct rig rig;
 static int out[2];
 
+/* What the host was told of, by the worker. */
+static char followed[32768];
+static size_t followed_len;
+
+static void follow(void *ctx, const void *data, size_t len)
+{
+	(void)ctx;
+	ck_assert_uint_le(len, sizeof(followed) - followed_len);
+	memcpy(followed + followed_len, data, len);
+	followed_len += len;
+}
+
 static void set_up(void)
 {
 	struct device *dev;
 
 	rig_init(&rig);
+	rig.host.console = follow;
+	followed_len = 0;
 	ck_assert_int_eq(pipe2(out, O_NONBLOCK), 0);
 	ck_assert_int_eq(fcntl(out[1], F_SETPIPE_SZ, PIPE), PIPE);
 	ck_assert_int_eq(virtio_console_create(&rig.host, RIG_PIN, out[1], 80, 25, &dev), 0);
@@ -113,6 +127,9 @@ START_TEST(waits_for_its_reader)
 	for (unsigned i = 0; i < sizeof(text); i++)
 		ck_assert_uint_eq((uint8_t)text[i], i % 251);
 	ck_assert(rig_wait_used(&rig, &elem));
+	/* Who follows hears each byte once, too. */
+	ck_assert_uint_eq(followed_len, sizeof(text));
+	ck_assert_mem_eq(followed, text, sizeof(text));
 }
 END_TEST
 

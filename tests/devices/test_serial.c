@@ -26,6 +26,15 @@ static uint8_t get(unsigned reg)
 	return value;
 }
 
+static char followed[16];
+
+static void follow(void *ctx, const void *data, size_t len)
+{
+	(void)ctx;
+	ck_assert_uint_lt(strlen(followed) + len, sizeof(followed));
+	strncat(followed, data, len);
+}
+
 static void set_up(void)
 {
 	rig_init(&rig);
@@ -69,11 +78,13 @@ START_TEST(output_is_written_in_order)
 	char buf[16] = "";
 	uint16_t two = 'x' | 0x0000; /* THR and IER in one access */
 
+	rig.host.console = follow;
 	for (const char *c = "foal\n"; *c; c++)
 		put(UART_TX, (uint8_t)*c);
 	ck_assert(bus_write(rig.bus, FOAL_PORT_COM1, &two, 2));
 	ck_assert_int_eq(read(out[0], buf, sizeof(buf)), 6);
 	ck_assert_str_eq(buf, "foal\nx");
+	ck_assert_str_eq(followed, "foal\nx");
 }
 END_TEST
 
