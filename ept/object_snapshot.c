@@ -44,6 +44,11 @@ const struct ept_object *ept_layers_origin(const struct ept_object *obj)
 	return obj->layers->origin;
 }
 
+const struct ept_snapshot *ept_layers_newest(const struct ept_object *obj)
+{
+	return obj->layers->layer[0];
+}
+
 static int read_origin(const struct ept_object *origin, uint64_t page, char *to)
 {
 	uint64_t byte = page << EPT_PAGE_SHIFT;

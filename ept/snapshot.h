@@ -13,6 +13,12 @@ struct ept_snapshot_options {
 	int memory_fd, index_fd; /* empty regular files, open for writing */
 	uint8_t id[16];		 /* of this snapshot: random */
 	int zstd_level;		 /* 0: not compressed, and so it can be mapped */
+	/*
+	 * Only what differs from these, newest first: a parent and what it needs. 0: all.
+	 * Found by the checksums: nothing is tracked while the guest runs.
+	 */
+	struct ept_snapshot *const *layers;
+	size_t count;
 };
 
 /* What the manifest says of it. */

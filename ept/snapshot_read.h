@@ -18,8 +18,8 @@ struct ept_snapshot {
 const struct ept_index_extent *ept_snapshot_find(const struct ept_snapshot *s, uint64_t gpa);
 
 /*
- * Read and check it: its present pages are at their places in @to (EPT_EXTENT bytes);
- * what lies between is undefined. -EBADMSG: not what was written.
+ * Read and check it: its present pages are at their places in @to (EPT_EXTENT bytes), zeros
+ * between. -EBADMSG: not what was written.
  */
 int ept_snapshot_extent(const struct ept_snapshot *s, const struct ept_index_extent *e, char *to);
 /* Why it failed, in one line. */
