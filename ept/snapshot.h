@@ -71,6 +71,16 @@ bool ept_snapshot_area(const struct ept_snapshot *snapshot, size_t index, gpa_t 
 int ept_object_snapshot(struct ept_snapshot *const *layers, size_t count, gpa_t gpa, uint64_t size,
 			struct ept_object *origin, struct ept_object **out);
 
+/*
+ * A file object (EPT_FILE_COW) over the area's part of the memory file, which the kernel's
+ * engine can map as it is: clones share its page cache. Only of a snapshot that
+ * ept_snapshot_verify() found whole (else -EPERM), that stands alone, is not compressed,
+ * and of an area that was no file's (else -EINVAL). Whoever may write to the file
+ * changes the memory of those who map it.
+ */
+int ept_object_template(const struct ept_snapshot *snapshot, gpa_t gpa, uint64_t size,
+			struct ept_object **out);
+
 /* --- the working set ---------------------------------------------------------------------- */
 
 /* The addresses of extents in the order in which they were first asked for so far; @max at most. */

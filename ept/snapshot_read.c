@@ -350,5 +350,6 @@ int ept_snapshot_verify(struct ept_snapshot *s, char *why, size_t size)
 			return err;
 		}
 	}
+	s->verified = true;
 	return 0;
 }

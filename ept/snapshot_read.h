@@ -8,6 +8,7 @@
 struct ept_snapshot {
 	char *name;
 	int memory_fd;
+	bool verified; /* every extent was read, and was right */
 	struct ept_index_header header;
 	void *table;
 	struct ept_index_area *areas; /* in the table, ascending */

@@ -464,6 +464,48 @@ START_TEST(no_difference)
 }
 END_TEST
 
+/* Once verified the kernel may map it: clones write into nothing but themselves. */
+START_TEST(template_is_mapped)
+{
+	struct ept_config config = {.vm_name = "test", .vcpus = 1, .engine = EPT_ENGINE_KERNEL};
+	struct vm vm = make(&origins[_i]);
+	struct ept_snapshot *s;
+	struct ept_object *obj;
+	struct files files;
+	char why[300];
+
+	use(&vm);
+	ck_assert_int_eq(snapshot_of(&vm, &files, origins[_i].zstd, false, why), 0);
+	ck_assert_int_eq(ept_snapshot_open(files.memory, files.index, "snap", &s, why, sizeof(why)),
+			 0);
+	if (!origins[_i].zstd && !origins[_i].file)
+		ck_assert_int_eq(ept_object_template(s, GPA(0), SIZE, &obj), -EPERM);
+	ck_assert_int_eq(ept_snapshot_verify(s, why, sizeof(why)), 0);
+	ck_assert_int_eq(ept_object_template(s, GPA(0), SIZE - PAGE, &obj), -EINVAL);
+	if (origins[_i].zstd || origins[_i].file)
+		ck_assert_int_eq(ept_object_template(s, GPA(0), SIZE, &obj), -EINVAL);
+	for (int n = 0; n < 2 && !origins[_i].zstd && !origins[_i].file; n++) {
+		struct vm clone = {.size = SIZE, .fd = -1};
+		struct ept_slot slot;
+
+		ck_assert_int_eq(ept_object_template(s, GPA(0), SIZE, &obj), 0);
+		ck_assert_int_eq(ept_space_create(&config, &clone.space), 0);
+		ck_assert_int_eq(ept_area_add(clone.space, "ram", GPA(0), SIZE, obj, &clone.area),
+				 0);
+		ept_object_put(obj);
+		ck_assert_int_eq(ept_space_start(clone.space), 0);
+		ept_space_slots(clone.space, &slot, 1);
+		clone.hva = slot.hva;
+		ck_assert(all_are_there(&clone, false));
+		memset(clone.hva, 9, SIZE);
+		vm_destroy(&clone);
+	}
+	ept_snapshot_close(s);
+	close_files(&files);
+	vm_destroy(&vm);
+}
+END_TEST
+
 /* --- damage -------------------------------------------------------------------------------- */
 
 static void flip(int fd, uint64_t bit)
@@ -773,6 +815,7 @@ Suite *suite_uffd_snapshot(void)
 	tcase_add_test(tc, discarded_is_zero);
 	tcase_add_loop_test(tc, differences_are_read_through, 0, 2 * NR_ORIGINS);
 	tcase_add_loop_test(tc, no_difference, 0, NR_ORIGINS);
+	tcase_add_loop_test(tc, template_is_mapped, 0, NR_ORIGINS);
 	tcase_add_loop_test(tc, index_with_a_wrong_bit, 0, 2);
 	tcase_add_loop_test(tc, memory_with_a_wrong_bit, 0, 2);
 	tcase_add_loop_test(tc, wrong_bits_all_over, 0, 2);
