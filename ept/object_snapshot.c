@@ -44,6 +44,11 @@ const struct ept_object *ept_layers_origin(const struct ept_object *obj)
 	return obj->layers->origin;
 }
 
+const struct ept_snapshot *ept_layers_newest(const struct ept_object *obj)
+{
+	return obj->layers->layer[0];
+}
+
 static int read_origin(const struct ept_object *origin, uint64_t page, char *to)
 {
 	uint64_t byte = page << EPT_PAGE_SHIFT;
@@ -180,4 +185,31 @@ int ept_object_snapshot(struct ept_snapshot *const *layers, size_t count, gpa_t 
 	if (err)
 		ept_layers_free(l);
 	return err;
+}
+
+/* What is not present is a hole of the file, and so zero. */
+static bool as_it_is(const struct ept_snapshot *s, const struct ept_index_area *area)
+{
+	static const uint8_t none[16];
+
+	if (memcmp(s->header.parent, none, sizeof(none)) || area->flags & EPT_INDEX_AREA_FILE ||
+	    area->size > s->header.memory_bytes ||
+	    area->offset > s->header.memory_bytes - area->size)
+		return false;
+	for (uint64_t i = 0; i < s->header.extents; i++)
+		if (s->extents[i].flags)
+			return false;
+	return true;
+}
+
+int ept_object_template(const struct ept_snapshot *s, gpa_t gpa, uint64_t size,
+			struct ept_object **out)
+{
+	const struct ept_index_area *area = area_of(s, gpa.v, size);
+
+	if (!area || !as_it_is(s, area))
+		return -EINVAL;
+	if (!s->verified)
+		return -EPERM;
+	return ept_object_file(s->memory_fd, s->name, area->offset, size, EPT_FILE_COW, out);
 }

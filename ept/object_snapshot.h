@@ -20,6 +20,7 @@ static inline bool ept_object_layered(const struct ept_object *obj)
 /* Is the page zero, whatever may be read? */
 bool ept_layers_zero(const struct ept_object *obj, uint64_t page);
 const struct ept_object *ept_layers_origin(const struct ept_object *obj);
+const struct ept_snapshot *ept_layers_newest(const struct ept_object *obj);
 
 /*
  * Read what pages [first, end), all of one extent, are: into @to, page by page. Bits of

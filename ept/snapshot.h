@@ -13,6 +13,12 @@ struct ept_snapshot_options {
 	int memory_fd, index_fd; /* empty regular files, open for writing */
 	uint8_t id[16];		 /* of this snapshot: random */
 	int zstd_level;		 /* 0: not compressed, and so it can be mapped */
+	/*
+	 * Only what differs from these, newest first: a parent and what it needs. 0: all.
+	 * Found by the checksums: nothing is tracked while the guest runs.
+	 */
+	struct ept_snapshot *const *layers;
+	size_t count;
 };
 
 /* What the manifest says of it. */
@@ -64,6 +70,16 @@ bool ept_snapshot_area(const struct ept_snapshot *snapshot, size_t index, gpa_t 
  */
 int ept_object_snapshot(struct ept_snapshot *const *layers, size_t count, gpa_t gpa, uint64_t size,
 			struct ept_object *origin, struct ept_object **out);
+
+/*
+ * A file object (EPT_FILE_COW) over the area's part of the memory file, which the kernel's
+ * engine can map as it is: clones share its page cache. Only of a snapshot that
+ * ept_snapshot_verify() found whole (else -EPERM), that stands alone, is not compressed,
+ * and of an area that was no file's (else -EINVAL). Whoever may write to the file
+ * changes the memory of those who map it.
+ */
+int ept_object_template(const struct ept_snapshot *snapshot, gpa_t gpa, uint64_t size,
+			struct ept_object **out);
 
 /* --- the working set ---------------------------------------------------------------------- */
 

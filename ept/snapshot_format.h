@@ -1,5 +1,5 @@
 /*
- * The memory of a snapshot as it lies in files (docs/formats.md). All integers are
+ * The memory of a snapshot as it lies in files (docs/snapshot-memory.md). All integers are
  * little endian, as this machine's are.
  *
  *   memory         the pages. Area after area, each where its offset says, a page at the
@@ -8,8 +8,7 @@
  *   memory.index   header, areas, extents: what is where, and its checksum
  *
  * An extent is EPT_EXTENT bytes of one area, aligned in guest-physical memory. Its
- * checksum (XXH3-128) is of the bytes as they are stored: of all of it, holes being
- * zeros, or of what is packed.
+ * checksum (XXH3-128) is of all its pages in memory, those that are not present being zeros.
  */
 #ifndef FOAL_EPT_SNAPSHOT_FORMAT_H
 #define FOAL_EPT_SNAPSHOT_FORMAT_H

@@ -290,7 +290,7 @@ const struct ept_index_extent *ept_snapshot_find(const struct ept_snapshot *s, u
 	return NULL;
 }
 
-/* @stored, which was checked, to where each page belongs. */
+/* @stored to where each page belongs. What it is was not checked yet. */
 static int unpack(const struct ept_index_extent *e, const char *stored, char *to)
 {
 	char pages[EPT_EXTENT] __attribute__((aligned(EPT_PAGE_SIZE)));
@@ -301,27 +301,30 @@ static int unpack(const struct ept_index_extent *e, const char *stored, char *to
 			return -EBADMSG;
 		stored = pages;
 	}
-	for (unsigned i = 0; i < e->pages; i++)
-		if (e->present >> i & 1) {
+	for (unsigned i = 0; i < e->pages; i++) {
+		bool present = e->present >> i & 1;
+
+		if (present)
 			memcpy(to + i * EPT_PAGE_SIZE, stored + at, EPT_PAGE_SIZE);
-			at += EPT_PAGE_SIZE;
-		}
+		else
+			memset(to + i * EPT_PAGE_SIZE, 0, EPT_PAGE_SIZE);
+		at += present ? EPT_PAGE_SIZE : 0;
+	}
 	return 0;
 }
 
 int ept_snapshot_extent(const struct ept_snapshot *s, const struct ept_index_extent *e, char *to)
 {
 	char stored[EPT_EXTENT] __attribute__((aligned(EPT_PAGE_SIZE)));
-	char *buf = e->flags ? stored : to;
 	struct ept_sum sum;
-	int err = read_all(s->memory_fd, buf, e->stored, e->offset);
+	int err = read_all(s->memory_fd, e->flags ? stored : to, e->stored, e->offset);
 
+	if (!err && e->flags)
+		err = unpack(e, stored, to);
 	if (err)
 		return err;
-	sum = ept_checksum(buf, e->stored);
-	if (!ept_sums_equal(&sum, &e->sum))
-		return -EBADMSG;
-	return e->flags ? unpack(e, stored, to) : 0;
+	sum = ept_checksum(to, e->pages * EPT_PAGE_SIZE);
+	return ept_sums_equal(&sum, &e->sum) ? 0 : -EBADMSG;
 }
 
 void ept_snapshot_say(const struct ept_snapshot *s, const struct ept_index_extent *e, int err,
@@ -347,5 +350,6 @@ int ept_snapshot_verify(struct ept_snapshot *s, char *why, size_t size)
 			return err;
 		}
 	}
+	s->verified = true;
 	return 0;
 }

@@ -8,6 +8,7 @@
 struct ept_snapshot {
 	char *name;
 	int memory_fd;
+	bool verified; /* every extent was read, and was right */
 	struct ept_index_header header;
 	void *table;
 	struct ept_index_area *areas; /* in the table, ascending */
@@ -18,8 +19,8 @@ struct ept_snapshot {
 const struct ept_index_extent *ept_snapshot_find(const struct ept_snapshot *s, uint64_t gpa);
 
 /*
- * Read and check it: its present pages are at their places in @to (EPT_EXTENT bytes);
- * what lies between is undefined. -EBADMSG: not what was written.
+ * Read and check it: its present pages are at their places in @to (EPT_EXTENT bytes), zeros
+ * between. -EBADMSG: not what was written.
  */
 int ept_snapshot_extent(const struct ept_snapshot *s, const struct ept_index_extent *e, char *to);
 /* Why it failed, in one line. */

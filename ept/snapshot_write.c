@@ -220,7 +220,55 @@ static int gather(struct writer *w, const struct ept_area *area, struct ept_inde
 		else if (what == ZEROS && !zero_below(area))
 			e->zero |= (uint16_t)(1U << i);
 	}
+	e->sum = ept_checksum(w->bytes, e->pages * EPT_PAGE_SIZE);
 	return 0;
+}
+
+/* --- what has changed since the parent ------------------------------------------------ */
+
+/* The VM came from the parent, and nobody asked for any of these pages since. */
+static bool still_below(const struct writer *w, const struct ept_area *area,
+			const struct ept_index_extent *e)
+{
+	const struct ept_leaf *leaf = ept_mirror_find(&w->space->mirror, GPA(e->gpa));
+	unsigned index = ept_leaf_index(GPA(e->gpa));
+
+	if (area->kind != EPT_KIND_LAYERS || !w->options->count ||
+	    ept_layers_newest(area->obj) != w->options->layers[0])
+		return false;
+	for (unsigned i = index; leaf && i < index + e->pages; i++)
+		if (ept_pte_get(leaf, i) != EPT_PTE_NONE || ept_pte_value(leaf, i))
+			return false;
+	return true;
+}
+
+static const struct ept_index_extent *in_parent(const struct writer *w, uint64_t gpa)
+{
+	const struct ept_index_extent *e = NULL;
+
+	for (size_t i = 0; i < w->options->count && !e; i++)
+		e = ept_snapshot_find(w->options->layers[i], gpa);
+	return e;
+}
+
+/*
+ * Is there nothing to be written of it? In memory that is no file's a difference says of
+ * each page of an extent what it is, so that what is not in it now is zero, whatever was.
+ */
+static bool unchanged(const struct writer *w, const struct ept_area *area,
+		      struct ept_index_extent *e)
+{
+	const struct ept_index_extent *was = in_parent(w, e->gpa);
+	bool zeros = zero_below(area);
+
+	if (!was)
+		return !(e->present | e->zero);
+	if (was->gpa == e->gpa && was->pages == e->pages && was->present == e->present &&
+	    (zeros || was->zero == e->zero) && ept_sums_equal(&was->sum, &e->sum))
+		return true;
+	if (zeros)
+		e->zero = (uint16_t)(((1U << e->pages) - 1) & ~(unsigned)e->present);
+	return !(e->present | e->zero);
 }
 
 /* The runs of present pages, each where it belongs. */
@@ -229,7 +277,6 @@ static int write_plain(struct writer *w, struct ept_index_extent *e)
 	int err = 0;
 
 	e->stored = e->pages * (uint32_t)EPT_PAGE_SIZE;
-	e->sum = ept_checksum(w->bytes, e->stored);
 	for (unsigned i = 0, run = 0; i <= e->pages && !err; i++) {
 		if (i < e->pages && e->present >> i & 1)
 			continue;
@@ -263,7 +310,6 @@ static int write_packed(struct writer *w, struct ept_index_extent *e)
 	}
 	e->offset = w->end;
 	e->stored = (uint32_t)small;
-	e->sum = ept_checksum(bytes, small);
 	err = write_at(w, w->options->memory_fd, bytes, small, w->end);
 	w->end += small;
 	w->info->stored_bytes += small;
@@ -294,9 +340,12 @@ static int write_extent(struct writer *w, const struct ept_area *area,
 	struct ept_index_extent e = {.gpa = gpa,
 				     .offset = ia->offset + (gpa - ia->gpa),
 				     .pages = (uint16_t)((end - gpa) >> EPT_PAGE_SHIFT)};
-	int err = gather(w, area, &e);
+	int err;
 
-	if (err || !(e.present | e.zero))
+	if (still_below(w, area, &e))
+		return 0;
+	err = gather(w, area, &e);
+	if (err || unchanged(w, area, &e))
 		return err;
 	err = w->zstd ? write_packed(w, &e) : write_plain(w, &e);
 	return err ? err : add_extent(w, &e);
@@ -310,9 +359,9 @@ static bool kept(const struct ept_area *area)
 }
 
 /* Nothing was touched near: no need to look at each page. */
-static bool nothing_there(const struct ept_area *area, uint64_t gpa)
+static bool nothing_there(const struct writer *w, const struct ept_area *area, uint64_t gpa)
 {
-	return ept_handler_engine(area) && area->kind != EPT_KIND_LAYERS &&
+	return !w->options->count && ept_handler_engine(area) && area->kind != EPT_KIND_LAYERS &&
 	       !ept_mirror_find(&area->space->mirror, GPA(gpa));
 }
 
@@ -334,7 +383,7 @@ static int write_area(struct writer *w, const struct ept_area *area)
 		uint64_t end = (gpa & ~(EPT_EXTENT - 1)) + EPT_EXTENT;
 
 		end = end < area->end ? end : area->end;
-		if (nothing_there(area, gpa))
+		if (nothing_there(w, area, gpa))
 			end = ept_leaf_end(gpa, area->end);
 		else
 			err = write_extent(w, area, ia, gpa, end);
@@ -361,6 +410,8 @@ static int write_index(struct writer *w)
 	if (!all)
 		return say(w, -ENOMEM, "%s: no memory for the snapshot's index", w->space->name);
 	memcpy(h.id, w->options->id, sizeof(h.id));
+	if (w->options->count)
+		memcpy(h.parent, w->options->layers[0]->header.id, sizeof(h.parent));
 	memcpy(all + sizeof(h), w->areas, areas);
 	if (extents)
 		memcpy(all + sizeof(h) + areas, w->extents, extents);

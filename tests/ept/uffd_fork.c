@@ -103,10 +103,11 @@ static void all_have_begun(void)
 		sched_yield();
 }
 
-static struct pair fork_space(struct vm *vm)
+static struct pair fork_with(struct vm *vm, const struct ept_swap_file *swap)
 {
 	struct pair p;
 	struct ept_fork f;
+	char c;
 
 	ck_assert_int_eq(pipe(p.to_child), 0);
 	ck_assert_int_eq(pipe(p.to_parent), 0);
@@ -115,8 +116,9 @@ static struct pair fork_space(struct vm *vm)
 	all_have_begun();
 	p.child = fork();
 	if (!p.child) {
-		int err = ept_space_fork_child(vm->space, &f, NULL);
+		int err = ept_space_fork_child(vm->space, &f, swap);
 
+		say(p.to_parent[1]);  /* it has copied the swap file */
 		close(p.to_child[1]); /* who waits for a parent that is gone ends */
 		use_other_stacks();
 		if (!err)
@@ -130,7 +132,14 @@ static struct pair fork_space(struct vm *vm)
 	ept_space_fork_parent(vm->space);
 	ept_space_release(vm->space);
 	ck_assert_int_gt(p.child, 0);
+	ck_assert_int_eq(read(p.to_parent[0], &c, 1), 1);
+	ept_space_fork_done(vm->space, &f);
 	return p;
+}
+
+static struct pair fork_space(struct vm *vm)
+{
+	return fork_with(vm, NULL);
 }
 
 static _Noreturn void child_ends(struct vm *vm)
@@ -368,6 +377,35 @@ START_TEST(child_counts_its_own)
 }
 END_TEST
 
+/* Nothing of the mapping is its own, so fork() copies no page table: zero pages, files' pages. */
+START_TEST(only_read_before)
+{
+	struct ept_config config = {.vm_name = "test", .vcpus = 1, .engine = EPT_ENGINE_HANDLER};
+	struct vm vm = _i ? vm_file_with(&config, 64 * PAGE, EPT_FILE_COW)
+			  : vm_create(&config, -1, 0, 64 * PAGE, EPT_FILE_COW);
+	struct pair p;
+
+	for (uint64_t page = 0; page < 32; page++)
+		(void)*at(&vm, page);
+	p = fork_space(&vm);
+	if (!p.child) {
+		for (uint64_t page = 0; page < 64; page++) {
+			uint8_t want = _i ? pattern_byte(page * PAGE) : 0;
+
+			child_assert((uint8_t)*at(&vm, page) == want);
+			*at(&vm, page) = CHILD - 0x80;
+		}
+		ept_space_stop(vm.space); /* each write of a zero page was seen */
+		child_assert(_i || faults(&vm, EPT_CASE_ANON_WP) == 64);
+		child_ends(&vm);
+	}
+	join(&vm, &p);
+	for (uint64_t page = 0; page < 64; page++)
+		ck_assert_int_eq((uint8_t)*at(&vm, page), _i ? pattern_byte(page * PAGE) : 0);
+	vm_destroy(&vm);
+}
+END_TEST
+
 /* What the child reads after the fork goes nowhere near the parent's cache. */
 START_TEST(parent_changes_the_file)
 {
@@ -433,6 +471,79 @@ START_TEST(shared_files_are_refused)
 	ck_assert_ptr_nonnull(strstr(why, "pmem0 writes to disk.img"));
 	ck_assert_int_eq(ept_space_can_fork(vm.space, true, why, sizeof(why)), 0);
 	vm_destroy(&vm);
+}
+END_TEST
+
+/* --- under a memory limit --------------------------------------------------------------------- */
+
+#define LIMITED_SIZE (3 * EPT_LIMIT_FLOOR)
+
+/* Half of it random, so that the pool cannot keep all. */
+static void fill_page(char *p, uint64_t page, uint64_t nonce)
+{
+	uint64_t *words = (uint64_t *)(void *)p, x = page * 2654435761U + nonce;
+
+	for (size_t i = 0; i < PAGE / sizeof(*words); i++) {
+		x = x * 6364136223846793005UL + 1442695040888963407UL;
+		words[i] = i % 2 ? x : nonce;
+	}
+}
+
+static bool page_has(const struct vm *vm, uint64_t page, uint64_t nonce)
+{
+	char want[PAGE] __attribute__((aligned(8)));
+
+	fill_page(want, page, nonce);
+	return !memcmp((char *)vm->hva + page * PAGE, want, PAGE);
+}
+
+static bool all_have(const struct vm *vm, uint64_t first, uint64_t end, uint64_t nonce)
+{
+	for (uint64_t page = first; page < end; page++)
+		if (!page_has(vm, page, nonce))
+			return false;
+	return true;
+}
+
+/* Pages that are held, aged, pooled and swapped at the fork; both sides go on swapping. */
+START_TEST(reclaimed_pages)
+{
+	struct ept_swap_file swap = {.fd = temp_file(0), .name = "swap", .size = 4 * LIMITED_SIZE};
+	struct ept_swap_file other = {
+	    .fd = temp_file(0), .name = "swap2", .size = 4 * LIMITED_SIZE};
+	struct ept_config config = {
+	    .vm_name = "test", .vcpus = 1, .memory_limit = EPT_LIMIT_FLOOR, .swap = &swap};
+	uint64_t pages = LIMITED_SIZE / PAGE, kept = pages / 16;
+	struct ept_reclaim_stats stats;
+	struct vm vm;
+	struct pair p;
+
+	if (_i)
+		vm = vm_file_with(&config, LIMITED_SIZE, EPT_FILE_COW);
+	else
+		vm = vm_create(&config, -1, 0, LIMITED_SIZE, EPT_FILE_COW);
+	for (uint64_t page = 0; page < pages; page++)
+		fill_page((char *)at(&vm, page), page, PARENT);
+	ck_assert(ept_reclaim_stats(vm.space, &stats));
+	ck_assert_uint_gt(stats.swapped, 0);
+	p = fork_with(&vm, &other);
+	if (!p.child) {
+		child_assert(all_have(&vm, 0, pages, PARENT));
+		for (uint64_t page = 0; page < pages; page++)
+			fill_page((char *)at(&vm, page), page, CHILD);
+		child_assert(all_have(&vm, 0, pages, CHILD));
+		child_assert(ept_reclaim_stats(vm.space, &stats));
+		child_assert(stats.peak <= EPT_LIMIT_FLOOR + EPT_LIMIT_FLOOR / 50);
+		child_ends(&vm);
+	}
+	for (uint64_t page = 0; page < pages - kept; page++)
+		fill_page((char *)at(&vm, page), page, PARENT + 1);
+	ck_assert(all_have(&vm, 0, pages - kept, PARENT + 1));
+	ck_assert(all_have(&vm, pages - kept, pages, PARENT));
+	join(&vm, &p);
+	vm_destroy(&vm);
+	close(swap.fd);
+	close(other.fd);
 }
 END_TEST
 
@@ -513,9 +624,11 @@ Suite *suite_uffd_fork(void)
 	tcase_add_loop_test(tc, nonces_do_not_cross, 0, 2 * NR_KINDS);
 	tcase_add_loop_test(tc, forks_of_forks, 0, NR_KINDS);
 	tcase_add_test(tc, child_counts_its_own);
+	tcase_add_loop_test(tc, only_read_before, 0, 2);
 	tcase_add_test(tc, parent_changes_the_file);
 	tcase_add_test(tc, poisoned_pages_stay);
 	tcase_add_test(tc, shared_files_are_refused);
+	tcase_add_loop_test(tc, reclaimed_pages, 0, 2);
 	tcase_add_test(tc, held_faults_wait);
 	tcase_add_test(tc, hold_has_a_limit);
 	suite_add_tcase(suite, tc);

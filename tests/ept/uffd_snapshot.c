@@ -29,6 +29,11 @@ static int empty_file(void)
 }
 
 /* In the child: its status is the writer's error. */
+/* What the next snapshots are differences to, and their identity. */
+static struct ept_snapshot *layers[4];
+static size_t nr_layers;
+static uint8_t next_id;
+
 static _Noreturn void write_and_end(struct ept_space *space, const struct files *files, int zstd,
 				    int out)
 {
@@ -39,6 +44,9 @@ static _Noreturn void write_and_end(struct ept_space *space, const struct files 
 	int err;
 
 	memcpy(options.id, id, sizeof(id));
+	options.id[15] = next_id;
+	options.layers = layers;
+	options.count = nr_layers;
 	ept_space_fork_frozen(space);
 	err = ept_snapshot_write(space, &options, &info, why, sizeof(why));
 	if (write(out, &info, sizeof(info)) != sizeof(info) ||
@@ -338,6 +346,162 @@ START_TEST(discarded_is_zero)
 	restored_destroy(&r);
 	close_files(&files);
 	close_files(&again);
+	vm_destroy(&vm);
+}
+END_TEST
+
+/* --- differences ---------------------------------------------------------------------------- */
+
+static void add_layer(const struct files *files)
+{
+	char why[300];
+
+	memmove(layers + 1, layers, nr_layers * sizeof(*layers));
+	ck_assert_int_eq(
+	    ept_snapshot_open(files->memory, files->index, "snap", &layers[0], why, sizeof(why)),
+	    0);
+	nr_layers++;
+	next_id++;
+}
+
+static struct vm vm_of_layers(struct ept_snapshot *const *from, size_t count, int origin_fd)
+{
+	struct vm vm = {.size = SIZE, .fd = -1};
+	struct ept_object *obj, *origin = NULL;
+	struct ept_slot slot;
+
+	if (origin_fd >= 0)
+		ck_assert_int_eq(
+		    ept_object_file(origin_fd, "disk.img", 0, SIZE, EPT_FILE_COW, &origin), 0);
+	ck_assert_int_eq(ept_object_snapshot(from, count, GPA(0), SIZE, origin, &obj), 0);
+	ept_object_put(origin);
+	ck_assert_int_eq(ept_space_create(&one_thread, &vm.space), 0);
+	ck_assert_int_eq(ept_area_add(vm.space, "ram", GPA(0), SIZE, obj, &vm.area), 0);
+	ept_object_put(obj);
+	ck_assert_int_eq(ept_space_start(vm.space), 0);
+	ck_assert_uint_eq(ept_space_slots(vm.space, &slot, 1), 1);
+	vm.hva = slot.hva;
+	return vm;
+}
+
+static void ck_assert_equal(const struct vm *a, const char *want)
+{
+	for (uint64_t page = 0; page < PAGES; page++)
+		ck_assert_msg(!memcmp((char *)a->hva + page * PAGE, want + page * PAGE, PAGE),
+			      "page %lu", page);
+}
+
+/*
+ * A full snapshot and two differences: of the VM as it goes on, or each of one that was
+ * restored from those before. Pages become others, zeros, and zeros again something.
+ */
+START_TEST(differences_are_read_through)
+{
+	const struct origin *o = &origins[_i / 2];
+	bool restored = _i % 2;
+	struct vm first = make(o), vm = first;
+	char why[300], *want = malloc(SIZE);
+	struct files files[3];
+
+	use(&vm);
+	for (int n = 0; n < 3; n++) {
+		if (n) {
+			memset((char *)at(&vm, (uint64_t)n * 100), 0x10 + n, 3 * PAGE);
+			memset((char *)at(&vm, (uint64_t)n * 300), 0, 20 * PAGE);
+			if (!o->file)
+				discard(&vm, (uint64_t)n * 450, 40);
+			*at(&vm, 451) = 7;
+		}
+		ck_assert_msg(!snapshot_of(&vm, &files[n], n == 1 ? 1 : o->zstd, false, why), "%s",
+			      why);
+		if (n) /* 3, 20, 40 and 1 pages lie in so many extents */
+			ck_assert_uint_le(files[n].info.extents, 2 + 3 + 4 + 1);
+		memcpy(want, (char *)vm.hva, SIZE);
+		add_layer(&files[n]);
+		if (!restored)
+			continue;
+		if (n)
+			vm_destroy(&vm);
+		vm = vm_of_layers(layers, nr_layers, first.fd);
+	}
+	if (!restored)
+		vm = vm_of_layers(layers, nr_layers, first.fd);
+	ck_assert_equal(&vm, want);
+	vm_destroy(&vm);
+	/* Not without its parent, and not in another order. */
+	struct ept_object *obj;
+	ck_assert_int_eq(ept_object_snapshot(layers, 2, GPA(0), SIZE, NULL, &obj), -EINVAL);
+	ck_assert_int_eq(ept_object_snapshot(layers + 1, 1, GPA(0), SIZE, NULL, &obj), -EINVAL);
+	for (size_t i = 0; i < nr_layers; i++)
+		ept_snapshot_close(layers[i]);
+	for (int n = 0; n < 3; n++)
+		close_files(&files[n]);
+	vm_destroy(&first);
+	free(want);
+}
+END_TEST
+
+/* Nothing happened: nothing is written. */
+START_TEST(no_difference)
+{
+	struct vm vm = make(&origins[_i]);
+	struct files full, diff;
+	char why[300];
+
+	use(&vm);
+	ck_assert_int_eq(snapshot_of(&vm, &full, 0, false, why), 0);
+	add_layer(&full);
+	ck_assert_int_eq(snapshot_of(&vm, &diff, 0, false, why), 0);
+	ck_assert_uint_eq(diff.info.extents, 0);
+	*at(&vm, 700) ^= 1;
+	close_files(&diff);
+	ck_assert_int_eq(snapshot_of(&vm, &diff, 0, false, why), 0);
+	ck_assert_uint_eq(diff.info.extents, 1);
+	ept_snapshot_close(layers[0]);
+	close_files(&full);
+	close_files(&diff);
+	vm_destroy(&vm);
+}
+END_TEST
+
+/* Once verified the kernel may map it: clones write into nothing but themselves. */
+START_TEST(template_is_mapped)
+{
+	struct ept_config config = {.vm_name = "test", .vcpus = 1, .engine = EPT_ENGINE_KERNEL};
+	struct vm vm = make(&origins[_i]);
+	struct ept_snapshot *s;
+	struct ept_object *obj;
+	struct files files;
+	char why[300];
+
+	use(&vm);
+	ck_assert_int_eq(snapshot_of(&vm, &files, origins[_i].zstd, false, why), 0);
+	ck_assert_int_eq(ept_snapshot_open(files.memory, files.index, "snap", &s, why, sizeof(why)),
+			 0);
+	if (!origins[_i].zstd && !origins[_i].file)
+		ck_assert_int_eq(ept_object_template(s, GPA(0), SIZE, &obj), -EPERM);
+	ck_assert_int_eq(ept_snapshot_verify(s, why, sizeof(why)), 0);
+	ck_assert_int_eq(ept_object_template(s, GPA(0), SIZE - PAGE, &obj), -EINVAL);
+	if (origins[_i].zstd || origins[_i].file)
+		ck_assert_int_eq(ept_object_template(s, GPA(0), SIZE, &obj), -EINVAL);
+	for (int n = 0; n < 2 && !origins[_i].zstd && !origins[_i].file; n++) {
+		struct vm clone = {.size = SIZE, .fd = -1};
+		struct ept_slot slot;
+
+		ck_assert_int_eq(ept_object_template(s, GPA(0), SIZE, &obj), 0);
+		ck_assert_int_eq(ept_space_create(&config, &clone.space), 0);
+		ck_assert_int_eq(ept_area_add(clone.space, "ram", GPA(0), SIZE, obj, &clone.area),
+				 0);
+		ept_object_put(obj);
+		ck_assert_int_eq(ept_space_start(clone.space), 0);
+		ept_space_slots(clone.space, &slot, 1);
+		clone.hva = slot.hva;
+		ck_assert(all_are_there(&clone, false));
+		memset(clone.hva, 9, SIZE);
+		vm_destroy(&clone);
+	}
+	ept_snapshot_close(s);
+	close_files(&files);
 	vm_destroy(&vm);
 }
 END_TEST
@@ -649,6 +813,9 @@ Suite *suite_uffd_snapshot(void)
 	tcase_add_test(tc, full_snapshot_is_sparse);
 	tcase_add_test(tc, restore_is_lazy);
 	tcase_add_test(tc, discarded_is_zero);
+	tcase_add_loop_test(tc, differences_are_read_through, 0, 2 * NR_ORIGINS);
+	tcase_add_loop_test(tc, no_difference, 0, NR_ORIGINS);
+	tcase_add_loop_test(tc, template_is_mapped, 0, NR_ORIGINS);
 	tcase_add_loop_test(tc, index_with_a_wrong_bit, 0, 2);
 	tcase_add_loop_test(tc, memory_with_a_wrong_bit, 0, 2);
 	tcase_add_loop_test(tc, wrong_bits_all_over, 0, 2);

@@ -16,5 +16,6 @@ Suite *suite_ahead(void);
 Suite *suite_density(void);
 Suite *suite_huge(void);
 Suite *suite_reclaim(void);
+Suite *suite_snapshot(void);
 
 #endif

@@ -1,0 +1,218 @@
+/* Pages of a snapshot against the fake installer: races, errors, who is woken. */
+#include "ept/snapshot.h"
+#include "ept/snapshot_format.h"
+#include "tests/ept/fake_install.h"
+#include "tests/ept/unit_suites.h"
+#include "tests/ept/util.h"
+
+#define PAGES 64UL
+
+static struct ept_resolution res;
+
+struct restored {
+	struct vm vm;
+	struct ept_snapshot *snapshot;
+};
+
+/* All of its pages but 20 to 23 hold their pattern. */
+static struct restored restored_with(const struct ept_config *config)
+{
+	struct ept_snapshot_options options = {.memory_fd = temp_file(0), .index_fd = temp_file(0)};
+	struct restored r = {.vm = {.size = PAGES * PAGE, .fd = -1}};
+	struct ept_snapshot_info info;
+	struct vm source = vm_anon(PAGES * PAGE);
+	struct ept_object *obj;
+	struct ept_slot slot;
+	char why[300], page[PAGE];
+
+	for (uint64_t n = 0; n < PAGES; n++) {
+		if (n >= 20 && n < 24)
+			continue;
+		for (uint64_t i = 0; i < PAGE; i++)
+			page[i] = (char)pattern_byte(n * PAGE + i);
+		/* Of the handler engine, or of the kernel's: the writer looks itself. */
+		ck_assert_int_eq(
+		    ept_write(source.space, GPA(n * PAGE), page, PAGE, EPT_ORIGIN_LOADER), 0);
+	}
+	ck_assert_msg(!ept_snapshot_write(source.space, &options, &info, why, sizeof(why)), "%s",
+		      why);
+	ck_assert_uint_eq(info.pages, PAGES - 4);
+	ck_assert_uint_eq(info.extents, PAGES / EPT_EXTENT_PAGES);
+	vm_destroy(&source);
+	ck_assert_int_eq(ept_snapshot_open(options.memory_fd, options.index_fd, "snap", &r.snapshot,
+					   why, sizeof(why)),
+			 0);
+	close(options.memory_fd);
+	close(options.index_fd);
+	ck_assert_int_eq(ept_object_snapshot(&r.snapshot, 1, GPA(0), r.vm.size, NULL, &obj), 0);
+	ck_assert_int_eq(ept_space_create(config, &r.vm.space), 0);
+	ck_assert_int_eq(ept_area_add(r.vm.space, "ram", GPA(0), r.vm.size, obj, &r.vm.area), 0);
+	ept_object_put(obj);
+	ck_assert_int_eq(ept_space_start(r.vm.space), 0);
+	ept_space_slots(r.vm.space, &slot, 1);
+	r.vm.hva = slot.hva;
+	ept_vcpu_bind(r.vm.space, 0, gettid());
+	return r;
+}
+
+static char *page_at(const struct restored *r, uint64_t page)
+{
+	return r->vm.hva + page * PAGE;
+}
+
+static struct restored restored(void)
+{
+	return restored_with(&one_thread);
+}
+
+static void done(struct restored *r)
+{
+	ck_assert_uint_eq(fake_double_installs(), 0);
+	vm_destroy(&r->vm);
+	ept_snapshot_close(r->snapshot);
+}
+
+static enum ept_result touch(const struct restored *r, uint64_t page, enum ept_access access)
+{
+	return fault_as(&r->vm, page, access, EPT_ORIGIN_DEVICE, 0, &res);
+}
+
+static bool came(const struct restored *r, uint64_t page)
+{
+	return has_pattern(at(&r->vm, page), page * PAGE, PAGE);
+}
+
+/* Its extent, and no more; each page of it can be written. */
+START_TEST(extent_comes_whole)
+{
+	struct restored r = restored();
+	enum ept_access access = _i ? EPT_WRITE : EPT_READ;
+
+	ck_assert_int_eq(touch(&r, 35, access), EPT_RESOLVED);
+	ck_assert_int_eq(res.kase, _i ? EPT_CASE_SNAP_WRITE : EPT_CASE_SNAP_READ);
+	ck_assert_uint_eq(res.installed, EPT_EXTENT_PAGES);
+	ck_assert_uint_eq(res.around, EPT_EXTENT_PAGES - 1);
+	ck_assert_uint_eq(res.bytes_read, EPT_EXTENT);
+	for (uint64_t page = 0; page < PAGES; page++) {
+		bool in = page >= 32 && page < 48;
+
+		ck_assert_int_eq(fake_page(page_at(&r, page)), in ? FAKE_OWN : FAKE_NONE);
+		ck_assert(!in || came(&r, page));
+	}
+	ck_assert_int_eq(touch(&r, 36, EPT_WRITE), EPT_RESOLVED);
+	ck_assert_int_eq(res.kase, EPT_CASE_SPURIOUS);
+	done(&r);
+}
+END_TEST
+
+/* Zeros of an extent that is not all zeros: nothing is read for them, nor put in with it. */
+START_TEST(zeros_among_pages)
+{
+	struct restored r = restored();
+
+	ck_assert_int_eq(touch(&r, 21, EPT_READ), EPT_RESOLVED);
+	ck_assert_int_eq(res.kase, EPT_CASE_ANON_READ);
+	ck_assert_uint_eq(res.bytes_read, 0);
+	ck_assert_int_eq(touch(&r, 22, EPT_WRITE), EPT_RESOLVED);
+	ck_assert_int_eq(res.kase, EPT_CASE_ANON_WRITE);
+	ck_assert_int_eq(touch(&r, 19, EPT_READ), EPT_RESOLVED);
+	ck_assert_uint_eq(res.installed, EPT_EXTENT_PAGES - 4);
+	ck_assert_int_eq(fake_page(page_at(&r, 20)), FAKE_NONE);
+	ck_assert_int_eq(fake_page(page_at(&r, 21)), FAKE_ZERO);
+	ck_assert_int_eq(fake_page(page_at(&r, 22)), FAKE_OWN);
+	ck_assert(came(&r, 24));
+	done(&r);
+}
+END_TEST
+
+/* Who waits for a page of the extent that did not get in after all is woken. */
+START_TEST(races_and_errors)
+{
+	static const struct {
+		int error;
+		unsigned times;
+		enum ept_result result;
+		enum ept_case kase;
+	} errors[] = {
+	    {-EAGAIN, 3, EPT_RESOLVED, EPT_CASE_SNAP_READ},
+	    {-ENOMEM, 100, EPT_OUT_OF_MEM, EPT_CASE_NO_MEMORY},
+	    {-ESHUTDOWN, 100, EPT_FATAL, EPT_CASE_DYING},
+	};
+	struct restored r = restored();
+	unsigned wakes = fake_wakes(page_at(&r, 5));
+
+	fake_fail(FAKE_OP_COPY, errors[_i].error, errors[_i].times);
+	ck_assert_int_eq(touch(&r, 3, EPT_READ), errors[_i].result);
+	ck_assert_int_eq(res.kase, errors[_i].kase);
+	ck_assert_uint_gt(fake_wakes(page_at(&r, 5)), wakes);
+	fake_fail(FAKE_OP_COPY, 0, 0);
+	if (errors[_i].result == EPT_RESOLVED)
+		ck_assert(came(&r, 3));
+	else
+		ck_assert_int_eq(fake_page(page_at(&r, 3)), FAKE_NONE);
+	done(&r);
+}
+END_TEST
+
+/* Somebody else's page there: raced, and what is around it comes all the same. */
+START_TEST(page_is_there)
+{
+	struct restored r = restored();
+
+	fake_set_page(page_at(&r, 3), FAKE_FOREIGN);
+	ck_assert_int_eq(touch(&r, 3, EPT_READ), EPT_RESOLVED);
+	ck_assert_int_eq(res.kase, EPT_CASE_SPURIOUS);
+	ck_assert_uint_eq(res.installed, 3);
+	ck_assert_int_eq(touch(&r, 9, EPT_READ), EPT_RESOLVED);
+	ck_assert_int_eq(res.kase, EPT_CASE_SNAP_READ);
+	ck_assert_uint_eq(res.installed, 12);
+	ck_assert(came(&r, 15));
+	done(&r);
+}
+END_TEST
+
+/* What the limit lets a fault bring at once is no more than that of an extent. */
+START_TEST(under_a_limit)
+{
+	struct ept_config config = {.vm_name = "test", .vcpus = 4, .memory_limit = EPT_LIMIT_FLOOR};
+	struct restored r = restored_with(&config);
+	unsigned window = r.vm.space->reclaim.window;
+
+	ck_assert_uint_lt(window, EPT_EXTENT_PAGES);
+	ck_assert_int_eq(touch(&r, 35, EPT_READ), EPT_RESOLVED);
+	ck_assert_uint_eq(res.installed, window);
+	ck_assert_uint_eq(ept_reclaim_charge(r.vm.space), window);
+	ck_assert(came(&r, 35));
+	done(&r);
+}
+END_TEST
+
+/* The kernel's engine would use what nobody checked. */
+START_TEST(kernel_engine_is_refused)
+{
+	struct ept_config config = {.vm_name = "test", .vcpus = 1, .engine = EPT_ENGINE_KERNEL};
+	struct restored r = restored();
+	struct ept_space *space;
+
+	ck_assert_int_eq(ept_space_create(&config, &space), 0);
+	ck_assert_int_eq(ept_area_add(space, "ram", GPA(0), r.vm.size, r.vm.area->obj, NULL),
+			 -EINVAL);
+	ept_space_destroy(space);
+	done(&r);
+}
+END_TEST
+
+Suite *suite_snapshot(void)
+{
+	Suite *suite = suite_create("ept: snapshot");
+	TCase *tc = tcase_create("snapshot");
+
+	tcase_add_loop_test(tc, extent_comes_whole, 0, 2);
+	tcase_add_test(tc, zeros_among_pages);
+	tcase_add_loop_test(tc, races_and_errors, 0, 3);
+	tcase_add_test(tc, page_is_there);
+	tcase_add_test(tc, under_a_limit);
+	tcase_add_test(tc, kernel_engine_is_refused);
+	suite_add_tcase(suite, tc);
+	return suite;
+}
