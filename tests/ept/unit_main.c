@@ -7,8 +7,8 @@ int main(void)
 {
 	static Suite *(*const suites[])(void) = {
 	    suite_areas,   suite_faults, suite_events, suite_objects, suite_ledger,
-	    suite_streams, suite_ahead,	 suite_ledger, suite_density, suite_huge,
-	    suite_poison,  suite_watch,	 suite_stress, suite_reclaim,
+	    suite_streams, suite_ahead,	 suite_ledger, suite_density, suite_lead,
+	    suite_huge,	   suite_poison, suite_watch,  suite_stress,  suite_reclaim,
 	};
 
 	return run_suites(suites, sizeof(suites) / sizeof(*suites), NULL);
