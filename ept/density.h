@@ -123,6 +123,7 @@ struct ept_governor {
 	uint64_t faults;	       /* at the last look */
 	uint64_t scan_faults, scan_at; /* at the last scan */
 	uint64_t wait;		       /* ns */
+	unsigned in_vain;	       /* scans in a row that found nothing to do */
 	unsigned char present[SCAN_CHUNK * REGION_PAGES];
 
 	pthread_t thread;
@@ -132,6 +133,7 @@ struct ept_governor {
 /* Pages that appeared one by one, and all of them, since the last scan. */
 struct ept_growth {
 	uint64_t small, all;
+	uint64_t files;	  /* of all, pages of files */
 	unsigned regions; /* that grew by single pages */
 };
 

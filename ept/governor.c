@@ -31,6 +31,7 @@
 #define QUIET_FAULTS 16		/* fewer in a look are none */
 #define LOOK_PAGES   128	/* new ones that a look should find */
 #define SCAN_SHARE   8
+#define VAIN_MAX     3 /* doublings of the wait */
 
 /* A region lies in one area. */
 static uint64_t first_region(const struct ept_area *area)
@@ -129,6 +130,19 @@ static void add_growth(struct ept_growth *sum, struct ept_growth part)
 	sum->small += part.small;
 	sum->all += part.all;
 	sum->regions += part.regions;
+	sum->files += part.files;
+}
+
+/* Of one area, into the sum. */
+static void scan_area(struct ept_governor *g, struct ept_density *d, bool all, uint64_t now,
+		      struct ept_growth *sum)
+{
+	struct ept_growth part =
+	    all ? ept_density_scan_all(g, d, now) : ept_density_scan_hot(g, d, now);
+
+	if (d->area->obj)
+		part.files = part.all;
+	add_growth(sum, part);
 }
 
 /* Where the last growth was; everywhere if that does not explain the @faults since. */
@@ -138,11 +152,11 @@ static struct ept_growth scan(struct ept_governor *g, uint64_t faults, uint64_t 
 
 	ept_governor_count(&g->stats.scans, 1);
 	for (size_t i = 0; i < g->nr_areas; i++)
-		add_growth(&growth, ept_density_scan_hot(g, &g->areas[i], now));
+		scan_area(g, &g->areas[i], false, now, &growth);
 	if (growth.small * 2 >= faults || (growth.all && faults < worth_a_scan(g)))
 		return growth;
 	for (size_t i = 0; i < g->nr_areas; i++)
-		add_growth(&growth, ept_density_scan_all(g, &g->areas[i], now));
+		scan_area(g, &g->areas[i], true, now, &growth);
 	return growth;
 }
 
@@ -169,7 +183,12 @@ static void scan_and_pace(struct ept_governor *g, uint64_t faults, uint64_t now)
 	cost = ept_thread_ns() - started - g->collapsing;
 	g->scan_at = now;
 	g->scan_faults = g->faults;
-	g->wait = clamp(since * LOOK_PAGES / (growth.all + 1), WAIT_MIN);
+	/* Files touched at random: there is nothing to do, and less and less reason to look. */
+	if (growth.all != growth.files || any_stream(g))
+		g->in_vain = 0;
+	else if (g->in_vain < VAIN_MAX)
+		g->in_vain++;
+	g->wait = clamp(since * LOOK_PAGES / (growth.all + 1), WAIT_MIN << g->in_vain);
 	if (g->wait < cost * SCAN_SHARE)
 		g->wait = cost * SCAN_SHARE;
 }
