@@ -182,9 +182,14 @@ int ept_write(struct ept_space *space, gpa_t gpa, const void *buf, size_t len,
 enum ept_case ept_stray(struct ept_space *space, gpa_t gpa, enum ept_access access)
 {
 	struct ept_area *area = ept_area_find(space, gpa.v);
+	enum ept_case kase;
 	bool ro = area && access == EPT_WRITE && !ept_area_writable(area);
-	enum ept_case kase = ro ? EPT_CASE_RO_WRITE : EPT_CASE_NO_AREA;
 
+	if (area && !ro && area->obj && !ept_handler_engine(area)) {
+		ept_area_fail(area, gpa, -EIO, "read");
+		return EPT_CASE_IO_ERROR;
+	}
+	kase = ro ? EPT_CASE_RO_WRITE : EPT_CASE_NO_AREA;
 	count_stray(space, ro ? area : NULL, kase, EPT_ORIGIN_VCPU);
 	return kase;
 }

@@ -1,4 +1,5 @@
 /* Areas: a sorted array without overlaps, complete before the space starts. */
+#include "ept/lead.h"
 #include "ept/object_snapshot.h"
 #include "ept/space.h"
 
@@ -56,45 +57,49 @@ static enum ept_kind kind_of(const struct ept_object *obj)
 	return obj ? kinds[obj->mode] : EPT_KIND_ANON;
 }
 
-/*
- * Only anonymous memory can be huge. A private file is that under EPT_HUGE_ALWAYS, where
- * a whole 2 MiB of it lies in the area; it then shares no page cache.
- */
-static enum ept_kind handled_kind_of(const struct ept_area *area, const struct ept_object *obj)
+/* Does a whole 2 MiB of guest-physical memory lie in it? */
+static bool holds_leaf(const struct ept_area *area)
 {
 	uint64_t first = (area->start + EPT_LEAF_BYTES - 1) & ~(EPT_LEAF_BYTES - 1);
-	bool fits = first + EPT_LEAF_BYTES <= area->end;
 
-	if (!obj || ept_object_layered(obj) || obj->mode == EPT_FILE_SHARED || !fits ||
-	    area->space->config.huge != EPT_HUGE_ALWAYS)
+	return first + EPT_LEAF_BYTES <= area->end;
+}
+
+/*
+ * Only anonymous memory can be huge for the handlers. A private file is that under
+ * EPT_HUGE_ALWAYS, where a whole 2 MiB of it lies in the area; it then shares no page cache.
+ */
+static bool wants_own(const struct ept_area *area, const struct ept_object *obj)
+{
+	return obj && !ept_object_layered(obj) && obj->mode != EPT_FILE_SHARED &&
+	       holds_leaf(area) && area->space->config.huge == EPT_HUGE_ALWAYS;
+}
+
+static enum ept_kind handled_kind_of(const struct ept_area *area, const struct ept_object *obj)
+{
+	if (!wants_own(area, obj))
 		return kind_of(obj);
 	return obj->mode == EPT_FILE_RO ? EPT_KIND_OWN_RO : EPT_KIND_OWN;
 }
 
 /*
- * Measured per 4 KiB page: the host kernel's own path for anonymous memory costs
- * 4 us, an event of ours 38 to 86, and the host may use 2 MiB pages there. For a
- * file our handlers read ahead, share a page cache and know what was read.
+ * Who resolves the faults of @area over @obj: the one place that chooses. Measured per
+ * 4 KiB page (docs/fault-paths.md): the host kernel's own path costs 4 us, an event of
+ * ours 38 to 86; it uses 2 MiB pages, and its page cache is every monitor's. What it
+ * cannot do stays with the handlers: a limit (what it installs could not be reclaimed), a
+ * page that is poisoned, a file written back, one it cannot map as it is.
  */
-static enum ept_engine engine_of(const struct ept_space *space, const struct ept_object *obj)
+static enum ept_engine engine_of(const struct ept_area *area, const struct ept_object *obj)
 {
+	const struct ept_space *space = area->space;
+
 	if (space->config.engine != EPT_ENGINE_AUTO)
 		return space->config.engine;
-	if (space->config.memory_limit) /* what the host kernel installs could not be reclaimed */
+	if (space->config.memory_limit)
 		return EPT_ENGINE_HANDLER;
-	return obj ? EPT_ENGINE_HANDLER : EPT_ENGINE_KERNEL;
-}
-
-void ept_area_by_kernel(struct ept_area *area)
-{
-	const struct ept_object *obj = area->obj;
-
-	if (area->space->config.engine == EPT_ENGINE_AUTO && !area->space->config.memory_limit &&
-	    area->kind != EPT_KIND_SHARED && area->kind != EPT_KIND_LAYERS &&
-	    !(obj && (obj->block_device || obj->offset & ~EPT_PAGE_MASK))) {
-		area->engine = EPT_ENGINE_KERNEL;
-		area->kind = kind_of(obj);
-	}
+	if (obj && (ept_space_can_poison(space) || wants_own(area, obj) || !ept_kernel_maps(obj)))
+		return EPT_ENGINE_HANDLER;
+	return EPT_ENGINE_KERNEL;
 }
 
 static struct ept_area *new_area(struct ept_space *space, const char *name, uint64_t start,
@@ -112,7 +117,7 @@ static struct ept_area *new_area(struct ept_space *space, const char *name, uint
 	area->space = space;
 	area->start = start;
 	area->end = end;
-	area->engine = engine_of(space, obj);
+	area->engine = engine_of(area, obj);
 	area->kind = ept_handler_engine(area) ? handled_kind_of(area, obj) : kind_of(obj);
 	area->obj = obj ? ept_object_ref(obj) : NULL;
 	ept_streams_init(&area->reads);
@@ -130,6 +135,7 @@ void ept_area_free(struct ept_area *area)
 	ept_streams_free(&area->writes);
 	if (area->obj)
 		ept_object_detach(area->obj, area);
+	ept_lead_free(area->lead);
 	ept_object_put(area->obj);
 	free(area->name);
 	free(area);
@@ -307,6 +313,12 @@ void ept_area_info(struct ept_area *area, struct ept_area_info *out)
 	/* The host kernel reads a mapped file itself: what is resident is what it read for us. */
 	if (area->obj && !area->obj->cache)
 		out->file_read = out->resident < out->file_bytes ? out->resident : out->file_bytes;
+	if (area->obj && !ept_handler_engine(area)) {
+		int64_t cached = ept_object_host_cached(area->obj, 0, out->file_bytes);
+
+		out->copied = ept_kernel_copied(area);
+		out->host_cached = cached > 0 ? (uint64_t)cached << EPT_PAGE_SHIFT : 0;
+	}
 }
 
 void ept_area_ahead_stats(const struct ept_area *area, struct ept_ahead_stats *out)

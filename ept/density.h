@@ -1,12 +1,14 @@
 /*
- * Where anonymous memory of the host kernel's engine is touched densely, and what
- * follows: which 2 MiB become one huge page. No thread and no clock of its own, so
- * that a test can play both (governor.c has them). docs/huge-pages.md has the rules
- * and why they are these.
+ * How memory of the host kernel's engine is touched, and what follows: which 2 MiB of
+ * anonymous memory become one huge page (density_anon.c, docs/huge-pages.md), what of a
+ * file is brought in ahead of who reads and writes it (density_file.c,
+ * docs/fault-paths.md). No thread and no clock of its own, so that a test can play both
+ * (governor.c has them).
  */
 #ifndef FOAL_EPT_DENSITY_H
 #define FOAL_EPT_DENSITY_H
 
+#include "ept/host_pages.h"
 #include "ept/space.h"
 
 #define REGION_PAGES EPT_TABLE_SIZE
@@ -25,16 +27,28 @@
 #define PAUSE_FIRST  10000000UL /* ns after a refusal; doubles with each, up to */
 #define PAUSE_MAX    10000000000UL
 #define BUSY_MAX     8
+#define LEAD_FIRST   2	/* of a file: regions read ahead of a reader that is new */
+#define LEAD_MAX     32 /* and of one that goes on */
+#define LEAD_IDLE    500000000UL
+#define WRITERS	     8
+#define COPY_FIRST   8	/* pages copied ahead of a writer; before it is so many it is none */
+#define COPY_SHARE   20 /* of what it wrote in order */
+#define COPY_MAX     1024
 #define HOT_MAX	     64
 #define SCAN_CHUNK   16 /* regions a look at the host's tables */
 
 #define REGION_HUGE  1 /* is one page, as far as we know */
 #define REGION_AHEAD 2 /* wants to be one when it is touched */
 
+/* Pages of a region, the first of them, and past the last; none: all 0. */
+struct ept_run {
+	uint16_t count, low, high;
+};
+
 /* 2 MiB of an area, as last seen. */
 struct ept_region {
-	uint16_t count;	    /* pages present */
-	uint16_t low, high; /* the first, and past the last; count 0: both 0 */
+	uint16_t count, low, high; /* present, as in a run */
+	struct ept_run own;	   /* of these, private copies of a file's */
 	uint8_t flags;
 	uint8_t given; /* part of it was given back: atomic, set under the governor's lock */
 };
@@ -47,21 +61,59 @@ struct ept_window {
 	uint64_t moved_at;
 };
 
+/* Who writes a file's pages in order; numbers of the area's pages. */
+struct ept_writer {
+	uint64_t first; /* where it began */
+	uint64_t mark;	/* left out of what was copied ahead: when it is there, so is the writer */
+	uint64_t end;	/* of what was copied ahead; 0: not in use */
+	uint64_t moved_at;
+};
+
+struct ept_governor;
+struct ept_density;
+struct ept_growth;
+
+/* What is done about an area of a kind. */
+struct ept_rules {
+	/* Regions [first, first + n), a byte a page into @present: bits EPT_HOST_*. */
+	int (*look)(const struct ept_governor *g, const struct ept_density *d, unsigned first,
+		    unsigned n, unsigned char *present);
+	/* Region @i grew from @old. */
+	void (*judge)(struct ept_governor *g, struct ept_density *d, unsigned i,
+		      const struct ept_region *old, uint64_t now);
+	/* A stream comes to these: see to it; or (@on false) they lie in its way no more. */
+	int (*ask)(struct ept_governor *g, struct ept_density *d, unsigned first, unsigned n,
+		   bool on);
+	/* Once a scan. */
+	void (*scanned)(struct ept_governor *g, struct ept_density *d, uint64_t now,
+			struct ept_growth *growth);
+	unsigned around;       /* pages that a fault brings, at most */
+	unsigned window_first; /* regions ahead of a stream that is new, */
+	unsigned window_share; /* more of them for each that it filled, */
+	unsigned window_max;   /* but not more than these */
+	uint64_t window_idle;  /* ns without progress: it is over */
+};
+
+extern const struct ept_rules ept_rules_anon, ept_rules_file;
+
 /* One area's. All but `given` is the governor thread's. */
 struct ept_density {
 	struct ept_area *area;
+	const struct ept_rules *rules;
 	uint64_t start; /* guest-physical, of region 0 */
 	unsigned nr;
 	struct ept_region *regions;
 	struct ept_window windows[WINDOWS];
 	unsigned hot[HOT_MAX], nr_hot; /* grew at the last scan; more than fit: all are */
 	unsigned bets, next_bet;
+	struct ept_writer writers[WRITERS];
 };
 
 struct ept_governor {
 	struct ept_space *space;
 	struct ept_density *areas;
 	size_t nr_areas;
+	bool files;		     /* is any of them a file? */
 	pthread_mutex_t lock;	     /* a region is collapsed, or given back: not both at once */
 	struct ept_huge_stats stats; /* atomic */
 	uint64_t pause_until, pause;
@@ -71,6 +123,7 @@ struct ept_governor {
 	uint64_t faults;	       /* at the last look */
 	uint64_t scan_faults, scan_at; /* at the last scan */
 	uint64_t wait;		       /* ns */
+	unsigned in_vain;	       /* scans in a row that found nothing to do */
 	unsigned char present[SCAN_CHUNK * REGION_PAGES];
 
 	pthread_t thread;
@@ -80,6 +133,7 @@ struct ept_governor {
 /* Pages that appeared one by one, and all of them, since the last scan. */
 struct ept_growth {
 	uint64_t small, all;
+	uint64_t files;	  /* of all, pages of files */
 	unsigned regions; /* that grew by single pages */
 };
 
@@ -87,9 +141,10 @@ struct ept_growth {
 struct ept_growth ept_density_scan_hot(struct ept_governor *g, struct ept_density *d, uint64_t now);
 struct ept_growth ept_density_scan_all(struct ept_governor *g, struct ept_density *d, uint64_t now);
 
-/* Make region @i one huge page; at least @own of its pages have to be somebody's. */
-bool ept_density_collapse(struct ept_governor *g, struct ept_density *d, unsigned i, unsigned own,
-			  uint64_t now);
+/* Which way the run of pages in region @i, which was @old, grows: 1 or -1. */
+int ept_density_way(const struct ept_density *d, unsigned i, const struct ept_region *old);
+/* Is it where a stream is that goes @way? */
+bool ept_density_streams(const struct ept_density *d, unsigned i, int way);
 
 /* Read what is present of regions [first, end) and judge each that grew. */
 void ept_density_scan_range(struct ept_governor *g, struct ept_density *d, unsigned first,
@@ -113,13 +168,21 @@ void ept_window_open(struct ept_governor *g, struct ept_density *d, unsigned i, 
 /* Follow each stream, and end what moves no more. */
 void ept_windows_follow(struct ept_governor *g, struct ept_density *d, uint64_t now,
 			struct ept_growth *growth);
-void ept_windows_close_idle(struct ept_density *d, uint64_t now);
+void ept_windows_close_idle(struct ept_governor *g, struct ept_density *d, uint64_t now);
 bool ept_windows_any(const struct ept_density *d);
+
+/* --- density_file.c ------------------------------------------------------------ */
+
+bool ept_writers_any(const struct ept_density *d);
+void ept_writers_close_idle(struct ept_density *d, uint64_t now);
 
 /* --- governor.c ----------------------------------------------------------------- */
 
-/* Without a thread, for tests: NULL without memory or anything to govern. */
-struct ept_governor *ept_governor_create(struct ept_space *space);
+/*
+ * Without a thread, for tests: NULL without memory or anything to govern. @huge: are
+ * there huge pages for anonymous memory? @files: does the host tell what is mapped of files?
+ */
+struct ept_governor *ept_governor_create(struct ept_space *space, bool huge, bool files);
 void ept_governor_free(struct ept_governor *g);
 
 /* CPU time of the calling thread: what a look costs, however busy the host is. */

@@ -13,19 +13,18 @@ bool ept_windows_any(const struct ept_density *d)
 	return false;
 }
 
-static void close_window(struct ept_density *d, struct ept_window *w)
+static void close_window(struct ept_governor *g, struct ept_density *d, struct ept_window *w)
 {
 	if (!reach(w))
 		return;
-	ept_install_want_huge(ept_density_hva(d, w->first), (size_t)reach(w) << EPT_LEAF_SHIFT,
-			      false);
+	d->rules->ask(g, d, w->first, reach(w), false);
 	for (unsigned i = w->first; i < w->end; i++)
 		d->regions[i].flags &= (uint8_t)~REGION_AHEAD;
 	*w = (struct ept_window){0};
 }
 
 /* A place for another window: the one that has not moved for longest makes room. */
-static struct ept_window *take_slot(struct ept_density *d)
+static struct ept_window *take_slot(struct ept_governor *g, struct ept_density *d)
 {
 	struct ept_window *slot = &d->windows[0];
 
@@ -37,7 +36,7 @@ static struct ept_window *take_slot(struct ept_density *d)
 		if (w->moved_at < slot->moved_at)
 			slot = w;
 	}
-	close_window(d, slot);
+	close_window(g, d, slot);
 	return slot;
 }
 
@@ -58,8 +57,7 @@ static unsigned in_front(const struct ept_density *d, unsigned i, int way, unsig
 static bool grow_window(struct ept_governor *g, struct ept_density *d, struct ept_window *w,
 			unsigned first, unsigned n)
 {
-	if (!n ||
-	    ept_install_want_huge(ept_density_hva(d, first), (size_t)n << EPT_LEAF_SHIFT, true))
+	if (!n || d->rules->ask(g, d, first, n, true))
 		return false;
 	for (unsigned i = first; i < first + n; i++)
 		d->regions[i].flags |= REGION_AHEAD;
@@ -70,7 +68,6 @@ static bool grow_window(struct ept_governor *g, struct ept_density *d, struct ep
 	if (first + n > w->end)
 		w->end = first + n;
 	w->left += n;
-	ept_governor_count(&g->stats.ahead, n);
 	return true;
 }
 
@@ -79,25 +76,30 @@ static unsigned length_behind(const struct ept_density *d, unsigned i, int way)
 {
 	unsigned room = way > 0 ? i : d->nr - 1 - i, n = 0;
 
-	while (n < room && n < WINDOW_MAX &&
+	while (n < room && n < d->rules->window_max &&
 	       d->regions[way > 0 ? i - n - 1 : i + n + 1].count >= REGION_DENSE)
 		n++;
 	return n;
 }
 
+/* How many regions may lie ahead of a stream that is in @i: the more the longer it is. */
+static unsigned worth(const struct ept_density *d, unsigned i, int way)
+{
+	const struct ept_rules *rules = d->rules;
+	unsigned n = rules->window_first + rules->window_share * length_behind(d, i, way);
+
+	return n < rules->window_max ? n : rules->window_max;
+}
+
 void ept_window_open(struct ept_governor *g, struct ept_density *d, unsigned i, int way,
 		     uint64_t now)
 {
-	unsigned want = WINDOW_FIRST * (1 + length_behind(d, i, way)), first;
-	unsigned n;
+	unsigned first, n = in_front(d, i, way, worth(d, i, way), &first);
 	struct ept_window *w;
 
-	if (want > WINDOW_MAX)
-		want = WINDOW_MAX;
-	n = in_front(d, i, way, want, &first);
 	if (now < g->pause_until || !n)
 		return;
-	w = take_slot(d);
+	w = take_slot(g, d);
 	w->way = way;
 	w->moved_at = now;
 	grow_window(g, d, w, first, n);
@@ -117,7 +119,7 @@ static void follow(struct ept_governor *g, struct ept_density *d, struct ept_win
 		   uint64_t now, struct ept_growth *growth)
 {
 	/* What was not reached, and the region before it, which a fallback fills page by page. */
-	unsigned look = w->left < reach(w) ? w->left + 1 : reach(w), left, first, n;
+	unsigned look = w->left < reach(w) ? w->left + 1 : reach(w), left, first, n, most;
 	uint64_t before = growth->all;
 
 	if (w->way > 0)
@@ -130,8 +132,11 @@ static void follow(struct ept_governor *g, struct ept_density *d, struct ept_win
 	left = still_left(d, w);
 	w->left = left;
 	if (left * 2 > reach(w))
-		return;
-	n = reach(w) < WINDOW_MAX ? reach(w) : WINDOW_MAX;
+		return; /* it has reached the first of them at least */
+	n = reach(w) < d->rules->window_max ? reach(w) : d->rules->window_max;
+	most = worth(d, w->way > 0 ? w->end - left - 1 : w->first + left, w->way);
+	if (n + left > most)
+		n = most > left ? most - left : 0;
 	n = in_front(d, w->way > 0 ? w->end - 1 : w->first, w->way, n, &first);
 	grow_window(g, d, w, first, n);
 }
@@ -142,12 +147,12 @@ void ept_windows_follow(struct ept_governor *g, struct ept_density *d, uint64_t 
 	for (unsigned i = 0; i < WINDOWS; i++)
 		if (reach(&d->windows[i]))
 			follow(g, d, &d->windows[i], now, growth);
-	ept_windows_close_idle(d, now);
+	ept_windows_close_idle(g, d, now);
 }
 
-void ept_windows_close_idle(struct ept_density *d, uint64_t now)
+void ept_windows_close_idle(struct ept_governor *g, struct ept_density *d, uint64_t now)
 {
 	for (unsigned i = 0; i < WINDOWS; i++)
-		if (reach(&d->windows[i]) && now - d->windows[i].moved_at > WINDOW_IDLE)
-			close_window(d, &d->windows[i]);
+		if (reach(&d->windows[i]) && now - d->windows[i].moved_at > d->rules->window_idle)
+			close_window(g, d, &d->windows[i]);
 }

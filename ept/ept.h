@@ -142,8 +142,7 @@ void ept_object_put(struct ept_object *obj);
 enum ept_engine {
 	EPT_ENGINE_HANDLER, /* our handlers, through userfaultfd */
 	EPT_ENGINE_KERNEL,  /* the host kernel's own fault path; no case is seen */
-	EPT_ENGINE_AUTO,    /* of a space only: anonymous memory KERNEL, files HANDLER but for
-			     * those of ept_area_by_kernel() */
+	EPT_ENGINE_AUTO,    /* of a space only: KERNEL wherever the host can do it as well */
 };
 
 /* When memory is backed by 2 MiB pages (docs/huge-pages.md). */
@@ -229,14 +228,6 @@ int ept_space_create(const struct ept_config *config, struct ept_space **out);
  */
 int ept_area_add(struct ept_space *space, const char *name, gpa_t gpa, uint64_t size,
 		 struct ept_object *obj, struct ept_area **out);
-
-/*
- * The guest will touch most of this file and write much of it: under
- * EPT_ENGINE_AUTO let the host kernel resolve its faults, if it can map the file
- * as it is (a regular one, private, at a page's boundary). Before
- * ept_space_start(). A file that shrinks then takes pages away that were there.
- */
-void ept_area_by_kernel(struct ept_area *area);
 
 /*
  * Map every area and start the fault threads. After this the slots are fixed
@@ -356,7 +347,9 @@ int ept_write(struct ept_space *space, gpa_t gpa, const void *buf, size_t len,
 /*
  * Count an access that the hardware reported outside any slot or as a write to
  * a read-only slot, and say which it was: EPT_CASE_NO_AREA or
- * EPT_CASE_RO_WRITE.
+ * EPT_CASE_RO_WRITE. Memory that it could not give (KVM's emulator takes a page of a
+ * file that the host kernel maps, and that is gone, for a device) fails the space:
+ * EPT_CASE_IO_ERROR.
  */
 enum ept_case ept_stray(struct ept_space *space, gpa_t gpa, enum ept_access access);
 
@@ -482,8 +475,10 @@ struct ept_area_info {
 	uint64_t file_bytes;	 /* bytes of the file this area covers */
 	uint64_t file_read;	 /* of these, bytes ever read (each counted once) */
 	uint64_t resident;	 /* bytes installed now, zero pages not counted */
-	uint64_t dirty;		 /* bytes waiting for write-back */
-	uint64_t huge;		 /* of resident, installed by the handlers as huge pages */
+	uint64_t copied;	 /* of these, private copies of a file that the host kernel maps */
+	uint64_t host_cached; /* of such a file, what the host's page cache has now, if it says */
+	uint64_t dirty;	      /* bytes waiting for write-back */
+	uint64_t huge;	      /* of resident, installed by the handlers as huge pages */
 };
 
 /* Reading ahead, of one file. Pages nobody took are wasted, or not taken yet. */
@@ -502,9 +497,26 @@ struct ept_ahead_stats {
 #undef X
 };
 
+/* Of a file that the host kernel maps: what was brought in ahead of who touches it. */
+#define EPT_LEAD_COUNTERS(X) \
+	X(windows, "windows", "")    /* windows ahead of readers */ \
+	X(read, "read", "bytes")     /* of these, what the host's page cache lacked */ \
+	X(copied, "copied", "pages") /* private copies made ahead of writers */ \
+	X(failed, "failed", "")	     /* steps that failed: who touches the page finds out why */ \
+	X(dropped, "dropped", "")    /* windows of both kinds that there was no room for */
+
+struct ept_lead_stats {
+#define X(field, name, unit) uint64_t field;
+	EPT_LEAD_COUNTERS(X)
+#undef X
+};
+
 size_t ept_area_count(const struct ept_space *space);
 struct ept_area *ept_area_at(const struct ept_space *space, size_t index);
 void ept_area_info(struct ept_area *area, struct ept_area_info *out);
+
+/* All zero but for a file that the host kernel maps. */
+void ept_area_lead_stats(const struct ept_area *area, struct ept_lead_stats *out);
 
 /* All zero for anonymous memory. */
 void ept_area_ahead_stats(const struct ept_area *area, struct ept_ahead_stats *out);

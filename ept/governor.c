@@ -1,6 +1,7 @@
 /*
- * The governor: a thread a space that watches how densely anonymous memory of the
- * host kernel's engine is touched, and has dense parts backed by 2 MiB pages.
+ * The governor: a thread a space that watches how memory of the host kernel's engine is
+ * touched: dense parts of anonymous memory get 2 MiB pages, and who reads or writes a
+ * file in order is led. It waits for no storage (lead.h has who does).
  *
  * It costs nothing while nothing happens. What it waits for is, in turn:
  *   quiet    this process has used BUSY_NS of CPU time (a timer on that clock: an
@@ -22,13 +23,15 @@
 #include <time.h>
 #include <unistd.h>
 
-#define BUSY_NS	     10000000L	/* of CPU time, between two looks while it is quiet */
+#define BUSY_NS	     4000000L	/* of CPU time, between two looks while it is quiet */
 #define WAIT_MIN     500000UL	/* ns between two looks when it is not */
 #define WAIT_MAX     16000000UL /* after that it is quiet */
-#define SCAN_FAULTS  64		/* as many since the last scan are worth one */
+#define SCAN_FAULTS  64		/* as many since the last scan are worth one, */
+#define FILE_FAULTS  16		/* with files, of which each brings more, these */
 #define QUIET_FAULTS 16		/* fewer in a look are none */
 #define LOOK_PAGES   128	/* new ones that a look should find */
 #define SCAN_SHARE   8
+#define VAIN_MAX     3 /* doublings of the wait */
 
 /* A region lies in one area. */
 static uint64_t first_region(const struct ept_area *area)
@@ -40,15 +43,28 @@ static unsigned regions_of(const struct ept_area *area)
 {
 	uint64_t first = first_region(area), end = area->end & ~(EPT_LEAF_BYTES - 1);
 
-	if (area->obj || ept_handler_engine(area) || end <= first)
+	if (end <= first)
 		return 0;
 	return (unsigned)((end - first) >> EPT_LEAF_SHIFT);
 }
 
-static int add_area(struct ept_governor *g, struct ept_area *area)
+/* NULL: it is not governed. */
+static const struct ept_rules *rules_for(const struct ept_area *area, bool huge, bool files)
+{
+	if (ept_handler_engine(area))
+		return NULL;
+	if (!area->obj)
+		return huge ? &ept_rules_anon : NULL;
+	return files && area->lead ? &ept_rules_file : NULL;
+}
+
+static int add_area(struct ept_governor *g, struct ept_area *area, bool huge, bool files)
 {
 	struct ept_density *d = &g->areas[g->nr_areas];
 
+	d->rules = rules_for(area, huge, files);
+	if (!d->rules)
+		return 0;
 	d->area = area;
 	d->start = first_region(area);
 	d->nr = regions_of(area);
@@ -58,10 +74,11 @@ static int add_area(struct ept_governor *g, struct ept_area *area)
 	if (!d->regions)
 		return -ENOMEM;
 	g->nr_areas++;
+	g->files |= area->obj != NULL;
 	return 0;
 }
 
-struct ept_governor *ept_governor_create(struct ept_space *space)
+struct ept_governor *ept_governor_create(struct ept_space *space, bool huge, bool files)
 {
 	struct ept_governor *g = calloc(1, sizeof(*g));
 
@@ -71,12 +88,12 @@ struct ept_governor *ept_governor_create(struct ept_space *space)
 	pthread_mutex_init(&g->lock, NULL);
 	g->areas = calloc(space->nr_areas, sizeof(*g->areas));
 	for (size_t i = 0; i < space->nr_areas && g->areas; i++)
-		if (add_area(g, space->areas[i]))
+		if (add_area(g, space->areas[i], huge, files))
 			goto nothing;
 	if (!g->nr_areas)
 		goto nothing;
 	g->wait = WAIT_MIN;
-	g->faults = g->scan_faults = ept_host_minor_faults();
+	g->faults = g->scan_faults = ept_host_faults();
 	return g;
 nothing:
 	ept_governor_free(g);
@@ -94,12 +111,18 @@ void ept_governor_free(struct ept_governor *g)
 	free(g);
 }
 
-static bool any_window(const struct ept_governor *g)
+/* Is any stream followed? */
+static bool any_stream(const struct ept_governor *g)
 {
 	for (size_t i = 0; i < g->nr_areas; i++)
-		if (ept_windows_any(&g->areas[i]))
+		if (ept_windows_any(&g->areas[i]) || ept_writers_any(&g->areas[i]))
 			return true;
 	return false;
+}
+
+static uint64_t worth_a_scan(const struct ept_governor *g)
+{
+	return g->files ? FILE_FAULTS : SCAN_FAULTS;
 }
 
 static void add_growth(struct ept_growth *sum, struct ept_growth part)
@@ -107,6 +130,19 @@ static void add_growth(struct ept_growth *sum, struct ept_growth part)
 	sum->small += part.small;
 	sum->all += part.all;
 	sum->regions += part.regions;
+	sum->files += part.files;
+}
+
+/* Of one area, into the sum. */
+static void scan_area(struct ept_governor *g, struct ept_density *d, bool all, uint64_t now,
+		      struct ept_growth *sum)
+{
+	struct ept_growth part =
+	    all ? ept_density_scan_all(g, d, now) : ept_density_scan_hot(g, d, now);
+
+	if (d->area->obj)
+		part.files = part.all;
+	add_growth(sum, part);
 }
 
 /* Where the last growth was; everywhere if that does not explain the @faults since. */
@@ -116,11 +152,11 @@ static struct ept_growth scan(struct ept_governor *g, uint64_t faults, uint64_t 
 
 	ept_governor_count(&g->stats.scans, 1);
 	for (size_t i = 0; i < g->nr_areas; i++)
-		add_growth(&growth, ept_density_scan_hot(g, &g->areas[i], now));
-	if (growth.small * 2 >= faults || (growth.all && faults < SCAN_FAULTS))
+		scan_area(g, &g->areas[i], false, now, &growth);
+	if (growth.small * 2 >= faults || (growth.all && faults < worth_a_scan(g)))
 		return growth;
 	for (size_t i = 0; i < g->nr_areas; i++)
-		add_growth(&growth, ept_density_scan_all(g, &g->areas[i], now));
+		scan_area(g, &g->areas[i], true, now, &growth);
 	return growth;
 }
 
@@ -147,25 +183,32 @@ static void scan_and_pace(struct ept_governor *g, uint64_t faults, uint64_t now)
 	cost = ept_thread_ns() - started - g->collapsing;
 	g->scan_at = now;
 	g->scan_faults = g->faults;
-	g->wait = clamp(since * LOOK_PAGES / (growth.all + 1), WAIT_MIN);
+	/* Files touched at random: there is nothing to do, and less and less reason to look. */
+	if (growth.all != growth.files || any_stream(g))
+		g->in_vain = 0;
+	else if (g->in_vain < VAIN_MAX)
+		g->in_vain++;
+	g->wait = clamp(since * LOOK_PAGES / (growth.all + 1), WAIT_MIN << g->in_vain);
 	if (g->wait < cost * SCAN_SHARE)
 		g->wait = cost * SCAN_SHARE;
 }
 
 uint64_t ept_governor_look(struct ept_governor *g, uint64_t now)
 {
-	uint64_t faults = ept_host_minor_faults(), fresh = faults - g->faults;
-	bool open = any_window(g);
+	uint64_t faults = ept_host_faults(), fresh = faults - g->faults;
+	bool open = any_stream(g);
 
 	g->faults = faults;
 	faults -= g->scan_faults;
-	if (faults >= (open ? 1 : SCAN_FAULTS)) {
+	if (faults >= (open ? 1 : worth_a_scan(g))) {
 		scan_and_pace(g, faults, now);
 		return g->wait;
 	}
 	g->wait = clamp(g->wait * 2, WAIT_MIN);
-	for (size_t i = 0; i < g->nr_areas && open; i++)
-		ept_windows_close_idle(&g->areas[i], now);
+	for (size_t i = 0; i < g->nr_areas && open; i++) {
+		ept_windows_close_idle(g, &g->areas[i], now);
+		ept_writers_close_idle(&g->areas[i], now);
+	}
 	return open || fresh >= QUIET_FAULTS || g->wait < WAIT_MAX ? g->wait : 0;
 }
 
@@ -236,16 +279,16 @@ static void *governor_thread(void *arg)
 
 int ept_governor_start(struct ept_space *space)
 {
-	struct ept_governor *g;
+	bool huge = space->config.huge == EPT_HUGE_AUTO && ept_host_gives_huge();
+	bool files = ept_host_tells(space->pagemap_fd);
+	/* A forked space has one already, which looked at the parent's. */
+	struct ept_governor *g =
+	    space->governor ? space->governor : ept_governor_create(space, huge, files);
 	int err;
 
-	/* A forked space has one already, which looked at the parent's. */
-	if (!space->governor && (space->config.huge != EPT_HUGE_AUTO || !ept_host_gives_huge()))
-		return 0;
-	g = space->governor ? space->governor : ept_governor_create(space);
 	if (!g)
 		return 0; /* nothing to govern */
-	g->faults = g->scan_faults = ept_host_minor_faults();
+	g->faults = g->scan_faults = ept_host_faults();
 	space->governor = g;
 	err = ept_thread_create(&space->config, &g->thread, governor_thread, g);
 	g->running = !err;

@@ -39,29 +39,61 @@ static bool somebodys(uint64_t entry)
 	return entry & PM_PRESENT && entry & (PM_FILE | PM_EXCLUSIVE);
 }
 
+#define ENTRIES 512
+
+/* Up to @max entries from page number @first on; how many. 0: it does not tell. */
+static size_t read_entries(int pagemap, uint64_t first, uint64_t max, uint64_t *entry)
+{
+	size_t want = max < ENTRIES ? max : ENTRIES;
+	ssize_t n;
+
+	if (pagemap < 0)
+		return 0;
+	n = pread(pagemap, entry, want * sizeof(*entry), (off_t)(first * sizeof(*entry)));
+	return n > 0 ? (size_t)n / sizeof(*entry) : 0;
+}
+
 uint64_t ept_host_own_pages(int pagemap, const void *hva, uint64_t pages)
 {
-	uint64_t entry[512], own = 0, first = (uintptr_t)hva >> EPT_PAGE_SHIFT;
+	uint64_t entry[ENTRIES], own = 0, first = (uintptr_t)hva >> EPT_PAGE_SHIFT;
 	uint64_t end = first + pages;
+	size_t n;
 
-	while (pagemap >= 0 && first < end) {
-		size_t want = end - first < 512 ? end - first : 512;
-		ssize_t n =
-		    pread(pagemap, entry, want * sizeof(*entry), (off_t)(first * sizeof(*entry)));
-
-		if (n <= 0)
-			break;
-		n /= (ssize_t)sizeof(*entry);
-		for (ssize_t i = 0; i < n; i++)
+	while (first < end && (n = read_entries(pagemap, first, end - first, entry))) {
+		for (size_t i = 0; i < n; i++)
 			own += somebodys(entry[i]);
-		first += (uint64_t)n;
+		first += n;
 	}
 	return own;
 }
 
-uint64_t ept_host_minor_faults(void)
+int ept_host_pages(int pagemap, const void *hva, size_t pages, unsigned char *vec)
+{
+	uint64_t entry[ENTRIES], first = (uintptr_t)hva >> EPT_PAGE_SHIFT;
+	size_t n;
+
+	for (size_t done = 0; done < pages; done += n) {
+		n = read_entries(pagemap, first + done, pages - done, entry);
+		if (!n)
+			return -EBADF;
+		for (size_t i = 0; i < n; i++)
+			vec[done + i] = !(entry[i] & PM_PRESENT) ? 0
+					: entry[i] & PM_FILE	 ? EPT_HOST_THERE
+								 : EPT_HOST_THERE | EPT_HOST_COPY;
+	}
+	return 0;
+}
+
+bool ept_host_tells(int pagemap)
+{
+	return pagemap >= 0;
+}
+
+uint64_t ept_host_faults(void)
 {
 	struct rusage usage;
 
-	return getrusage(RUSAGE_SELF, &usage) ? 0 : (uint64_t)usage.ru_minflt;
+	if (getrusage(RUSAGE_SELF, &usage))
+		return 0;
+	return (uint64_t)usage.ru_minflt + (uint64_t)usage.ru_majflt;
 }

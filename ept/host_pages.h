@@ -12,8 +12,17 @@
 /* Does the host give huge pages to memory that asks for them? Opens a file of /sys. */
 bool ept_host_gives_huge(void);
 
-/* One byte a page into @vec, bit 0: something is mapped there. mincore(2)'s errors. */
+#define EPT_HOST_THERE 1 /* something is mapped there */
+#define EPT_HOST_COPY  2 /* and it is no page of a file */
+
+/* Of anonymous memory, one byte a page into @vec: EPT_HOST_THERE. mincore(2)'s errors. */
 int ept_host_present(void *hva, size_t len, unsigned char *vec);
+
+/*
+ * Of any memory, both bits. @pagemap: /proc/self/pagemap. 0 or -errno: -EBADF without it.
+ * mincore(2) would tell of a file what its page cache has.
+ */
+int ept_host_pages(int pagemap, const void *hva, size_t pages, unsigned char *vec);
 
 /*
  * How many of @pages pages from @hva on are somebody's: present, and not the shared
@@ -21,7 +30,10 @@ int ept_host_present(void *hva, size_t len, unsigned char *vec);
  */
 uint64_t ept_host_own_pages(int pagemap, const void *hva, uint64_t pages);
 
-/* Faults that this process ever had without reading a disk: all its threads, KVM_RUN too. */
-uint64_t ept_host_minor_faults(void);
+/* Is there a @pagemap to ask? */
+bool ept_host_tells(int pagemap);
+
+/* Faults that this process ever had: all its threads, KVM_RUN too. */
+uint64_t ept_host_faults(void);
 
 #endif

@@ -123,6 +123,13 @@ void ept_install_advise(void *hva, size_t len, bool small);
 int ept_install_want_huge(void *hva, size_t len, bool huge);
 
 /*
+ * A mapping of a file: a touch of what the host's page cache lacks reads the 2 MiB of the
+ * file that it lies in, in one folio where the file system can, and nothing else. 0, or
+ * madvise(2)'s errors: a host without huge pages.
+ */
+int ept_install_in_whole(void *hva, size_t len);
+
+/*
  * Make one huge page of the 2 MiB at @hva, which want huge ones, whatever is there
  * of them. -EAGAIN (not now), -ENOMEM (the host has no free 2 MiB), -EINVAL (Linux
  * before 6.1).

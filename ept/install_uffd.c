@@ -362,6 +362,14 @@ int ept_install_want_huge(void *hva, size_t len, bool huge)
 	return madvise(hva, len, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE) ? -errno : 0;
 }
 
+/* filemap_fault(): of VM_HUGEPAGE a folio of 2 MiB, and of VM_RAND_READ no second one. */
+int ept_install_in_whole(void *hva, size_t len)
+{
+	if (madvise(hva, len, MADV_HUGEPAGE) || madvise(hva, len, MADV_RANDOM))
+		return -errno;
+	return 0;
+}
+
 int ept_install_collapse(void *hva)
 {
 	return madvise(hva, EPT_LEAF_BYTES, MADV_COLLAPSE) ? -errno : 0;

@@ -8,6 +8,8 @@
  * object's sealed cache.
  */
 #include "ept/host_pages.h"
+#include "ept/lead.h"
+#include "ept/object_snapshot.h"
 #include "ept/space.h"
 
 #include <errno.h>
@@ -44,6 +46,10 @@ static int map_file(struct ept_area *area, int prot)
 		err = map_at(area->hva, whole, prot, MAP_PRIVATE, area->obj->fd, area->obj->offset);
 	if (!err && whole < area->end - area->start)
 		err = map_tail(area, whole, prot);
+	if (!err && area->space->config.fault_around != 1) {
+		area->lead = ept_lead_create(area);
+		err = area->lead ? 0 : -ENOMEM;
+	}
 	return err;
 }
 
@@ -61,6 +67,21 @@ static int map_filled_cache(struct ept_area *area, int prot)
 		      ept_area_kinds[area->kind].map_flags, obj->memfd, 0);
 }
 
+bool ept_kernel_maps(const struct ept_object *obj)
+{
+	void *page;
+
+	if (ept_object_layered(obj) || obj->mode == EPT_FILE_SHARED || obj->block_device ||
+	    obj->offset & ~EPT_PAGE_MASK)
+		return false;
+	/* Not every file system lets its files be mapped. */
+	page = mmap(NULL, EPT_PAGE_SIZE, PROT_READ, MAP_PRIVATE, obj->fd, (off_t)obj->offset);
+	if (page == MAP_FAILED)
+		return false;
+	munmap(page, EPT_PAGE_SIZE);
+	return true;
+}
+
 int ept_kernel_map_area(struct ept_area *area)
 {
 	const struct ept_area_kind *kind = &ept_area_kinds[area->kind];
@@ -69,11 +90,10 @@ int ept_kernel_map_area(struct ept_area *area)
 
 	if (!area->obj)
 		err = map_at(area->hva, size, kind->prot, kind->map_flags, -1, 0);
-	else if (area->kind == EPT_KIND_SHARED || area->obj->block_device ||
-		 area->obj->offset & ~EPT_PAGE_MASK)
-		err = map_filled_cache(area, kind->prot);
-	else
+	else if (ept_kernel_maps(area->obj))
 		err = map_file(area, kind->prot);
+	else
+		err = map_filled_cache(area, kind->prot);
 	if (!err)
 		ept_install_advise(area->hva, size, !area->obj);
 	if (!err && !area->obj && area->space->config.huge == EPT_HUGE_ALWAYS)
@@ -88,4 +108,21 @@ uint64_t ept_kernel_resident(const struct ept_area *area)
 	return ept_host_own_pages(area->space->pagemap_fd, area->hva,
 				  (area->end - area->start) >> EPT_PAGE_SHIFT)
 	       << EPT_PAGE_SHIFT;
+}
+
+uint64_t ept_kernel_copied(const struct ept_area *area)
+{
+	uint64_t pages = (area->end - area->start) >> EPT_PAGE_SHIFT, copied = 0;
+	unsigned char bits[EPT_TABLE_SIZE];
+
+	for (uint64_t page = 0; area->hva && page < pages; page += EPT_TABLE_SIZE) {
+		uint64_t n = pages - page < EPT_TABLE_SIZE ? pages - page : EPT_TABLE_SIZE;
+
+		if (ept_host_pages(area->space->pagemap_fd, area->hva + (page << EPT_PAGE_SHIFT), n,
+				   bits))
+			break;
+		for (uint64_t i = 0; i < n; i++)
+			copied += (bits[i] & EPT_HOST_COPY) != 0;
+	}
+	return copied << EPT_PAGE_SHIFT;
 }

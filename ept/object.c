@@ -208,8 +208,7 @@ struct cachestat {
 	uint64_t cached, dirty, writeback, evicted, recently_evicted; /* pages */
 };
 
-/* Pages of [from, to) that the host's page cache has; -1: it cannot say. */
-static int64_t cached_pages(const struct ept_object *obj, uint64_t from, uint64_t to)
+int64_t ept_object_host_cached(const struct ept_object *obj, uint64_t from, uint64_t to)
 {
 	struct cachestat_range range = {obj->offset + from, to - from};
 	struct cachestat stat;
@@ -219,7 +218,7 @@ static int64_t cached_pages(const struct ept_object *obj, uint64_t from, uint64_
 
 int ept_object_read_fd(const struct ept_object *obj, uint64_t from, uint64_t to, bool *cached)
 {
-	int64_t pages = cached_pages(obj, from, to);
+	int64_t pages = ept_object_host_cached(obj, from, to);
 	bool direct = obj->direct_fd >= 0 && !__atomic_load_n(&obj->no_direct, __ATOMIC_RELAXED) &&
 		      !((from | to) & ~EPT_PAGE_MASK) && !pages;
 

@@ -146,6 +146,9 @@ int ept_object_fill(struct ept_object *obj, uint64_t page, uint64_t first, uint6
  * *@cached: it has all of them, as far as is known.
  */
 int ept_object_read_fd(const struct ept_object *obj, uint64_t from, uint64_t to, bool *cached);
+
+/* Pages of bytes [@from, @to) that the host's page cache has; -1: it cannot say (Linux 6.5 can). */
+int64_t ept_object_host_cached(const struct ept_object *obj, uint64_t from, uint64_t to);
 void ept_object_refuse_direct(struct ept_object *obj);
 
 /* The part of [*@first, *@end) around @page that a fault would read, or that is being read. */

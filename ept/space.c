@@ -56,6 +56,7 @@ static void free_space(struct ept_space *space)
 	close_fd(space->stop_fd);
 	close_fd(space->pagemap_fd);
 	ept_governor_free(space->governor);
+	ept_lead_queue_end(&space->files.queue);
 	ept_staging_free(space->staging);
 	ept_reclaim_free(space);
 	ept_prefetch_free(space);
@@ -95,7 +96,9 @@ int ept_space_create(const struct ept_config *config, struct ept_space **out)
 	space->pagemap_fd = -1;
 	space->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	space->failure_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	err = ept_reclaim_init(space);
+	err = ept_lead_queue_init(&space->files.queue);
+	if (!err)
+		err = ept_reclaim_init(space);
 	if (err)
 		goto fail;
 	space->name = strdup(config->vm_name ? config->vm_name : "vm");
@@ -106,7 +109,7 @@ int ept_space_create(const struct ept_config *config, struct ept_space **out)
 	if (err)
 		goto fail;
 	space->config.vm_name = space->name;
-	if (ept_has_handlers(space))
+	if (config->engine != EPT_ENGINE_KERNEL)
 		err = ept_installer_open(&space->installer);
 	/*
 	 * Nothing can be opened any more when it is read. Without it resident is 0, and
@@ -219,7 +222,10 @@ void ept_space_stop(struct ept_space *space)
 		ept_reclaim_stop(space);
 		ept_prefetch_stop(space);
 		ept_fault_threads_stop(space);
-		ept_reader_stop(space->reader); /* a fault thread may have waited for it */
+		/* A fault thread may have waited for it; it waits for reads under way. */
+		__atomic_store_n(&space->reader_stops, ept_now(), __ATOMIC_RELAXED);
+		ept_reader_stop(space->reader);
+		__atomic_store_n(&space->reader_stops, 0, __ATOMIC_RELAXED);
 		if (ept_has_handlers(space))
 			ept_unregister_areas(space);
 		ept_file_watch_stop(space); /* last: it may wait for storage */

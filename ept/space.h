@@ -60,6 +60,7 @@ struct ept_area {
 	struct ept_ledger ledger;
 	struct ept_streams reads, writes; /* of a file */
 	struct ept_area *next_of_object;  /* under the object's `users` */
+	struct ept_lead *lead; /* of a file that the host kernel maps as it is; else NULL */
 };
 
 /* Areas that lie next to each other and have the same rights share a reservation. */
@@ -110,6 +111,7 @@ struct ept_space {
 	struct ept_fault_thread *threads;
 	unsigned nr_threads;
 	struct ept_reader *reader;     /* of its file areas; NULL: nothing is read ahead */
+	uint64_t reader_stops;	       /* since when it is waited for, ept_now(); 0: not; atomic */
 	struct ept_staging *staging;   /* NULL: the handlers bring in 4 KiB only */
 	struct ept_governor *governor; /* NULL: none; set by ept_space_start() */
 	struct ept_file_watch files;   /* watch.h */
@@ -153,15 +155,18 @@ static inline bool ept_lost(const struct ept_space *space)
 	return __atomic_load_n(&space->lost, __ATOMIC_ACQUIRE) != 0;
 }
 
-/* Does any area of it need userfaultfd? */
-static inline bool ept_has_handlers(const struct ept_space *space)
-{
-	return space->config.engine != EPT_ENGINE_KERNEL;
-}
-
 static inline bool ept_handler_engine(const struct ept_area *area)
 {
 	return area->engine == EPT_ENGINE_HANDLER;
+}
+
+/* Do our handlers serve any area of it? */
+static inline bool ept_has_handlers(const struct ept_space *space)
+{
+	for (size_t i = 0; i < space->nr_areas; i++)
+		if (ept_handler_engine(space->areas[i]))
+			return true;
+	return false;
 }
 
 static inline char *ept_hva(const struct ept_area *area, uint64_t gpa)
@@ -209,9 +214,13 @@ int ept_map_areas(struct ept_space *space);
 void ept_unregister_areas(struct ept_space *space);
 void ept_unmap_areas(struct ept_space *space);
 
-/* kernel_engine.c: map one area so that the host kernel resolves its faults. */
+/* kernel_engine.c: can the host map @obj as it is, so that its page cache is shared? */
+bool ept_kernel_maps(const struct ept_object *obj);
+/* Map one area so that the host kernel resolves its faults. */
 int ept_kernel_map_area(struct ept_area *area);
 uint64_t ept_kernel_resident(const struct ept_area *area);
+/* Bytes of it that are private copies. */
+uint64_t ept_kernel_copied(const struct ept_area *area);
 
 /* space.c: start what works for a space whose areas are mapped. */
 int ept_threads_start(struct ept_space *space);

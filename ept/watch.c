@@ -100,12 +100,14 @@ static bool look_for_hung_faults(struct ept_space *space)
 static bool look_for_hung_look(struct ept_space *space)
 {
 	uint64_t since = __atomic_load_n(&space->files.since, __ATOMIC_RELAXED);
+	uint64_t reader = __atomic_load_n(&space->reader_stops, __ATOMIC_RELAXED);
 
-	if (!ept_dying(space) || !too_long(space, since))
+	if (!ept_dying(space) || (!too_long(space, since) && !too_long(space, reader)))
 		return false;
 	ept_space_fail(space, EPT_CASE_DYING, GPA(0), -ETIMEDOUT,
-		       "%s: the size of a file behind guest memory is not told after %u s: its "
-		       "storage does not answer; mend that, or give a longer --fault-timeout",
+		       "%s: a look at a file behind guest memory, or a read ahead of it, has not "
+		       "ended after %u s: its storage does not answer; mend that, or give a longer "
+		       "--fault-timeout",
 		       space->name, space->config.fault_timeout);
 	return true;
 }
@@ -152,16 +154,42 @@ void ept_space_check_files(struct ept_space *space)
 			look_at_file(space->areas[i]);
 }
 
+/* What of the file watch may wait for storage, one thing after the other. */
+static void may_wait(struct ept_space *space, uint64_t *look_at)
+{
+	uint64_t count;
+
+	while (read(space->files.queue.wake_fd, &count, sizeof(count)) > 0)
+		;
+	do {
+		uint64_t now = ept_now();
+
+		__atomic_store_n(&space->files.since, now, __ATOMIC_RELAXED);
+		if (now >= *look_at) {
+			ept_space_check_files(space);
+			*look_at = now + EPT_LOOK_NS;
+		}
+	} while (!ept_dying(space) && ept_lead_work(space));
+	__atomic_store_n(&space->files.since, 0, __ATOMIC_RELAXED);
+}
+
 static void *file_watch_thread(void *arg)
 {
 	struct ept_space *space = arg;
-	struct pollfd stop = {.fd = space->stop_fd, .events = POLLIN};
+	struct pollfd fds[] = {{.fd = space->stop_fd, .events = POLLIN},
+			       {.fd = space->files.queue.wake_fd, .events = POLLIN}};
+	uint64_t look_at = ept_now() + EPT_LOOK_NS;
 
 	ept_thread_begins(&space->config, "foal-files", "files");
-	while (poll(&stop, 1, EPT_LOOK_NS / 1000000) == 0) {
-		__atomic_store_n(&space->files.since, ept_now(), __ATOMIC_RELAXED);
-		ept_space_check_files(space);
-		__atomic_store_n(&space->files.since, 0, __ATOMIC_RELAXED);
+	for (;;) {
+		uint64_t now = ept_now();
+		int ms = now < look_at ? (int)((look_at - now) / 1000000) + 1 : 0;
+
+		if (poll(fds, 2, ms) < 0 && errno != EINTR)
+			break;
+		if (fds[0].revents)
+			break;
+		may_wait(space, &look_at);
 	}
 	return NULL;
 }

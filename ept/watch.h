@@ -7,6 +7,7 @@
 #define FOAL_EPT_WATCH_H
 
 #include "ept/ept.h"
+#include "ept/lead.h"
 
 #include <pthread.h>
 
@@ -39,8 +40,9 @@ struct ept_pending {
 void ept_watch_begin(struct ept_space *space, struct ept_pending *pending);
 void ept_watch_end(struct ept_space *space, struct ept_pending *pending);
 
-/* The thread that looks at the files' sizes. */
+/* The thread that may wait for storage: it looks at the files' sizes, and reads ahead. */
 struct ept_file_watch {
+	struct ept_lead_queue queue;
 	pthread_t thread;
 	bool running;	/* under life_lock */
 	uint64_t since; /* it waits for one, ept_now(); 0: it does not; atomic */

@@ -91,22 +91,6 @@ static void whole_pages(const struct image_segment *s, uint64_t *start, uint64_t
 		*end = *start;
 }
 
-/*
- * What a boot loader would have read into memory. A booting kernel unpacks it,
- * patches it and uses its memory again: an event for each page would double the
- * time to init, and tell little.
- */
-static int add_loaded(struct vm *vm, int fd, const char *path, const char *name, gpa_t gpa,
-		      uint64_t offset, uint64_t size, struct foal_error *err)
-{
-	struct ept_area *area = NULL;
-	int r = boot_file_area(vm, fd, path, name, gpa, offset, size, EPT_FILE_COW, &area, err);
-
-	if (r == 0)
-		ept_area_by_kernel(area);
-	return r;
-}
-
 static int declare_kernel(struct vm *vm, struct foal_error *err)
 {
 	int r = 0;
@@ -121,8 +105,9 @@ static int declare_kernel(struct vm *vm, struct foal_error *err)
 			continue;
 		snprintf(name, sizeof(name), "kernel:%s%s%s", s->flags & PF_R ? "r" : "",
 			 s->flags & PF_W ? "w" : "", s->flags & PF_X ? "x" : "");
-		r = add_loaded(vm, vm->image.fd, vm->image.path, name, GPA(start),
-			       s->offset + (start - s->gpa), end - start, err);
+		r = boot_file_area(vm, vm->image.fd, vm->image.path, name, GPA(start),
+				   s->offset + (start - s->gpa), end - start, EPT_FILE_COW, NULL,
+				   err);
 	}
 	return r;
 }
@@ -143,8 +128,8 @@ static int declare_initrd(struct vm *vm, struct foal_error *err)
 	vm->initrd_gpa = top - size;
 	if (vm->opt->firmware)
 		return 0; /* which reads it */
-	return add_loaded(vm, vm->initrd_fd, vm->opt->initrd, "initrd", GPA(vm->initrd_gpa), 0,
-			  vm->initrd_size, err);
+	return boot_file_area(vm, vm->initrd_fd, vm->opt->initrd, "initrd", GPA(vm->initrd_gpa), 0,
+			      vm->initrd_size, EPT_FILE_COW, NULL, err);
 }
 
 static int declare_pmems(struct vm *vm, struct foal_error *err)

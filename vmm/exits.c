@@ -38,6 +38,13 @@ static void exit_io(struct vcpu *vcpu)
 	}
 }
 
+/* No device has it. A page that is lost ends the run here, before the guest uses what it got. */
+static void stray(struct vm *vm, gpa_t gpa, enum ept_access access)
+{
+	if (ept_stray(vm->space, gpa, access) == EPT_CASE_IO_ERROR)
+		vm_end(vm, FOAL_EXIT_FAULT, "%s", ept_space_failure(vm->space)->message);
+}
+
 static void exit_mmio(struct vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
@@ -52,8 +59,7 @@ static void exit_mmio(struct vcpu *vcpu)
 	if (!taken && ept_poisoned(vm->space, GPA(run->mmio.phys_addr)))
 		memory_error_at(vcpu, GPA(run->mmio.phys_addr));
 	else if (!taken) /* open bus: reads are all ones, writes are dropped, both are counted */
-		ept_stray(vm->space, GPA(run->mmio.phys_addr),
-			  run->mmio.is_write ? EPT_WRITE : EPT_READ);
+		stray(vm, GPA(run->mmio.phys_addr), run->mmio.is_write ? EPT_WRITE : EPT_READ);
 }
 
 static void exit_ioapic_eoi(struct vcpu *vcpu)

@@ -76,6 +76,22 @@ static json_t *ahead_json(const struct report *report, const struct ept_area_inf
 	return o;
 }
 
+/* Null but for a file that the host kernel maps. */
+static json_t *led_json(const struct report *report, const struct ept_area_info *info, size_t i)
+{
+	struct ept_lead_stats s;
+	json_t *o;
+
+	if (!info->file || info->engine != EPT_ENGINE_KERNEL)
+		return json_null();
+	ept_area_lead_stats(ept_area_at(report->vm->space, i), &s);
+	o = json_object();
+#define X(field, name, unit) json_object_set_new(o, name, integer(s.field));
+	EPT_LEAD_COUNTERS(X)
+#undef X
+	return o;
+}
+
 static json_t *area_json(const struct report *report, size_t i, struct ept_case_stats *stats)
 {
 	static const char *const modes[] = {
@@ -94,9 +110,12 @@ static json_t *area_json(const struct report *report, size_t i, struct ept_case_
 	json_object_set_new(o, "file_bytes", integer(info.file_bytes));
 	json_object_set_new(o, "file_read", integer(info.file_read));
 	json_object_set_new(o, "resident", integer(info.resident));
+	json_object_set_new(o, "copied", integer(info.copied));
+	json_object_set_new(o, "host_cached", integer(info.host_cached));
 	json_object_set_new(o, "huge", integer(info.huge));
 	json_object_set_new(o, "dirty", integer(info.dirty));
 	json_object_set_new(o, "ahead", ahead_json(report, &info, i));
+	json_object_set_new(o, "led", led_json(report, &info, i));
 	json_object_set_new(o, "cases", cases_json(report, i, stats));
 	return o;
 }

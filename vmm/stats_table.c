@@ -271,6 +271,23 @@ static void print_ahead(const struct report *report, FILE *out)
 	}
 }
 
+static void print_led(const struct report *report, FILE *out)
+{
+	const struct ept_space *space = report->vm->space;
+
+	for (size_t i = 0; i < ept_area_count(space); i++) {
+		struct ept_area *area = ept_area_at(space, i);
+		struct ept_lead_stats s;
+
+		ept_area_lead_stats(area, &s);
+		if (s.windows || s.copied)
+			fprintf(out,
+				"led     read %s in %" PRIu64 " windows ahead, copied %" PRIu64
+				" pages ahead  %s\n",
+				bytes(s.read), s.windows, s.copied, area_name(report, i));
+	}
+}
+
 static void print_nets(const struct vm *vm, FILE *out)
 {
 	for (unsigned i = 0; i < vm->opt->net_count; i++) {
@@ -329,6 +346,7 @@ int stats_table(const struct report *report, FILE *out)
 	print_reclaim(vm, out);
 	print_files(report, out);
 	print_ahead(report, out);
+	print_led(report, out);
 	print_nets(vm, out);
 	print_vsock(vm, out);
 	print_balloon(vm, out);

@@ -11,7 +11,7 @@
 
 static bool staging_huge = true;
 static char *base;
-static unsigned char present[REGIONS * PAGES];
+static unsigned char present[REGIONS * PAGES]; /* bits EPT_HOST_* */
 static bool huge[REGIONS], wants[REGIONS];
 static bool zero_pages, small;
 static uint64_t faults;
@@ -39,7 +39,7 @@ unsigned fake_host_count(unsigned region)
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < PAGES; i++)
-		n += present[region * PAGES + i];
+		n += present[region * PAGES + i] != 0;
 	return n;
 }
 
@@ -52,6 +52,16 @@ void fake_host_touch(unsigned first, unsigned pages)
 		present[i] = 1;
 		if (wants[i / PAGES] && !small && fake_host_count(i / PAGES) == 1)
 			make_huge(i / PAGES);
+	}
+}
+
+void fake_host_file(unsigned first, unsigned pages, bool copy)
+{
+	for (unsigned i = first; i < first + pages; i++) {
+		unsigned char is = copy ? EPT_HOST_THERE | EPT_HOST_COPY : EPT_HOST_THERE;
+
+		faults += (present[i] & is) != is;
+		present[i] |= is;
 	}
 }
 
@@ -117,11 +127,24 @@ uint64_t ept_host_own_pages(int pagemap, const void *hva, uint64_t pages)
 
 	(void)pagemap;
 	for (uint64_t i = 0; i < pages && base; i++)
-		own += present[page_of(hva) + i];
+		own += present[page_of(hva) + i] != 0;
 	return zero_pages ? 0 : own;
 }
 
-uint64_t ept_host_minor_faults(void)
+int ept_host_pages(int pagemap, const void *hva, size_t pages, unsigned char *vec)
+{
+	(void)pagemap;
+	memcpy(vec, present + page_of(hva), pages);
+	return 0;
+}
+
+bool ept_host_tells(int pagemap)
+{
+	(void)pagemap;
+	return false; /* as ept_host_gives_huge() */
+}
+
+uint64_t ept_host_faults(void)
 {
 	return faults;
 }
@@ -131,6 +154,13 @@ int ept_install_want_huge(void *hva, size_t len, bool on)
 	for (size_t at = 0; at < len && ours(hva); at += EPT_LEAF_BYTES)
 		wants[page_of((char *)hva + at) / PAGES] = on;
 	return 0;
+}
+
+int ept_install_in_whole(void *hva, size_t len)
+{
+	(void)hva;
+	(void)len;
+	return -EINVAL;
 }
 
 int ept_install_collapse(void *hva)

@@ -68,7 +68,9 @@ unsigned fake_double_installs(void);
 /* What the host's tables hold of the memory it backs by itself, and which of it is huge. */
 void fake_host(void *hva, size_t pages);
 void fake_host_touch(unsigned first, unsigned pages); /* as a guest; huge where that is wanted */
-unsigned fake_host_count(unsigned region);	      /* pages present of 512 */
+/* The same of a file's pages: @copy, written; each is a fault. */
+void fake_host_file(unsigned first, unsigned pages, bool copy);
+unsigned fake_host_count(unsigned region); /* pages present of 512 */
 bool fake_host_huge(unsigned region);
 bool fake_host_wants(unsigned region);
 void fake_host_zero_pages(bool all);		  /* all that is there is the zero page */

@@ -1,7 +1,10 @@
 /* The kernel's engine: the same contents by the host's own path. Needs no userfaultfd. */
+#include "ept/host_pages.h"
+#include "ept/lead.h"
 #include "tests/ept/uffd_suites.h"
 #include "tests/ept/util.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -172,6 +175,153 @@ START_TEST(access_rights_are_kept)
 }
 END_TEST
 
+/* --- led: the steps, one by one; unit_lead.c has the rules ------------------------------- */
+
+static struct ept_lead_stats led(const struct vm *vm)
+{
+	struct ept_lead_stats stats;
+
+	ept_area_lead_stats(vm->area, &stats);
+	return stats;
+}
+
+static uint64_t mapped(const struct vm *vm, unsigned char bit)
+{
+	uint64_t pages = vm->size / PAGE, n = 0;
+	unsigned char *bits = malloc(pages);
+
+	ck_assert_int_eq(ept_host_pages(vm->space->pagemap_fd, vm->hva, pages, bits), 0);
+	for (uint64_t i = 0; i < pages; i++)
+		n += (bits[i] & bit) != 0;
+	free(bits);
+	return n;
+}
+
+/* A space whose files' thread is the test. */
+static struct vm led_vm(int fd, uint64_t offset, uint64_t size, enum ept_huge huge)
+{
+	struct ept_config config = {
+	    .vm_name = "test", .engine = EPT_ENGINE_KERNEL, .vcpus = 1, .huge = huge};
+	struct vm vm = vm_create(&config, fd, offset, size, EPT_FILE_COW);
+
+	ept_governor_stop(vm.space);
+	ept_file_watch_stop(vm.space);
+	return vm;
+}
+
+/* At an odd place, with and without folios of 2 MiB: just what was asked is in the page cache. */
+START_TEST(led_reader)
+{
+	const uint64_t size = 4 * EPT_LEAF_BYTES, offset = 3 * PAGE;
+	int fd = temp_file(size + offset);
+	struct vm vm = led_vm(fd, offset, size, _i ? EPT_HUGE_NEVER : EPT_HUGE_AUTO);
+	struct ept_object *obj = vm.area->obj;
+	int64_t cached;
+
+	fsync(fd);
+	ck_assert_int_eq(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+	cached = ept_object_host_cached(obj, 0, size);
+	/* In the middle: two pieces of the file, of which one lies in it whole. */
+	ck_assert_int_eq(ept_lead_read(vm.area, 600, 700), 0);
+	while (ept_lead_work(vm.space))
+		;
+	ck_assert_uint_eq(led(&vm).windows, 1);
+	ck_assert_uint_eq(led(&vm).failed, 0);
+	ck_assert_uint_eq(mapped(&vm, EPT_HOST_THERE), 0);
+	if (cached == 0) { /* the host tells, and this file system lets go of its cache */
+		ck_assert_uint_eq(led(&vm).read, 700 * PAGE);
+		ck_assert_int_eq(ept_object_host_cached(obj, 600 * PAGE, 1300 * PAGE), 700);
+		ck_assert_int_eq(ept_lead_read(vm.area, 600, 700), 0);
+		while (ept_lead_work(vm.space))
+			;
+		ck_assert_uint_eq(led(&vm).read, 700 * PAGE); /* not again */
+	}
+	ck_assert(has_pattern(vm.hva, offset, size));
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
+/* The pages asked for are own copies, their bytes the file's; its other pages are as before. */
+START_TEST(led_writer)
+{
+	int fd = temp_file(64 * PAGE);
+	struct vm vm = led_vm(fd, 0, 64 * PAGE, EPT_HUGE_AUTO);
+
+	ck_assert_int_eq(ept_lead_copy(vm.area, 10, 20), 0);
+	ck_assert_int_eq(ept_lead_copy(vm.area, 31, 1), 0);
+	while (ept_lead_work(vm.space))
+		;
+	ck_assert_uint_eq(led(&vm).copied, 21);
+	ck_assert_uint_eq(mapped(&vm, EPT_HOST_COPY), 21);
+	ck_assert_uint_eq(area_info(&vm).copied, 21 * PAGE);
+	ck_assert(has_pattern(vm.hva, 0, 64 * PAGE));
+	memset(vm.hva, 1, 64 * PAGE);
+	ck_assert(file_has(fd, 0, &(uint8_t){pattern_byte(0)}, 1));
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
+/* The file is cut off: what is led fails quietly, and the look at its size says why. */
+START_TEST(led_into_a_hole)
+{
+	int fd = temp_file(4 * EPT_LEAF_BYTES);
+	struct vm vm = led_vm(fd, 0, 4 * EPT_LEAF_BYTES, EPT_HUGE_AUTO);
+
+	ck_assert_int_eq(ftruncate(fd, PAGE), 0);
+	ck_assert_int_eq(ept_lead_read(vm.area, 512, 512), 0);
+	ck_assert_int_eq(ept_lead_copy(vm.area, 1024, 8), 0);
+	while (ept_lead_work(vm.space))
+		;
+	ck_assert_uint_ge(led(&vm).failed, 1);
+	ck_assert_uint_eq(led(&vm).copied, 0);
+	ck_assert_ptr_null(ept_space_failure(vm.space));
+	ept_space_check_files(vm.space);
+	ck_assert_ptr_nonnull(strstr(ept_space_failure(vm.space)->message, "shrank"));
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
+static uint64_t scans(const struct vm *vm)
+{
+	struct ept_huge_stats stats;
+
+	ept_space_huge_stats(vm->space, &stats);
+	return stats.scans;
+}
+
+/* With all its threads: who writes in order is led, as a reader and as a writer. */
+START_TEST(led_by_its_threads)
+{
+	const uint64_t size = 32UL << 20;
+	int fd = temp_file(size);
+	struct vm vm = kernel_vm(fd, 0, size, EPT_FILE_COW);
+	uint64_t page, before = 0;
+
+	for (page = 0; page < size / PAGE; page++) {
+		/* Not led yet: the governor looks after so many faults, whenever it gets a CPU. */
+		if (page % 64 == 63 && !led(&vm).copied) {
+			while (scans(&vm) == before)
+				;
+			before = scans(&vm);
+		}
+		*at(&vm, page) = 1;
+	}
+	for (page = 0; page < size / PAGE; page++) {
+		ck_assert_int_eq(*at(&vm, page), 1);
+		ck_assert(has_pattern(at(&vm, page) + 1, page * PAGE + 1, PAGE - 1));
+	}
+	ept_space_stop(vm.space);
+	ck_assert_uint_gt(led(&vm).windows, 0);
+	ck_assert_uint_gt(led(&vm).copied, 0);
+	ck_assert_uint_eq(led(&vm).failed, 0);
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
 Suite *suite_kernel_engine(void)
 {
 	Suite *suite = suite_create("ept, the kernel's engine");
@@ -183,6 +333,11 @@ Suite *suite_kernel_engine(void)
 	tcase_add_test(tc, truncated_file_is_an_error);
 	tcase_add_loop_test(tc, truncated_after_it_was_mapped, 0, 2);
 	tcase_add_test(tc, access_rights_are_kept);
+	tcase_add_loop_test(tc, led_reader, 0, 2);
+	tcase_add_test(tc, led_writer);
+	tcase_add_test(tc, led_into_a_hole);
+	tcase_add_test(tc, led_by_its_threads);
+	tcase_set_timeout(tc, 60);
 	suite_add_tcase(suite, tc);
 	return suite;
 }

@@ -14,6 +14,7 @@ Suite *suite_stress(void);
 Suite *suite_streams(void);
 Suite *suite_ahead(void);
 Suite *suite_density(void);
+Suite *suite_lead(void);
 Suite *suite_huge(void);
 Suite *suite_reclaim(void);
 Suite *suite_snapshot(void);

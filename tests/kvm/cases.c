@@ -150,7 +150,9 @@ static uint64_t file_faults(const char *append, const char *around)
 	struct run run;
 	const char *pmem = make_pmem("around", 512);
 
-	run_guest(&run, "pmem.elf", append, "--pmem", pmem, "--fault-around", around);
+	run_foal(&run, ARGS("--kernel", guest_path("pmem.elf"), "--append", append, "--pmem", pmem,
+			    "--fault-around", around, "--fault-engine", "handler"));
+	ck_assert_msg(run.status == 0, "status %d: %s", run.status, run.err_text);
 	uint64_t faults = count_of(&run, "pmem0", "file_read", "faults");
 	/* Each page that was asked for is either a fault or mapped around one. */
 	ck_assert_uint_le(count_of(&run, "pmem0", "file_read", "around") + faults,
@@ -176,7 +178,8 @@ START_TEST(sequential_writes_are_copied_ahead)
 	struct run run;
 	const char *pmem = make_pmem("written", 2048);
 
-	run_guest(&run, "pmem.elf", "mode=w pages=1000", "--pmem", pmem, NULL, NULL);
+	run_guest(&run, "pmem.elf", "mode=w pages=1000", "--pmem", pmem, "--fault-engine",
+		  "handler");
 	uint64_t faults = count_of(&run, "pmem0", "file_cow", "faults");
 	uint64_t copies = count_of(&run, "pmem0", "file_cow", "installed");
 	ck_assert_uint_le(faults, 1000 / 8);
@@ -194,7 +197,8 @@ START_TEST(reads_ahead_of_a_sequential_reader)
 	struct run run;
 	const char *pmem = make_pmem("ahead", 4096);
 
-	run_guest(&run, "pmem.elf", "mode=r pages=4096", "--pmem", pmem, NULL, NULL);
+	run_guest(&run, "pmem.elf", "mode=r pages=4096", "--pmem", pmem, "--fault-engine",
+		  "handler");
 	ck_assert_uint_le(count_of(&run, "pmem0", "file_read", "faults"), 4096 / 15);
 	ck_assert_uint_eq(file_read(&run, "pmem"), 4096 * 4096);
 	ck_assert_uint_gt(ahead_of(&run, "pmem0", "pages"), 0);
@@ -212,14 +216,16 @@ START_TEST(a_read_far_off_reads_one_window)
 	struct run run;
 	const char *pmem = make_pmem("far", 4096);
 
-	run_guest(&run, "pmem.elf", "mode=r pages=8 stride=512", "--pmem", pmem, NULL, NULL);
+	run_guest(&run, "pmem.elf", "mode=r pages=8 stride=512", "--pmem", pmem, "--fault-engine",
+		  "handler");
 	ck_assert_uint_eq(count_of(&run, "pmem0", "file_read", "faults"), 8);
 	ck_assert_uint_le(file_read(&run, "pmem"), 8 * 16 * 4096);
 	ck_assert_uint_eq(count_of(&run, "pmem0", "file_read", "bytes_read"),
 			  file_read(&run, "pmem"));
 	run_free(&run);
-	run_guest(&run, "pmem.elf", "mode=r pages=8 stride=512", "--pmem", pmem, "--fault-around",
-		  "1");
+	run_foal(&run,
+		 ARGS("--kernel", guest_path("pmem.elf"), "--append", "mode=r pages=8 stride=512",
+		      "--pmem", pmem, "--fault-around", "1", "--fault-engine", "handler"));
 	ck_assert_uint_eq(file_read(&run, "pmem"), 8 * 4096);
 	run_free(&run);
 }
@@ -231,7 +237,8 @@ START_TEST(window_ends_with_the_file)
 	struct run run;
 	const char *pmem = make_pmem("short", 21);
 
-	run_guest(&run, "pmem.elf", "mode=rw pages=21", "--pmem", pmem, NULL, NULL);
+	run_guest(&run, "pmem.elf", "mode=rw pages=21", "--pmem", pmem, "--fault-engine",
+		  "handler");
 	ck_assert_uint_eq(count_of(&run, "pmem0", "file_read", "faults"), 2);
 	ck_assert_uint_eq(count_of(&run, "pmem0", NULL, "bytes_read") +
 			      ahead_of(&run, "pmem0", "bytes_read"),

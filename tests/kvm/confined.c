@@ -75,7 +75,10 @@ static bool has_thread(const struct thread *threads, unsigned count, const char 
 static unsigned look(const char *option, const char *value, struct thread threads[MAX_THREADS],
 		     struct run *run)
 {
-	const char *disk = make_pmem("confined.disk", 4), *pmem = make_pmem("confined.pmem", 4);
+	const char *disk = make_pmem("confined.disk", 4);
+	char pmem[600]; /* shared, so that the handlers have it; RAM and kernel are the host's */
+
+	snprintf(pmem, sizeof(pmem), "%s,mode=shared", make_pmem("confined.pmem", 4));
 
 	run_start(run, NULL,
 		  ARGS("--kernel", guest_path("echo.elf"), "--cpus", "2", "--disk", disk, "--pmem",
@@ -107,6 +110,7 @@ START_TEST(every_thread)
 	ck_assert(has_thread(threads, n, "foal-vcpu/1"));
 	ck_assert(has_thread(threads, n, "foal-blk/0"));
 	ck_assert(has_thread(threads, n, "foal-files"));
+	ck_assert(has_thread(threads, n, "foal-governor"));
 	ck_assert(!have_userfaultfd() || has_thread(threads, n, "foal-fault/0"));
 	ck_assert(!have_userfaultfd() || has_thread(threads, n, "foal-read"));
 	run_free(&run);

@@ -95,7 +95,9 @@ uint64_t count_of(const struct run *run, const char *area, const char *kase, con
 uint64_t stats_number(const struct run *run, const char *object, const char *name);
 /* The member @name of the area whose name starts with @area; it must exist. */
 uint64_t area_number(const struct run *run, const char *area, const char *name);
-/* The same of what was read ahead for it. */
+const char *area_string(const struct run *run, const char *area, const char *name);
+/* The same of its `led`, and of what was read ahead for it. */
+uint64_t led_of(const struct run *run, const char *area, const char *counter);
 uint64_t ahead_of(const struct run *run, const char *area, const char *counter);
 
 /* Bytes read of the file used as @use, and its size. */

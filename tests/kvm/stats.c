@@ -67,7 +67,7 @@ uint64_t stats_number(const struct run *run, const char *object, const char *nam
 	return number(need(run, object), name);
 }
 
-uint64_t area_number(const struct run *run, const char *area, const char *name)
+static json_t *find_area(const struct run *run, const char *area)
 {
 	size_t i;
 	json_t *a;
@@ -75,22 +75,29 @@ uint64_t area_number(const struct run *run, const char *area, const char *name)
 	json_array_foreach(need(run, "areas"), i, a)
 	{
 		if (starts(string(a, "name"), area))
-			return number(a, name);
+			return a;
 	}
 	ck_abort_msg("no area \"%s\" in the statistics", area);
 }
 
+uint64_t area_number(const struct run *run, const char *area, const char *name)
+{
+	return number(find_area(run, area), name);
+}
+
+const char *area_string(const struct run *run, const char *area, const char *name)
+{
+	return string(find_area(run, area), name);
+}
+
+uint64_t led_of(const struct run *run, const char *area, const char *counter)
+{
+	return number(json_object_get(find_area(run, area), "led"), counter);
+}
+
 uint64_t ahead_of(const struct run *run, const char *area, const char *counter)
 {
-	size_t i;
-	json_t *a;
-
-	json_array_foreach(need(run, "areas"), i, a)
-	{
-		if (starts(string(a, "name"), area))
-			return number(json_object_get(a, "ahead"), counter);
-	}
-	ck_abort_msg("no area \"%s\" in the statistics", area);
+	return number(json_object_get(find_area(run, area), "ahead"), counter);
 }
 
 static uint64_t file_number(const struct run *run, const char *use, const char *name)

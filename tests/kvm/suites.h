@@ -7,6 +7,7 @@
 Suite *runs_suite(void);
 Suite *cases_suite(void);
 Suite *huge_suite(void);
+Suite *led_suite(void);
 Suite *files_suite(void);
 Suite *firmware_suite(void);
 Suite *options_suite(void);

@@ -134,7 +134,8 @@ static const struct {
     {"cow", "handler", "how=pmem mode=r"},    {"ro", "handler", "how=pmem mode=r"},
     {"shared", "handler", "how=pmem mode=r"}, {"shared", "handler", "how=pmem mode=w"},
     {"cow", "kernel", "how=pmem mode=r"},     {"cow", "kernel", "how=pmem mode=w"},
-    {"shared", "kernel", "how=pmem mode=r"},
+    {"shared", "kernel", "how=pmem mode=r"},  {"cow", "auto", "how=pmem mode=r"},
+    {"ro", "auto", "how=pmem mode=r"},	      {"shared", "auto", "how=pmem mode=w"},
 };
 
 /* The file of a pmem is cut short under the guest: it ends, and says which file it was. */

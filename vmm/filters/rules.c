@@ -95,7 +95,9 @@ const struct rule rules[] = {
     {F, SCMP_SYS(sched_setaffinity), "sched_setaffinity", "of itself", 1, {{0, SCMP_CMP_EQ, 0, 0}}},
     /* Reading ahead, on a ring that can do nothing but read. */
     CALL(R, io_uring_enter),
-    /* What the governor of huge pages looks at, and how it waits. */
+    /* Reading ahead of files that the host maps. */
+    CALL(F, fadvise64),
+    /* What the governor looks at, and how it waits. */
     CALL(TOUCHES, mincore),
     CALL(F, getrusage),
     CALL(F, ppoll),
