@@ -1,4 +1,5 @@
 # make test          everything that fits a submission; ends with one line of sums
+# make soak          the same for hours: all suites on both kernels, fuzzing for ten minutes each
 # make test-quick    the unit tests and the tests on /dev/kvm alone
 # make test-san      with SAN=address or SAN=thread: the unit tests under that sanitizer
 # make fuzz          the fuzz targets: fuzz-devices, -state, -image, -control; FUZZ_SECONDS=60 each
@@ -29,13 +30,18 @@ $(BENCH_BOOT): $(addprefix $(OUT)/tests/bench/,bench_boot.o boot_memory.o series
 		$(OUT)/vmm/series.o
 	$(call link,$(LDFLAGS) $(STATIC),-ljansson)
 
-.PHONY: test test-all test-quick test-san fuzz bench bench-boot run
+.PHONY: test soak test-all test-quick test-san fuzz bench bench-boot run
 
 # Two steps: what setup installs has to be there before this file's rules look for it.
 test:
 	@scripts/setup
 	@$(MAKE) --no-print-directory -j2 all $(TEST_PROGRAMS) $(KVM_TEST_PROGRAMS)
 	@$(MAKE) --no-print-directory test-all
+
+soak: export SOAK := 1
+soak: export TEST_MINUTES := 240
+soak: export FUZZ_SECONDS := 600
+soak: test
 
 test-all: $(TEST_PROGRAMS) $(KVM_TEST_PROGRAMS)
 	scripts/run-tests "$(TEST_PROGRAMS)" "$(KVM_TEST_PROGRAMS)"

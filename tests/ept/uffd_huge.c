@@ -4,33 +4,12 @@
 #include "ept/uffd_compat.h"
 #include "tests/ept/uffd_suites.h"
 #include "tests/ept/util.h"
+#include "tests/host_huge.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 #define MIB (1UL << 20)
-
-/*
- * How often the host had no 2 MiB to give or broke some up (proc_vmstat(5)). While
- * others use up its memory a test sees that too, and what it counts is an upper bound.
- */
-static uint64_t host_refusals(void)
-{
-	static const char *const names[] = {"thp_fault_fallback", "thp_split_page", "thp_split_pmd",
-					    "thp_collapse_alloc_failed",
-					    "thp_zero_page_alloc_failed"};
-	FILE *f = fopen("/proc/vmstat", "re");
-	char name[64];
-	uint64_t n, sum = 0;
-
-	ck_assert_ptr_nonnull(f);
-	while (fscanf(f, "%63s %lu", name, &n) == 2)
-		for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-			if (!strcmp(name, names[i]))
-				sum += n;
-	fclose(f);
-	return sum;
-}
 
 static uint64_t refusals_before;
 
