@@ -135,6 +135,8 @@ START_TEST(is_not_there)
 	const char *const argv[] = {"no-such-program", NULL};
 	int fd = -1;
 
+	/* A directory there that its user may not enter would be another error. */
+	ck_assert_int_eq(setenv("PATH", "/usr/bin:/bin", 1), 0);
 	ck_assert_int_eq(helper_start(&helpers, argv, "--test", "", &fd, &err), -ENOENT);
 	ck_assert_int_eq(err.status, FOAL_EXIT_HOST);
 	ck_assert_str_eq(err.text, "--test needs the program no-such-program: No such file or "
