@@ -12,33 +12,82 @@ static enum ept_result installed(struct fault *f, int err, enum ept_pte pte, enu
 	return ept_fault_finish(f, err);
 }
 
-/*
- * Under a memory limit nobody else gives who writes in order more than a page at a time:
- * without one this is the host kernel's memory, or huge pages'.
- */
-static unsigned pages_at_once(struct fault *f)
-{
-	unsigned n = f->area->space->reclaim.limit ? ept_write_ahead(f) : 1, free = 1;
+/* Entries to be filled with zeros: [first, end) holds the fault's. */
+struct zeros {
+	unsigned first, end;
+};
 
-	while (free < n && ept_pte_get(f->leaf, f->index + free) == EPT_PTE_NONE)
-		free++;
-	return free > 1 && ept_reclaim_admit(f->area->space, free) ? free : 1;
+static bool is_empty(const struct fault *f, unsigned index)
+{
+	return ept_pte_get(f->leaf, index) == EPT_PTE_NONE;
 }
 
-static enum ept_result own_pages(struct fault *f, unsigned n)
+/* The empty entries around the fault's, within @most. */
+static struct zeros empty_around(const struct fault *f, struct zeros most)
+{
+	struct zeros z = {f->index, f->index + 1};
+
+	while (z.first > most.first && is_empty(f, z.first - 1))
+		z.first--;
+	while (z.end < most.end && is_empty(f, z.end))
+		z.end++;
+	return z;
+}
+
+/* The window of fault-around, if a quarter of it was touched, and nothing has to go for it. */
+static struct zeros dense_window(const struct fault *f)
+{
+	const struct ept_area *area = f->area;
+	const struct ept_reclaim *r = &area->space->reclaim;
+	unsigned around = area->space->config.fault_around, touched = 0;
+	uint64_t leaf = fault_leaf_start(f);
+	struct zeros w;
+
+	around = around < EPT_SYNC_MAX ? around : EPT_SYNC_MAX;
+	w = (struct zeros){f->index & ~(around - 1), (f->index & ~(around - 1)) + around};
+	for (unsigned i = w.first; i < w.end; i++)
+		touched += !is_empty(f, i);
+	if (touched * 4 < around || leaf + ((uint64_t)w.first << EPT_PAGE_SHIFT) < area->start ||
+	    leaf + ((uint64_t)w.end << EPT_PAGE_SHIFT) > area->end ||
+	    ept_reclaim_charge(area->space) + around > r->low)
+		return (struct zeros){f->index, f->index + 1};
+	return w;
+}
+
+/*
+ * Under a memory limit nobody else gives who writes in order, or all over the place, more
+ * than a page at a time: without one this is the host kernel's memory, or huge pages'.
+ */
+static struct zeros pages_at_once(struct fault *f)
+{
+	struct zeros z = {f->index, f->index + 1};
+	unsigned ahead;
+
+	if (!f->area->space->reclaim.limit)
+		return z;
+	ahead = ept_write_ahead(f);
+	z = empty_around(f,
+			 ahead > 1 ? (struct zeros){f->index, f->index + ahead} : dense_window(f));
+	if (z.end - z.first > 1 && ept_reclaim_admit(f->area->space, z.end - z.first))
+		return z;
+	return (struct zeros){f->index, f->index + 1};
+}
+
+/* False: not even the page that was asked for went in; another page was there, or no memory. */
+static bool put_zeros(struct fault *f, struct zeros z)
 {
 	static const char zeros[EPT_SYNC_MAX * EPT_PAGE_SIZE] __attribute__((aligned(4096)));
 	size_t done;
-	int err = ept_install_copies(fault_installer(f), fault_hva(f, f->index), zeros,
-				     (size_t)n << EPT_PAGE_SHIFT, &done);
-	unsigned put = (unsigned)(done >> EPT_PAGE_SHIFT);
 
-	if (!put)
-		return installed(f, err, EPT_PTE_PRIVATE, EPT_PTE_PRIVATE);
-	ept_area_set_ptes(f->area, f->leaf, f->index, f->index + put, EPT_PTE_PRIVATE);
-	f->res->installed += put;
-	f->res->around += put - 1;
-	return ept_fault_finish(f, 0);
+	ept_install_copies(fault_installer(f), fault_hva(f, z.first), zeros,
+			   (size_t)(z.end - z.first) << EPT_PAGE_SHIFT, &done);
+	z.end = z.first + (unsigned)(done >> EPT_PAGE_SHIFT);
+	ept_area_set_ptes(f->area, f->leaf, z.first, z.end, EPT_PTE_PRIVATE);
+	f->res->installed += z.end - z.first;
+	if (z.end <= f->index)
+		return false;
+	f->res->around += z.end - z.first - 1;
+	return true;
 }
 
 static enum ept_result own_page(struct fault *f)
@@ -54,8 +103,11 @@ enum ept_result ept_anon_write(struct fault *f)
 
 	if (ept_anon_whole(f, &result))
 		return result;
-	unsigned n = pages_at_once(f);
-	result = n > 1 ? own_pages(f, n) : own_page(f);
+	struct zeros z = pages_at_once(f);
+	if (z.end - z.first > 1 && put_zeros(f, z))
+		result = ept_fault_finish(f, 0);
+	else
+		result = own_page(f);
 	if (result == EPT_RESOLVED && f->stepped)
 		ept_write_moved(f);
 	return result;

@@ -37,22 +37,25 @@ static unsigned most_of(struct fault *f)
 	return n > 1 && ept_reclaim_admit(f->area->space, n) ? n : 1;
 }
 
+static void add(const struct fault *f, struct swap_in *in)
+{
+	in->was[in->n].value = ept_pte_value(f->leaf, f->index + in->n);
+	in->was[in->n].age = ept_pte_age(f->leaf, f->index + in->n);
+	in->n++;
+}
+
+/* The page that was asked for, and what may come with it. */
 static void gather(struct fault *f, struct swap_in *in)
 {
 	enum ept_pte pte = ept_pte_get(f->leaf, f->index);
 	unsigned most = most_of(f);
 
-	for (in->n = 0; in->n < most; in->n++) {
-		unsigned i = f->index + in->n;
-		uint64_t value = ept_pte_value(f->leaf, i);
-
-		if (ept_pte_get(f->leaf, i) != pte)
-			break;
-		if (pte == EPT_PTE_SWAPPED && in->n && !ept_swap_near(in->was[0].value, value))
-			break;
-		in->was[in->n].value = value;
-		in->was[in->n].age = ept_pte_age(f->leaf, i);
-	}
+	in->n = 0;
+	add(f, in);
+	while (in->n < most && ept_pte_get(f->leaf, f->index + in->n) == pte &&
+	       (pte == EPT_PTE_POOLED ||
+		ept_swap_near(in->was[0].value, ept_pte_value(f->leaf, f->index + in->n))))
+		add(f, in);
 }
 
 static void free_place(struct fault *f, bool pooled, uint64_t value)

@@ -377,8 +377,8 @@ START_TEST(swap_in_ahead)
 	struct ept_reclaim *r = &vm.space->reclaim;
 	unsigned faults;
 
-	vm.space->config.fault_around = 16;
 	ck_assert_uint_eq(touch_all(&vm, 27, false), 64);
+	vm.space->config.fault_around = 16;
 	for (uint64_t gone = 0; gone < 64;) {
 		sample(&vm);
 		gone += ept_reclaim_evict(vm.space, 32);
@@ -443,6 +443,52 @@ START_TEST(first_touches_ahead)
 		ck_assert_uint_eq(touch_all(&vm, 1, false), 64);
 	ck_assert_uint_eq(vm.space->reclaim.own, 64);
 	ck_assert_uint_eq(fake_double_installs(), 0);
+	vm_destroy(&vm);
+}
+END_TEST
+
+/* All over the place: a window is filled when a quarter of it was touched, if there is room. */
+START_TEST(dense_touches)
+{
+	struct vm vm = vm_limited(ANON, true, true);
+	struct ept_reclaim *r = &vm.space->reclaim;
+	bool room = _i % 2, balloon = _i / 2;
+
+	vm.space->config.fault_around = 16;
+	if (!room)
+		r->low = 10;
+	for (uint64_t page = 16; page < 32; page += 4) { /* 4 of 16, and none before them */
+		ck_assert_int_eq(touch(&vm, page, W), EPT_RESOLVED);
+		ck_assert_uint_eq(res.installed, 1);
+	}
+	if (balloon)
+		discard(&vm, 20, 1);
+	ck_assert_int_eq(touch(&vm, 25, W), EPT_RESOLVED);
+	ck_assert_uint_eq(res.installed, room && !balloon ? 3 : 1);
+	ck_assert_int_eq(ept_pte_get(leaf_of(&vm), 26),
+			 room && !balloon ? EPT_PTE_PRIVATE : EPT_PTE_NONE);
+	ck_assert_int_eq(ept_pte_get(leaf_of(&vm), 15), EPT_PTE_NONE);
+	ck_assert_int_eq(touch(&vm, 40, W), EPT_RESOLVED);
+	ck_assert_uint_eq(res.installed, 1);
+	ck_assert_uint_eq(fake_double_installs(), 0);
+	vm_destroy(&vm);
+}
+END_TEST
+
+/* The page asked for went in, or not, when a window comes to a stop. */
+START_TEST(dense_window_stops)
+{
+	struct vm vm = vm_limited(ANON, true, true);
+
+	vm.space->config.fault_around = 16;
+	for (uint64_t page = 16; page < 32; page += 4)
+		ck_assert_int_eq(touch(&vm, page, W), EPT_RESOLVED);
+	fake_set_page(vm.hva + (_i ? 27 : 25) * PAGE, FAKE_FOREIGN);
+	ck_assert_int_eq(touch(&vm, 26, W), EPT_RESOLVED);
+	ck_assert_int_eq(fake_page(vm.hva + 26 * PAGE), FAKE_OWN);
+	ck_assert_int_eq(ept_pte_get(leaf_of(&vm), 26), EPT_PTE_PRIVATE);
+	ck_assert_int_eq(ept_pte_get(leaf_of(&vm), _i ? 27 : 25), EPT_PTE_NONE);
+	ck_assert_uint_eq(vm.space->reclaim.own, _i ? 6 : 5);
 	vm_destroy(&vm);
 }
 END_TEST
@@ -695,6 +741,8 @@ Suite *suite_reclaim(void)
 	tcase_add_loop_test(tc, swap_in_ahead, 0, 4);
 	tcase_add_test(tc, swap_in_ahead_spoilt);
 	tcase_add_loop_test(tc, first_touches_ahead, 0, 2);
+	tcase_add_loop_test(tc, dense_touches, 0, 4);
+	tcase_add_loop_test(tc, dense_window_stops, 0, 2);
 	tcase_add_loop_test(tc, swap_file_full, 0, 2);
 	tcase_add_loop_test(tc, discard_of_reclaimed_pages, 0, 3);
 	tcase_add_test(tc, page_is_busy);
