@@ -1,6 +1,10 @@
 /* The object's page cache: what is read, once, and what becomes of errors. */
+#include "ept/reader.h"
 #include "tests/ept/unit_suites.h"
 #include "tests/ept/util.h"
+
+#include <sched.h>
+#include <stdio.h>
 
 static struct ept_object *object(int fd, uint64_t offset, uint64_t length)
 {
@@ -65,6 +69,67 @@ START_TEST(two_readers_read_no_page_twice)
 	ck_assert_uint_eq(r[0].bytes + r[1].bytes, 64 * PAGE);
 	ck_assert_uint_eq(inject_get(preads), 8);
 	ept_object_put(r[0].obj);
+	close(fd);
+}
+END_TEST
+
+struct waiter {
+	struct ept_object *obj;
+	pid_t tid; /* atomic; 0: not there yet */
+	pthread_t thread;
+};
+
+static void *read_page_3(void *arg)
+{
+	struct waiter *w = arg;
+	uint64_t bytes = 0;
+
+	__atomic_store_n(&w->tid, gettid(), __ATOMIC_RELEASE);
+	ck_assert_int_eq(ept_object_fill(w->obj, 3, 3, 4, &bytes), 0);
+	ck_assert_uint_eq(bytes, PAGE);
+	return NULL;
+}
+
+static bool asleep(pid_t tid)
+{
+	char path[64], state = 0;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
+	FILE *f = fopen(path, "r");
+	if (f && fscanf(f, "%*d (%*[^)]) %c", &state) != 1)
+		state = 0;
+	if (f)
+		fclose(f);
+	return state == 'S';
+}
+
+/*
+ * A read ahead is listed before it is queued. Who comes between waits for it; who comes
+ * after that takes it out of the queue, and has to tell.
+ */
+START_TEST(waiter_of_a_dropped_read)
+{
+	int fd = temp_file(64 * PAGE);
+	struct waiter w = {.obj = object(fd, 0, 64 * PAGE)};
+	struct ept_reader *reader = ept_reader_create(); /* with no thread, so nothing is begun */
+	struct ept_ahead *ahead;
+
+	pthread_mutex_lock(&w.obj->lock);
+	ahead = ept_reader_take(reader, w.obj);
+	ahead->read = (struct ept_object_read){.first = 0, .end = 8, .reader = reader};
+	ept_object_read_begins(w.obj, &ahead->read);
+	pthread_mutex_unlock(&w.obj->lock);
+	pthread_create(&w.thread, NULL, read_page_3, &w);
+	while (!__atomic_load_n(&w.tid, __ATOMIC_ACQUIRE) || !asleep(w.tid))
+		sched_yield();
+	ept_reader_queue(reader, ahead);
+	pthread_mutex_lock(&w.obj->lock);
+	ck_assert(ept_object_ahead_undone(w.obj, &ahead->read));
+	pthread_mutex_unlock(&w.obj->lock);
+	pthread_join(w.thread, NULL);
+	ck_assert_ptr_null(w.obj->reads);
+	ept_reader_free(reader);
+	ept_object_put(w.obj);
 	close(fd);
 }
 END_TEST
@@ -155,6 +220,7 @@ Suite *suite_objects(void)
 
 	tcase_add_test(tc, read_stops_at_cached_pages);
 	tcase_add_test(tc, two_readers_read_no_page_twice);
+	tcase_add_test(tc, waiter_of_a_dropped_read);
 	tcase_add_test(tc, tail_page);
 	tcase_add_test(tc, truncated);
 	tcase_add_test(tc, error_in_the_window_is_read_around);
