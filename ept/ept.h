@@ -500,6 +500,7 @@ struct ept_ahead_stats {
 /* Of a file that the host kernel maps: what was brought in ahead of who touches it. */
 #define EPT_LEAD_COUNTERS(X) \
 	X(windows, "windows", "")    /* windows ahead of readers */ \
+	X(pieces, "pieces", "")	     /* of the file, up to 2 MiB, that were not all there */ \
 	X(read, "read", "bytes")     /* of these, what the host's page cache lacked */ \
 	X(copied, "copied", "pages") /* private copies made ahead of writers */ \
 	X(failed, "failed", "")	     /* steps that failed: who touches the page finds out why */ \

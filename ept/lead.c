@@ -213,6 +213,7 @@ static void read_step(const struct ept_lead_job *step)
 
 	if (there >= (int64_t)pages || area->lead->fd < 0)
 		return;
+	count(&area->lead->stats.pieces, 1);
 	if (read_piece(area, step->first, step->end))
 		count(&area->lead->stats.failed, 1);
 	else
