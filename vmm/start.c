@@ -176,6 +176,10 @@ int vm_start(struct vm *vm, struct foal_error *err)
 	}
 	gate_arrive(&vm->confined);
 	gate_wait(&vm->confined);
+	if (vm->restore) {
+		bus_release(vm->pio);
+		bus_release(vm->mmio);
+	}
 	pthread_mutex_lock(&vm->end.lock);
 	*err = vm->start_error;
 	pthread_mutex_unlock(&vm->end.lock);

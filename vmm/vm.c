@@ -147,6 +147,9 @@ static int restore(struct vm *vm, struct foal_error *err)
 
 	if (r == 0)
 		r = vm_disks_load(vm, err);
+	/* Until the local APICs are loaded an interrupt would be lost: vm_start() releases them. */
+	bus_hold(vm->pio, 0);
+	bus_hold(vm->mmio, 0);
 	return r ? r : vm_state_load_devices(vm, err);
 }
 
