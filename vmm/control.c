@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "vmm/stats.h"
@@ -24,6 +25,8 @@
 #define LOOK_MS	       1000
 /* How long clients may take to hear of the end. */
 #define END_NS	       1000000000ULL
+/* And the thread to be gone, which may be reading what the host's kernel holds on to. */
+#define END_PATIENCE_S 5
 
 /* --- clients come in --------------------------------------------------------------------- */
 
@@ -268,16 +271,22 @@ void control_console(struct control *control, const void *data, size_t len)
 		console_log_add(&control->log, data, len);
 }
 
-void control_end(struct control *control, int status, const char *text)
+bool control_end(struct control *control, int status, const char *text)
 {
+	struct timespec until;
+
 	if (!control || !control->started)
-		return;
+		return true;
 	control->status = status;
 	control->text = text;
 	atomic_store_explicit(&control->ended, true, memory_order_release);
 	eventfd_write(control->wake_fd, 1);
-	pthread_join(control->thread, NULL);
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += END_PATIENCE_S;
+	if (pthread_clockjoin_np(control->thread, NULL, CLOCK_MONOTONIC, &until))
+		return false;
 	control->started = false;
+	return true;
 }
 
 static void close_one(int *fd)

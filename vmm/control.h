@@ -72,8 +72,9 @@ void control_console(struct control *control, const void *data, size_t len);
 /*
  * The run ended with @status and @text (may be empty): clients are told, and the thread
  * is gone. The VM is still there. Who does not listen is waited for a second at most.
+ * False: the thread hangs in the host's kernel, and nothing of the VM may be freed.
  */
-void control_end(struct control *control, int status, const char *text);
+bool control_end(struct control *control, int status, const char *text);
 
 /* Close the rest and free it. */
 void control_close(struct control *control);

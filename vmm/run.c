@@ -252,7 +252,10 @@ static int run_vm(struct vm *vm, struct background *bg, struct foal_error *err)
 	r = stats_report(vm, err);
 out:
 	status = r ? err->status : vm->end.status;
-	control_end(vm->control, status, r ? err->text : vm->end.error.text);
+	if (!control_end(vm->control, status, r ? err->text : vm->end.error.text)) {
+		vm->abandoned = true;
+		return status;
+	}
 	vm_destroy(vm);
 	stats_close(vm);
 	return status;
@@ -293,6 +296,21 @@ static int run(const struct run_options *opt, struct control *control, struct ba
 	return status;
 }
 
+/* In the foreground a VM can do without being found, if nobody said where. */
+static int claim_name(struct control **control, const struct run_options *opt,
+		      struct foal_error *err)
+{
+	int r = control_claim(control, opt, err);
+
+	if (r == 0 || opt->background || opt->run_dir || err->status != FOAL_EXIT_HOST)
+		return r;
+	notice("%s; this VM has no control socket", err->text);
+	*err = (struct foal_error){0};
+	control_close(*control);
+	*control = NULL;
+	return 0;
+}
+
 int command_run(int argc, char **argv, uint64_t main_ns)
 {
 	struct control *control = NULL;
@@ -306,7 +324,7 @@ int command_run(int argc, char **argv, uint64_t main_ns)
 		error_print(&err);
 		return err.status;
 	}
-	int r = opt.named ? control_claim(&control, &opt, &err) : 0;
+	int r = opt.named ? claim_name(&control, &opt, &err) : 0;
 	if (r == 0 && opt.background)
 		r = background_start(&bg, &control->dir, opt.name, &status, &err);
 	if (r == 0)

@@ -172,6 +172,23 @@ START_TEST(output_outside_of_memory)
 }
 END_TEST
 
+/* Held, it does not look at what comes, from whichever side. */
+START_TEST(held)
+{
+	struct vring_used_elem elem;
+
+	start(RECEIVE);
+	ck_assert_ptr_null(bus_hold(rig.bus, UINT64_MAX / 2));
+	offer(RIG_DATA, 100, VRING_DESC_F_WRITE);
+	ck_assert_uint_eq(virtio_console_input(rig.dev, "abc", 3), 3);
+	ck_assert(rig_wait_idle());
+	ck_assert_uint_eq(rig_used_idx(&rig), 0);
+	bus_release(rig.bus);
+	ck_assert(rig_wait_used(&rig, &elem));
+	ck_assert_uint_eq(elem.len, 3);
+}
+END_TEST
+
 /* What is typed before the guest looks is kept, and so is what its buffer had no room for. */
 START_TEST(typed)
 {
@@ -231,6 +248,7 @@ Suite *console_suite(void)
 	tcase_add_test(tc, output_outside_of_memory);
 	tcase_add_test(tc, typed);
 	tcase_add_test(tc, typed_for_nobody);
+	tcase_add_test(tc, held);
 	tcase_add_test(tc, receive_buffer_without_room);
 	suite_add_tcase(suite, tc);
 	return suite;

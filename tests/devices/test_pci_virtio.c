@@ -21,6 +21,22 @@ START_TEST(request_ends_in_a_message)
 }
 END_TEST
 
+/* What the driver asks for while the device is held waits, and is answered after. */
+START_TEST(held)
+{
+	fn_start(0);
+	ck_assert(fn_flush());
+	ck_assert_ptr_null(bus_hold(pci_rig.bus, UINT64_MAX / 2));
+	uint16_t before = rig_used_idx(&pci_rig);
+	rig_offer(&pci_rig, 0); /* the same once more */
+	ck_assert(rig_wait_idle());
+	ck_assert_uint_eq(rig_used_idx(&pci_rig), before);
+	bus_release(pci_rig.bus);
+	struct vring_used_elem elem;
+	ck_assert(rig_wait_used(&pci_rig, &elem));
+}
+END_TEST
+
 START_TEST(masked_message_waits)
 {
 	uint64_t pending =
@@ -156,6 +172,7 @@ Suite *pci_virtio_suite(void)
 	tcase_set_timeout(tc, 20);
 	tcase_add_checked_fixture(tc, pci_set_up, pci_tear_down);
 	tcase_add_test(tc, request_ends_in_a_message);
+	tcase_add_test(tc, held);
 	tcase_add_test(tc, masked_message_waits);
 	tcase_add_test(tc, vector_that_is_not_there);
 	tcase_add_test(tc, request_ends_on_the_pin);

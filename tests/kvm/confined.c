@@ -81,8 +81,8 @@ static unsigned look(const char *option, const char *value, struct thread thread
 	snprintf(pmem, sizeof(pmem), "%s,mode=shared", make_pmem("confined.pmem", 4));
 
 	run_start(run, NULL,
-		  ARGS("--kernel", guest_path("echo.elf"), "--cpus", "2", "--disk", disk, "--pmem",
-		       pmem, option, value));
+		  ARGS("--name", "confined", "--kernel", guest_path("echo.elf"), "--cpus", "2",
+		       "--disk", disk, "--pmem", pmem, option, value));
 	run_until(run, "ready\n");
 	/* The guest runs, so every thread is where it is to be. */
 	unsigned n = read_threads(run->pid, threads);
@@ -109,6 +109,7 @@ START_TEST(every_thread)
 	ck_assert(has_thread(threads, n, "foal-vcpu/0"));
 	ck_assert(has_thread(threads, n, "foal-vcpu/1"));
 	ck_assert(has_thread(threads, n, "foal-blk/0"));
+	ck_assert(has_thread(threads, n, "foal-control"));
 	ck_assert(has_thread(threads, n, "foal-files"));
 	ck_assert(has_thread(threads, n, "foal-governor"));
 	ck_assert(!have_userfaultfd() || has_thread(threads, n, "foal-fault/0"));

@@ -17,6 +17,9 @@
 #define RESUME "{\"command\":\"resume\"}"
 #define STATUS "{\"command\":\"status\"}"
 
+/* With disk I/O in flight. */
+#define ROUNDS 200
+
 static void devices_guest(const char *name, const char *cpus)
 {
 	background(name, ARGS("--kernel", guest_path("devices.elf"), "--cpus", cpus));
@@ -97,22 +100,56 @@ static void sum_line(const char *image, char line[160])
 	snprintf(line, 160, "sha256 %s  /data/corpus", sum);
 }
 
-static unsigned pause_while_running(struct run *run, int fd)
+/* It may end any moment: the reply, or NULL, or its last word. */
+static json_t *ask_while_it_runs(int fd, const char *request)
 {
+	send(fd, request, strlen(request), MSG_NOSIGNAL);
+	return control_line(fd);
+}
+
+/* Requests of its disk so far; UINT64_MAX: it has ended. */
+static uint64_t disk_requests(int fd)
+{
+	json_t *reply = ask_while_it_runs(fd, "{\"command\":\"stat\"}\n");
+	json_t *disks = json_object_get(json_object_get(reply, "stats"), "disks");
+	json_t *disk = json_array_get(disks, 0);
+	uint64_t n = (uint64_t)json_integer_value(json_object_get(disk, "reads")) +
+		     (uint64_t)json_integer_value(json_object_get(disk, "writes"));
+
+	json_decref(reply);
+	return disk ? n : UINT64_MAX;
+}
+
+/* False: it ended instead. */
+static bool did(int fd, const char *request)
+{
+	json_t *reply = ask_while_it_runs(fd, request);
+	bool ok = json_is_true(json_object_get(reply, "ok"));
+
+	json_decref(reply);
+	return ok;
+}
+
+/*
+ * Each time that its disk was at work again it is paused, and its disk must rest; and
+ * again as soon as the worker goes on with what has waited. Until it ends, or @most times.
+ */
+static unsigned pause_while_running(int fd, unsigned most)
+{
+	uint64_t seen = 0, now;
 	unsigned rounds = 0;
 
-	for (;; rounds++) {
-		control_send(fd, PAUSE "\n");
-		json_t *reply = control_line(fd);
-		bool ended = !reply || json_object_get(reply, "event") ||
-			     !json_is_true(json_object_get(reply, "ok"));
-		json_decref(reply);
-		if (ended)
+	while (rounds < most && (now = disk_requests(fd)) != UINT64_MAX) {
+		if (now == seen)
+			continue;
+		if (!did(fd, PAUSE "\n"))
 			break;
-		control_send(fd, RESUME "\n");
-		json_decref(control_line(fd));
+		seen = disk_requests(fd);
+		ck_assert_uint_eq(disk_requests(fd), seen);
+		if (!did(fd, RESUME "\n") || !did(fd, PAUSE "\n") || !did(fd, RESUME "\n"))
+			break;
+		rounds += 2;
 	}
-	run_wait(run);
 	return rounds;
 }
 
@@ -124,7 +161,7 @@ START_TEST(with_io_in_flight)
 
 	if (access(image_path("kernel.elf"), R_OK) || run_tool(NULL, ARGS("debugfs", "-V")))
 		skip("no guest kernel, or no debugfs here");
-	for (int i = 0; i < 20 && rounds < 200; i++) {
+	for (int i = 0; i < 20 && rounds < ROUNDS; i++) {
 		struct run run;
 		const char *disk = copy_file(image_path("disk.img"), "disk.img");
 		const char *pmem = copy_file(image_path("pmem.img"), "pmem.img");
@@ -134,11 +171,11 @@ START_TEST(with_io_in_flight)
 		run_start(&run, NULL,
 			  ARGS("--name", "io", "--kernel", image_path("kernel.elf"), "--disk",
 			       disk_option, "--pmem", pmem_option, "--append",
-			       "quiet init=/bin/main root=/dev/vda -- nonce=seven", "--transport",
-			       i % 2 ? "pci" : "mmio"));
+			       "quiet init=/bin/main root=/dev/vda -- nonce=seven"));
 		run_until(&run, "\n");
 		int fd = control_connect("io");
-		rounds += pause_while_running(&run, fd);
+		rounds += pause_while_running(fd, ROUNDS - rounds);
+		run_wait(&run);
 		close(fd);
 		ck_assert_msg(run.status == 0 && strstr(run.out_text, "main: ok"),
 			      "status %d\n%s\n%s", run.status, run.out_text, run.err_text);
@@ -148,7 +185,7 @@ START_TEST(with_io_in_flight)
 		expect_fs_clean(pmem);
 		run_free(&run);
 	}
-	ck_assert_uint_ge(rounds, 200);
+	ck_assert_uint_ge(rounds, ROUNDS);
 }
 END_TEST
 
