@@ -148,7 +148,7 @@ static bool is_chain(struct ept_snapshot *const *layers, size_t count)
 	for (size_t i = 0; i < count; i++) {
 		const uint8_t *next = i + 1 < count ? layers[i + 1]->header.id : none;
 
-		if (memcmp(layers[i]->header.parent, next, sizeof(none)))
+		if (memcmp(layers[i]->header.parent, next, sizeof(none)) != 0)
 			return false;
 	}
 	return count > 0;
@@ -192,8 +192,8 @@ static bool as_it_is(const struct ept_snapshot *s, const struct ept_index_area *
 {
 	static const uint8_t none[16];
 
-	if (memcmp(s->header.parent, none, sizeof(none)) || area->flags & EPT_INDEX_AREA_FILE ||
-	    area->size > s->header.memory_bytes ||
+	if (memcmp(s->header.parent, none, sizeof(none)) != 0 ||
+	    area->flags & EPT_INDEX_AREA_FILE || area->size > s->header.memory_bytes ||
 	    area->offset > s->header.memory_bytes - area->size)
 		return false;
 	for (uint64_t i = 0; i < s->header.extents; i++)

@@ -261,9 +261,9 @@ ssize_t ept_working_set_load(int fd, const uint8_t id[16], uint64_t *gpa, size_t
 	struct set_header h;
 	struct ept_sum sum;
 
-	if (transfer_all(fd, &h, sizeof(h), 0, false) || memcmp(h.magic, SET_MAGIC, 8) ||
-	    h.version != SET_VERSION || h.zero || memcmp(h.id, id, sizeof(h.id)) || h.count > max ||
-	    transfer_all(fd, gpa, h.count * sizeof(*gpa), sizeof(h), false))
+	if (transfer_all(fd, &h, sizeof(h), 0, false) || memcmp(h.magic, SET_MAGIC, 8) != 0 ||
+	    h.version != SET_VERSION || h.zero || memcmp(h.id, id, sizeof(h.id)) != 0 ||
+	    h.count > max || transfer_all(fd, gpa, h.count * sizeof(*gpa), sizeof(h), false))
 		return -EINVAL;
 	sum = sum_of(&h, gpa);
 	return ept_sums_equal(&sum, &h.sum) ? (ssize_t)h.count : -EINVAL;
