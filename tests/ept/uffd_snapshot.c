@@ -605,7 +605,7 @@ START_TEST(wrong_bits_all_over)
 	ck_assert_int_eq(snapshot_of(&vm, &files, _i, false, why), 0);
 	bits = size_of(files.memory) * 8;
 	ck_assert_int_eq(ept_snapshot_open(files.memory, files.index, "snap", &s, why, 300), 0);
-	for (int n = 0; n < 300; n++) {
+	for (int n = 0; n < 100; n++) {
 		int err;
 
 		seed = seed * 6364136223846793005UL + 1442695040888963407UL;
@@ -615,7 +615,7 @@ START_TEST(wrong_bits_all_over)
 		refused += err != 0;
 		flip(files.memory, (seed >> 11) % bits);
 	}
-	ck_assert_uint_gt(refused, 200); /* most of it is stored, or lies in an extent that is */
+	ck_assert_uint_gt(refused, 60); /* most of it is stored, or lies in an extent that is */
 	ck_assert_int_eq(ept_snapshot_verify(s, why, sizeof(why)), 0);
 	ept_snapshot_close(s);
 	close_files(&files);
