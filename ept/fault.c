@@ -259,8 +259,7 @@ enum ept_result handle_ept_fault(struct ept_space *space, const struct ept_reque
 		case EPT_FATAL:
 			break;
 		case EPT_BUS_ERROR:
-			if (!(req->flags & EPT_FAULT_PREFETCH))
-				ept_area_fail(f.area, req->gpa, res->error, "read");
+			ept_area_fail(f.area, req->gpa, res->error, "read");
 			break;
 		case EPT_OUT_OF_MEM:
 			ept_space_fail(space, res->kase, req->gpa, res->error,

@@ -4,9 +4,8 @@
 
 #include "ept/ept.h"
 
-#define EPT_FAULT_EVENT	   1U /* a waiter sleeps on it: an event of userfaultfd */
-#define EPT_FAULT_PROTECT  2U /* the event is about a page that is there, write-protected */
-#define EPT_FAULT_PREFETCH 4U /* nobody asked yet: an error is nobody's, either */
+#define EPT_FAULT_EVENT	  1U /* a waiter sleeps on it: an event of userfaultfd */
+#define EPT_FAULT_PROTECT 2U /* the event is about a page that is there, write-protected */
 
 struct ept_request {
 	gpa_t gpa;

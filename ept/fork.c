@@ -68,6 +68,7 @@ static void lock_all(struct ept_space *space)
 	for_each_object(space, i, obj) pthread_mutex_lock(&obj->lock);
 	ept_reader_lock(space->reader, true);
 	pthread_mutex_lock(&space->reclaim.lock);
+	pthread_mutex_lock(&space->files.queue.lock);
 	pthread_mutex_lock(&space->failure_lock);
 	pthread_mutex_lock(&space->watch_lock);
 }
@@ -76,6 +77,7 @@ static void unlock_all(struct ept_space *space)
 {
 	pthread_mutex_unlock(&space->watch_lock);
 	pthread_mutex_unlock(&space->failure_lock);
+	pthread_mutex_unlock(&space->files.queue.lock);
 	pthread_mutex_unlock(&space->reclaim.lock);
 	ept_reader_lock(space->reader, false);
 	for_each_object(space, i, obj) pthread_mutex_unlock(&obj->lock);
@@ -144,6 +146,7 @@ static void no_waiters(struct ept_space *space)
 	space->files.running = false;
 	space->prefetch.running = false;
 	space->files.since = 0;
+	memset(space->files.queue.jobs, 0, sizeof(space->files.queue.jobs)); /* the parent's */
 	if (space->governor)
 		space->governor->running = false;
 }
@@ -162,6 +165,8 @@ static int own_descriptors(struct ept_space *space)
 
 	if (!err)
 		err = own_eventfd(&space->failure_fd);
+	if (!err)
+		err = own_eventfd(&space->files.queue.wake_fd);
 	if (space->pagemap_fd >= 0) {
 		close(space->pagemap_fd);
 		space->pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);

@@ -5,7 +5,6 @@
  */
 #include "ept/handlers.h"
 #include "ept/object_snapshot.h"
-#include "ept/prefetch.h"
 
 #include <errno.h>
 #include <string.h>
@@ -25,12 +24,18 @@ static bool discarded(const struct fault *f, unsigned index)
 	       ept_pte_value(f->leaf, index) == EPT_VALUE_DISCARDED;
 }
 
-/* Extents do not cross leaves. Under a memory limit no more than a fault may bring. */
+/*
+ * Extents do not cross leaves. Under a memory limit no more than a fault may bring; who
+ * records wants to see each page asked for.
+ */
 static struct extent extent_of(const struct fault *f)
 {
 	const struct ept_area *area = f->area;
 	uint64_t start = f->req->gpa.v & ~(EPT_EXTENT - 1), end = start + EPT_EXTENT;
-	unsigned window = area->space->reclaim.limit ? area->space->reclaim.window : 0;
+	const struct ept_space *space = area->space;
+	unsigned window = space->prefetch.noted	 ? 1
+			  : space->reclaim.limit ? space->reclaim.window
+						 : 0;
 	struct extent x = {0};
 
 	start = start > area->start ? start : area->start;
@@ -133,12 +138,12 @@ static void wake_left_out(struct fault *f, const struct extent *x, int err)
 			ept_install_wake(fault_installer(f), fault_hva(f, i), EPT_PAGE_SIZE);
 }
 
-/* Said here, where file and extent are known. A poisoned page, or a prefetch, stops nothing. */
+/* Said here, where file and extent are known. A poisoned page stops nothing. */
 static void say_why(struct fault *f, const struct extent *x, int err)
 {
 	struct ept_space *space = f->area->space;
 
-	if (!x->why[0] || ept_space_can_poison(space) || f->req->flags & EPT_FAULT_PREFETCH)
+	if (!x->why[0] || ept_space_can_poison(space))
 		return;
 	ept_space_fail(space, EPT_CASE_IO_ERROR, f->req->gpa, err, "%s: %s: %s", space->name,
 		       f->area->name, x->why);
@@ -151,7 +156,8 @@ static enum ept_result from_layers(struct fault *f)
 	int err = read_aside(f, &x, bytes);
 
 	if (!err) {
-		ept_prefetch_note(f->area->space, f->req->gpa.v & ~(EPT_EXTENT - 1));
+		if (f->area->space->prefetch.noted)
+			ept_prefetch_note(f->area->space, f->req->gpa.v);
 		err = copy_in(f, &x, bytes);
 	}
 	wake_left_out(f, &x, err);
@@ -160,6 +166,38 @@ static enum ept_result from_layers(struct fault *f)
 	if (f->unreadable)
 		say_why(f, &x, err);
 	return ept_fault_finish(f, err);
+}
+
+static bool empty(const struct ept_leaf *leaf, unsigned index)
+{
+	return ept_pte_get(leaf, index) == EPT_PTE_NONE &&
+	       ept_pte_value(leaf, index) != EPT_VALUE_DISCARDED;
+}
+
+unsigned ept_snap_put(struct ept_area *area, uint64_t gpa, const char *bytes, unsigned pages)
+{
+	struct ept_leaf *leaf = ept_mirror_get(&area->space->mirror, GPA(gpa));
+	unsigned first = ept_leaf_index(GPA(gpa)), end = first + pages, put = 0;
+
+	if (!leaf)
+		return 0;
+	pthread_mutex_lock(&leaf->lock);
+	for (unsigned i = first, run = first; i <= end && !ept_dying(area->space); i++) {
+		size_t done = 0, at = (size_t)(run - first) << EPT_PAGE_SHIFT;
+
+		if (i < end && empty(leaf, i))
+			continue;
+		if (run < i)
+			(void)ept_install_copies(&area->space->installer, ept_hva(area, gpa + at),
+						 bytes + at, (size_t)(i - run) << EPT_PAGE_SHIFT,
+						 &done);
+		ept_area_set_ptes(area, leaf, run, run + (unsigned)(done >> EPT_PAGE_SHIFT),
+				  EPT_PTE_PRIVATE);
+		put += (unsigned)(done >> EPT_PAGE_SHIFT);
+		run = i + 1;
+	}
+	pthread_mutex_unlock(&leaf->lock);
+	return put;
 }
 
 static bool anonymous(const struct fault *f)

@@ -1,7 +1,6 @@
 #include "ept/object_snapshot.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -93,42 +92,25 @@ int ept_layers_read(const struct ept_object *obj, uint64_t first, uint64_t end, 
 	return err;
 }
 
-int ept_layers_page(const struct ept_object *obj, uint64_t page, char *to)
+enum ept_layers_what ept_layers_what(const struct ept_object *obj, uint64_t page)
 {
 	struct place p = find(obj->layers, page);
+
+	return p.zero ? EPT_LAYERS_ZERO : p.snapshot ? EPT_LAYERS_DATA : EPT_LAYERS_BELOW;
+}
+
+int ept_layers_page(const struct ept_object *obj, uint64_t page, char *to)
+{
+	enum ept_layers_what what = ept_layers_what(obj, page);
 	uint64_t bytes = 0;
 	char why[256];
 	uint16_t have;
 	int err;
 
-	if (p.zero || !p.snapshot)
-		return p.zero;
+	if (what != EPT_LAYERS_DATA)
+		return what;
 	err = ept_layers_read(obj, page, page + 1, to, &have, &bytes, why, sizeof(why));
-	return err ? err : 2;
-}
-
-void ept_layers_will_need(const struct ept_object *obj, uint64_t gpa, uint64_t end)
-{
-	for (size_t i = 0; i < obj->layers->count; i++) {
-		const struct ept_snapshot *s = obj->layers->layer[i];
-		const struct ept_index_extent *first = ept_snapshot_find(s, gpa);
-		const struct ept_index_extent *last = ept_snapshot_find(s, end - EPT_PAGE_SIZE);
-
-		if (first && last && first->offset <= last->offset)
-			posix_fadvise(s->memory_fd, (off_t)first->offset,
-				      (off_t)(last->offset + last->stored - first->offset),
-				      POSIX_FADV_WILLNEED);
-	}
-}
-
-uint64_t ept_layers_first(const struct ept_object *obj, uint64_t gpa)
-{
-	uint64_t end = (gpa & ~(EPT_EXTENT - 1)) + EPT_EXTENT;
-
-	for (; gpa < end && gpa - obj->layers->gpa < obj->length; gpa += EPT_PAGE_SIZE)
-		if (!ept_layers_zero(obj, (gpa - obj->layers->gpa) >> EPT_PAGE_SHIFT))
-			return gpa;
-	return UINT64_MAX;
+	return err ? err : EPT_LAYERS_DATA;
 }
 
 static const struct ept_index_area *area_of(const struct ept_snapshot *s, uint64_t gpa,
@@ -148,7 +130,7 @@ static bool is_chain(struct ept_snapshot *const *layers, size_t count)
 	for (size_t i = 0; i < count; i++) {
 		const uint8_t *next = i + 1 < count ? layers[i + 1]->header.id : none;
 
-		if (memcmp(layers[i]->header.parent, next, sizeof(none)))
+		if (memcmp(layers[i]->header.parent, next, sizeof(none)) != 0)
 			return false;
 	}
 	return count > 0;
@@ -192,8 +174,8 @@ static bool as_it_is(const struct ept_snapshot *s, const struct ept_index_area *
 {
 	static const uint8_t none[16];
 
-	if (memcmp(s->header.parent, none, sizeof(none)) || area->flags & EPT_INDEX_AREA_FILE ||
-	    area->size > s->header.memory_bytes ||
+	if (memcmp(s->header.parent, none, sizeof(none)) != 0 ||
+	    area->flags & EPT_INDEX_AREA_FILE || area->size > s->header.memory_bytes ||
 	    area->offset > s->header.memory_bytes - area->size)
 		return false;
 	for (uint64_t i = 0; i < s->header.extents; i++)

@@ -30,14 +30,11 @@ const struct ept_snapshot *ept_layers_newest(const struct ept_object *obj);
 int ept_layers_read(const struct ept_object *obj, uint64_t first, uint64_t end, char *to,
 		    uint16_t *have, uint64_t *bytes, char *why, size_t size);
 
-/* The files are told that [gpa, end) will be read. */
-void ept_layers_will_need(const struct ept_object *obj, uint64_t gpa, uint64_t end);
+enum ept_layers_what { EPT_LAYERS_BELOW, EPT_LAYERS_ZERO, EPT_LAYERS_DATA };
 
-/* The first page from @gpa on, in its extent, that has to be read: its address; UINT64_MAX: none.
- */
-uint64_t ept_layers_first(const struct ept_object *obj, uint64_t gpa);
-
-/* One page for a writer: 0 (in no layer, of the origin), 1 (zeros), 2 (@to has it), or an error. */
+/* Of one page: the origin's, zeros, or in a layer. */
+enum ept_layers_what ept_layers_what(const struct ept_object *obj, uint64_t page);
+/* The same, and its bytes in @to if they are in a layer; or an error, which is negative. */
 int ept_layers_page(const struct ept_object *obj, uint64_t page, char *to);
 
 #endif

@@ -34,8 +34,7 @@ enum ept_result ept_io_failed(struct fault *f, int err)
 
 	f->res->kase = EPT_CASE_IO_ERROR;
 	f->res->error = err;
-	if (!f->unreadable || !ept_space_can_poison(f->area->space) ||
-	    f->req->flags & EPT_FAULT_PREFETCH)
+	if (!f->unreadable || !ept_space_can_poison(f->area->space))
 		return EPT_BUS_ERROR;
 	f->unreadable = false; /* what follows is the installer's error */
 	poisoned = ept_install_poison(fault_installer(f), fault_hva(f, f->index));

@@ -83,26 +83,37 @@ int ept_object_template(const struct ept_snapshot *snapshot, gpa_t gpa, uint64_t
 
 /* --- the working set ---------------------------------------------------------------------- */
 
-/* The addresses of extents in the order in which they were first asked for so far; @max at most. */
-size_t ept_working_set(const struct ept_space *space, uint64_t *gpa, size_t max);
+struct ept_working_set;
 
 /*
- * Bring these in before they are asked for, from the space's start on, by a thread of its own
- * (kind "prefetch"). Before ept_space_start(); @gpa is copied; addresses that
- * are of no use are passed over. -ENOMEM, -EINVAL.
+ * Record what is asked for: each fault of an area of layers then brings one page, which
+ * makes this restore slower than others. Before ept_space_start(): else -EINVAL.
  */
-int ept_space_prefetch(struct ept_space *space, const uint64_t *gpa, size_t count);
+int ept_space_record(struct ept_space *space);
+
+/*
+ * Write what was asked for so far to the empty file @fd, with its bytes as the snapshot has
+ * them: the number of pages (0: nothing, and no file), or -ENOMEM, the files' errors. For the
+ * snapshot of @id. Not made durable: it is never needed.
+ */
+ssize_t ept_working_set_save(const struct ept_space *space, const uint8_t id[16], int fd);
+
+/* Open one: -EINVAL: damaged, or not of @id, and then of no use. @fd is dup'ed. */
+int ept_working_set_open(int fd, const uint8_t id[16], struct ept_working_set **out);
+void ept_working_set_close(struct ept_working_set *set); /* NULL is allowed */
+
+/*
+ * Bring it in before it is asked for, from the space's start on, by a thread of its own (kind
+ * "prefetch"). Before ept_space_start(), once; @set lives as long as the space. -ENOMEM, -EINVAL.
+ */
+int ept_space_prefetch(struct ept_space *space, const struct ept_working_set *set);
 void ept_prefetch_cancel(struct ept_space *space);
 
 struct ept_prefetch_stats {
-	uint64_t wanted, brought; /* extents; the rest was there already, or could not be read */
+	uint64_t wanted, brought; /* pages; the rest was there already, or could not be read */
 	bool done;
 };
 
 void ept_prefetch_stats(const struct ept_space *space, struct ept_prefetch_stats *out);
-
-/* Write such a list to a file, and read it back: the count, or -EINVAL: it is not one of @id. */
-int ept_working_set_save(int fd, const uint8_t id[16], const uint64_t *gpa, size_t count);
-ssize_t ept_working_set_load(int fd, const uint8_t id[16], uint64_t *gpa, size_t max);
 
 #endif

@@ -130,7 +130,7 @@ static int check_header(const struct opening *o, uint64_t size)
 	struct ept_sum sum = ept_checksum(h, offsetof(struct ept_index_header, sum));
 	uint64_t max = MAX_INDEX / sizeof(struct ept_index_extent);
 
-	if (memcmp(h->magic, EPT_INDEX_MAGIC, sizeof(h->magic)))
+	if (memcmp(h->magic, EPT_INDEX_MAGIC, sizeof(h->magic)) != 0)
 		return bad(o, "this is no index of a snapshot's memory");
 	if (h->version != EPT_INDEX_VERSION)
 		return bad(o, "version %u, and this foal reads version %u", h->version,

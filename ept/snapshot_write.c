@@ -22,7 +22,7 @@
 
 #define STEP_EXTENTS 512
 
-enum what { BELOW, ZEROS, DATA };
+enum what { BELOW = EPT_LAYERS_BELOW, ZEROS = EPT_LAYERS_ZERO, DATA = EPT_LAYERS_DATA };
 
 struct writer {
 	struct ept_space *space;

@@ -476,7 +476,7 @@ END_TEST
 
 /* --- under a memory limit --------------------------------------------------------------------- */
 
-#define LIMITED_SIZE (3 * EPT_LIMIT_FLOOR)
+#define LIMITED_SIZE (EPT_LIMIT_FLOOR / 2 * 3)
 
 /* Half of it random, so that the pool cannot keep all. */
 static void fill_page(char *p, uint64_t page, uint64_t nonce)

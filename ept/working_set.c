@@ -1,0 +1,414 @@
+/*
+ * The working set: the pages that a restored guest asked for, in that order, with their
+ * bytes as the snapshot has them, one after the other. A thread reads them in large pieces,
+ * checks each, and puts in what is not there yet. So a page costs what its own bytes
+ * cost, however scattered it lies, and the guest finds it there.
+ *
+ *   header | addresses | a checksum a chunk | up to a page's boundary | pages
+ */
+#include "ept/working_set.h"
+
+#include "ept/object_snapshot.h"
+#include "ept/space.h"
+#include "ept/thread.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define SET_MAGIC   "foalwset"
+#define SET_VERSION 1U
+#define CHUNK	    256UL /* pages that are read at once */
+#define AHEAD	    4	  /* chunks that the host is told of */
+#define CHUNK_BYTES (CHUNK << EPT_PAGE_SHIFT)
+
+struct set_header {
+	char magic[8];
+	uint32_t version, zero;
+	uint8_t id[16]; /* of the snapshot */
+	uint64_t count;
+	struct ept_sum table; /* of addresses and checksums */
+	struct ept_sum sum;   /* of the header up to here */
+};
+
+struct ept_working_set {
+	int fd;
+	uint64_t count;
+	uint64_t *gpa;	     /* of pages; the table begins here */
+	struct ept_sum *sum; /* of chunks */
+};
+
+static uint64_t chunks(uint64_t count)
+{
+	return (count + CHUNK - 1) / CHUNK;
+}
+
+static size_t table_bytes(uint64_t count)
+{
+	return count * sizeof(uint64_t) + chunks(count) * sizeof(struct ept_sum);
+}
+
+static uint64_t pages_at(uint64_t count)
+{
+	return (sizeof(struct set_header) + table_bytes(count) + EPT_PAGE_SIZE - 1) & EPT_PAGE_MASK;
+}
+
+static uint64_t chunk_pages(uint64_t count, uint64_t chunk)
+{
+	uint64_t left = count - chunk * CHUNK;
+
+	return left < CHUNK ? left : CHUNK;
+}
+
+/* --- noting ------------------------------------------------------------------------------ */
+
+int ept_space_record(struct ept_space *space)
+{
+	if (space->life != EPT_LIFE_NEW)
+		return -EINVAL;
+	space->prefetch.max = 1;
+	return 0;
+}
+
+int ept_prefetch_init(struct ept_space *space)
+{
+	struct ept_prefetch *p = &space->prefetch;
+	bool records = p->max;
+
+	p->max = 0;
+	for (size_t i = 0; i < space->nr_areas && records; i++)
+		if (space->areas[i]->kind == EPT_KIND_LAYERS)
+			p->max += (space->areas[i]->end - space->areas[i]->start) >> EPT_PAGE_SHIFT;
+	p->noted = p->max ? calloc(p->max, sizeof(*p->noted)) : NULL;
+	return p->noted || !p->max ? 0 : -ENOMEM;
+}
+
+void ept_prefetch_free(struct ept_space *space)
+{
+	free(space->prefetch.noted);
+	free(space->prefetch.buf);
+}
+
+void ept_prefetch_note(struct ept_space *space, uint64_t gpa)
+{
+	struct ept_prefetch *p = &space->prefetch;
+	uint64_t at = __atomic_fetch_add(&p->nr, 1, __ATOMIC_RELAXED);
+
+	if (at < p->max)
+		__atomic_store_n(&p->noted[at], gpa + 1, __ATOMIC_RELAXED);
+}
+
+/* --- its file, written ---------------------------------------------------------------------- */
+
+static int write_at(int fd, const void *buf, size_t len, uint64_t at)
+{
+	const char *p = buf;
+
+	while (len) {
+		ssize_t n = pwrite(fd, p, len, (off_t)at);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n ? -errno : -ENOSPC;
+		p += n;
+		at += (uint64_t)n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+static const struct ept_object *object_at(const struct ept_space *space, uint64_t gpa,
+					  uint64_t *page)
+{
+	const struct ept_area *area = ept_area_find(space, gpa);
+
+	*page = (gpa - area->start) >> EPT_PAGE_SHIFT;
+	return area->obj;
+}
+
+/* What was noted and lies in a layer, in its order: how many pages. */
+static uint64_t list(const struct ept_space *space, uint64_t nr, uint64_t *gpa)
+{
+	uint64_t n = 0;
+
+	for (uint64_t i = 0; i < nr; i++) {
+		uint64_t noted = __atomic_load_n(&space->prefetch.noted[i], __ATOMIC_RELAXED), page;
+		const struct ept_object *obj;
+
+		if (!noted) /* not written yet */
+			continue;
+		obj = object_at(space, noted - 1, &page);
+		if (ept_layers_what(obj, page) == EPT_LAYERS_DATA)
+			gpa[n++] = noted - 1;
+	}
+	return n;
+}
+
+static int write_chunk(const struct ept_space *space, const struct ept_working_set *set,
+		       uint64_t chunk, char *buf)
+{
+	uint64_t pages = chunk_pages(set->count, chunk), page;
+	size_t len = pages << EPT_PAGE_SHIFT;
+
+	for (uint64_t i = 0; i < pages; i++) {
+		const struct ept_object *obj = object_at(space, set->gpa[chunk * CHUNK + i], &page);
+		int what = ept_layers_page(obj, page, buf + (i << EPT_PAGE_SHIFT));
+
+		if (what < 0)
+			return what;
+	}
+	set->sum[chunk] = ept_checksum(buf, len);
+	return write_at(set->fd, buf, len, pages_at(set->count) + chunk * CHUNK_BYTES);
+}
+
+static int write_head(const struct ept_working_set *set, const uint8_t id[16])
+{
+	struct set_header h = {.magic = SET_MAGIC, .version = SET_VERSION, .count = set->count};
+	char *table = malloc(table_bytes(set->count) + 1);
+	int err;
+
+	if (!table)
+		return -ENOMEM;
+	memcpy(table, set->gpa, set->count * sizeof(*set->gpa));
+	memcpy(table + set->count * sizeof(*set->gpa), set->sum,
+	       chunks(set->count) * sizeof(*set->sum));
+	memcpy(h.id, id, sizeof(h.id));
+	h.table = ept_checksum(table, table_bytes(set->count));
+	h.sum = ept_checksum(&h, offsetof(struct set_header, sum));
+	err = write_at(set->fd, table, table_bytes(set->count), sizeof(h));
+	free(table);
+	return err ? err : write_at(set->fd, &h, sizeof(h), 0);
+}
+
+ssize_t ept_working_set_save(const struct ept_space *space, const uint8_t id[16], int fd)
+{
+	const struct ept_prefetch *p = &space->prefetch;
+	uint64_t nr = __atomic_load_n(&p->nr, __ATOMIC_RELAXED);
+	struct ept_working_set set = {.fd = fd};
+	char *buf = malloc(CHUNK_BYTES);
+	int err = -ENOMEM;
+
+	nr = nr < p->max ? nr : p->max;
+	set.gpa = calloc(nr + 1, sizeof(*set.gpa));
+	set.sum = calloc(chunks(nr) + 1, sizeof(*set.sum));
+	if (buf && set.gpa && set.sum) {
+		set.count = list(space, nr, set.gpa);
+		err = 0;
+	}
+	for (uint64_t chunk = 0; chunk < chunks(set.count) && !err; chunk++)
+		err = write_chunk(space, &set, chunk, buf);
+	if (!err && set.count)
+		err = write_head(&set, id);
+	free(set.gpa);
+	free(set.sum);
+	free(buf);
+	return err ? err : (ssize_t)set.count;
+}
+
+/* --- its file, read: untrusted ------------------------------------------------------------- */
+
+static int read_at(int fd, void *buf, size_t len, uint64_t at)
+{
+	char *p = buf;
+
+	while (len) {
+		ssize_t n = pread(fd, p, len, (off_t)at);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n ? -errno : -EIO;
+		p += n;
+		at += (uint64_t)n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+static bool header_fits(const struct set_header *h, const uint8_t id[16], uint64_t size)
+{
+	struct ept_sum sum = ept_checksum(h, offsetof(struct set_header, sum));
+
+	return !memcmp(h->magic, SET_MAGIC, sizeof(h->magic)) && h->version == SET_VERSION &&
+	       !h->zero && !memcmp(h->id, id, sizeof(h->id)) && ept_sums_equal(&sum, &h->sum) &&
+	       h->count && h->count <= size >> EPT_PAGE_SHIFT &&
+	       size == pages_at(h->count) + (h->count << EPT_PAGE_SHIFT);
+}
+
+static int read_table(struct ept_working_set *set, const struct set_header *h)
+{
+	size_t len = table_bytes(h->count);
+	struct ept_sum sum;
+
+	set->count = h->count;
+	set->gpa = malloc(len);
+	if (!set->gpa)
+		return -ENOMEM;
+	set->sum = (struct ept_sum *)(set->gpa + h->count);
+	if (read_at(set->fd, set->gpa, len, sizeof(*h)))
+		return -EINVAL;
+	sum = ept_checksum(set->gpa, len);
+	return ept_sums_equal(&sum, &h->table) ? 0 : -EINVAL;
+}
+
+int ept_working_set_open(int fd, const uint8_t id[16], struct ept_working_set **out)
+{
+	struct ept_working_set *set = calloc(1, sizeof(*set));
+	struct set_header h;
+	struct stat st;
+	int err = -EINVAL;
+
+	if (!set)
+		return -ENOMEM;
+	set->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (set->fd < 0)
+		err = -errno;
+	else if (!syscall(SYS_fstat, fd, &st) && !read_at(fd, &h, sizeof(h), 0) &&
+		 header_fits(&h, id, (uint64_t)st.st_size))
+		err = read_table(set, &h);
+	if (err)
+		ept_working_set_close(set);
+	else
+		*out = set;
+	return err;
+}
+
+void ept_working_set_close(struct ept_working_set *set)
+{
+	if (!set)
+		return;
+	if (set->fd >= 0)
+		close(set->fd);
+	free(set->gpa);
+	free(set);
+}
+
+/* --- bringing in ---------------------------------------------------------------------------- */
+
+int ept_space_prefetch(struct ept_space *space, const struct ept_working_set *set)
+{
+	struct ept_prefetch *p = &space->prefetch;
+
+	if (space->life != EPT_LIFE_NEW || p->set)
+		return -EINVAL;
+	p->buf = aligned_alloc(EPT_PAGE_SIZE, CHUNK_BYTES);
+	if (!p->buf)
+		return -ENOMEM;
+	p->set = set;
+	p->stats.wanted = set->count;
+	return 0;
+}
+
+void ept_prefetch_cancel(struct ept_space *space)
+{
+	__atomic_store_n(&space->prefetch.stop, true, __ATOMIC_RELAXED);
+}
+
+static bool cancelled(const struct ept_space *space)
+{
+	return __atomic_load_n(&space->prefetch.stop, __ATOMIC_RELAXED) || ept_dying(space);
+}
+
+/* Pages [at, end) of the set that follow each other in one leaf of one area. */
+static uint64_t run_from(const uint64_t *gpa, uint64_t at, uint64_t end,
+			 const struct ept_area *area)
+{
+	uint64_t limit = ept_leaf_end(gpa[at], area->end), stop = at + 1;
+
+	while (stop < end && gpa[stop] == gpa[stop - 1] + EPT_PAGE_SIZE && gpa[stop] < limit)
+		stop++;
+	return stop;
+}
+
+/* An address that is no page of the snapshot's areas is of no use, and does no harm. */
+static void put_chunk(struct ept_space *space, uint64_t first, uint64_t count)
+{
+	struct ept_prefetch *p = &space->prefetch;
+	const uint64_t *gpa = p->set->gpa + first;
+
+	for (uint64_t i = 0, next; i < count && !cancelled(space); i = next) {
+		struct ept_area *area = ept_area_find(space, gpa[i]);
+		unsigned put;
+
+		next = i + 1;
+		if (!area || area->kind != EPT_KIND_LAYERS || gpa[i] & ~EPT_PAGE_MASK ||
+		    !ept_reclaim_has_room(space, (unsigned)CHUNK))
+			continue;
+		next = run_from(gpa, i, count, area);
+		put = ept_snap_put(area, gpa[i], p->buf + (i << EPT_PAGE_SHIFT),
+				   (unsigned)(next - i));
+		__atomic_fetch_add(&p->stats.brought, put, __ATOMIC_RELAXED);
+	}
+}
+
+/* What cannot be read, or is not what was written, is left to who asks for the page. */
+static bool read_chunk(const struct ept_prefetch *p, uint64_t chunk, uint64_t count)
+{
+	uint64_t at = pages_at(p->set->count) + chunk * CHUNK_BYTES;
+	struct ept_sum sum;
+
+	if (read_at(p->set->fd, p->buf, count << EPT_PAGE_SHIFT, at))
+		return false;
+	sum = ept_checksum(p->buf, count << EPT_PAGE_SHIFT);
+	return ept_sums_equal(&sum, &p->set->sum[chunk]);
+}
+
+static void *prefetch_thread(void *arg)
+{
+	struct ept_space *space = arg;
+	struct ept_prefetch *p = &space->prefetch;
+	uint64_t count = p->set->count;
+
+	ept_thread_begins(&space->config, "foal-prefetch", "prefetch");
+	for (uint64_t chunk = 0; chunk < chunks(count) && !cancelled(space); chunk++) {
+		uint64_t pages = chunk_pages(count, chunk);
+
+		/* All of it at once might wait for the disk's queue. */
+		posix_fadvise(p->set->fd, (off_t)(pages_at(count) + (chunk + 1) * CHUNK_BYTES),
+			      AHEAD * CHUNK_BYTES, POSIX_FADV_WILLNEED);
+		if (!read_chunk(p, chunk, pages))
+			continue;
+		ept_work_begin(space);
+		put_chunk(space, chunk * CHUNK, pages);
+		ept_work_end(space);
+	}
+	__atomic_store_n(&p->stats.done, true, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+int ept_prefetch_start(struct ept_space *space)
+{
+	struct ept_prefetch *p = &space->prefetch;
+	int err;
+
+	if (!p->set || p->stats.done)
+		return 0;
+	err = ept_thread_create(&space->config, &p->thread, prefetch_thread, space);
+	p->running = !err;
+	return err;
+}
+
+void ept_prefetch_stop(struct ept_space *space)
+{
+	struct ept_prefetch *p = &space->prefetch;
+
+	ept_prefetch_cancel(space);
+	if (p->running)
+		pthread_join(p->thread, NULL);
+	p->running = false;
+}
+
+void ept_prefetch_stats(const struct ept_space *space, struct ept_prefetch_stats *out)
+{
+	const struct ept_prefetch *p = &space->prefetch;
+
+	/* First: then the rest is final. */
+	out->done = __atomic_load_n(&p->stats.done, __ATOMIC_ACQUIRE);
+	out->wanted = __atomic_load_n(&p->stats.wanted, __ATOMIC_RELAXED);
+	out->brought = __atomic_load_n(&p->stats.brought, __ATOMIC_RELAXED);
+}
