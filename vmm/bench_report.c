@@ -136,10 +136,12 @@ static void print_end(const struct bench_report *report)
 {
 	const struct bench_warm *warm = &report->warm;
 
-	printf("took %.0f s; a page of free memory took %.2f us at its first touch, %.2f after "
-	       "that%s\n",
-	       report->seconds, warm->first_us, warm->again_us,
-	       warm->needed ? ": what a sample takes was touched and freed before it" : "");
+	printf("took %.0f s", report->seconds);
+	if (warm->first_us > 0)
+		printf("; a page of free memory took %.2f us at its first touch, %.2f after that%s",
+		       warm->first_us, warm->again_us,
+		       warm->needed ? ": what a sample takes was touched and freed before it" : "");
+	puts("");
 }
 
 void bench_report_print(struct bench_report *report)

@@ -119,7 +119,8 @@ static int run_all(struct bench *bench)
 	int signal = 0;
 
 	for (unsigned round = 0; round < opt->rounds && !signal; round++) {
-		bench_warm_look(&bench->warm);
+		if (!opt->pages) /* else it is a quick look */
+			bench_warm_look(&bench->warm);
 		for (size_t i = 0; i < bench_case_count && !signal; i++) {
 			const struct bench_case *c = &bench_cases[i];
 			if (!bench_chosen(opt, c) || (c->detail && round >= detail_rounds))

@@ -31,6 +31,8 @@ static json_t *bench(const char *only)
 	json_t *root = json_loads(run.out_text, 0, NULL);
 	json_t *rows = json_incref(json_object_get(root, "rows"));
 	ck_assert_msg(json_is_array(rows), "no rows in: %s", run.out_text);
+	ck_assert(json_real_value(json_object_get(root, "seconds")) > 0);
+	ck_assert(json_is_false(json_object_get(json_object_get(root, "memory"), "warmed")));
 	json_decref(root);
 	run_free(&run);
 	return rows;
@@ -255,8 +257,10 @@ static void start_bench(struct run *run, const char *only, bool stopped)
 {
 	const struct run_how how = {.plain = true};
 
+	/* Short samples, for it ends between two, and more of them than there is time for. */
 	run_start(run, &how,
-		  ARGS("bench", "faults", "--rounds", "1", "--dir", scratch("."), "--only", only));
+		  ARGS("bench", "faults", "--rounds", "64", "--pages", "64", "--dir", scratch("."),
+		       "--only", only));
 	while (!children_of(run->pid, stopped))
 		usleep(1000);
 }
