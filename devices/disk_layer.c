@@ -122,7 +122,7 @@ static bool index_sound(const struct header *header, const struct entry *index)
 int disk_layer_open(int fd, uint64_t size, struct disk_layer **out)
 {
 	struct disk_layer *layer;
-	struct header header;
+	struct header header = {0};
 	int rc = read_header(fd, size, &header);
 
 	if (rc)
