@@ -21,7 +21,7 @@
 /*
  * Seconds after which a run that should have ended has failed its test, those that Check gives
  * a test (times LIMITS_TIMES), and --time-limit of guests that may get stuck. Limits to
- * stop what hangs: no guest takes a third of that on a machine with other work.
+ * stop what hangs: no guest that ended was seen to take half of that.
  */
 #define RUN_LIMIT   300
 #define TEST_LIMIT  180
