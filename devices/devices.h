@@ -285,6 +285,8 @@ void virtio_blk_stats(struct device *blk, struct disk_stats *out);
 int virtio_blk_freeze(struct device *blk);
 int virtio_blk_save_layers(struct device *blk, int fd);
 int virtio_blk_load_layer(struct device *blk, int fd);
+/* Check every block of such a file; *@block is the first that is damaged (-EBADMSG). */
+int disk_layer_verify(int fd, uint64_t *block);
 
 /*
  * virtio-pmem (virtio 1.2 section 5.19) for @area: announces where it lies and

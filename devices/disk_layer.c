@@ -17,6 +17,7 @@
 #include <xxhash.h>
 
 #include "devices/block_map.h"
+#include "devices/devices.h"
 #include "devices/disk.h"
 
 #define VERSION 1
@@ -280,5 +281,27 @@ int disk_layer_save(const struct disk_layer *top, uint64_t size, int fd)
 	if (rc == 0)
 		rc = transfer(fd, TO_FILE, &header, sizeof(header), 0);
 	free(index);
+	return rc;
+}
+
+/* --- checked -------------------------------------------------------------------------- */
+
+int disk_layer_verify(int fd, uint64_t *block)
+{
+	uint8_t data[DISK_BLOCK];
+	struct disk_layer *layer;
+	struct header header;
+	int rc = transfer(fd, FROM_FILE, &header, sizeof(header), 0);
+
+	*block = 0;
+	if (rc == 0)
+		rc = disk_layer_open(fd, header.size, &layer);
+	if (rc)
+		return rc;
+	for (uint64_t i = 0; rc == 0 && i < layer->nr; i++) {
+		*block = layer->index[i].block;
+		rc = read_block(layer, *block, data);
+	}
+	disk_layer_free(layer);
 	return rc;
 }

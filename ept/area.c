@@ -141,6 +141,27 @@ void ept_area_free(struct ept_area *area)
 	free(area);
 }
 
+/* Where our handlers do not serve, nobody would check what is read. */
+static bool takes_layers(const struct ept_space *space)
+{
+	return space->config.engine != EPT_ENGINE_KERNEL;
+}
+
+int ept_area_replace(struct ept_area *area, struct ept_object *obj)
+{
+	if (area->space->life != EPT_LIFE_NEW || !ept_object_layered(obj) ||
+	    !takes_layers(area->space))
+		return -EINVAL;
+	if (area->obj)
+		ept_object_detach(area->obj, area);
+	ept_object_put(area->obj);
+	area->obj = ept_object_ref(obj);
+	area->kind = EPT_KIND_LAYERS;
+	area->engine = EPT_ENGINE_HANDLER;
+	ept_object_attach(obj, area);
+	return 0;
+}
+
 static int check(const struct ept_space *space, uint64_t start, uint64_t size,
 		 const struct ept_object *obj)
 {
@@ -150,8 +171,8 @@ static int check(const struct ept_space *space, uint64_t start, uint64_t size,
 		return -ERANGE;
 	if (obj && size > ept_object_pages(obj) << EPT_PAGE_SHIFT)
 		return -EINVAL;
-	if (ept_object_layered(obj) && space->config.engine == EPT_ENGINE_KERNEL)
-		return -EINVAL; /* nobody would check what is read */
+	if (ept_object_layered(obj) && !takes_layers(space))
+		return -EINVAL;
 	for (size_t i = first_above(space, start);
 	     i < space->nr_areas && space->areas[i]->start < start + size; i++)
 		if (space->areas[i]->kind != EPT_KIND_ANON)

@@ -320,8 +320,12 @@ int ept_space_fork_child(struct ept_space *space, struct ept_fork *fork,
 /* Start its threads. The space is released. */
 int ept_space_fork_start(struct ept_space *space);
 
-/* Instead of both: the child only writes a snapshot of the space (snapshot.h) and ends. */
-void ept_space_fork_frozen(struct ept_space *space);
+/*
+ * Instead of both: the child only writes a snapshot of the space (snapshot.h) and ends.
+ * @pagemap_fd: the child's own /proc/self/pagemap, the space's from now on; -1: it may open
+ * none, and looks at each page instead. Opens nothing.
+ */
+void ept_space_fork_frozen(struct ept_space *space, int pagemap_fd);
 
 /* --- touching guest memory from the monitor -------------------------------- */
 

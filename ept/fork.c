@@ -304,16 +304,15 @@ int ept_space_fork_child(struct ept_space *space, struct ept_fork *fork,
 	return err;
 }
 
-void ept_space_fork_frozen(struct ept_space *space)
+void ept_space_fork_frozen(struct ept_space *space, int pagemap_fd)
 {
 	ept_installer_close_events(&space->installer);
 	unlock_all(space);
 	no_waiters(space);
 	__atomic_store_n(&space->life, EPT_LIFE_STOPPED, __ATOMIC_RELEASE);
-	if (space->pagemap_fd >= 0) {
+	if (space->pagemap_fd >= 0) /* the parent's */
 		close(space->pagemap_fd);
-		space->pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	}
+	space->pagemap_fd = pagemap_fd;
 }
 
 int ept_space_fork_start(struct ept_space *space)

@@ -1,6 +1,9 @@
 #include "ept/object_snapshot.h"
+#include "ept/space.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -194,4 +197,43 @@ int ept_object_template(const struct ept_snapshot *s, gpa_t gpa, uint64_t size,
 	if (!s->verified)
 		return -EPERM;
 	return ept_object_file(s->memory_fd, s->name, area->offset, size, EPT_FILE_COW, out);
+}
+/* --- a whole space of them -------------------------------------------------------------- */
+
+static bool same_areas(const struct ept_space *space, const struct ept_snapshot *s)
+{
+	if (space->nr_areas != s->header.areas)
+		return false;
+	for (size_t i = 0; i < space->nr_areas; i++)
+		if (!area_of(s, space->areas[i]->start,
+			     space->areas[i]->end - space->areas[i]->start))
+			return false;
+	return true;
+}
+
+int ept_space_restore(struct ept_space *space, struct ept_snapshot *const *layers, size_t count,
+		      char *why, size_t size)
+{
+	int err = 0;
+
+	if (!same_areas(space, layers[0])) {
+		snprintf(why, size, "%s: it is of a machine with other memory", layers[0]->name);
+		return -EINVAL;
+	}
+	for (size_t i = 0; i < space->nr_areas && !err; i++) {
+		struct ept_area *area = space->areas[i];
+		struct ept_object *obj = NULL;
+
+		if (!ept_area_saved(area))
+			continue;
+		err = ept_object_snapshot(layers, count, GPA(area->start), area->end - area->start,
+					  area->obj, &obj);
+		if (!err)
+			err = ept_area_replace(area, obj);
+		ept_object_put(obj);
+		if (err)
+			snprintf(why, size, "%s: area %s: %s", layers[0]->name, area->name,
+				 strerrordesc_np(-err));
+	}
+	return err;
 }

@@ -81,6 +81,16 @@ int ept_object_snapshot(struct ept_snapshot *const *layers, size_t count, gpa_t 
 int ept_object_template(const struct ept_snapshot *snapshot, gpa_t gpa, uint64_t size,
 			struct ept_object **out);
 
+/*
+ * Before ept_space_start(): let every area of @space have its pages from @layers, as
+ * above, each area's own file being its origin. Areas that are never in a snapshot (read-only
+ * files) stay as they are. @space has to have the areas that the newest layer has, no
+ * more and no less: else -EINVAL and one line in @why; or -ENOMEM. After an error
+ * @space can only be destroyed.
+ */
+int ept_space_restore(struct ept_space *space, struct ept_snapshot *const *layers, size_t count,
+		      char *why, size_t size);
+
 /* --- the working set ---------------------------------------------------------------------- */
 
 struct ept_working_set;

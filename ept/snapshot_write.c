@@ -351,13 +351,6 @@ static int write_extent(struct writer *w, const struct ept_area *area,
 	return err ? err : add_extent(w, &e);
 }
 
-/* Who shares a file has its pages there; who only reads it, too. */
-static bool kept(const struct ept_area *area)
-{
-	return area->kind != EPT_KIND_SHARED && area->kind != EPT_KIND_RO &&
-	       area->kind != EPT_KIND_OWN_RO;
-}
-
 /* Nothing was touched near: no need to look at each page. */
 static bool nothing_there(const struct writer *w, const struct ept_area *area, uint64_t gpa)
 {
@@ -379,7 +372,7 @@ static int write_area(struct writer *w, const struct ept_area *area)
 				      .flags = zero_below(area) ? 0 : EPT_INDEX_AREA_FILE};
 	if (!w->zstd)
 		w->end += ia->size;
-	for (uint64_t gpa = area->start; gpa < area->end && kept(area) && !err;) {
+	for (uint64_t gpa = area->start; gpa < area->end && ept_area_saved(area) && !err;) {
 		uint64_t end = (gpa & ~(EPT_EXTENT - 1)) + EPT_EXTENT;
 
 		end = end < area->end ? end : area->end;

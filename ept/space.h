@@ -209,6 +209,19 @@ void ept_area_set_ptes(struct ept_area *area, struct ept_leaf *leaf, unsigned fi
 void ept_area_put_pte(struct ept_area *area, struct ept_leaf *leaf, unsigned index,
 		      enum ept_pte pte, unsigned age, uint64_t value);
 
+/*
+ * Is what it holds part of a snapshot? Who shares a file has its pages there; who only
+ * reads it, too.
+ */
+static inline bool ept_area_saved(const struct ept_area *area)
+{
+	return area->kind != EPT_KIND_SHARED && area->kind != EPT_KIND_RO &&
+	       area->kind != EPT_KIND_OWN_RO;
+}
+
+/* area.c: its pages come from @obj, layers, from now on; before ept_space_start(). -EINVAL. */
+int ept_area_replace(struct ept_area *area, struct ept_object *obj);
+
 /* map.c: reserve, map and register what the areas say; undo it. */
 int ept_map_areas(struct ept_space *space);
 void ept_unregister_areas(struct ept_space *space);

@@ -6,6 +6,7 @@
 #include <sys/sysinfo.h>
 
 #include "vmm/boot.h"
+#include "vmm/restore.h"
 
 #define FOUR_GIB   FOAL_MMIO_GAP_END
 #define PMEM_ALIGN (1UL << 30)
@@ -179,6 +180,8 @@ int boot_declare(struct vm *vm, struct foal_error *err)
 		r = declare_initrd(vm, err);
 	if (r == 0)
 		r = declare_pmems(vm, err);
+	if (r == 0 && vm->restore && vm->restore->memory)
+		r = restore_memory(vm, err);
 	return r;
 }
 

@@ -118,7 +118,8 @@ static void serve_conn(struct control *control, struct conn *conn, short events)
 static int timeout(struct control *control, bool typed_left, uint64_t now)
 {
 	int ms = typed_left ? RETYPE_MS : LOOK_MS, stop = control_stop_timeout(control, now);
-	bool idle = !typed_left && stop < 0 && now >= control->accept_after;
+	bool idle =
+	    !typed_left && stop < 0 && now >= control->accept_after && !control->snapshot.pid;
 
 	for (int i = 0; i < CONTROL_CLIENTS; i++)
 		idle &= control->conns[i].fd < 0;
@@ -155,6 +156,7 @@ static bool one_round(struct control *control, bool typed_left)
 			serve_conn(control, &control->conns[i], fds[2 + i].revents);
 		conn_check_time(&control->conns[i], now);
 	}
+	snapshot_reap(control->vm, &control->snapshot);
 	typed_left =
 	    streams_move(&control->streams, &control->log, control->vm, fds + 2 + CONTROL_CLIENTS);
 	if (fds[1].revents)
@@ -236,6 +238,7 @@ int control_open(struct control *control, struct vm *vm, struct foal_error *err)
 	control->smaps = stats_open_smaps();
 	/* Its own seed would come out of /dev/urandom, which nobody can open later. */
 	json_object_seed(1);
+	control_know_machine(control);
 	control->listen_fd = name_listen(&control->dir, vm->opt->name, err);
 	return control->listen_fd < 0 ? control->listen_fd : 0;
 }
@@ -308,6 +311,8 @@ void control_close(struct control *control)
 		fclose(control->smaps);
 	control->smaps = NULL;
 	close_one(&control->lock_fd);
+	json_decref(control->machine);
+	json_decref(control->files);
 	run_dir_close(&control->dir);
 	free(control);
 }

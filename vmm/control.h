@@ -17,6 +17,7 @@
 #include "vmm/control_streams.h"
 #include "vmm/error.h"
 #include "vmm/run_dir.h"
+#include "vmm/snapshot.h"
 
 struct vm;
 struct run_options;
@@ -36,7 +37,8 @@ struct control {
 	int listen_fd, wake_fd;
 	uid_t uid; /* who started foal */
 	pid_t pid;
-	FILE *smaps; /* its own, of /proc/self/smaps */
+	json_t *machine, *files; /* as a snapshot's manifest has them; NULL: it cannot */
+	FILE *smaps;		 /* its own, of /proc/self/smaps */
 	pthread_t thread;
 	bool started;
 	struct console_log log;
@@ -45,6 +47,7 @@ struct control {
 	struct conn conns[CONTROL_CLIENTS];
 	struct streams streams;
 	struct control_stop stop;
+	struct snapshot_job snapshot;
 	uint64_t accept_after; /* now_ns(): no descriptor was left until then */
 
 	/* How the run ended, by the main thread, before `ended` is set with release. */
@@ -90,5 +93,22 @@ int control_stop_timeout(struct control *control, uint64_t now);
 
 /* Tell all clients of the end. */
 void control_tell_end(struct control *control);
+
+/* Why the VM did not: @r of what was tried, @err's line without the VM's name before it. */
+json_t *control_failure(const struct control *control, json_t *id, int r,
+			const struct foal_error *err);
+
+/* --- control_snapshot.c ------------------------------------------------------------------ */
+
+/* Write down which machine it is, while files can be looked at. */
+void control_know_machine(struct control *control);
+
+json_t *control_serve_machine(struct control *control, struct conn *conn,
+			      const struct control_request *request);
+json_t *control_serve_snapshot(struct control *control, struct conn *conn,
+			       const struct control_request *request);
+
+/* In the child that writes a snapshot: close what is the VM's. NULL is allowed. */
+void control_let_go(struct control *control);
 
 #endif

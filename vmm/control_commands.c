@@ -16,13 +16,12 @@ static json_t *integer(uint64_t value)
 	return json_integer((json_int_t)value);
 }
 
-/* Why the VM did not: @r of what was tried, @err's line without the VM's name before it. */
-static json_t *failure(const struct control *control, json_t *id, int r,
-		       const struct foal_error *err)
+json_t *control_failure(const struct control *control, json_t *id, int r,
+			const struct foal_error *err)
 {
 	const char *name = control->vm->opt->name, *text = err->text;
 	enum control_error code = r == -ETIMEDOUT ? CONTROL_ERROR_TIMEOUT
-				  : r == -EALREADY || r == -EINVAL || r == -ESHUTDOWN
+				  : r == -EALREADY || r == -EBUSY || r == -EINVAL || r == -ESHUTDOWN
 				      ? CONTROL_ERROR_STATE
 				      : CONTROL_ERROR_FAILED;
 	size_t n = strlen(name);
@@ -72,7 +71,7 @@ static json_t *serve_pause(struct control *control, struct conn *conn,
 
 	(void)conn;
 	if (r)
-		return failure(control, request->id, r, &err);
+		return control_failure(control, request->id, r, &err);
 	json_t *reply = conn_reply(request->id);
 	json_object_set_new(reply, "took_ns", integer(took));
 	return reply;
@@ -87,7 +86,7 @@ static json_t *serve_resume(struct control *control, struct conn *conn,
 
 	(void)conn;
 	if (r)
-		return failure(control, request->id, r, &err);
+		return control_failure(control, request->id, r, &err);
 	json_t *reply = conn_reply(request->id);
 	json_object_set_new(reply, "paused_ns", integer(paused));
 	return reply;
@@ -254,10 +253,15 @@ void control_serve(struct control *control, struct conn *conn,
 		   const struct control_request *request)
 {
 	static serve_fn *const serve[] = {
-	    [CONTROL_STATUS] = serve_status,   [CONTROL_PAUSE] = serve_pause,
-	    [CONTROL_RESUME] = serve_resume,   [CONTROL_STOP] = serve_stop,
-	    [CONTROL_STAT] = serve_stat,       [CONTROL_BALLOON] = serve_balloon,
+	    [CONTROL_STATUS] = serve_status,
+	    [CONTROL_PAUSE] = serve_pause,
+	    [CONTROL_RESUME] = serve_resume,
+	    [CONTROL_STOP] = serve_stop,
+	    [CONTROL_STAT] = serve_stat,
+	    [CONTROL_BALLOON] = serve_balloon,
 	    [CONTROL_CONSOLE] = serve_console,
+	    [CONTROL_MACHINE] = control_serve_machine,
+	    [CONTROL_SNAPSHOT] = control_serve_snapshot,
 	};
 	json_t *reply = serve[request->command](control, conn, request);
 

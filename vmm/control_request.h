@@ -24,7 +24,9 @@
 	X(STOP, "stop", TAKES_TIMEOUT | TAKES_KILL) \
 	X(STAT, "stat", TAKES_FORMAT) \
 	X(BALLOON, "balloon", TAKES_SIZE) \
-	X(CONSOLE, "console", 0)
+	X(CONSOLE, "console", 0) \
+	X(MACHINE, "machine", 0) \
+	X(SNAPSHOT, "snapshot", 0)
 
 enum control_command {
 #define X(id, name, takes) CONTROL_##id,

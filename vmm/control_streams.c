@@ -57,6 +57,13 @@ static void drop(struct stream *s)
 	s->fd = -1;
 }
 
+void streams_let_go(struct streams *streams)
+{
+	for (int i = 0; i < CONTROL_STREAMS; i++)
+		if (streams->list[i].fd >= 0)
+			drop(&streams->list[i]);
+}
+
 /* --- from the guest ---------------------------------------------------------------------- */
 
 /* False: gone. */

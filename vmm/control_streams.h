@@ -50,6 +50,9 @@ void streams_poll(const struct streams *streams, struct pollfd *fds);
 bool streams_move(struct streams *streams, struct console_log *log, struct vm *vm,
 		  const struct pollfd *fds);
 
+/* In a child that was forked: close all, the parent goes on. */
+void streams_let_go(struct streams *streams);
+
 /* Send the rest of the log, as far as sockets take it, and close all. */
 void streams_end(struct streams *streams, struct console_log *log);
 

@@ -71,19 +71,24 @@ int firmware_check(const struct run_options *opt, struct foal_error *err)
 	return 0;
 }
 
+const char *firmware_path(const struct run_options *opt)
+{
+	for (size_t i = 0; opt->firmware && i < NR_KNOWN; i++)
+		if (strcmp(opt->firmware, known[i].word) == 0)
+			return known[i].path;
+	return opt->firmware;
+}
+
 int firmware_open(struct vm *vm, struct foal_error *err)
 {
 	struct firmware *fw = &vm->firmware;
 	const char *package = NULL;
 	struct stat st;
 
-	fw->path = vm->opt->firmware;
-	for (size_t i = 0; i < NR_KNOWN; i++) {
-		if (strcmp(vm->opt->firmware, known[i].word) == 0) {
-			fw->path = known[i].path;
+	fw->path = firmware_path(vm->opt);
+	for (size_t i = 0; i < NR_KNOWN; i++)
+		if (strcmp(vm->opt->firmware, known[i].word) == 0)
 			package = known[i].package;
-		}
-	}
 	fw->fd = open(fw->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (fw->fd < 0)
 		return error_set(err, FOAL_EXIT_KERNEL, -errno, "firmware %s: %s%s%s", fw->path,

@@ -163,7 +163,7 @@ static int build_platform(struct vm *vm, struct foal_error *err)
 
 	if (r == 0)
 		r = bus_attach(vm->pio, vm->acpi_pm, FOAL_PORT_ACPI, FOAL_PORT_ACPI_LEN);
-	if (r == 0)
+	if (r == 0 && !(vm->restore && vm->restore->memory)) /* restore_identity() */
 		r = vmgenid_renew(&vm->host, NULL);
 	if (r)
 		return no_device(err, "ACPI", r);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define FORMAT	    1
@@ -311,5 +312,74 @@ int manifest_take(const json_t *machine, const char *where, struct run_options *
 		r = refuse(err, where, "it does not say memory or cpus");
 	if (r == 0 && options_check(opt, &why))
 		r = refuse(err, where, "%s", why.text);
+	return r;
+}
+
+/* --- the files below ------------------------------------------------------------------------ */
+
+static int add_file(json_t *list, const char *path, struct foal_error *err)
+{
+	char *whole = absolute(path, "");
+	json_t *name = whole ? json_string(whole) : NULL;
+	struct stat st;
+	int r = stat(path, &st) ? -errno : 0;
+
+	free(whole);
+	if (r || !name) {
+		json_decref(name);
+		return error_set(err, FOAL_EXIT_SNAPSHOT, r ? r : -EILSEQ, "%s: %s", path,
+				 r ? strerror(-r) : "its name is no UTF-8");
+	}
+	json_array_append_new(
+	    list,
+	    json_pack("{s:o, s:I, s:I}", "path", name, "size", (json_int_t)st.st_size, "mtime_ns",
+		      (json_int_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec));
+	return 0;
+}
+
+/* What a server keeps, nobody can look at. */
+static bool is_local(const struct file_option *file)
+{
+	return file->kind != FILE_NBD_URI && file->kind != FILE_NBD_UNIX;
+}
+
+json_t *manifest_files(const struct run_options *opt, struct foal_error *err)
+{
+	const char *single[] = {opt->kernel, opt->initrd, firmware_path(opt)};
+	json_t *list = json_array();
+	int r = 0;
+
+	for (unsigned i = 0; i < 3 && r == 0; i++)
+		r = single[i] ? add_file(list, single[i], err) : 0;
+	for (unsigned i = 0; i < opt->disk_count && r == 0; i++)
+		r = is_local(&opt->disks[i]) ? add_file(list, opt->disks[i].path, err) : 0;
+	for (unsigned i = 0; i < opt->pmem_count && r == 0; i++)
+		r = add_file(list, opt->pmems[i].path, err);
+	if (r) {
+		json_decref(list);
+		return NULL;
+	}
+	return list;
+}
+
+int manifest_check_files(const json_t *files, const char *where, const struct run_options *opt,
+			 struct foal_error *err)
+{
+	json_t *here = manifest_files(opt, err), *one;
+	size_t i;
+	int r = here ? 0 : -ENOENT;
+
+	if (r == 0 && json_array_size(files) != json_array_size(here))
+		r = refuse(err, where, "its list of files is not its machine's");
+	json_array_foreach(here, i, one)
+	{
+		if (r == 0 && !json_equal(one, json_array_get(files, i)))
+			r = refuse(
+			    err, where,
+			    "%s is not the file it was when the VM ran: another size or time "
+			    "of change; put it back (cp -p keeps the time)",
+			    json_string_value(json_object_get(one, "path")));
+	}
+	json_decref(here);
 	return r;
 }

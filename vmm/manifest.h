@@ -23,4 +23,13 @@ json_t *manifest_machine(const struct run_options *opt);
 int manifest_take(const json_t *machine, const char *where, struct run_options *opt,
 		  struct foal_error *err);
 
+/*
+ * The files that @opt's machine reads and does not keep: of each path, size and time of
+ * change. What a snapshot holds is the difference to them. NULL: one is not there, or no memory.
+ */
+json_t *manifest_files(const struct run_options *opt, struct foal_error *err);
+/* Are they as @files, hostile, says? FOAL_EXIT_SNAPSHOT. */
+int manifest_check_files(const json_t *files, const char *where, const struct run_options *opt,
+			 struct foal_error *err);
+
 #endif

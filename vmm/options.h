@@ -77,6 +77,9 @@ int options_check(struct run_options *opt, struct foal_error *err);
 void options_free(struct run_options *opt);
 void options_usage(void);
 
+/* firmware.c: the ROM's file; NULL: there is none. */
+const char *firmware_path(const struct run_options *opt);
+
 /* firmware.c: is there anything that the ROM boots, where a word says which ROM? 0 or -EINVAL. */
 int firmware_check(const struct run_options *opt, struct foal_error *err);
 

@@ -13,15 +13,14 @@
 
 /* --- one VM -------------------------------------------------------------------------------- */
 
-static int finish(const struct foal_error *err, int status)
+int remote_finish(const struct foal_error *err, int status)
 {
 	if (err->status)
 		error_print(err);
 	return err->status ? err->status : status;
 }
 
-/* 0, or an exit status: it was said. */
-static int reach(const struct remote_options *opt, struct run_dir *dir, struct client *client)
+int remote_reach(const struct remote_options *opt, struct run_dir *dir, struct client *client)
 {
 	struct foal_error err = {0};
 	int r = run_dir_open(dir, opt->run_dir, false, &err);
@@ -35,11 +34,10 @@ static int reach(const struct remote_options *opt, struct run_dir *dir, struct c
 		r = client_open(client, dir, opt->name, &err);
 	if (r)
 		run_dir_close(dir);
-	return finish(&err, 0);
+	return remote_finish(&err, 0);
 }
 
-/* The reply as it is, for programs. */
-static void print_json(const json_t *reply)
+void remote_print(const json_t *reply)
 {
 	json_dumpf(reply, stdout, JSON_INDENT(2));
 	putchar('\n');
@@ -52,7 +50,7 @@ static int ask_one(const struct remote_options *opt, json_t *members, int fd, in
 	struct foal_error err = {0};
 	struct run_dir dir;
 	struct client client;
-	int status = reach(opt, &dir, &client);
+	int status = remote_reach(opt, &dir, &client);
 
 	if (status) {
 		json_decref(members);
@@ -61,13 +59,13 @@ static int ask_one(const struct remote_options *opt, json_t *members, int fd, in
 	client.timeout_ms = timeout_ms;
 	json_t *reply = client_ask(&client, opt->command, members, fd, &err);
 	if (reply && opt->json)
-		print_json(reply);
+		remote_print(reply);
 	else if (reply)
 		say(opt, reply);
 	json_decref(reply);
 	client_close(&client);
 	run_dir_close(&dir);
-	return finish(&err, 0);
+	return remote_finish(&err, 0);
 }
 
 static void say_paused(const struct remote_options *opt, const json_t *reply)
@@ -177,12 +175,12 @@ static int stop(const struct remote_options *opt, struct run_dir *dir, struct cl
 	client->timeout_ms = -1; /* storage may hang; the VM says so, and ends */
 	json_t *reply = client_ask(client, "stop", members, -1, &err);
 	if (reply && opt->json)
-		print_json(reply);
+		remote_print(reply);
 	else if (reply)
 		say_stopped(opt, reply);
 	json_decref(reply);
 	if (!reply && err.status != FOAL_EXIT_CONTROL)
-		return finish(&err, 0);
+		return remote_finish(&err, 0);
 	name_wait_gone(dir, opt->name, -1);
 	name_tidy(dir, opt->name, true);
 	if (!reply)
@@ -199,7 +197,7 @@ int command_stop(int argc, char **argv, uint64_t main_ns)
 
 	(void)main_ns;
 	if (r == 0)
-		r = reach(&opt, &dir, &client);
+		r = remote_reach(&opt, &dir, &client);
 	if (r)
 		return r;
 	r = stop(&opt, &dir, &client);
@@ -220,13 +218,13 @@ int command_console(int argc, char **argv, uint64_t main_ns)
 
 	(void)main_ns;
 	if (r == 0)
-		r = reach(&opt, &dir, &client);
+		r = remote_reach(&opt, &dir, &client);
 	if (r)
 		return r;
 	r = console_attach(&client, &err);
 	client_close(&client);
 	run_dir_close(&dir);
-	return finish(&err, r);
+	return remote_finish(&err, r);
 }
 
 /* --- ps -----------------------------------------------------------------------------------------
@@ -300,10 +298,10 @@ int command_ps(int argc, char **argv, uint64_t main_ns)
 	if (r && r != -ENOENT)
 		error_set(&err, FOAL_EXIT_HOST, r, "%s: %s", dir.path, strerror(-r));
 	if (ps.list && !err.status)
-		print_json(ps.list);
+		remote_print(ps.list);
 	else if (!ps.any && !err.status)
 		printf("no VM with a name runs\n");
 	json_decref(ps.list);
 	run_dir_close(&dir);
-	return finish(&err, 0);
+	return remote_finish(&err, 0);
 }

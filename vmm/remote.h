@@ -16,6 +16,7 @@ struct remote_options {
 	const char *name;
 	const char *size_word; /* of balloon */
 	uint64_t size;
+	const char *dir; /* of snapshot */
 	bool json, kill, has_timeout;
 	unsigned timeout; /* seconds */
 };
@@ -27,6 +28,7 @@ int command_resume(int argc, char **argv, uint64_t main_ns);
 int command_stop(int argc, char **argv, uint64_t main_ns);
 int command_stat(int argc, char **argv, uint64_t main_ns);
 int command_balloon(int argc, char **argv, uint64_t main_ns);
+int command_snapshot(int argc, char **argv, uint64_t main_ns); /* remote_snapshot.c */
 
 /* 0, or FOAL_EXIT_USAGE: it was said. */
 int remote_parse(int argc, char **argv, struct remote_options *out);
@@ -39,6 +41,14 @@ void resume_help(void);
 void stop_help(void);
 void stat_help(void);
 void balloon_help(void);
+void snapshot_help(void);
+
+/* remote.c: connect to the VM that is named. 0, or an exit status: it was said. */
+int remote_reach(const struct remote_options *opt, struct run_dir *dir, struct client *client);
+/* Say what is in @err, if something is; the exit status. */
+int remote_finish(const struct foal_error *err, int status);
+/* The reply as it is, for programs. */
+void remote_print(const json_t *reply);
 
 /* remote_console.c: both ways until the key, or the end of the VM; an exit status. */
 int console_attach(struct client *client, struct foal_error *err);

@@ -12,6 +12,7 @@
 #define KILL	4U
 #define NAME	8U
 #define SIZE	16U
+#define DIR	32U
 
 static const struct {
 	const char *name;
@@ -42,6 +43,11 @@ static const struct {
      "usage: foal balloon NAME SIZE [--json]\n\n"
      "Ask the guest to keep no more than SIZE of its memory (512M); it was started with\n"
      "--balloon on. It may do less: foal stat says what it gave."},
+    {"snapshot", NAME | DIR | JSON,
+     "usage: foal snapshot NAME DIR [--json]\n\n"
+     "Freeze the VM into DIR: memory, processors, devices, what it wrote to disks. It stands\n"
+     "still for some milliseconds only, and goes on while DIR is written. DIR is there when all\n"
+     "of it is on the disk; a snapshot that was there before is replaced then."},
 };
 
 #define NR_ROWS (sizeof(rows) / sizeof(rows[0]))
@@ -93,6 +99,11 @@ void stat_help(void)
 void balloon_help(void)
 {
 	print_help("balloon");
+}
+
+void snapshot_help(void)
+{
+	print_help("snapshot");
 }
 
 /* --- parsing --------------------------------------------------------------------------- */
@@ -167,6 +178,11 @@ static int take_words(int argc, char **argv, unsigned takes, struct remote_optio
 		if (n == argc)
 			return needed(out, "a SIZE");
 		out->size_word = argv[n++];
+	}
+	if (takes & DIR) {
+		if (n == argc)
+			return needed(out, "a DIR");
+		out->dir = argv[n++];
 	}
 	if (n < argc)
 		return usage_error("%s: %s: not taken; see foal help %s", out->command, argv[n],

@@ -13,6 +13,7 @@
 
 #include "vmm/background.h"
 #include "vmm/console.h"
+#include "vmm/restore.h"
 #include "vmm/stats.h"
 #include "vmm/vm.h"
 
@@ -236,6 +237,8 @@ static int run_vm(struct vm *vm, struct background *bg, struct foal_error *err)
 	release_signals(signals);
 	if (r && stopped)
 		goto out;
+	if (stopped)
+		restore_record(vm);
 	if (vm->end.error.text[0])
 		error_print(&vm->end.error);
 	if (!stopped) {
@@ -278,14 +281,16 @@ static int no_memory(struct foal_error *err)
 }
 
 /* *@abandoned: threads still run, and nothing may be taken apart. */
-static int run(const struct run_options *opt, struct control *control, struct background *bg,
-	       uint64_t main_ns, bool *abandoned, struct foal_error *err)
+static int run(const struct run_options *opt, const struct vm_restore *restore,
+	       struct control *control, struct background *bg, uint64_t main_ns, bool *abandoned,
+	       struct foal_error *err)
 {
 	struct vm *vm = calloc(1, sizeof(*vm));
 
 	if (!vm)
 		return no_memory(err);
 	vm->opt = opt;
+	vm->restore = restore;
 	vm->control = control;
 	vm->main_ns = main_ns;
 	vm->console_out = console_of(opt);
@@ -311,24 +316,19 @@ static int claim_name(struct control **control, const struct run_options *opt,
 	return 0;
 }
 
-int command_run(int argc, char **argv, uint64_t main_ns)
+int run_machine(struct run_options *opt, const struct vm_restore *restore, uint64_t main_ns)
 {
 	struct control *control = NULL;
 	struct background bg = {.tell = -1};
 	struct foal_error err = {0};
-	struct run_options opt;
 	bool abandoned = false;
 	int status = FOAL_EXIT_HOST;
+	int r = opt->named ? claim_name(&control, opt, &err) : 0;
 
-	if (options_parse(argc, argv, &opt, &err)) {
-		error_print(&err);
-		return err.status;
-	}
-	int r = opt.named ? claim_name(&control, &opt, &err) : 0;
-	if (r == 0 && opt.background)
-		r = background_start(&bg, &control->dir, opt.name, &status, &err);
+	if (r == 0 && opt->background)
+		r = background_start(&bg, &control->dir, opt->name, &status, &err);
 	if (r == 0)
-		status = run(&opt, control, &bg, main_ns, &abandoned, &err);
+		status = run(opt, restore, control, &bg, main_ns, &abandoned, &err);
 	if (err.status) {
 		error_print(&err);
 		status = err.status;
@@ -336,6 +336,18 @@ int command_run(int argc, char **argv, uint64_t main_ns)
 	if (abandoned)
 		return status;
 	control_close(control);
-	options_free(&opt);
+	options_free(opt);
 	return status;
+}
+
+int command_run(int argc, char **argv, uint64_t main_ns)
+{
+	struct foal_error err = {0};
+	struct run_options opt;
+
+	if (options_parse(argc, argv, &opt, &err)) {
+		error_print(&err);
+		return err.status;
+	}
+	return run_machine(&opt, NULL, main_ns);
 }

@@ -7,9 +7,20 @@
 
 /* @main_ns is CLOCK_MONOTONIC at the start of main(). */
 int command_run(int argc, char **argv, uint64_t main_ns);
+int command_restore(int argc, char **argv, uint64_t main_ns);
+int command_verify(int argc, char **argv, uint64_t main_ns);
 int command_doctor(int argc, char **argv, uint64_t main_ns);
 int command_version(int argc, char **argv, uint64_t main_ns);
 int command_help(int argc, char **argv, uint64_t main_ns);
+
+struct run_options;
+struct vm_restore;
+
+/* Run the machine of @opt, restored from @restore or booted (NULL); frees @opt. An exit status. */
+int run_machine(struct run_options *opt, const struct vm_restore *restore, uint64_t main_ns);
+
+void restore_help(void);
+void verify_help(void);
 
 /* Signals that end a process by default and are no crash: who has something to put in order blocks
  * them. */

@@ -179,6 +179,8 @@ int vm_start(struct vm *vm, struct foal_error *err)
 	if (vm->restore) {
 		bus_release(vm->pio);
 		bus_release(vm->mmio);
+		if (vm->restore->memory)
+			acpi_pm_raise(vm->acpi_pm, FOAL_ACPI_GENERATION);
 	}
 	pthread_mutex_lock(&vm->end.lock);
 	*err = vm->start_error;

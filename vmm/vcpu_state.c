@@ -138,16 +138,18 @@ static void set_rate(const struct part *p, uint32_t khz)
  * jump ahead, but never back. vCPU 0 gets its count; how far the others are ahead or behind is kept
  * to the count, which reads at different moments would not.
  */
-static void set_count(const struct part *p, uint64_t count, bool has_offset, uint64_t offset)
+static void set_count(const struct part *p, uint64_t saved, uint64_t passed, bool has_offset,
+		      uint64_t offset)
 {
 	const struct vcpu *vcpu = p->vcpu, *first = &vcpu->vm->vcpus[0];
 	uint64_t base, now = 0;
 
 	if (vcpu == first)
 		vcpu->vm->tsc_base = offset;
-	if (vcpu_set_msr(vcpu, MSR_IA32_TSC, count) || vcpu_get_msr(vcpu, MSR_IA32_TSC, &now))
+	if (vcpu_set_msr(vcpu, MSR_IA32_TSC, saved + passed) ||
+	    vcpu_get_msr(vcpu, MSR_IA32_TSC, &now))
 		state_refuse(p->s, "KVM does not take the TSC's count");
-	else if (vcpu == first && now < count) /* KVM takes the others' for a try to be in step */
+	else if (vcpu == first && now < saved) /* KVM takes the others' for a try to be in step */
 		state_refuse(p->s, "this host's TSC cannot be set, and is behind the guest's");
 	if (vcpu == first || !has_offset || !offset_attr(first, KVM_GET_DEVICE_ATTR, &base))
 		return;
@@ -173,8 +175,8 @@ static void tsc_part(const struct part *p)
 		return;
 	if (rate)
 		set_rate(p, rate);
-	count += (uint64_t)((unsigned __int128)p->elapsed * rate / NS_PER_MS);
-	set_count(p, count, has_offset, offset);
+	set_count(p, count, (uint64_t)((unsigned __int128)p->elapsed * rate / NS_PER_MS),
+		  has_offset, offset);
 }
 
 static void lapic_part(const struct part *p)

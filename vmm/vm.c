@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "vmm/bus_error.h"
+#include "vmm/restore.h"
 
 uint64_t now_ns(void)
 {
@@ -150,7 +151,9 @@ static int restore(struct vm *vm, struct foal_error *err)
 	/* Until the local APICs are loaded an interrupt would be lost: vm_start() releases them. */
 	bus_hold(vm->pio, 0);
 	bus_hold(vm->mmio, 0);
-	return r ? r : vm_state_load_devices(vm, err);
+	if (r == 0)
+		r = vm_state_load_devices(vm, err);
+	return r || !vm->restore->memory ? r : restore_identity(vm, err);
 }
 
 int vm_build(struct vm *vm, struct foal_error *err)

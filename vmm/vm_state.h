@@ -14,6 +14,8 @@
 
 #include "vmm/error.h"
 
+struct ept_snapshot;
+struct ept_working_set;
 struct state;
 struct vcpu;
 struct vm;
@@ -30,6 +32,11 @@ struct vm_restore {
 	size_t len;
 	enum clock_policy clock;
 	const int *layers; /* of each disk what it had written, in order; -1, or NULL: nothing */
+	struct ept_snapshot *memory; /* NULL: who restores puts the memory there */
+	/* With memory: what to bring in before it is asked for, or NULL; an empty file for
+	   what was asked for when the run ends, or -1. */
+	const struct ept_working_set *ahead;
+	int record_fd;
 };
 
 /* *@bytes are for the caller to free(). Fails with FOAL_EXIT_HOST. */

@@ -7,6 +7,7 @@
 #include "tests/ept/uffd_suites.h"
 #include "tests/ept/util.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -47,7 +48,7 @@ static _Noreturn void write_and_end(struct ept_space *space, const struct files 
 	options.id[15] = next_id;
 	options.layers = layers;
 	options.count = nr_layers;
-	ept_space_fork_frozen(space);
+	ept_space_fork_frozen(space, open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
 	err = ept_snapshot_write(space, &options, &info, why, sizeof(why));
 	if (write(out, &info, sizeof(info)) != sizeof(info) ||
 	    write(out, why, sizeof(why)) != sizeof(why))

@@ -29,5 +29,6 @@ Suite *bench_suite(void);
 Suite *memory_limit_suite(void);
 Suite *control_suite(void);
 Suite *pause_suite(void);
+Suite *snapshot_suite(void);
 
 #endif

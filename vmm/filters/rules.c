@@ -4,6 +4,8 @@
 #include <linux/fs.h>
 #include <linux/if_tun.h>
 #include <linux/kvm.h>
+#include <sched.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
@@ -22,7 +24,7 @@
 #define C	  (1U << THREAD_CONTROL)
 #define ALL	  (M | V | F | R | D | C)
 /* Who touches guest memory, and so puts pages in. */
-#define TOUCHES	  (M | V | F | D)
+#define TOUCHES	  (M | V | F | D | C)
 /* Not in Debian 12's headers: Linux 6.5. */
 #define CACHESTAT 451
 
@@ -48,7 +50,7 @@ const struct rule rules[] = {
     CALL(ALL, futex),
     CALL(ALL, sched_yield),
     CALL(ALL, exit),
-    CALL(M, exit_group),
+    CALL(M | C, exit_group),
     CALL(ALL, rt_sigprocmask),
     CALL(ALL, rt_sigreturn),
     CALL(ALL, restart_syscall),
@@ -64,12 +66,12 @@ const struct rule rules[] = {
     CALL(ALL, write),
     CALL(ALL, pread64),
     CALL(ALL, pwrite64),
-    CALL(V | D, preadv),
-    CALL(D, pwritev),
+    CALL(V | D | C, preadv),
+    CALL(D | C, pwritev),
     CALL(ALL, lseek),
     CALL(ALL, close),
     CALL(ALL, poll),
-    CALL(M | F | D, fdatasync),
+    CALL(M | F | D | C, fdatasync),
     CALL(F | D, fallocate),
     {ALL, CACHESTAT, "cachestat", NULL, 0, {{0}}},
     /* Not newfstatat, by which libc does it: with AT_EMPTY_PATH, too, that takes a path. */
@@ -102,6 +104,8 @@ const struct rule rules[] = {
     CALL(F, getrusage),
     CALL(F, ppoll),
     CALL(F, timer_delete),
+    /* A working set is sorted, by libc with a look at how much memory there is. */
+    CALL(F, sysinfo),
     /* Interrupts. */
     IOCTL(V | D | M | C, KVM_SIGNAL_MSI),
     IOCTL(V, KVM_SET_GSI_ROUTING),
@@ -110,18 +114,18 @@ const struct rule rules[] = {
     /* The guest. */
     IOCTL(V, KVM_RUN),
     IOCTL(V, KVM_KVMCLOCK_CTRL),
-    IOCTL(V | M, KVM_GET_REGS),
-    IOCTL(V | M, KVM_GET_SREGS),
-    IOCTL(V, KVM_GET_MSRS),
+    IOCTL(V | M | C, KVM_GET_REGS),
+    IOCTL(V | M | C, KVM_GET_SREGS),
+    IOCTL(V | C, KVM_GET_MSRS),
     IOCTL(V, KVM_X86_SET_MCE),
     IOCTL(M | C, KVM_GET_STATS_FD),
     /* The first write to a copy-on-write disk makes its overlay. */
     CALL(D, memfd_create),
-    CALL(D, ftruncate),
+    CALL(D | C, ftruncate),
     /* Queues of devices. */
     CALL(D, readv),
     CALL(D, writev),
-    CALL(D, getrandom),
+    CALL(D | C, getrandom),
     CALL(D | C, recvfrom),
     CALL(D | C, sendto),
     CALL(D, sendmsg),
@@ -133,8 +137,30 @@ const struct rule rules[] = {
     CALL(D, shutdown),
     CALL(D, epoll_ctl),
     CALL(D, epoll_wait),
-    /* Helpers that end. */
-    CALL(M, waitid),
+    /* Helpers that end, and the child that writes a snapshot: what fork() does, and no more. */
+    CALL(M | C, waitid),
+    {C,
+     SCMP_SYS(clone),
+     "clone",
+     "as fork() does",
+     1,
+     {{0, SCMP_CMP_EQ, CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID | SIGCHLD, 0}}},
+    CALL(C, set_robust_list),
+    /* What a vCPU remembers. */
+    IOCTL(C, KVM_CHECK_EXTENSION),
+    IOCTL(C, KVM_GET_MSR_INDEX_LIST),
+    IOCTL(C, KVM_GET_CLOCK),
+    IOCTL(C, KVM_GET_SREGS2),
+    IOCTL(C, KVM_GET_XCRS),
+    IOCTL(C, KVM_GET_XSAVE),
+    IOCTL(C, KVM_GET_XSAVE2),
+    IOCTL(C, KVM_GET_DEBUGREGS),
+    IOCTL(C, KVM_GET_TSC_KHZ),
+    IOCTL(C, KVM_GET_DEVICE_ATTR),
+    IOCTL(C, KVM_GET_LAPIC),
+    IOCTL(C, KVM_GET_NESTED_STATE),
+    IOCTL(C, KVM_GET_MP_STATE),
+    IOCTL(C, KVM_GET_VCPU_EVENTS),
 };
 
 const size_t nr_rules = sizeof(rules) / sizeof(rules[0]);

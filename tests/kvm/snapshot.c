@@ -1,0 +1,406 @@
+/*
+ * Running VMs frozen into directories and brought back: what comes back goes on where it was,
+ * and checks its own memory and files; what is damaged is refused.
+ */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tests/kvm/control_rig.h"
+#include "tests/kvm/suites.h"
+
+/* Checks each page's count in an order of its own, for ever. */
+#define MEMORY_GUEST \
+	"--kernel", guest_path("working-set.elf"), "--append", "pages=2048 passes=100000000", \
+	    "--memory", "64M"
+
+static const char *const parts[] = {"manifest.json", "state", "memory.index", "memory",
+				    "disk0.layer"};
+
+/* How often something is tried; more where the variable says so. */
+static unsigned times(const char *variable, unsigned usual)
+{
+	const char *said = getenv(variable);
+
+	return said ? (unsigned)strtoul(said, NULL, 10) : usual;
+}
+
+static unsigned random_below(unsigned n)
+{
+	static unsigned x = 2463534242;
+
+	x ^= x << 13;
+	x ^= x >> 17;
+	x ^= x << 5;
+	return x % n;
+}
+
+/* A moment that no two rounds share. */
+static void some_moment(unsigned most_us)
+{
+	usleep(random_below(most_us));
+}
+
+static void snapshot(const char *name, const char *dir)
+{
+	expect_command(ARGS("snapshot", name, dir), 0, "the guest was paused for");
+}
+
+static bool exists(const char *path)
+{
+	return access(path, F_OK) == 0;
+}
+
+/* Nothing half written lies beside it. */
+static unsigned leftovers(const char *dir)
+{
+	char command[512];
+	FILE *f;
+	unsigned n = 0;
+
+	snprintf(command, sizeof(command), "ls -d %s.tmp-* 2>/dev/null | wc -l", dir);
+	f = popen(command, "r");
+	ck_assert(f && fscanf(f, "%u", &n) == 1);
+	pclose(f);
+	return n;
+}
+
+/* --- what comes back ------------------------------------------------------------------- */
+
+#define COPIES 3
+
+static const char *const checks[] = {"init=/bin/check", "init=/bin/main"};
+
+static void start_checks(struct run *run, const char *append)
+{
+	char line[128];
+
+	if (access(image_path("kernel.elf"), R_OK) || access(image_path("disk.img"), R_OK))
+		skip("no guest kernel or images here");
+	snprintf(line, sizeof(line), "quiet root=/dev/vda %s", append);
+	run_start(run, &(struct run_how){0},
+		  ARGS("--name", "source", "--kernel", image_path("kernel.elf"), "--disk",
+		       copy_file(image_path("disk.img"), "disk.img"), "--memory", "64M", "--append",
+		       line, "--time-limit", "150"));
+}
+
+/* Programs with memory of every kind, and files: each copy, and the source, finds all as it was. */
+START_TEST(programs)
+{
+	const char *dir = scratch("programs");
+	struct run source, copy[COPIES];
+	struct run_how how = {.plain = true};
+
+	start_checks(&source, checks[_i % 2]);
+	while (!exists(scratch("run/source.sock")))
+		usleep(1000);
+	some_moment(300000);
+	snapshot("source", dir);
+	for (int i = 0; i < COPIES; i++)
+		run_start(&copy[i], &how, ARGS("restore", dir, "--stats", "off"));
+	run_wait(&source);
+	ck_assert_msg(source.status == 0, "the source: %d: %s%s", source.status, source.out_text,
+		      source.err_text);
+	for (int i = 0; i < COPIES; i++) {
+		run_wait(&copy[i]);
+		ck_assert_msg(copy[i].status == 0 && strstr(copy[i].out_text, ", 0 not given back"),
+			      "copy %d: %d: %s%s", i, copy[i].status, copy[i].out_text,
+			      copy[i].err_text);
+		run_free(&copy[i]);
+	}
+	/* What one asked for, the next brings in before: the first left it there. */
+	ck_assert(exists(scratch("programs/working-set")));
+	run_free(&source);
+	run_start(&copy[0], &how,
+		  ARGS("restore", dir, "--eager", "--clock", "jump", "--stats", "off"));
+	run_wait(&copy[0]);
+	ck_assert_msg(copy[0].status == 0, "%d: %s", copy[0].status, copy[0].err_text);
+	run_free(&copy[0]);
+}
+END_TEST
+
+/* Snapshot, kill, restore, of what was restored. */
+START_TEST(rounds)
+{
+	unsigned n = times("FOAL_SNAPSHOT_ROUNDS", 20);
+	const char *dir = scratch("rounds");
+	pid_t pid = background("round", ARGS(MEMORY_GUEST));
+
+	for (unsigned i = 0; i < n; i++) {
+		struct run run;
+		int got;
+
+		some_moment(60000);
+		snapshot("round", dir);
+		some_moment(20000);
+		ck_assert_msg(kill(pid, SIGKILL) == 0, "round %u: the guest had ended", i);
+		while (kill(pid, 0) == 0)
+			usleep(200);
+		foal_command(&run, ARGS("restore", dir, "-d", "--name", "round", "--time-limit",
+					"150", i % 2 ? "--eager" : "--lazy"));
+		ck_assert_msg(run.status == 0 &&
+				  sscanf(run.out_text, "round: running, pid %d", &got) == 1,
+			      "round %u: %d: %s%s", i, run.status, run.out_text, run.err_text);
+		pid = got;
+		run_free(&run);
+	}
+	/* It has to have gone on: its exits are counted anew in each life. */
+	int fd = control_connect("round");
+	ck_assert_uint_eq(control_number(fd, "{\"command\":\"status\"}", "vcpus"), 1);
+	close(fd);
+	expect_command(ARGS("stop", "round", "--kill"), 0, "gone, status 109");
+	ck_assert_uint_eq(leftovers(dir), 0);
+}
+END_TEST
+
+/* A paused VM stays paused; and is none the worse for many. */
+START_TEST(of_a_paused_vm)
+{
+	background("still", ARGS(MEMORY_GUEST));
+	expect_command(ARGS("pause", "still"), 0, "paused");
+	expect_command(ARGS("snapshot", "still", scratch("still")), 0, "was paused, and is");
+	expect_command(ARGS("snapshot", "still", scratch("still"), "--json"), 0,
+		       "\"was_paused\": true");
+	expect_command(ARGS("resume", "still"), 0, "goes on");
+	expect_command(ARGS("verify", scratch("still")), 0, "whole");
+	expect_command(ARGS("stop", "still", "--kill"), 0, "gone, status 109");
+}
+END_TEST
+
+/* --- what goes wrong ---------------------------------------------------------------------- */
+
+static void limit_files(void *arg)
+{
+	struct rlimit limit = {512 << 10, 512 << 10};
+
+	(void)arg;
+	setrlimit(RLIMIT_FSIZE, &limit);
+}
+
+/* No room: one line, nothing left, the guest goes on, and what was there is there. */
+START_TEST(no_room)
+{
+	const char *dir = scratch("room");
+	struct run_how how = {.prepare = limit_files};
+	struct run run;
+
+	run_start(&run, &how, ARGS("--name", "full", MEMORY_GUEST, "--time-limit", "100"));
+	while (!exists(scratch("run/full.sock")))
+		usleep(1000);
+	usleep(100000);
+	expect_command(ARGS("snapshot", "full", dir), 113, "cannot write the snapshot's memory");
+	ck_assert(!exists(dir) && leftovers(dir) == 0);
+	expect_command(ARGS("snapshot", "full", "/proc/x"), 114, "nothing of the snapshot is kept");
+	expect_command(ARGS("stop", "full", "--kill"), 0, "gone, status 109");
+	run_wait(&run);
+	run_free(&run);
+}
+END_TEST
+
+enum victim { COMMAND, MONITOR, VICTIMS };
+
+/* Whoever is killed, whenever: there is a whole snapshot, the old one or the new one. */
+START_TEST(killed_meanwhile)
+{
+	unsigned n = times("FOAL_SNAPSHOT_KILLS", 20);
+	const char *dir = scratch("killed");
+	pid_t pid = background("victim", ARGS(MEMORY_GUEST));
+	struct run_how how = {.plain = true};
+
+	snapshot("victim", dir);
+	for (unsigned i = 0; i < n; i++) {
+		enum victim who = (enum victim)(i % VICTIMS);
+		struct run run;
+
+		run_start(&run, &how, ARGS("snapshot", "victim", dir));
+		some_moment(40000);
+		kill(who == COMMAND ? run.pid : pid, SIGKILL);
+		run_wait(&run);
+		run_free(&run);
+		expect_command(ARGS("verify", dir), 0, "whole");
+		if (who == MONITOR) {
+			while (kill(pid, 0) == 0)
+				usleep(200);
+			foal_command(&run, ARGS("restore", dir, "-d", "--name", "victim",
+						"--time-limit", "150"));
+			ck_assert_msg(sscanf(run.out_text, "victim: running, pid %d", &pid) == 1,
+				      "round %u: %d: %s", i, run.status, run.err_text);
+			run_free(&run);
+		}
+	}
+	expect_command(ARGS("stop", "victim", "--kill"), 0, "gone, status 109");
+}
+END_TEST
+
+START_TEST(refused)
+{
+	const char *file = make_pmem("shared.img", 16), *dir = scratch("refused");
+
+	background("shares", ARGS(MEMORY_GUEST, "--pmem", scratch("shared.img")));
+	expect_command(ARGS("snapshot", "shares", scratch("run")), 114, "is no snapshot");
+	expect_command(ARGS("snapshot", "nobody", dir), 112, "no running VM");
+	snapshot("shares", dir);
+	expect_command(ARGS("stop", "shares", "--kill"), 0, "gone");
+	/* The file below is another one now. */
+	write_file(file, "other", 5);
+	expect_command(ARGS("restore", dir), 114, "not the file it was");
+	expect_command(ARGS("restore", scratch("nowhere")), 114, "No such file");
+	expect_command(ARGS("restore", scratch("run")), 114, "this is no snapshot");
+	expect_command(ARGS("restore", dir, "--memory", "1G"), 100, "no such option");
+	expect_command(ARGS("restore", dir, "--clock", "slow"), 100, "freeze or jump");
+	expect_command(ARGS("verify"), 100, "give one DIR");
+
+	make_pmem("written.img", 16);
+	char option[256];
+	snprintf(option, sizeof(option), "%s,mode=shared", scratch("written.img"));
+	background("writes", ARGS(MEMORY_GUEST, "--pmem", option));
+	expect_command(ARGS("snapshot", "writes", scratch("written")), 113, "mode=shared");
+	ck_assert(!exists(scratch("written")) && leftovers(scratch("written")) == 0);
+	expect_command(ARGS("stop", "writes", "--kill"), 0, "gone");
+}
+END_TEST
+
+/* --- damage ------------------------------------------------------------------------------ */
+
+static const char *part_path(const char *dir, const char *part)
+{
+	return scratch("%s/%s", dir, part);
+}
+
+/* A place in @fd: anywhere, or where there is data. */
+static off_t some_place(int fd, bool *data)
+{
+	off_t size = lseek(fd, 0, SEEK_END);
+	off_t at = (off_t)(((uint64_t)random_below(1u << 31) << 16 | random_below(1u << 16)) %
+			   (uint64_t)size);
+	off_t next = *data ? lseek(fd, at, SEEK_DATA) : at;
+
+	if (next < 0)
+		next = lseek(fd, 0, SEEK_DATA) + at % 4096;
+	*data = lseek(fd, next, SEEK_DATA) == next;
+	return next;
+}
+
+static void flip(int fd, off_t at, unsigned bit)
+{
+	unsigned char byte;
+
+	ck_assert_int_eq(pread(fd, &byte, 1, at), 1);
+	byte ^= (unsigned char)(1u << bit);
+	ck_assert_int_eq(pwrite(fd, &byte, 1, at), 1);
+}
+
+static void make_small(const char *name)
+{
+	background(name, ARGS("--kernel", guest_path("working-set.elf"), "--append",
+			      "pages=40 passes=100000000", "--memory", "24M", "--disk",
+			      make_pmem("below.img", 16)));
+	usleep(50000);
+	snapshot(name, scratch("%s", name));
+	expect_command(ARGS("stop", name, "--kill"), 0, "gone");
+}
+
+/*
+ * What verify does not see is harmless: white space of the manifest, what no extent covers.
+ * What it sees, a restore sees before a guest does.
+ */
+START_TEST(flipped_bits)
+{
+	unsigned n = times("FOAL_SNAPSHOT_FLIPS", 400), seen = 0;
+
+	make_small("flips");
+	for (unsigned i = 0; i < n; i++) {
+		const char *part = parts[i % 5];
+		int fd = open(part_path("flips", part), O_RDWR);
+		bool memory = strcmp(part, "memory") == 0, data = i % 3 != 0;
+		unsigned bit = random_below(8);
+		struct run run;
+
+		ck_assert_int_ge(fd, 0);
+		off_t at = some_place(fd, &data);
+		bool was_data = memory && data;
+		flip(fd, at, bit);
+		foal_command(&run, ARGS("verify", scratch("flips")));
+		bool harmless = strcmp(part, "manifest.json") == 0 || (memory && !was_data);
+		ck_assert_msg(run.status == 114 || (run.status == 0 && harmless),
+			      "%s byte %lld bit %u: %d: %s", part, (long long)at, bit, run.status,
+			      run.err_text);
+		if (run.status)
+			ck_assert_uint_eq(foal_lines(&run), 1);
+		seen += run.status == 114;
+		run_free(&run);
+		flip(fd, at, bit);
+		if (memory && !was_data) /* a hole again */
+			fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at & ~4095L,
+				  4096);
+		close(fd);
+	}
+	printf("%u of %u flipped bits refused, the others harmless\n", seen, n);
+	ck_assert_uint_gt(seen, n / 2);
+	expect_command(ARGS("verify", scratch("flips")), 0, "whole");
+}
+END_TEST
+
+/* The guest never sees a damaged page: its VM stops with the place. */
+START_TEST(damage_under_a_guest)
+{
+	make_small("under");
+	int fd = open(part_path("under", "memory"), O_RDWR);
+	/* All of its memory. */
+	for (off_t at = lseek(fd, 0, SEEK_DATA); at >= 0; at = lseek(fd, at + 4096, SEEK_DATA))
+		flip(fd, at + 8, 3);
+	close(fd);
+	expect_command(ARGS("restore", scratch("under"), "--prefetch", "off", "--stats", "off",
+			    "--time-limit", "20"),
+		       114, "memory");
+	expect_command(ARGS("restore", scratch("under"), "--eager"), 114, "memory");
+}
+END_TEST
+
+START_TEST(cut_short)
+{
+	make_small("cut");
+	for (unsigned i = 0; i < 5; i++) {
+		const char *path = part_path("cut", parts[i]);
+		size_t len;
+		unsigned char *bytes = read_file(path, &len);
+
+		for (unsigned k = 0; k < 4; k++) {
+			size_t keep = k == 0 ? 0 : k == 1 ? len - 1 : random_below((unsigned)len);
+			write_file(path, bytes, keep);
+			expect_command(ARGS(k % 2 ? "verify" : "restore", scratch("cut")), 114,
+				       parts[i]);
+		}
+		unlink(path);
+		expect_command(ARGS("verify", scratch("cut")), 114, parts[i]);
+		write_file(path, bytes, len);
+		free(bytes);
+	}
+	expect_command(ARGS("verify", scratch("cut")), 0, "whole");
+}
+END_TEST
+
+Suite *snapshot_suite(void)
+{
+	Suite *suite = suite_create("snapshot");
+	TCase *tc = tcase_create("snapshot");
+
+	tcase_set_timeout(tc, TEST_LIMIT);
+	tcase_add_checked_fixture(tc, NULL, end_all);
+	tcase_add_loop_test(tc, programs, 0, 4);
+	tcase_add_test(tc, rounds);
+	tcase_add_test(tc, of_a_paused_vm);
+	tcase_add_test(tc, no_room);
+	tcase_add_test(tc, killed_meanwhile);
+	tcase_add_test(tc, refused);
+	tcase_add_test(tc, flipped_bits);
+	tcase_add_test(tc, damage_under_a_guest);
+	tcase_add_test(tc, cut_short);
+	suite_add_tcase(suite, tc);
+	return suite;
+}

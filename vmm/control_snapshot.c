@@ -1,0 +1,175 @@
+/* The requests of a snapshot: what machine it is of, and "write one into these files". */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "vmm/control.h"
+#include "vmm/manifest.h"
+#include "vmm/vm.h"
+
+/* A child that has told its result is gone soon. */
+#define REAP_TRIES 20
+
+/* --- the files that came ----------------------------------------------------------------- */
+
+struct came {
+	int fds[SNAPSHOT_FILES_MAX + 1];
+	unsigned count;
+};
+
+static void close_all(struct came *came)
+{
+	while (came->count)
+		close(came->fds[--came->count]);
+}
+
+static int receive(int channel, struct came *came)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(came->fds))];
+	} control;
+	char text[SNAPSHOT_MESSAGE];
+	struct iovec iov = {text, sizeof(text)};
+	struct msghdr msg = {.msg_iov = &iov,
+			     .msg_iovlen = 1,
+			     .msg_control = control.bytes,
+			     .msg_controllen = sizeof(control.bytes)};
+	ssize_t n = recvmsg(channel, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+	struct cmsghdr *cmsg = n >= 0 ? CMSG_FIRSTHDR(&msg) : NULL;
+
+	came->count = 0;
+	if (!cmsg || cmsg->cmsg_level != SOL_SOCKET || cmsg->cmsg_type != SCM_RIGHTS)
+		return -EINVAL;
+	came->count = (unsigned)((cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+	memcpy(came->fds, CMSG_DATA(cmsg), came->count * sizeof(int));
+	return 0;
+}
+
+static bool empty_and_writable(int fd)
+{
+	struct stat st;
+
+	/* As in ept/object.c. One that is only readable fails when it is written. */
+	return syscall(SYS_fstat, fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size == 0;
+}
+
+static const char *take_files(const struct vm *vm, int channel, struct came *came,
+			      struct snapshot_files *out)
+{
+	unsigned layers = snapshot_layers(vm->opt);
+
+	came->count = 0;
+	if (channel < 0)
+		return "a socket has to come with it, with the files in a message on it";
+	if (receive(channel, came) || came->count != SNAPSHOT_FIXED_FILES + layers)
+		return "the socket's message has to bring the files memory, memory.index, state, "
+		       "and one for each disk with mode=cow";
+	for (unsigned i = 0; i < came->count; i++)
+		if (!empty_and_writable(came->fds[i]))
+			return "a file is no empty regular file";
+	*out = (struct snapshot_files){.channel = channel,
+				       .memory = came->fds[0],
+				       .index = came->fds[1],
+				       .state = came->fds[2]};
+	for (unsigned i = 0; i < MAX_FILES; i++)
+		out->layers[i] = i < layers ? came->fds[SNAPSHOT_FIXED_FILES + i] : -1;
+	return NULL;
+}
+
+/* --- the requests --------------------------------------------------------------------------- */
+
+json_t *control_serve_machine(struct control *control, struct conn *conn,
+			      const struct control_request *request)
+{
+	json_t *reply;
+
+	(void)conn;
+	if (!control->machine || !control->files)
+		return conn_error(request->id, CONTROL_ERROR_UNAVAILABLE,
+				  "its machine cannot be written down: a path that is no UTF-8, or "
+				  "a file that is gone");
+	reply = conn_reply(request->id);
+	json_object_set(reply, "machine", control->machine);
+	json_object_set(reply, "files", control->files);
+	return reply;
+}
+
+/* One that was finished a moment ago does not count. */
+static void reap_soon(struct control *control)
+{
+	for (int i = 0; i < REAP_TRIES; i++) {
+		if (snapshot_reap(control->vm, &control->snapshot))
+			return;
+		poll(NULL, 0, 1);
+	}
+}
+
+static json_t *reply_of(const struct control_request *request, const struct snapshot_pause *pause)
+{
+	json_t *reply = conn_reply(request->id);
+
+	json_object_set_new(reply, "was_paused", json_boolean(pause->was_paused));
+	json_object_set_new(reply, "paused_ns", json_integer((json_int_t)pause->paused));
+	json_object_set_new(reply, "stop_ns", json_integer((json_int_t)pause->stopping));
+	json_object_set_new(reply, "state_ns", json_integer((json_int_t)pause->state));
+	json_object_set_new(reply, "fork_ns", json_integer((json_int_t)pause->fork));
+	return reply;
+}
+
+json_t *control_serve_snapshot(struct control *control, struct conn *conn,
+			       const struct control_request *request)
+{
+	struct snapshot_files files;
+	struct snapshot_pause pause;
+	struct foal_error err = {0};
+	struct came came;
+	const char *wrong = take_files(control->vm, conn->passed, &came, &files);
+	json_t *reply = NULL;
+
+	/* What cannot be at all is said first. */
+	if (snapshot_possible(control->vm->opt, &err))
+		reply = conn_error(request->id, CONTROL_ERROR_UNAVAILABLE, err.text);
+	else if (wrong)
+		reply = conn_error(request->id, CONTROL_ERROR_BAD_REQUEST, wrong);
+	if (!reply) {
+		reap_soon(control);
+		int r = snapshot_begin(control->vm, &control->snapshot, &files, &pause, &err);
+		reply =
+		    r ? control_failure(control, request->id, r, &err) : reply_of(request, &pause);
+	}
+	close_all(&came);
+	if (conn->passed >= 0)
+		close(conn->passed);
+	conn->passed = -1;
+	return reply;
+}
+
+/* --- the main thread's part, and the child's ---------------------------------------------------
+ */
+
+void control_know_machine(struct control *control)
+{
+	struct foal_error ignored = {0};
+
+	control->machine = manifest_machine(control->vm->opt);
+	control->files = manifest_files(control->vm->opt, &ignored);
+}
+
+void control_let_go(struct control *control)
+{
+	if (!control)
+		return;
+	close(control->listen_fd);
+	close(control->wake_fd);
+	close(control->lock_fd);
+	for (int i = 0; i < CONTROL_CLIENTS; i++)
+		if (control->conns[i].fd >= 0)
+			close(control->conns[i].fd);
+	streams_let_go(&control->streams);
+}

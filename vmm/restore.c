@@ -1,0 +1,47 @@
+#include "vmm/restore.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "ept/snapshot.h"
+#include "vmm/vm.h"
+
+int restore_memory(struct vm *vm, struct foal_error *err)
+{
+	const struct vm_restore *from = vm->restore;
+	char why[300] = "out of memory";
+	int r = ept_space_restore(vm->space, &from->memory, 1, why, sizeof(why));
+
+	if (r == 0 && from->ahead)
+		r = ept_space_prefetch(vm->space, from->ahead);
+	if (r == 0 && from->record_fd >= 0)
+		r = ept_space_record(vm->space);
+	return r ? error_set(err, FOAL_EXIT_SNAPSHOT, r, "%s: %s", vm->opt->name, why) : 0;
+}
+
+int restore_identity(struct vm *vm, struct foal_error *err)
+{
+	int r = vmgenid_renew(&vm->host, NULL);
+	const struct ept_failure *failure = ept_space_failure(vm->space);
+
+	if (r && failure)
+		return error_set(err, FOAL_EXIT_SNAPSHOT, r, "%s", failure->message);
+	return r ? error_set(err, r == -EBADMSG ? FOAL_EXIT_SNAPSHOT : FOAL_EXIT_HOST, r,
+			     "%s: VM generation ID: %s", vm->opt->name, strerror(-r))
+		 : 0;
+}
+
+/* Never needed for being right: what cannot be written is left. */
+void restore_record(struct vm *vm)
+{
+	const struct vm_restore *from = vm->restore;
+	uint8_t id[16], parent[16];
+
+	if (!from || !from->memory || from->record_fd < 0)
+		return;
+	ept_snapshot_ids(from->memory, id, parent);
+	if (ept_working_set_save(vm->space, id, from->record_fd) < 0)
+		return;
+}

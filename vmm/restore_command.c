@@ -1,0 +1,245 @@
+/* foal restore, foal verify: a snapshot's directory becomes a VM again; or is only read. */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "ept/snapshot.h"
+#include "vmm/manifest.h"
+#include "vmm/run.h"
+#include "vmm/snapshot_dir.h"
+#include "vmm/vm.h"
+
+struct restore_options {
+	bool eager, prefetch;
+	enum clock_policy clock;
+};
+
+/* How a VM is run, which no snapshot says: as foal run has them. */
+static const struct {
+	const char *name;
+	bool has_value;
+} taken[] = {
+    {"name", true},	    {"detach", false},	    {"run-dir", true},	     {"fault-engine", true},
+    {"fault-around", true}, {"on-io-error", true},  {"fault-timeout", true}, {"huge", true},
+    {"halt", true},	    {"memory-limit", true}, {"swap", true},	     {"sandbox", true},
+    {"user", true},	    {"time-limit", true},   {"stats", true},	     {"stats-file", true},
+};
+
+#define NR_TAKEN (sizeof(taken) / sizeof(taken[0]))
+/* Values of getopt_long(); those of `taken` begin here. */
+#define FIRST	 256
+
+void restore_help(void)
+{
+	puts(
+	    "usage: foal restore DIR [option...]\n\n"
+	    "Bring the VM back that foal snapshot froze into DIR: it goes on where it was. Its "
+	    "memory\n"
+	    "is read as it is touched, and checked before. The files that the machine was made of\n"
+	    "have to be where they were, unchanged. DIR can be restored any number of times, at "
+	    "once.\n\n"
+	    "  --lazy|--eager            read what is touched (--lazy), or check all of DIR "
+	    "before\n"
+	    "                            the guest goes on, too\n"
+	    "  --prefetch auto|off       bring in first what an earlier restore asked for, if one "
+	    "was\n"
+	    "                            recorded; if none was, record it (auto)\n"
+	    "  --clock freeze|jump       what the guest's clocks say of the time since: it did "
+	    "not\n"
+	    "                            pass, or it did (freeze)\n\n"
+	    "and how it is run, as for foal run:");
+	for (size_t i = 0; i < NR_TAKEN; i++)
+		printf("%s--%s", i % 6 ? " " : i ? "\n  " : "  ", taken[i].name);
+	putchar('\n');
+}
+
+void verify_help(void)
+{
+	puts("usage: foal verify DIR\n\n"
+	     "Read all of a snapshot and check every checksum in it. Ends with 0 if all is as it "
+	     "was\n"
+	     "written, or with 114 and a line that names file and place.");
+}
+
+/* --- the command line ---------------------------------------------------------------------- */
+
+static int take_word(const char *name, const char *value, const char *a, const char *b, int *out,
+		     struct foal_error *err)
+{
+	*out = strcmp(value, b) == 0;
+	if (*out || strcmp(value, a) == 0)
+		return 0;
+	return error_set(err, FOAL_EXIT_USAGE, -EINVAL, "restore: --%s %s: give %s or %s", name,
+			 value, a, b);
+}
+
+static int take_own(int option, const char *value, struct restore_options *out,
+		    struct foal_error *err)
+{
+	int word = 0, r = 0;
+
+	if (option == 'l' || option == 'e')
+		out->eager = option == 'e';
+	else if (option == 'p')
+		r = take_word("prefetch", value, "auto", "off", &word, err), out->prefetch = !word;
+	else
+		r = take_word("clock", value, "freeze", "jump", &word, err),
+		out->clock = word ? CLOCK_JUMP : CLOCK_FREEZE;
+	return r;
+}
+
+static int parse(int argc, char **argv, const char **dir, struct restore_options *own,
+		 struct run_options *opt, struct foal_error *err)
+{
+	static const struct option mine[] = {{"lazy", no_argument, NULL, 'l'},
+					     {"eager", no_argument, NULL, 'e'},
+					     {"prefetch", required_argument, NULL, 'p'},
+					     {"clock", required_argument, NULL, 'c'},
+					     /* No short form of --memory-limit. */
+					     {"memory", required_argument, NULL, '?'}};
+	struct option longs[NR_TAKEN + 6] = {{0}};
+	int i, r = 0;
+
+	for (size_t k = 0; k < NR_TAKEN; k++)
+		longs[k] = (struct option){taken[k].name,
+					   taken[k].has_value ? required_argument : no_argument,
+					   NULL, FIRST + (int)k};
+	memcpy(longs + NR_TAKEN, mine, sizeof(mine));
+	opterr = 0;
+	while (r == 0 && (i = getopt_long(argc, argv, ":d", longs, NULL)) != -1) {
+		if (i == ':' || i == '?')
+			r = error_set(
+			    err, FOAL_EXIT_USAGE, -EINVAL, "restore: %s: %s", argv[optind - 1],
+			    i == ':' ? "needs a value" : "no such option; see foal help restore");
+		else if (i == 'd')
+			r = options_set(opt, "detach", NULL, err);
+		else if (i >= FIRST)
+			r = options_set(opt, taken[i - FIRST].name, optarg, err);
+		else
+			r = take_own(i, optarg, own, err);
+	}
+	if (r == 0 && argc - optind != 1)
+		r = error_set(err, FOAL_EXIT_USAGE, -EINVAL,
+			      "restore: give one DIR; see foal help restore");
+	*dir = argv[optind];
+	return r;
+}
+
+/* --- what is brought in first ------------------------------------------------------------ */
+
+/*
+ * What an earlier restore asked for; or where to write down what this one does, if nobody
+ * else is at it: who records holds the file's lock.
+ */
+static void working_set(struct snapshot_dir *dir, struct ept_working_set **set, int *record)
+{
+	int fd =
+	    openat(dir->fd, SNAPSHOT_WORKING_SET, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	bool writable = fd >= 0;
+	uint8_t id[16], parent[16];
+
+	if (fd < 0)
+		fd = openat(dir->fd, SNAPSHOT_WORKING_SET, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
+		return;
+	ept_snapshot_ids(dir->memory, id, parent);
+	if (ept_working_set_open(fd, id, set) == 0) {
+		close(fd);
+		return;
+	}
+	*set = NULL;
+	if (writable && flock(fd, LOCK_EX | LOCK_NB) == 0 && ftruncate(fd, 0) == 0)
+		*record = fd;
+	else
+		close(fd);
+}
+
+/* --- restore ----------------------------------------------------------------------------- */
+
+static int open_snapshot(struct snapshot_dir *dir, const char *path, struct run_options *opt,
+			 struct foal_error *err)
+{
+	char where[400];
+	int r = snapshot_dir_open(dir, path, err);
+
+	snprintf(where, sizeof(where), "%s/" SNAPSHOT_MANIFEST, path);
+	if (r == 0)
+		r = manifest_take(snapshot_dir_get(dir, "machine"), where, opt, err);
+	if (r == 0)
+		r = snapshot_dir_parts(dir, opt, err);
+	return r;
+}
+
+int command_restore(int argc, char **argv, uint64_t main_ns)
+{
+	struct restore_options own = {.prefetch = true};
+	struct vm_restore from = {.record_fd = -1};
+	struct foal_error err = {0};
+	struct snapshot_dir dir;
+	struct run_options opt;
+	struct ept_working_set *ahead = NULL;
+	char where[400];
+	const char *path;
+
+	options_defaults(&opt);
+	snapshot_dir_init(&dir);
+	int r = parse(argc, argv, &path, &own, &opt, &err);
+	if (r == 0)
+		r = open_snapshot(&dir, path, &opt, &err);
+	if (r == 0) {
+		snprintf(where, sizeof(where), "%s/" SNAPSHOT_MANIFEST, path);
+		r = manifest_check_files(snapshot_dir_get(&dir, "files"), where, &opt, &err);
+	}
+	if (r == 0 && own.eager)
+		r = snapshot_dir_verify(&dir, &err);
+	if (r == 0 && opt.engine == EPT_ENGINE_KERNEL)
+		r = error_set(&err, FOAL_EXIT_USAGE, -EINVAL,
+			      "restore: --fault-engine kernel: nobody would check what is read");
+	if (r) {
+		error_print(&err);
+		options_free(&opt);
+		snapshot_dir_close(&dir);
+		return err.status;
+	}
+	if (own.prefetch)
+		working_set(&dir, &ahead, &from.record_fd);
+	from.state = dir.state;
+	from.len = dir.state_len;
+	from.clock = own.clock;
+	from.layers = dir.layers;
+	from.memory = dir.memory;
+	from.ahead = ahead;
+	int status = run_machine(&opt, &from, main_ns);
+	return status; /* threads of a VM that hangs may still read the snapshot */
+}
+
+/* --- verify
+ * ----------------------------------------------------------------------------------------
+ */
+
+int command_verify(int argc, char **argv, uint64_t main_ns)
+{
+	struct foal_error err = {0};
+	struct snapshot_dir dir;
+	struct run_options opt;
+
+	(void)main_ns;
+	if (argc != 2)
+		return usage_error("verify: give one DIR; see foal help verify");
+	options_defaults(&opt);
+	int r = open_snapshot(&dir, argv[1], &opt, &err);
+	if (r == 0)
+		r = snapshot_dir_verify(&dir, &err);
+	if (r == 0)
+		printf("%s: whole: every checksum is right\n", argv[1]);
+	else
+		error_print(&err);
+	snapshot_dir_close(&dir);
+	options_free(&opt);
+	return r ? err.status : 0;
+}

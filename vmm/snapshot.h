@@ -1,0 +1,63 @@
+/*
+ * Writing a snapshot of a running VM (docs/snapshot.md): the VM stands still while its state
+ * is taken and its process forked; a child, which nobody changes, writes what was. The
+ * VM opens nothing: whoever asks brings the files. Private to vmm/.
+ */
+#ifndef FOAL_VMM_SNAPSHOT_H
+#define FOAL_VMM_SNAPSHOT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "ept/ept.h"
+#include "vmm/error.h"
+#include "vmm/options.h"
+
+struct vm;
+
+/* Empty regular files, open for writing. */
+struct snapshot_files {
+	int channel; /* SOCK_SEQPACKET: where the child says what came of it */
+	int memory, index, state;
+	int layers[MAX_FILES]; /* one a copy-on-write disk, in order; the rest -1 */
+};
+
+/* The message that brings them has these in this order, then the layers. */
+#define SNAPSHOT_FIXED_FILES 3
+#define SNAPSHOT_FILES_MAX   (SNAPSHOT_FIXED_FILES + MAX_FILES)
+/* Bytes of a message. */
+#define SNAPSHOT_MESSAGE     1024
+
+/* The child that writes one; of the thread that serves the control socket. */
+struct snapshot_job {
+	pid_t pid; /* 0: none */
+	struct ept_fork fork;
+};
+
+struct snapshot_pause {
+	bool was_paused;			/* by who paused it before: it still is */
+	uint64_t paused, stopping, state, fork; /* ns: how long in all, and of it for what */
+};
+
+/* Why @opt's machine cannot be in a snapshot: -EOPNOTSUPP, or 0. */
+int snapshot_possible(const struct run_options *opt, struct foal_error *err);
+
+/* How many layers of disks it has. */
+unsigned snapshot_layers(const struct run_options *opt);
+
+/*
+ * Pause @vm, take its state, fork the child that writes it to @files, resume. One at a
+ * time: -EBUSY while @job has a child. @files stay the caller's. FOAL_EXIT_CONTROL.
+ */
+int snapshot_begin(struct vm *vm, struct snapshot_job *job, const struct snapshot_files *files,
+		   struct snapshot_pause *out, struct foal_error *err);
+
+/* Has the child ended? What it held is given back then. True: there is none (any more). */
+bool snapshot_reap(struct vm *vm, struct snapshot_job *job);
+
+/* snapshot_child.c: write all, say so, end. In the child. */
+_Noreturn void snapshot_child(struct vm *vm, const struct snapshot_files *files,
+			      const uint8_t *state, size_t len);
+
+#endif

@@ -1,0 +1,56 @@
+/*
+ * A snapshot's directory (docs/formats.md): manifest.json, and the parts that it names with
+ * their sizes and checksums. The manifest is written last, so a directory that has one is whole.
+ * All of it is hostile. Private to vmm/.
+ */
+#ifndef FOAL_VMM_SNAPSHOT_DIR_H
+#define FOAL_VMM_SNAPSHOT_DIR_H
+
+#include <jansson.h>
+
+#include "vmm/options.h"
+
+#define SNAPSHOT_MANIFEST    "manifest.json"
+#define SNAPSHOT_WORKING_SET "working-set"
+
+/* Names of parts, in the order of struct snapshot_files; NULL behind the last of @layers' ones. */
+const char *snapshot_part(unsigned i, unsigned layers);
+
+struct ept_snapshot;
+
+struct snapshot_dir {
+	const char *path; /* as it was given */
+	int fd;
+	json_t *manifest;
+	struct ept_snapshot *memory;
+	uint8_t *state;
+	size_t state_len;
+	int layers[MAX_FILES]; /* of each disk, -1: it has none */
+};
+
+/* Nothing is open: snapshot_dir_close() may be called. */
+void snapshot_dir_init(struct snapshot_dir *dir);
+
+/*
+ * Open @path and check its manifest. Then its machine is to be taken (manifest_take()), and the
+ * parts opened, whose state, index and layers' heads are checked as a whole; memory and layers are
+ * when they are read. FOAL_EXIT_SNAPSHOT. snapshot_dir_close() in any case.
+ */
+int snapshot_dir_open(struct snapshot_dir *dir, const char *path, struct foal_error *err);
+int snapshot_dir_parts(struct snapshot_dir *dir, const struct run_options *opt,
+		       struct foal_error *err);
+/* Read and check all that the parts hold. */
+int snapshot_dir_verify(struct snapshot_dir *dir, struct foal_error *err);
+void snapshot_dir_close(struct snapshot_dir *dir);
+
+/* The manifest's object @key; NULL: none. */
+const json_t *snapshot_dir_get(const struct snapshot_dir *dir, const char *key);
+
+/*
+ * Write and sync the manifest of the parts in the directory @fd: @machine and @files as the VM
+ * said, @memory as its child did. 0 or a negative errno.
+ */
+int snapshot_dir_write(int fd, const json_t *machine, const json_t *files, const json_t *written,
+		       unsigned layers);
+
+#endif
