@@ -89,7 +89,7 @@ static int make_directory(struct writing *w, struct foal_error *err)
 	if (slash)
 		slash[slash == w->parent] = 0;
 	else
-		strcpy(w->parent, ".");
+		memcpy(w->parent, ".", 2);
 	if (!mkdtemp(w->path)) {
 		r = -errno;
 		free(w->path);

@@ -93,7 +93,7 @@ static bool write_memory(struct vm *vm, const struct snapshot_files *files, stru
 			 strerror(errno));
 		return false;
 	}
-	for (unsigned i = 0; i < sizeof(options.id); i++)
+	for (size_t i = 0; i < sizeof(options.id); i++)
 		snprintf(out->id + 2 * i, 3, "%02x", options.id[i]);
 	if (ept_snapshot_write(vm->space, &options, &out->memory, out->why, sizeof(out->why)))
 		return false;

@@ -263,7 +263,7 @@ static int open_memory(struct snapshot_dir *dir, const int fds[SNAPSHOT_FIXED_FI
 	if (r)
 		return error_set(err, FOAL_EXIT_SNAPSHOT, r, "%s", why);
 	ept_snapshot_ids(dir->memory, id, parent);
-	for (unsigned i = 0; i < sizeof(id); i++)
+	for (size_t i = 0; i < sizeof(id); i++)
 		snprintf(hex + 2 * i, 3, "%02x", id[i]);
 	if (!said || strcmp(said, hex) != 0)
 		return refuse(dir, "memory.index", -EINVAL, "it is of another snapshot", err);
@@ -347,7 +347,7 @@ static int sync_part(int dir, unsigned i, unsigned layers, json_t *parts)
 	const char *name = snapshot_part(i, layers);
 	int fd = openat(dir, name, O_RDONLY | O_CLOEXEC), r = fd < 0 ? -errno : 0;
 	char sum[SUM_HEX] = "";
-	struct stat st;
+	struct stat st = {0};
 
 	if (r)
 		return r;
