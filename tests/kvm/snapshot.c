@@ -259,8 +259,8 @@ START_TEST(refused)
 	char option[256];
 	snprintf(option, sizeof(option), "%s,mode=shared", scratch("written.img"));
 	background("writes", ARGS(MEMORY_GUEST, "--pmem", option));
-	expect_command(ARGS("snapshot", "writes", scratch("written")), 113, "mode=shared");
-	ck_assert(!exists(scratch("written")) && leftovers(scratch("written")) == 0);
+	expect_command(ARGS("snapshot", "writes", scratch("shared-refused")), 113, "mode=shared");
+	ck_assert(!exists(scratch("shared-refused")) && leftovers(scratch("shared-refused")) == 0);
 	expect_command(ARGS("stop", "writes", "--kill"), 0, "gone");
 }
 END_TEST
