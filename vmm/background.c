@@ -1,14 +1,38 @@
 #include "vmm/background.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 /* --- the child ------------------------------------------------------------------------ */
+
+/*
+ * A lock or the end of a pipe that the caller had open would be held as long as the VM
+ * lives. Ours are close-on-exec, so what is not came from there.
+ */
+static int close_inherited(struct foal_error *err)
+{
+	DIR *list = opendir("/proc/self/fd");
+	const struct dirent *entry;
+
+	if (!list)
+		return error_set(err, FOAL_EXIT_HOST, -errno, "/proc/self/fd: %s", strerror(errno));
+	while ((entry = readdir(list))) {
+		int fd = (int)strtol(entry->d_name, NULL, 10);
+		int flags = fd > STDERR_FILENO ? fcntl(fd, F_GETFD) : -1;
+
+		if (flags >= 0 && !(flags & FD_CLOEXEC))
+			close(fd);
+	}
+	closedir(list);
+	return 0;
+}
 
 static int become_background(int log, struct foal_error *err)
 {
@@ -21,7 +45,7 @@ static int become_background(int log, struct foal_error *err)
 	dup2(null, STDOUT_FILENO);
 	dup2(log, STDERR_FILENO);
 	close(null);
-	return 0;
+	return close_inherited(err);
 }
 
 int background_tell(struct background *bg)

@@ -13,7 +13,8 @@ struct background {
 
 /*
  * Fork. In the child, 0: it is in a session of its own, its standard input and output are
- * /dev/null and its standard error is the name's log. In the parent, 1: *@status is what
+ * /dev/null, its standard error is the name's log, and what else the caller had open is
+ * closed. In the parent, 1: *@status is what
  * to end with; what the child had to say is on standard error. Or a negative errno.
  * No thread may have been created.
  */

@@ -192,8 +192,10 @@ bool conn_next_line(struct conn *conn, size_t *len, uint64_t now)
 {
 	if (conn->fd < 0)
 		return false;
-	drop_passed(conn);
 	conn->in_len -= *len + 1;
+	/* It came with the last of what is here; several lines may have come at once. */
+	if (conn->in_len == 0)
+		drop_passed(conn);
 	memmove(conn->in, conn->in + *len + 1, conn->in_len);
 	return may_ask(conn) && find_line(conn, len, now);
 }

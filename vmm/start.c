@@ -159,6 +159,15 @@ void vm_give_up(struct vm *vm)
 	gate_break(&vm->running);
 }
 
+/* Of a restored VM: they were held until the local APICs were loaded. */
+static void begin_devices(struct vm *vm)
+{
+	bus_release(vm->pio);
+	bus_release(vm->mmio);
+	if (vm->restore->memory)
+		acpi_pm_raise(vm->acpi_pm, FOAL_ACPI_GENERATION);
+}
+
 int vm_start(struct vm *vm, struct foal_error *err)
 {
 	int r = 0;
@@ -174,14 +183,13 @@ int vm_start(struct vm *vm, struct foal_error *err)
 		vm_give_up(vm);
 		return r;
 	}
+	/* A client may ask for a pause as soon as all are confined: not before devices began. */
+	pthread_mutex_lock(&vm->quiesce.changing);
 	gate_arrive(&vm->confined);
 	gate_wait(&vm->confined);
-	if (vm->restore) {
-		bus_release(vm->pio);
-		bus_release(vm->mmio);
-		if (vm->restore->memory)
-			acpi_pm_raise(vm->acpi_pm, FOAL_ACPI_GENERATION);
-	}
+	if (vm->restore)
+		begin_devices(vm);
+	pthread_mutex_unlock(&vm->quiesce.changing);
 	pthread_mutex_lock(&vm->end.lock);
 	*err = vm->start_error;
 	pthread_mutex_unlock(&vm->end.lock);
