@@ -103,6 +103,11 @@ int client_open(struct client *client, const struct run_dir *dir, const char *na
 {
 	*client = (struct client){.name = name, .timeout_ms = PATIENCE_MS};
 	client->fd = name_connect(dir, name);
+	if ((client->fd == -ENOENT || client->fd == -ECONNREFUSED) && name_has_log(dir, name))
+		return error_set(err, FOAL_EXIT_NAME, -ENOENT,
+				 "%s: no running VM has this name; foal ps lists them; what the "
+				 "last one said is in %s/%s.log",
+				 name, dir->path, name);
 	if (client->fd == -ENOENT || client->fd == -ECONNREFUSED)
 		return error_set(err, FOAL_EXIT_NAME, -ENOENT,
 				 "%s: no running VM has this name; foal ps lists them", name);
@@ -140,6 +145,30 @@ static int say(struct client *client, json_t *request, int fd, struct foal_error
 	return 0;
 }
 
+/* Nothing that a VM says may steer the terminal: its control characters, C1's in UTF-8, too. */
+static void make_printable(json_t *reply)
+{
+	const char *key;
+	json_t *value;
+
+	json_object_foreach(reply, key, value)
+	{
+		char *text = json_is_string(value) ? strdup(json_string_value(value)) : NULL;
+
+		for (char *at = text; at && *at; at++) {
+			unsigned char c = (unsigned char)at[0], next = (unsigned char)at[1];
+
+			if ((c < ' ' && c != '\n') || c == 0x7f)
+				*at = '?';
+			else if (c == 0xc2 && next < 0xa0)
+				at[0] = at[1] = '?';
+		}
+		if (text)
+			json_string_set(value, text);
+		free(text);
+	}
+}
+
 json_t *client_ask(struct client *client, const char *command, json_t *members, int fd,
 		   struct foal_error *err)
 {
@@ -157,8 +186,10 @@ json_t *client_ask(struct client *client, const char *command, json_t *members, 
 		json_decref(reply);
 		return NULL;
 	}
-	if (reply)
+	if (reply) {
 		json_object_del(reply, "id"); /* ours had none */
+		make_printable(reply);
+	}
 	return reply;
 }
 

@@ -14,6 +14,8 @@
 struct vm;
 
 #define CONTROL_STREAMS 8
+/* No less than may follow a request that makes its connection the console. */
+#define STREAM_QUEUE	4096
 
 struct stream {
 	int fd;		/* -1: the place is free */
@@ -23,8 +25,8 @@ struct stream {
 	size_t typed;	/* bytes in the queue */
 	size_t left_of; /* bytes of `out` */
 	size_t sent;	/* of these, on their way already */
-	unsigned char queue[256]; /* typed, not yet taken by the guest */
-	unsigned char out[4096];  /* from the log */
+	unsigned char queue[STREAM_QUEUE]; /* typed, not yet taken by the guest */
+	unsigned char out[4096]; /* from the log */
 };
 
 struct streams {

@@ -9,7 +9,9 @@
 #include "vmm/control_request.h"
 
 /* What an answer may take beyond the time that was given for the thing itself. */
-#define GRACE_MS 15000
+#define GRACE_MS  15000
+/* How long one that says nothing may take to be gone, to count as one that ends. */
+#define ENDING_MS 1000
 
 /* --- one VM -------------------------------------------------------------------------------- */
 
@@ -169,7 +171,9 @@ static int stop(const struct remote_options *opt, struct run_dir *dir, struct cl
 {
 	struct foal_error err = {0};
 	json_t *members = timeout_member(opt);
+	struct name_mark mark;
 
+	name_mark(dir, opt->name, &mark);
 	if (opt->kill)
 		json_object_set_new(members, "kill", json_true());
 	client->timeout_ms = -1; /* storage may hang; the VM says so, and ends */
@@ -181,8 +185,8 @@ static int stop(const struct remote_options *opt, struct run_dir *dir, struct cl
 	json_decref(reply);
 	if (!reply && err.status != FOAL_EXIT_CONTROL)
 		return remote_finish(&err, 0);
-	name_wait_gone(dir, opt->name, -1);
-	name_tidy(dir, opt->name, true);
+	name_wait_gone(dir, opt->name, &mark, -1);
+	name_tidy(dir, opt->name);
 	if (!reply)
 		printf("%s: gone\n", opt->name);
 	return 0;
@@ -234,6 +238,7 @@ struct listing {
 	const struct run_dir *dir;
 	json_t *list; /* with --json */
 	bool any;
+	int status; /* FOAL_EXIT_CONTROL: there is one that does not answer */
 };
 
 static void print_size(unsigned long long bytes)
@@ -253,21 +258,28 @@ static void print_row(struct listing *ps, const char *name, const json_t *reply)
 	printf(" %10.1f\n", (double)reply_number(reply, "uptime_ns") / 1e9);
 }
 
+static json_t *status_of(const struct run_dir *dir, const char *name, struct foal_error *err)
+{
+	struct client client;
+
+	if (client_open(&client, dir, name, err))
+		return NULL;
+	json_t *reply = client_ask(&client, "status", NULL, -1, err);
+	client_close(&client);
+	return reply;
+}
+
 /* One that ends just now is none; one that does not answer is said, and the rest listed. */
 static void list_one(void *ctx, const char *name)
 {
 	struct listing *ps = ctx;
 	struct foal_error err = {0};
-	struct client client;
+	struct name_mark mark;
 
-	if (name_tidy(ps->dir, name, false))
+	if (name_tidy(ps->dir, name))
 		return;
-	if (client_open(&client, ps->dir, name, &err)) {
-		if (err.status != FOAL_EXIT_NAME)
-			error_print(&err);
-		return;
-	}
-	json_t *reply = client_ask(&client, "status", NULL, -1, &err);
+	name_mark(ps->dir, name, &mark);
+	json_t *reply = status_of(ps->dir, name, &err);
 	if (reply && ps->list) {
 		json_object_del(reply, "ok");
 		json_array_append(ps->list, reply);
@@ -275,10 +287,12 @@ static void list_one(void *ctx, const char *name)
 	if (reply && !ps->list)
 		print_row(ps, name, reply);
 	ps->any |= reply != NULL;
-	if (err.status)
-		error_print(&err);
 	json_decref(reply);
-	client_close(&client);
+	if (!err.status || err.status == FOAL_EXIT_NAME ||
+	    name_wait_gone(ps->dir, name, &mark, ENDING_MS) == 0)
+		return;
+	error_print(&err);
+	ps->status = FOAL_EXIT_CONTROL;
 }
 
 int command_ps(int argc, char **argv, uint64_t main_ns)
@@ -299,9 +313,9 @@ int command_ps(int argc, char **argv, uint64_t main_ns)
 		error_set(&err, FOAL_EXIT_HOST, r, "%s: %s", dir.path, strerror(-r));
 	if (ps.list && !err.status)
 		remote_print(ps.list);
-	else if (!ps.any && !err.status)
+	else if (!ps.any && !ps.status && !err.status)
 		printf("no VM with a name runs\n");
 	json_decref(ps.list);
 	run_dir_close(&dir);
-	return remote_finish(&err, 0);
+	return remote_finish(&err, ps.status);
 }

@@ -169,7 +169,7 @@ int name_claim(const struct run_dir *dir, const char *name, int *lock, struct fo
 	return 0;
 }
 
-bool name_tidy(const struct run_dir *dir, const char *name, bool log)
+bool name_tidy(const struct run_dir *dir, const char *name)
 {
 	int fd = lock_name(dir, name, 0);
 
@@ -178,8 +178,6 @@ bool name_tidy(const struct run_dir *dir, const char *name, bool log)
 	if (fd < 0)
 		return false;
 	unlinkat(dir->fd, file_of(name, ".sock").text, 0);
-	if (log)
-		unlinkat(dir->fd, file_of(name, ".log").text, 0);
 	unlinkat(dir->fd, file_of(name, ".lock").text, 0);
 	close(fd);
 	return true;
@@ -194,9 +192,29 @@ static bool is_held(const struct run_dir *dir, const char *name)
 	return fd == -EWOULDBLOCK;
 }
 
-int name_wait_gone(const struct run_dir *dir, const char *name, int timeout)
+void name_mark(const struct run_dir *dir, const char *name, struct name_mark *mark)
 {
-	for (long waited = 0; is_held(dir, name); waited += RETRY_NS) {
+	struct stat st = {0};
+
+	if (fstatat(dir->fd, file_of(name, ".sock").text, &st, AT_SYMLINK_NOFOLLOW))
+		st = (struct stat){0};
+	*mark = (struct name_mark){st.st_ino, st.st_mtim};
+}
+
+static bool is_marked(const struct run_dir *dir, const char *name, const struct name_mark *mark)
+{
+	struct name_mark now;
+
+	name_mark(dir, name, &now);
+	return now.inode == mark->inode && now.made.tv_sec == mark->made.tv_sec &&
+	       now.made.tv_nsec == mark->made.tv_nsec;
+}
+
+int name_wait_gone(const struct run_dir *dir, const char *name, const struct name_mark *mark,
+		   int timeout)
+{
+	for (long waited = 0; is_held(dir, name) && is_marked(dir, name, mark);
+	     waited += RETRY_NS) {
 		if (timeout >= 0 && waited / 1000000 >= timeout)
 			return -ETIMEDOUT;
 		pause_a_little();
@@ -235,6 +253,11 @@ int name_log(const struct run_dir *dir, const char *name)
 			O_RDWR | O_CREAT | O_TRUNC | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
 
 	return fd < 0 ? -errno : fd;
+}
+
+bool name_has_log(const struct run_dir *dir, const char *name)
+{
+	return faccessat(dir->fd, file_of(name, ".log").text, R_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
 int name_connect(const struct run_dir *dir, const char *name)

@@ -14,6 +14,8 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
+#include <time.h>
 
 #include "vmm/error.h"
 
@@ -51,14 +53,27 @@ int name_log(const struct run_dir *dir, const char *name);
 /* A connection to @name's VM; -ENOENT or -ECONNREFUSED: nobody is there. */
 int name_connect(const struct run_dir *dir, const char *name);
 
-/* Clear away what a VM that is gone left; with its log if @log. False: it is not gone. */
-bool name_tidy(const struct run_dir *dir, const char *name, bool log);
+/* Is there a log of a VM of this name, running or not? */
+bool name_has_log(const struct run_dir *dir, const char *name);
+
+/* Clear away what a VM that is gone left, but for its log. False: it is not gone. */
+bool name_tidy(const struct run_dir *dir, const char *name);
+
+/* Which VM has the name: each makes its socket anew. */
+struct name_mark {
+	ino_t inode;
+	struct timespec made;
+};
+
+/* That of now. */
+void name_mark(const struct run_dir *dir, const char *name, struct name_mark *mark);
 
 /*
- * Wait until the process that holds @name has ended, @timeout ms at most (negative: for
- * ever). 0, or -ETIMEDOUT.
+ * Wait until the process that has @name, of @mark, has ended, @timeout ms at most
+ * (negative: for ever), whether or not another one takes the name then. 0, or -ETIMEDOUT.
  */
-int name_wait_gone(const struct run_dir *dir, const char *name, int timeout);
+int name_wait_gone(const struct run_dir *dir, const char *name, const struct name_mark *mark,
+		   int timeout);
 
 /* Call @each for every name there may be a VM of, in alphabetical order. 0 or a negative errno. */
 int names_each(const struct run_dir *dir, void (*each)(void *ctx, const char *name), void *ctx);

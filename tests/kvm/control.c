@@ -1,10 +1,14 @@
 /* VMs with a name: in the background, listed, stopped, killed, their consoles. */
+#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -34,10 +38,10 @@ START_TEST(in_the_background)
 	ck_assert_msg(strstr(run.out_text, row) != NULL, "no \"%s\" in %s", row, run.out_text);
 	run_free(&run);
 	expect_command(ARGS("stop", "one", "--timeout", "0"), 0, "one: gone, status 109");
-	/* Gone is gone: no file of it, and the name is free. */
-	ck_assert(!exists("one.lock") && !exists("one.sock") && !exists("one.log"));
+	/* Gone is gone: the name is free. What it said at the end can be read. */
+	ck_assert(!exists("one.lock") && !exists("one.sock") && exists("one.log"));
 	expect_command(ARGS("ps"), 0, "no VM with a name runs");
-	expect_command(ARGS("stop", "one"), 112, "no running VM has this name");
+	expect_command(ARGS("stop", "one"), 112, "/one.log");
 }
 END_TEST
 
@@ -68,6 +72,80 @@ START_TEST(start_that_fails)
 	background("bad", ARGS(LOOP_GUEST));
 	expect_command(ARGS("run", "-d", "--stats", "json", LOOP_GUEST), 100, "--stats-file");
 	expect_command(ARGS("run", "-d", "--name", "-x", LOOP_GUEST), 100, "begins with a letter");
+}
+END_TEST
+
+/* What the caller had open (a lock, the end of a pipe) is let go. */
+START_TEST(lets_go)
+{
+	int ends[2];
+	char byte;
+
+	ck_assert_int_eq(pipe(ends), 0);
+	pid_t pid = background("free", ARGS(LOOP_GUEST));
+	close(ends[1]);
+	struct pollfd pfd = {.fd = ends[0], .events = POLLIN};
+	ck_assert_int_eq(poll(&pfd, 1, 0), 1);
+	ck_assert_int_eq(read(ends[0], &byte, 1), 0);
+	ck_assert_int_eq(kill(pid, 0), 0);
+	close(ends[0]);
+}
+END_TEST
+
+/* What a VM says is as hostile as its guest. @says: to whoever connects, before it hears. */
+static pid_t false_vm(const char *name, const char *says, int *lock)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	mkdir(scratch("run"), 0700);
+	*lock = open(scratch("run/%s.lock", name), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	ck_assert_int_eq(flock(*lock, LOCK_EX | LOCK_NB), 0);
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", scratch("run/%s.sock", name));
+	ck_assert_int_eq(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	ck_assert_int_eq(listen(fd, 1), 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		char buf[256];
+		int client = accept(fd, NULL, NULL);
+
+		if (send(client, says, strlen(says), MSG_NOSIGNAL) < 0)
+			_exit(1);
+		while (recv(client, buf, sizeof(buf), 0) > 0)
+			;
+		_exit(0);
+	}
+	close(fd);
+	return pid;
+}
+
+#define GREETING "{\"foal\":\"control\",\"version\":1,\"name\":\"x\",\"pid\":1}\n"
+
+static const struct {
+	const char *says;
+	int status;
+	const char *words;
+} false_vms[] = {
+    {"hello\n", 113, "no VM of foal's"},
+    {GREETING "{\"ok\":true,\"state\":\"\\u001b[31m\\u009b1m\"}\n", 0, " ?[31m??1m "},
+};
+
+/* It is listed if it can be, and never taken for none. */
+START_TEST(hostile_vm)
+{
+	struct run run;
+	int lock, status;
+	pid_t pid = false_vm("x", false_vms[_i].says, &lock);
+
+	foal_command(&run, ARGS("ps"));
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	close(lock);
+	ck_assert_int_eq(run.status, false_vms[_i].status);
+	ck_assert_msg(strstr(run.out_text, false_vms[_i].words) ||
+			  strstr(run.err_text, false_vms[_i].words),
+		      "%s%s", run.out_text, run.err_text);
+	ck_assert_ptr_null(strstr(run.out_text, "no VM with a name"));
+	run_free(&run);
 }
 END_TEST
 
@@ -229,6 +307,21 @@ START_TEST(console_both_ways)
 }
 END_TEST
 
+/* What follows such a request is typed, however much came with it. */
+START_TEST(console_typed_ahead)
+{
+	char text[1200] = "{\"command\":\"console\"}\n";
+
+	background("con", ARGS(ECHO_GUEST));
+	int fd = control_connect("con");
+	memset(text + strlen(text), 'y', 1000);
+	text[strlen(text)] = 'z';
+	control_send(fd, text);
+	read_until(fd, "<79><7a>");
+	close(fd);
+}
+END_TEST
+
 START_TEST(console_command)
 {
 	struct run run;
@@ -302,6 +395,9 @@ Suite *control_suite(void)
 	tcase_add_test(life, in_the_background);
 	tcase_add_test(life, nameless);
 	tcase_add_test(life, start_that_fails);
+	tcase_add_test(life, lets_go);
+	tcase_add_loop_test(life, hostile_vm, 0,
+			    (int)(sizeof(false_vms) / sizeof(false_vms[0])));
 	tcase_add_test(life, name_taken);
 	tcase_add_loop_test(life, killed, 0, 2);
 	tcase_add_test(life, name_race);
@@ -311,6 +407,7 @@ Suite *control_suite(void)
 	tcase_add_test(life, in_the_foreground);
 	add(suite, life);
 	tcase_add_test(con, console_both_ways);
+	tcase_add_test(con, console_typed_ahead);
 	tcase_add_test(con, console_command);
 	tcase_add_test(con, console_history);
 	tcase_add_test(con, console_refusals);

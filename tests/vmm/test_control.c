@@ -249,6 +249,14 @@ START_TEST(passed)
 	ck_assert_int_ge(conn.passed, 0);
 	ck_assert(!conn_next_line(&conn, &len, 2));
 	ck_assert_int_eq(conn.passed, -1);
+	/* Of lines that come at once it is the last one's. */
+	client_says("{}\n");
+	ck_assert_int_gt(fd_send(other, "{}\n", 3, 0, STDIN_FILENO), 0);
+	ck_assert(conn_ready(&conn, POLLIN, 2, &len));
+	ck_assert(conn_next_line(&conn, &len, 2));
+	ck_assert_int_ge(conn.passed, 0);
+	ck_assert(!conn_next_line(&conn, &len, 2));
+	ck_assert_int_eq(conn.passed, -1);
 	for (int i = 0; i < 5; i++) {
 		ck_assert_int_gt(fd_send(other, "x", 1, 0, STDIN_FILENO), 0);
 		conn_ready(&conn, POLLIN, 3, &len);
@@ -343,6 +351,7 @@ START_TEST(claims)
 	char path[] = "/tmp/foal-names-XXXXXX", list[64] = "";
 	struct foal_error err = {0};
 	struct run_dir dir;
+	struct name_mark mark, none = {0};
 	int lock, again, status;
 
 	ck_assert_ptr_nonnull(mkdtemp(path));
@@ -352,8 +361,11 @@ START_TEST(claims)
 	ck_assert_int_ge(listener, 0);
 	ck_assert_int_eq(name_claim(&dir, "b", &again, &err), -EEXIST);
 	ck_assert_int_eq(err.status, FOAL_EXIT_NAME);
-	ck_assert(!name_tidy(&dir, "b", true));
-	ck_assert_int_eq(name_wait_gone(&dir, "b", 20), -ETIMEDOUT);
+	ck_assert(!name_tidy(&dir, "b"));
+	name_mark(&dir, "b", &mark);
+	ck_assert_int_eq(name_wait_gone(&dir, "b", &mark, 20), -ETIMEDOUT);
+	/* Another one that has the name is not waited for. */
+	ck_assert_int_eq(name_wait_gone(&dir, "b", &none, 20), 0);
 	int fd = name_connect(&dir, "b");
 	ck_assert_int_ge(fd, 0);
 	close(fd);
@@ -371,8 +383,7 @@ START_TEST(claims)
 	ck_assert_int_eq(name_connect(&dir, "c"), -ENOENT);
 	ck_assert_int_eq(names_each(&dir, add_name, list), 0);
 	ck_assert_str_eq(list, "a b ");
-	ck_assert(name_tidy(&dir, "a", true) && name_tidy(&dir, "b", true));
-	ck_assert(name_tidy(&dir, "c", true));
+	ck_assert(name_tidy(&dir, "a") && name_tidy(&dir, "b") && name_tidy(&dir, "c"));
 	run_dir_close(&dir);
 	ck_assert_int_eq(rmdir(path), 0);
 }
