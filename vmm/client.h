@@ -29,7 +29,8 @@ void client_close(struct client *client);
 
 /*
  * Ask @command with @members (an object, used up; or NULL) and with @fd, if it is not
- * negative. The reply, whose texts may be printed, or NULL with @err filled: what the VM said, or that it is gone.
+ * negative. The reply, whose texts may be printed, or NULL with @err filled: what the VM said, or
+ * that it is gone.
  */
 json_t *client_ask(struct client *client, const char *command, json_t *members, int fd,
 		   struct foal_error *err);

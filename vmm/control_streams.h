@@ -26,7 +26,7 @@ struct stream {
 	size_t left_of; /* bytes of `out` */
 	size_t sent;	/* of these, on their way already */
 	unsigned char queue[STREAM_QUEUE]; /* typed, not yet taken by the guest */
-	unsigned char out[4096]; /* from the log */
+	unsigned char out[4096];	   /* from the log */
 };
 
 struct streams {

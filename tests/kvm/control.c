@@ -396,8 +396,7 @@ Suite *control_suite(void)
 	tcase_add_test(life, nameless);
 	tcase_add_test(life, start_that_fails);
 	tcase_add_test(life, lets_go);
-	tcase_add_loop_test(life, hostile_vm, 0,
-			    (int)(sizeof(false_vms) / sizeof(false_vms[0])));
+	tcase_add_loop_test(life, hostile_vm, 0, (int)(sizeof(false_vms) / sizeof(false_vms[0])));
 	tcase_add_test(life, name_taken);
 	tcase_add_loop_test(life, killed, 0, 2);
 	tcase_add_test(life, name_race);
