@@ -11,13 +11,16 @@
 #include "vmm/remote.h"
 #include "vmm/run.h"
 
-#define LEAVE 0x1d /* Ctrl-] */
+#define LEAVE	  0x1d /* Ctrl-] */
+#define TYPED_MAX 256  /* at once */
 
 struct attachment {
-	int fd;	       /* the stream */
-	bool terminal; /* standard input is one: Ctrl-] leaves */
-	bool typing;   /* standard input has not ended */
-	bool left;     /* by the key, or by a signal */
+	int fd;		 /* the stream */
+	bool terminal;	 /* standard input is one: Ctrl-] leaves */
+	bool typing;	 /* standard input has not ended */
+	bool left;	 /* by the key, or by a signal */
+	size_t count;	 /* of keys */
+	char keys[4096]; /* typed, not yet taken by the VM, which may be paused */
 };
 
 static bool write_all(int fd, const char *data, size_t len)
@@ -44,39 +47,65 @@ static bool show(struct attachment *at)
 	return n > 0 ? write_all(STDOUT_FILENO, buf, (size_t)n) : n < 0 && errno == EINTR;
 }
 
+/* As much as the VM takes without waiting; and the end of it, once that is all. */
+static void send_typed(struct attachment *at)
+{
+	ssize_t n = 0;
+
+	if (at->count)
+		n = send(at->fd, at->keys, at->count, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (n < 0 && errno != EAGAIN && errno != EINTR)
+		n = (ssize_t)at->count; /* it is gone, which show() will hear */
+	if (n > 0) {
+		at->count -= (size_t)n;
+		memmove(at->keys, at->keys + n, at->count);
+	}
+	if (at->count == 0 && !at->typing)
+		shutdown(at->fd, SHUT_WR); /* what the guest says is still of interest */
+}
+
+/* What there is no room for is dropped: on a terminal, where the key that leaves must be seen. */
 static void take_typed(struct attachment *at)
 {
-	char buf[256];
+	size_t room = sizeof(at->keys) - at->count;
+	char buf[TYPED_MAX];
 	ssize_t n = read(STDIN_FILENO, buf, sizeof(buf));
 	const char *key;
 
 	if (n < 0 && (errno == EINTR || errno == EAGAIN))
 		return;
-	if (n <= 0) {
-		at->typing = false;
-		shutdown(at->fd, SHUT_WR); /* what the guest says is still of interest */
-		return;
-	}
-	key = at->terminal ? memchr(buf, LEAVE, (size_t)n) : NULL;
-	if (key)
+	at->typing = n > 0;
+	key = at->terminal && n > 0 ? memchr(buf, LEAVE, (size_t)n) : NULL;
+	if (key) {
 		n = key - buf;
-	at->left = key || !write_all(at->fd, buf, (size_t)n);
+		at->left = true;
+	}
+	if (n > 0) {
+		size_t len = (size_t)n < room ? (size_t)n : room;
+		memcpy(at->keys + at->count, buf, len);
+		at->count += len;
+	}
+	send_typed(at);
 }
 
 /* False: the stream has ended. */
 static bool one_round(struct attachment *at, int signals)
 {
-	struct pollfd fds[] = {{.fd = at->fd, .events = POLLIN},
-			       {.fd = at->typing ? STDIN_FILENO : -1, .events = POLLIN},
-			       {.fd = signals, .events = POLLIN}};
+	bool takes = at->typing && (at->terminal || at->count + TYPED_MAX <= sizeof(at->keys));
+	struct pollfd fds[] = {
+	    {.fd = at->fd, .events = (short)(at->count ? POLLIN | POLLOUT : POLLIN)},
+	    {.fd = takes ? STDIN_FILENO : -1, .events = POLLIN},
+	    {.fd = signals, .events = POLLIN}};
 
 	if (poll(fds, 3, -1) < 0)
 		return errno == EINTR;
 	if (fds[2].revents)
 		at->left = true;
+	if (fds[0].revents & POLLOUT)
+		send_typed(at);
 	if (fds[1].revents)
 		take_typed(at);
-	return !fds[0].revents || show(at);
+	return !(fds[0].revents & ~POLLOUT) || show(at);
 }
 
 static int follow(struct attachment *at)

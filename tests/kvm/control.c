@@ -349,6 +349,29 @@ START_TEST(console_command)
 }
 END_TEST
 
+/* A guest that takes nothing does not keep who types: a signal ends it. */
+START_TEST(console_unheard)
+{
+	static const char text[4096] = {0};
+	struct run run;
+	struct run_how how = {.plain = true};
+	struct pollfd pfd = {.events = POLLOUT};
+
+	background("con", ARGS(ECHO_GUEST));
+	run_start(&run, &how, ARGS("console", "con"));
+	run_until(&run, "ready\n");
+	expect_command(ARGS("pause", "con"), 0, "paused");
+	pfd.fd = run.in;
+	ck_assert_int_eq(fcntl(run.in, F_SETFL, O_NONBLOCK), 0);
+	while (poll(&pfd, 1, 500) == 1)
+		ck_assert_int_gt(write(run.in, text, sizeof(text)), 0);
+	kill(run.pid, SIGINT);
+	run_wait(&run);
+	ck_assert_int_eq(run.status, 0);
+	run_free(&run);
+}
+END_TEST
+
 /* The last 64 KiB, and what was lost between is said. */
 START_TEST(console_history)
 {
@@ -408,6 +431,7 @@ Suite *control_suite(void)
 	tcase_add_test(con, console_both_ways);
 	tcase_add_test(con, console_typed_ahead);
 	tcase_add_test(con, console_command);
+	tcase_add_test(con, console_unheard);
 	tcase_add_test(con, console_history);
 	tcase_add_test(con, console_refusals);
 	return add(suite, con);
