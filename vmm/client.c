@@ -17,6 +17,7 @@
 
 static int gone(struct client *client, struct foal_error *err)
 {
+	client->gone = true;
 	return error_set(err, FOAL_EXIT_CONTROL, -ECONNRESET, "%s: the VM ended before it answered",
 			 client->name);
 }

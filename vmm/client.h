@@ -6,6 +6,7 @@
 #define FOAL_VMM_CLIENT_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "vmm/run_dir.h"
@@ -15,6 +16,7 @@ struct client {
 	const char *name;
 	int timeout_ms; /* to wait for an answer; negative: for ever */
 	int pid;	/* as the VM told */
+	bool gone;	/* it closed the connection */
 	char *in;
 	size_t len, size;
 };

@@ -13,6 +13,7 @@
 #define TAKES_SIZE     8U
 
 #define TIMEOUT_MAX_MS 3600000
+#define PAUSE_MAX_MS   60000 /* nobody else is served meanwhile */
 
 static const struct {
 	const char *name;
@@ -58,11 +59,12 @@ static int wrong(struct control_fault *fault, enum control_error code, const cha
 static int take_timeout(const json_t *value, struct control_request *out,
 			struct control_fault *fault)
 {
+	int most = out->command == CONTROL_PAUSE ? PAUSE_MAX_MS : TIMEOUT_MAX_MS;
 	json_int_t ms = json_integer_value(value);
 
-	if (!json_is_integer(value) || ms < 0 || ms > TIMEOUT_MAX_MS)
+	if (!json_is_integer(value) || ms < 0 || ms > most)
 		return wrong(fault, CONTROL_ERROR_BAD_REQUEST,
-			     "timeout_ms: give a whole number from 0 to %d", TIMEOUT_MAX_MS);
+			     "timeout_ms: give a whole number from 0 to %d", most);
 	out->has_timeout = true;
 	out->timeout_ms = (uint64_t)ms;
 	return 0;

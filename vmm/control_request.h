@@ -61,7 +61,7 @@ struct control_request {
 	enum control_command command;
 	json_t *id; /* a string or an integer, or NULL: none was given; owned */
 	bool has_timeout;
-	uint64_t timeout_ms; /* 0 .. 3,600,000 */
+	uint64_t timeout_ms; /* 0 .. 3,600,000; of a pause, 60,000 */
 	bool kill;
 	bool table;    /* of stat: "format" is "table" */
 	uint64_t size; /* of balloon: bytes, a multiple of the page size, not 0 */

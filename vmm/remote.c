@@ -183,12 +183,12 @@ static int stop(const struct remote_options *opt, struct run_dir *dir, struct cl
 	else if (reply)
 		say_stopped(opt, reply);
 	json_decref(reply);
-	if (!reply && err.status != FOAL_EXIT_CONTROL)
+	if (!reply && !client->gone)
 		return remote_finish(&err, 0);
 	name_wait_gone(dir, opt->name, &mark, -1);
 	name_tidy(dir, opt->name);
 	if (!reply)
-		printf("%s: gone\n", opt->name);
+		printf(opt->json ? "{\n  \"ok\": true\n}\n" : "%s: gone\n", opt->name);
 	return 0;
 }
 

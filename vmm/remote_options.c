@@ -123,13 +123,14 @@ static const struct {
 
 static int take_timeout(const char *value, struct remote_options *out)
 {
+	unsigned long most = strcmp(out->command, "pause") == 0 ? 60 : 3600;
 	char *end;
 
 	errno = 0;
 	unsigned long n = strtoul(value, &end, 10);
-	if (value[0] < '0' || value[0] > '9' || *end || errno || n > 3600)
-		return usage_error("%s: --timeout %s: give whole seconds, 0 to 3600", out->command,
-				   value);
+	if (value[0] < '0' || value[0] > '9' || *end || errno || n > most)
+		return usage_error("%s: --timeout %s: give whole seconds, 0 to %lu", out->command,
+				   value, most);
 	out->timeout = (unsigned)n;
 	out->has_timeout = true;
 	return 0;

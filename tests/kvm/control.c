@@ -122,12 +122,13 @@ static pid_t false_vm(const char *name, const char *says, int *lock)
 #define GREETING "{\"foal\":\"control\",\"version\":1,\"name\":\"x\",\"pid\":1}\n"
 
 static const struct {
-	const char *says;
+	const char *command, *says;
 	int status;
 	const char *words;
 } false_vms[] = {
-    {"hello\n", 113, "no VM of foal's"},
-    {GREETING "{\"ok\":true,\"state\":\"\\u001b[31m\\u009b1m\"}\n", 0, " ?[31m??1m "},
+    {"ps", "hello\n", 113, "no VM of foal's"},
+    {"ps", GREETING "{\"ok\":true,\"state\":\"\\u001b[31m\\u009b1m\"}\n", 0, " ?[31m??1m "},
+    {"stop", GREETING "{\"ok\":false,\"error\":{\"message\":\"no\"}}\n", 113, "x: no"},
 };
 
 /* It is listed if it can be, and never taken for none. */
@@ -137,7 +138,7 @@ START_TEST(hostile_vm)
 	int lock, status;
 	pid_t pid = false_vm("x", false_vms[_i].says, &lock);
 
-	foal_command(&run, ARGS("ps"));
+	foal_command(&run, ARGS(false_vms[_i].command, _i == 2 ? "x" : NULL));
 	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
 	close(lock);
 	ck_assert_int_eq(run.status, false_vms[_i].status);
@@ -173,8 +174,12 @@ START_TEST(killed)
 	int fd = control_connect("dead");
 
 	kill(pid, SIGKILL);
-	ck_assert_ptr_null(control_line(fd)); /* the process is gone when this ends */
+	ck_assert_ptr_null(control_line(fd));
 	close(fd);
+	/* The lock may outlive the connection by a moment. */
+	int lock = open(scratch("run/dead.lock"), O_RDWR | O_CLOEXEC);
+	ck_assert_int_eq(flock(lock, LOCK_EX), 0);
+	close(lock);
 	if (_i)
 		expect_command(ARGS("ps"), 0, "no VM with a name runs");
 	ck_assert(_i ? !exists("dead.sock") && !exists("dead.lock") : exists("dead.sock"));
