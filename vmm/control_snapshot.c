@@ -12,6 +12,10 @@
 #include "vmm/manifest.h"
 #include "vmm/vm.h"
 
+#ifndef SCM_PIDFD /* Linux 6.5's, which Debian 12's header lacks */
+#	define SCM_PIDFD 4
+#endif
+
 /* A child that has told its result is gone soon. */
 #define REAP_TRIES 20
 
@@ -26,6 +30,19 @@ static void close_all(struct came *came)
 {
 	while (came->count)
 		close(came->fds[--came->count]);
+}
+
+/* The client made the socket, and may have asked for credentials (SO_PASSCRED, SO_PASSPIDFD). */
+static void keep(struct came *came, const struct cmsghdr *cmsg)
+{
+	size_t len = cmsg->cmsg_len - CMSG_LEN(0);
+
+	if (cmsg->cmsg_level != SOL_SOCKET ||
+	    (cmsg->cmsg_type != SCM_RIGHTS && cmsg->cmsg_type != SCM_PIDFD))
+		return;
+	for (size_t at = 0; at + sizeof(int) <= len && came->count <= SNAPSHOT_FILES_MAX;
+	     at += sizeof(int))
+		memcpy(&came->fds[came->count++], CMSG_DATA(cmsg) + at, sizeof(int));
 }
 
 static int receive(int channel, struct came *came)
@@ -44,11 +61,9 @@ static int receive(int channel, struct came *came)
 	struct cmsghdr *cmsg = n >= 0 ? CMSG_FIRSTHDR(&msg) : NULL;
 
 	came->count = 0;
-	if (!cmsg || cmsg->cmsg_level != SOL_SOCKET || cmsg->cmsg_type != SCM_RIGHTS)
-		return -EINVAL;
-	came->count = (unsigned)((cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-	memcpy(came->fds, CMSG_DATA(cmsg), came->count * sizeof(int));
-	return 0;
+	for (; cmsg; cmsg = CMSG_NXTHDR(&msg, cmsg))
+		keep(came, cmsg);
+	return came->count ? 0 : -EINVAL;
 }
 
 static bool empty_and_writable(int fd)

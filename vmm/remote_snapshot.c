@@ -59,11 +59,16 @@ static int fail(const struct writing *w, int r, struct foal_error *err)
  */
 
 /* Only a snapshot may be replaced by one. */
-static int look_at_target(struct writing *w, struct foal_error *err)
+static int look_at_target(struct writing *w, size_t len, struct foal_error *err)
 {
 	char path[4096];
 	struct stat st;
 
+	/* What it leads to would be emptied in place of what is replaced. */
+	snprintf(path, sizeof(path), "%.*s", (int)len, w->to);
+	if (lstat(path, &st) == 0 && S_ISLNK(st.st_mode))
+		return error_set(err, FOAL_EXIT_SNAPSHOT, -ELOOP,
+				 "%s: is a symbolic link; give the directory itself", w->to);
 	snprintf(path, sizeof(path), "%s/" SNAPSHOT_MANIFEST, w->to);
 	w->replaces = stat(w->to, &st) == 0;
 	if (!w->replaces || stat(path, &st) == 0)
@@ -76,12 +81,12 @@ static int make_directory(struct writing *w, struct foal_error *err)
 {
 	size_t len = strlen(w->to);
 	char *slash;
-	int r = look_at_target(w, err);
 
-	if (r)
-		return r;
 	while (len > 1 && w->to[len - 1] == '/')
 		len--;
+	int r = look_at_target(w, len, err);
+	if (r)
+		return r;
 	if (asprintf(&w->path, "%.*s.tmp-XXXXXX", (int)len, w->to) < 0 ||
 	    asprintf(&w->parent, "%.*s", (int)len, w->to) < 0)
 		return fail(w, -ENOMEM, err);
@@ -115,8 +120,11 @@ static int make_files(struct writing *w, struct foal_error *err)
 
 static void remove_directory(const char *path)
 {
-	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	const char *name;
+
+	if (fd < 0)
+		return;
 
 	for (unsigned i = 0; (name = snapshot_part(i, MAX_FILES)); i++)
 		unlinkat(fd, name, 0);

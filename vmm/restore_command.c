@@ -6,11 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "ept/snapshot.h"
 #include "vmm/manifest.h"
 #include "vmm/run.h"
+#include "vmm/snapshot.h"
 #include "vmm/snapshot_dir.h"
 #include "vmm/vm.h"
 
@@ -140,8 +142,10 @@ static void working_set(struct snapshot_dir *dir, struct ept_working_set **set, 
 {
 	int fd =
 	    openat(dir->fd, SNAPSHOT_WORKING_SET, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	bool writable = fd >= 0;
 	uint8_t id[16], parent[16];
+	struct stat st;
+	/* Whoever made DIR may have made this a link to something else. */
+	bool writable = fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 1;
 
 	if (fd < 0)
 		fd = openat(dir->fd, SNAPSHOT_WORKING_SET, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -164,12 +168,19 @@ static void working_set(struct snapshot_dir *dir, struct ept_working_set **set, 
 static int open_snapshot(struct snapshot_dir *dir, const char *path, struct run_options *opt,
 			 struct foal_error *err)
 {
+	struct foal_error shared = {0};
 	char where[400];
 	int r = snapshot_dir_open(dir, path, err);
 
 	snprintf(where, sizeof(where), "%s/" SNAPSHOT_MANIFEST, path);
 	if (r == 0)
 		r = manifest_take(snapshot_dir_get(dir, "machine"), where, opt, err);
+	/* No snapshot is taken of one: it would write what is the host's. */
+	if (r == 0 && snapshot_possible(opt, &shared))
+		r = error_set(
+		    err, FOAL_EXIT_SNAPSHOT, -EINVAL,
+		    "%s: it asks for a disk or pmem with mode=shared, which no snapshot has",
+		    where);
 	if (r == 0)
 		r = snapshot_dir_parts(dir, opt, err);
 	return r;

@@ -2,15 +2,18 @@
  * Running VMs frozen into directories and brought back: what comes back goes on where it was,
  * and checks its own memory and files; what is damaged is refused.
  */
+#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "devices/fd_passing.h"
 #include "tests/kvm/control_rig.h"
 #include "tests/kvm/suites.h"
 
@@ -265,6 +268,61 @@ START_TEST(refused)
 }
 END_TEST
 
+/* A link to a snapshot is not replaced: what it leads to would go with it. */
+START_TEST(linked)
+{
+	char link[256];
+
+	background("tied", ARGS(MEMORY_GUEST));
+	snapshot("tied", scratch("first"));
+	snprintf(link, sizeof(link), "%s", scratch("latest"));
+	ck_assert_int_eq(symlink("first", link), 0);
+	expect_command(ARGS("snapshot", "tied", link), 114, "is a symbolic link");
+	expect_command(ARGS("snapshot", "tied", scratch("latest/")), 114, "is a symbolic link");
+	expect_command(ARGS("verify", scratch("first")), 0, "whole");
+	expect_command(ARGS("stop", "tied", "--kill"), 0, "gone");
+}
+END_TEST
+
+static unsigned descriptors_of(pid_t pid)
+{
+	char path[64];
+	unsigned n = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+	DIR *list = opendir(path);
+	ck_assert_ptr_nonnull(list);
+	while (readdir(list))
+		n++;
+	closedir(list);
+	return n;
+}
+
+/* Whatever comes with the files, all of them are closed again. */
+START_TEST(too_many_things)
+{
+	pid_t pid = background("given", ARGS(MEMORY_GUEST));
+	int fd = control_connect("given"), ends[2], yes = 1;
+	unsigned before = descriptors_of(pid);
+	char request[] = "{\"command\":\"snapshot\"}\n";
+
+	for (int i = 0; i < 3; i++) {
+		ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends), 0);
+		ck_assert_int_eq(setsockopt(ends[1], SOL_SOCKET, SO_PASSCRED, &yes, sizeof(yes)),
+				 0);
+		ck_assert_int_gt(fd_send(ends[0], "x", 1, 0, STDERR_FILENO), 0);
+		ck_assert_int_gt(fd_send(fd, request, strlen(request), 0, ends[1]), 0);
+		json_t *reply = control_line(fd);
+		ck_assert(json_is_false(json_object_get(reply, "ok")));
+		json_decref(reply);
+		close(ends[0]);
+		close(ends[1]);
+	}
+	ck_assert_uint_eq(descriptors_of(pid), before);
+	close(fd);
+}
+END_TEST
+
 /* --- damage ------------------------------------------------------------------------------ */
 
 static const char *part_path(const char *dir, const char *part)
@@ -401,6 +459,12 @@ Suite *snapshot_suite(void)
 	tcase_add_test(tc, flipped_bits);
 	tcase_add_test(tc, damage_under_a_guest);
 	tcase_add_test(tc, cut_short);
+	suite_add_tcase(suite, tc);
+	tc = tcase_create("mistakes");
+	tcase_set_timeout(tc, TEST_LIMIT);
+	tcase_add_checked_fixture(tc, NULL, end_all);
+	tcase_add_test(tc, linked);
+	tcase_add_test(tc, too_many_things);
 	suite_add_tcase(suite, tc);
 	return suite;
 }
