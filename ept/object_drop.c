@@ -31,12 +31,24 @@ void ept_object_detach(struct ept_object *obj, struct ept_area *area)
 	pthread_mutex_unlock(&obj->users);
 }
 
+/*
+ * Writing was granted, and whoever asked may not have written yet: only what is a copy by
+ * the host's page table is one. Without the page behind it a forked child, which only
+ * reads, would find zeros there, and put them into the cache of both.
+ */
+static bool may_be_cached_page(const struct ept_area *area, uint64_t gpa, enum ept_pte pte)
+{
+	return area->kind == EPT_KIND_COW && (pte == EPT_PTE_PRIVATE || pte == EPT_PTE_AGED) &&
+	       ept_host_page(area->space, ept_hva(area, gpa)) != EPT_HOST_OWN;
+}
+
 /* What the host kernel maps is in no mirror: it counts as mapped. */
 static bool mapped_by(const struct ept_area *area, uint64_t page)
 {
 	uint64_t gpa = area->start + (page << EPT_PAGE_SHIFT);
 	struct ept_leaf *leaf;
 	enum ept_pte pte;
+	bool mapped;
 
 	if (gpa >= area->end)
 		return false;
@@ -47,8 +59,10 @@ static bool mapped_by(const struct ept_area *area, uint64_t page)
 		return false;
 	pthread_mutex_lock(&leaf->lock);
 	pte = ept_pte_get(leaf, ept_leaf_index(GPA(gpa)));
+	mapped = pte == EPT_PTE_FILE || pte == EPT_PTE_CLEAN || pte == EPT_PTE_DIRTY ||
+		 may_be_cached_page(area, gpa, pte);
 	pthread_mutex_unlock(&leaf->lock);
-	return pte == EPT_PTE_FILE || pte == EPT_PTE_CLEAN || pte == EPT_PTE_DIRTY;
+	return mapped;
 }
 
 static bool mapped(const struct ept_object *obj, uint64_t page)

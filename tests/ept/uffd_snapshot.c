@@ -16,6 +16,7 @@
 #define PAGES	1040UL /* the last extent of the last leaf, too */
 #define SIZE	(PAGES * PAGE)
 #define HOLD_MS 5000
+#define WRITTEN 61UL
 
 static const uint8_t id[16] = "0123456789abcde";
 
@@ -249,6 +250,45 @@ START_TEST(restored_is_what_was)
 	restored_destroy(&r);
 	r = restore(&files, vm.fd); /* the first one wrote into nothing but itself */
 	ck_assert(all_are_there(&r.vm, o->file));
+	restored_destroy(&r);
+	close_files(&files);
+	vm_destroy(&vm);
+}
+END_TEST
+
+/*
+ * Writing was granted ahead of who writes in order, and not used: such a page is still the
+ * file's, and no zeros, whatever reclaim has given back of the cache.
+ */
+START_TEST(granted_page_is_the_files)
+{
+	struct ept_config config = {.vm_name = "test",
+				    .vcpus = 1,
+				    .engine = EPT_ENGINE_HANDLER,
+				    .memory_limit = EPT_LIMIT_FLOOR};
+	struct vm vm = vm_file_with(&config, SIZE, EPT_FILE_COW);
+	struct restored r;
+	struct files files;
+	uint64_t granted = 0;
+	char why[300];
+
+	for (uint64_t page = 0; page < PAGES; page++)
+		(void)*at(&vm, page);
+	for (uint64_t page = 0; page < WRITTEN; page++)
+		*at(&vm, page) = (char)pattern_byte(page * PAGE); /* what it was */
+	for (uint64_t page = WRITTEN; page < PAGES; page++) {
+		const struct ept_leaf *leaf = ept_mirror_find(&vm.space->mirror, GPA(page * PAGE));
+
+		granted += ept_pte_get(leaf, ept_leaf_index(GPA(page * PAGE))) == EPT_PTE_PRIVATE;
+	}
+	ck_assert_uint_gt(granted, 0);
+	ept_object_drop(vm.area->obj, 0, PAGES);
+	ck_assert_msg(!snapshot_of(&vm, &files, 0, false, why), "%s", why);
+	r = restore(&files, vm.fd);
+	for (uint64_t page = 0; page < PAGES; page++) {
+		ck_assert(has_pattern(at(&r.vm, page), page * PAGE, PAGE));
+		ck_assert(has_pattern(at(&vm, page), page * PAGE, PAGE)); /* the source's, too */
+	}
 	restored_destroy(&r);
 	close_files(&files);
 	vm_destroy(&vm);
@@ -841,6 +881,7 @@ Suite *suite_uffd_snapshot(void)
 
 	tcase_set_timeout(tc, 120);
 	tcase_add_loop_test(tc, restored_is_what_was, 0, NR_ORIGINS);
+	tcase_add_test(tc, granted_page_is_the_files);
 	tcase_add_test(tc, full_snapshot_is_sparse);
 	tcase_add_test(tc, restore_is_lazy);
 	tcase_add_test(tc, discarded_is_zero);
