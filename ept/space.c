@@ -198,6 +198,7 @@ int ept_space_start(struct ept_space *space)
 		ept_governor_stop(space);
 		ept_fault_threads_stop(space);
 		ept_reader_stop(space->reader);
+		ept_file_watch_stop(space);
 		ept_unmap_areas(space);
 		__atomic_store_n(&space->life, EPT_LIFE_STOPPED, __ATOMIC_RELEASE);
 	} else {
@@ -206,6 +207,12 @@ int ept_space_start(struct ept_space *space)
 out:
 	pthread_mutex_unlock(&space->life_lock);
 	return err;
+}
+
+/* For ept_space_check(): a stop that waits for storage is told of. */
+static void waits_for_reads(struct ept_space *space, bool waits)
+{
+	__atomic_store_n(&space->reader_stops, waits ? ept_now() : 0, __ATOMIC_RELAXED);
 }
 
 /*
@@ -220,12 +227,14 @@ void ept_space_stop(struct ept_space *space)
 		ept_hold_break(space);
 		ept_governor_stop(space);
 		ept_reclaim_stop(space);
+		waits_for_reads(space, true);
 		ept_prefetch_stop(space);
+		waits_for_reads(space, false);
 		ept_fault_threads_stop(space);
 		/* A fault thread may have waited for it; it waits for reads under way. */
-		__atomic_store_n(&space->reader_stops, ept_now(), __ATOMIC_RELAXED);
+		waits_for_reads(space, true);
 		ept_reader_stop(space->reader);
-		__atomic_store_n(&space->reader_stops, 0, __ATOMIC_RELAXED);
+		waits_for_reads(space, false);
 		if (ept_has_handlers(space))
 			ept_unregister_areas(space);
 		ept_file_watch_stop(space); /* last: it may wait for storage */

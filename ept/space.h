@@ -111,7 +111,8 @@ struct ept_space {
 	struct ept_fault_thread *threads;
 	unsigned nr_threads;
 	struct ept_reader *reader;     /* of its file areas; NULL: nothing is read ahead */
-	uint64_t reader_stops;	       /* since when it is waited for, ept_now(); 0: not; atomic */
+	uint64_t reader_stops;	       /* since when a stop waits for it, or for the
+					  prefetch, ept_now(); 0: not; atomic */
 	struct ept_staging *staging;   /* NULL: the handlers bring in 4 KiB only */
 	struct ept_governor *governor; /* NULL: none; set by ept_space_start() */
 	struct ept_file_watch files;   /* watch.h */
