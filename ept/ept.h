@@ -323,7 +323,8 @@ int ept_space_fork_start(struct ept_space *space);
 /*
  * Instead of both: the child only writes a snapshot of the space (snapshot.h) and ends.
  * @pagemap_fd: the child's own /proc/self/pagemap, the space's from now on; -1: it may open
- * none, and looks at each page instead. Opens nothing.
+ * none, and looks at each page instead. Opens nothing. It has no ept_space_failure_fd(): the
+ * one that it inherits is its parent's.
  */
 void ept_space_fork_frozen(struct ept_space *space, int pagemap_fd);
 

@@ -309,6 +309,8 @@ void ept_space_fork_frozen(struct ept_space *space, int pagemap_fd)
 	ept_installer_close_events(&space->installer);
 	unlock_all(space);
 	no_waiters(space);
+	close(space->failure_fd); /* what fails here is nothing to the parent's monitor */
+	space->failure_fd = -1;
 	__atomic_store_n(&space->life, EPT_LIFE_STOPPED, __ATOMIC_RELEASE);
 	if (space->pagemap_fd >= 0) /* the parent's */
 		close(space->pagemap_fd);

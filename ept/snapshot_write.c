@@ -430,6 +430,14 @@ static int make_durable(const struct writer *w)
 	return err;
 }
 
+/* What was taken away while it was read is zeros now (ept_space_bus_error()). */
+static int nothing_lost(const struct writer *w)
+{
+	const struct ept_failure *failure = ept_space_failure(w->space);
+
+	return failure ? say(w, failure->error, "%s", failure->message) : 0;
+}
+
 static int prepare(struct writer *w)
 {
 	w->areas = calloc(w->space->nr_areas, sizeof(*w->areas));
@@ -460,6 +468,8 @@ int ept_snapshot_write(struct ept_space *space, const struct ept_snapshot_option
 		say(w, err, "%s: no memory to write a snapshot with", space->name);
 	for (size_t i = 0; i < space->nr_areas && !err; i++)
 		err = write_area(w, space->areas[i]);
+	if (!err)
+		err = nothing_lost(w);
 	if (!err)
 		err = write_index(w);
 	if (!err)
