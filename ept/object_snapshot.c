@@ -172,27 +172,12 @@ int ept_object_snapshot(struct ept_snapshot *const *layers, size_t count, gpa_t 
 	return err;
 }
 
-/* What is not present is a hole of the file, and so zero. */
-static bool as_it_is(const struct ept_snapshot *s, const struct ept_index_area *area)
-{
-	static const uint8_t none[16];
-
-	if (memcmp(s->header.parent, none, sizeof(none)) != 0 ||
-	    area->flags & EPT_INDEX_AREA_FILE || area->size > s->header.memory_bytes ||
-	    area->offset > s->header.memory_bytes - area->size)
-		return false;
-	for (uint64_t i = 0; i < s->header.extents; i++)
-		if (s->extents[i].flags)
-			return false;
-	return true;
-}
-
 int ept_object_template(const struct ept_snapshot *s, gpa_t gpa, uint64_t size,
 			struct ept_object **out)
 {
 	const struct ept_index_area *area = area_of(s, gpa.v, size);
 
-	if (!area || !as_it_is(s, area))
+	if (!area || !ept_snapshot_as_it_is(s, area))
 		return -EINVAL;
 	if (!s->verified)
 		return -EPERM;

@@ -32,7 +32,8 @@ struct ept_snapshot_info {
 /*
  * Write what of @space differs from where it came from, make it durable. In a child
  * of a fork, after ept_space_fork_frozen(), with no other thread. The files are
- * named by the caller when all is well. On an error one line in @why: -ENOSPC, -EIO, ...
+ * named by the caller when all is well. On an error one line in @why: -ENOSPC, -EIO (also of
+ * memory that was taken away meanwhile, as ept_space_bus_error() noted), ...
  */
 int ept_snapshot_write(struct ept_space *space, const struct ept_snapshot_options *options,
 		       struct ept_snapshot_info *out, char *why, size_t size);
@@ -50,7 +51,10 @@ int ept_snapshot_open(int memory_fd, int index_fd, const char *name, struct ept_
 		      char *why, size_t size);
 void ept_snapshot_close(struct ept_snapshot *snapshot); /* NULL is allowed */
 
-/* Read and check every extent: 0, or -EBADMSG, -EIO and one line in @why. */
+/*
+ * Read and check every extent, and that what lies between them is zero where the file can be
+ * mapped (ept_object_template()): 0, or -EBADMSG, -EIO and one line in @why.
+ */
 int ept_snapshot_verify(struct ept_snapshot *snapshot, char *why, size_t size);
 
 /* The snapshot's identity, and its parent's: all 0 if it stands alone. */

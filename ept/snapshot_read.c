@@ -78,7 +78,7 @@ static bool stored_fits(const struct ept_snapshot *s, const struct ept_index_are
 static bool extent_fits(const struct ept_snapshot *s, const struct ept_index_area *a,
 			const struct ept_index_extent *e, uint64_t after)
 {
-	uint64_t bits = (1UL << e->pages) - 1;
+	uint64_t bits = e->pages < 64 ? (1UL << e->pages) - 1 : 0;
 	uint64_t in = (e->gpa & (EPT_EXTENT - 1)) + e->pages * EPT_PAGE_SIZE;
 
 	return e->pages && e->pages <= EPT_EXTENT_PAGES && in <= EPT_EXTENT && aligned(e->gpa) &&
@@ -313,6 +313,11 @@ static int unpack(const struct ept_index_extent *e, const char *stored, char *to
 	return 0;
 }
 
+int ept_snapshot_bytes(const struct ept_snapshot *s, void *buf, size_t len, uint64_t at)
+{
+	return read_all(s->memory_fd, buf, len, at);
+}
+
 int ept_snapshot_extent(const struct ept_snapshot *s, const struct ept_index_extent *e, char *to)
 {
 	char stored[EPT_EXTENT] __attribute__((aligned(EPT_PAGE_SIZE)));
@@ -336,20 +341,4 @@ void ept_snapshot_say(const struct ept_snapshot *s, const struct ept_index_exten
 		 s->name, e->stored, (unsigned long)e->offset, (unsigned long)e->gpa,
 		 err == -EBADMSG ? "has a wrong checksum" : "cannot be read: ",
 		 err == -EBADMSG ? "" : strerrordesc_np(-err));
-}
-
-int ept_snapshot_verify(struct ept_snapshot *s, char *why, size_t size)
-{
-	char page[EPT_EXTENT] __attribute__((aligned(EPT_PAGE_SIZE)));
-
-	for (uint64_t i = 0; i < s->header.extents; i++) {
-		int err = ept_snapshot_extent(s, &s->extents[i], page);
-
-		if (err) {
-			ept_snapshot_say(s, &s->extents[i], err, why, size);
-			return err;
-		}
-	}
-	s->verified = true;
-	return 0;
 }

@@ -23,6 +23,15 @@ const struct ept_index_extent *ept_snapshot_find(const struct ept_snapshot *s, u
  * between. -EBADMSG: not what was written.
  */
 int ept_snapshot_extent(const struct ept_snapshot *s, const struct ept_index_extent *e, char *to);
+/* @len bytes of the memory file at @at, whatever they are. -EIO: cut short. */
+int ept_snapshot_bytes(const struct ept_snapshot *s, void *buf, size_t len, uint64_t at);
+
+/*
+ * snapshot_verify.c: can the file be mapped as @area is? What is not present is a hole then, or
+ * zeros, which ept_snapshot_verify() looks at.
+ */
+bool ept_snapshot_as_it_is(const struct ept_snapshot *s, const struct ept_index_area *area);
+
 /* Why it failed, in one line. */
 void ept_snapshot_say(const struct ept_snapshot *s, const struct ept_index_extent *e, int err,
 		      char *why, size_t size);
