@@ -8,8 +8,10 @@
 #include "tests/ept/util.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -36,6 +38,28 @@ static struct ept_snapshot *layers[4];
 static size_t nr_layers;
 static uint8_t next_id;
 
+/* A file that the child finds cut short, where it may not ask what a page is; -1: none. */
+static int cut_short = -1;
+static struct ept_space *failing;
+
+static void on_bus_error(int signal, siginfo_t *info, void *context)
+{
+	(void)signal, (void)context;
+	if (!ept_space_bus_error(failing, info))
+		_exit(254);
+}
+
+static void cut(struct ept_space *space)
+{
+	struct sigaction action = {.sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO};
+
+	failing = space;
+	if (sigaction(SIGBUS, &action, NULL) || ftruncate(cut_short, 0))
+		_exit(253);
+	close(space->pagemap_fd);
+	space->pagemap_fd = -1;
+}
+
 static _Noreturn void write_and_end(struct ept_space *space, const struct files *files, int zstd,
 				    int out)
 {
@@ -50,6 +74,8 @@ static _Noreturn void write_and_end(struct ept_space *space, const struct files 
 	options.layers = layers;
 	options.count = nr_layers;
 	ept_space_fork_frozen(space, open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
+	if (cut_short >= 0)
+		cut(space);
 	err = ept_snapshot_write(space, &options, &info, why, sizeof(why));
 	if (write(out, &info, sizeof(info)) != sizeof(info) ||
 	    write(out, why, sizeof(why)) != sizeof(why))
@@ -664,6 +690,34 @@ START_TEST(wrong_bits_all_over)
 }
 END_TEST
 
+/* A byte where nothing is stored: who maps the file would see it, so it is not found whole. */
+START_TEST(hole_with_bytes)
+{
+	struct vm vm = make(&origins[0]);
+	struct ept_snapshot *s;
+	struct ept_object *obj;
+	struct files files;
+	char why[300];
+
+	memset((char *)at(&vm, 100), 1, PAGE);
+	ck_assert_int_eq(snapshot_of(&vm, &files, 0, false, why), 0);
+	ck_assert_int_eq(ept_snapshot_open(files.memory, files.index, "snap", &s, why, 300), 0);
+	ck_assert_int_eq(ept_snapshot_verify(s, why, sizeof(why)), 0);
+	for (int i = 0; i < 3; i++) {
+		static const uint64_t places[] = {7 * PAGE, 112 * PAGE, SIZE - 1};
+
+		flip(files.memory, places[i] * 8);
+		ck_assert_int_eq(ept_snapshot_verify(s, why, sizeof(why)), -EBADMSG);
+		ck_assert_int_eq(ept_object_template(s, GPA(0), SIZE, &obj), -EPERM);
+		flip(files.memory, places[i] * 8);
+		ck_assert_int_eq(ept_snapshot_verify(s, why, sizeof(why)), 0); /* zeros will do */
+	}
+	ept_snapshot_close(s);
+	close_files(&files);
+	vm_destroy(&vm);
+}
+END_TEST
+
 /* The index is hostile, its checksums are right: what cannot be is refused, never read. */
 START_TEST(hostile_index)
 {
@@ -676,9 +730,9 @@ START_TEST(hostile_index)
 	    {32, PAGE, 8},	  {104, 1, 8},	       {104, ~0xfffUL, 8}, {112, 0, 8},
 	    {112, UINT64_MAX, 8}, {120, ~0xfffUL, 8},  {128, 8, 4},	   {136, 0x20000, 8},
 	    {136, 1UL << 47, 8},  {144, ~0xfffUL, 8},  {144, 4096, 8},	   {152, UINT32_MAX, 4},
-	    {152, 4096, 4},	  {156, 17, 2},	       {156, 0, 2},	   {158, 2, 2},
-	    {158, 0xffff, 2},	  {158, 3, 2},	       {160, 0, 2},	   {162, 0xffff, 2},
-	    {164, 1, 4},
+	    {156, 64, 2},	  {156, 0xffff, 2},    {152, 4096, 4},	   {156, 17, 2},
+	    {156, 0, 2},	  {158, 2, 2},	       {158, 0xffff, 2},   {158, 3, 2},
+	    {160, 0, 2},	  {162, 0xffff, 2},    {164, 1, 4},
 	};
 	struct vm vm = make(&origins[0]);
 	struct ept_snapshot *s;
@@ -760,6 +814,27 @@ START_TEST(writer_runs_out_of_space)
 	ck_assert_int_eq(snapshot_of(&vm, &files, origins[_i].zstd, false, why), 0);
 	close_files(&files);
 	ck_assert(all_are_there(&vm, false)); /* the source is well */
+	vm_destroy(&vm);
+}
+END_TEST
+
+/* What its file no longer has is not written as zeros; and it is nothing to the parent. */
+START_TEST(file_is_cut_short_meanwhile)
+{
+	struct vm vm = make(&origins[NR_ORIGINS - 1]);
+	struct pollfd failed = {.fd = ept_space_failure_fd(vm.space), .events = POLLIN};
+	struct files files;
+	char why[300];
+
+	memset(vm.hva, 3, 10 * PAGE);
+	cut_short = vm.fd;
+	ck_assert_int_eq(snapshot_of(&vm, &files, 0, false, why), -EIO);
+	cut_short = -1;
+	ck_assert_ptr_nonnull(strstr(why, "it shrank from"));
+	ck_assert_uint_eq(size_of(files.index), 0);
+	ck_assert_int_eq(poll(&failed, 1, 0), 0);
+	ck_assert_ptr_null(ept_space_failure(vm.space));
+	close_files(&files);
 	vm_destroy(&vm);
 }
 END_TEST
@@ -874,6 +949,118 @@ START_TEST(wrong_working_set_is_not_used)
 }
 END_TEST
 
+static void *stop(void *space)
+{
+	ept_space_stop(space);
+	return NULL;
+}
+
+/* The set's storage does not answer: a stop waits for it, and that is told. */
+START_TEST(hung_working_set)
+{
+	struct ept_config config = {.vm_name = "test", .vcpus = 1, .fault_timeout = 1};
+	struct vm vm = make(&origins[0]);
+	struct ept_working_set *set;
+	struct restored r;
+	struct files files;
+	pthread_t stopper;
+	char why[300];
+	int fd = empty_file();
+	uint64_t n;
+
+	memset(vm.hva, 3, SIZE);
+	memset((char *)at(&vm, 5), 0, PAGE);
+	ck_assert_int_eq(snapshot_of(&vm, &files, 0, false, why), 0);
+	ck_record(&files, fd, &n);
+	ck_assert_int_eq(ept_working_set_open(fd, id, &set), 0);
+	inject_block(size_of(fd) - 1, size_of(fd));
+	r = restore_with(&config, &files, -1, set);
+	inject_wait_blocked();
+	ck_assert(!ept_space_check(r.vm.space)); /* nobody waits for it yet */
+	pthread_create(&stopper, NULL, stop, r.vm.space);
+	while (!ept_space_check(r.vm.space))
+		usleep(10000);
+	ck_assert_int_eq(ept_space_failure(r.vm.space)->error, -ETIMEDOUT);
+	inject_set(block, false);
+	pthread_join(stopper, NULL);
+	restored_destroy(&r);
+	ept_working_set_close(set);
+	close(fd);
+	close_files(&files);
+	vm_destroy(&vm);
+}
+END_TEST
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+static int threads_until_none;
+
+/* Without room for a stack no thread can be made. */
+static void expected(void *ctx)
+{
+	struct rlimit limit;
+
+	(void)ctx;
+	if (--threads_until_none)
+		return;
+	ck_assert_int_eq(getrlimit(RLIMIT_AS, &limit), 0);
+	limit.rlim_cur = PAGE;
+	ck_assert_int_eq(setrlimit(RLIMIT_AS, &limit), 0);
+}
+
+/* Each of its threads is the one that cannot be made: none of the others is left. */
+START_TEST(start_that_fails)
+{
+	struct ept_config config = {.vm_name = "test",
+				    .vcpus = 1,
+				    .engine = EPT_ENGINE_HANDLER,
+				    .thread_expected = expected};
+	struct vm vm = make(&origins[0]);
+	struct ept_working_set *set;
+	struct ept_snapshot *snapshot;
+	struct ept_object *ram, *file;
+	struct ept_space *space;
+	struct files files;
+	struct rlimit limit;
+	char why[300];
+	int fd = empty_file(), disk = temp_file(SIZE), err = -1;
+	uint64_t n;
+
+	memset(vm.hva, 3, SIZE);
+	memset((char *)at(&vm, 5), 0, PAGE);
+	ck_assert_int_eq(snapshot_of(&vm, &files, 0, false, why), 0);
+	ck_record(&files, fd, &n);
+	vm_destroy(&vm);
+	ck_assert_int_eq(ept_working_set_open(fd, id, &set), 0);
+	ck_assert_int_eq(
+	    ept_snapshot_open(files.memory, files.index, "snap", &snapshot, why, sizeof(why)), 0);
+	ck_assert_int_eq(ept_object_snapshot(&snapshot, 1, GPA(0), SIZE, NULL, &ram), 0);
+	ck_assert_int_eq(ept_object_file(disk, "disk.img", 0, SIZE, EPT_FILE_COW, &file), 0);
+	getrlimit(RLIMIT_AS, &limit);
+	for (int nth = 1; err; nth++) {
+		ck_assert_int_eq(ept_space_create(&config, &space), 0);
+		ck_assert_int_eq(ept_area_add(space, "ram", GPA(0), SIZE, ram, NULL), 0);
+		ck_assert_int_eq(ept_area_add(space, "pmem0", GPA(SIZE), SIZE, file, NULL), 0);
+		ck_assert_int_eq(ept_space_prefetch(space, set), 0);
+		threads_until_none = nth;
+		err = ept_space_start(space);
+		setrlimit(RLIMIT_AS, &limit);
+		ck_assert_int_lt(nth, 10);
+		ck_assert(!err || (!space->files.running && !space->prefetch.running &&
+				   !space->nr_threads));
+		ept_space_destroy(space);
+	}
+	ck_assert_int_eq(threads_until_none, 1); /* each of them had its turn */
+	ept_object_put(ram);
+	ept_object_put(file);
+	ept_snapshot_close(snapshot);
+	ept_working_set_close(set);
+	close(fd);
+	close(disk);
+	close_files(&files);
+}
+END_TEST
+#endif
+
 Suite *suite_uffd_snapshot(void)
 {
 	Suite *suite = suite_create("ept on userfaultfd: snapshot");
@@ -891,11 +1078,17 @@ Suite *suite_uffd_snapshot(void)
 	tcase_add_loop_test(tc, index_with_a_wrong_bit, 0, 2);
 	tcase_add_loop_test(tc, memory_with_a_wrong_bit, 0, 2);
 	tcase_add_loop_test(tc, wrong_bits_all_over, 0, 2);
+	tcase_add_test(tc, hole_with_bytes);
 	tcase_add_test(tc, hostile_index);
 	tcase_add_test(tc, wrong_extent_is_poisoned);
 	tcase_add_loop_test(tc, writer_runs_out_of_space, 0, 2);
 	tcase_add_loop_test(tc, working_set_comes_first, 0, 2);
 	tcase_add_test(tc, wrong_working_set_is_not_used);
+	tcase_add_test(tc, file_is_cut_short_meanwhile);
+	tcase_add_test(tc, hung_working_set);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+	tcase_add_test(tc, start_that_fails);
+#endif
 	suite_add_tcase(suite, tc);
 	return suite;
 }
