@@ -86,7 +86,6 @@ static bool write_memory(struct vm *vm, const struct snapshot_files *files, stru
 {
 	struct ept_snapshot_options options = {.memory_fd = files->memory,
 					       .index_fd = files->index};
-	const struct ept_failure *failure;
 
 	if (getrandom(options.id, sizeof(options.id), 0) != sizeof(options.id)) {
 		snprintf(out->why, sizeof(out->why), "%s: no random bytes: %s", vm->opt->name,
@@ -95,13 +94,7 @@ static bool write_memory(struct vm *vm, const struct snapshot_files *files, stru
 	}
 	for (size_t i = 0; i < sizeof(options.id); i++)
 		snprintf(out->id + 2 * i, 3, "%02x", options.id[i]);
-	if (ept_snapshot_write(vm->space, &options, &out->memory, out->why, sizeof(out->why)))
-		return false;
-	/* A file that shrank under us: what was read for it are zeros. */
-	failure = ept_space_failure(vm->space);
-	if (failure)
-		snprintf(out->why, sizeof(out->why), "%s", failure->message);
-	return !failure;
+	return !ept_snapshot_write(vm->space, &options, &out->memory, out->why, sizeof(out->why));
 }
 
 static json_t *message_of(const struct outcome *out, bool well)
