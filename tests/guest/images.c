@@ -100,7 +100,7 @@ static void compare_page(FILE *f, u64 index, const struct page *page, const char
 
 	memset(want, 0, sizeof(want));
 	fseek(f, (long)(index << PAGE_SHIFT), SEEK_SET);
-	if (!fread(want, 1, sizeof(want), f) || memcmp(page_kva(page), want, PAGE_SIZE))
+	if (!fread(want, 1, sizeof(want), f) || memcmp(page_kva(page), want, PAGE_SIZE) != 0)
 		ck_abort_msg("%s: page %lu differs", name, index);
 }
 

@@ -274,12 +274,12 @@ START_TEST(linked)
 	char link[256];
 
 	background("tied", ARGS(MEMORY_GUEST));
-	snapshot("tied", scratch("first"));
+	snapshot("tied", scratch("linked-first"));
 	snprintf(link, sizeof(link), "%s", scratch("latest"));
-	ck_assert_int_eq(symlink("first", link), 0);
+	ck_assert_int_eq(symlink("linked-first", link), 0);
 	expect_command(ARGS("snapshot", "tied", link), 114, "is a symbolic link");
 	expect_command(ARGS("snapshot", "tied", scratch("latest/")), 114, "is a symbolic link");
-	expect_command(ARGS("verify", scratch("first")), 0, "whole");
+	expect_command(ARGS("verify", scratch("linked-first")), 0, "whole");
 	expect_command(ARGS("stop", "tied", "--kill"), 0, "gone");
 }
 END_TEST
