@@ -20,8 +20,8 @@ static const uint8_t *dsdt(size_t *len)
 	return table;
 }
 
-/* Run @commands on the DSDT, operation regions filled with @fill; what acpiexec says. */
-static const char *run_aml(const char *commands, unsigned fill)
+/* What acpiexec says of @commands on the DSDT, operation regions filled with @fill. */
+static const char *acpiexec(const char *commands, unsigned fill)
 {
 	static char text[256 << 10];
 	char path[] = "/tmp/foal-dsdt-XXXXXX", command[512];
@@ -42,6 +42,20 @@ static const char *run_aml(const char *commands, unsigned fill)
 	ck_assert_msg(status == 0, "acpiexec (package acpica-tools): status 0x%x", status);
 	ck_assert_uint_lt(n, sizeof(text) - 1);
 	text[n] = 0;
+	return text;
+}
+
+/*
+ * A notification is handled by a thread of acpiexec's, and "quit" does not wait for it: where
+ * it was left over, once more.
+ */
+static const char *run_aml(const char *commands, unsigned fill)
+{
+	const char *text;
+
+	do { /* ended by the test's limit if it is always so */
+		text = acpiexec(commands, fill);
+	} while (strstr(text, "[State-Notify]"));
 	ck_assert_msg(!strstr(text, "Error") && !strstr(text, "Warning"), "%s", text);
 	return text;
 }
