@@ -290,7 +290,7 @@ int disk_layer_verify(int fd, uint64_t *block)
 {
 	uint8_t data[DISK_BLOCK];
 	struct disk_layer *layer;
-	struct header header;
+	struct header header = {0};
 	int rc = transfer(fd, FROM_FILE, &header, sizeof(header), 0);
 
 	*block = 0;
