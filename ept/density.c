@@ -80,7 +80,10 @@ static unsigned grown(unsigned from, unsigned to)
 static void take_note(struct ept_governor *g, struct ept_density *d, unsigned i,
 		      const unsigned char *present, uint64_t now, struct ept_growth *growth)
 {
-	struct ept_region *r = &d->regions[i], old = *r;
+	struct ept_region *r = &d->regions[i];
+	/* All but `given`, which others set meanwhile. */
+	struct ept_region old = {
+	    .count = r->count, .low = r->low, .high = r->high, .own = r->own, .flags = r->flags};
 	unsigned fresh, own, around = d->rules->around;
 
 	look_at(r, present);
