@@ -22,7 +22,8 @@ int remote_finish(const struct foal_error *err, int status)
 	return err->status ? err->status : status;
 }
 
-int remote_reach(const struct remote_options *opt, struct run_dir *dir, struct client *client)
+/* Connect to the VM that is named. 0, or an exit status: it was said. */
+static int reach(const struct remote_options *opt, struct run_dir *dir, struct client *client)
 {
 	struct foal_error err = {0};
 	int r = run_dir_open(dir, opt->run_dir, false, &err);
@@ -39,6 +40,23 @@ int remote_reach(const struct remote_options *opt, struct run_dir *dir, struct c
 	return remote_finish(&err, 0);
 }
 
+int remote_serve(int argc, char **argv, remote_fn serve)
+{
+	struct remote_options opt;
+	struct run_dir dir;
+	struct client client;
+	int r = remote_parse(argc, argv, &opt);
+
+	if (r == 0)
+		r = reach(&opt, &dir, &client);
+	if (r)
+		return r;
+	r = serve(&opt, &dir, &client);
+	client_close(&client);
+	run_dir_close(&dir);
+	return r;
+}
+
 void remote_print(const json_t *reply)
 {
 	json_dumpf(reply, stdout, JSON_INDENT(2));
@@ -52,7 +70,7 @@ static int ask_one(const struct remote_options *opt, json_t *members, int fd, in
 	struct foal_error err = {0};
 	struct run_dir dir;
 	struct client client;
-	int status = remote_reach(opt, &dir, &client);
+	int status = reach(opt, &dir, &client);
 
 	if (status) {
 		json_decref(members);
@@ -194,41 +212,25 @@ static int stop(const struct remote_options *opt, struct run_dir *dir, struct cl
 
 int command_stop(int argc, char **argv, uint64_t main_ns)
 {
-	struct remote_options opt;
-	struct run_dir dir;
-	struct client client;
-	int r = remote_parse(argc, argv, &opt);
-
 	(void)main_ns;
-	if (r == 0)
-		r = remote_reach(&opt, &dir, &client);
-	if (r)
-		return r;
-	r = stop(&opt, &dir, &client);
-	client_close(&client);
-	run_dir_close(&dir);
-	return r;
+	return remote_serve(argc, argv, stop);
 }
 
 /* --- console --------------------------------------------------------------------------------- */
 
-int command_console(int argc, char **argv, uint64_t main_ns)
+static int console(const struct remote_options *opt, struct run_dir *dir, struct client *client)
 {
 	struct foal_error err = {0};
-	struct remote_options opt;
-	struct run_dir dir;
-	struct client client;
-	int r = remote_parse(argc, argv, &opt);
+	int r = console_attach(client, &err);
 
-	(void)main_ns;
-	if (r == 0)
-		r = remote_reach(&opt, &dir, &client);
-	if (r)
-		return r;
-	r = console_attach(&client, &err);
-	client_close(&client);
-	run_dir_close(&dir);
+	(void)opt, (void)dir;
 	return remote_finish(&err, r);
+}
+
+int command_console(int argc, char **argv, uint64_t main_ns)
+{
+	(void)main_ns;
+	return remote_serve(argc, argv, console);
 }
 
 /* --- ps -----------------------------------------------------------------------------------------

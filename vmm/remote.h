@@ -43,8 +43,11 @@ void stat_help(void);
 void balloon_help(void);
 void snapshot_help(void);
 
-/* remote.c: connect to the VM that is named. 0, or an exit status: it was said. */
-int remote_reach(const struct remote_options *opt, struct run_dir *dir, struct client *client);
+typedef int (*remote_fn)(const struct remote_options *opt, struct run_dir *dir,
+			 struct client *client);
+/* remote.c: read the command line, connect to the VM that is named, have @serve do the rest.
+ * Its exit status, or that of what failed before, which was said. */
+int remote_serve(int argc, char **argv, remote_fn serve);
 /* Say what is in @err, if something is; the exit status. */
 int remote_finish(const struct foal_error *err, int status);
 /* The reply as it is, for programs. */

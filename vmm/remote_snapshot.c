@@ -333,25 +333,21 @@ static void end(struct writing *w)
 		close(w->channel);
 }
 
-int command_snapshot(int argc, char **argv, uint64_t main_ns)
+static int snapshot(const struct remote_options *opt, struct run_dir *dir, struct client *client)
 {
 	struct foal_error err = {0};
-	struct remote_options opt;
-	struct run_dir dir;
-	struct client client;
-	int r = remote_parse(argc, argv, &opt);
+	struct writing w = {.name = opt->name, .to = opt->dir, .fd = -1, .channel = -1};
 
-	(void)main_ns;
-	if (r == 0)
-		r = remote_reach(&opt, &dir, &client);
-	if (r)
-		return r;
-	struct writing w = {.name = opt.name, .to = opt.dir, .fd = -1, .channel = -1};
-	client.timeout_ms = ANSWER_MS;
+	(void)dir;
+	client->timeout_ms = ANSWER_MS;
 	catch_signals();
-	write_snapshot(&w, &client, opt.json, &err);
+	write_snapshot(&w, client, opt->json, &err);
 	end(&w);
-	client_close(&client);
-	run_dir_close(&dir);
 	return remote_finish(&err, 0);
+}
+
+int command_snapshot(int argc, char **argv, uint64_t main_ns)
+{
+	(void)main_ns;
+	return remote_serve(argc, argv, snapshot);
 }
