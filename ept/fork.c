@@ -317,14 +317,27 @@ void ept_space_fork_frozen(struct ept_space *space, int pagemap_fd)
 	space->pagemap_fd = pagemap_fd;
 }
 
-int ept_space_fork_start(struct ept_space *space)
+static int rename_space(struct ept_space *space, const char *name)
+{
+	char *own = strdup(name);
+
+	if (!own)
+		return -ENOMEM;
+	free(space->name);
+	space->config.vm_name = space->name = own;
+	return 0;
+}
+
+int ept_space_fork_start(struct ept_space *space, const char *name)
 {
 	int err;
 
 	pthread_mutex_lock(&space->life_lock);
 	free(space->threads);
 	space->threads = NULL;
-	err = ept_reader_adopt(space->reader);
+	err = rename_space(space, name);
+	if (!err)
+		err = ept_reader_adopt(space->reader);
 	if (!err)
 		err = ept_threads_start(space);
 	space->holder = pthread_self();

@@ -26,7 +26,8 @@
 	X(BALLOON, "balloon", TAKES_SIZE) \
 	X(CONSOLE, "console", 0) \
 	X(MACHINE, "machine", 0) \
-	X(SNAPSHOT, "snapshot", 0)
+	X(SNAPSHOT, "snapshot", 0) \
+	X(FORK, "fork", TAKES_COUNT | TAKES_CLOCK | TAKES_SWAP)
 
 enum control_command {
 #define X(id, name, takes) CONTROL_##id,
@@ -65,6 +66,8 @@ struct control_request {
 	bool kill;
 	bool table;    /* of stat: "format" is "table" */
 	uint64_t size; /* of balloon: bytes, a multiple of the page size, not 0 */
+	unsigned count; /* of fork: 1 .. FORK_COUNT_MAX */
+	bool jump, swap; /* of fork: "clock" is "jump"; each VM comes with a swap file */
 };
 
 struct control_fault {

@@ -23,6 +23,7 @@ static const struct {
     {"pause", command_pause},	  {"resume", command_resume},
     {"stop", command_stop},	  {"stat", command_stat},
     {"balloon", command_balloon}, {"snapshot", command_snapshot},
+    {"fork", command_fork},
     {"restore", command_restore}, {"verify", command_verify},
     {"bench", command_bench},	  {"bench-sample", command_bench_sample}, /* the same */
 };

@@ -7,13 +7,12 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "ept/snapshot.h"
+#include "vmm/fork.h"
 #include "vmm/snapshot.h"
 #include "vmm/vm.h"
 
@@ -25,25 +24,13 @@ struct outcome {
 	size_t state;
 };
 
-/*
- * What would keep the VM's own things alive: KVM's VM (its vCPUs are mapped), the name's
- * lock, clients, who reads the console.
- */
+/* And who reads the console. */
 static void let_go(struct vm *vm)
 {
-	for (unsigned i = 0; i < vm->vcpu_count; i++) {
-		munmap(vm->vcpus[i].run, vm->kvm.run_size);
-		if (vm->vcpus[i].stats_fd >= 0)
-			close(vm->vcpus[i].stats_fd);
-		close(vm->vcpus[i].fd);
-	}
-	close(vm->kvm.vm_fd);
+	vm_let_go(vm);
 	close(vm->kvm.dev_fd);
-	control_let_go(vm->control);
 	close(STDIN_FILENO);
 	close(STDOUT_FILENO);
-	if (vm->hvc_out >= 0)
-		close(vm->hvc_out);
 }
 
 static bool write_state(const struct vm *vm, int fd, const uint8_t *state, size_t len,
@@ -138,7 +125,5 @@ _Noreturn void snapshot_child(struct vm *vm, const struct snapshot_files *files,
 	well = well && write_state(vm, files->state, state, len, &out) &&
 	       write_layers(vm, files->layers, &out) && write_memory(vm, files, &out);
 	tell(files->channel, &out, well);
-	/* Not through exit(): nothing that the VM has to put in order is the child's. */
-	for (;;)
-		syscall(SYS_exit_group, 0);
+	process_end(0);
 }
