@@ -127,6 +127,7 @@ struct ept_governor {
 	unsigned char present[SCAN_CHUNK * REGION_PAGES];
 
 	pthread_t thread;
+	int clock_fd; /* its thread's; negative: it has no clock */
 	bool running;
 };
 

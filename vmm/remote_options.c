@@ -172,15 +172,15 @@ static int take_option(const char *name, const char *value, struct remote_option
 {
 	if (strcmp(name, "count") == 0)
 		return take_count(value, out);
+	if (strcmp(name, "timeout") == 0)
+		return take_timeout(value, out);
 	if (strcmp(name, "name") == 0)
 		out->pattern = value;
 	else if (strcmp(name, "swap") == 0)
 		out->swap = value;
 	else if (strcmp(name, "clock") == 0)
 		out->clock = value;
-	else if (strcmp(name, "timeout") == 0)
-		return take_timeout(value, out);
-	if (strcmp(name, "run-dir") == 0)
+	else if (strcmp(name, "run-dir") == 0)
 		out->run_dir = value;
 	else if (strcmp(name, "kill") == 0)
 		out->kill = true;

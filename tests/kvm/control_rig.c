@@ -157,7 +157,7 @@ void control_refused(int fd, const char *request, const char *code)
 	json_decref(reply);
 }
 
-int control_console(int fd)
+static int attach(int fd, uint64_t *history)
 {
 	static const char request[] = "{\"command\":\"console\"}\n";
 	char control[CMSG_SPACE(sizeof(int))] = {0};
@@ -178,8 +178,27 @@ int control_console(int fd)
 	close(ends[1]);
 	json_t *reply = control_line(fd);
 	ck_assert(json_is_true(json_object_get(reply, "ok")));
+	*history = (uint64_t)json_integer_value(json_object_get(reply, "history"));
 	json_decref(reply);
 	return ends[0];
+}
+
+int control_console(int fd)
+{
+	uint64_t history;
+
+	return attach(fd, &history);
+}
+
+int control_console_from_now(int fd)
+{
+	uint64_t history;
+	char byte;
+	int console = attach(fd, &history);
+
+	for (; history; history--)
+		ck_assert_int_eq(hear(console, &byte, 1), 1);
+	return console;
 }
 
 void read_until(int fd, const char *text)

@@ -33,6 +33,8 @@ void control_refused(int fd, const char *request, const char *code);
 
 /* Attach to the console: a socket. */
 int control_console(int fd);
+/* The same, what was written before left out. */
+int control_console_from_now(int fd);
 /* Read from @fd until @text was there. */
 void read_until(int fd, const char *text);
 

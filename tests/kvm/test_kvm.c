@@ -33,7 +33,7 @@ int main(int argc, char **argv)
 	    confined_suite,	cpus_suite,	    network_suite, doctor_suite,   main_job_suite,
 	    guest_kernel_suite, fuzz_suite,	    bench_suite,   huge_suite,	   poison_suite,
 	    hung_suite,		memory_limit_suite, control_suite, pause_suite,	   led_suite,
-	    snapshot_suite,
+	    snapshot_suite,	fork_suite,
 	};
 	int status = no_kvm();
 
