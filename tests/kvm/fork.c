@@ -116,27 +116,37 @@ static pid_t start_told(const char *name, const char *const *way)
 				    way[2], way[2] ? way[3] : NULL, NULL});
 }
 
+static const char *in_round(const char *format, int round)
+{
+	char *name;
+
+	ck_assert_int_gt(asprintf(&name, format, round), 0);
+	return name; /* for as long as the test lives */
+}
+
 /* Parent, children and a child's child each write, in turns; each finds its own. */
 START_TEST(nonces)
 {
 	struct told parent, a, b, c, grandchild;
+	/* Each round its own: a process that was killed has its name for a moment longer. */
+	const char *name = in_round("n%d", _i), *deep = in_round("deep%d", _i);
 	char id[4][33];
 
 	if (strstr(ways[_i][1], "handler") && !have_userfaultfd())
 		skip("no userfaultfd");
-	pid_t pid = start_told("n", ways[_i]);
-	parent = tell_to("n");
+	pid_t pid = start_told(name, ways[_i]);
+	parent = tell_to(name);
 	tell(&parent, "h1");
-	json_decref(fork_json(ARGS("fork", "n", "-n", "3", "--json")));
-	a = tell_to("n.1");
-	b = tell_to("n.2");
-	c = tell_to("n.3");
+	json_decref(fork_json(ARGS("fork", name, "-n", "3", "--json")));
+	a = tell_to(in_round("n%d.1", _i));
+	b = tell_to(in_round("n%d.2", _i));
+	c = tell_to(in_round("n%d.3", _i));
 	tell(&parent, "w9"); /* the parent first */
 	tell(&a, "e1");
 	tell(&a, "w2");
 	tell(&parent, "a9");
-	json_decref(fork_json(ARGS("fork", "n.1", "--name", "deep", "--json")));
-	grandchild = tell_to("deep");
+	json_decref(fork_json(ARGS("fork", in_round("n%d.1", _i), "--name", deep, "--json")));
+	grandchild = tell_to(deep);
 	tell(&grandchild, "w4"); /* the child first */
 	tell(&a, "a2");
 	tell(&a, "w3");
@@ -236,26 +246,28 @@ static int end_of(int fd)
 
 #define COPIES 3
 
+static const char *const copies[COPIES] = {"prog%d.1", "prog%d.2", "prog%d.1.1"};
+
 /* Programs that check their memory and files, with requests of the disk under way. */
 START_TEST(programs)
 {
-	char line[128], name[16];
+	const char *source = in_round("prog%d", _i), *first = in_round("prog%d.1", _i);
+	char line[128];
 	int fds[COPIES + 1];
 
 	if (access(image_path("kernel.elf"), R_OK) || access(image_path("disk.img"), R_OK))
 		skip("no guest kernel or images here");
 	snprintf(line, sizeof(line), "quiet root=/dev/vda %s", checks[_i % 2]);
-	background("prog",
+	background(source,
 		   ARGS("--kernel", image_path("kernel.elf"), "--disk",
 			copy_file(image_path("disk.img"), "prog.img"), "--memory", "64M", "--append",
 			line, "--stats", "off", _i < 2 ? "--halt" : "--fault-engine",
 			_i < 2 ? "exit" : have_userfaultfd() ? "handler" : "auto"));
-	fds[COPIES] = control_connect("prog");
+	fds[COPIES] = control_connect(source);
 	usleep(20000 * (unsigned)(_i + 1)); /* somewhere in its work */
 	for (int i = 0; i < COPIES; i++) {
-		expect_command(ARGS("fork", i == 2 ? "prog.1" : "prog"), 0, "it was paused for");
-		snprintf(name, sizeof(name), i == 2 ? "prog.1.1" : "prog.%d", i + 1);
-		fds[i] = control_connect(name);
+		expect_command(ARGS("fork", i == 2 ? first : source), 0, "it was paused for");
+		fds[i] = control_connect(in_round(copies[i], _i));
 	}
 	for (int i = 0; i <= COPIES; i++)
 		ck_assert_int_eq(end_of(fds[i]), 0);
