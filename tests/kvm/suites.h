@@ -30,5 +30,6 @@ Suite *memory_limit_suite(void);
 Suite *control_suite(void);
 Suite *pause_suite(void);
 Suite *snapshot_suite(void);
+Suite *snapshot_damage_suite(void);
 
 #endif
