@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "devices/block_map.h"
@@ -57,7 +58,8 @@ static int read_header(int fd, uint64_t size, struct layer_header *header)
 {
 	struct stat st;
 
-	if (fstat(fd, &st))
+	/* Also in the sandbox, where libc's way is not allowed (vmm/filters/rules.c). */
+	if (syscall(SYS_fstat, fd, &st))
 		return -errno;
 	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size < DISK_BLOCK)
 		return -EINVAL;
