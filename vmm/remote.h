@@ -16,7 +16,8 @@ struct remote_options {
 	const char *name;
 	const char *size_word; /* of balloon */
 	uint64_t size;
-	const char *dir; /* of snapshot */
+	const char *dir, *parent, *compress; /* of snapshot; NULL: not given */
+	bool diff;
 	bool json, kill, has_timeout;
 	unsigned timeout; /* seconds */
 };

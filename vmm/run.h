@@ -19,6 +19,9 @@ struct vm_restore;
 /* Run the machine of @opt, restored from @restore or booted (NULL); frees @opt. An exit status. */
 int run_machine(struct run_options *opt, const struct vm_restore *restore, uint64_t main_ns);
 
+/* `foal snapshot merge DIR [OUT]`, from the second word on; an exit status. */
+int snapshot_merge(int argc, char **argv);
+
 void restore_help(void);
 void verify_help(void);
 
