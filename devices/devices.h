@@ -293,6 +293,7 @@ void virtio_blk_stats(struct device *blk, struct disk_stats *out);
  */
 int virtio_blk_freeze(struct device *blk);
 int virtio_blk_save_layers(struct device *blk, int fd);
+/* Several times: oldest first, each the difference to those before. */
 int virtio_blk_load_layer(struct device *blk, int fd);
 /*
  * The same without a file, in a child that was forked: what was frozen, of a device that is to be
@@ -300,8 +301,19 @@ int virtio_blk_load_layer(struct device *blk, int fd);
  */
 struct disk_layer *virtio_blk_give_layers(struct device *blk);
 void virtio_blk_take_layers(struct device *blk, struct disk_layer *layers);
+/* Only what differs from @count such files, newest first; their descriptors are taken. */
+int virtio_blk_save_difference(struct device *blk, int fd, const int *parents, unsigned count);
+/*
+ * For a reader that ends: freeze; in it, when it has read, virtio_blk_fold(); if that
+ * was 0, when it is gone, virtio_blk_folded(). So layers do not pile up (devices/disk.h).
+ */
+int virtio_blk_freeze_passing(struct device *blk);
+int virtio_blk_fold(struct device *blk);
+void virtio_blk_folded(struct device *blk);
 /* Check every block of such a file; *@block is the first that is damaged (-EBADMSG). */
 int disk_layer_verify(int fd, uint64_t *block);
+/* What the files @fds, newest first, are together, to the empty file @out. */
+int disk_layer_merge(const int *fds, unsigned count, int out);
 
 /*
  * virtio-pmem (virtio 1.2 section 5.19) for @area: announces where it lies and

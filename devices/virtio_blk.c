@@ -326,9 +326,29 @@ int virtio_blk_freeze(struct device *dev)
 	return disk_freeze(disk_of(dev));
 }
 
+int virtio_blk_freeze_passing(struct device *dev)
+{
+	return disk_freeze_passing(disk_of(dev));
+}
+
+int virtio_blk_fold(struct device *dev)
+{
+	return disk_fold(disk_of(dev));
+}
+
+void virtio_blk_folded(struct device *dev)
+{
+	disk_folded(disk_of(dev));
+}
+
 int virtio_blk_save_layers(struct device *dev, int fd)
 {
-	return disk_save_layers(disk_of(dev), fd);
+	return disk_save_layers(disk_of(dev), fd, NULL, 0);
+}
+
+int virtio_blk_save_difference(struct device *dev, int fd, const int *parents, unsigned count)
+{
+	return disk_save_layers(disk_of(dev), fd, parents, count);
 }
 
 int virtio_blk_load_layer(struct device *dev, int fd)

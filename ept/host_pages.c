@@ -30,6 +30,7 @@ int ept_host_present(void *hva, size_t len, unsigned char *vec)
 
 /* Bits of /proc/self/pagemap (Documentation/admin-guide/mm/pagemap.rst). */
 #define PM_PRESENT   (1UL << 63)
+#define PM_SWAP	     (1UL << 62)
 #define PM_FILE	     (1UL << 61)
 #define PM_EXCLUSIVE (1UL << 56)
 
@@ -82,6 +83,23 @@ int ept_host_pages(int pagemap, const void *hva, size_t pages, unsigned char *ve
 								 : EPT_HOST_THERE | EPT_HOST_COPY;
 	}
 	return 0;
+}
+
+bool ept_host_nothing(int pagemap, const void *hva, uint64_t pages)
+{
+	uint64_t entry[ENTRIES], first = (uintptr_t)hva >> EPT_PAGE_SHIFT, end = first + pages;
+
+	while (first < end) {
+		size_t n = read_entries(pagemap, first, end - first, entry);
+
+		for (size_t i = 0; i < n; i++)
+			if (entry[i] & PM_SWAP || (entry[i] & PM_PRESENT && !(entry[i] & PM_FILE)))
+				return false;
+		if (!n)
+			return false;
+		first += n;
+	}
+	return true;
 }
 
 bool ept_host_tells(int pagemap)

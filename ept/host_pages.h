@@ -30,6 +30,12 @@ int ept_host_pages(int pagemap, const void *hva, size_t pages, unsigned char *ve
  */
 uint64_t ept_host_own_pages(int pagemap, const void *hva, uint64_t pages);
 
+/*
+ * Is there, for sure, none that is somebody's among them, nor one that the host has swapped out?
+ * Not sure without @pagemap.
+ */
+bool ept_host_nothing(int pagemap, const void *hva, uint64_t pages);
+
 /* Is there a @pagemap to ask? */
 bool ept_host_tells(int pagemap);
 

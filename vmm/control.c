@@ -338,6 +338,7 @@ void control_close(struct control *control)
 	close_one(&control->lock_fd);
 	json_decref(control->machine);
 	json_decref(control->files);
+	free(control->last_snapshot);
 	run_dir_close(&control->dir);
 	free(control);
 }

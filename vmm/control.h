@@ -39,6 +39,7 @@ struct control {
 	uid_t uid; /* who started foal */
 	pid_t pid;
 	json_t *machine, *files; /* as a snapshot's manifest has them; NULL: it cannot */
+	char *last_snapshot;	 /* directory, as it was said; NULL: none */
 	FILE *smaps;		 /* its own, of /proc/self/smaps */
 	pthread_t thread;
 	bool started;

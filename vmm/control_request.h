@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "vmm/snapshot.h"
+
 /* Of the greeting; another one speaks another language. */
 #define CONTROL_VERSION	 1
 /* Bytes of a request, its end of line not counted. */
@@ -26,7 +28,7 @@
 	X(BALLOON, "balloon", TAKES_SIZE) \
 	X(CONSOLE, "console", 0) \
 	X(MACHINE, "machine", 0) \
-	X(SNAPSHOT, "snapshot", 0) \
+	X(SNAPSHOT, "snapshot", TAKES_HOW) \
 	X(FORK, "fork", TAKES_COUNT | TAKES_CLOCK | TAKES_SWAP)
 
 enum control_command {
@@ -68,6 +70,8 @@ struct control_request {
 	uint64_t size; /* of balloon: bytes, a multiple of the page size, not 0 */
 	unsigned count; /* of fork: 1 .. FORK_COUNT_MAX */
 	bool jump, swap; /* of fork: "clock" is "jump"; each VM comes with a swap file */
+	struct snapshot_how how;
+	char *dir; /* of snapshot: where it is to be, or NULL; owned */
 };
 
 struct control_fault {

@@ -298,6 +298,7 @@ _Noreturn void fork_frozen(struct vm *vm, const struct fork_request *request,
 					     .len = len,
 					     .clock = request->clock,
 					     .copy = true,
+					     .path = vm->restore ? vm->restore->path : NULL,
 					     .record_fd = -1},
 				   .channel = -1};
 	struct order order;

@@ -8,13 +8,15 @@
 #include "vmm/option_values.h"
 #include "vmm/remote.h"
 
-#define JSON	1U
-#define TIMEOUT 2U
-#define KILL	4U
-#define NAME	8U
-#define SIZE	16U
-#define DIR	32U
-#define COPIES	64U /* how many, their names, clocks, swap files */
+#define JSON	 1U
+#define TIMEOUT	 2U
+#define KILL	 4U
+#define NAME	 8U
+#define SIZE	 16U
+#define DIR	 32U
+#define DIFF	 64U
+#define COMPRESS 128U
+#define COPIES	 256U /* how many, their names, clocks, swap files */
 
 static const struct {
 	const char *name;
@@ -45,11 +47,18 @@ static const struct {
      "usage: foal balloon NAME SIZE [--json]\n\n"
      "Ask the guest to keep no more than SIZE of its memory (512M); it was started with\n"
      "--balloon on. It may do less: foal stat says what it gave."},
-    {"snapshot", NAME | DIR | JSON,
-     "usage: foal snapshot NAME DIR [--json]\n\n"
+    {"snapshot", NAME | DIR | JSON | DIFF | COMPRESS,
+     "usage: foal snapshot NAME DIR [--diff [PARENT]] [--compress zstd] [--json]\n"
+     "       foal snapshot merge DIR [OUT] [--compress zstd] [--json]\n\n"
      "Freeze the VM into DIR: memory, processors, devices, what it wrote to disks. It stands\n"
      "still for some milliseconds only, and goes on while DIR is written. DIR is there when all\n"
-     "of it is on the disk; a snapshot that was there before is replaced then."},
+     "of it is on the disk; a snapshot that was there before is replaced then.\n\n"
+     "  --diff [PARENT]   only what differs from the snapshot PARENT, which has to stay where it\n"
+     "                    is; without PARENT: from the VM's last one, or that it was restored "
+     "from\n"
+     "  --compress zstd   memory compressed, 64 KiB at a time\n\n"
+     "merge makes of DIR and all that it is the difference to one snapshot that stands alone, in\n"
+     "place of DIR or as OUT."},
     {"fork", NAME | COPIES | JSON,
      "usage: foal fork NAME [-n COUNT] [--name PATTERN] [--clock freeze|jump]\n"
      "                 [--swap PATTERN] [--json]\n\n"
@@ -134,6 +143,8 @@ static const struct {
     {"json", JSON, no_argument},
     {"timeout", TIMEOUT, required_argument},
     {"kill", KILL, no_argument},
+    {"diff", DIFF, no_argument},
+    {"compress", COMPRESS, required_argument},
     {"run-dir", 0, required_argument},
     {"count", COPIES, required_argument},
     {"name", COPIES, required_argument},
@@ -174,12 +185,20 @@ static int take_option(const char *name, const char *value, struct remote_option
 		return take_count(value, out);
 	if (strcmp(name, "timeout") == 0)
 		return take_timeout(value, out);
+	if (strcmp(name, "compress") == 0) {
+		out->compress = value;
+		return strcmp(value, "zstd") == 0
+			   ? 0
+			   : usage_error("%s: --compress %s: give zstd", out->command, value);
+	}
 	if (strcmp(name, "name") == 0)
 		out->pattern = value;
 	else if (strcmp(name, "swap") == 0)
 		out->swap = value;
 	else if (strcmp(name, "clock") == 0)
 		out->clock = value;
+	else if (strcmp(name, "diff") == 0)
+		out->diff = true;
 	else if (strcmp(name, "run-dir") == 0)
 		out->run_dir = value;
 	else if (strcmp(name, "kill") == 0)
@@ -225,6 +244,8 @@ static int take_words(int argc, char **argv, unsigned takes, struct remote_optio
 			return needed(out, "a DIR");
 		out->dir = argv[n++];
 	}
+	if (out->diff && n < argc)
+		out->parent = argv[n++];
 	if (n < argc)
 		return usage_error("%s: %s: not taken; see foal help %s", out->command, argv[n],
 				   out->command);

@@ -165,27 +165,6 @@ static void working_set(struct snapshot_dir *dir, struct ept_working_set **set, 
 
 /* --- restore ----------------------------------------------------------------------------- */
 
-static int open_snapshot(struct snapshot_dir *dir, const char *path, struct run_options *opt,
-			 struct foal_error *err)
-{
-	struct foal_error shared = {0};
-	char where[400];
-	int r = snapshot_dir_open(dir, path, err);
-
-	snprintf(where, sizeof(where), "%s/" SNAPSHOT_MANIFEST, path);
-	if (r == 0)
-		r = manifest_take(snapshot_dir_get(dir, "machine"), where, opt, err);
-	/* No snapshot is taken of one: it would write what is the host's. */
-	if (r == 0 && snapshot_possible(opt, &shared))
-		r = error_set(
-		    err, FOAL_EXIT_SNAPSHOT, -EINVAL,
-		    "%s: it asks for a disk or pmem with mode=shared, which no snapshot has",
-		    where);
-	if (r == 0)
-		r = snapshot_dir_parts(dir, opt, err);
-	return r;
-}
-
 int command_restore(int argc, char **argv, uint64_t main_ns)
 {
 	struct restore_options own = {.prefetch = true};
@@ -201,7 +180,7 @@ int command_restore(int argc, char **argv, uint64_t main_ns)
 	snapshot_dir_init(&dir);
 	int r = parse(argc, argv, &path, &own, &opt, &err);
 	if (r == 0)
-		r = open_snapshot(&dir, path, &opt, &err);
+		r = snapshot_open(&dir, path, &opt, &err);
 	if (r == 0) {
 		snprintf(where, sizeof(where), "%s/" SNAPSHOT_MANIFEST, path);
 		r = manifest_check_files(snapshot_dir_get(&dir, "files"), where, &opt, &err);
@@ -225,6 +204,8 @@ int command_restore(int argc, char **argv, uint64_t main_ns)
 	from.copy = true;
 	from.layers = dir.layers;
 	from.memory = dir.memory;
+	from.below = dir.below;
+	from.path = realpath(path, NULL);
 	from.ahead = ahead;
 	int status = run_machine(&opt, &from, main_ns);
 	return status; /* threads of a VM that hangs may still read the snapshot */
@@ -244,7 +225,7 @@ int command_verify(int argc, char **argv, uint64_t main_ns)
 	if (argc != 2)
 		return usage_error("verify: give one DIR; see foal help verify");
 	options_defaults(&opt);
-	int r = open_snapshot(&dir, argv[1], &opt, &err);
+	int r = snapshot_open(&dir, argv[1], &opt, &err);
 	if (r == 0)
 		r = snapshot_dir_verify(&dir, &err);
 	if (r == 0)

@@ -25,6 +25,8 @@ struct vm;
 
 /* Build @vm (or rebuild one that was forked), run it to its end, report, take it apart. */
 int run_vm(struct vm *vm, struct background *bg, struct foal_error *err);
+/* `foal snapshot merge DIR [OUT]`, from the second word on; an exit status. */
+int snapshot_merge(int argc, char **argv);
 
 void restore_help(void);
 void verify_help(void);

@@ -120,6 +120,15 @@ static bool offset_attr(const struct vcpu *vcpu, unsigned long request, uint64_t
 	return ioctl(vcpu->fd, request, &attr) == 0;
 }
 
+/* Where the host's TSC is not stable KVM makes the offset anew at every turn: it says nothing. */
+static bool steady_offset(const struct vcpu *vcpu, uint64_t *offset)
+{
+	uint64_t again;
+
+	return offset_attr(vcpu, KVM_GET_DEVICE_ATTR, offset) &&
+	       offset_attr(vcpu, KVM_GET_DEVICE_ATTR, &again) && again == *offset;
+}
+
 static void set_rate(const struct part *p, uint32_t khz)
 {
 	int own = ioctl(p->vcpu->fd, KVM_GET_TSC_KHZ, 0);
@@ -135,8 +144,9 @@ static void set_rate(const struct part *p, uint32_t khz)
 
 /*
  * Some KVMs in software give a guest the host's TSC and ignore what is set: there it may
- * jump ahead, but never back. vCPU 0 gets its count; how far the others are ahead or behind is kept
- * to the count, which reads at different moments would not.
+ * jump ahead, but never back. vCPU 0 gets its count; how far the others are ahead or behind is
+ * kept to the count by their offsets, which reads at different moments would not. Without a
+ * steady offset each gets its count.
  */
 static void set_count(const struct part *p, uint64_t saved, uint64_t passed, bool has_offset,
 		      uint64_t offset)
@@ -151,7 +161,7 @@ static void set_count(const struct part *p, uint64_t saved, uint64_t passed, boo
 		state_refuse(p->s, "KVM does not take the TSC's count");
 	else if (vcpu == first && now < saved) /* KVM takes the others' for a try to be in step */
 		state_refuse(p->s, "this host's TSC cannot be set, and is behind the guest's");
-	if (vcpu == first || !has_offset || !offset_attr(first, KVM_GET_DEVICE_ATTR, &base))
+	if (vcpu == first || !has_offset || !steady_offset(first, &base))
 		return;
 	base += offset - vcpu->vm->tsc_base;
 	(void)offset_attr(vcpu, KVM_SET_DEVICE_ATTR, &base);
@@ -163,7 +173,7 @@ static void tsc_part(const struct part *p)
 	int khz = s->loading ? 0 : ioctl(p->vcpu->fd, KVM_GET_TSC_KHZ, 0);
 	uint32_t rate = khz > 0 ? (uint32_t)khz : 0;
 	uint64_t count = 0, offset = 0;
-	bool has_offset = !s->loading && offset_attr(p->vcpu, KVM_GET_DEVICE_ATTR, &offset);
+	bool has_offset = !s->loading && steady_offset(p->vcpu, &offset);
 
 	if (!s->loading && vcpu_get_msr(p->vcpu, MSR_IA32_TSC, &count))
 		state_refuse(s, "KVM does not give the TSC's count");

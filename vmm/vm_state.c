@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "devices/state.h"
+#include "vmm/snapshot_dir.h"
 #include "vmm/vm.h"
 
 /* Versions of the outermost records. */
@@ -219,20 +220,36 @@ int vm_state_reload(struct vm *vm, const struct vm_restore *from, struct foal_er
 
 /* --- disks ------------------------------------------------------------------------------------ */
 
-int vm_disks_freeze(struct vm *vm, struct foal_error *err)
+static int freeze_disks(struct vm *vm, int (*freeze)(struct device *blk), struct foal_error *err)
 {
 	int r = 0;
 
 	for (unsigned i = 0; i < vm->opt->disk_count && r == 0; i++)
-		r = virtio_blk_freeze(vm->disks[i].device);
+		r = freeze(vm->disks[i].device);
 	return r ? error_set(err, FOAL_EXIT_HOST, r, "%s: out of memory for the layers of disks",
 			     vm->opt->name)
 		 : 0;
 }
 
-static int load_layer(struct vm *vm, unsigned i, struct foal_error *err)
+int vm_disks_freeze(struct vm *vm, struct foal_error *err)
 {
-	int r = virtio_blk_load_layer(vm->disks[i].device, vm->restore->layers[i]);
+	return freeze_disks(vm, virtio_blk_freeze, err);
+}
+
+int vm_disks_freeze_passing(struct vm *vm, struct foal_error *err)
+{
+	return freeze_disks(vm, virtio_blk_freeze_passing, err);
+}
+
+void vm_disks_folded(struct vm *vm)
+{
+	for (unsigned i = 0; i < vm->opt->disk_count; i++)
+		virtio_blk_folded(vm->disks[i].device);
+}
+
+static int load_layer(struct vm *vm, unsigned i, int fd, struct foal_error *err)
+{
+	int r = virtio_blk_load_layer(vm->disks[i].device, fd);
 	const char *why = r == -EINVAL	  ? "is no layer of it, or of another version"
 			  : r == -EBADMSG ? "is damaged"
 			  : r == -EBUSY	  ? "is for a disk with mode=cow"
@@ -243,12 +260,27 @@ static int load_layer(struct vm *vm, unsigned i, struct foal_error *err)
 		 : 0;
 }
 
+/* Of one disk, oldest first. */
+static int load_layers(struct vm *vm, unsigned i, struct foal_error *err)
+{
+	const struct snapshot_dir *below = vm->restore->below;
+	int fds[SNAPSHOT_CHAIN_MAX], r = 0;
+	unsigned n = 0;
+
+	fds[n++] = vm->restore->layers[i];
+	for (; below && n < SNAPSHOT_CHAIN_MAX; below = below->below)
+		fds[n++] = below->layers[i];
+	while (n-- > 0 && r == 0)
+		r = load_layer(vm, i, fds[n], err);
+	return r;
+}
+
 int vm_disks_load(struct vm *vm, struct foal_error *err)
 {
 	int r = 0;
 
 	for (unsigned i = 0; vm->restore->layers && i < vm->opt->disk_count && r == 0; i++)
 		if (vm->restore->layers[i] >= 0)
-			r = load_layer(vm, i, err);
+			r = load_layers(vm, i, err);
 	return r;
 }

@@ -17,6 +17,7 @@
 
 struct ept_snapshot;
 struct ept_working_set;
+struct snapshot_dir;
 struct state;
 struct vcpu;
 struct vm;
@@ -35,6 +36,9 @@ struct vm_restore {
 	bool copy; /* the guest may go on elsewhere, too: it is told that it is another one */
 	const int *layers; /* of each disk what it had written, in order; -1, or NULL: nothing */
 	struct ept_snapshot *memory; /* NULL: who restores puts the memory there */
+	const struct snapshot_dir
+	    *below;	  /* what memory and layers are the difference to, or NULL */
+	const char *path; /* of the snapshot, absolute; NULL: not known */
 	/* With memory: what to bring in before it is asked for, or NULL; an empty file for
 	   what was asked for when the run ends, or -1. */
 	const struct ept_working_set *ahead;
@@ -60,6 +64,10 @@ int vm_state_load_cpuid(struct vm *vm, struct foal_error *err);
  * devices.
  */
 int vm_disks_freeze(struct vm *vm, struct foal_error *err);
+/* The same for a child that reads, calls virtio_blk_fold(), and ends. */
+int vm_disks_freeze_passing(struct vm *vm, struct foal_error *err);
+/* It has, and all were folded. */
+void vm_disks_folded(struct vm *vm);
 int vm_disks_load(struct vm *vm, struct foal_error *err);
 
 /*

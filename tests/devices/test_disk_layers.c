@@ -73,7 +73,7 @@ START_TEST(written_over_and_over)
 		ck_assert_int_eq(disk_freeze(disk), 0);
 		expect_model();
 	}
-	ck_assert_int_eq(disk_save_layers(disk, file), 0);
+	ck_assert_int_eq(disk_save_layers(disk, file, NULL, 0), 0);
 	/* What is written after the freeze is not in it. */
 	ck_assert_int_eq(disk_put(0, 4096, 0xee), 0);
 	ck_assert_int_eq(reopen(), 0);
@@ -87,7 +87,7 @@ START_TEST(written_over_and_over)
 	ck_assert_int_eq(disk_freeze(disk), 0);
 	ck_assert_int_eq(ftruncate(file, 0), 0);
 	int second = memfd_create("second", 0);
-	ck_assert_int_eq(disk_save_layers(disk, second) != 0, 1); /* its file was cut */
+	ck_assert_int_eq(disk_save_layers(disk, second, NULL, 0) != 0, 1); /* its file was cut */
 	close(second);
 	disk_expect_file(0, SECTORS, -1);
 }
@@ -99,13 +99,13 @@ START_TEST(one_of_two)
 	memset(model, -1, sizeof(model));
 	put(0, 100, 1);
 	ck_assert_int_eq(disk_freeze(disk), 0);
-	ck_assert_int_eq(disk_save_layers(disk, file), 0);
+	ck_assert_int_eq(disk_save_layers(disk, file, NULL, 0), 0);
 	ck_assert_int_eq(reopen(), 0);
 	put(50, 150, 2);
 	ck_assert_int_eq(disk_freeze(disk), 0);
 	close(file);
 	file = memfd_create("both", 0);
-	ck_assert_int_eq(disk_save_layers(disk, file), 0);
+	ck_assert_int_eq(disk_save_layers(disk, file, NULL, 0), 0);
 	ck_assert_int_eq(reopen(), 0);
 	expect_model();
 }
@@ -115,7 +115,7 @@ START_TEST(nothing_written)
 {
 	disk_use(DISK_COW);
 	ck_assert_int_eq(disk_freeze(disk), 0);
-	ck_assert_int_eq(disk_save_layers(disk, file), 0);
+	ck_assert_int_eq(disk_save_layers(disk, file, NULL, 0), 0);
 	ck_assert_int_eq(reopen(), 0);
 	disk_expect(0, 64, -1);
 }
@@ -126,7 +126,7 @@ START_TEST(not_for_every_disk)
 	disk_use(DISK_COW);
 	put(0, 8, 1);
 	ck_assert_int_eq(disk_freeze(disk), 0);
-	ck_assert_int_eq(disk_save_layers(disk, file), 0);
+	ck_assert_int_eq(disk_save_layers(disk, file, NULL, 0), 0);
 	ck_assert_int_eq(disk_load_layer(disk, file), -EBUSY);
 	disk_close(disk);
 	disk_use(DISK_RO);
@@ -159,7 +159,7 @@ START_TEST(bit_flips)
 	put(100, 140, 0x66);
 	put(SECTORS - 3, SECTORS, 0x77);
 	ck_assert_int_eq(disk_freeze(disk), 0);
-	ck_assert_int_eq(disk_save_layers(disk, file), 0);
+	ck_assert_int_eq(disk_save_layers(disk, file, NULL, 0), 0);
 	bytes = map_file(&len);
 	for (unsigned i = 0; i < FLIPS; i++) {
 		/* Half of them in what says how the rest is to be read. */
@@ -200,7 +200,7 @@ START_TEST(truncated)
 	disk_use(DISK_COW);
 	put(0, 64, 0x55);
 	ck_assert_int_eq(disk_freeze(disk), 0);
-	ck_assert_int_eq(disk_save_layers(disk, file), 0);
+	ck_assert_int_eq(disk_save_layers(disk, file, NULL, 0), 0);
 	bytes = map_file(&len);
 	munmap(bytes, len);
 	for (size_t cut = 0; cut < len; cut += 509) {

@@ -138,6 +138,12 @@ int ept_host_pages(int pagemap, const void *hva, size_t pages, unsigned char *ve
 	return 0;
 }
 
+bool ept_host_nothing(int pagemap, const void *hva, uint64_t pages)
+{
+	(void)pagemap, (void)hva, (void)pages;
+	return false; /* it does not tell */
+}
+
 bool ept_host_tells(int pagemap)
 {
 	(void)pagemap;

@@ -31,5 +31,6 @@ Suite *control_suite(void);
 Suite *pause_suite(void);
 Suite *snapshot_suite(void);
 Suite *fork_suite(void);
+Suite *snapshot_damage_suite(void);
 
 #endif

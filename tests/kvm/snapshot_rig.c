@@ -1,0 +1,50 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "tests/kvm/snapshot_rig.h"
+
+unsigned times(const char *variable, unsigned usual)
+{
+	const char *said = getenv(variable);
+
+	return said ? (unsigned)strtoul(said, NULL, 10) : usual;
+}
+
+unsigned random_below(unsigned n)
+{
+	static unsigned x = 2463534242;
+
+	x ^= x << 13;
+	x ^= x >> 17;
+	x ^= x << 5;
+	return x % n;
+}
+
+void some_moment(unsigned most_us)
+{
+	usleep(random_below(most_us));
+}
+
+void snapshot(const char *name, const char *dir)
+{
+	expect_command(ARGS("snapshot", name, dir), 0, "the guest was paused for");
+}
+
+bool exists(const char *path)
+{
+	return access(path, F_OK) == 0;
+}
+
+unsigned leftovers(const char *dir)
+{
+	char command[512];
+	FILE *f;
+	unsigned n = 0;
+
+	snprintf(command, sizeof(command), "ls -d %s.tmp-* 2>/dev/null | wc -l", dir);
+	f = popen(command, "r");
+	ck_assert(f && fscanf(f, "%u", &n) == 1);
+	pclose(f);
+	return n;
+}
