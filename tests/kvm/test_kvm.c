@@ -43,8 +43,5 @@ int main(int argc, char **argv)
 
 	if (status)
 		return status;
-	scratch_create();
-	status = run_suites(suites, sizeof(suites) / sizeof(*suites), argc ? argv + 1 : argv);
-	scratch_remove();
-	return status;
+	return run_suites(suites, sizeof(suites) / sizeof(*suites), argc ? argv + 1 : argv);
 }
