@@ -19,7 +19,8 @@
 #define SPREAD_PAGES 8	 /* on average, and in */
 #define SPREAD_GROWN 16	 /* regions at once: touched at random all over */
 #define BET	     12	 /* such touches are worth at most so many times their memory */
-#define BETS_A_SCAN  16
+#define BETS_A_CALL  8	 /* regions side by side: one call costs less */
+#define BETS_A_SCAN  64
 #define WINDOWS	     8
 #define WINDOW_FIRST 4		/* regions ahead of a stream that is new */
 #define WINDOW_MAX   128	/* regions ahead of one that goes on */

@@ -163,18 +163,22 @@ int ept_install_in_whole(void *hva, size_t len)
 	return -EINVAL;
 }
 
-int ept_install_collapse(void *hva)
+int ept_install_collapse(void *hva, size_t len)
 {
-	unsigned region = (unsigned)(page_of(hva) / PAGES);
+	unsigned first = (unsigned)(page_of(hva) / PAGES);
+	bool refused = false;
 
-	if (refusals) {
-		refusals--;
-		return refusal;
+	for (unsigned region = first; region < first + len / EPT_LEAF_BYTES; region++) {
+		if (!wants[region])
+			return -EINVAL;
+		if (refusals) {
+			refusals--;
+			refused = true;
+		} else {
+			make_huge(region);
+		}
 	}
-	if (!wants[region])
-		return -EINVAL;
-	make_huge(region);
-	return 0;
+	return refused ? refusal : 0;
 }
 
 /* What the space gives back. */
