@@ -191,6 +191,23 @@ static unsigned bet_together(const struct ept_governor *g, const struct ept_dens
 	return n;
 }
 
+/*
+ * What failed beside others is tried by itself: the call begins with the pages that
+ * were touched last being put where they can be taken from, and the guest goes on.
+ */
+static unsigned place_together(struct ept_governor *g, struct ept_density *d, unsigned first,
+			       unsigned n, uint64_t now)
+{
+	unsigned became = make_huge(g, d, first, n, now);
+
+	if (!became || became == n)
+		return became;
+	for (unsigned i = first; i < first + n; i++)
+		if (may_be_bet_on(g, d, i))
+			became += make_huge(g, d, i, 1, now);
+	return became;
+}
+
 /* Up to @allowed bets in all, going round over the regions. */
 static void place_bets(struct ept_governor *g, struct ept_density *d, uint64_t allowed,
 		       uint64_t now)
@@ -205,24 +222,26 @@ static void place_bets(struct ept_governor *g, struct ept_density *d, uint64_t a
 		d->next_bet = first + (n ? n : 1);
 		seen += n ? n : 1;
 		done += n;
-		became = n ? make_huge(g, d, first, n, now) : 0;
+		became = n ? place_together(g, d, first, n, now) : 0;
 		d->bets += became;
+		g->placed += became;
 		ept_governor_count(&g->stats.bets, became);
 	}
 }
 
 /*
- * Touches at random fill all regions alike. The denser they are the more of them
- * become huge, so that memory never exceeds BET times what the rest tells was
- * touched; the rest is what is watched.
+ * Touches at random come again and again to regions all over, and fill them alike. The
+ * denser these are the more of them become huge, so that memory never exceeds BET times
+ * what the rest tells was touched; the rest is what is watched.
  */
 static void bet(struct ept_governor *g, struct ept_density *d, uint64_t now,
 		struct ept_growth *growth)
 {
-	uint64_t pages, pool;
+	uint64_t pages, pool, most;
 	unsigned n = sparse_regions(d, &pages);
 
-	if (growth->regions + d->bets < SPREAD_GROWN || !n || growth->regions * 2 < n ||
+	most = growth->small < n ? growth->small : n; /* regions can have grown */
+	if (growth->regions + d->bets < SPREAD_GROWN || !n || growth->regions * 2 < most ||
 	    pages < (uint64_t)SPREAD_PAGES * n)
 		return;
 	pages += growth->small; /* as many more will be there before the next look */
