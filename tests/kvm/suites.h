@@ -31,5 +31,7 @@ Suite *control_suite(void);
 Suite *pause_suite(void);
 Suite *snapshot_suite(void);
 Suite *snapshot_damage_suite(void);
+Suite *snapshot_diff_suite(void);
+Suite *snapshot_faults_suite(void);
 
 #endif
