@@ -11,10 +11,15 @@ unsigned times(const char *variable, unsigned usual)
 	return said ? (unsigned)strtoul(said, NULL, 10) : usual;
 }
 
+static unsigned x = 2463534242;
+
+void random_from(unsigned seed)
+{
+	x = seed ? seed : 1;
+}
+
 unsigned random_below(unsigned n)
 {
-	static unsigned x = 2463534242;
-
 	x ^= x << 13;
 	x ^= x >> 17;
 	x ^= x << 5;

@@ -11,8 +11,9 @@
 
 /* How often something is tried; more where the variable says so. */
 unsigned times(const char *variable, unsigned usual);
-/* The same numbers in each run of a test. */
+/* The same numbers in each run of a test, or those that @seed makes. */
 unsigned random_below(unsigned n);
+void random_from(unsigned seed);
 /* A moment that no two rounds share. */
 void some_moment(unsigned most_us);
 

@@ -32,5 +32,7 @@ Suite *pause_suite(void);
 Suite *snapshot_suite(void);
 Suite *fork_suite(void);
 Suite *snapshot_damage_suite(void);
+Suite *snapshot_diff_suite(void);
+Suite *snapshot_faults_suite(void);
 
 #endif
