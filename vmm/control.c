@@ -118,9 +118,8 @@ static void serve_conn(struct control *control, struct conn *conn, short events)
 static int timeout(struct control *control, bool typed_left, uint64_t now)
 {
 	int ms = typed_left ? RETYPE_MS : LOOK_MS, stop = control_stop_timeout(control, now);
-	bool idle =
-	    !typed_left && stop < 0 && now >= control->accept_after && !control->snapshot.pid &&
-		    !control->fork.pid;
+	bool idle = !typed_left && stop < 0 && now >= control->accept_after &&
+		    !control->snapshot.pid && !control->fork.pid;
 
 	for (int i = 0; i < CONTROL_CLIENTS; i++)
 		idle &= control->conns[i].fd < 0;

@@ -107,8 +107,7 @@ static int take_size(const json_t *value, struct control_request *out, struct co
 	return 0;
 }
 
-static int take_count(const json_t *value, struct control_request *out,
-		      struct control_fault *fault)
+static int take_count(const json_t *value, struct control_request *out, struct control_fault *fault)
 {
 	json_int_t count = json_integer_value(value);
 
@@ -183,12 +182,12 @@ static const struct {
 	unsigned bit;
 	int (*take)(const json_t *value, struct control_request *out, struct control_fault *fault);
 } members[] = {
-    {"count", TAKES_COUNT, take_count},		 {"clock", TAKES_CLOCK, take_clock},
-    {"swap", TAKES_SWAP, take_swap},
-    {"timeout_ms", TAKES_TIMEOUT, take_timeout}, {"kill", TAKES_KILL, take_kill},
-    {"format", TAKES_FORMAT, take_format},	 {"size", TAKES_SIZE, take_size},
-    {"compress", TAKES_HOW, take_compress},	 {"parents", TAKES_HOW, take_parents},
-    {"pagemap", TAKES_HOW, take_pagemap},	 {"dir", TAKES_HOW, take_dir},
+    {"count", TAKES_COUNT, take_count},	  {"clock", TAKES_CLOCK, take_clock},
+    {"swap", TAKES_SWAP, take_swap},	  {"timeout_ms", TAKES_TIMEOUT, take_timeout},
+    {"kill", TAKES_KILL, take_kill},	  {"format", TAKES_FORMAT, take_format},
+    {"size", TAKES_SIZE, take_size},	  {"compress", TAKES_HOW, take_compress},
+    {"parents", TAKES_HOW, take_parents}, {"pagemap", TAKES_HOW, take_pagemap},
+    {"dir", TAKES_HOW, take_dir},
 };
 
 #define NR_MEMBERS (sizeof(members) / sizeof(members[0]))

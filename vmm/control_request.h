@@ -66,9 +66,9 @@ struct control_request {
 	bool has_timeout;
 	uint64_t timeout_ms; /* 0 .. 3,600,000; of a pause, 60,000 */
 	bool kill;
-	bool table;    /* of stat: "format" is "table" */
-	uint64_t size; /* of balloon: bytes, a multiple of the page size, not 0 */
-	unsigned count; /* of fork: 1 .. FORK_COUNT_MAX */
+	bool table;	 /* of stat: "format" is "table" */
+	uint64_t size;	 /* of balloon: bytes, a multiple of the page size, not 0 */
+	unsigned count;	 /* of fork: 1 .. FORK_COUNT_MAX */
 	bool jump, swap; /* of fork: "clock" is "jump"; each VM comes with a swap file */
 	struct snapshot_how how;
 	char *dir; /* of snapshot: where it is to be, or NULL; owned */

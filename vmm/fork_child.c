@@ -130,17 +130,18 @@ static void tell_failure(int channel, const char *name, const char *why)
 int fork_tell(struct vm *vm)
 {
 	struct fork_birth *birth = vm->birth;
-	int r = say(birth->channel, json_pack("{s:b, s:s, s:i, s:I, s:I}", "ok", 1, "name",
-					      vm->opt->name, "pid", (int)getpid(), "forked_at_ns",
-					      (json_int_t)birth->forked_ns, "first_run_at_ns",
-					      (json_int_t)atomic_load(&vm->first_run_ns)));
+	int r = say(birth->channel,
+		    json_pack("{s:b, s:s, s:i, s:I, s:I}", "ok", 1, "name", vm->opt->name, "pid",
+			      (int)getpid(), "forked_at_ns", (json_int_t)birth->forked_ns,
+			      "first_run_at_ns", (json_int_t)atomic_load(&vm->first_run_ns)));
 
 	close(birth->channel);
 	birth->channel = -1;
 	return r;
 }
 
-/* --- a VM -------------------------------------------------------------------------------------- */
+/* --- a VM --------------------------------------------------------------------------------------
+ */
 
 /* What the parent was told to run it as that does not hold for it. */
 static void own_options(struct fork_birth *birth, const struct run_options *parents,
@@ -251,7 +252,8 @@ static _Noreturn void become_vm(struct vm *vm, const struct fork_request *reques
 	process_end(status);
 }
 
-/* --- the frozen child ---------------------------------------------------------------------------- */
+/* --- the frozen child ----------------------------------------------------------------------------
+ */
 
 /* The VM's own devices go; what its disks hold stays. */
 static void take_apart(struct vm *vm, struct fork_birth *birth)

@@ -16,10 +16,10 @@ struct remote_options {
 	const char *name;
 	const char *size_word; /* of balloon */
 	uint64_t size;
-	unsigned count;	     /* of fork */
-	const char *pattern; /* the same: of names; NULL: NAME.% */
-	const char *clock;   /* the same; NULL: not said */
-	const char *swap;    /* the same: of swap files; NULL: none */
+	unsigned count;			     /* of fork */
+	const char *pattern;		     /* the same: of names; NULL: NAME.% */
+	const char *clock;		     /* the same; NULL: not said */
+	const char *swap;		     /* the same: of swap files; NULL: none */
 	const char *dir, *parent, *compress; /* of snapshot; NULL: not given */
 	bool diff;
 	bool json, kill, has_timeout;

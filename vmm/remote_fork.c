@@ -39,7 +39,8 @@ struct forking {
 	json_t *other; /* said of none of them */
 };
 
-/* --- names and files --------------------------------------------------------------------------- */
+/* --- names and files ---------------------------------------------------------------------------
+ */
 
 /* @pattern with @number in place of its %; false: too long. */
 static bool fill_in(const char *pattern, const char *number, char *out, size_t size)
@@ -79,10 +80,10 @@ static int claim(struct forking *f, struct one *one, char number[16], struct foa
 		if (r == -EEXIST && !strchr(given, '%'))
 			break;
 	}
-	return r == -EEXIST ? error_set(err, FOAL_EXIT_NAME, r,
-					"%s: a VM of this name runs already; foal ps lists them",
-					one->name)
-			    : r;
+	return r == -EEXIST
+		   ? error_set(err, FOAL_EXIT_NAME, r,
+			       "%s: a VM of this name runs already; foal ps lists them", one->name)
+		   : r;
 }
 
 static int open_swap(const struct forking *f, struct one *one, const char *number,
@@ -163,7 +164,8 @@ static void close_files(struct one *one)
 	}
 }
 
-/* --- the channel --------------------------------------------------------------------------------- */
+/* --- the channel ---------------------------------------------------------------------------------
+ */
 
 /* False: not now. */
 static bool send_one(struct forking *f, struct one *one)
@@ -249,9 +251,9 @@ static void converse(struct forking *f)
 
 static json_t *ask(struct forking *f, struct client *client, struct foal_error *err)
 {
-	json_t *members = json_pack("{s:i, s:s, s:b}", "count", (int)f->opt->count, "clock",
-				    f->opt->clock ? f->opt->clock : "freeze", "swap",
-				    f->opt->swap != NULL);
+	json_t *members =
+	    json_pack("{s:i, s:s, s:b}", "count", (int)f->opt->count, "clock",
+		      f->opt->clock ? f->opt->clock : "freeze", "swap", f->opt->swap != NULL);
 	json_t *reply;
 	int ends[2];
 
@@ -282,8 +284,7 @@ static json_t *row_of(const struct forking *f, const struct one *one)
 
 	if (!runs(one))
 		return json_pack("{s:b, s:s, s:s}", "ok", 0, "name", one->name, "message",
-				 one->said ? reply_text(one->said, "message")
-					   : "it ended early");
+				 one->said ? reply_text(one->said, "message") : "it ended early");
 	return json_pack("{s:b, s:s, s:I, s:I, s:I}", "ok", 1, "name", one->name, "pid",
 			 (json_int_t)reply_number(one->said, "pid"), "forked_ns",
 			 (json_int_t)(forked - f->asked_ns), "first_run_ns",
@@ -321,9 +322,9 @@ static void tell_failures(struct forking *f, struct foal_error *err)
 		if (!runs(one))
 			error_set(err, FOAL_EXIT_CONTROL, -EREMOTEIO, "%s: not started: %s",
 				  one->name,
-				  one->said   ? reply_text(one->said, "message")
+				  one->said  ? reply_text(one->said, "message")
 				  : f->other ? reply_text(f->other, "message")
-					      : "its process ended early");
+					     : "its process ended early");
 	}
 }
 

@@ -270,8 +270,8 @@ int remote_parse(int argc, char **argv, struct remote_options *out)
 			longs[n++] =
 			    (struct option){options[j].name, options[j].has_value, NULL, 'o'};
 	opterr = 0;
-	while (r == 0 && (i = getopt_long(argc, argv, takes & COPIES ? ":n:" : ":", longs, &index)) !=
-			 -1) {
+	while (r == 0 &&
+	       (i = getopt_long(argc, argv, takes & COPIES ? ":n:" : ":", longs, &index)) != -1) {
 		if (i == 'n')
 			r = take_count(optarg, out);
 		else if (i == 'o')

@@ -110,10 +110,10 @@ static const char *const ways[][5] = {
 
 static pid_t start_told(const char *name, const char *const *way)
 {
-	return background(name, (const char *const[]){
-				    "--kernel", guest_path("nonces.elf"), "--memory", "64M",
-				    "--pmem", make_pmem("nonces.pmem", PAGES), way[0], way[1],
-				    way[2], way[2] ? way[3] : NULL, NULL});
+	return background(
+	    name, (const char *const[]){"--kernel", guest_path("nonces.elf"), "--memory", "64M",
+					"--pmem", make_pmem("nonces.pmem", PAGES), way[0], way[1],
+					way[2], way[2] ? way[3] : NULL, NULL});
 }
 
 static const char *in_round(const char *format, int round)
@@ -181,9 +181,9 @@ START_TEST(under_a_limit)
 		skip("no userfaultfd");
 	snprintf(swap, sizeof(swap), "%s", scratch("fork.swap"));
 	snprintf(pattern, sizeof(pattern), "%s", scratch("fork-%%.swap"));
-	background("lim", ARGS("--kernel", guest_path("nonces.elf"), "--memory", "64M", "--pmem",
-			       make_pmem("limited.pmem", PAGES), "--memory-limit", "16M", "--swap",
-			       swap));
+	background("lim",
+		   ARGS("--kernel", guest_path("nonces.elf"), "--memory", "64M", "--pmem",
+			make_pmem("limited.pmem", PAGES), "--memory-limit", "16M", "--swap", swap));
 	parent = tell_to("lim");
 	tell(&parent, "h1");
 	expect_command(ARGS("fork", "lim"), 113, "each VM needs a swap file of its own");
@@ -260,9 +260,11 @@ START_TEST(programs)
 	snprintf(line, sizeof(line), "quiet root=/dev/vda %s", checks[_i % 2]);
 	background(source,
 		   ARGS("--kernel", image_path("kernel.elf"), "--disk",
-			copy_file(image_path("disk.img"), "prog.img"), "--memory", "64M", "--append",
-			line, "--stats", "off", _i < 2 ? "--halt" : "--fault-engine",
-			_i < 2 ? "exit" : have_userfaultfd() ? "handler" : "auto"));
+			copy_file(image_path("disk.img"), "prog.img"), "--memory", "64M",
+			"--append", line, "--stats", "off", _i < 2 ? "--halt" : "--fault-engine",
+			_i < 2		     ? "exit"
+			: have_userfaultfd() ? "handler"
+					     : "auto"));
 	fds[COPIES] = control_connect(source);
 	usleep(20000 * (unsigned)(_i + 1)); /* somewhere in its work */
 	for (int i = 0; i < COPIES; i++) {
@@ -348,8 +350,7 @@ START_TEST(of_a_paused_vm)
 {
 	background("held", ARGS(MEMORY_GUEST));
 	expect_command(ARGS("pause", "held"), 0, "paused");
-	expect_command(ARGS("fork", "held", "-n", "2", "--clock", "jump"), 0,
-		       "was paused, and is");
+	expect_command(ARGS("fork", "held", "-n", "2", "--clock", "jump"), 0, "was paused, and is");
 	expect_command(ARGS("pause", "held.1"), 0, "paused, within");
 	expect_command(ARGS("resume", "held"), 0, "goes on");
 }
