@@ -32,7 +32,7 @@ static void start_checks(struct run *run, const char *append)
 	run_start(run, &(struct run_how){0},
 		  ARGS("--name", "source", "--kernel", image_path("kernel.elf"), "--disk",
 		       copy_file(image_path("disk.img"), "disk.img"), "--memory", "64M", "--append",
-		       line, "--time-limit", "150"));
+		       line, "--time-limit", GUEST_LIMIT));
 }
 
 /* Programs with memory of every kind, and files: each copy, and the source, finds all as it was. */
@@ -88,7 +88,7 @@ START_TEST(rounds)
 		while (kill(pid, 0) == 0)
 			usleep(200);
 		foal_command(&run, ARGS("restore", dir, "-d", "--name", "round", "--time-limit",
-					"150", i % 2 ? "--eager" : "--lazy"));
+					GUEST_LIMIT, i % 2 ? "--eager" : "--lazy"));
 		ck_assert_msg(run.status == 0 &&
 				  sscanf(run.out_text, "round: running, pid %d", &got) == 1,
 			      "round %u: %d: %s%s", i, run.status, run.out_text, run.err_text);

@@ -19,6 +19,8 @@ void some_moment(unsigned most_us);
 
 /* `foal snapshot @name @dir`, which must do. */
 void snapshot(const char *name, const char *dir);
+/* Wait until @name's guest has so much memory. */
+void wait_for_memory(const char *name, uint64_t bytes);
 bool exists(const char *path);
 /* What is half written beside it. */
 unsigned leftovers(const char *dir);
