@@ -77,6 +77,16 @@ void bus_release(struct bus *bus)
 	}
 }
 
+void bus_forked(struct bus *bus)
+{
+	for (size_t i = 0; i < bus->nr; i++) {
+		struct device *dev = bus->ranges[i].dev;
+
+		if (dev->ops->forked)
+			dev->ops->forked(dev);
+	}
+}
+
 /* All devices stop before the first goes: one may still raise its pin at the IOAPIC. */
 void bus_destroy(struct bus *bus)
 {

@@ -29,6 +29,7 @@
 struct device;
 struct bus;
 struct disk_backend;
+struct disk_layer;
 struct state;
 
 /* What the machine offers to its devices; outlives them all. */
@@ -87,6 +88,8 @@ struct device_ops {
 	 */
 	struct device *(*hold)(struct device *dev, uint64_t deadline);
 	void (*release)(struct device *dev);
+	/* Optional, for the same: the process was forked, and its threads are the parent's. */
+	void (*forked)(struct device *dev);
 	/* Stop threads and finish or drop requests; what was flushed is durable. */
 	void (*stop)(struct device *dev);
 	void (*destroy)(struct device *dev);
@@ -124,6 +127,12 @@ void bus_stop(struct bus *bus);
  */
 struct device *bus_hold(struct bus *bus, uint64_t deadline);
 void bus_release(struct bus *bus);
+
+/*
+ * In a child that was forked while the bus was held, by its one thread: no thread of a device is
+ * there. From here on it is good for bus_destroy() alone, which closes the child's copies.
+ */
+void bus_forked(struct bus *bus);
 
 /*
  * Save or load the state of every device on @bus (devices/state.h), a record each in
@@ -286,6 +295,12 @@ int virtio_blk_freeze(struct device *blk);
 int virtio_blk_save_layers(struct device *blk, int fd);
 /* Several times: oldest first, each the difference to those before. */
 int virtio_blk_load_layer(struct device *blk, int fd);
+/*
+ * The same without a file, in a child that was forked: what was frozen, of a device that is to be
+ * destroyed, becomes a new one's, which was not started. NULL: there is nothing.
+ */
+struct disk_layer *virtio_blk_give_layers(struct device *blk);
+void virtio_blk_take_layers(struct device *blk, struct disk_layer *layers);
 /* Only what differs from @count such files, newest first; their descriptors are taken. */
 int virtio_blk_save_difference(struct device *blk, int fd, const int *parents, unsigned count);
 /*

@@ -344,6 +344,19 @@ int disk_load_layer(struct disk *disk, int fd)
 	return disk_layer_open(fd, disk->size, disk->layers, &disk->layers);
 }
 
+struct disk_layer *disk_give_layers(struct disk *disk)
+{
+	struct disk_layer *layers = disk->layers;
+
+	disk->layers = NULL;
+	return layers;
+}
+
+void disk_take_layers(struct disk *disk, struct disk_layer *layers)
+{
+	disk->layers = layers;
+}
+
 /* --- opening -------------------------------------------------------------------------- */
 
 int disk_open_on(struct disk_backend *backend, enum disk_mode mode, struct disk **out)

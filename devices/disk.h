@@ -79,6 +79,10 @@ int disk_save_layers(const struct disk *disk, int fd, const int *parents, unsign
  */
 int disk_load_layer(struct disk *disk, int fd);
 
+/* What is frozen leaves the disk; one that was not written yet takes it. */
+struct disk_layer *disk_give_layers(struct disk *disk);
+void disk_take_layers(struct disk *disk, struct disk_layer *layers);
+
 /* Bytes of the backend ever read, each counted once, in units of DISK_BLOCK. */
 uint64_t disk_file_read(const struct disk *disk);
 

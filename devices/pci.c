@@ -336,6 +336,15 @@ static void window_release(struct device *dev)
 			pci->slot[i]->ops->release(pci->slot[i]);
 }
 
+static void window_forked(struct device *dev)
+{
+	struct pci *pci = pci_of_window(dev);
+
+	for (unsigned i = 0; i < pci->free; i++)
+		if (pci->slot[i]->ops->forked)
+			pci->slot[i]->ops->forked(pci->slot[i]);
+}
+
 static void window_stop(struct device *dev)
 {
 	struct pci *pci = pci_of_window(dev);
@@ -401,6 +410,7 @@ const struct device_ops pci_device = {
     .start = window_start,
     .hold = window_hold,
     .release = window_release,
+    .forked = window_forked,
     .stop = window_stop,
     .destroy = window_destroy,
     .state = window_state,

@@ -232,8 +232,8 @@ bool virtio_state(struct device *dev, struct state *s);
 /* What the ops of every virtio device say, besides .kind and .destroy. */
 #define VIRTIO_DEVICE_OPS \
 	.start = virtio_mmio_start, .read = virtio_mmio_read, .write = virtio_mmio_write, \
-	.hold = virtio_hold, .release = virtio_release, .stop = virtio_stop, \
-	.state = virtio_state, .state_version = VIRTIO_STATE_VERSION
+	.hold = virtio_hold, .release = virtio_release, .forked = virtio_forked, \
+	.stop = virtio_stop, .state = virtio_state, .state_version = VIRTIO_STATE_VERSION
 
 /* --- the worker ------------------------------------------------------------------- */
 
@@ -253,6 +253,8 @@ bool virtio_quiesce(struct virtio_device *vdev);
 /* device_ops.hold and .release: the worker ends the request at hand, and begins no other. */
 struct device *virtio_hold(struct device *dev, uint64_t deadline);
 void virtio_release(struct device *dev);
+/* device_ops.forked. */
+void virtio_forked(struct device *dev);
 /* device_ops.stop: end the thread. */
 void virtio_stop(struct device *dev);
 

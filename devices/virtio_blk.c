@@ -356,6 +356,16 @@ int virtio_blk_load_layer(struct device *dev, int fd)
 	return disk_load_layer(disk_of(dev), fd);
 }
 
+struct disk_layer *virtio_blk_give_layers(struct device *dev)
+{
+	return disk_give_layers(disk_of(dev));
+}
+
+void virtio_blk_take_layers(struct device *dev, struct disk_layer *layers)
+{
+	disk_take_layers(disk_of(dev), layers);
+}
+
 static void blk_destroy(struct device *dev)
 {
 	struct virtio_blk *blk = device_of(virtio_of(dev), struct virtio_blk, vdev);

@@ -317,8 +317,8 @@ void ept_space_fork_done(struct ept_space *space, struct ept_fork *fork);
  */
 int ept_space_fork_child(struct ept_space *space, struct ept_fork *fork,
 			 const struct ept_swap_file *swap);
-/* Start its threads. The space is released. */
-int ept_space_fork_start(struct ept_space *space);
+/* Start its threads; messages say @name from now on. The space is released. */
+int ept_space_fork_start(struct ept_space *space, const char *name);
 
 /*
  * Instead of both: the child only writes a snapshot of the space (snapshot.h) and ends.

@@ -48,6 +48,7 @@ static const struct {
     {"stat", "what a running VM did so far, in figures", stat_help},
     {"balloon", "how much of its memory a running VM is to keep", balloon_help},
     {"snapshot", "freeze a running VM into a directory", snapshot_help},
+    {"fork", "make more VMs of a running one", fork_help},
     {"restore", "bring a frozen VM back", restore_help},
     {"verify", "check every byte of a snapshot", verify_help},
     {"doctor", "what this host offers, and what to do about what is missing", doctor_help},

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "vmm/fork.h"
 #include "vmm/option_values.h"
 #include "vmm/remote.h"
 
@@ -15,6 +16,7 @@
 #define DIR	 32U
 #define DIFF	 64U
 #define COMPRESS 128U
+#define COPIES	 256U /* how many, their names, clocks, swap files */
 
 static const struct {
 	const char *name;
@@ -57,6 +59,17 @@ static const struct {
      "  --compress zstd   memory compressed, 64 KiB at a time\n\n"
      "merge makes of DIR and all that it is the difference to one snapshot that stands alone, in\n"
      "place of DIR or as OUT."},
+    {"fork", NAME | COPIES | JSON,
+     "usage: foal fork NAME [-n COUNT] [--name PATTERN] [--clock freeze|jump]\n"
+     "                 [--swap PATTERN] [--json]\n\n"
+     "Make more VMs of a running one: each goes on where it is, with memory and disks shared as\n"
+     "long as nobody writes. It stands still once, however many they are. Each is another VM:\n"
+     "it has a name, and the guest is told. They are in the background, and live on when it\n"
+     "ends.\n\n"
+     "  -n, --count COUNT   how many (1)\n"
+     "  --name PATTERN      of their names; % is the lowest number that is free (NAME.%)\n"
+     "  --clock freeze|jump what their clocks say of the time it took (freeze)\n"
+     "  --swap PATTERN      of their swap files, for a VM with --swap; % as in the name"},
 };
 
 #define NR_ROWS (sizeof(rows) / sizeof(rows[0]))
@@ -115,6 +128,11 @@ void snapshot_help(void)
 	print_help("snapshot");
 }
 
+void fork_help(void)
+{
+	print_help("fork");
+}
+
 /* --- parsing --------------------------------------------------------------------------- */
 
 static const struct {
@@ -128,6 +146,10 @@ static const struct {
     {"diff", DIFF, no_argument},
     {"compress", COMPRESS, required_argument},
     {"run-dir", 0, required_argument},
+    {"count", COPIES, required_argument},
+    {"name", COPIES, required_argument},
+    {"clock", COPIES, required_argument},
+    {"swap", COPIES, required_argument},
 };
 
 #define NR_OPTIONS (sizeof(options) / sizeof(options[0]))
@@ -147,8 +169,20 @@ static int take_timeout(const char *value, struct remote_options *out)
 	return 0;
 }
 
+static int take_count(const char *value, struct remote_options *out)
+{
+	struct foal_error err = {0};
+
+	if (option_count("COUNT", value, 1, FORK_COUNT_MAX, &out->count, &err))
+		return usage_error("%s: --count %s: give a whole number, 1 to %d", out->command,
+				   value, FORK_COUNT_MAX);
+	return 0;
+}
+
 static int take_option(const char *name, const char *value, struct remote_options *out)
 {
+	if (strcmp(name, "count") == 0)
+		return take_count(value, out);
 	if (strcmp(name, "timeout") == 0)
 		return take_timeout(value, out);
 	if (strcmp(name, "compress") == 0) {
@@ -157,7 +191,13 @@ static int take_option(const char *name, const char *value, struct remote_option
 			   ? 0
 			   : usage_error("%s: --compress %s: give zstd", out->command, value);
 	}
-	if (strcmp(name, "diff") == 0)
+	if (strcmp(name, "name") == 0)
+		out->pattern = value;
+	else if (strcmp(name, "swap") == 0)
+		out->swap = value;
+	else if (strcmp(name, "clock") == 0)
+		out->clock = value;
+	else if (strcmp(name, "diff") == 0)
 		out->diff = true;
 	else if (strcmp(name, "run-dir") == 0)
 		out->run_dir = value;
@@ -212,6 +252,8 @@ static int take_words(int argc, char **argv, unsigned takes, struct remote_optio
 	const char *fault = takes & NAME ? vm_name_fault(out->name) : NULL;
 	if (fault)
 		return usage_error("%s: %s: no VM's name: %s", out->command, out->name, fault);
+	if (out->clock && strcmp(out->clock, "freeze") != 0 && strcmp(out->clock, "jump") != 0)
+		return usage_error("%s: --clock %s: give freeze or jump", out->command, out->clock);
 	return takes & SIZE ? take_size(out) : 0;
 }
 
@@ -222,14 +264,17 @@ int remote_parse(int argc, char **argv, struct remote_options *out)
 	size_t n = 0;
 	int i, index, r = 0;
 
-	*out = (struct remote_options){.command = argv[0]};
+	*out = (struct remote_options){.command = argv[0], .count = 1};
 	for (size_t j = 0; j < NR_OPTIONS; j++)
 		if (!options[j].bit || takes & options[j].bit)
 			longs[n++] =
 			    (struct option){options[j].name, options[j].has_value, NULL, 'o'};
 	opterr = 0;
-	while (r == 0 && (i = getopt_long(argc, argv, ":", longs, &index)) != -1) {
-		if (i == 'o')
+	while (r == 0 &&
+	       (i = getopt_long(argc, argv, takes & COPIES ? ":n:" : ":", longs, &index)) != -1) {
+		if (i == 'n')
+			r = take_count(optarg, out);
+		else if (i == 'o')
 			r = take_option(longs[index].name, optarg, out);
 		else
 			r = usage_error(i == ':' ? "%s: %s needs a value"

@@ -201,6 +201,7 @@ int command_restore(int argc, char **argv, uint64_t main_ns)
 	from.state = dir.state;
 	from.len = dir.state_len;
 	from.clock = own.clock;
+	from.copy = true;
 	from.layers = dir.layers;
 	from.memory = dir.memory;
 	from.below = dir.below;

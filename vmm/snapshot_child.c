@@ -8,13 +8,12 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "ept/snapshot.h"
+#include "vmm/fork.h"
 #include "vmm/snapshot_channel.h"
 #include "vmm/vm.h"
 
@@ -26,25 +25,13 @@ struct outcome {
 	size_t state;
 };
 
-/*
- * What would keep the VM's own things alive: KVM's VM (its vCPUs are mapped), the name's
- * lock, clients, who reads the console.
- */
+/* And who reads the console. */
 static void let_go(struct vm *vm)
 {
-	for (unsigned i = 0; i < vm->vcpu_count; i++) {
-		munmap(vm->vcpus[i].run, vm->kvm.run_size);
-		if (vm->vcpus[i].stats_fd >= 0)
-			close(vm->vcpus[i].stats_fd);
-		close(vm->vcpus[i].fd);
-	}
-	close(vm->kvm.vm_fd);
+	vm_let_go(vm);
 	close(vm->kvm.dev_fd);
-	control_let_go(vm->control);
 	close(STDIN_FILENO);
 	close(STDOUT_FILENO);
-	if (vm->hvc_out >= 0)
-		close(vm->hvc_out);
 }
 
 static bool write_state(const struct vm *vm, int fd, const uint8_t *state, size_t len,
@@ -216,7 +203,5 @@ _Noreturn void snapshot_child(struct vm *vm, const struct snapshot_files *files,
 	       write_memory(vm, files, &parents, &out);
 	folded = fold_layers(vm);
 	tell(files->channel, &out, well);
-	/* Not through exit(): nothing that the VM has to put in order is the child's. */
-	for (;;)
-		syscall(SYS_exit_group, folded ? SNAPSHOT_CHILD_FOLDED : 0);
+	process_end(folded ? SNAPSHOT_CHILD_FOLDED : 0);
 }

@@ -8,7 +8,8 @@
 	X(FAULT, "fault") \
 	X(READ, "read") \
 	X(DEVICE, "device") \
-	X(CONTROL, "control")
+	X(CONTROL, "control") \
+	X(FORK, "fork")
 
 enum thread_kind {
 #define X(id, name) THREAD_##id,

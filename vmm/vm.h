@@ -15,6 +15,7 @@
 #include "devices/devices.h"
 #include "ept/ept.h"
 #include "vmm/control.h"
+#include "vmm/fork.h"
 #include "vmm/gate.h"
 #include "vmm/helper.h"
 #include "vmm/image.h"
@@ -81,7 +82,10 @@ struct vm {
 	const struct run_options *opt;
 	struct control *control;	  /* NULL: it has no name */
 	const struct vm_restore *restore; /* NULL: the VM boots */
-	uint64_t tsc_base;		  /* offset that vCPU 0's TSC had when it was saved */
+	struct fork_birth *birth;	  /* NULL: it was not forked */
+	struct forker forker;
+	int signals_fd;	   /* what ends a run; -1: not open */
+	uint64_t tsc_base; /* offset that vCPU 0's TSC had when it was saved */
 	struct kvm kvm;
 	struct sandbox sandbox;
 	struct ept_space *space;
@@ -132,6 +136,12 @@ struct vm {
  * vm_destroy() is still to be called.
  */
 int vm_build(struct vm *vm, struct foal_error *err);
+
+/*
+ * The same in a process that was forked (fork_child.c): @vm has memory and files already, and
+ * birth, from which its state is loaded.
+ */
+int vm_rebuild(struct vm *vm, struct foal_error *err);
 
 struct kvm_machine kvm_machine_of(const struct run_options *opt);
 

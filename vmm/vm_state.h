@@ -9,6 +9,7 @@
 #ifndef FOAL_VMM_VM_STATE_H
 #define FOAL_VMM_VM_STATE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -32,6 +33,7 @@ struct vm_restore {
 	const void *state;
 	size_t len;
 	enum clock_policy clock;
+	bool copy; /* the guest may go on elsewhere, too: it is told that it is another one */
 	const int *layers; /* of each disk what it had written, in order; -1, or NULL: nothing */
 	struct ept_snapshot *memory; /* NULL: who restores puts the memory there */
 	const struct snapshot_dir

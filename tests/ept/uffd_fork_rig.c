@@ -101,7 +101,7 @@ struct pair fork_with(struct vm *vm, const struct ept_swap_file *swap)
 		close(p.to_child[1]); /* who waits for a parent that is gone ends */
 		use_other_stacks();
 		if (!err)
-			err = ept_space_fork_start(vm->space);
+			err = ept_space_fork_start(vm->space, "child");
 		if (err)
 			dprintf(2, "child: %s\n", strerror(-err));
 		child_assert(!err);

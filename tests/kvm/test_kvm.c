@@ -57,13 +57,11 @@ int main(int argc, char **argv)
 	    snapshot_damage_suite,
 	    snapshot_diff_suite,
 	    snapshot_faults_suite,
+	    fork_suite,
 	};
 	int status = no_kvm();
 
 	if (status)
 		return status;
-	scratch_create();
-	status = run_suites(suites, sizeof(suites) / sizeof(*suites), argc ? argv + 1 : argv);
-	scratch_remove();
-	return status;
+	return run_suites(suites, sizeof(suites) / sizeof(*suites), argc ? argv + 1 : argv);
 }

@@ -11,6 +11,7 @@
 
 #include "tests/restore/life.h"
 #include "tests/run_suites.h"
+#include "tests/scratch.h"
 
 #define KERNEL	  "build/guest/kernel.elf"
 #define DISK	  "build/guest/disk.img"
@@ -51,13 +52,13 @@ static const struct {
 /* Reads, sums, forks, private and shared writes; the sums are the same before and after. */
 START_TEST(programs_with_a_disk)
 {
-	char disk[] = "/tmp/foal-restore-XXXXXX", option[64];
+	const char *disk = scratch("disk");
+	char option[64];
 	struct life life;
-	int fd = mkstemp(disk), status;
+	int status;
 
 	if (!have_kvm())
 		return;
-	close(fd);
 	seed();
 	copy_disk(disk);
 	snprintf(option, sizeof(option), "%s,mode=%s", disk, ways[_i].mode);
@@ -70,7 +71,6 @@ START_TEST(programs_with_a_disk)
 		;
 	printf("%u lives\n", life.rebirths);
 	status = life_end(&life, text, sizeof(text));
-	unlink(disk);
 	ck_assert_msg(status == 0 && strstr(text, "main: ok"), "status %d\n%s", status, text);
 	ck_assert_uint_ge(life.rebirths, FEW_LIVES);
 }
