@@ -17,7 +17,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include <xxhash.h>
 #include <zstd.h>
 
 #define STEP_EXTENTS 512
@@ -41,13 +40,6 @@ struct writer {
 	/* The extent at hand: */
 	char bytes[EPT_EXTENT] __attribute__((aligned(EPT_PAGE_SIZE)));
 };
-
-struct ept_sum ept_checksum(const void *bytes, size_t len)
-{
-	XXH128_hash_t hash = XXH3_128bits(bytes, len);
-
-	return (struct ept_sum){.low = hash.low64, .high = hash.high64};
-}
 
 __attribute__((format(printf, 3, 4))) static int say(const struct writer *w, int err,
 						     const char *fmt, ...)

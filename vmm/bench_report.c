@@ -215,3 +215,18 @@ json_t *bench_report_json(struct bench_report *report)
 			 report->warm.again_us, "warmed", report->warm.needed, "most_mib",
 			 (double)report->warm.most / (1 << 20));
 }
+
+void bench_list(const struct bench_options *opt)
+{
+	for (size_t i = 0; i < bench_case_count; i++)
+		for (unsigned m = 0; m < BENCH_MEASURES; m++) {
+			const struct bench_case *c = &bench_cases[i];
+			char name[64], bar[32];
+			if (!bench_chosen(opt, c) || !c->measures[m].metric)
+				continue;
+			bench_row_name(c, m, name, sizeof(name));
+			bench_bar_text(c->measures[m].bar, bar, sizeof(bar));
+			printf("%-39s %-4s bar %-14s %s\n", name, bench_unit(c->measures[m].metric),
+			       bar, c->options);
+		}
+}

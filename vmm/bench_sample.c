@@ -157,6 +157,7 @@ static int give_job(struct bench_vm *vm, const struct bench_sample *sample,
 				      .write = c->write,
 				      .read_before = c->read_before,
 				      .ordered = true,
+				      .base = BENCH_GPA,
 				      .touches = (uint32_t)touches};
 	result->touches = touches;
 	return r;

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "vmm/bench.h"
+#include "vmm/bench_snapshots.h"
 #include "vmm/error.h"
 #include "vmm/remote.h"
 #include "vmm/run.h"
@@ -25,6 +26,7 @@ static const struct {
     {"balloon", command_balloon}, {"snapshot", command_snapshot},
     {"restore", command_restore}, {"verify", command_verify},
     {"bench", command_bench},	  {"bench-sample", command_bench_sample}, /* the same */
+    {"bench-touch", command_bench_touch},				  /* the same */
 };
 
 /*
