@@ -166,6 +166,9 @@ void bench_usage(int file, struct bench_usage *out);
  */
 uint64_t bench_host_memory(const pid_t *pids, size_t count, int file);
 
+/* CPU time of this process so far: vCPUs, guest time included, and all other threads. */
+double bench_cpu_us(void);
+
 /* Pages that this process has mapped at [@hva, @hva + @size). */
 uint64_t bench_mapped(const void *hva, uint64_t size);
 
@@ -183,6 +186,8 @@ void bench_warm_look(struct bench_warm *warm);
 
 /* If it is needed: touch and free as much memory as @sample will take, whatever its side. */
 void bench_warm(struct bench_warm *warm, const struct bench_sample *sample);
+/* The same for what takes so many bytes. */
+void bench_warm_bytes(struct bench_warm *warm, uint64_t bytes);
 
 /* --- swapping by the host (bench_swap.c) ------------------------------------------------- */
 
@@ -222,6 +227,8 @@ void bench_report_print(struct bench_report *report);
 /* Bars that were measured and do not hold. */
 unsigned bench_report_broken(struct bench_report *report);
 
+/* "memory" of a result; the caller's. */
+json_t *bench_warm_json(const struct bench_warm *warm);
 /* {"rows": [...], "seconds": n, "memory": {...}}; the caller's. */
 json_t *bench_report_json(struct bench_report *report);
 

@@ -34,8 +34,8 @@ struct sample {
 struct touched {
 	int status;
 	char why[480];
-	double ms;
-	uint64_t faults, brought;
+	double ms, cpu_ms;
+	uint64_t faults, brought; /* events of ours; pages that came before they were asked for */
 };
 
 static int failed(struct foal_error *err, int r, const char *what)
@@ -222,6 +222,7 @@ static int run(const struct sample *s, struct bench_vm *vm, struct side *side, u
 	if ((r = bench_vm_start(vm, NULL, err)) || (r = bench_vm_go(vm, BENCH_READY, err)) ||
 	    (r = set_cache(s, err)))
 		return r;
+	out->cpu_ms = -bench_cpu_us() / 1e3;
 	start = now_ns();
 	if ((r = restore_side(s, side, err)))
 		return r;
@@ -230,6 +231,7 @@ static int run(const struct sample *s, struct bench_vm *vm, struct side *side, u
 	    (r = bench_vm_go(vm, BENCH_TOUCHED, err)))
 		return r;
 	out->ms = (double)(now_ns() - start) / 1e6;
+	out->cpu_ms += bench_cpu_us() / 1e3;
 	r = bench_vm_go(vm, BENCH_FINISHED, err);
 	if (r == 0 && vm->job->cpu[0].sum != sum)
 		r = error_set(err, FOAL_EXIT_INTERNAL, -EIO,
@@ -289,7 +291,8 @@ int command_bench_touch(int argc, char **argv, uint64_t main_ns)
 	return written ? 0 : FOAL_EXIT_INTERNAL;
 }
 
-static int sample(struct snap_bench *bench, const struct snap_case *c, unsigned flags, double *ms)
+static int sample(struct snap_bench *bench, const struct snap_case *c, unsigned flags,
+		  struct touched *result)
 {
 	size_t touches =
 	    bench->opt->pages && bench->opt->pages < TOUCHES ? bench->opt->pages : TOUCHES;
@@ -302,25 +305,26 @@ static int sample(struct snap_bench *bench, const struct snap_case *c, unsigned 
 					 (unsigned long)bench->memory,
 					 (unsigned long)bench->index,
 					 (unsigned long)bench->set};
-	struct touched result = {0};
 	size_t got = 0;
 	ssize_t n;
 	int out;
 
+	/* What both sides take, and what 2 MiB pages do. */
+	bench_warm_bytes(&bench->warm, flags & SNAP_HUGE ? (uint64_t)c->mib << 20
+							   : 3 * touches * EPT_PAGE_SIZE);
 	for (size_t i = 0; i < 6; i++)
 		snprintf(words[i], sizeof(words[i]), "%lu", numbers[i]);
 	pid_t pid = helper_self(argv, &out);
 	if (pid < 0)
 		return snap_cannot(bench, "a process cannot be started");
-	while (got < sizeof(result) &&
-	       (n = read(out, (char *)&result + got, sizeof(result) - got)) > 0)
+	while (got < sizeof(*result) &&
+	       (n = read(out, (char *)result + got, sizeof(*result) - got)) > 0)
 		got += (size_t)n;
 	close(out);
 	waitpid(pid, NULL, 0);
-	if (got < sizeof(result))
+	if (got < sizeof(*result))
 		return snap_cannot(bench, "its process ended early");
-	*ms = result.ms;
-	return result.status ? snap_cannot(bench, "%s", result.why) : 0;
+	return result->status ? snap_cannot(bench, "%s", result->why) : 0;
 }
 
 /* The files have no name, and are inherited. */
@@ -328,27 +332,34 @@ static int make_files(struct snap_bench *bench, const struct snap_case *c)
 {
 	int *const fds[] = {&bench->memory, &bench->index, &bench->set};
 	struct foal_error err = {0};
-	double ms;
+	struct touched made;
 	int r = 0;
 
 	for (size_t i = 0; i < 3; i++)
 		if ((*fds[i] = bench_file_empty(bench->dir, &err)) < 0)
 			return snap_cannot(bench, "%s", err.text);
-	r = sample(bench, c, SNAP_MAKE, &ms);
-	return r ? r : sample(bench, c, SNAP_RECORD, &ms);
+	r = sample(bench, c, SNAP_MAKE, &made);
+	return r ? r : sample(bench, c, SNAP_RECORD, &made);
 }
 
 int snap_touch(struct snap_bench *bench, const struct snap_case *c, unsigned round,
 	       struct snap_pair *out)
 {
-	unsigned plain = (c->flags & SNAP_COLD) | SNAP_PLAIN;
+	unsigned other = (c->flags & SNAP_COLD) | SNAP_PLAIN;
+	struct touched ours = {0}, plain = {0};
 	int r = bench->memory < 0 ? make_files(bench, c) : 0;
 
 	if (r == 0 && round % 2)
-		r = sample(bench, c, plain, &out->plain);
+		r = sample(bench, c, other, &plain);
 	if (r == 0)
-		r = sample(bench, c, c->flags, &out->ours);
+		r = sample(bench, c, c->flags, &ours);
 	if (r == 0 && !(round % 2))
-		r = sample(bench, c, plain, &out->plain);
+		r = sample(bench, c, other, &plain);
+	*out = (struct snap_pair){.ours = ours.ms,
+				  .plain = plain.ms,
+				  .cpu = ours.cpu_ms,
+				  .cpu_plain = plain.cpu_ms,
+				  .faults = ours.faults,
+				  .brought = ours.brought};
 	return r;
 }

@@ -81,7 +81,8 @@ static const struct {
 #define ROWS (sizeof(rows) / sizeof(rows[0]))
 
 struct row {
-	struct series ours, plain;
+	struct series ours, plain, cpu, cpu_plain;
+	uint64_t faults, brought; /* of the last sample */
 	char why[480]; /* not measured */
 };
 
@@ -122,6 +123,12 @@ static void add_pair(struct row *all, const struct snap_bench *bench, const stru
 		series_add(&all[i].ours, pair->ours);
 		if (pair->plain > 0)
 			series_add(&all[i].plain, pair->plain);
+		if (pair->cpu > 0) {
+			series_add(&all[i].cpu, pair->cpu);
+			series_add(&all[i].cpu_plain, pair->cpu_plain);
+		}
+		all[i].faults = pair->faults;
+		all[i].brought = pair->brought;
 	}
 }
 
@@ -153,7 +160,9 @@ static int run_all(struct snap_bench *bench, struct row *all)
 	unsigned rounds = bench->opt->rounds;
 	int signal = 0;
 
-	for (unsigned round = 0; round < rounds && !signal; round++)
+	for (unsigned round = 0; round < rounds && !signal; round++) {
+		if (!bench->opt->pages) /* else it is a quick look */
+			bench_warm_look(&bench->warm);
 		for (size_t row = 0; row < ROWS && !signal; row++) {
 			unsigned times = rows[row].of->times ? rows[row].of->times : 1;
 			if (!measures(bench->opt, row) || all[row].why[0])
@@ -164,6 +173,7 @@ static int run_all(struct snap_bench *bench, struct row *all)
 				signal = bench_signal_came();
 			}
 		}
+	}
 	bench_progress(0, 0, NULL);
 	return signal;
 }
@@ -193,12 +203,17 @@ static void print(struct row *all, const struct bench_options *opt)
 			continue;
 		}
 		series_print(stdout, rows[i].name, rows[i].unit, &all[i].ours, &all[i].plain, bar);
+		if (all[i].cpu.count)
+			printf(", of CPU time %.2f, %llu events",
+			       series_at(&all[i].cpu, 0.5) / series_at(&all[i].cpu_plain, 0.5),
+			       (unsigned long long)all[i].faults);
 		puts(held ? ": holds" : ": does NOT hold");
 	}
 }
 
-static json_t *to_json(struct row *all, const struct bench_options *opt, double seconds)
+static json_t *to_json(struct row *all, const struct snap_bench *bench, double seconds)
 {
+	const struct bench_options *opt = bench->opt;
 	json_t *list = json_array();
 
 	for (size_t i = 0; i < ROWS; i++) {
@@ -213,9 +228,17 @@ static json_t *to_json(struct row *all, const struct bench_options *opt, double 
 		json_object_set_new(row, "rounds", json_integer(all[i].ours.count));
 		if (held < 0)
 			json_object_set_new(row, "not_measured", json_string(all[i].why));
+		if (all[i].cpu.count)
+			json_object_update_new(
+			    row, json_pack("{s:f,s:f,s:I,s:I}", "cpu_ms",
+					   series_at(&all[i].cpu, 0.5), "cpu_ms_plain",
+					   series_at(&all[i].cpu_plain, 0.5), "faults",
+					   (json_int_t)all[i].faults, "brought",
+					   (json_int_t)all[i].brought));
 		json_array_append_new(list, row);
 	}
-	return json_pack("{s:o,s:f}", "rows", list, "seconds", seconds);
+	return json_pack("{s:o,s:f,s:o}", "rows", list, "seconds", seconds, "memory",
+			 bench_warm_json(&bench->warm));
 }
 
 void bench_snapshots_list(const struct bench_options *opt)
@@ -293,7 +316,7 @@ static int measure_and_tell(struct snap_bench *bench, struct row *all, FILE *jso
 		printf("took %.0f s\n", seconds);
 	}
 	if (json)
-		r = bench_write_json(to_json(all, opt, seconds), json, opt->json, err);
+		r = bench_write_json(to_json(all, bench, seconds), json, opt->json, err);
 	return came && r == 0 ? bench_interrupted(came, err) : r;
 }
 

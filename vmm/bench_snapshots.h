@@ -15,12 +15,15 @@ struct snap_bench {
 	const struct bench_options *opt;
 	char dir[3000];
 	char why[480];			/* what is being measured cannot be */
-	int memory, index, set, record; /* of the touched snapshot; -1: not made yet */
+	struct bench_warm warm;
+	int memory, index, set; /* of the touched snapshot; -1: not made yet */
 };
 
 /* One measurement of a case: plain 0 where there is no other side. */
 struct snap_pair {
 	double ours, plain;
+	double cpu, cpu_plain;	  /* ms of CPU time of the process; 0: not looked at */
+	uint64_t faults, brought; /* of our side: as its counters say */
 };
 
 enum snap_touch_flags {
