@@ -24,6 +24,12 @@ static bool discarded(const struct fault *f, unsigned index)
 	       ept_pte_value(f->leaf, index) == EPT_VALUE_DISCARDED;
 }
 
+static bool empty(const struct ept_leaf *leaf, unsigned index)
+{
+	return ept_pte_get(leaf, index) == EPT_PTE_NONE &&
+	       ept_pte_value(leaf, index) != EPT_VALUE_DISCARDED;
+}
+
 /*
  * Extents do not cross leaves. Under a memory limit no more than a fault may bring; who
  * records wants to see each page asked for.
@@ -132,10 +138,15 @@ static void wake_left_out(struct fault *f, const struct extent *x, int err)
 {
 	bool keep_asleep = err && err != -EAGAIN && err != -EEXIST;
 
-	for (unsigned i = x->first; i < x->end; i++)
-		if (is_mine(x, i) && ept_pte_get(f->leaf, i) == EPT_PTE_NONE &&
+	for (unsigned i = x->first, run = i; i <= x->end; i++) {
+		if (i < x->end && is_mine(x, i) && ept_pte_get(f->leaf, i) == EPT_PTE_NONE &&
 		    !(i == f->index && keep_asleep))
-			ept_install_wake(fault_installer(f), fault_hva(f, i), EPT_PAGE_SIZE);
+			continue;
+		if (run < i)
+			ept_install_wake(fault_installer(f), fault_hva(f, run),
+					 (size_t)(i - run) << EPT_PAGE_SHIFT);
+		run = i + 1;
+	}
 }
 
 /* Said here, where file and extent are known. A poisoned page stops nothing. */
@@ -152,9 +163,16 @@ static void say_why(struct fault *f, const struct extent *x, int err)
 static enum ept_result from_layers(struct fault *f)
 {
 	char bytes[EPT_EXTENT] __attribute__((aligned(EPT_PAGE_SIZE)));
-	struct extent x = extent_of(f);
-	int err = read_aside(f, &x, bytes);
+	enum ept_result whole;
+	struct extent x;
+	int err;
 
+	if (ept_snap_whole(f, &whole))
+		return whole;
+	if (!empty(f->leaf, f->index)) /* the lock was free meanwhile */
+		return EPT_RETRY;
+	x = extent_of(f);
+	err = read_aside(f, &x, bytes);
 	if (!err) {
 		if (f->area->space->prefetch.noted)
 			ept_prefetch_note(f->area->space, f->req->gpa.v);
@@ -178,12 +196,6 @@ struct pages {
 static bool is_in(const struct pages *p, unsigned i)
 {
 	return p->bit[i / 64] >> i % 64 & 1;
-}
-
-static bool empty(const struct ept_leaf *leaf, unsigned index)
-{
-	return ept_pte_get(leaf, index) == EPT_PTE_NONE &&
-	       ept_pte_value(leaf, index) != EPT_VALUE_DISCARDED;
 }
 
 /* The leaf of a page of the list; NULL: it is none of an area of layers, or there is no memory. */

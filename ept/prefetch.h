@@ -6,8 +6,8 @@
 
 #include <pthread.h>
 
-/* Threads, where the process may use as many CPUs: one reads while the other puts in. */
-#define EPT_PREFETCH_THREADS 2
+/* Threads, where the process may use as many CPUs: some read while others put in. */
+#define EPT_PREFETCH_THREADS 4
 
 struct ept_prefetch {
 	uint64_t *noted; /* 1 + addresses of pages, oldest first; NULL: nothing is recorded */
@@ -15,7 +15,10 @@ struct ept_prefetch {
 	uint64_t nr; /* atomic; may pass max */
 
 	const struct ept_working_set *set; /* to be brought in; NULL: none */
-	uint64_t next;			   /* atomic: the first chunk that nobody has taken */
+	bool all;			   /* everything is, whatever @set says */
+	int error;			   /* atomic: of all, something cannot be */
+	uint64_t next;			   /* atomic: the first portion that nobody has taken */
+	unsigned cpus;			   /* that threads may have, at most as many */
 	pthread_t thread[EPT_PREFETCH_THREADS];
 	unsigned running;		 /* of them */
 	unsigned working;		 /* atomic: of them, have not ended */

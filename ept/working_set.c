@@ -52,7 +52,7 @@ int ept_space_record(struct ept_space *space)
 	return 0;
 }
 
-int ept_prefetch_init(struct ept_space *space)
+int ept_notes_init(struct ept_space *space)
 {
 	struct ept_prefetch *p = &space->prefetch;
 	bool records = p->max;

@@ -32,6 +32,8 @@ uint64_t ept_set_place(const struct ept_working_set *set, uint64_t chunk);
 /* Read and check them: -EBADMSG, or the file's error. */
 int ept_set_read(const struct ept_working_set *set, uint64_t chunk, char *to);
 
+/* Room for the pages of @space that may be asked for, if it records. -ENOMEM. */
+int ept_notes_init(struct ept_space *space);
 /* The page at @gpa came in because it was asked for. */
 void ept_prefetch_note(struct ept_space *space, uint64_t gpa);
 

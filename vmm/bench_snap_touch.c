@@ -104,7 +104,7 @@ static int our_side(const struct sample *s, struct side *side, char *why, size_t
 	int r;
 
 	options_defaults(&opt);
-	opt.huge = s->flags & SNAP_HUGE ? EPT_HUGE_ALWAYS : EPT_HUGE_AUTO;
+	opt.huge = s->flags & (SNAP_HUGE | SNAP_ALL) ? EPT_HUGE_ALWAYS : EPT_HUGE_AUTO;
 	struct ept_config config = vm_space_config(&opt);
 	options_free(&opt);
 	config.vm_name = "bench";
@@ -121,6 +121,8 @@ static int our_side(const struct sample *s, struct side *side, char *why, size_t
 		r = ept_working_set_open(s->set, snap_id, &side->set);
 	if (r == 0 && side->set)
 		r = ept_space_prefetch(side->space, side->set);
+	if (r == 0 && s->flags & SNAP_ALL)
+		r = ept_space_prefetch_all(side->space);
 	if (r == 0 && s->flags & SNAP_RECORD)
 		r = ept_space_record(side->space);
 	if (r == 0)
@@ -310,8 +312,9 @@ static int sample(struct snap_bench *bench, const struct snap_case *c, unsigned 
 	int out;
 
 	/* What both sides take, and what 2 MiB pages do. */
-	bench_warm_bytes(&bench->warm, flags & SNAP_HUGE ? (uint64_t)c->mib << 20
-							   : 3 * touches * EPT_PAGE_SIZE);
+	bench_warm_bytes(&bench->warm, flags & (SNAP_HUGE | SNAP_ALL)
+					   ? (uint64_t)c->mib << 20
+					   : 3 * touches * EPT_PAGE_SIZE);
 	for (size_t i = 0; i < 6; i++)
 		snprintf(words[i], sizeof(words[i]), "%lu", numbers[i]);
 	pid_t pid = helper_self(argv, &out);

@@ -29,8 +29,12 @@ static const struct snap_case touch_set_warm = {
 static const struct snap_case touch_set_huge = {
     .measure = snap_touch, .mib = TOUCHED_MIB, .flags = SNAP_SET | SNAP_HUGE};
 static const struct snap_case touch_cold = {
-    .measure = snap_touch, .mib = TOUCHED_MIB, .flags = SNAP_COLD, .shared = 3};
-static const struct snap_case touch_warm = {.measure = snap_touch, .mib = TOUCHED_MIB, .shared = 3};
+    .measure = snap_touch, .mib = TOUCHED_MIB, .flags = SNAP_ALL | SNAP_COLD};
+static const struct snap_case touch_warm = {
+    .measure = snap_touch, .mib = TOUCHED_MIB, .flags = SNAP_ALL};
+static const struct snap_case lazy_cold = {
+    .measure = snap_touch, .mib = TOUCHED_MIB, .flags = SNAP_COLD, .shared = 4};
+static const struct snap_case lazy_warm = {.measure = snap_touch, .mib = TOUCHED_MIB, .shared = 4};
 static const struct snap_case pause_full = {.measure = snap_pause, .mib = 192};
 static const struct snap_case clone_pool = {.missing = "foal clone", .mib = 256};
 static const struct snap_case clone_plain = {.missing = "foal clone", .mib = 256};
@@ -62,6 +66,8 @@ static const struct {
     {"restore.touch.set.warm.huge", "ms", RATIO, 0.5, &touch_set_huge},
     {"restore.touch.cold", "ms", RATIO, 1.0, &touch_cold},
     {"restore.touch.warm", "ms", RATIO, 1.0, &touch_warm},
+    {"restore.touch.lazy.cold", "ms", NONE, 0, &lazy_cold},
+    {"restore.touch.lazy.warm", "ms", NONE, 0, &lazy_warm},
     {"clone.pool.256M", "us", OURS, 250, &clone_pool},
     {"clone.256M.vs_bare", "us", RATIO, 1.1, &clone_plain},
     {"clone.touch", "us", OURS, 5000, &clone_touch},
@@ -83,7 +89,7 @@ static const struct {
 struct row {
 	struct series ours, plain, cpu, cpu_plain;
 	uint64_t faults, brought; /* of the last sample */
-	char why[480]; /* not measured */
+	char why[480];		  /* not measured */
 };
 
 static bool chosen(const struct bench_options *opt, size_t row)
@@ -95,7 +101,10 @@ static void bar_text(size_t row, char *buf, size_t size)
 {
 	static const char *const what[] = {[OURS] = "ours", [RATIO] = "ratio"};
 
-	snprintf(buf, size, "%s <= %g", what[rows[row].bar], rows[row].most);
+	if (rows[row].bar == NONE)
+		snprintf(buf, size, "none");
+	else
+		snprintf(buf, size, "%s <= %g", what[rows[row].bar], rows[row].most);
 }
 
 int snap_cannot(struct snap_bench *bench, const char *fmt, ...)
@@ -180,12 +189,17 @@ static int run_all(struct snap_bench *bench, struct row *all)
 
 /* --- the result ---------------------------------------------------------------------------- */
 
-/* -1: nothing was measured. */
+static bool measured(const struct row *row, size_t i)
+{
+	return row->ours.count && (rows[i].bar != RATIO || row->plain.count);
+}
+
+/* -1: there is no bar, or nothing was measured. */
 static int holds(struct row *row, size_t i)
 {
 	double ours = series_at(&row->ours, 0.5), plain = series_at(&row->plain, 0.5);
 
-	if (row->why[0] || !row->ours.count || (rows[i].bar == RATIO && plain <= 0))
+	if (!measured(row, i) || rows[i].bar == NONE)
 		return -1;
 	return (rows[i].bar == RATIO ? ours / plain : ours) <= rows[i].most;
 }
@@ -198,8 +212,9 @@ static void print(struct row *all, const struct bench_options *opt)
 		if (!chosen(opt, i))
 			continue;
 		bar_text(i, bar, sizeof(bar));
-		if (held < 0) {
-			printf("%-39s not measured: %s; bar %s\n", rows[i].name, all[i].why, bar);
+		if (!measured(&all[i], i)) {
+			printf("%-39s not measured: %s; bar %s\n", rows[i].name,
+			       all[i].why[0] ? all[i].why : "--bare FILE was not given", bar);
 			continue;
 		}
 		series_print(stdout, rows[i].name, rows[i].unit, &all[i].ours, &all[i].plain, bar);
@@ -207,7 +222,7 @@ static void print(struct row *all, const struct bench_options *opt)
 			printf(", of CPU time %.2f, %llu events",
 			       series_at(&all[i].cpu, 0.5) / series_at(&all[i].cpu_plain, 0.5),
 			       (unsigned long long)all[i].faults);
-		puts(held ? ": holds" : ": does NOT hold");
+		puts(held < 0 ? "" : held ? ": holds" : ": does NOT hold");
 	}
 }
 
@@ -226,15 +241,17 @@ static json_t *to_json(struct row *all, const struct snap_bench *bench, double s
 		    series_json(rows[i].name, rows[i].unit, &all[i].ours, &all[i].plain, bar);
 		json_object_set_new(row, "holds", held < 0 ? json_null() : json_boolean(held));
 		json_object_set_new(row, "rounds", json_integer(all[i].ours.count));
-		if (held < 0)
-			json_object_set_new(row, "not_measured", json_string(all[i].why));
+		if (!measured(&all[i], i))
+			json_object_set_new(
+			    row, "not_measured",
+			    json_string(all[i].why[0] ? all[i].why : "--bare FILE was not given"));
 		if (all[i].cpu.count)
 			json_object_update_new(
-			    row, json_pack("{s:f,s:f,s:I,s:I}", "cpu_ms",
-					   series_at(&all[i].cpu, 0.5), "cpu_ms_plain",
-					   series_at(&all[i].cpu_plain, 0.5), "faults",
-					   (json_int_t)all[i].faults, "brought",
-					   (json_int_t)all[i].brought));
+			    row,
+			    json_pack("{s:f,s:f,s:I,s:I}", "cpu_ms", series_at(&all[i].cpu, 0.5),
+				      "cpu_ms_plain", series_at(&all[i].cpu_plain, 0.5), "faults",
+				      (json_int_t)all[i].faults, "brought",
+				      (json_int_t)all[i].brought));
 		json_array_append_new(list, row);
 	}
 	return json_pack("{s:o,s:f,s:o}", "rows", list, "seconds", seconds, "memory",

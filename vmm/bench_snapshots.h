@@ -14,7 +14,7 @@
 struct snap_bench {
 	const struct bench_options *opt;
 	char dir[3000];
-	char why[480];			/* what is being measured cannot be */
+	char why[480]; /* what is being measured cannot be */
 	struct bench_warm warm;
 	int memory, index, set; /* of the touched snapshot; -1: not made yet */
 };
@@ -32,6 +32,7 @@ enum snap_touch_flags {
 	SNAP_HUGE = 4,	 /* --huge always */
 	SNAP_RECORD = 8, /* write the working set; no pair */
 	SNAP_PLAIN = 16, /* the other side */
+	SNAP_ALL = 32,	 /* --prefetch all */
 };
 
 struct snap_case {

@@ -17,9 +17,9 @@
 #define CHUNK	   (2 * MIB) /* timed as one */
 #define LOOK	   (128 * CHUNK)
 #define SMALL	   (128 * MIB) /* by 4 KiB, for what is left of blocks that were broken up */
-#define THE_VM	   (64 * MIB) /* a process, its VM, the kernel's own */
-#define FREE_SHARE 3	      /* of 4: more would push files out of the page cache */
-#define COLD	   2	      /* times as long as memory that was touched before */
+#define THE_VM	   (64 * MIB)  /* a process, its VM, the kernel's own */
+#define FREE_SHARE 3	       /* of 4: more would push files out of the page cache */
+#define COLD	   2	       /* times as long as memory that was touched before */
 
 static uint64_t clip_to_free(uint64_t bytes)
 {

@@ -39,8 +39,8 @@ void snapshot_dir_init(struct snapshot_dir *dir);
 int snapshot_dir_open(struct snapshot_dir *dir, const char *path, struct foal_error *err);
 int snapshot_dir_parts(struct snapshot_dir *dir, const struct run_options *opt,
 		       struct foal_error *err);
-/* Read and check all that the parts hold. */
-int snapshot_dir_verify(struct snapshot_dir *dir, struct foal_error *err);
+/* Read and check all that the parts hold; but memory, if that is to be done elsewhere. */
+int snapshot_dir_verify(struct snapshot_dir *dir, bool but_memory, struct foal_error *err);
 void snapshot_dir_close(struct snapshot_dir *dir);
 
 /* The manifest's object @key; NULL: none. */
