@@ -144,7 +144,7 @@ static void no_waiters(struct ept_space *space)
 	space->nr_threads = 0;
 	space->reclaim.has_thread = false;
 	space->files.running = false;
-	space->prefetch.running = false;
+	space->prefetch.running = 0;
 	space->files.since = 0;
 	memset(space->files.queue.jobs, 0, sizeof(space->files.queue.jobs)); /* the parent's */
 }

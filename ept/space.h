@@ -13,7 +13,7 @@
 #include "ept/reclaim.h"
 #include "ept/stream.h"
 #include "ept/watch.h"
-#include "ept/working_set.h"
+#include "ept/prefetch.h"
 
 #include <sys/mman.h>
 

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "vmm/bench.h"
+#include "vmm/bench_snapshots.h"
 #include "vmm/error.h"
 #include "vmm/remote.h"
 #include "vmm/run.h"
@@ -36,6 +37,7 @@ static const struct {
     {"verify", command_verify},
     {"bench", command_bench},
     {"bench-sample", command_bench_sample}, /* the same */
+    {"bench-touch", command_bench_touch},   /* the same */
 };
 
 /*

@@ -128,9 +128,10 @@ static int start_space(struct vm *vm, struct foal_error *err)
 {
 	int r = ept_space_start(vm->space);
 
-	return r ? error_set(err, FOAL_EXIT_MEMORY, r, "%s: guest memory: %s", vm->opt->name,
-			     strerror(-r))
-		 : 0;
+	if (r)
+		return error_set(err, FOAL_EXIT_MEMORY, r, "%s: guest memory: %s", vm->opt->name,
+				 strerror(-r));
+	return vm->restore && vm->restore->memory ? restore_wait(vm, err) : 0;
 }
 
 static int prepare_sandbox(struct vm *vm, struct foal_error *err)

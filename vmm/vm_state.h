@@ -43,6 +43,8 @@ struct vm_restore {
 	   what was asked for when the run ends, or -1. */
 	const struct ept_working_set *ahead;
 	int record_fd;
+	bool all;   /* with memory: all of it comes in by itself; */
+	bool eager; /* and before the vCPUs run */
 };
 
 /* *@bytes are for the caller to free(). Fails with FOAL_EXIT_HOST. */

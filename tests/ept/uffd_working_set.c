@@ -125,7 +125,7 @@ START_TEST(wrong_working_set_is_not_used)
 	ck_assert_uint_eq(stats.brought, 0);
 	asked_for(&r.vm);
 	discard(&r.vm, 102, 1); /* given back: a set that comes late does not bring it again */
-	ck_assert_uint_eq(ept_snap_put(r.vm.area, 102 * PAGE, bytes, 1), 0);
+	ck_assert_uint_eq(ept_snap_put(r.vm.space, (uint64_t[]){102 * PAGE}, bytes, 1), 0);
 	ck_assert_int_eq(*at(&r.vm, 102), 0);
 	snap_restored_destroy(&r);
 	ept_working_set_close(set);
