@@ -283,7 +283,7 @@ START_TEST(killed_meanwhile)
 		usleep(1000);
 	expect_command(ARGS("snapshot", "victim", top, "--diff", base), 0, "more than");
 	expect_command(ARGS("stop", "victim", "--kill"), 0, "gone, status 109");
-	pid = restored(top);
+	restored(top);
 	expect_still_good("victim", top);
 	expect_command(ARGS("stop", "victim", "--kill"), 0, "gone, status 109");
 }
