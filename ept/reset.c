@@ -172,6 +172,15 @@ static int each_slot(struct ept_reset *r, ept_written written, page_fn *fn, void
 	return err;
 }
 
+/* KVM tells it once. */
+static void note_log(struct ept_reset *r, ept_written written)
+{
+	for (size_t i = 0; i < r->nr; i++)
+		for (uint64_t w = 0; r->slots[i].kept && written[i] && w < words_of(&r->slots[i]);
+		     w++)
+			r->slots[i].noted[w] |= written[i][w];
+}
+
 static void forget_notes(struct ept_reset *r)
 {
 	for (size_t i = 0; i < r->nr; i++) {
@@ -240,6 +249,11 @@ int ept_reset_point(struct ept_space *space, ept_written written, char *why, siz
 	if (err)
 		ept_reset_free(space);
 	return err;
+}
+
+uint64_t ept_reset_kept(const struct ept_space *space)
+{
+	return space->reset ? (uint64_t)space->reset->used << EPT_PAGE_SHIFT : 0;
 }
 
 /* --- back ---------------------------------------------------------------------------------------
@@ -319,8 +333,10 @@ int ept_reset_back(struct ept_space *space, ept_written written, struct ept_rese
 	if (!r)
 		return -EINVAL;
 	err = each_slot(r, written, have_page, &b);
-	if (err)
+	if (err) {
+		note_log(r, written);
 		return err;
+	}
 	err = each_slot(r, written, bring_back, &b);
 	_mm_sfence();
 	if (!err && ept_lost(space))
@@ -331,6 +347,6 @@ int ept_reset_back(struct ept_space *space, ept_written written, struct ept_rese
 		return err;
 	}
 	forget_notes(r);
-	out->kept = (uint64_t)r->used << EPT_PAGE_SHIFT;
+	out->kept = ept_reset_kept(space);
 	return 0;
 }

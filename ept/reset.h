@@ -48,6 +48,9 @@ struct ept_reset_stats {
 int ept_reset_back(struct ept_space *space, ept_written written, struct ept_reset_stats *out,
 		   bool *begun, char *why, size_t size);
 
+/* Bytes that are kept aside. */
+uint64_t ept_reset_kept(const struct ept_space *space);
+
 /* There is no point any more. NULL-safe; also of a space that has none. */
 void ept_reset_free(struct ept_space *space);
 
