@@ -51,6 +51,7 @@ static const struct {
     {"fork", "make more VMs of a running one", fork_help},
     {"restore", "bring a frozen VM back", restore_help},
     {"verify", "check every byte of a snapshot", verify_help},
+    {"reset", "have a running VM go back to where it was, in place", reset_help},
     {"doctor", "what this host offers, and what to do about what is missing", doctor_help},
     {"bench", "what faults, restores, clones and forks cost here", bench_help},
     {"version", "what this foal was built from", version_help},

@@ -35,6 +35,7 @@ static const struct {
     {"fork", command_fork},
     {"restore", command_restore},
     {"verify", command_verify},
+    {"reset", command_reset},
     {"bench", command_bench},
     {"bench-sample", command_bench_sample}, /* the same */
     {"bench-touch", command_bench_touch},   /* the same */

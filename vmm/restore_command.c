@@ -19,7 +19,7 @@
 enum prefetch { PREFETCH_AUTO, PREFETCH_ALL, PREFETCH_OFF };
 
 struct restore_options {
-	bool eager;
+	bool eager, reset_point;
 	enum prefetch prefetch;
 	enum clock_policy clock;
 };
@@ -58,7 +58,8 @@ void restore_help(void)
 	    "                            the guest runs\n"
 	    "  --clock freeze|jump       what the guest's clocks say of the time since: it did "
 	    "not\n"
-	    "                            pass, or it did (freeze)\n\n"
+	    "                            pass, or it did (freeze)\n"
+	    "  --reset-point             its start is its reset point: foal reset\n\n"
 	    "and how it is run, as for foal run:");
 	for (size_t i = 0; i < NR_TAKEN; i++)
 		printf("%s--%s", i % 6 ? " " : i ? "\n  " : "  ", taken[i].name);
@@ -99,6 +100,8 @@ static int take_own(int option, const char *value, struct restore_options *out,
 
 	if (option == 'l' || option == 'e')
 		out->eager = option == 'e';
+	else if (option == 'r')
+		out->reset_point = true;
 	else if (option == 'p')
 		r = take_word("prefetch", value, prefetches, &word, err),
 		out->prefetch = (enum prefetch)word;
@@ -115,9 +118,10 @@ static int parse(int argc, char **argv, const char **dir, struct restore_options
 					     {"eager", no_argument, NULL, 'e'},
 					     {"prefetch", required_argument, NULL, 'p'},
 					     {"clock", required_argument, NULL, 'c'},
+					     {"reset-point", no_argument, NULL, 'r'},
 					     /* No short form of --memory-limit. */
 					     {"memory", required_argument, NULL, '?'}};
-	struct option longs[NR_TAKEN + 6] = {{0}};
+	struct option longs[NR_TAKEN + 7] = {{0}};
 	int i, r = 0;
 
 	for (size_t k = 0; k < NR_TAKEN; k++)
@@ -220,6 +224,7 @@ int command_restore(int argc, char **argv, uint64_t main_ns)
 	from.len = dir.state_len;
 	from.clock = own.clock;
 	from.copy = true;
+	from.reset_point = own.reset_point;
 	from.layers = dir.layers;
 	from.memory = dir.memory;
 	from.below = dir.below;
