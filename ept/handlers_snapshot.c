@@ -197,18 +197,22 @@ unsigned ept_snap_put(struct ept_area *area, uint64_t gpa, const char *bytes, un
 		run = i + 1;
 	}
 	pthread_mutex_unlock(&leaf->lock);
+	if (area->space->reclaim.limit && put)
+		ept_reclaim_note(area->space);
 	return put;
 }
 
-static bool anonymous(const struct fault *f)
+bool ept_snap_zeros(const struct fault *f, unsigned index)
 {
-	return discarded(f, f->index) ||
-	       ept_layers_zero(f->area->obj, (f->req->gpa.v - f->area->start) >> EPT_PAGE_SHIFT);
+	uint64_t gpa = fault_leaf_start(f) + ((uint64_t)index << EPT_PAGE_SHIFT);
+
+	return discarded(f, index) ||
+	       ept_layers_zero(f->area->obj, (gpa - f->area->start) >> EPT_PAGE_SHIFT);
 }
 
 enum ept_result ept_snap_read(struct fault *f)
 {
-	if (!anonymous(f))
+	if (!ept_snap_zeros(f, f->index))
 		return from_layers(f);
 	f->res->kase = EPT_CASE_ANON_READ;
 	return ept_anon_read(f);
@@ -216,7 +220,7 @@ enum ept_result ept_snap_read(struct fault *f)
 
 enum ept_result ept_snap_write(struct fault *f)
 {
-	if (!anonymous(f))
+	if (!ept_snap_zeros(f, f->index))
 		return from_layers(f);
 	f->res->kase = EPT_CASE_ANON_WRITE;
 	return ept_anon_write(f);
