@@ -208,8 +208,8 @@ struct restored {
 	struct ept_snapshot *snapshot;
 };
 
-/* Do restored spaces record what is asked for? */
-static bool recording;
+/* Do restored spaces record what is asked for, or bring all in? */
+static bool recording, bring_all;
 
 static struct restored restore_with(const struct ept_config *config, const struct files *files,
 				    int origin_fd, const struct ept_working_set *set)
@@ -234,6 +234,8 @@ static struct restored restore_with(const struct ept_config *config, const struc
 		ck_assert_int_eq(ept_space_prefetch(r.vm.space, set), 0);
 	if (recording)
 		ck_assert_int_eq(ept_space_record(r.vm.space), 0);
+	if (bring_all)
+		ck_assert_int_eq(ept_space_prefetch_all(r.vm.space), 0);
 	ck_assert_int_eq(ept_space_start(r.vm.space), 0);
 	ck_assert_uint_eq(ept_space_slots(r.vm.space, &slot, 1), 1);
 	r.vm.hva = slot.hva;
@@ -949,6 +951,107 @@ START_TEST(wrong_working_set_is_not_used)
 }
 END_TEST
 
+/* Threes, but for page 5, which is zeros. */
+static void ck_threes(const struct vm *vm)
+{
+	for (uint64_t page = 0; page < PAGES; page++) {
+		ck_assert_int_eq(*at(vm, page), page == 5 ? 0 : 3);
+		ck_assert_int_eq(at(vm, page)[PAGE - 1], page == 5 ? 0 : 3);
+	}
+}
+
+static void snapshot_of_threes(struct files *files, int zstd)
+{
+	struct vm vm = make(&origins[0]);
+	char why[300];
+
+	memset(vm.hva, 3, SIZE);
+	memset((char *)at(&vm, 5), 0, PAGE);
+	ck_assert_int_eq(snapshot_of(&vm, files, zstd, false, why), 0);
+	vm_destroy(&vm);
+}
+
+static const enum ept_huge huge_modes[] = {EPT_HUGE_NEVER, EPT_HUGE_AUTO, EPT_HUGE_ALWAYS};
+
+/* Before the first touch; then nobody has to ask. By 2 MiB the zeros among them come, too. */
+START_TEST(all_comes_in)
+{
+	struct ept_config config = one_thread;
+	bool whole = huge_modes[_i / 2] != EPT_HUGE_NEVER;
+	struct restored r;
+	struct files files;
+
+	config.huge = huge_modes[_i / 2];
+	snapshot_of_threes(&files, _i % 2);
+	bring_all = true;
+	r = restore_with(&config, &files, -1, NULL);
+	bring_all = false;
+	ck_assert_int_eq(ept_space_prefetch_wait(r.vm.space), 0);
+	ck_assert_uint_eq(area_info(&r.vm).resident, (whole ? PAGES : PAGES - 1) * PAGE);
+	ck_threes(&r.vm);
+	memset(r.vm.hva, 3, 5 * PAGE);
+	ept_space_stop(r.vm.space);
+	ck_assert_uint_eq(events(r.vm.space), whole ? 0 : 1);
+	restored_destroy(&r);
+	close_files(&files);
+}
+END_TEST
+
+/* It says so, and where; nothing of that extent goes in. */
+START_TEST(all_with_a_wrong_bit)
+{
+	struct ept_config config = one_thread;
+	struct restored r;
+	struct files files;
+
+	config.huge = huge_modes[_i];
+	snapshot_of_threes(&files, 0);
+	flip(files.memory, 700 * PAGE * 8);
+	bring_all = true;
+	r = restore_with(&config, &files, -1, NULL);
+	bring_all = false;
+	ck_assert_int_eq(ept_space_prefetch_wait(r.vm.space), -EBADMSG);
+	const struct ept_failure *failure = ept_space_failure(r.vm.space);
+	ck_assert(failure && strstr(failure->message, "wrong checksum"));
+	const struct ept_leaf *leaf = ept_mirror_find(&r.vm.space->mirror, GPA(700 * PAGE));
+	ck_assert(!leaf || ept_pte_get(leaf, 700 % 512) == EPT_PTE_NONE);
+	restored_destroy(&r);
+	close_files(&files);
+}
+END_TEST
+
+/* Of each 2 MiB that a page of the set lies in, all; who touches them meanwhile finds them right.
+ */
+START_TEST(working_set_by_2_mib)
+{
+	struct ept_config config = one_thread;
+	struct ept_prefetch_stats stats;
+	struct ept_working_set *set;
+	struct restored r;
+	struct files files;
+	int fd = empty_file();
+	uint64_t n;
+
+	config.huge = EPT_HUGE_ALWAYS;
+	snapshot_of_threes(&files, 0);
+	ck_record(&files, fd, &n);
+	ck_assert_int_eq(ept_working_set_open(fd, id, &set), 0);
+	r = restore_with(&config, &files, -1, set);
+	if (_i)
+		ck_threes(&r.vm);
+	wait_for_prefetch(&r, &stats);
+	ck_threes(&r.vm);
+	/* The set ends at page 975, below what does not fill 2 MiB. */
+	ck_assert_uint_ge(area_info(&r.vm).resident, 1024 * PAGE);
+	if (!_i)
+		ck_assert_uint_eq(stats.brought, 1024);
+	restored_destroy(&r);
+	ept_working_set_close(set);
+	close(fd);
+	close_files(&files);
+}
+END_TEST
+
 static void *stop(void *space)
 {
 	ept_space_stop(space);
@@ -1084,6 +1187,9 @@ Suite *suite_uffd_snapshot(void)
 	tcase_add_loop_test(tc, writer_runs_out_of_space, 0, 2);
 	tcase_add_loop_test(tc, working_set_comes_first, 0, 2);
 	tcase_add_test(tc, wrong_working_set_is_not_used);
+	tcase_add_loop_test(tc, all_comes_in, 0, 6);
+	tcase_add_loop_test(tc, all_with_a_wrong_bit, 0, 3);
+	tcase_add_loop_test(tc, working_set_by_2_mib, 0, 2);
 	tcase_add_test(tc, file_is_cut_short_meanwhile);
 	tcase_add_test(tc, hung_working_set);
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
