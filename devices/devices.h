@@ -29,6 +29,7 @@
 struct device;
 struct bus;
 struct disk_backend;
+struct disk_layer;
 struct state;
 
 /* What the machine offers to its devices; outlives them all. */
@@ -67,6 +68,12 @@ struct device_host {
 	void (*guest_exit)(void *ctx, int status);
 	/* The guest resets its machine. */
 	void (*guest_reset)(void *ctx);
+	/*
+	 * The guest wrote @what (FOAL_RESET_*) to its reset bell: done once the access is
+	 * complete. What it reads there. Only where there is such a device.
+	 */
+	void (*reset_bell)(void *ctx, uint8_t what);
+	uint32_t (*resets)(void *ctx);
 };
 
 /* One row of the table of device kinds; see devices_kinds[]. */
@@ -87,6 +94,8 @@ struct device_ops {
 	 */
 	struct device *(*hold)(struct device *dev, uint64_t deadline);
 	void (*release)(struct device *dev);
+	/* Optional, for the same: the process was forked, and its threads are the parent's. */
+	void (*forked)(struct device *dev);
 	/* Stop threads and finish or drop requests; what was flushed is durable. */
 	void (*stop)(struct device *dev);
 	void (*destroy)(struct device *dev);
@@ -97,6 +106,11 @@ struct device_ops {
 	 */
 	bool (*state)(struct device *dev, struct state *s);
 	unsigned state_version;
+	/*
+	 * Optional: does a device that is at rest remember more than its state tells (a
+	 * connection, a buffer that it holds)? Then loading the same state changes something.
+	 */
+	bool (*remembers)(const struct device *dev);
 };
 
 /* Every kind of device there is, NULL-terminated. */
@@ -126,6 +140,12 @@ struct device *bus_hold(struct bus *bus, uint64_t deadline);
 void bus_release(struct bus *bus);
 
 /*
+ * In a child that was forked while the bus was held, by its one thread: no thread of a device is
+ * there. From here on it is good for bus_destroy() alone, which closes the child's copies.
+ */
+void bus_forked(struct bus *bus);
+
+/*
  * Save or load the state of every device on @bus (devices/state.h), a record each in
  * the order of their addresses; interrupt controllers come last: what others do to their
  * pins while they load does not count. Nothing else touches the devices
@@ -134,6 +154,12 @@ void bus_release(struct bus *bus);
  * False: s->error says why, and a bus that was loaded is good for bus_destroy() alone.
  */
 bool bus_state(struct bus *bus, struct state *s);
+
+/*
+ * The same for devices that were loaded from these bytes, or saved to them, before, and have
+ * run since: those that are in that state still are left alone. @room is state_room()'s.
+ */
+bool bus_go_back(struct bus *bus, struct state *s, struct state *room);
 
 /*
  * Put @dev at [@base, @base + @size). The bus owns it from then on, also on
@@ -182,6 +208,12 @@ size_t serial_input(struct device *serial, const void *data, size_t len);
 
 /* The exit port (guest/abi.h): a write ends the run through host->guest_exit. */
 int exit_port_create(const struct device_host *host, struct device **out);
+
+/*
+ * The reset bell (guest/abi.h, docs/reset.md), FOAL_PORT_RESET_BELL_LEN ports at
+ * FOAL_PORT_RESET_BELL: host->reset_bell and host->resets.
+ */
+int reset_bell_create(const struct device_host *host, struct device **out);
 
 /* --- the platform of a stock kernel (docs/acpi.md) ------------------------------------ */
 
@@ -284,9 +316,33 @@ void virtio_blk_stats(struct device *blk, struct disk_stats *out);
  */
 int virtio_blk_freeze(struct device *blk);
 int virtio_blk_save_layers(struct device *blk, int fd);
+/* Several times: oldest first, each the difference to those before. */
 int virtio_blk_load_layer(struct device *blk, int fd);
+/*
+ * The same without a file, in a child that was forked: what was frozen, of a device that is to be
+ * destroyed, becomes a new one's, which was not started. NULL: there is nothing.
+ */
+struct disk_layer *virtio_blk_give_layers(struct device *blk);
+void virtio_blk_take_layers(struct device *blk, struct disk_layer *layers);
+/* Only what differs from @count such files, newest first; their descriptors are taken. */
+int virtio_blk_save_difference(struct device *blk, int fd, const int *parents, unsigned count);
+/*
+ * For a reader that ends: freeze; in it, when it has read, virtio_blk_fold(); if that
+ * was 0, when it is gone, virtio_blk_folded(). So layers do not pile up (devices/disk.h).
+ */
+int virtio_blk_freeze_passing(struct device *blk);
+int virtio_blk_fold(struct device *blk);
+void virtio_blk_folded(struct device *blk);
+/*
+ * For a reset: what a copy-on-write disk holds now is what going back leaves of it (a disk of
+ * another mode is not changed). Both while the device is held. -ENOMEM.
+ */
+int virtio_blk_mark(struct device *blk);
+void virtio_blk_go_back(struct device *blk);
 /* Check every block of such a file; *@block is the first that is damaged (-EBADMSG). */
 int disk_layer_verify(int fd, uint64_t *block);
+/* What the files @fds, newest first, are together, to the empty file @out. */
+int disk_layer_merge(const int *fds, unsigned count, int out);
 
 /*
  * virtio-pmem (virtio 1.2 section 5.19) for @area: announces where it lies and

@@ -14,9 +14,12 @@
 struct disk {
 	enum disk_mode mode;
 	struct disk_backend *backend;
-	int overlay;		   /* -1 until the first write */
-	struct disk_layer *layers; /* between overlay and backend; NULL: none */
-	int flush_error;	   /* negative; see disk_flush() */
+	int overlay;			   /* -1 until the first write */
+	struct disk_layer *layers;	   /* between overlay and backend; NULL: none */
+	_Atomic(struct disk_layer *) base; /* what a reader folds layers into; NULL: nothing */
+	atomic_bool folded;		   /* it has */
+	struct disk_layer *mark;	   /* of these, the newest at the reset point */
+	int flush_error;		   /* negative; see disk_flush() */
 	uint64_t size;
 	/* A bit a block; allocated when first needed. */
 	uint64_t *in_overlay, *was_read;
@@ -193,9 +196,23 @@ static int overlay_read(struct disk *disk, uint64_t offset, struct iov_cursor *c
 
 /* --- requests, by mode ---------------------------------------------------------------------- */
 
+static void forget_folded(struct disk *disk)
+{
+	struct disk_layer *base = disk->base;
+
+	if (!atomic_load_explicit(&disk->folded, memory_order_acquire))
+		return;
+	atomic_store_explicit(&disk->folded, false, memory_order_relaxed);
+	if (base) /* else the disk went back meanwhile, and nothing is left of it */
+		disk->layers = disk_layer_folded(disk->layers, base, disk->size);
+	disk->base = NULL;
+}
+
 int disk_read(struct disk *disk, uint64_t offset, struct iovec *iov, size_t nr, uint64_t len)
 {
 	struct iov_cursor cursor = {iov, nr};
+
+	forget_folded(disk);
 
 	if (disk->mode == DISK_COW)
 		return overlay_read(disk, offset, &cursor, len);
@@ -264,7 +281,7 @@ int disk_write_zeroes(struct disk *disk, uint64_t offset, uint64_t len, bool unm
 
 /* --- layers --------------------------------------------------------------------------- */
 
-int disk_freeze(struct disk *disk)
+static int freeze(struct disk *disk)
 {
 	struct disk_layer *layer;
 
@@ -279,16 +296,92 @@ int disk_freeze(struct disk *disk)
 	return 0;
 }
 
-int disk_save_layers(const struct disk *disk, int fd)
+int disk_freeze(struct disk *disk)
 {
-	return disk_layer_save(disk->layers, disk->size, fd);
+	forget_folded(disk);
+	int rc = freeze(disk);
+	disk_layer_keep(disk->layers);
+	return rc;
+}
+
+int disk_freeze_passing(struct disk *disk)
+{
+	const struct disk_layer *was;
+	int rc;
+
+	forget_folded(disk);
+	was = disk->layers;
+	rc = freeze(disk);
+	if (rc == 0 && disk->layers != was)
+		disk_layer_pass(disk->layers);
+	disk->base = rc ? NULL : disk_layer_base(disk->layers);
+	return rc;
+}
+
+int disk_mark(struct disk *disk)
+{
+	int rc = disk_freeze(disk);
+
+	if (rc == 0)
+		disk->mark = disk->layers;
+	return rc;
+}
+
+/* The layer at the mark is kept: nothing was folded into it, or from it. */
+void disk_go_back(struct disk *disk)
+{
+	if (disk->overlay >= 0)
+		close(disk->overlay);
+	disk->overlay = -1;
+	free(disk->in_overlay);
+	disk->in_overlay = NULL;
+	forget_folded(disk);
+	disk->base = NULL;
+	disk_layer_free_above(disk->layers, disk->mark);
+	disk->layers = disk->mark;
+}
+
+int disk_fold(const struct disk *disk)
+{
+	return disk->base ? disk_layer_fold(disk->layers, disk->base, disk->size) : 0;
+}
+
+void disk_folded(struct disk *disk)
+{
+	if (disk->base)
+		atomic_store_explicit(&disk->folded, true, memory_order_release);
+}
+
+int disk_save_layers(const struct disk *disk, int fd, const int *parents, unsigned count)
+{
+	struct disk_layer *below = NULL;
+	int rc = disk_layer_open_all(parents, count, disk->size, &below);
+
+	if (rc == 0)
+		rc = disk_layer_save(disk->layers, below, disk->size, fd);
+	disk_layer_free(below);
+	return rc;
 }
 
 int disk_load_layer(struct disk *disk, int fd)
 {
-	if (disk->mode != DISK_COW || disk->layers || disk->overlay >= 0)
+	if (disk->mode != DISK_COW || disk->overlay >= 0 ||
+	    (disk->layers && !disk_layer_is_file(disk->layers)))
 		return -EBUSY;
-	return disk_layer_open(fd, disk->size, &disk->layers);
+	return disk_layer_open(fd, disk->size, disk->layers, &disk->layers);
+}
+
+struct disk_layer *disk_give_layers(struct disk *disk)
+{
+	struct disk_layer *layers = disk->layers;
+
+	disk->layers = NULL;
+	return layers;
+}
+
+void disk_take_layers(struct disk *disk, struct disk_layer *layers)
+{
+	disk->layers = layers;
 }
 
 /* --- opening -------------------------------------------------------------------------- */

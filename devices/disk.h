@@ -59,13 +59,32 @@ int disk_write_zeroes(struct disk *disk, uint64_t offset, uint64_t len, bool unm
  * now on, which is not written again. -ENOMEM.
  */
 int disk_freeze(struct disk *disk);
+/* Freeze it, to have it back as it is now: what was written since is dropped. -ENOMEM. */
+int disk_mark(struct disk *disk);
+void disk_go_back(struct disk *disk);
 /*
- * All frozen layers, as one, to the empty file @fd: disk_layer.h. In whatever thread or process,
- * while the disk is written, but not beside disk_freeze().
+ * The same for a reader that ends, such as a child that writes a snapshot: before, it calls
+ * disk_fold(); if that was 0, disk_folded() is called when it is gone, by any thread, not beside
+ * disk_freeze*(). Then layers that were frozen so are one.
  */
-int disk_save_layers(const struct disk *disk, int fd);
-/* Lay what was saved under a copy-on-write disk that was not written yet (else -EBUSY). */
+int disk_freeze_passing(struct disk *disk);
+int disk_fold(const struct disk *disk);
+void disk_folded(struct disk *disk);
+/*
+ * All frozen layers, as one, to the empty file @fd: disk_layer.h. Of @count parents, newest first,
+ * whose descriptors are taken, only what differs from them. In whatever thread or process,
+ * while the disk is written, but not beside disk_freeze*().
+ */
+int disk_save_layers(const struct disk *disk, int fd, const int *parents, unsigned count);
+/*
+ * Lay what was saved under a copy-on-write disk that was not written yet (else -EBUSY); several
+ * times: each on top of the one before.
+ */
 int disk_load_layer(struct disk *disk, int fd);
+
+/* What is frozen leaves the disk; one that was not written yet takes it. */
+struct disk_layer *disk_give_layers(struct disk *disk);
+void disk_take_layers(struct disk *disk, struct disk_layer *layers);
 
 /* Bytes of the backend ever read, each counted once, in units of DISK_BLOCK. */
 uint64_t disk_file_read(const struct disk *disk);

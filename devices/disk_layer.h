@@ -23,14 +23,25 @@ struct disk_layer;
  */
 struct disk_layer *disk_layer_freeze(int overlay, uint64_t *map, struct disk_layer *below);
 
-/*
- * Open the layer file @fd, which is dup'ed, of a disk of @size bytes. -EINVAL: it is none, of
- * another disk or of another version; -EBADMSG: damaged; -ENOMEM, -EMFILE, -EIO.
- */
-int disk_layer_open(int fd, uint64_t size, struct disk_layer **out);
+/* Is it one that was opened? */
+bool disk_layer_is_file(const struct disk_layer *layer);
 
-/* All of @top and below, or NULL, as a layer file to the empty file @fd. 0 or a negative errno. */
-int disk_layer_save(const struct disk_layer *top, uint64_t size, int fd);
+/*
+ * Open the layer file @fd, which is dup'ed, of a disk of @size bytes, on top of @below, which is
+ * its own from then on, unless it fails. -EINVAL: it is none, of another disk or of another
+ * version; -EBADMSG: damaged; -ENOMEM, -EMFILE, -EIO.
+ */
+int disk_layer_open(int fd, uint64_t size, struct disk_layer *below, struct disk_layer **out);
+/* The same of all of @fds, newest first, which are taken, also on error; NULL of none. */
+int disk_layer_open_all(const int *fds, unsigned count, uint64_t size, struct disk_layer **out);
+
+/*
+ * All of @top and below, or NULL, as a layer file to the empty file @fd; without the blocks that
+ * read the same in the layer files @below (NULL: none), under which it is laid then. 0 or a
+ * negative errno.
+ */
+int disk_layer_save(const struct disk_layer *top, const struct disk_layer *below, uint64_t size,
+		    int fd);
 
 /* That of @top and below which has @block, or NULL. */
 const struct disk_layer *disk_layer_find(const struct disk_layer *top, uint64_t block);
@@ -42,7 +53,27 @@ const struct disk_layer *disk_layer_find(const struct disk_layer *top, uint64_t 
 int disk_layer_read(const struct disk_layer *layer, struct iov_cursor *cursor, uint64_t len,
 		    uint64_t offset);
 
-/* @top and all below. */
+/* @top and what is below, down to @end, which stays. */
+void disk_layer_free_above(struct disk_layer *top, const struct disk_layer *end);
+
+/* @top and all below. NULL is allowed. */
 void disk_layer_free(struct disk_layer *top);
+
+/* --- disk_layer_fold.c: the disk's own thread, but for disk_layer_fold() ------------------- */
+
+/* @top, an overlay that was just frozen, is for a reader that ends. */
+void disk_layer_pass(struct disk_layer *top);
+/* @top and all below is somebody else's, too, from now on. */
+void disk_layer_keep(struct disk_layer *top);
+/* The lowest that @top can be folded into, with what lies between; NULL: none. */
+struct disk_layer *disk_layer_base(struct disk_layer *top);
+/* In the reader: copy. 0 or a negative errno: nothing has changed. */
+int disk_layer_fold(const struct disk_layer *top, const struct disk_layer *base, uint64_t size);
+/*
+ * It has ended, and copied all: what is left of @top and below. @top itself, if somebody else got
+ * it meanwhile.
+ */
+struct disk_layer *disk_layer_folded(struct disk_layer *top, struct disk_layer *base,
+				     uint64_t size);
 
 #endif

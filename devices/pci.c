@@ -336,6 +336,15 @@ static void window_release(struct device *dev)
 			pci->slot[i]->ops->release(pci->slot[i]);
 }
 
+static void window_forked(struct device *dev)
+{
+	struct pci *pci = pci_of_window(dev);
+
+	for (unsigned i = 0; i < pci->free; i++)
+		if (pci->slot[i]->ops->forked)
+			pci->slot[i]->ops->forked(pci->slot[i]);
+}
+
 static void window_stop(struct device *dev)
 {
 	struct pci *pci = pci_of_window(dev);
@@ -394,6 +403,12 @@ static bool window_state(struct device *dev, struct state *s)
 	return state_ok(s);
 }
 
+/* One record tells of all that is behind it: whoever of them may, it does. */
+static bool window_remembers(const struct device *dev)
+{
+	return device_of(dev, const struct pci, window)->free > 1;
+}
+
 const struct device_ops pci_device = {
     .kind = "pci",
     .read = window_read,
@@ -401,10 +416,12 @@ const struct device_ops pci_device = {
     .start = window_start,
     .hold = window_hold,
     .release = window_release,
+    .forked = window_forked,
     .stop = window_stop,
     .destroy = window_destroy,
     .state = window_state,
     .state_version = 1,
+    .remembers = window_remembers,
 };
 
 /* --- creation ------------------------------------------------------------------------- */

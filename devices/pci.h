@@ -32,6 +32,7 @@ struct pci_function_ops {
 	int (*start)(struct pci_function *f);
 	struct device *(*hold)(struct pci_function *f, uint64_t deadline);
 	void (*release)(struct pci_function *f);
+	void (*forked)(struct pci_function *f);
 	void (*stop)(struct pci_function *f);
 	void (*destroy)(struct pci_function *f);
 	/*

@@ -228,12 +228,14 @@ void virtio_mmio_write(struct device *dev, uint64_t offset, unsigned len, uint64
 /* virtio_state.c; of struct device_ops, whatever the register file is. */
 #define VIRTIO_STATE_VERSION 1
 bool virtio_state(struct device *dev, struct state *s);
+bool virtio_remembers(const struct device *dev);
 
 /* What the ops of every virtio device say, besides .kind and .destroy. */
 #define VIRTIO_DEVICE_OPS \
 	.start = virtio_mmio_start, .read = virtio_mmio_read, .write = virtio_mmio_write, \
-	.hold = virtio_hold, .release = virtio_release, .stop = virtio_stop, \
-	.state = virtio_state, .state_version = VIRTIO_STATE_VERSION
+	.hold = virtio_hold, .release = virtio_release, .forked = virtio_forked, \
+	.stop = virtio_stop, .state = virtio_state, .state_version = VIRTIO_STATE_VERSION, \
+	.remembers = virtio_remembers
 
 /* --- the worker ------------------------------------------------------------------- */
 
@@ -253,6 +255,8 @@ bool virtio_quiesce(struct virtio_device *vdev);
 /* device_ops.hold and .release: the worker ends the request at hand, and begins no other. */
 struct device *virtio_hold(struct device *dev, uint64_t deadline);
 void virtio_release(struct device *dev);
+/* device_ops.forked. */
+void virtio_forked(struct device *dev);
 /* device_ops.stop: end the thread. */
 void virtio_stop(struct device *dev);
 

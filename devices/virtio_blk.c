@@ -326,14 +326,54 @@ int virtio_blk_freeze(struct device *dev)
 	return disk_freeze(disk_of(dev));
 }
 
+int virtio_blk_freeze_passing(struct device *dev)
+{
+	return disk_freeze_passing(disk_of(dev));
+}
+
+int virtio_blk_fold(struct device *dev)
+{
+	return disk_fold(disk_of(dev));
+}
+
+void virtio_blk_folded(struct device *dev)
+{
+	disk_folded(disk_of(dev));
+}
+
+int virtio_blk_mark(struct device *dev)
+{
+	return disk_mark(disk_of(dev));
+}
+
+void virtio_blk_go_back(struct device *dev)
+{
+	disk_go_back(disk_of(dev));
+}
+
 int virtio_blk_save_layers(struct device *dev, int fd)
 {
-	return disk_save_layers(disk_of(dev), fd);
+	return disk_save_layers(disk_of(dev), fd, NULL, 0);
+}
+
+int virtio_blk_save_difference(struct device *dev, int fd, const int *parents, unsigned count)
+{
+	return disk_save_layers(disk_of(dev), fd, parents, count);
 }
 
 int virtio_blk_load_layer(struct device *dev, int fd)
 {
 	return disk_load_layer(disk_of(dev), fd);
+}
+
+struct disk_layer *virtio_blk_give_layers(struct device *dev)
+{
+	return disk_give_layers(disk_of(dev));
+}
+
+void virtio_blk_take_layers(struct device *dev, struct disk_layer *layers)
+{
+	disk_take_layers(disk_of(dev), layers);
 }
 
 static void blk_destroy(struct device *dev)

@@ -143,6 +143,11 @@ static void function_release(struct pci_function *f)
 	virtio_release(&virtio_pci_of(f)->vdev->dev);
 }
 
+static void function_forked(struct pci_function *f)
+{
+	virtio_forked(&virtio_pci_of(f)->vdev->dev);
+}
+
 static void function_stop(struct pci_function *f)
 {
 	virtio_stop(&virtio_pci_of(f)->vdev->dev);
@@ -190,6 +195,7 @@ static const struct pci_function_ops function_ops = {
     .start = function_start,
     .hold = function_hold,
     .release = function_release,
+    .forked = function_forked,
     .stop = function_stop,
     .destroy = function_destroy,
     .state = function_state,

@@ -222,6 +222,11 @@ void virtio_release(struct device *dev)
 	virtio_kick(vdev);
 }
 
+void virtio_forked(struct device *dev)
+{
+	virtio_of(dev)->has_thread = false;
+}
+
 void virtio_stop(struct device *dev)
 {
 	struct virtio_device *vdev = virtio_of(dev);

@@ -317,8 +317,8 @@ void ept_space_fork_done(struct ept_space *space, struct ept_fork *fork);
  */
 int ept_space_fork_child(struct ept_space *space, struct ept_fork *fork,
 			 const struct ept_swap_file *swap);
-/* Start its threads. The space is released. */
-int ept_space_fork_start(struct ept_space *space);
+/* Start its threads; messages say @name from now on. The space is released. */
+int ept_space_fork_start(struct ept_space *space, const char *name);
 
 /*
  * Instead of both: the child only writes a snapshot of the space (snapshot.h) and ends.
@@ -448,6 +448,9 @@ struct ept_hist {
 	uint64_t count, max;
 	uint32_t bucket[EPT_HIST_BUCKETS];
 };
+
+/* One thread at a time. */
+void ept_hist_add(struct ept_hist *h, uint64_t ns);
 
 /* The value (ns) below which @percent of the samples lie; 0 without samples. */
 uint64_t ept_hist_percentile(const struct ept_hist *h, double percent);

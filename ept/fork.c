@@ -16,6 +16,7 @@
  */
 #include "ept/density.h"
 #include "ept/object_snapshot.h"
+#include "ept/reset_space.h"
 #include "ept/space.h"
 #include "ept/staging.h"
 
@@ -147,8 +148,16 @@ static void no_waiters(struct ept_space *space)
 	space->prefetch.running = 0;
 	space->files.since = 0;
 	memset(space->files.queue.jobs, 0, sizeof(space->files.queue.jobs)); /* the parent's */
-	if (space->governor)
-		space->governor->running = false;
+}
+
+/* The timer behind its clock is the parent's. */
+static void governor_gone(struct ept_governor *g)
+{
+	if (!g)
+		return;
+	if (g->running && g->clock_fd >= 0)
+		close(g->clock_fd);
+	g->running = false;
 }
 
 static int own_eventfd(int *fd)
@@ -295,6 +304,8 @@ int ept_space_fork_child(struct ept_space *space, struct ept_fork *fork,
 	ept_installer_close_events(&space->installer); /* it acts on the parent */
 	unlock_all(space);
 	no_waiters(space);
+	governor_gone(space->governor);
+	ept_reset_forget(space);
 	err = own_descriptors(space);
 	if (!err)
 		err = adopt(space, fork, swap);
@@ -309,6 +320,8 @@ void ept_space_fork_frozen(struct ept_space *space, int pagemap_fd)
 	ept_installer_close_events(&space->installer);
 	unlock_all(space);
 	no_waiters(space);
+	governor_gone(space->governor);
+	ept_reset_forget(space);
 	close(space->failure_fd); /* what fails here is nothing to the parent's monitor */
 	space->failure_fd = -1;
 	__atomic_store_n(&space->life, EPT_LIFE_STOPPED, __ATOMIC_RELEASE);
@@ -317,14 +330,27 @@ void ept_space_fork_frozen(struct ept_space *space, int pagemap_fd)
 	space->pagemap_fd = pagemap_fd;
 }
 
-int ept_space_fork_start(struct ept_space *space)
+static int rename_space(struct ept_space *space, const char *name)
+{
+	char *own = strdup(name);
+
+	if (!own)
+		return -ENOMEM;
+	free(space->name);
+	space->config.vm_name = space->name = own;
+	return 0;
+}
+
+int ept_space_fork_start(struct ept_space *space, const char *name)
 {
 	int err;
 
 	pthread_mutex_lock(&space->life_lock);
 	free(space->threads);
 	space->threads = NULL;
-	err = ept_reader_adopt(space->reader);
+	err = rename_space(space, name);
+	if (!err)
+		err = ept_reader_adopt(space->reader);
 	if (!err)
 		err = ept_threads_start(space);
 	space->holder = pthread_self();

@@ -15,6 +15,7 @@
 #include "ept/thread.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -168,6 +169,26 @@ uint64_t ept_thread_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000U + (uint64_t)ts.tv_nsec;
 }
 
+/*
+ * How many new pages the next look should find. Where files are read in order, and nothing
+ * else happens, it has time until a stream has used a quarter of what was read ahead of it.
+ */
+static uint64_t pages_to_wait_for(const struct ept_governor *g, const struct ept_growth *growth)
+{
+	unsigned left = UINT_MAX;
+
+	for (size_t i = 0; i < g->nr_areas; i++) {
+		unsigned of = ept_windows_left(&g->areas[i]);
+
+		left = of < left ? of : left;
+		if (ept_writers_any(&g->areas[i])) /* what is copied ahead is little */
+			return LOOK_PAGES;
+	}
+	if (left == UINT_MAX || growth->all != growth->files)
+		return LOOK_PAGES;
+	return (uint64_t)left * REGION_PAGES / 4;
+}
+
 static uint64_t clamp(uint64_t ns, uint64_t low)
 {
 	return ns < low ? low : ns > WAIT_MAX ? WAIT_MAX : ns;
@@ -178,7 +199,7 @@ static void scan_and_pace(struct ept_governor *g, uint64_t faults, uint64_t now)
 	uint64_t started = ept_thread_ns(), since = now - g->scan_at, cost;
 	struct ept_growth growth;
 
-	g->collapsing = 0;
+	g->collapsing = g->placed = 0;
 	growth = scan(g, faults, now);
 	cost = ept_thread_ns() - started - g->collapsing;
 	g->scan_at = now;
@@ -188,7 +209,10 @@ static void scan_and_pace(struct ept_governor *g, uint64_t faults, uint64_t now)
 		g->in_vain = 0;
 	else if (g->in_vain < VAIN_MAX)
 		g->in_vain++;
-	g->wait = clamp(since * LOOK_PAGES / (growth.all + 1), WAIT_MIN << g->in_vain);
+	/* After bets soon: until the next ones each touch of the rest is a fault. */
+	g->wait = g->placed ? WAIT_MIN
+			    : clamp(since * pages_to_wait_for(g, &growth) / (growth.all + 1),
+				    WAIT_MIN << g->in_vain);
 	if (g->wait < cost * SCAN_SHARE)
 		g->wait = cost * SCAN_SHARE;
 }
@@ -237,8 +261,9 @@ static int open_cpu_clock(timer_t *timer)
 }
 
 /* Until there may be something to see; false: the space stops. */
-static bool wait_for(struct ept_governor *g, int clock_fd, uint64_t ns)
+static bool wait_for(struct ept_governor *g, uint64_t ns)
 {
+	int clock_fd = g->clock_fd;
 	struct pollfd fds[] = {{.fd = g->space->stop_fd, .events = POLLIN},
 			       {.fd = clock_fd, .events = POLLIN}};
 	struct timespec ts = {.tv_sec = (time_t)(ns / 1000000000U),
@@ -261,18 +286,18 @@ static void *governor_thread(void *arg)
 {
 	struct ept_governor *g = arg;
 	timer_t timer = NULL;
-	int clock_fd = open_cpu_clock(&timer);
 	uint64_t ns = WAIT_MIN;
 
+	g->clock_fd = open_cpu_clock(&timer);
 	ept_thread_begins(&g->space->config, "foal-governor", "governor");
-	while (wait_for(g, clock_fd, ns)) {
+	while (wait_for(g, ns)) {
 		ept_work_begin(g->space);
 		ns = ept_governor_look(g, ept_now());
 		ept_work_end(g->space);
 	}
-	if (clock_fd >= 0) {
+	if (g->clock_fd >= 0) {
 		timer_delete(timer);
-		close(clock_fd);
+		close(g->clock_fd);
 	}
 	return NULL;
 }
@@ -290,6 +315,7 @@ int ept_governor_start(struct ept_space *space)
 		return 0; /* nothing to govern */
 	g->faults = g->scan_faults = ept_host_faults();
 	space->governor = g;
+	g->clock_fd = -1;
 	err = ept_thread_create(&space->config, &g->thread, governor_thread, g);
 	g->running = !err;
 	return err;

@@ -46,9 +46,15 @@ const struct ept_object *ept_layers_origin(const struct ept_object *obj)
 	return obj->layers->origin;
 }
 
-const struct ept_snapshot *ept_layers_newest(const struct ept_object *obj)
+/* A header's checksum is of its index' checksum, too, which has one of each extent. */
+bool ept_layers_are(const struct ept_object *obj, struct ept_snapshot *const *layers, size_t count)
 {
-	return obj->layers->layer[0];
+	const struct ept_layers *l = obj->layers;
+	bool same = l->count == count;
+
+	for (size_t i = 0; same && i < count; i++)
+		same = ept_sums_equal(&l->layer[i]->header.sum, &layers[i]->header.sum);
+	return same;
 }
 
 static int read_origin(const struct ept_object *origin, uint64_t page, char *to)
@@ -146,17 +152,26 @@ enum ept_layers_what ept_layers_what(const struct ept_object *obj, uint64_t page
 	return p.zero ? EPT_LAYERS_ZERO : p.snapshot ? EPT_LAYERS_DATA : EPT_LAYERS_BELOW;
 }
 
-int ept_layers_page(const struct ept_object *obj, uint64_t page, char *to)
+int ept_layers_page(const struct ept_object *obj, uint64_t page, char *to,
+		    struct ept_layers_extent *last)
 {
-	enum ept_layers_what what = ept_layers_what(obj, page);
-	uint64_t bytes = 0;
-	char why[256];
-	uint16_t have;
-	int err;
+	struct place p = find(obj->layers, page);
+	struct ept_layers_extent own;
+	int err = 0;
 
-	if (what != EPT_LAYERS_DATA)
-		return what;
-	err = ept_layers_read(obj, page, page + 1, to, &have, &bytes, why, sizeof(why));
+	if (p.zero)
+		return EPT_LAYERS_ZERO;
+	if (!p.snapshot)
+		return EPT_LAYERS_BELOW;
+	if (!last) {
+		own.of = NULL;
+		last = &own;
+	}
+	if (last->of != p.extent)
+		err = ept_snapshot_extent(p.snapshot, p.extent, last->bytes);
+	last->of = err ? NULL : p.extent;
+	if (!err)
+		memcpy(to, last->bytes + p.index * EPT_PAGE_SIZE, EPT_PAGE_SIZE);
 	return err ? err : EPT_LAYERS_DATA;
 }
 
@@ -167,20 +182,6 @@ static const struct ept_index_area *area_of(const struct ept_snapshot *s, uint64
 		if (s->areas[i].gpa == gpa && s->areas[i].size == size)
 			return &s->areas[i];
 	return NULL;
-}
-
-/* Each is the difference to the next, and the last to nothing. */
-static bool is_chain(struct ept_snapshot *const *layers, size_t count)
-{
-	static const uint8_t none[16];
-
-	for (size_t i = 0; i < count; i++) {
-		const uint8_t *next = i + 1 < count ? layers[i + 1]->header.id : none;
-
-		if (memcmp(layers[i]->header.parent, next, sizeof(none)) != 0)
-			return false;
-	}
-	return count > 0;
 }
 
 void ept_layers_free(struct ept_layers *l)
@@ -198,7 +199,7 @@ int ept_object_snapshot(struct ept_snapshot *const *layers, size_t count, gpa_t 
 	struct ept_layers *l;
 	int err;
 
-	if (!is_chain(layers, count))
+	if (!ept_snapshot_chain(layers, count))
 		return -EINVAL;
 	area = area_of(layers[0], gpa.v, size);
 	if (!area || !origin == !!(area->flags & EPT_INDEX_AREA_FILE))
@@ -229,7 +230,7 @@ int ept_object_template(const struct ept_snapshot *s, gpa_t gpa, uint64_t size,
 }
 /* --- a whole space of them -------------------------------------------------------------- */
 
-static bool same_areas(const struct ept_space *space, const struct ept_snapshot *s)
+bool ept_space_has_areas(const struct ept_space *space, const struct ept_snapshot *s)
 {
 	if (space->nr_areas != s->header.areas)
 		return false;
@@ -245,7 +246,7 @@ int ept_space_restore(struct ept_space *space, struct ept_snapshot *const *layer
 {
 	int err = 0;
 
-	if (!same_areas(space, layers[0])) {
+	if (!ept_space_has_areas(space, layers[0])) {
 		snprintf(why, size, "%s: it is of a machine with other memory", layers[0]->name);
 		return -EINVAL;
 	}

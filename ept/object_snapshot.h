@@ -20,7 +20,8 @@ static inline bool ept_object_layered(const struct ept_object *obj)
 /* Is the page zero, whatever may be read? */
 bool ept_layers_zero(const struct ept_object *obj, uint64_t page);
 const struct ept_object *ept_layers_origin(const struct ept_object *obj);
-const struct ept_snapshot *ept_layers_newest(const struct ept_object *obj);
+/* Is it made of these, or of others that say the same of every page? */
+bool ept_layers_are(const struct ept_object *obj, struct ept_snapshot *const *layers, size_t count);
 
 /*
  * Read what pages [first, end), all of one extent, are: into @to, page by page. Bits of
@@ -37,7 +38,21 @@ enum ept_layers_what { EPT_LAYERS_BELOW, EPT_LAYERS_ZERO, EPT_LAYERS_DATA };
 
 /* Of one page: the origin's, zeros, or in a layer. */
 enum ept_layers_what ept_layers_what(const struct ept_object *obj, uint64_t page);
-/* The same, and its bytes in @to if they are in a layer; or an error, which is negative. */
-int ept_layers_page(const struct ept_object *obj, uint64_t page, char *to);
+
+/* The extent that was read last, for who goes through pages in order. */
+struct ept_layers_extent {
+	const struct ept_index_extent *of; /* NULL: none */
+	char bytes[EPT_EXTENT] __attribute__((aligned(EPT_PAGE_SIZE)));
+};
+
+/*
+ * The same, and its bytes in @to if they are in a layer; or an error, which is negative. An
+ * extent that is in @last (NULL: there is none) is not read again.
+ */
+int ept_layers_page(const struct ept_object *obj, uint64_t page, char *to,
+		    struct ept_layers_extent *last);
+
+/* Has @space the areas that @s has, no more and no less? */
+bool ept_space_has_areas(const struct ept_space *space, const struct ept_snapshot *s);
 
 #endif

@@ -15,7 +15,8 @@ struct ept_snapshot_options {
 	int zstd_level;		 /* 0: not compressed, and so it can be mapped */
 	/*
 	 * Only what differs from these, newest first: a parent and what it needs. 0: all.
-	 * Found by the checksums: nothing is tracked while the guest runs.
+	 * Found by the checksums: nothing is tracked while the guest runs. Any snapshot
+	 * of the same areas of the same files can be it, opened by its index alone, too.
 	 */
 	struct ept_snapshot *const *layers;
 	size_t count;
@@ -38,14 +39,24 @@ struct ept_snapshot_info {
 int ept_snapshot_write(struct ept_space *space, const struct ept_snapshot_options *options,
 		       struct ept_snapshot_info *out, char *why, size_t size);
 
-/* --- reading ---------------------------------------------------------------------------- */
-
 struct ept_snapshot;
 
 /*
+ * Write what @count @layers, newest first, are together: a snapshot that stands alone and says the
+ * same of every page as the newest. It may have the same id. Of @options: the files, id
+ * and zstd_level. Every byte is checked before: -EBADMSG; -EINVAL: no chain; errors as above.
+ */
+int ept_snapshot_merge(struct ept_snapshot *const *layers, size_t count,
+		       const struct ept_snapshot_options *options, struct ept_snapshot_info *out,
+		       char *why, size_t size);
+
+/* --- reading ---------------------------------------------------------------------------- */
+
+/*
  * Open a snapshot's memory: check all of the index, nothing yet of the memory, but that it is
- * long enough. The descriptors are dup'ed, @name (for messages) is copied. Hostile
- * files are -EINVAL and one line in @why.
+ * long enough. @memory_fd is dup'ed, @name (for messages) is copied. Hostile
+ * files are -EINVAL and one line in @why. @memory_fd -1: of this snapshot nothing is ever read, it
+ * is only for struct ept_snapshot_options.
  */
 int ept_snapshot_open(int memory_fd, int index_fd, const char *name, struct ept_snapshot **out,
 		      char *why, size_t size);

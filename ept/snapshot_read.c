@@ -176,13 +176,25 @@ static int64_t file_size(int fd)
 	return S_ISREG(st.st_mode) ? st.st_size : -EINVAL;
 }
 
+bool ept_file_holds(int fd, uint64_t from, uint64_t len)
+{
+	off_t hole = len ? lseek(fd, (off_t)from, SEEK_HOLE) : 0;
+
+	if (hole < 0) /* who cannot tell of holes has none */
+		return errno != ENXIO;
+	return !len || (uint64_t)hole - from >= len;
+}
+
 static int read_table(const struct opening *o, int index_fd, uint64_t size)
 {
 	struct ept_snapshot *s = o->s;
 	size_t len = size - sizeof(s->header);
 	struct ept_sum sum;
 
-	s->table = malloc(len);
+	/* Nothing is allocated that the file does not hold. */
+	if (!ept_file_holds(index_fd, sizeof(s->header), len))
+		return bad(o, "it has holes");
+	s->table = malloc(len + 1);
 	if (!s->table)
 		return -ENOMEM;
 	if (read_all(index_fd, s->table, len, sizeof(s->header)))
@@ -197,7 +209,7 @@ static int read_table(const struct opening *o, int index_fd, uint64_t size)
 
 static int open_checked(const struct opening *o, int memory_fd, int index_fd)
 {
-	int64_t size = file_size(index_fd), memory = file_size(memory_fd);
+	int64_t size = file_size(index_fd), memory = memory_fd < 0 ? 0 : file_size(memory_fd);
 	int err;
 
 	if (size < (int64_t)sizeof(o->s->header) || size > (int64_t)MAX_INDEX)
@@ -211,10 +223,10 @@ static int open_checked(const struct opening *o, int memory_fd, int index_fd)
 		err = check_areas(o);
 	if (!err)
 		err = check_extents(o);
-	if (!err && (memory < 0 || (uint64_t)memory < o->s->header.memory_bytes))
+	if (!err && memory_fd >= 0 && (memory < 0 || (uint64_t)memory < o->s->header.memory_bytes))
 		err = bad(o, "the memory file has %ld bytes of %lu", (long)memory,
 			  (unsigned long)o->s->header.memory_bytes);
-	if (err)
+	if (err || memory_fd < 0)
 		return err;
 	o->s->memory_fd = fcntl(memory_fd, F_DUPFD_CLOEXEC, 0);
 	return o->s->memory_fd < 0 ? -errno : 0;
@@ -272,22 +284,50 @@ bool ept_snapshot_area(const struct ept_snapshot *s, size_t index, gpa_t *gpa, u
 /* --- extents ------------------------------------------------------------------------------------
  */
 
-const struct ept_index_extent *ept_snapshot_find(const struct ept_snapshot *s, uint64_t gpa)
+const struct ept_index_extent *ept_snapshot_next(const struct ept_snapshot *s, uint64_t gpa)
 {
 	uint64_t low = 0, high = s->header.extents;
 
 	while (low < high) {
 		uint64_t mid = low + (high - low) / 2;
-		const struct ept_index_extent *e = &s->extents[mid];
 
-		if (gpa < e->gpa)
-			high = mid;
-		else if (gpa >= e->gpa + e->pages * EPT_PAGE_SIZE)
+		if (gpa >= s->extents[mid].gpa + s->extents[mid].pages * EPT_PAGE_SIZE)
 			low = mid + 1;
 		else
-			return e;
+			high = mid;
 	}
-	return NULL;
+	return low < s->header.extents ? &s->extents[low] : NULL;
+}
+
+const struct ept_index_extent *ept_snapshot_find(const struct ept_snapshot *s, uint64_t gpa)
+{
+	const struct ept_index_extent *e = ept_snapshot_next(s, gpa);
+
+	return e && gpa >= e->gpa ? e : NULL;
+}
+
+static bool same_areas(const struct ept_snapshot *a, const struct ept_snapshot *b)
+{
+	bool same = a->header.areas == b->header.areas;
+
+	for (uint64_t i = 0; same && i < a->header.areas; i++)
+		same = a->areas[i].gpa == b->areas[i].gpa && a->areas[i].size == b->areas[i].size &&
+		       a->areas[i].flags == b->areas[i].flags;
+	return same;
+}
+
+bool ept_snapshot_chain(struct ept_snapshot *const *layers, size_t count)
+{
+	static const uint8_t none[16];
+
+	for (size_t i = 0; i < count; i++) {
+		const uint8_t *next = i + 1 < count ? layers[i + 1]->header.id : none;
+
+		if (memcmp(layers[i]->header.parent, next, sizeof(none)) != 0 ||
+		    !same_areas(layers[i], layers[0]))
+			return false;
+	}
+	return count > 0;
 }
 
 /* @stored to where each page belongs. What it is was not checked yet. */

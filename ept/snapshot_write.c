@@ -8,73 +8,25 @@
  */
 #include "ept/host_pages.h"
 #include "ept/object_snapshot.h"
-#include "ept/snapshot.h"
+#include "ept/snapshot_out.h"
 #include "ept/space.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-#include <zstd.h>
-
-#define STEP_EXTENTS 512
 
 enum what { BELOW = EPT_LAYERS_BELOW, ZEROS = EPT_LAYERS_ZERO, DATA = EPT_LAYERS_DATA };
 
 struct writer {
 	struct ept_space *space;
-	const struct ept_snapshot_options *options;
-	struct ept_snapshot_info *info;
-	struct ept_index_area *areas;
-	uint64_t nr_areas;
-	struct ept_index_extent *extents;
-	uint64_t nr_extents, max_extents;
-	uint64_t end; /* of the memory file: where packed extents go on */
-	ZSTD_CCtx *zstd;
-	char *packed; /* room for a compressed extent */
-	size_t packed_size;
-	char *why;
-	size_t why_size;
+	struct ept_snapshot *const *layers; /* options' */
+	size_t count;
+	struct ept_out out;
+	struct ept_layers_extent last; /* that a page was taken from */
 	/* The extent at hand: */
 	char bytes[EPT_EXTENT] __attribute__((aligned(EPT_PAGE_SIZE)));
 };
-
-__attribute__((format(printf, 3, 4))) static int say(const struct writer *w, int err,
-						     const char *fmt, ...)
-{
-	va_list args;
-
-	va_start(args, fmt);
-	vsnprintf(w->why, w->why_size, fmt, args);
-	va_end(args);
-	return err;
-}
-
-static int write_at(const struct writer *w, int fd, const void *buf, size_t len, uint64_t at)
-{
-	const char *p = buf;
-
-	while (len) {
-		ssize_t n = pwrite(fd, p, len, (off_t)at);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0) {
-			int err = n ? -errno : -ENOSPC;
-
-			return say(w, err,
-				   "%s: cannot write the snapshot's memory: %s; nothing of "
-				   "it is kept",
-				   w->space->name, strerrordesc_np(-err));
-		}
-		p += n;
-		at += (uint64_t)n;
-		len -= (size_t)n;
-	}
-	return 0;
-}
 
 /* --- what a page is ------------------------------------------------------------------------ */
 
@@ -103,17 +55,17 @@ static int swapped_page(struct ept_space *space, const struct ept_leaf *leaf, un
 }
 
 /* What is not there: a file's page, zeros, or a page of the snapshot that this VM came from. */
-static int absent_page(const struct ept_area *area, const struct ept_leaf *leaf, uint64_t gpa,
-		       char *to)
+static int absent_page(struct writer *w, const struct ept_area *area, const struct ept_leaf *leaf,
+		       uint64_t gpa, char *to)
 {
 	if (area->kind != EPT_KIND_LAYERS)
 		return BELOW;
 	if (leaf && ept_pte_value(leaf, ept_leaf_index(GPA(gpa))) == EPT_VALUE_DISCARDED)
 		return ZEROS;
-	return ept_layers_page(area->obj, (gpa - area->start) >> EPT_PAGE_SHIFT, to);
+	return ept_layers_page(area->obj, (gpa - area->start) >> EPT_PAGE_SHIFT, to, &w->last);
 }
 
-static int handled_page(const struct ept_area *area, uint64_t gpa, char *to)
+static int handled_page(struct writer *w, const struct ept_area *area, uint64_t gpa, char *to)
 {
 	struct ept_space *space = area->space;
 	const struct ept_leaf *leaf = ept_mirror_find(&space->mirror, GPA(gpa));
@@ -141,7 +93,7 @@ static int handled_page(const struct ept_area *area, uint64_t gpa, char *to)
 	case EPT_PTE_POISON: /* of a file: who restores it may find it readable */
 		return area->obj && area->kind != EPT_KIND_LAYERS ? BELOW : -EIO;
 	case EPT_PTE_NONE:
-		return absent_page(area, leaf, gpa, to);
+		return absent_page(w, area, leaf, gpa, to);
 	case EPT_PTE_FILE:
 	case EPT_PTE_SAMPLED:
 	case EPT_PTE_CLEAN:
@@ -153,18 +105,27 @@ static int handled_page(const struct ept_area *area, uint64_t gpa, char *to)
 	return BELOW;
 }
 
+/* The page of the file that @area is of. */
+static int file_page(const struct ept_area *area, uint64_t gpa, char *to)
+{
+	const struct ept_object *file =
+	    area->kind == EPT_KIND_LAYERS ? ept_layers_origin(area->obj) : area->obj;
+	uint64_t byte = gpa - area->start, left = byte < file->length ? file->length - byte : 0;
+	size_t want = left < EPT_PAGE_SIZE ? left : EPT_PAGE_SIZE;
+	int err = 0;
+
+	if (ept_object_pread(file, to, want, byte, &err) != want)
+		return err ? err : -EIO;
+	memset(to + want, 0, EPT_PAGE_SIZE - want);
+	return 0;
+}
+
 /* Is it what the file says? Asked only where the host does not tell whose a page is. */
 static bool same_as_file(const struct ept_area *area, uint64_t gpa, const char *page)
 {
 	char file[EPT_PAGE_SIZE];
-	uint64_t byte = gpa - area->start, left = area->obj->length - byte;
-	size_t want = left < EPT_PAGE_SIZE ? left : EPT_PAGE_SIZE;
-	int err;
 
-	if (ept_object_pread(area->obj, file, want, byte, &err) != want)
-		return false;
-	memset(file + want, 0, EPT_PAGE_SIZE - want);
-	return !memcmp(page, file, EPT_PAGE_SIZE);
+	return !file_page(area, gpa, file) && !memcmp(page, file, EPT_PAGE_SIZE);
 }
 
 static int kernel_page(const struct ept_area *area, uint64_t gpa, char *to)
@@ -188,29 +149,62 @@ static bool zero_below(const struct ept_area *area)
 	return !area->obj || (area->kind == EPT_KIND_LAYERS && !ept_layers_origin(area->obj));
 }
 
+static int unreadable(const struct writer *w, const struct ept_area *area, uint64_t gpa, int err)
+{
+	return ept_out_say(&w->out, err,
+			   "%s: the page of %s at %#lx cannot be read, and so no snapshot be "
+			   "written: %s",
+			   w->space->name, area->name, (unsigned long)gpa, strerrordesc_np(-err));
+}
+
+/* What is to be said of page @i of @e, whose bytes are at its place in w->bytes. */
+static void note_page(struct writer *w, const struct ept_area *area, struct ept_index_extent *e,
+		      unsigned i, enum what what)
+{
+	char *page = w->bytes + ((size_t)i << EPT_PAGE_SHIFT);
+
+	if (what == DATA && all_zero(page))
+		what = ZEROS;
+	if (what != DATA)
+		memset(page, 0, EPT_PAGE_SIZE);
+	if (what == DATA)
+		e->present |= (uint16_t)(1U << i);
+	else if (what == ZEROS && !zero_below(area))
+		e->zero |= (uint16_t)(1U << i);
+}
+
+/* Bits of those pages of @e of which the parents say something. */
+static uint16_t said_below(const struct writer *w, const struct ept_index_extent *e)
+{
+	uint16_t said = 0;
+
+	for (size_t i = 0; i < w->count; i++) {
+		const struct ept_index_extent *was = ept_snapshot_find(w->layers[i], e->gpa);
+
+		said |= was ? was->present | was->zero : 0;
+	}
+	return said;
+}
+
 /* What of [e->gpa, ...) is to be kept, into w->bytes; zeros elsewhere. */
 static int gather(struct writer *w, const struct ept_area *area, struct ept_index_extent *e)
 {
+	uint16_t said = zero_below(area) ? 0 : said_below(w, e);
+
 	for (unsigned i = 0; i < e->pages; i++) {
 		uint64_t gpa = e->gpa + ((uint64_t)i << EPT_PAGE_SHIFT);
 		char *to = w->bytes + ((size_t)i << EPT_PAGE_SHIFT);
-		int what = ept_handler_engine(area) ? handled_page(area, gpa, to)
+		int what = ept_handler_engine(area) ? handled_page(w, area, gpa, to)
 						    : kernel_page(area, gpa, to);
 
+		/* Without it this would be what the parent says. */
+		if (what == BELOW && said >> i & 1) {
+			int err = file_page(area, gpa, to);
+			what = err ? err : DATA;
+		}
 		if (what < 0)
-			return say(
-			    w, what,
-			    "%s: the page of %s at %#lx cannot be read, and so no snapshot be "
-			    "written: %s",
-			    w->space->name, area->name, (unsigned long)gpa, strerrordesc_np(-what));
-		if (what == DATA && all_zero(to))
-			what = ZEROS;
-		if (what != DATA)
-			memset(to, 0, EPT_PAGE_SIZE);
-		if (what == DATA)
-			e->present |= (uint16_t)(1U << i);
-		else if (what == ZEROS && !zero_below(area))
-			e->zero |= (uint16_t)(1U << i);
+			return unreadable(w, area, gpa, what);
+		note_page(w, area, e, i, (enum what)what);
 	}
 	e->sum = ept_checksum(w->bytes, e->pages * EPT_PAGE_SIZE);
 	return 0;
@@ -225,8 +219,8 @@ static bool still_below(const struct writer *w, const struct ept_area *area,
 	const struct ept_leaf *leaf = ept_mirror_find(&w->space->mirror, GPA(e->gpa));
 	unsigned index = ept_leaf_index(GPA(e->gpa));
 
-	if (area->kind != EPT_KIND_LAYERS || !w->options->count ||
-	    ept_layers_newest(area->obj) != w->options->layers[0])
+	if (area->kind != EPT_KIND_LAYERS || !w->count ||
+	    !ept_layers_are(area->obj, w->layers, w->count))
 		return false;
 	for (unsigned i = index; leaf && i < index + e->pages; i++)
 		if (ept_pte_get(leaf, i) != EPT_PTE_NONE || ept_pte_value(leaf, i))
@@ -238,8 +232,8 @@ static const struct ept_index_extent *in_parent(const struct writer *w, uint64_t
 {
 	const struct ept_index_extent *e = NULL;
 
-	for (size_t i = 0; i < w->options->count && !e; i++)
-		e = ept_snapshot_find(w->options->layers[i], gpa);
+	for (size_t i = 0; i < w->count && !e; i++)
+		e = ept_snapshot_find(w->layers[i], gpa);
 	return e;
 }
 
@@ -256,196 +250,91 @@ static bool unchanged(const struct writer *w, const struct ept_area *area,
 	if (!was)
 		return !(e->present | e->zero);
 	if (was->gpa == e->gpa && was->pages == e->pages && was->present == e->present &&
-	    (zeros || was->zero == e->zero) && ept_sums_equal(&was->sum, &e->sum))
+	    (zeros || was->zero == e->zero) && ept_sums_equal(&was->sum, &e->sum) &&
+	    !(said_below(w, e) & ~(was->present | was->zero)))
 		return true;
 	if (zeros)
 		e->zero = (uint16_t)(((1U << e->pages) - 1) & ~(unsigned)e->present);
 	return !(e->present | e->zero);
 }
 
-/* The runs of present pages, each where it belongs. */
-static int write_plain(struct writer *w, struct ept_index_extent *e)
-{
-	int err = 0;
-
-	e->stored = e->pages * (uint32_t)EPT_PAGE_SIZE;
-	for (unsigned i = 0, run = 0; i <= e->pages && !err; i++) {
-		if (i < e->pages && e->present >> i & 1)
-			continue;
-		if (run < i)
-			err = write_at(w, w->options->memory_fd, w->bytes + run * EPT_PAGE_SIZE,
-				       (i - run) * EPT_PAGE_SIZE, e->offset + run * EPT_PAGE_SIZE);
-		w->info->stored_bytes += (i - run) * EPT_PAGE_SIZE;
-		run = i + 1;
-	}
-	return err;
-}
-
-static int write_packed(struct writer *w, struct ept_index_extent *e)
-{
-	size_t len = 0, small;
-	const char *bytes = w->packed;
-	int err;
-
-	for (unsigned i = 0; i < e->pages; i++)
-		if (e->present >> i & 1) {
-			memmove(w->bytes + len, w->bytes + i * EPT_PAGE_SIZE, EPT_PAGE_SIZE);
-			len += EPT_PAGE_SIZE;
-		}
-	e->flags = EPT_EXTENT_PACKED | EPT_EXTENT_ZSTD;
-	small = ZSTD_compressCCtx(w->zstd, w->packed, w->packed_size, w->bytes, len,
-				  w->options->zstd_level);
-	if (ZSTD_isError(small) || small >= len) {
-		e->flags = EPT_EXTENT_PACKED;
-		bytes = w->bytes;
-		small = len;
-	}
-	e->offset = w->end;
-	e->stored = (uint32_t)small;
-	err = write_at(w, w->options->memory_fd, bytes, small, w->end);
-	w->end += small;
-	w->info->stored_bytes += small;
-	return err;
-}
-
-static int add_extent(struct writer *w, const struct ept_index_extent *e)
-{
-	if (w->nr_extents == w->max_extents) {
-		uint64_t max = w->max_extents * 2 + STEP_EXTENTS;
-		struct ept_index_extent *more = realloc(w->extents, max * sizeof(*more));
-
-		if (!more)
-			return say(w, -ENOMEM, "%s: no memory for the snapshot's index",
-				   w->space->name);
-		w->extents = more;
-		w->max_extents = max;
-	}
-	w->extents[w->nr_extents++] = *e;
-	w->info->pages += (uint64_t)__builtin_popcount(e->present);
-	w->info->zero_pages += (uint64_t)__builtin_popcount(e->zero);
-	return 0;
-}
-
-static int write_extent(struct writer *w, const struct ept_area *area,
-			const struct ept_index_area *ia, uint64_t gpa, uint64_t end)
+static int write_extent(struct writer *w, const struct ept_area *area, uint64_t gpa, uint64_t end)
 {
 	struct ept_index_extent e = {.gpa = gpa,
-				     .offset = ia->offset + (gpa - ia->gpa),
 				     .pages = (uint16_t)((end - gpa) >> EPT_PAGE_SHIFT)};
 	int err;
 
 	if (still_below(w, area, &e))
 		return 0;
 	err = gather(w, area, &e);
-	if (err || unchanged(w, area, &e))
-		return err;
-	err = w->zstd ? write_packed(w, &e) : write_plain(w, &e);
-	return err ? err : add_extent(w, &e);
+	return err || unchanged(w, area, &e) ? err : ept_out_extent(&w->out, &e, w->bytes);
 }
 
-/* Nothing was touched near: no need to look at each page. */
-static bool nothing_there(const struct writer *w, const struct ept_area *area, uint64_t gpa)
+/* Nothing of [gpa, end) was touched, nor is it in a parent: no need to look at each page. */
+static bool nothing_there(const struct writer *w, const struct ept_area *area, uint64_t gpa,
+			  uint64_t end)
 {
-	return !w->options->count && ept_handler_engine(area) && area->kind != EPT_KIND_LAYERS &&
-	       !ept_mirror_find(&area->space->mirror, GPA(gpa));
+	for (size_t i = 0; i < w->count; i++) {
+		const struct ept_index_extent *e = ept_snapshot_next(w->layers[i], gpa);
+
+		if (e && e->gpa < end)
+			return false;
+	}
+	if (ept_handler_engine(area))
+		return area->kind != EPT_KIND_LAYERS &&
+		       !ept_mirror_find(&area->space->mirror, GPA(gpa));
+	return ept_host_nothing(area->space->pagemap_fd, ept_hva(area, gpa),
+				(end - gpa) >> EPT_PAGE_SHIFT);
 }
 
 static int write_area(struct writer *w, const struct ept_area *area)
 {
-	struct ept_index_area *ia = &w->areas[w->nr_areas++];
+	uint64_t gpa = area->start;
 	int err = 0;
 
-	/* Mapped as it is, a huge page's worth of the file is one of the guest's. */
-	if (!w->zstd)
-		w->end += (area->start - w->end) % EPT_LEAF_BYTES;
-	*ia = (struct ept_index_area){.gpa = area->start,
-				      .size = area->end - area->start,
-				      .offset = w->zstd ? 0 : w->end,
-				      .flags = zero_below(area) ? 0 : EPT_INDEX_AREA_FILE};
-	if (!w->zstd)
-		w->end += ia->size;
-	for (uint64_t gpa = area->start; gpa < area->end && ept_area_saved(area) && !err;) {
-		uint64_t end = (gpa & ~(EPT_EXTENT - 1)) + EPT_EXTENT;
+	ept_out_area(&w->out, area->start, area->end - area->start,
+		     zero_below(area) ? 0 : EPT_INDEX_AREA_FILE);
+	while (gpa < area->end && ept_area_saved(area) && !err) {
+		uint64_t leaf_end = ept_leaf_end(gpa, area->end);
 
-		end = end < area->end ? end : area->end;
-		if (nothing_there(w, area, gpa))
-			end = ept_leaf_end(gpa, area->end);
-		else
-			err = write_extent(w, area, ia, gpa, end);
-		gpa = end;
+		if (nothing_there(w, area, gpa, leaf_end))
+			gpa = leaf_end;
+		while (gpa < leaf_end && !err) {
+			uint64_t end = (gpa & ~(EPT_EXTENT - 1)) + EPT_EXTENT;
+
+			end = end < area->end ? end : area->end;
+			err = write_extent(w, area, gpa, end);
+			gpa = end;
+		}
 	}
 	return err;
 }
 
-/* --- the index ---------------------------------------------------------------------------- */
-
-static int write_index(struct writer *w)
-{
-	size_t areas = w->nr_areas * sizeof(*w->areas),
-	       extents = w->nr_extents * sizeof(*w->extents);
-	struct ept_index_header h = {.magic = EPT_INDEX_MAGIC,
-				     .version = EPT_INDEX_VERSION,
-				     .extent = EPT_EXTENT,
-				     .areas = w->nr_areas,
-				     .extents = w->nr_extents,
-				     .memory_bytes = w->end};
-	char *all = malloc(sizeof(h) + areas + extents);
-	int err;
-
-	if (!all)
-		return say(w, -ENOMEM, "%s: no memory for the snapshot's index", w->space->name);
-	memcpy(h.id, w->options->id, sizeof(h.id));
-	if (w->options->count)
-		memcpy(h.parent, w->options->layers[0]->header.id, sizeof(h.parent));
-	memcpy(all + sizeof(h), w->areas, areas);
-	if (extents)
-		memcpy(all + sizeof(h) + areas, w->extents, extents);
-	h.table = ept_checksum(all + sizeof(h), areas + extents);
-	h.sum = ept_checksum(&h, offsetof(struct ept_index_header, sum));
-	memcpy(all, &h, sizeof(h));
-	err = write_at(w, w->options->index_fd, all, sizeof(h) + areas + extents, 0);
-	free(all);
-	w->info->index_bytes = sizeof(h) + areas + extents;
-	w->info->memory_bytes = w->end;
-	w->info->extents = w->nr_extents;
-	return err;
-}
-
-static int make_durable(const struct writer *w)
-{
-	int err = 0;
-
-	if (ftruncate(w->options->memory_fd, (off_t)w->end) || fdatasync(w->options->memory_fd) ||
-	    fdatasync(w->options->index_fd))
-		err = say(w, -errno, "%s: the snapshot's memory does not get to the disk: %s",
-			  w->space->name, strerrordesc_np(errno));
-	return err;
-}
+/* --- the whole ------------------------------------------------------------------------------ */
 
 /* What was taken away while it was read is zeros now (ept_space_bus_error()). */
 static int nothing_lost(const struct writer *w)
 {
 	const struct ept_failure *failure = ept_space_failure(w->space);
 
-	return failure ? say(w, failure->error, "%s", failure->message) : 0;
+	return failure ? ept_out_say(&w->out, failure->error, "%s", failure->message) : 0;
 }
 
-static int prepare(struct writer *w)
+static int check_parents(const struct writer *w)
 {
-	w->areas = calloc(w->space->nr_areas, sizeof(*w->areas));
-	if (!w->areas)
-		return -ENOMEM;
-	if (!w->options->zstd_level)
+	if (!w->count || (ept_snapshot_chain(w->layers, w->count) &&
+			  ept_space_has_areas(w->space, w->layers[0])))
 		return 0;
-	w->packed_size = ZSTD_compressBound(EPT_EXTENT);
-	w->packed = malloc(w->packed_size);
-	w->zstd = ZSTD_createCCtx();
-	return w->packed && w->zstd ? 0 : -ENOMEM;
+	return ept_out_say(&w->out, -EINVAL,
+			   "%s: no difference to %s: it is of a machine with other memory, or "
+			   "not the difference to what lies below it",
+			   w->space->name, w->layers[0]->name);
 }
 
 int ept_snapshot_write(struct ept_space *space, const struct ept_snapshot_options *options,
 		       struct ept_snapshot_info *out, char *why, size_t size)
 {
+	static const uint8_t none[16];
 	struct writer *w =
 	    aligned_alloc(EPT_PAGE_SIZE, (sizeof(*w) + EPT_PAGE_SIZE - 1) & EPT_PAGE_MASK);
 	int err;
@@ -453,23 +342,17 @@ int ept_snapshot_write(struct ept_space *space, const struct ept_snapshot_option
 	*out = (struct ept_snapshot_info){0};
 	if (!w)
 		return -ENOMEM;
-	*w = (struct writer){
-	    .space = space, .options = options, .info = out, .why = why, .why_size = size};
-	err = prepare(w);
-	if (err)
-		say(w, err, "%s: no memory to write a snapshot with", space->name);
+	*w = (struct writer){.space = space, .layers = options->layers, .count = options->count};
+	err = ept_out_init(&w->out, options, space->name, space->nr_areas, out, why, size);
+	if (!err)
+		err = check_parents(w);
 	for (size_t i = 0; i < space->nr_areas && !err; i++)
 		err = write_area(w, space->areas[i]);
 	if (!err)
 		err = nothing_lost(w);
 	if (!err)
-		err = write_index(w);
-	if (!err)
-		err = make_durable(w);
-	ZSTD_freeCCtx(w->zstd);
-	free(w->packed);
-	free(w->areas);
-	free(w->extents);
+		err = ept_out_finish(&w->out, w->count ? w->layers[0]->header.id : none);
+	ept_out_free(&w->out);
 	free(w);
 	return err;
 }

@@ -134,6 +134,7 @@ static bool looked_at(const struct ept_area *area)
 	       !(ept_space_can_poison(area->space) && ept_handler_engine(area));
 }
 
+/* The page that the file no longer has all of: what a fault in it would say. */
 static void look_at_file(struct ept_area *area)
 {
 	uint64_t offset = area->obj->offset;
@@ -144,7 +145,8 @@ static void look_at_file(struct ept_area *area)
 	else if ((uint64_t)size < offset)
 		ept_area_fail(area, GPA(area->start), -EIO, "read");
 	else if ((uint64_t)size < offset + ept_area_file_bytes(area))
-		ept_area_fail(area, GPA(area->start + ((uint64_t)size - offset)), -EIO, "read");
+		ept_area_fail(area, GPA(area->start + (((uint64_t)size - offset) & EPT_PAGE_MASK)),
+			      -EIO, "read");
 }
 
 void ept_space_check_files(struct ept_space *space)

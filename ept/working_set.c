@@ -129,7 +129,7 @@ static int write_chunk(const struct ept_space *space, const struct ept_working_s
 
 	for (uint64_t i = 0; i < pages; i++) {
 		const struct ept_object *obj = object_at(space, set->gpa[chunk * CHUNK + i], &page);
-		int what = ept_layers_page(obj, page, buf + (i << EPT_PAGE_SHIFT));
+		int what = ept_layers_page(obj, page, buf + (i << EPT_PAGE_SHIFT), NULL);
 
 		if (what < 0)
 			return what;
@@ -217,6 +217,9 @@ static int read_table(struct ept_working_set *set, const struct set_header *h)
 	size_t len = table_bytes(h->count);
 	struct ept_sum sum;
 
+	if (!ept_file_holds(set->fd, sizeof(*h),
+			    len)) /* nothing is allocated that it does not hold */
+		return -EINVAL;
 	set->count = h->count;
 	set->gpa = malloc(len);
 	if (!set->gpa)

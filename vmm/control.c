@@ -118,8 +118,8 @@ static void serve_conn(struct control *control, struct conn *conn, short events)
 static int timeout(struct control *control, bool typed_left, uint64_t now)
 {
 	int ms = typed_left ? RETYPE_MS : LOOK_MS, stop = control_stop_timeout(control, now);
-	bool idle =
-	    !typed_left && stop < 0 && now >= control->accept_after && !control->snapshot.pid;
+	bool idle = !typed_left && stop < 0 && now >= control->accept_after &&
+		    !control->snapshot.pid && !control->fork.pid;
 
 	for (int i = 0; i < CONTROL_CLIENTS; i++)
 		idle &= control->conns[i].fd < 0;
@@ -157,6 +157,7 @@ static bool one_round(struct control *control, bool typed_left)
 		conn_check_time(&control->conns[i], now);
 	}
 	snapshot_reap(control->vm, &control->snapshot);
+	fork_reap(control->vm, &control->fork);
 	typed_left =
 	    streams_move(&control->streams, &control->log, control->vm, fds + 2 + CONTROL_CLIENTS);
 	if (fds[1].revents)
@@ -209,6 +210,29 @@ static void *control_thread(void *arg)
 
 /* --- the main thread's part ------------------------------------------------------------------ */
 
+static void nobody_is_there(struct control *control)
+{
+	streams_init(&control->streams);
+	for (int i = 0; i < CONTROL_CLIENTS; i++)
+		control->conns[i] = (struct conn){.fd = -1, .passed = -1};
+}
+
+void control_forked(struct control *control, int lock_fd, int listen_fd)
+{
+	nobody_is_there(control);
+	control->lock_fd = lock_fd;
+	control->listen_fd = listen_fd;
+	control->wake_fd = -1;
+	if (control->smaps)
+		fclose(control->smaps); /* of the parent's memory */
+	control->smaps = NULL;
+	control->started = false;
+	control->stop = (struct control_stop){0};
+	control->snapshot = (struct snapshot_job){0};
+	control->fork = (struct fork_job){0};
+	control->accept_after = 0;
+}
+
 int control_claim(struct control **out, const struct run_options *opt, struct foal_error *err)
 {
 	struct control *control = *out = calloc(1, sizeof(*control));
@@ -217,9 +241,7 @@ int control_claim(struct control **out, const struct run_options *opt, struct fo
 		return error_set(err, FOAL_EXIT_HOST, -ENOMEM,
 				 "out of memory for the control socket");
 	control->lock_fd = control->listen_fd = control->wake_fd = -1;
-	streams_init(&control->streams);
-	for (int i = 0; i < CONTROL_CLIENTS; i++)
-		control->conns[i].fd = control->conns[i].passed = -1;
+	nobody_is_there(control);
 	int r = run_dir_open(&control->dir, opt->run_dir, true, err);
 	return r ? r : name_claim(&control->dir, opt->name, &control->lock_fd, err);
 }
@@ -236,6 +258,8 @@ int control_open(struct control *control, struct vm *vm, struct foal_error *err)
 		return error_set(err, FOAL_EXIT_HOST, -errno, "eventfd: %s", strerror(errno));
 	console_log_init(&control->log, control->wake_fd);
 	control->smaps = stats_open_smaps();
+	if (vm->birth)
+		return 0;
 	/* Its own seed would come out of /dev/urandom, which nobody can open later. */
 	json_object_seed(1);
 	control_know_machine(control);
@@ -313,6 +337,7 @@ void control_close(struct control *control)
 	close_one(&control->lock_fd);
 	json_decref(control->machine);
 	json_decref(control->files);
+	free(control->last_snapshot);
 	run_dir_close(&control->dir);
 	free(control);
 }

@@ -16,6 +16,7 @@
 #include "vmm/control_conn.h"
 #include "vmm/control_streams.h"
 #include "vmm/error.h"
+#include "vmm/fork.h"
 #include "vmm/run_dir.h"
 #include "vmm/snapshot.h"
 
@@ -38,6 +39,7 @@ struct control {
 	uid_t uid; /* who started foal */
 	pid_t pid;
 	json_t *machine, *files; /* as a snapshot's manifest has them; NULL: it cannot */
+	char *last_snapshot;	 /* directory, as it was said; NULL: none */
 	FILE *smaps;		 /* its own, of /proc/self/smaps */
 	pthread_t thread;
 	bool started;
@@ -48,6 +50,7 @@ struct control {
 	struct streams streams;
 	struct control_stop stop;
 	struct snapshot_job snapshot;
+	struct fork_job fork;
 	uint64_t accept_after; /* now_ns(): no descriptor was left until then */
 
 	/* How the run ended, by the main thread, before `ended` is set with release. */
@@ -65,6 +68,12 @@ int control_claim(struct control **out, const struct run_options *opt, struct fo
 
 /* Open the socket and what its thread needs; before the sandbox. */
 int control_open(struct control *control, struct vm *vm, struct foal_error *err);
+
+/*
+ * In a process that was forked, after control_let_go(): begin anew, with a name's lock and
+ * listening socket, which are its own from then on. control_open() follows.
+ */
+void control_forked(struct control *control, int lock_fd, int listen_fd);
 
 /* Start the thread, on the main thread, before it enters the sandbox. 0 or a negative errno. */
 int control_start(struct control *control);
@@ -108,7 +117,17 @@ json_t *control_serve_machine(struct control *control, struct conn *conn,
 json_t *control_serve_snapshot(struct control *control, struct conn *conn,
 			       const struct control_request *request);
 
-/* In the child that writes a snapshot: close what is the VM's. NULL is allowed. */
+/* --- control_fork.c ----------------------------------------------------------------------- */
+
+json_t *control_serve_fork(struct control *control, struct conn *conn,
+			   const struct control_request *request);
+
+/* --- control_reset.c --------------------------------------------------------------------- */
+
+json_t *control_serve_reset(struct control *control, struct conn *conn,
+			    const struct control_request *request);
+
+/* In a child that was forked: close what is the VM's. NULL is allowed. */
 void control_let_go(struct control *control);
 
 #endif

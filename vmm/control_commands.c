@@ -262,6 +262,8 @@ void control_serve(struct control *control, struct conn *conn,
 	    [CONTROL_CONSOLE] = serve_console,
 	    [CONTROL_MACHINE] = control_serve_machine,
 	    [CONTROL_SNAPSHOT] = control_serve_snapshot,
+	    [CONTROL_FORK] = control_serve_fork,
+	    [CONTROL_RESET] = control_serve_reset,
 	};
 	json_t *reply = serve[request->command](control, conn, request);
 

@@ -3,14 +3,21 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "ept/ept.h"
+#include "vmm/fork.h"
 
 #define TAKES_TIMEOUT  1U
 #define TAKES_KILL     2U
 #define TAKES_FORMAT   4U
 #define TAKES_SIZE     8U
+#define TAKES_COUNT    256U
+#define TAKES_CLOCK    512U
+#define TAKES_SWAP     1024U
+#define TAKES_HOW      16U
+#define TAKES_HERE     2048U
 
 #define TIMEOUT_MAX_MS 3600000
 #define PAUSE_MAX_MS   60000 /* nobody else is served meanwhile */
@@ -78,6 +85,14 @@ static int take_kill(const json_t *value, struct control_request *out, struct co
 	return 0;
 }
 
+static int take_here(const json_t *value, struct control_request *out, struct control_fault *fault)
+{
+	if (!json_is_boolean(value))
+		return wrong(fault, CONTROL_ERROR_BAD_REQUEST, "here: give true or false");
+	out->here = json_is_true(value);
+	return 0;
+}
+
 static int take_format(const json_t *value, struct control_request *out,
 		       struct control_fault *fault)
 {
@@ -101,15 +116,89 @@ static int take_size(const json_t *value, struct control_request *out, struct co
 	return 0;
 }
 
+static int take_count(const json_t *value, struct control_request *out, struct control_fault *fault)
+{
+	json_int_t count = json_integer_value(value);
+
+	if (!json_is_integer(value) || count < 1 || count > FORK_COUNT_MAX)
+		return wrong(fault, CONTROL_ERROR_BAD_REQUEST,
+			     "count: give a whole number from 1 to %d", FORK_COUNT_MAX);
+	out->count = (unsigned)count;
+	return 0;
+}
+
+static int take_clock(const json_t *value, struct control_request *out, struct control_fault *fault)
+{
+	const char *word = json_string_value(value);
+
+	if (!word || (strcmp(word, "freeze") != 0 && strcmp(word, "jump") != 0))
+		return wrong(fault, CONTROL_ERROR_BAD_REQUEST,
+			     "clock: give \"freeze\" or \"jump\"");
+	out->jump = word[0] == 'j';
+	return 0;
+}
+
+static int take_swap(const json_t *value, struct control_request *out, struct control_fault *fault)
+{
+	if (!json_is_boolean(value))
+		return wrong(fault, CONTROL_ERROR_BAD_REQUEST, "swap: give true or false");
+	out->swap = json_is_true(value);
+	return 0;
+}
+
+static int take_compress(const json_t *value, struct control_request *out,
+			 struct control_fault *fault)
+{
+	const char *word = json_string_value(value);
+
+	if (!word || strcmp(word, "zstd") != 0)
+		return wrong(fault, CONTROL_ERROR_BAD_REQUEST, "compress: give \"zstd\"");
+	out->how.zstd_level = SNAPSHOT_ZSTD_LEVEL;
+	return 0;
+}
+
+static int take_parents(const json_t *value, struct control_request *out,
+			struct control_fault *fault)
+{
+	json_int_t n = json_integer_value(value);
+
+	if (!json_is_integer(value) || n < 0 || n >= SNAPSHOT_CHAIN_MAX)
+		return wrong(fault, CONTROL_ERROR_BAD_REQUEST,
+			     "parents: give a whole number from 0 to %d", SNAPSHOT_CHAIN_MAX - 1);
+	out->how.parents = (unsigned)n;
+	return 0;
+}
+
+static int take_pagemap(const json_t *value, struct control_request *out,
+			struct control_fault *fault)
+{
+	if (!json_is_boolean(value))
+		return wrong(fault, CONTROL_ERROR_BAD_REQUEST, "pagemap: give true or false");
+	out->how.pagemap = json_is_true(value);
+	return 0;
+}
+
+static int take_dir(const json_t *value, struct control_request *out, struct control_fault *fault)
+{
+	const char *path = json_string_value(value);
+
+	out->dir = path && path[0] == '/' ? strdup(path) : NULL;
+	return out->dir ? 0 : wrong(fault, CONTROL_ERROR_BAD_REQUEST, "dir: give an absolute path");
+}
+
 static const struct {
 	const char *name;
 	unsigned bit;
 	int (*take)(const json_t *value, struct control_request *out, struct control_fault *fault);
 } members[] = {
-    {"timeout_ms", TAKES_TIMEOUT, take_timeout},
-    {"kill", TAKES_KILL, take_kill},
-    {"format", TAKES_FORMAT, take_format},
-    {"size", TAKES_SIZE, take_size},
+    {"count", TAKES_COUNT, take_count},	  {"clock", TAKES_CLOCK, take_clock},
+    {"swap", TAKES_SWAP, take_swap},	  {"timeout_ms", TAKES_TIMEOUT, take_timeout},
+    {"kill", TAKES_KILL, take_kill},	  {"format", TAKES_FORMAT, take_format},
+    {"size", TAKES_SIZE, take_size},	  {"compress", TAKES_HOW, take_compress},
+    {"parents", TAKES_HOW, take_parents}, {"pagemap", TAKES_HOW, take_pagemap},
+    {"dir", TAKES_HOW, take_dir},	  {"timeout_ms", TAKES_TIMEOUT, take_timeout},
+    {"kill", TAKES_KILL, take_kill},	  {"format", TAKES_FORMAT, take_format},
+    {"size", TAKES_SIZE, take_size},	  {"here", TAKES_HERE, take_here},
 };
 
 #define NR_MEMBERS (sizeof(members) / sizeof(members[0]))
@@ -186,7 +275,7 @@ int control_request_parse(const char *line, size_t len, struct control_request *
 	json_t *root = json_loadb(line, len, JSON_REJECT_DUPLICATES, &error);
 	int r;
 
-	*out = (struct control_request){0};
+	*out = (struct control_request){.count = 1};
 	if (!root)
 		return wrong(fault, CONTROL_ERROR_BAD_REQUEST, "no JSON object in one line: %.100s",
 			     error.text);
@@ -199,4 +288,6 @@ void control_request_free(struct control_request *request)
 {
 	json_decref(request->id);
 	request->id = NULL;
+	free(request->dir);
+	request->dir = NULL;
 }

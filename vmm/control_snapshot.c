@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -10,61 +11,13 @@
 
 #include "vmm/control.h"
 #include "vmm/manifest.h"
+#include "vmm/snapshot_channel.h"
 #include "vmm/vm.h"
-
-#ifndef SCM_PIDFD /* Linux 6.5's, which Debian 12's header lacks */
-#	define SCM_PIDFD 4
-#endif
 
 /* A child that has told its result is gone soon. */
 #define REAP_TRIES 20
 
 /* --- the files that came ----------------------------------------------------------------- */
-
-struct came {
-	int fds[SNAPSHOT_FILES_MAX + 1];
-	unsigned count;
-};
-
-static void close_all(struct came *came)
-{
-	while (came->count)
-		close(came->fds[--came->count]);
-}
-
-/* The client made the socket, and may have asked for credentials (SO_PASSCRED, SO_PASSPIDFD). */
-static void keep(struct came *came, const struct cmsghdr *cmsg)
-{
-	size_t len = cmsg->cmsg_len - CMSG_LEN(0);
-
-	if (cmsg->cmsg_level != SOL_SOCKET ||
-	    (cmsg->cmsg_type != SCM_RIGHTS && cmsg->cmsg_type != SCM_PIDFD))
-		return;
-	for (size_t at = 0; at + sizeof(int) <= len && came->count <= SNAPSHOT_FILES_MAX;
-	     at += sizeof(int))
-		memcpy(&came->fds[came->count++], CMSG_DATA(cmsg) + at, sizeof(int));
-}
-
-static int receive(int channel, struct came *came)
-{
-	union {
-		struct cmsghdr align;
-		char bytes[CMSG_SPACE(sizeof(came->fds))];
-	} control;
-	char text[SNAPSHOT_MESSAGE];
-	struct iovec iov = {text, sizeof(text)};
-	struct msghdr msg = {.msg_iov = &iov,
-			     .msg_iovlen = 1,
-			     .msg_control = control.bytes,
-			     .msg_controllen = sizeof(control.bytes)};
-	ssize_t n = recvmsg(channel, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-	struct cmsghdr *cmsg = n >= 0 ? CMSG_FIRSTHDR(&msg) : NULL;
-
-	came->count = 0;
-	for (; cmsg; cmsg = CMSG_NXTHDR(&msg, cmsg))
-		keep(came, cmsg);
-	return came->count ? 0 : -EINVAL;
-}
 
 static bool empty_and_writable(int fd)
 {
@@ -74,7 +27,7 @@ static bool empty_and_writable(int fd)
 	return syscall(SYS_fstat, fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size == 0;
 }
 
-static const char *take_files(const struct vm *vm, int channel, struct came *came,
+static const char *take_files(const struct vm *vm, int channel, struct passed *came,
 			      struct snapshot_files *out)
 {
 	unsigned layers = snapshot_layers(vm->opt);
@@ -82,7 +35,7 @@ static const char *take_files(const struct vm *vm, int channel, struct came *cam
 	came->count = 0;
 	if (channel < 0)
 		return "a socket has to come with it, with the files in a message on it";
-	if (receive(channel, came) || came->count != SNAPSHOT_FIXED_FILES + layers)
+	if (!channel_receive(channel, came) || came->count != SNAPSHOT_FIXED_FILES + layers)
 		return "the socket's message has to bring the files memory, memory.index, state, "
 		       "and one for each disk with mode=cow";
 	for (unsigned i = 0; i < came->count; i++)
@@ -112,6 +65,8 @@ json_t *control_serve_machine(struct control *control, struct conn *conn,
 	reply = conn_reply(request->id);
 	json_object_set(reply, "machine", control->machine);
 	json_object_set(reply, "files", control->files);
+	if (control->last_snapshot)
+		json_object_set_new(reply, "snapshot", json_string(control->last_snapshot));
 	return reply;
 }
 
@@ -137,13 +92,24 @@ static json_t *reply_of(const struct control_request *request, const struct snap
 	return reply;
 }
 
+/* Where whoever asked for it said it would be: a parent for the next. */
+static void remember(struct control *control, const char *dir)
+{
+	char *copy = strdup(dir);
+
+	if (!copy)
+		return;
+	free(control->last_snapshot);
+	control->last_snapshot = copy;
+}
+
 json_t *control_serve_snapshot(struct control *control, struct conn *conn,
 			       const struct control_request *request)
 {
 	struct snapshot_files files;
 	struct snapshot_pause pause;
 	struct foal_error err = {0};
-	struct came came;
+	struct passed came;
 	const char *wrong = take_files(control->vm, conn->passed, &came, &files);
 	json_t *reply = NULL;
 
@@ -154,11 +120,14 @@ json_t *control_serve_snapshot(struct control *control, struct conn *conn,
 		reply = conn_error(request->id, CONTROL_ERROR_BAD_REQUEST, wrong);
 	if (!reply) {
 		reap_soon(control);
+		files.how = request->how;
 		int r = snapshot_begin(control->vm, &control->snapshot, &files, &pause, &err);
 		reply =
 		    r ? control_failure(control, request->id, r, &err) : reply_of(request, &pause);
+		if (r == 0 && request->dir)
+			remember(control, request->dir);
 	}
-	close_all(&came);
+	channel_close(&came);
 	if (conn->passed >= 0)
 		close(conn->passed);
 	conn->passed = -1;
@@ -174,6 +143,8 @@ void control_know_machine(struct control *control)
 
 	control->machine = manifest_machine(control->vm->opt);
 	control->files = manifest_files(control->vm->opt, &ignored);
+	if (control->vm->restore && control->vm->restore->path)
+		remember(control, control->vm->restore->path);
 }
 
 void control_let_go(struct control *control)

@@ -4,15 +4,21 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "vmm/fork.h"
 #include "vmm/option_values.h"
 #include "vmm/remote.h"
 
-#define JSON	1U
-#define TIMEOUT 2U
-#define KILL	4U
-#define NAME	8U
-#define SIZE	16U
-#define DIR	32U
+#define JSON	 1U
+#define TIMEOUT	 2U
+#define KILL	 4U
+#define NAME	 8U
+#define SIZE	 16U
+#define DIR	 32U
+#define DIFF	 64U
+#define COMPRESS 128U
+#define COPIES	 256U /* how many, their names, clocks, swap files */
+#define HERE	 512U
+#define CLOCK	 1024U
 
 static const struct {
 	const char *name;
@@ -43,11 +49,35 @@ static const struct {
      "usage: foal balloon NAME SIZE [--json]\n\n"
      "Ask the guest to keep no more than SIZE of its memory (512M); it was started with\n"
      "--balloon on. It may do less: foal stat says what it gave."},
-    {"snapshot", NAME | DIR | JSON,
-     "usage: foal snapshot NAME DIR [--json]\n\n"
+    {"snapshot", NAME | DIR | JSON | DIFF | COMPRESS,
+     "usage: foal snapshot NAME DIR [--diff [PARENT]] [--compress zstd] [--json]\n"
+     "       foal snapshot merge DIR [OUT] [--compress zstd] [--json]\n\n"
      "Freeze the VM into DIR: memory, processors, devices, what it wrote to disks. It stands\n"
      "still for some milliseconds only, and goes on while DIR is written. DIR is there when all\n"
-     "of it is on the disk; a snapshot that was there before is replaced then."},
+     "of it is on the disk; a snapshot that was there before is replaced then.\n\n"
+     "  --diff [PARENT]   only what differs from the snapshot PARENT, which has to stay where it\n"
+     "                    is; without PARENT: from the VM's last one, or that it was restored "
+     "from\n"
+     "  --compress zstd   memory compressed, 64 KiB at a time\n\n"
+     "merge makes of DIR and all that it is the difference to one snapshot that stands alone, in\n"
+     "place of DIR or as OUT."},
+    {"fork", NAME | COPIES | CLOCK | JSON,
+     "usage: foal fork NAME [-n COUNT] [--name PATTERN] [--clock freeze|jump]\n"
+     "                 [--swap PATTERN] [--json]\n\n"
+     "Make more VMs of a running one: each goes on where it is, with memory and disks shared as\n"
+     "long as nobody writes. It stands still once, however many they are. Each is another VM:\n"
+     "it has a name, and the guest is told. They are in the background, and live on when it\n"
+     "ends.\n\n"
+     "  -n, --count COUNT   how many (1)\n"
+     "  --name PATTERN      of their names; % is the lowest number that is free (NAME.%)\n"
+     "  --clock freeze|jump what their clocks say of the time it took (freeze)\n"
+     "  --swap PATTERN      of their swap files, for a VM with --swap; % as in the name"},
+    {"reset", NAME | HERE | CLOCK | JSON,
+     "usage: foal reset NAME [--json]\n"
+     "       foal reset NAME --here [--clock freeze|jump] [--json]\n\n"
+     "Have the VM go back, in place, to its reset point: memory, processors, devices, what it\n"
+     "wrote to disks. --here sets the point: the state that the VM is in now. Its clocks then go\n"
+     "back, too, at each reset (freeze), or go on (jump)."},
 };
 
 #define NR_ROWS (sizeof(rows) / sizeof(rows[0]))
@@ -106,6 +136,16 @@ void snapshot_help(void)
 	print_help("snapshot");
 }
 
+void fork_help(void)
+{
+	print_help("fork");
+}
+
+void reset_help(void)
+{
+	print_help("reset");
+}
+
 /* --- parsing --------------------------------------------------------------------------- */
 
 static const struct {
@@ -116,7 +156,14 @@ static const struct {
     {"json", JSON, no_argument},
     {"timeout", TIMEOUT, required_argument},
     {"kill", KILL, no_argument},
+    {"diff", DIFF, no_argument},
+    {"compress", COMPRESS, required_argument},
     {"run-dir", 0, required_argument},
+    {"count", COPIES, required_argument},
+    {"name", COPIES, required_argument},
+    {"clock", CLOCK, required_argument},
+    {"swap", COPIES, required_argument},
+    {"here", HERE, no_argument},
 };
 
 #define NR_OPTIONS (sizeof(options) / sizeof(options[0]))
@@ -136,12 +183,48 @@ static int take_timeout(const char *value, struct remote_options *out)
 	return 0;
 }
 
+static int take_count(const char *value, struct remote_options *out)
+{
+	struct foal_error err = {0};
+
+	if (option_count("COUNT", value, 1, FORK_COUNT_MAX, &out->count, &err))
+		return usage_error("%s: --count %s: give a whole number, 1 to %d", out->command,
+				   value, FORK_COUNT_MAX);
+	return 0;
+}
+
+static int take_clock(const char *value, struct remote_options *out)
+{
+	if (strcmp(value, "freeze") != 0 && strcmp(value, "jump") != 0)
+		return usage_error("%s: --clock %s: give freeze or jump", out->command, value);
+	out->clock = value;
+	return 0;
+}
+
 static int take_option(const char *name, const char *value, struct remote_options *out)
 {
+	if (strcmp(name, "count") == 0)
+		return take_count(value, out);
 	if (strcmp(name, "timeout") == 0)
 		return take_timeout(value, out);
-	if (strcmp(name, "run-dir") == 0)
+	if (strcmp(name, "clock") == 0)
+		return take_clock(value, out);
+	if (strcmp(name, "compress") == 0) {
+		out->compress = value;
+		return strcmp(value, "zstd") == 0
+			   ? 0
+			   : usage_error("%s: --compress %s: give zstd", out->command, value);
+	}
+	if (strcmp(name, "name") == 0)
+		out->pattern = value;
+	else if (strcmp(name, "swap") == 0)
+		out->swap = value;
+	else if (strcmp(name, "diff") == 0)
+		out->diff = true;
+	else if (strcmp(name, "run-dir") == 0)
 		out->run_dir = value;
+	else if (strcmp(name, "here") == 0)
+		out->here = true;
 	else if (strcmp(name, "kill") == 0)
 		out->kill = true;
 	else
@@ -185,12 +268,19 @@ static int take_words(int argc, char **argv, unsigned takes, struct remote_optio
 			return needed(out, "a DIR");
 		out->dir = argv[n++];
 	}
+	if (out->diff && n < argc)
+		out->parent = argv[n++];
+	if (out->clock && !out->here && takes & HERE)
+		return usage_error("%s: --clock is of --here: it is kept with the point",
+				   out->command);
 	if (n < argc)
 		return usage_error("%s: %s: not taken; see foal help %s", out->command, argv[n],
 				   out->command);
 	const char *fault = takes & NAME ? vm_name_fault(out->name) : NULL;
 	if (fault)
 		return usage_error("%s: %s: no VM's name: %s", out->command, out->name, fault);
+	if (out->clock && strcmp(out->clock, "freeze") != 0 && strcmp(out->clock, "jump") != 0)
+		return usage_error("%s: --clock %s: give freeze or jump", out->command, out->clock);
 	return takes & SIZE ? take_size(out) : 0;
 }
 
@@ -201,14 +291,17 @@ int remote_parse(int argc, char **argv, struct remote_options *out)
 	size_t n = 0;
 	int i, index, r = 0;
 
-	*out = (struct remote_options){.command = argv[0]};
+	*out = (struct remote_options){.command = argv[0], .count = 1};
 	for (size_t j = 0; j < NR_OPTIONS; j++)
 		if (!options[j].bit || takes & options[j].bit)
 			longs[n++] =
 			    (struct option){options[j].name, options[j].has_value, NULL, 'o'};
 	opterr = 0;
-	while (r == 0 && (i = getopt_long(argc, argv, ":", longs, &index)) != -1) {
-		if (i == 'o')
+	while (r == 0 &&
+	       (i = getopt_long(argc, argv, takes & COPIES ? ":n:" : ":", longs, &index)) != -1) {
+		if (i == 'n')
+			r = take_count(optarg, out);
+		else if (i == 'o')
 			r = take_option(longs[index].name, optarg, out);
 		else
 			r = usage_error(i == ':' ? "%s: %s needs a value"

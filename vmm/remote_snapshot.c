@@ -3,7 +3,6 @@
  * the whole its name. Until then it is DIR.tmp-XXXXXX; a crash leaves what DIR was.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -13,24 +12,26 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "vmm/pagemap.h"
 #include "vmm/remote.h"
-#include "vmm/snapshot.h"
+#include "vmm/run.h"
+#include "vmm/snapshot_channel.h"
 #include "vmm/snapshot_dir.h"
-#include "vmm/vm.h"
+#include "vmm/snapshot_out.h"
 
 /* What the VM may take to answer: a pause, and memory that comes to rest. */
 #define ANSWER_MS   20000
 #define PROGRESS_MS 200
+/* Bytes of a path that a request has room for. */
+#define DIR_MAX	    3000
 
 struct writing {
-	const char *name, *to;
-	char *path, *parent; /* of the directory while it is written; of what it lies in */
-	int fd;		     /* of it */
-	unsigned layers;
-	int files[SNAPSHOT_FILES_MAX];
-	unsigned count;
-	int channel;
-	bool replaces;
+	const struct remote_options *opt;
+	const char *name;
+	struct snapshot_out out;
+	int channel, vm_pid;	    /* of the process that listens at the control socket */
+	struct snapshot_dir parent; /* of a difference */
+	struct run_options machine;
 };
 
 static volatile sig_atomic_t interrupted;
@@ -47,113 +48,6 @@ static void catch_signals(void)
 
 	for (unsigned i = 0; i < 3; i++)
 		sigaction(ending[i], &action, NULL);
-}
-
-static int fail(const struct writing *w, int r, struct foal_error *err)
-{
-	return error_set(err, FOAL_EXIT_SNAPSHOT, r, "%s: %s; nothing of the snapshot is kept",
-			 w->to, strerror(-r));
-}
-
-/* --- the directory ------------------------------------------------------------------------------
- */
-
-/* Only a snapshot may be replaced by one. */
-static int look_at_target(struct writing *w, size_t len, struct foal_error *err)
-{
-	char path[4096];
-	struct stat st;
-
-	/* What it leads to would be emptied in place of what is replaced. */
-	snprintf(path, sizeof(path), "%.*s", (int)len, w->to);
-	if (lstat(path, &st) == 0 && S_ISLNK(st.st_mode))
-		return error_set(err, FOAL_EXIT_SNAPSHOT, -ELOOP,
-				 "%s: is a symbolic link; give the directory itself", w->to);
-	snprintf(path, sizeof(path), "%s/" SNAPSHOT_MANIFEST, w->to);
-	w->replaces = stat(w->to, &st) == 0;
-	if (!w->replaces || stat(path, &st) == 0)
-		return 0;
-	return error_set(err, FOAL_EXIT_SNAPSHOT, -EEXIST,
-			 "%s: is there already, and is no snapshot; give another name", w->to);
-}
-
-static int make_directory(struct writing *w, struct foal_error *err)
-{
-	size_t len = strlen(w->to);
-	char *slash;
-
-	while (len > 1 && w->to[len - 1] == '/')
-		len--;
-	int r = look_at_target(w, len, err);
-	if (r)
-		return r;
-	if (asprintf(&w->path, "%.*s.tmp-XXXXXX", (int)len, w->to) < 0 ||
-	    asprintf(&w->parent, "%.*s", (int)len, w->to) < 0)
-		return fail(w, -ENOMEM, err);
-	slash = strrchr(w->parent, '/');
-	if (slash)
-		slash[slash == w->parent] = 0;
-	else
-		memcpy(w->parent, ".", 2);
-	if (!mkdtemp(w->path)) {
-		r = -errno;
-		free(w->path);
-		w->path = NULL;
-		return fail(w, r, err);
-	}
-	w->fd = open(w->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return w->fd < 0 ? fail(w, -errno, err) : 0;
-}
-
-static int make_files(struct writing *w, struct foal_error *err)
-{
-	const char *name;
-
-	while ((name = snapshot_part(w->count, w->layers))) {
-		int fd = openat(w->fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-		if (fd < 0)
-			return fail(w, -errno, err);
-		w->files[w->count++] = fd;
-	}
-	return 0;
-}
-
-static void remove_directory(const char *path)
-{
-	int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	const char *name;
-
-	if (fd < 0)
-		return;
-
-	for (unsigned i = 0; (name = snapshot_part(i, MAX_FILES)); i++)
-		unlinkat(fd, name, 0);
-	unlinkat(fd, SNAPSHOT_MANIFEST, 0);
-	unlinkat(fd, SNAPSHOT_WORKING_SET, 0);
-	close(fd);
-	rmdir(path);
-}
-
-/* From here on it is there, whatever happens. */
-static int give_name(struct writing *w, struct foal_error *err)
-{
-	int parent, r = 0;
-
-	if (renameat2(AT_FDCWD, w->path, AT_FDCWD, w->to,
-		      w->replaces ? RENAME_EXCHANGE : RENAME_NOREPLACE))
-		return fail(w, -errno, err);
-	parent = open(w->parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (parent < 0 || fsync(parent))
-		r = error_set(err, FOAL_EXIT_SNAPSHOT, -errno,
-			      "%s: it is written, but its name may not last: %s: %s", w->to,
-			      w->parent, strerror(errno));
-	if (parent >= 0)
-		close(parent);
-	if (r == 0 && w->replaces)
-		remove_directory(w->path); /* what it replaced */
-	free(w->path);
-	w->path = NULL;
-	return r;
 }
 
 /* --- what the VM is asked ------------------------------------------------------------------- */
@@ -174,41 +68,116 @@ static unsigned count_layers(const json_t *machine)
 	return n < MAX_FILES ? n : MAX_FILES;
 }
 
-/* The message waits at the other end, which the request brings. */
-static int fill_channel(struct writing *w, int *theirs)
+/* --- a parent ------------------------------------------------------------------------------ */
+
+static int wrong_parent(const struct writing *w, const char *path, const char *what,
+			struct foal_error *err)
 {
-	union {
-		struct cmsghdr align;
-		char bytes[CMSG_SPACE(sizeof(w->files))];
-	} control = {0};
-	struct iovec iov = {(void *)(uintptr_t) "files", 5};
-	struct msghdr msg = {.msg_iov = &iov,
-			     .msg_iovlen = 1,
-			     .msg_control = control.bytes,
-			     .msg_controllen = CMSG_SPACE(w->count * sizeof(int))};
-	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
-	int ends[2];
+	return error_set(err, FOAL_EXIT_SNAPSHOT, -EINVAL, "%s: no difference to %s: %s", w->out.to,
+			 path, what);
+}
+
+static int open_parent(struct writing *w, const json_t *machine, struct foal_error *err)
+{
+	const char *last = json_string_value(json_object_get(machine, "snapshot"));
+	const char *path = w->opt->parent ? w->opt->parent : last;
+
+	if (!path)
+		return error_set(
+		    err, FOAL_EXIT_CONTROL, -ENOENT,
+		    "%s: --diff: this run of it was not restored, and no snapshot of it "
+		    "taken yet; say which one it is to be the difference to",
+		    w->name);
+	int r = snapshot_open(&w->parent, path, &w->machine, err);
+	if (r)
+		return r;
+	if (!snapshot_dir_same_machine(&w->parent, json_object_get(machine, "machine"),
+				       json_object_get(machine, "files")))
+		return wrong_parent(w, path, "that is of another machine, or other files", err);
+	if (snapshot_dir_in_chain(&w->parent, w->out.to))
+		return wrong_parent(w, path, "which it would replace; give another name", err);
+	unsigned depth = 1;
+	for (const struct snapshot_dir *dir = &w->parent; dir->below; dir = dir->below)
+		depth++;
+	return depth < SNAPSHOT_CHAIN_MAX
+		   ? 0
+		   : wrong_parent(w, path, "too many are differences there; merge it first", err);
+}
+
+/* What the child needs of one: its index, and its layers. */
+static int send_parent(const struct writing *w, const struct snapshot_dir *dir,
+		       struct foal_error *err)
+{
+	int fds[SNAPSHOT_FILES_MAX], r;
+	unsigned n = 0;
+
+	fds[n] = snapshot_dir_part(dir, 1, w->out.layers, err);
+	if (fds[n++] < 0)
+		return -EINVAL;
+	for (unsigned i = 0; i < MAX_FILES; i++)
+		if (dir->layers[i] >= 0)
+			fds[n++] = dir->layers[i];
+	r = channel_send(w->channel, "parent", fds, n);
+	close(fds[0]);
+	return r ? snapshot_out_fail(&w->out, r, err) : 0;
+}
+
+/* The child's page map, that it looks only at pages which are there. Not needed for being right. */
+static void give_pagemap(const struct writing *w, json_int_t child)
+{
+	int fd = pagemap_of(child, w->vm_pid);
+
+	channel_send(w->channel, "pagemap", &fd, fd >= 0);
+	if (fd >= 0)
+		close(fd);
+}
+
+/* --- the request ------------------------------------------------------------------------------ */
+
+/* The messages wait at the other end, which the request brings. */
+static int fill_channel(struct writing *w, int *theirs, unsigned *parents, struct foal_error *err)
+{
+	int ends[2], r;
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
-		return -errno;
+		return snapshot_out_fail(&w->out, -errno, err);
 	w->channel = ends[0];
 	*theirs = ends[1];
-	cmsg->cmsg_level = SOL_SOCKET;
-	cmsg->cmsg_type = SCM_RIGHTS;
-	cmsg->cmsg_len = CMSG_LEN(w->count * sizeof(int));
-	memcpy(CMSG_DATA(cmsg), w->files, w->count * sizeof(int));
-	return sendmsg(w->channel, &msg, MSG_NOSIGNAL) < 0 ? -errno : 0;
+	r = channel_send(w->channel, "files", w->out.files, w->out.count);
+	if (r)
+		return snapshot_out_fail(&w->out, r, err);
+	for (const struct snapshot_dir *dir = w->opt->diff ? &w->parent : NULL; dir && r == 0;
+	     dir = dir->below, (*parents)++)
+		r = send_parent(w, dir, err);
+	return r;
+}
+
+static json_t *request_of(const struct writing *w, unsigned parents)
+{
+	json_t *members = json_pack("{s:b, s:i}", "pagemap", 1, "parents", (int)parents);
+	char *place = realpath(w->out.parent, NULL), *dir = NULL;
+	const char *name = strrchr(w->out.to, '/');
+
+	if (w->opt->compress)
+		json_object_set_new(members, "compress", json_string(w->opt->compress));
+	/* For the next --diff; one that does not fit into a request, or is no UTF-8, is not kept.
+	 */
+	if (place && asprintf(&dir, "%s/%s", place, name && name[1] ? name + 1 : w->out.to) > 0 &&
+	    strlen(dir) < DIR_MAX)
+		json_object_set_new(members, "dir", json_string(dir));
+	free(dir);
+	free(place);
+	return members;
 }
 
 static json_t *ask(struct writing *w, struct client *client, struct foal_error *err)
 {
-	int theirs = -1, r = fill_channel(w, &theirs);
+	unsigned parents = 0;
+	int theirs = -1, r = fill_channel(w, &theirs, &parents, err);
 	json_t *reply = NULL;
 
-	if (r)
-		fail(w, r, err);
-	else
-		reply = client_ask(client, "snapshot", NULL, theirs, err);
+	if (r == 0)
+		reply = client_ask(client, "snapshot", request_of(w, parents), theirs, err);
 	if (theirs >= 0)
 		close(theirs);
 	return reply;
@@ -219,14 +188,14 @@ static void show_progress(const struct writing *w, bool done)
 {
 	struct stat st;
 
-	if (!isatty(STDERR_FILENO) || fstat(w->files[0], &st))
+	if (!isatty(STDERR_FILENO) || fstat(w->out.files[0], &st))
 		return;
 	fprintf(stderr, "\r%s: %llu MiB of memory written%s", w->name,
 		(unsigned long long)st.st_blocks >> 11, done ? "\r\033[K" : " ...");
 }
 
-/* What the child says in the end, or NULL. */
-static json_t *hear(struct writing *w, struct foal_error *err)
+/* The next message of the child, or NULL. */
+static json_t *next_message(struct writing *w, struct foal_error *err)
 {
 	struct pollfd pfd = {.fd = w->channel, .events = POLLIN};
 	char text[SNAPSHOT_MESSAGE];
@@ -236,10 +205,9 @@ static json_t *hear(struct writing *w, struct foal_error *err)
 
 	while ((r = poll(&pfd, 1, PROGRESS_MS)) <= 0 && !interrupted)
 		show_progress(w, false);
-	show_progress(w, true);
 	if (r <= 0) {
 		error_set(err, (enum foal_exit)(FOAL_EXIT_SIGNAL + interrupted), -EINTR,
-			  "%s: interrupted; nothing of the snapshot is kept", w->to);
+			  "%s: interrupted; nothing of the snapshot is kept", w->out.to);
 		return NULL;
 	}
 	n = recv(w->channel, text, sizeof(text), 0);
@@ -250,7 +218,22 @@ static json_t *hear(struct writing *w, struct foal_error *err)
 		    "%s: the process that wrote the snapshot has ended early; nothing of it is "
 		    "kept",
 		    w->name);
-	else if (!json_is_true(json_object_get(said, "ok")))
+	return said;
+}
+
+/* What the child says in the end, or NULL. */
+static json_t *hear(struct writing *w, struct foal_error *err)
+{
+	json_t *said = next_message(w, err), *child;
+	char text[SNAPSHOT_MESSAGE];
+
+	while (said && (child = json_object_get(said, "child"))) {
+		give_pagemap(w, json_integer_value(child));
+		json_decref(said);
+		said = next_message(w, err);
+	}
+	show_progress(w, true);
+	if (said && !json_is_true(json_object_get(said, "ok")))
 		error_set(err, FOAL_EXIT_CONTROL, -EREMOTEIO, "%s", reply_text(said, "message"));
 	if (said && err->status) {
 		json_decref(said);
@@ -271,14 +254,17 @@ static void say(const struct writing *w, const json_t *reply, const json_t *writ
 	if (json) {
 		json_t *all = json_copy((json_t *)(uintptr_t)reply);
 		json_object_update(all, (json_t *)(uintptr_t)written);
-		json_object_set_new(all, "dir", json_string(w->to));
+		json_object_set_new(all, "dir", json_string(w->out.to));
 		remote_print(all);
 		json_decref(all);
 		return;
 	}
-	printf("%s: %s: %.1f MiB of memory in %llu extents; ", w->name, w->to,
+	printf("%s: %s: %.1f MiB of memory in %llu extents", w->name, w->out.to,
 	       (double)reply_number(memory, "stored_bytes") / (1 << 20),
 	       reply_number(memory, "extents"));
+	if (w->opt->diff)
+		printf(" more than %s", w->parent.path);
+	printf("; ");
 	if (json_is_true(json_object_get(reply, "was_paused")))
 		printf("the guest was paused, and is\n");
 	else
@@ -286,68 +272,68 @@ static void say(const struct writing *w, const json_t *reply, const json_t *writ
 		       (double)reply_number(reply, "paused_ns") / 1e6);
 }
 
-static int write_snapshot(struct writing *w, struct client *client, bool json,
-			  struct foal_error *err)
+/* Of all that is there: its manifest, and its name. */
+static int finish(struct writing *w, const json_t *machine, json_t *written, struct foal_error *err)
+{
+	int r;
+
+	if (w->opt->diff)
+		json_object_set_new(written, "parent",
+				    snapshot_dir_as_parent(&w->parent, w->out.to));
+	r = snapshot_dir_write(w->out.fd, json_object_get(machine, "machine"),
+			       json_object_get(machine, "files"), written, w->out.layers);
+	return r ? snapshot_out_fail(&w->out, r, err) : snapshot_out_commit(&w->out, err);
+}
+
+static int write_snapshot(struct writing *w, struct client *client, struct foal_error *err)
 {
 	json_t *machine = client_ask(client, "machine", NULL, -1, err), *reply = NULL,
 	       *written = NULL;
 	int r = machine ? 0 : -EREMOTEIO;
 
-	if (r == 0) {
-		w->layers = count_layers(json_object_get(machine, "machine"));
-		r = make_directory(w, err);
-	}
 	if (r == 0)
-		r = make_files(w, err);
+		r = snapshot_out_open(&w->out, w->opt->dir,
+				      count_layers(json_object_get(machine, "machine")), err);
+	if (r == 0 && w->opt->diff)
+		r = open_parent(w, machine, err);
 	if (r == 0)
 		r = (reply = ask(w, client, err)) ? 0 : -EREMOTEIO;
 	if (r == 0)
 		r = (written = hear(w, err)) ? 0 : -EREMOTEIO;
-	if (r == 0) {
-		r = snapshot_dir_write(w->fd, json_object_get(machine, "machine"),
-				       json_object_get(machine, "files"), written, w->layers);
-		if (r)
-			fail(w, r, err);
-	}
 	if (r == 0)
-		r = give_name(w, err);
+		r = finish(w, machine, written, err);
 	if (r == 0)
-		say(w, reply, written, json);
+		say(w, reply, written, w->opt->json);
 	json_decref(machine);
 	json_decref(reply);
 	json_decref(written);
 	return r;
 }
 
-static void end(struct writing *w)
-{
-	if (w->path)
-		remove_directory(w->path);
-	free(w->path);
-	free(w->parent);
-	while (w->count)
-		close(w->files[--w->count]);
-	if (w->fd >= 0)
-		close(w->fd);
-	if (w->channel >= 0)
-		close(w->channel);
-}
-
 static int snapshot(const struct remote_options *opt, struct run_dir *dir, struct client *client)
 {
+	struct writing w = {.opt = opt, .name = opt->name, .out = {.fd = -1}, .channel = -1};
 	struct foal_error err = {0};
-	struct writing w = {.name = opt->name, .to = opt->dir, .fd = -1, .channel = -1};
 
 	(void)dir;
 	client->timeout_ms = ANSWER_MS;
+	w.vm_pid = client_peer(client);
+	snapshot_dir_init(&w.parent);
+	options_defaults(&w.machine);
 	catch_signals();
-	write_snapshot(&w, client, opt->json, &err);
-	end(&w);
+	write_snapshot(&w, client, &err);
+	snapshot_out_close(&w.out);
+	snapshot_dir_close(&w.parent);
+	options_free(&w.machine);
+	if (w.channel >= 0)
+		close(w.channel);
 	return remote_finish(&err, 0);
 }
 
 int command_snapshot(int argc, char **argv, uint64_t main_ns)
 {
 	(void)main_ns;
+	if (argc > 1 && strcmp(argv[1], "merge") == 0)
+		return snapshot_merge(argc - 1, argv + 1);
 	return remote_serve(argc, argv, snapshot);
 }

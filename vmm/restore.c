@@ -6,13 +6,16 @@
 #include <unistd.h>
 
 #include "ept/snapshot.h"
+#include "vmm/snapshot_dir.h"
 #include "vmm/vm.h"
 
 int restore_memory(struct vm *vm, struct foal_error *err)
 {
 	const struct vm_restore *from = vm->restore;
 	char why[300] = "out of memory";
-	int r = ept_space_restore(vm->space, &from->memory, 1, why, sizeof(why));
+	struct ept_snapshot *layers[1 + SNAPSHOT_CHAIN_MAX] = {from->memory};
+	unsigned n = 1 + snapshot_dir_memory(from->below, layers + 1);
+	int r = ept_space_restore(vm->space, layers, n, why, sizeof(why));
 
 	if (r == 0 && from->all)
 		r = ept_space_prefetch_all(vm->space);

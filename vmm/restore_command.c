@@ -19,7 +19,7 @@
 enum prefetch { PREFETCH_AUTO, PREFETCH_ALL, PREFETCH_OFF };
 
 struct restore_options {
-	bool eager;
+	bool eager, reset_point;
 	enum prefetch prefetch;
 	enum clock_policy clock;
 };
@@ -58,7 +58,8 @@ void restore_help(void)
 	    "                            the guest runs\n"
 	    "  --clock freeze|jump       what the guest's clocks say of the time since: it did "
 	    "not\n"
-	    "                            pass, or it did (freeze)\n\n"
+	    "                            pass, or it did (freeze)\n"
+	    "  --reset-point             its start is its reset point: foal reset\n\n"
 	    "and how it is run, as for foal run:");
 	for (size_t i = 0; i < NR_TAKEN; i++)
 		printf("%s--%s", i % 6 ? " " : i ? "\n  " : "  ", taken[i].name);
@@ -99,6 +100,8 @@ static int take_own(int option, const char *value, struct restore_options *out,
 
 	if (option == 'l' || option == 'e')
 		out->eager = option == 'e';
+	else if (option == 'r')
+		out->reset_point = true;
 	else if (option == 'p')
 		r = take_word("prefetch", value, prefetches, &word, err),
 		out->prefetch = (enum prefetch)word;
@@ -115,9 +118,10 @@ static int parse(int argc, char **argv, const char **dir, struct restore_options
 					     {"eager", no_argument, NULL, 'e'},
 					     {"prefetch", required_argument, NULL, 'p'},
 					     {"clock", required_argument, NULL, 'c'},
+					     {"reset-point", no_argument, NULL, 'r'},
 					     /* No short form of --memory-limit. */
 					     {"memory", required_argument, NULL, '?'}};
-	struct option longs[NR_TAKEN + 6] = {{0}};
+	struct option longs[NR_TAKEN + 7] = {{0}};
 	int i, r = 0;
 
 	for (size_t k = 0; k < NR_TAKEN; k++)
@@ -178,27 +182,6 @@ static void working_set(struct snapshot_dir *dir, struct ept_working_set **set, 
 
 /* --- restore ----------------------------------------------------------------------------- */
 
-static int open_snapshot(struct snapshot_dir *dir, const char *path, struct run_options *opt,
-			 struct foal_error *err)
-{
-	struct foal_error shared = {0};
-	char where[400];
-	int r = snapshot_dir_open(dir, path, err);
-
-	snprintf(where, sizeof(where), "%s/" SNAPSHOT_MANIFEST, path);
-	if (r == 0)
-		r = manifest_take(snapshot_dir_get(dir, "machine"), where, opt, err);
-	/* No snapshot is taken of one: it would write what is the host's. */
-	if (r == 0 && snapshot_possible(opt, &shared))
-		r = error_set(
-		    err, FOAL_EXIT_SNAPSHOT, -EINVAL,
-		    "%s: it asks for a disk or pmem with mode=shared, which no snapshot has",
-		    where);
-	if (r == 0)
-		r = snapshot_dir_parts(dir, opt, err);
-	return r;
-}
-
 int command_restore(int argc, char **argv, uint64_t main_ns)
 {
 	struct restore_options own = {.prefetch = PREFETCH_AUTO};
@@ -214,7 +197,7 @@ int command_restore(int argc, char **argv, uint64_t main_ns)
 	snapshot_dir_init(&dir);
 	int r = parse(argc, argv, &path, &own, &opt, &err);
 	if (r == 0)
-		r = open_snapshot(&dir, path, &opt, &err);
+		r = snapshot_open(&dir, path, &opt, &err);
 	if (r == 0) {
 		snprintf(where, sizeof(where), "%s/" SNAPSHOT_MANIFEST, path);
 		r = manifest_check_files(snapshot_dir_get(&dir, "files"), where, &opt, &err);
@@ -240,8 +223,12 @@ int command_restore(int argc, char **argv, uint64_t main_ns)
 	from.state = dir.state;
 	from.len = dir.state_len;
 	from.clock = own.clock;
+	from.copy = true;
+	from.reset_point = own.reset_point;
 	from.layers = dir.layers;
 	from.memory = dir.memory;
+	from.below = dir.below;
+	from.path = realpath(path, NULL);
 	from.ahead = ahead;
 	int status = run_machine(&opt, &from, main_ns);
 	return status; /* threads of a VM that hangs may still read the snapshot */
@@ -261,7 +248,7 @@ int command_verify(int argc, char **argv, uint64_t main_ns)
 	if (argc != 2)
 		return usage_error("verify: give one DIR; see foal help verify");
 	options_defaults(&opt);
-	int r = open_snapshot(&dir, argv[1], &opt, &err);
+	int r = snapshot_open(&dir, argv[1], &opt, &err);
 	if (r == 0)
 		r = snapshot_dir_verify(&dir, false, &err);
 	if (r == 0)

@@ -204,37 +204,39 @@ static void abandon(struct vm *vm)
 static void tell_it_runs(struct vm *vm, struct background *bg)
 {
 	gate_wait(&vm->running);
-	if (!atomic_load(&vm->stopping) && background_tell(bg))
+	if (!atomic_load(&vm->stopping) && (vm->birth ? fork_tell(vm) : background_tell(bg)))
 		vm_end(vm, FOAL_EXIT_QUIT, "%s: who started it in the background is gone",
 		       vm->opt->name);
 }
 
-static int run_vm(struct vm *vm, struct background *bg, struct foal_error *err)
+int run_vm(struct vm *vm, struct background *bg, struct foal_error *err)
 {
 	struct console con;
-	int signals = -1, r, status;
+	int r, status;
 
-	ignore_signals();
+	if (!vm->birth)
+		ignore_signals();
 	if (stats_open(vm, err))
 		return err->status;
-	r = vm_build(vm, err);
+	r = vm->birth ? vm_rebuild(vm, err) : vm_build(vm, err);
 	if (r == 0)
 		r = control_open(vm->control, vm, err);
 	if (r == 0)
-		r = open_signals(&signals, err);
+		r = open_signals(&vm->signals_fd, err);
 	if (r)
 		goto out;
 	console_open(&con);
 	r = vm_start(vm, err);
 	if (r == 0) {
 		tell_it_runs(vm, bg);
-		wait_for_end(vm, &con, signals);
+		wait_for_end(vm, &con, vm->signals_fd);
 	}
 	int unwritten = 0;
 	bool stopped = vm_stop(vm, &unwritten);
 	console_restore();
 	/* Nobody may be reading what is printed now. */
-	release_signals(signals);
+	release_signals(vm->signals_fd);
+	vm->signals_fd = -1;
 	if (r && stopped)
 		goto out;
 	if (stopped)

@@ -19,6 +19,15 @@ struct vm_restore;
 /* Run the machine of @opt, restored from @restore or booted (NULL); frees @opt. An exit status. */
 int run_machine(struct run_options *opt, const struct vm_restore *restore, uint64_t main_ns);
 
+struct background;
+struct foal_error;
+struct vm;
+
+/* Build @vm (or rebuild one that was forked), run it to its end, report, take it apart. */
+int run_vm(struct vm *vm, struct background *bg, struct foal_error *err);
+/* `foal snapshot merge DIR [OUT]`, from the second word on; an exit status. */
+int snapshot_merge(int argc, char **argv);
+
 void restore_help(void);
 void verify_help(void);
 

@@ -148,6 +148,19 @@ static void pause_a_little(void)
 	nanosleep(&a_little, NULL);
 }
 
+/* The name is ours: @r is its lock, or why not. */
+static int take(const struct run_dir *dir, const char *name, int r, int *lock,
+		struct foal_error *err)
+{
+	if (r < 0)
+		return error_set(err, FOAL_EXIT_HOST, r, "%s/%s.lock: %s", dir->path, name,
+				 strerror(-r));
+	*lock = r;
+	unlinkat(dir->fd, file_of(name, ".sock").text, 0);
+	unlinkat(dir->fd, file_of(name, ".log").text, 0);
+	return 0;
+}
+
 int name_claim(const struct run_dir *dir, const char *name, int *lock, struct foal_error *err)
 {
 	int r = -EAGAIN;
@@ -160,13 +173,27 @@ int name_claim(const struct run_dir *dir, const char *name, int *lock, struct fo
 	if (r == -EWOULDBLOCK || r == -EAGAIN)
 		return error_set(err, FOAL_EXIT_NAME, -EEXIST,
 				 "%s: a VM of this name runs already; foal ps lists them", name);
-	if (r < 0)
-		return error_set(err, FOAL_EXIT_HOST, r, "%s/%s.lock: %s", dir->path, name,
-				 strerror(-r));
-	*lock = r;
-	unlinkat(dir->fd, file_of(name, ".sock").text, 0);
-	unlinkat(dir->fd, file_of(name, ".log").text, 0);
-	return 0;
+	return take(dir, name, r, lock, err);
+}
+
+int name_try_claim(const struct run_dir *dir, const char *name, int *lock, struct foal_error *err)
+{
+	int r = lock_name(dir, name, O_CREAT);
+
+	return r == -EWOULDBLOCK || r == -EAGAIN ? -EEXIST : take(dir, name, r, lock, err);
+}
+
+void name_hand_over(const struct run_dir *dir, const char *name)
+{
+	static const char *const suffixes[] = {".lock", ".sock", ".log"};
+	struct stat st;
+
+	if (fstat(dir->fd, &st) || st.st_uid == geteuid())
+		return;
+	for (size_t i = 0; i < sizeof(suffixes) / sizeof(suffixes[0]); i++)
+		if (fchownat(dir->fd, file_of(name, suffixes[i]).text, st.st_uid, st.st_gid,
+			     AT_SYMLINK_NOFOLLOW))
+			return; /* only root may: then they stay ours */
 }
 
 bool name_tidy(const struct run_dir *dir, const char *name)

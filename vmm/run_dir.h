@@ -44,6 +44,15 @@ void run_dir_close(struct run_dir *dir);
  */
 int name_claim(const struct run_dir *dir, const char *name, int *lock, struct foal_error *err);
 
+/*
+ * The same for another process, which it is passed to, without waiting for one that just ends:
+ * -EEXIST, @err untouched: it is taken.
+ */
+int name_try_claim(const struct run_dir *dir, const char *name, int *lock, struct foal_error *err);
+
+/* Its files are the directory's owner's: who claims for a process of another user is root. */
+void name_hand_over(const struct run_dir *dir, const char *name);
+
 /* A listening socket for the name that was claimed; negative: @err is filled. */
 int name_listen(const struct run_dir *dir, const char *name, struct foal_error *err);
 

@@ -1,6 +1,7 @@
 #include "vmm/sandbox.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/landlock.h>
 #include <linux/seccomp.h>
@@ -152,12 +153,30 @@ static int fail(struct foal_error *err, const char *what, const char *mend)
 			 mend);
 }
 
+/* A process that was forked looks at itself: its page map, where its threads run. */
+static int allow_proc(int ruleset)
+{
+	struct landlock_path_beneath_attr proc = {
+	    .allowed_access = LANDLOCK_ACCESS_FS_READ_FILE,
+	    .parent_fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC)};
+	long r = proc.parent_fd < 0 ? 0
+				    : syscall(SYS_landlock_add_rule, ruleset,
+					      LANDLOCK_RULE_PATH_BENEATH, &proc, 0);
+
+	if (proc.parent_fd >= 0)
+		close(proc.parent_fd);
+	return (int)r;
+}
+
 static int open_ruleset(struct sandbox *box, struct foal_error *err)
 {
 	if (sandbox_landlock_abi() == 0)
 		return 0;
 	box->ruleset_fd = create_ruleset();
-	return box->ruleset_fd < 0 ? fail(err, "Landlock", "--sandbox off does without") : 0;
+	box->fork_ruleset_fd = create_ruleset();
+	if (box->ruleset_fd < 0 || box->fork_ruleset_fd < 0 || allow_proc(box->fork_ruleset_fd))
+		return fail(err, "Landlock", "--sandbox off does without");
+	return 0;
 }
 
 /* Left to itself glibc's malloc would open a file at the ninth thread, to count the processors. */
@@ -165,7 +184,7 @@ static int open_ruleset(struct sandbox *box, struct foal_error *err)
 
 int sandbox_prepare(struct sandbox *box, struct foal_error *err)
 {
-	box->ruleset_fd = -1;
+	box->ruleset_fd = box->fork_ruleset_fd = -1;
 	box->pid = getpid();
 	if (!box->on)
 		return 0;
@@ -198,16 +217,19 @@ static int drop_capabilities(void)
 
 int sandbox_enter(const struct sandbox *box, enum thread_kind kind, struct foal_error *err)
 {
-	int r = box->change_ids ? change_ids(box, err) : 0;
+	int ruleset = kind == THREAD_FORK ? box->fork_ruleset_fd : box->ruleset_fd;
+	int r = box->change_ids && !box->forked ? change_ids(box, err) : 0;
 
 	if (r || !box->on)
 		return r;
 	pthread_getname_np(pthread_self(), thread_name, sizeof(thread_name));
+	if (box->forked && kind == THREAD_FORK)
+		return 0; /* it was made by one */
 	if (drop_capabilities())
 		return fail(err, "capabilities", "--sandbox off does without");
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		return fail(err, "no_new_privs", "--sandbox off does without");
-	if (box->ruleset_fd >= 0 && syscall(SYS_landlock_restrict_self, box->ruleset_fd, 0))
+	if (ruleset >= 0 && syscall(SYS_landlock_restrict_self, ruleset, 0))
 		return fail(err, "Landlock", "--sandbox off does without");
 	r = install_filter(kind, box->pid);
 	if (r) {
@@ -217,9 +239,17 @@ int sandbox_enter(const struct sandbox *box, enum thread_kind kind, struct foal_
 	return 0;
 }
 
+void sandbox_forked(struct sandbox *box)
+{
+	box->forked = true;
+	box->pid = getpid();
+}
+
 void sandbox_close(struct sandbox *box)
 {
 	if (box->ruleset_fd >= 0)
 		close(box->ruleset_fd);
-	box->ruleset_fd = -1;
+	if (box->fork_ruleset_fd >= 0)
+		close(box->fork_ruleset_fd);
+	box->ruleset_fd = box->fork_ruleset_fd = -1;
 }

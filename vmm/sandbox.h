@@ -21,7 +21,9 @@ struct sandbox {
 	bool change_ids; /* to uid and gid, also with the sandbox off */
 	uid_t uid;
 	gid_t gid;
-	int ruleset_fd; /* Landlock: everything is handled, nothing allowed; -1: not there */
+	int ruleset_fd;	     /* Landlock: everything is handled, nothing allowed; -1: not there */
+	int fork_ruleset_fd; /* the same, but that files below /proc may be read */
+	bool forked;	     /* by a thread that is in it: what THREAD_FORK gives up is given up */
 	pid_t pid;
 };
 
@@ -38,6 +40,9 @@ int sandbox_prepare(struct sandbox *box, struct foal_error *err);
  * back, and threads it creates start as it is now. What it needs has to be open.
  */
 int sandbox_enter(const struct sandbox *box, enum thread_kind kind, struct foal_error *err);
+
+/* In a process that a THREAD_FORK forked: threads enter what is left to them. */
+void sandbox_forked(struct sandbox *box);
 
 void sandbox_close(struct sandbox *box);
 

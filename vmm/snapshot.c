@@ -84,7 +84,7 @@ static int freeze(struct vm *vm, struct snapshot_job *job, const struct snapshot
 	int r = vm_state_save(vm, &state, &len, err);
 
 	if (r == 0)
-		r = vm_disks_freeze(vm, err);
+		r = vm_disks_freeze_passing(vm, err);
 	out->state = now_ns() - begun;
 	if (r == 0)
 		r = fork_child(vm, job, files, state, len, err);
@@ -129,6 +129,8 @@ bool snapshot_reap(struct vm *vm, struct snapshot_job *job)
 	if (waitid(P_PID, (id_t)job->pid, &info, WEXITED | WNOHANG) == 0 && info.si_pid == 0)
 		return false;
 	ept_space_fork_done(vm->space, &job->fork);
+	if (info.si_code == CLD_EXITED && info.si_status == SNAPSHOT_CHILD_FOLDED)
+		vm_disks_folded(vm);
 	job->pid = 0;
 	return true;
 }

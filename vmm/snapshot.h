@@ -16,18 +16,38 @@
 
 struct vm;
 
+/* A snapshot that is the difference to one that ...: so many in all. */
+#define SNAPSHOT_CHAIN_MAX  64
+/* The quickest: the host keeps two copies of what the guest writes while it is compressed. */
+#define SNAPSHOT_ZSTD_LEVEL 1
+
+/* What is asked of the child that writes it. */
+struct snapshot_how {
+	int zstd_level; /* 0: not compressed */
+	/* Only what differs: so many messages bring a parent's files, newest first. */
+	unsigned parents;
+	bool pagemap; /* it says its pid, and waits for a message with its page map */
+};
+
 /* Empty regular files, open for writing. */
 struct snapshot_files {
 	int channel; /* SOCK_SEQPACKET: where the child says what came of it */
+	struct snapshot_how how;
 	int memory, index, state;
 	int layers[MAX_FILES]; /* one a copy-on-write disk, in order; the rest -1 */
 };
 
-/* The message that brings them has these in this order, then the layers. */
-#define SNAPSHOT_FIXED_FILES 3
-#define SNAPSHOT_FILES_MAX   (SNAPSHOT_FIXED_FILES + MAX_FILES)
+/*
+ * The message that brings them has these in this order, then the layers. That of a parent has
+ * its memory.index, and its layers.
+ */
+#define SNAPSHOT_FIXED_FILES  3
+#define SNAPSHOT_FILES_MAX    (SNAPSHOT_FIXED_FILES + MAX_FILES)
 /* Bytes of a message. */
-#define SNAPSHOT_MESSAGE     1024
+#define SNAPSHOT_MESSAGE      1024
+
+/* Status of a child that has folded the layers of disks (devices/disk.h); any other: it has not. */
+#define SNAPSHOT_CHILD_FOLDED 7
 
 /* The child that writes one; of the thread that serves the control socket. */
 struct snapshot_job {

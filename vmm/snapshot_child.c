@@ -5,16 +5,16 @@
  */
 #include <errno.h>
 #include <jansson.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "ept/snapshot.h"
-#include "vmm/snapshot.h"
+#include "vmm/fork.h"
+#include "vmm/snapshot_channel.h"
 #include "vmm/vm.h"
 
 /* Why it failed; empty: it did not. */
@@ -25,25 +25,13 @@ struct outcome {
 	size_t state;
 };
 
-/*
- * What would keep the VM's own things alive: KVM's VM (its vCPUs are mapped), the name's
- * lock, clients, who reads the console.
- */
+/* And who reads the console. */
 static void let_go(struct vm *vm)
 {
-	for (unsigned i = 0; i < vm->vcpu_count; i++) {
-		munmap(vm->vcpus[i].run, vm->kvm.run_size);
-		if (vm->vcpus[i].stats_fd >= 0)
-			close(vm->vcpus[i].stats_fd);
-		close(vm->vcpus[i].fd);
-	}
-	close(vm->kvm.vm_fd);
+	vm_let_go(vm);
 	close(vm->kvm.dev_fd);
-	control_let_go(vm->control);
 	close(STDIN_FILENO);
 	close(STDOUT_FILENO);
-	if (vm->hvc_out >= 0)
-		close(vm->hvc_out);
 }
 
 static bool write_state(const struct vm *vm, int fd, const uint8_t *state, size_t len,
@@ -66,12 +54,72 @@ static bool write_state(const struct vm *vm, int fd, const uint8_t *state, size_
 	return true;
 }
 
-static bool write_layers(struct vm *vm, const int *fds, struct outcome *out)
+/* --- what the client has for it ----------------------------------------------------------- */
+
+/* How long it may take to give a page map; without it each page is looked at. */
+#define PAGEMAP_MS 5000
+
+/* What the snapshot is to be the difference to, newest first. */
+struct parents {
+	unsigned count;
+	struct ept_snapshot *memory[SNAPSHOT_CHAIN_MAX]; /* only indexes */
+	struct passed
+	    files[SNAPSHOT_CHAIN_MAX]; /* of them the index, which is closed, and layers */
+};
+
+static bool take_parents(const struct vm *vm, const struct snapshot_files *files,
+			 struct parents *parents, struct outcome *out)
 {
+	unsigned count = 1 + snapshot_layers(vm->opt);
+
+	for (unsigned i = 0; i < files->how.parents; i++) {
+		struct passed *passed = &parents->files[i];
+
+		if (!channel_receive(files->channel, passed) || passed->count != count) {
+			snprintf(out->why, sizeof(out->why),
+				 "%s: the files of parent %u do not come: its memory.index, and a "
+				 "layer for each disk with mode=cow",
+				 vm->opt->name, i);
+			return false;
+		}
+		if (ept_snapshot_open(-1, passed->fds[0], "the parent", &parents->memory[i],
+				      out->why, sizeof(out->why)))
+			return false;
+		close(passed->fds[0]);
+		parents->count++;
+	}
+	return true;
+}
+
+/* Whoever asked may open /proc/PID/pagemap, which this process may not. -1: it does not. */
+static int ask_pagemap(const struct snapshot_files *files)
+{
+	struct pollfd pfd = {.fd = files->channel, .events = POLLIN};
+	struct passed passed;
+	char text[64];
+	int len = snprintf(text, sizeof(text), "{\"child\":%d}", (int)getpid());
+
+	if (!files->how.pagemap ||
+	    send(files->channel, text, (size_t)len, MSG_NOSIGNAL | MSG_DONTWAIT) != len ||
+	    poll(&pfd, 1, PAGEMAP_MS) != 1 || !channel_receive(files->channel, &passed))
+		return -1;
+	return passed.fds[0];
+}
+
+/* --- the parts ---------------------------------------------------------------------------- */
+
+static bool write_layers(struct vm *vm, const int *fds, const struct parents *parents,
+			 struct outcome *out)
+{
+	int below[SNAPSHOT_CHAIN_MAX];
+
 	for (unsigned i = 0, layer = 0; i < vm->opt->disk_count; i++) {
 		if (vm->opt->disks[i].mode != DISK_COW)
 			continue;
-		int r = virtio_blk_save_layers(vm->disks[i].device, fds[layer++]);
+		for (unsigned n = 0; n < parents->count; n++)
+			below[n] = parents->files[n].fds[1 + layer];
+		int r = virtio_blk_save_difference(vm->disks[i].device, fds[layer++], below,
+						   parents->count);
 		if (r) {
 			snprintf(out->why, sizeof(out->why),
 				 "%s: cannot write what the guest wrote to disk %.200s: %s",
@@ -82,10 +130,14 @@ static bool write_layers(struct vm *vm, const int *fds, struct outcome *out)
 	return true;
 }
 
-static bool write_memory(struct vm *vm, const struct snapshot_files *files, struct outcome *out)
+static bool write_memory(struct vm *vm, const struct snapshot_files *files,
+			 const struct parents *parents, struct outcome *out)
 {
 	struct ept_snapshot_options options = {.memory_fd = files->memory,
-					       .index_fd = files->index};
+					       .index_fd = files->index,
+					       .zstd_level = files->how.zstd_level,
+					       .layers = parents->memory,
+					       .count = parents->count};
 
 	if (getrandom(options.id, sizeof(options.id), 0) != sizeof(options.id)) {
 		snprintf(out->why, sizeof(out->why), "%s: no random bytes: %s", vm->opt->name,
@@ -124,21 +176,32 @@ static void tell(int channel, const struct outcome *out, bool well)
 		send(channel, text, len, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
+static bool fold_layers(struct vm *vm)
+{
+	int r = 0;
+
+	for (unsigned i = 0; i < vm->opt->disk_count && r == 0; i++)
+		r = virtio_blk_fold(vm->disks[i].device);
+	return r == 0;
+}
+
 _Noreturn void snapshot_child(struct vm *vm, const struct snapshot_files *files,
 			      const uint8_t *state, size_t len)
 {
+	static struct parents parents;
 	struct outcome out = {0};
 	/* A stop begins after this is set: before, nothing of the VM was taken apart. */
-	bool well = !atomic_load(&vm->stopping);
+	bool well = !atomic_load(&vm->stopping), folded;
 
-	ept_space_fork_frozen(vm->space, -1);
 	let_go(vm);
 	if (!well)
 		snprintf(out.why, sizeof(out.why), "%s: the VM is ending", vm->opt->name);
+	well = well && take_parents(vm, files, &parents, &out);
+	ept_space_fork_frozen(vm->space, well ? ask_pagemap(files) : -1);
 	well = well && write_state(vm, files->state, state, len, &out) &&
-	       write_layers(vm, files->layers, &out) && write_memory(vm, files, &out);
+	       write_layers(vm, files->layers, &parents, &out) &&
+	       write_memory(vm, files, &parents, &out);
+	folded = fold_layers(vm);
 	tell(files->channel, &out, well);
-	/* Not through exit(): nothing that the VM has to put in order is the child's. */
-	for (;;)
-		syscall(SYS_exit_group, 0);
+	process_end(folded ? SNAPSHOT_CHILD_FOLDED : 0);
 }

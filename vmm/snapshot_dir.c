@@ -18,6 +18,7 @@
 /* Of index and layers the manifest's checksum is of the head, which has one of the rest. */
 #define HEAD	     4096u
 #define SUM_HEX	     33
+#define NO_PARENT    "00000000000000000000000000000000"
 
 extern const char foal_version[];
 
@@ -35,8 +36,8 @@ const char *snapshot_part(unsigned i, unsigned layers)
 	return names[i];
 }
 
-static int refuse(const struct snapshot_dir *dir, const char *part, int error, const char *what,
-		  struct foal_error *err)
+int snapshot_dir_refuse(const struct snapshot_dir *dir, const char *part, int error,
+			const char *what, struct foal_error *err)
 {
 	return error_set(err, FOAL_EXIT_SNAPSHOT, error, "%s/%s: %s", dir->path, part, what);
 }
@@ -105,15 +106,17 @@ static int read_manifest(struct snapshot_dir *dir, struct foal_error *err)
 	int r = n < 0 ? -errno : 0;
 
 	if (fd < 0 && errno == ENOENT)
-		r = refuse(dir, SNAPSHOT_MANIFEST, -ENOENT,
-			   "not there: this is no snapshot, or one that was not finished", err);
+		r = snapshot_dir_refuse(
+		    dir, SNAPSHOT_MANIFEST, -ENOENT,
+		    "not there: this is no snapshot, or one that was not finished", err);
 	else if (n < 0)
-		r = refuse(dir, SNAPSHOT_MANIFEST, r, strerror(-r), err);
+		r = snapshot_dir_refuse(dir, SNAPSHOT_MANIFEST, r, strerror(-r), err);
 	else if (n > (ssize_t)MANIFEST_MAX)
-		r = refuse(dir, SNAPSHOT_MANIFEST, -E2BIG, "longer than any", err);
+		r = snapshot_dir_refuse(dir, SNAPSHOT_MANIFEST, -E2BIG, "longer than any", err);
 	else if (!(dir->manifest = json_loadb(text, (size_t)n, JSON_REJECT_DUPLICATES, &error)) ||
 		 !json_is_object(dir->manifest))
-		r = refuse(dir, SNAPSHOT_MANIFEST, -EINVAL, "damaged: no JSON object", err);
+		r = snapshot_dir_refuse(dir, SNAPSHOT_MANIFEST, -EINVAL, "damaged: no JSON object",
+					err);
 	free(text);
 	if (fd >= 0)
 		close(fd);
@@ -127,20 +130,21 @@ static int check_manifest(struct snapshot_dir *dir, struct foal_error *err)
 	char what[120], sum[SUM_HEX];
 
 	if (!json_is_integer(format))
-		return refuse(dir, SNAPSHOT_MANIFEST, -EINVAL,
-			      "damaged: it does not say its format", err);
+		return snapshot_dir_refuse(dir, SNAPSHOT_MANIFEST, -EINVAL,
+					   "damaged: it does not say its format", err);
 	if (json_integer_value(format) != FORMAT) {
 		snprintf(what, sizeof(what),
 			 "format %lld is not known, this foal reads %d; restore with the foal that "
 			 "wrote it",
 			 (long long)json_integer_value(format), FORMAT);
-		return refuse(dir, SNAPSHOT_MANIFEST, -EINVAL, what, err);
+		return snapshot_dir_refuse(dir, SNAPSHOT_MANIFEST, -EINVAL, what, err);
 	}
 	if (!sum_manifest(dir->manifest, sum))
-		return refuse(dir, SNAPSHOT_MANIFEST, -ENOMEM, "out of memory", err);
+		return snapshot_dir_refuse(dir, SNAPSHOT_MANIFEST, -ENOMEM, "out of memory", err);
 	if (!said || strcmp(said, sum) != 0)
-		return refuse(dir, SNAPSHOT_MANIFEST, -EBADMSG,
-			      "damaged: its checksum is not that of what it says", err);
+		return snapshot_dir_refuse(dir, SNAPSHOT_MANIFEST, -EBADMSG,
+					   "damaged: its checksum is not that of what it says",
+					   err);
 	return 0;
 }
 
@@ -196,35 +200,37 @@ static int check_part(const struct snapshot_dir *dir, const char *name, unsigned
 	struct stat st;
 
 	if (!said)
-		return refuse(dir, name, -EINVAL, "the manifest does not name it", err);
+		return snapshot_dir_refuse(dir, name, -EINVAL, "the manifest does not name it",
+					   err);
 	if (fstat(fd, &st) || !S_ISREG(st.st_mode))
-		return refuse(dir, name, -EINVAL, "not a regular file", err);
+		return snapshot_dir_refuse(dir, name, -EINVAL, "not a regular file", err);
 	if (st.st_size != json_integer_value(json_object_get(said, "bytes")))
-		return refuse(dir, name, -EBADMSG,
-			      "another size than the manifest says: cut short, or of another "
-			      "snapshot",
-			      err);
+		return snapshot_dir_refuse(
+		    dir, name, -EBADMSG,
+		    "another size than the manifest says: cut short, or of another "
+		    "snapshot",
+		    err);
 	if (i == 0)
 		return 0;
 	int r = sum_file(fd, summed_bytes(i), is);
 	if (r)
-		return refuse(dir, name, r, strerror(-r), err);
+		return snapshot_dir_refuse(dir, name, r, strerror(-r), err);
 	if (!sum || strcmp(sum, is) != 0)
-		return refuse(dir, name, -EBADMSG,
-			      "damaged, or of another snapshot: its checksum is not the manifest's",
-			      err);
+		return snapshot_dir_refuse(
+		    dir, name, -EBADMSG,
+		    "damaged, or of another snapshot: its checksum is not the manifest's", err);
 	return 0;
 }
 
 /* A descriptor, or a negative errno. */
-static int open_part(const struct snapshot_dir *dir, unsigned i, unsigned layers,
-		     struct foal_error *err)
+int snapshot_dir_part(const struct snapshot_dir *dir, unsigned i, unsigned layers,
+		      struct foal_error *err)
 {
 	const char *name = snapshot_part(i, layers);
 	int fd = openat(dir->fd, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
 	if (fd < 0)
-		return refuse(dir, name, -errno, strerror(errno), err);
+		return snapshot_dir_refuse(dir, name, -errno, strerror(errno), err);
 	int r = check_part(dir, name, i, fd, err);
 	if (r)
 		close(fd);
@@ -236,15 +242,16 @@ static int read_state(struct snapshot_dir *dir, int fd, struct foal_error *err)
 	struct stat st;
 
 	if (fstat(fd, &st) || st.st_size > (off_t)STATE_MAX)
-		return refuse(dir, "state", -E2BIG, "longer than any", err);
+		return snapshot_dir_refuse(dir, "state", -E2BIG, "longer than any", err);
 	dir->state_len = (size_t)st.st_size;
 	dir->state = malloc(dir->state_len + 1);
 	if (!dir->state)
-		return refuse(dir, "state", -ENOMEM, "out of memory", err);
+		return snapshot_dir_refuse(dir, "state", -ENOMEM, "out of memory", err);
 	for (size_t at = 0; at < dir->state_len;) {
 		ssize_t n = pread(fd, dir->state + at, dir->state_len - at, (off_t)at);
 		if (n <= 0)
-			return refuse(dir, "state", -EIO, n ? strerror(errno) : "cut short", err);
+			return snapshot_dir_refuse(dir, "state", -EIO,
+						   n ? strerror(errno) : "cut short", err);
 		at += (size_t)n;
 	}
 	return 0;
@@ -266,11 +273,15 @@ static int open_memory(struct snapshot_dir *dir, const int fds[SNAPSHOT_FIXED_FI
 	for (size_t i = 0; i < sizeof(id); i++)
 		snprintf(hex + 2 * i, 3, "%02x", id[i]);
 	if (!said || strcmp(said, hex) != 0)
-		return refuse(dir, "memory.index", -EINVAL, "it is of another snapshot", err);
-	for (unsigned i = 0; i < sizeof(parent); i++)
-		if (parent[i])
-			return refuse(dir, "memory.index", -EINVAL,
-				      "it is the difference to another snapshot", err);
+		return snapshot_dir_refuse(dir, "memory.index", -EINVAL,
+					   "it is of another snapshot", err);
+	said = json_string_value(json_object_get(snapshot_dir_get(dir, "parent"), "id"));
+	for (size_t i = 0; i < sizeof(parent); i++)
+		snprintf(hex + 2 * i, 3, "%02x", parent[i]);
+	if (strcmp(said ? said : NO_PARENT, hex) != 0)
+		return snapshot_dir_refuse(
+		    dir, "memory.index", -EINVAL,
+		    "it is the difference to another snapshot than the manifest says", err);
 	return 0;
 }
 
@@ -281,7 +292,7 @@ int snapshot_dir_parts(struct snapshot_dir *dir, const struct run_options *opt,
 	int fds[SNAPSHOT_FIXED_FILES] = {-1, -1, -1}, r = 0;
 
 	for (unsigned i = 0; i < SNAPSHOT_FIXED_FILES && r == 0; i++) {
-		fds[i] = open_part(dir, i, layers, err);
+		fds[i] = snapshot_dir_part(dir, i, layers, err);
 		r = fds[i] < 0 ? fds[i] : 0;
 	}
 	if (r == 0)
@@ -291,13 +302,13 @@ int snapshot_dir_parts(struct snapshot_dir *dir, const struct run_options *opt,
 	for (unsigned i = 0, n = 0; i < opt->disk_count && r == 0; i++) {
 		if (opt->disks[i].mode != DISK_COW)
 			continue;
-		dir->layers[i] = open_part(dir, SNAPSHOT_FIXED_FILES + n++, layers, err);
+		dir->layers[i] = snapshot_dir_part(dir, SNAPSHOT_FIXED_FILES + n++, layers, err);
 		r = dir->layers[i] < 0 ? dir->layers[i] : 0;
 	}
 	for (unsigned i = 0; i < SNAPSHOT_FIXED_FILES; i++)
 		if (fds[i] >= 0)
 			close(fds[i]);
-	return r;
+	return r ? r : snapshot_dir_open_below(dir, opt, err);
 }
 
 int snapshot_dir_verify(struct snapshot_dir *dir, bool but_memory, struct foal_error *err)
@@ -307,7 +318,7 @@ int snapshot_dir_verify(struct snapshot_dir *dir, bool but_memory, struct foal_e
 	int r;
 
 	if (!state_load(&s, dir->state, dir->state_len))
-		return refuse(dir, "state", -EBADMSG, s.error, err);
+		return snapshot_dir_refuse(dir, "state", -EBADMSG, s.error, err);
 	for (unsigned i = 0, n = 0; i < MAX_FILES; i++) {
 		uint64_t block = 0;
 		if (dir->layers[i] < 0)
@@ -317,13 +328,15 @@ int snapshot_dir_verify(struct snapshot_dir *dir, bool but_memory, struct foal_e
 			snprintf(why, sizeof(why),
 				 "damaged in the 4 KiB block %llu of the disk: %s",
 				 (unsigned long long)block, strerror(-r));
-			return refuse(dir, snapshot_part(SNAPSHOT_FIXED_FILES + n, MAX_FILES), r,
-				      why, err);
+			return snapshot_dir_refuse(
+			    dir, snapshot_part(SNAPSHOT_FIXED_FILES + n, MAX_FILES), r, why, err);
 		}
 		n++;
 	}
 	r = but_memory ? 0 : ept_snapshot_verify(dir->memory, why, sizeof(why));
-	return r ? error_set(err, FOAL_EXIT_SNAPSHOT, r, "%s", why) : 0;
+	if (r)
+		return error_set(err, FOAL_EXIT_SNAPSHOT, r, "%s", why);
+	return dir->below ? snapshot_dir_verify(dir->below, but_memory, err) : 0;
 }
 
 void snapshot_dir_close(struct snapshot_dir *dir)
@@ -336,6 +349,12 @@ void snapshot_dir_close(struct snapshot_dir *dir)
 	json_decref(dir->manifest);
 	if (dir->fd >= 0)
 		close(dir->fd);
+	if (dir->below) {
+		char *path = (char *)(uintptr_t)dir->below->path;
+		snapshot_dir_close(dir->below);
+		free(path);
+		free(dir->below);
+	}
 	snapshot_dir_init(dir);
 }
 
@@ -398,6 +417,8 @@ int snapshot_dir_write(int fd, const json_t *machine, const json_t *files, const
 	    json_pack("{s:i, s:s, s:O, s:O, s:O, s:O, s:o}", "format", FORMAT, "foal", foal_version,
 		      "id", json_object_get(written, "id"), "machine", machine, "files", files,
 		      "memory", json_object_get(written, "memory"), "parts", parts);
+	if (json_object_get(written, "parent"))
+		json_object_set(all, "parent", json_object_get(written, "parent"));
 	char *text = NULL;
 	if (r == 0 && !(all && sum_manifest(all, sum)))
 		r = -ENOMEM;

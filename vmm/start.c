@@ -69,9 +69,10 @@ static int load_vcpus(struct vm *vm, struct foal_error *err)
 static int create_vcpus(struct vm *vm, struct foal_error *err)
 {
 	const struct kvm_machine machine = kvm_machine_of(vm->opt);
-	int r = kvm_finish_cpuid(&vm->kvm, &machine, err);
+	/* One that was forked has the table that its parent made. */
+	int r = vm->birth ? 0 : kvm_finish_cpuid(&vm->kvm, &machine, err);
 
-	if (r == 0 && vm->restore)
+	if (r == 0 && vm->restore && !vm->birth)
 		r = vm_state_load_cpuid(vm, err);
 	for (unsigned i = 0; i < vm->vcpu_count && r == 0; i++) {
 		struct vcpu *vcpu = &vm->vcpus[i];
@@ -89,7 +90,7 @@ static int create_vcpus(struct vm *vm, struct foal_error *err)
 void vm_create_vcpus(struct vm *vm)
 {
 	struct foal_error err = {0};
-	int r = kvm_read_cpuid(&vm->kvm, &err);
+	int r = vm->birth ? 0 : kvm_read_cpuid(&vm->kvm, &err);
 
 	gate_wait(&vm->created);
 	if (atomic_load(&vm->stopping))
@@ -124,14 +125,16 @@ int vm_start_first_vcpu(struct vm *vm, struct foal_error *err)
 {
 	unsigned cpus = vm->opt->cpus;
 
-	allow_descriptors(cpus);
+	if (!vm->birth) { /* else it was done in its parent */
+		allow_descriptors(cpus);
+		vcpu_init_kick();
+	}
 	vm->vcpus = calloc(cpus, sizeof(*vm->vcpus));
 	if (!vm->vcpus)
 		return error_set(err, FOAL_EXIT_HOST, -ENOMEM, "out of memory for vCPUs");
 	for (unsigned i = 0; i < cpus; i++)
 		vm->vcpus[i] = (struct vcpu){.vm = vm, .index = i, .fd = -1, .stats_fd = -1};
 	vm->vcpu_count = cpus;
-	vcpu_init_kick();
 	return start_vcpu(vm, 0, err);
 }
 
@@ -141,6 +144,8 @@ static int start_rest(struct vm *vm, struct foal_error *err)
 
 	if (r == 0)
 		r = control_start(vm->control);
+	if (r == 0)
+		r = forker_start(vm);
 	if (r == 0)
 		r = bus_start(vm->pio);
 	if (r == 0)
@@ -164,7 +169,7 @@ static void begin_devices(struct vm *vm)
 {
 	bus_release(vm->pio);
 	bus_release(vm->mmio);
-	if (vm->restore->memory)
+	if (vm->restore->copy)
 		acpi_pm_raise(vm->acpi_pm, FOAL_ACPI_GENERATION);
 }
 

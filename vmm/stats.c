@@ -132,10 +132,11 @@ static void read_kvm(struct report *report)
 }
 
 /* Without it stdio would ask for the file's block size at the first byte (newfstatat). */
+static unsigned given;
+
 static void give_buffer(FILE *file)
 {
 	static char buffers[3][BUFSIZ];
-	static unsigned given;
 
 	if (file && file != stderr)
 		setvbuf(file, buffers[given++], _IOFBF, BUFSIZ);
@@ -171,6 +172,7 @@ void stats_close(struct vm *vm)
 	if (vm->smaps)
 		fclose(vm->smaps);
 	vm->stats_out = vm->smaps = NULL;
+	given = 0; /* in a process that was forked they are given anew */
 }
 
 static int write_report(const struct report *report, struct foal_error *err)

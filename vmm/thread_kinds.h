@@ -5,10 +5,12 @@
 #define THREAD_KINDS(X) \
 	X(MAIN, "main") \
 	X(VCPU, "vcpu") \
+	X(VCPU_RESET, "vcpu_reset") /* of a VM with a reset port */ \
 	X(FAULT, "fault") \
 	X(READ, "read") \
 	X(DEVICE, "device") \
-	X(CONTROL, "control")
+	X(CONTROL, "control") \
+	X(FORK, "fork")
 
 enum thread_kind {
 #define X(id, name) THREAD_##id,

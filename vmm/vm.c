@@ -13,6 +13,7 @@
 
 #include "vmm/bus_error.h"
 #include "vmm/restore.h"
+#include "vmm/snapshot.h"
 
 uint64_t now_ns(void)
 {
@@ -26,7 +27,8 @@ static void forget_fds(struct vm *vm)
 {
 	vm->kvm.dev_fd = vm->kvm.vm_fd = -1;
 	vm->image.fd = vm->initrd_fd = vm->swap_fd = vm->firmware.fd = vm->end.fd =
-	    vm->sandbox.ruleset_fd = vm->hvc_out = -1;
+	    vm->sandbox.ruleset_fd = vm->sandbox.fork_ruleset_fd = vm->hvc_out = vm->signals_fd =
+		-1;
 	for (unsigned i = 0; i < MAX_FILES; i++)
 		vm->disks[i].fd = vm->pmems[i].fd = -1;
 	vm->vsock.listener = vm->vsock.connector = -1;
@@ -154,7 +156,31 @@ static int restore(struct vm *vm, struct foal_error *err)
 	bus_hold(vm->mmio, 0);
 	if (r == 0)
 		r = vm_state_load_devices(vm, err);
-	return r || !vm->restore->memory ? r : restore_identity(vm, err);
+	if (r == 0 && vm->restore->memory)
+		r = restore_identity(vm, err);
+	return r || !vm->restore->reset_point ? r : reset_point_at_start(vm, err);
+}
+
+static int init(struct vm *vm, struct foal_error *err)
+{
+	int r = vm->opt->reset_port ? snapshot_possible(vm->opt, err) : 0;
+
+	pthread_mutex_init(&vm->end.lock, NULL);
+	pthread_mutex_init(&vm->routes_lock, NULL);
+	stopper_init(vm);
+	quiesce_init(&vm->quiesce);
+	forker_init(vm);
+	reset_init(vm);
+	gate_init(&vm->created, 1);  /* main thread */
+	gate_init(&vm->confined, 1); /* main thread */
+	gate_init(&vm->running, 1);  /* the first vCPU to run */
+	gate_init(&vm->built, 1);    /* main thread */
+	vm->end.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (r)
+		return r;
+	if (vm->end.fd < 0)
+		return error_set(err, FOAL_EXIT_HOST, -errno, "eventfd: %s", strerror(errno));
+	return 0;
 }
 
 int vm_build(struct vm *vm, struct foal_error *err)
@@ -162,25 +188,43 @@ int vm_build(struct vm *vm, struct foal_error *err)
 	int r;
 
 	forget_fds(vm);
-	pthread_mutex_init(&vm->end.lock, NULL);
-	pthread_mutex_init(&vm->routes_lock, NULL);
-	stopper_init(vm);
-	quiesce_init(&vm->quiesce);
-	gate_init(&vm->created, 1);  /* main thread */
-	gate_init(&vm->confined, 1); /* main thread */
-	gate_init(&vm->running, 1);  /* the first vCPU to run */
-	gate_init(&vm->built, 1);    /* main thread */
-	vm->end.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (vm->end.fd < 0)
-		return error_set(err, FOAL_EXIT_HOST, -errno, "eventfd: %s", strerror(errno));
-
-	if ((r = kvm_open(&vm->kvm, err)) || (r = files_open(vm, err)) ||
+	if ((r = init(vm, err)) || (r = kvm_open(&vm->kvm, err)) || (r = files_open(vm, err)) ||
 	    (r = prepare_sandbox(vm, err)) || (r = vm_start_first_vcpu(vm, err)) ||
 	    (r = create_space(vm, err)) || (r = boot_declare(vm, err)) ||
 	    (r = start_space(vm, err)) || (r = create_vm(vm, err)) ||
 	    (r = kvm_add_slots(&vm->kvm, vm->space, err)) || (r = machine_build(vm, err)))
 		return r;
 	return vm->restore ? restore(vm, err) : boot_write(vm, err);
+}
+
+static int restart_space(struct vm *vm, struct foal_error *err)
+{
+	int r = ept_space_fork_start(vm->space, vm->opt->name);
+
+	return r ? error_set(err, FOAL_EXIT_MEMORY, r, "%s: guest memory: %s", vm->opt->name,
+			     strerror(-r))
+		 : 0;
+}
+
+/* Disks are laid over what was written to them before. */
+static void take_layers(struct vm *vm)
+{
+	for (unsigned i = 0; i < vm->opt->disk_count; i++) {
+		virtio_blk_take_layers(vm->disks[i].device, vm->birth->layers[i]);
+		vm->birth->layers[i] = NULL;
+	}
+}
+
+int vm_rebuild(struct vm *vm, struct foal_error *err)
+{
+	int r;
+
+	if ((r = init(vm, err)) || (r = restart_space(vm, err)) ||
+	    (r = vm_start_first_vcpu(vm, err)) || (r = create_vm(vm, err)) ||
+	    (r = kvm_add_slots(&vm->kvm, vm->space, err)) || (r = machine_build(vm, err)))
+		return r;
+	take_layers(vm);
+	return restore(vm, err);
 }
 
 void vm_end(struct vm *vm, int status, const char *fmt, ...)
@@ -208,6 +252,7 @@ void vm_end(struct vm *vm, int status, const char *fmt, ...)
 void vm_destroy(struct vm *vm)
 {
 	vm_give_up(vm); /* if it was not even started */
+	forker_end(vm);
 	vm_join_vcpus(vm);
 	for (unsigned i = 0; i < vm->vcpu_count; i++) {
 		if (vm->vcpus[i].run)
@@ -236,6 +281,7 @@ void vm_destroy(struct vm *vm)
 	if (vm->end.fd >= 0)
 		close(vm->end.fd);
 	stopper_destroy(vm);
+	reset_end(vm);
 	quiesce_destroy(&vm->quiesce);
 	pthread_mutex_destroy(&vm->routes_lock);
 	pthread_mutex_destroy(&vm->end.lock);

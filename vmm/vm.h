@@ -15,6 +15,7 @@
 #include "devices/devices.h"
 #include "ept/ept.h"
 #include "vmm/control.h"
+#include "vmm/fork.h"
 #include "vmm/gate.h"
 #include "vmm/helper.h"
 #include "vmm/image.h"
@@ -22,6 +23,7 @@
 #include "vmm/net.h"
 #include "vmm/options.h"
 #include "vmm/quiesce.h"
+#include "vmm/reset.h"
 #include "vmm/sandbox.h"
 #include "vmm/vm_state.h"
 
@@ -36,6 +38,8 @@ struct vcpu {
 	pthread_t thread;
 	bool started;		 /* the thread exists and has not been joined */
 	_Atomic uint64_t rounds; /* in and out of KVM_RUN: odd while it is in there */
+	uint8_t rang;		 /* FOAL_RESET_*, to be answered; 0: nothing. Its own thread's */
+	uint64_t rang_ns;	 /* and when: now_ns() */
 	bool has_mce;		 /* the machine check registers are set up; its own thread's */
 };
 
@@ -81,7 +85,10 @@ struct vm {
 	const struct run_options *opt;
 	struct control *control;	  /* NULL: it has no name */
 	const struct vm_restore *restore; /* NULL: the VM boots */
-	uint64_t tsc_base;		  /* offset that vCPU 0's TSC had when it was saved */
+	struct fork_birth *birth;	  /* NULL: it was not forked */
+	struct forker forker;
+	int signals_fd;	   /* what ends a run; -1: not open */
+	uint64_t tsc_base; /* offset that vCPU 0's TSC had when it was saved */
 	struct kvm kvm;
 	struct sandbox sandbox;
 	struct ept_space *space;
@@ -114,6 +121,7 @@ struct vm {
 	atomic_bool stopping;
 	atomic_bool stuck; /* a vCPU is, inside the host's kernel */
 	struct quiesce quiesce;
+	struct vm_reset reset;
 	struct vm_stopper stopper;
 	struct vm_end end;
 	bool abandoned;		    /* threads of it may still run: nothing of it may be freed */
@@ -132,6 +140,12 @@ struct vm {
  * vm_destroy() is still to be called.
  */
 int vm_build(struct vm *vm, struct foal_error *err);
+
+/*
+ * The same in a process that was forked (fork_child.c): @vm has memory and files already, and
+ * birth, from which its state is loaded.
+ */
+int vm_rebuild(struct vm *vm, struct foal_error *err);
 
 struct kvm_machine kvm_machine_of(const struct run_options *opt);
 

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "devices/state.h"
+#include "vmm/snapshot_dir.h"
 #include "vmm/vm.h"
 
 /* Versions of the outermost records. */
@@ -156,7 +157,7 @@ int vm_state_save(struct vm *vm, uint8_t **bytes, size_t *len, struct foal_error
 	cpuid_state(vm, &s);
 	clock_state(vm, &s);
 	for (unsigned i = 0; i < vm->vcpu_count && state_ok(&s); i++)
-		vcpu_state(&vm->vcpus[i], &s, 0);
+		vcpu_state(&vm->vcpus[i], &s, 0, NULL);
 	if (state_ok(&s))
 		devices_state(vm, &s);
 	r = state_saved(&s, bytes, len);
@@ -192,7 +193,7 @@ int vm_state_load_vcpus(struct vm *vm, struct foal_error *err)
 	if (begin(vm, &s, "clock"))
 		passed = clock_state(vm, &s);
 	for (unsigned i = 0; i < vm->vcpu_count && state_ok(&s); i++)
-		vcpu_state(&vm->vcpus[i], &s, passed);
+		vcpu_state(&vm->vcpus[i], &s, passed, NULL);
 	return result(vm, &s, err);
 }
 
@@ -217,22 +218,74 @@ int vm_state_reload(struct vm *vm, const struct vm_restore *from, struct foal_er
 	return r ? r : vm_state_load_devices(vm, err);
 }
 
+static void devices_go_back(struct vm *vm, struct state *s)
+{
+	struct state room;
+
+	if (!state_begin(s, "devices", 0, DEVICES_VERSION))
+		return;
+	state_fixed(s, vm->virtio_count, "the number of virtio devices");
+	state_room(&room);
+	if (state_ok(s) && bus_go_back(vm->pio, s, &room))
+		bus_go_back(vm->mmio, s, &room);
+	state_room_end(&room);
+	state_end(s);
+}
+
+/* The devices' interrupts come last, as when a VM is restored: the local APICs take them. */
+int vm_state_go_back(struct vm *vm, const struct vm_restore *from, struct vcpu *self,
+		     struct foal_error *err)
+{
+	bool freeze = from->clock == CLOCK_FREEZE;
+	struct state s;
+
+	vm->restore = from;
+	if (begin(vm, &s, "clock") && freeze)
+		clock_state(vm, &s);
+	if (!freeze)
+		state_find(&s, "vcpu", 0);
+	for (unsigned i = 0; i < vm->vcpu_count && state_ok(&s); i++) {
+		struct vcpu_back back = {.enters = &vm->vcpus[i] == self, .freeze = freeze};
+
+		vcpu_state(&vm->vcpus[i], &s, 0, &back);
+	}
+	if (state_ok(&s) && state_find(&s, "devices", 0))
+		devices_go_back(vm, &s);
+	return result(vm, &s, err);
+}
+
 /* --- disks ------------------------------------------------------------------------------------ */
 
-int vm_disks_freeze(struct vm *vm, struct foal_error *err)
+static int freeze_disks(struct vm *vm, int (*freeze)(struct device *blk), struct foal_error *err)
 {
 	int r = 0;
 
 	for (unsigned i = 0; i < vm->opt->disk_count && r == 0; i++)
-		r = virtio_blk_freeze(vm->disks[i].device);
+		r = freeze(vm->disks[i].device);
 	return r ? error_set(err, FOAL_EXIT_HOST, r, "%s: out of memory for the layers of disks",
 			     vm->opt->name)
 		 : 0;
 }
 
-static int load_layer(struct vm *vm, unsigned i, struct foal_error *err)
+int vm_disks_freeze(struct vm *vm, struct foal_error *err)
 {
-	int r = virtio_blk_load_layer(vm->disks[i].device, vm->restore->layers[i]);
+	return freeze_disks(vm, virtio_blk_freeze, err);
+}
+
+int vm_disks_freeze_passing(struct vm *vm, struct foal_error *err)
+{
+	return freeze_disks(vm, virtio_blk_freeze_passing, err);
+}
+
+void vm_disks_folded(struct vm *vm)
+{
+	for (unsigned i = 0; i < vm->opt->disk_count; i++)
+		virtio_blk_folded(vm->disks[i].device);
+}
+
+static int load_layer(struct vm *vm, unsigned i, int fd, struct foal_error *err)
+{
+	int r = virtio_blk_load_layer(vm->disks[i].device, fd);
 	const char *why = r == -EINVAL	  ? "is no layer of it, or of another version"
 			  : r == -EBADMSG ? "is damaged"
 			  : r == -EBUSY	  ? "is for a disk with mode=cow"
@@ -243,12 +296,27 @@ static int load_layer(struct vm *vm, unsigned i, struct foal_error *err)
 		 : 0;
 }
 
+/* Of one disk, oldest first. */
+static int load_layers(struct vm *vm, unsigned i, struct foal_error *err)
+{
+	const struct snapshot_dir *below = vm->restore->below;
+	int fds[SNAPSHOT_CHAIN_MAX], r = 0;
+	unsigned n = 0;
+
+	fds[n++] = vm->restore->layers[i];
+	for (; below && n < SNAPSHOT_CHAIN_MAX; below = below->below)
+		fds[n++] = below->layers[i];
+	while (n-- > 0 && r == 0)
+		r = load_layer(vm, i, fds[n], err);
+	return r;
+}
+
 int vm_disks_load(struct vm *vm, struct foal_error *err)
 {
 	int r = 0;
 
 	for (unsigned i = 0; vm->restore->layers && i < vm->opt->disk_count && r == 0; i++)
 		if (vm->restore->layers[i] >= 0)
-			r = load_layer(vm, i, err);
+			r = load_layers(vm, i, err);
 	return r;
 }

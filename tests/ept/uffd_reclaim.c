@@ -1,6 +1,6 @@
 /* A memory limit under real faults: contents after many rounds, and what stays resident. */
+#include "tests/ept/fork_rig.h"
 #include "tests/ept/uffd_suites.h"
-#include "tests/ept/util.h"
 
 #include "ept/uffd_compat.h"
 
@@ -13,7 +13,7 @@
 #define SIZE	 (3 * LIMIT)
 #define GUESTS	 4U
 /* Of each guest; many are faults, which an emulated host takes half a millisecond for. */
-#define ACCESSES 4000U
+#define ACCESSES 2000U
 
 static struct ept_swap_file swap = {.name = "swap", .size = 4 * SIZE};
 
@@ -68,6 +68,7 @@ static void check_limit(const struct vm *vm)
 
 	ck_assert_uint_le(s.peak, LIMIT + LIMIT / 50);
 	ck_assert_uint_ge(s.peak, LIMIT / 2);
+	ck_assert_uint_gt(s.refaults, 0);
 }
 
 struct guest {
@@ -141,6 +142,90 @@ START_TEST(no_write_is_lost)
 }
 END_TEST
 
+/* --- a space that forks ------------------------------------------------------------------ */
+
+#define LIMITED_SIZE (LIMIT / 2 * 3)
+
+/* Whose words a page has. */
+enum nonce { PARENT = 1, PARENT_LATER, CHILD };
+
+/*
+ * Half of it random, so that the pool cannot keep all. Both as a vCPU touches: the host's
+ * page tables order that with reclaim, which ThreadSanitizer does not see.
+ */
+__attribute__((no_sanitize("thread"))) static void fill_page(char *p, uint64_t page, uint64_t nonce)
+{
+	uint64_t *words = (uint64_t *)(void *)p, x = page * 2654435761U + nonce;
+
+	for (size_t i = 0; i < PAGE / sizeof(*words); i++) {
+		x = x * 6364136223846793005UL + 1442695040888963407UL;
+		words[i] = i % 2 ? x : nonce;
+	}
+}
+
+__attribute__((no_sanitize("thread"))) static bool page_has(const struct vm *vm, uint64_t page,
+							    uint64_t nonce)
+{
+	char want[PAGE] __attribute__((aligned(8)));
+	const volatile uint64_t *is =
+	    (const volatile uint64_t *)(const volatile void *)at(vm, page);
+	size_t same = 0;
+
+	fill_page(want, page, nonce);
+	while (same < PAGE / sizeof(*is) && is[same] == ((uint64_t *)(void *)want)[same])
+		same++;
+	return same == PAGE / sizeof(*is);
+}
+
+static bool all_have(const struct vm *vm, uint64_t first, uint64_t end, uint64_t nonce)
+{
+	for (uint64_t page = first; page < end; page++)
+		if (!page_has(vm, page, nonce))
+			return false;
+	return true;
+}
+
+/* Pages that are held, aged, pooled and swapped at the fork; both sides go on swapping. */
+START_TEST(reclaimed_pages)
+{
+	struct ept_swap_file other = {.fd = temp_file(0), .name = "swap2", .size = swap.size};
+	struct ept_config config = {
+	    .vm_name = "test", .vcpus = 1, .memory_limit = LIMIT, .swap = &swap};
+	uint64_t pages = LIMITED_SIZE / PAGE, kept = pages / 16;
+	struct ept_reclaim_stats stats;
+	struct vm vm;
+	struct pair p;
+
+	swap.fd = temp_file(0);
+	if (_i)
+		vm = vm_file_with(&config, LIMITED_SIZE, EPT_FILE_COW);
+	else
+		vm = vm_create(&config, -1, 0, LIMITED_SIZE, EPT_FILE_COW);
+	for (uint64_t page = 0; page < pages; page++)
+		fill_page((char *)at(&vm, page), page, PARENT);
+	ck_assert(ept_reclaim_stats(vm.space, &stats));
+	ck_assert_uint_gt(stats.swapped, 0);
+	p = fork_with(&vm, &other);
+	if (!p.child) {
+		child_assert(all_have(&vm, 0, pages, PARENT));
+		for (uint64_t page = 0; page < pages; page++)
+			fill_page((char *)at(&vm, page), page, CHILD);
+		child_assert(all_have(&vm, 0, pages, CHILD));
+		child_assert(ept_reclaim_stats(vm.space, &stats));
+		child_assert(stats.peak <= LIMIT + LIMIT / 50);
+		child_ends(&vm);
+	}
+	for (uint64_t page = 0; page < pages - kept; page++)
+		fill_page((char *)at(&vm, page), page, PARENT_LATER);
+	ck_assert(all_have(&vm, 0, pages - kept, PARENT_LATER));
+	ck_assert(all_have(&vm, pages - kept, pages, PARENT));
+	join(&vm, &p);
+	vm_destroy(&vm);
+	close(swap.fd);
+	close(other.fd);
+}
+END_TEST
+
 Suite *suite_uffd_reclaim(void)
 {
 	Suite *suite = suite_create("ept on userfaultfd: reclaim");
@@ -148,6 +233,7 @@ Suite *suite_uffd_reclaim(void)
 
 	tcase_set_timeout(tc, 120);
 	tcase_add_loop_test(tc, no_write_is_lost, 0, NR_KINDS);
+	tcase_add_loop_test(tc, reclaimed_pages, 0, 2);
 	suite_add_tcase(suite, tc);
 	return suite;
 }

@@ -14,6 +14,11 @@ Suite *suite_kernel_engine(void);
 Suite *suite_uffd_huge(void);
 Suite *suite_uffd_reclaim(void);
 Suite *suite_uffd_fork(void);
+Suite *suite_uffd_hold(void);
 Suite *suite_uffd_snapshot(void);
+Suite *suite_uffd_chain(void);
+Suite *suite_uffd_damage(void);
+Suite *suite_uffd_working_set(void);
+Suite *suite_uffd_reset(void);
 
 #endif

@@ -4,6 +4,7 @@
 #include "tests/ept/fake_install.h"
 #include "tests/ept/unit_suites.h"
 #include "tests/ept/util.h"
+#include "tests/scratch.h"
 
 #include <stdlib.h>
 
@@ -21,11 +22,8 @@ static unsigned nr_read, nr_copied, written;
 static void begin(enum ept_file_mode mode)
 {
 	struct ept_config config = {.vm_name = "test", .engine = EPT_ENGINE_KERNEL, .vcpus = 1};
-	char path[] = "/tmp/foal-lead-XXXXXX";
-	int fd = mkstemp(path);
+	int fd = scratch_file();
 
-	ck_assert_int_ge(fd, 0);
-	unlink(path);
 	ck_assert_int_eq(ftruncate(fd, PAGES * PAGE), 0); /* a hole: nobody reads it here */
 	vm = vm_create(&config, fd, 0, PAGES * PAGE, mode);
 	vm.fd = fd;
@@ -92,6 +90,38 @@ START_TEST(reader)
 	/* All but the first regions, which tell. */
 	ck_assert_uint_ge(nr_read, PAGES - REGION_PAGES);
 	ck_assert_uint_eq(nr_copied, 0);
+	end();
+}
+END_TEST
+
+/*
+ * By the waits that it asks for, with a page in 20 us: a reader whose way is clear is looked
+ * at seldom, what lies ahead is asked for all the same, and a writer is not left alone.
+ */
+START_TEST(paced)
+{
+	uint64_t next = 0, now = 0;
+	struct ept_huge_stats stats;
+
+	begin(EPT_FILE_COW);
+	for (unsigned at = 0; at < PAGES; at += 16, now += 16 * 20000) {
+		for (unsigned i = 0; i < 16 && _i; i++, written++)
+			make_own(at + i);
+		if (!_i)
+			fake_host_file(at, 16, false);
+		if (now < next)
+			continue;
+		next = ept_governor_look(governor, clock_ns + now);
+		next = now + (next ? next : 4 * MS);
+		take_jobs();
+	}
+	ept_space_huge_stats(vm.space, &stats);
+	if (_i) {
+		ck_assert_uint_gt(nr_copied, PAGES * 3 / 4);
+	} else {
+		ck_assert_uint_ge(nr_read, PAGES - 4 * REGION_PAGES);
+		ck_assert_uint_le(stats.scans, PAGES / REGION_PAGES);
+	}
 	end();
 }
 END_TEST
@@ -202,6 +232,7 @@ Suite *suite_lead(void)
 	TCase *tc = tcase_create("lead");
 
 	tcase_add_loop_test(tc, reader, 0, 2);
+	tcase_add_loop_test(tc, paced, 0, 2);
 	tcase_add_test(tc, random_reader);
 	tcase_add_test(tc, random_reader_of_large_folios);
 	tcase_add_test(tc, writer);

@@ -17,6 +17,8 @@ Suite *suite_density(void);
 Suite *suite_lead(void);
 Suite *suite_huge(void);
 Suite *suite_reclaim(void);
+Suite *suite_swap(void);
+Suite *suite_reclaim_race(void);
 Suite *suite_snapshot(void);
 
 #endif

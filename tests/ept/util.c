@@ -1,6 +1,7 @@
 #include "tests/ept/util.h"
 
 #include "ept/uffd_compat.h"
+#include "tests/scratch.h"
 
 #include <stdlib.h>
 #include <sys/syscall.h>
@@ -26,12 +27,9 @@ bool has_pattern(const volatile void *p, uint64_t at, size_t len)
 
 int temp_file(uint64_t size)
 {
-	char path[] = "/tmp/foal-test-XXXXXX";
-	int fd = mkstemp(path);
 	static uint8_t buf[1 << 16];
+	int fd = scratch_file();
 
-	ck_assert_int_ge(fd, 0);
-	unlink(path);
 	for (uint64_t at = 0; at < size; at += sizeof(buf)) {
 		size_t len = size - at < sizeof(buf) ? size - at : sizeof(buf);
 
@@ -51,27 +49,41 @@ bool file_has(int fd, uint64_t at, const void *bytes, size_t len)
 	return same;
 }
 
-struct vm vm_create(const struct ept_config *config, int fd, uint64_t offset, uint64_t size,
-		    enum ept_file_mode mode)
+struct vm vm_begin(const struct ept_config *config, const char *name, struct ept_object *obj,
+		   uint64_t size)
 {
-	struct vm vm = {.size = (size + PAGE - 1) & ~(PAGE - 1), .fd = -1};
-	struct ept_object *obj = NULL;
-	struct ept_slot slot;
+	struct vm vm = {.size = size, .fd = -1};
 
 	ck_assert_int_eq(ept_space_create(config, &vm.space), 0);
 	if (vm_without_atomic_protect)
 		vm.space->installer.atomic_protect = false;
 	if (vm_without_move)
 		vm.space->installer.features &= ~(uint64_t)UFFD_FEATURE_MOVE;
+	ck_assert_int_eq(ept_area_add(vm.space, name, GPA(0), size, obj, &vm.area), 0);
+	return vm;
+}
+
+void vm_start(struct vm *vm)
+{
+	struct ept_slot slot;
+
+	ck_assert_int_eq(ept_space_start(vm->space), 0);
+	ck_assert_uint_eq(ept_space_slots(vm->space, &slot, 1), 1);
+	vm->hva = slot.hva;
+	ept_vcpu_bind(vm->space, 0, gettid());
+}
+
+struct vm vm_create(const struct ept_config *config, int fd, uint64_t offset, uint64_t size,
+		    enum ept_file_mode mode)
+{
+	struct ept_object *obj = NULL;
+	struct vm vm;
+
 	if (fd >= 0)
 		ck_assert_int_eq(ept_object_file(fd, "disk.img", offset, size, mode, &obj), 0);
-	ck_assert_int_eq(
-	    ept_area_add(vm.space, fd < 0 ? "ram" : "pmem0", GPA(0), vm.size, obj, &vm.area), 0);
+	vm = vm_begin(config, obj ? "pmem0" : "ram", obj, (size + PAGE - 1) & ~(PAGE - 1));
 	ept_object_put(obj);
-	ck_assert_int_eq(ept_space_start(vm.space), 0);
-	ck_assert_uint_eq(ept_space_slots(vm.space, &slot, 1), 1);
-	vm.hva = slot.hva;
-	ept_vcpu_bind(vm.space, 0, gettid());
+	vm_start(&vm);
 	return vm;
 }
 

@@ -30,6 +30,11 @@ struct vm {
 	int fd; /* the file of its own that vm_destroy() closes; -1: none */
 };
 
+/* One of any object (NULL: anonymous), which is the space's too; not started yet. */
+struct vm vm_begin(const struct ept_config *config, const char *name, struct ept_object *obj,
+		   uint64_t size);
+void vm_start(struct vm *vm);
+
 struct vm vm_create(const struct ept_config *config, int fd, uint64_t offset, uint64_t size,
 		    enum ept_file_mode mode);
 struct vm vm_anon(uint64_t size);

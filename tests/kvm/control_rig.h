@@ -16,7 +16,7 @@ void foal_command(struct run *run, const char *const *args);
 /* The same, which must end with @status and have @words among what it said. */
 void expect_command(const char *const *args, int status, const char *words);
 
-/* End every VM of the tests' directory: also of tests that failed. */
+/* End every VM of this test, and of those before that failed. */
 void end_all(void);
 
 /* A connection to @name, greeted. */
@@ -33,6 +33,8 @@ void control_refused(int fd, const char *request, const char *code);
 
 /* Attach to the console: a socket. */
 int control_console(int fd);
+/* The same, what was written before left out. */
+int control_console_from_now(int fd);
 /* Read from @fd until @text was there. */
 void read_until(int fd, const char *text);
 

@@ -18,14 +18,18 @@ $(KVM_GUEST_DIR)/%.elf: $(KVM_GUEST_DIR)/%.o $(KVM_GUEST_LIB) $(KVM_GUEST_LDS)
 
 # Static, so that it runs as it is on the emulated host. The guests are no
 # prerequisite of the link, but of whoever runs it.
-$(OUT)/tests/test_kvm: $(KVM_TEST_OBJS) | $(KVM_GUESTS)
+$(OUT)/tests/test_kvm: $(KVM_TEST_OBJS) $(CHECK_OBJS) | $(KVM_GUESTS)
 	$(call link,$(LDFLAGS) $(STATIC),$(CHECK_LIBS) -ljansson -lutil)
 
 -include $(KVM_GUESTS:.elf=.d) $(KVM_GUEST_LIB:.o=.d)
 
 KVM_TEST_PROGRAMS += $(OUT)/tests/test_kvm
 NESTED_TESTS      += $(OUT)/tests/test_kvm
+# What guests, their processors and the host's memory have to do with. The rest (files, sockets,
+# clients, words) is the same on any host with KVM.
+PARTS_6.12_test_kvm := runs cases files firmware cpus platform led huge poison hung memory_limit \
+	trouble pause confined guest_kernel main_job snapshot snapshot_diff fork
 # What faults, and what foal tells of the host.
-PARTS_6.1_test_kvm := runs cases huge files poison trouble hung memory_limit confined doctor main_job
+PARTS_6.1_test_kvm := cases huge poison memory_limit doctor main_job snapshot_diff
 NESTED_FILES      += $(OUT)/foal $(KVM_GUESTS) $(GUEST_KERNEL) $(GUEST_DISK) $(GUEST_PMEM) \
 	docs/exit-statuses.md $(shell command -v debugfs) $(shell command -v e2fsck)

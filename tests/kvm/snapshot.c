@@ -1,6 +1,6 @@
 /*
  * Running VMs frozen into directories and brought back: what comes back goes on where it was,
- * and checks its own memory and files; what is damaged is refused.
+ * and checks its own memory and files; what goes wrong leaves nothing half done.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -8,70 +8,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "devices/fd_passing.h"
-#include "tests/kvm/control_rig.h"
+#include "tests/kvm/snapshot_rig.h"
 #include "tests/kvm/suites.h"
-
-/* Checks each page's count in an order of its own, for ever. */
-#define MEMORY_GUEST \
-	"--kernel", guest_path("working-set.elf"), "--append", "pages=2048 passes=100000000", \
-	    "--memory", "64M"
-
-static const char *const parts[] = {"manifest.json", "state", "memory.index", "memory",
-				    "disk0.layer"};
-
-/* How often something is tried; more where the variable says so. */
-static unsigned times(const char *variable, unsigned usual)
-{
-	const char *said = getenv(variable);
-
-	return said ? (unsigned)strtoul(said, NULL, 10) : usual;
-}
-
-static unsigned random_below(unsigned n)
-{
-	static unsigned x = 2463534242;
-
-	x ^= x << 13;
-	x ^= x >> 17;
-	x ^= x << 5;
-	return x % n;
-}
-
-/* A moment that no two rounds share. */
-static void some_moment(unsigned most_us)
-{
-	usleep(random_below(most_us));
-}
-
-static void snapshot(const char *name, const char *dir)
-{
-	expect_command(ARGS("snapshot", name, dir), 0, "the guest was paused for");
-}
-
-static bool exists(const char *path)
-{
-	return access(path, F_OK) == 0;
-}
-
-/* Nothing half written lies beside it. */
-static unsigned leftovers(const char *dir)
-{
-	char command[512];
-	FILE *f;
-	unsigned n = 0;
-
-	snprintf(command, sizeof(command), "ls -d %s.tmp-* 2>/dev/null | wc -l", dir);
-	f = popen(command, "r");
-	ck_assert(f && fscanf(f, "%u", &n) == 1);
-	pclose(f);
-	return n;
-}
 
 /* --- what comes back ------------------------------------------------------------------- */
 
@@ -89,7 +32,7 @@ static void start_checks(struct run *run, const char *append)
 	run_start(run, &(struct run_how){0},
 		  ARGS("--name", "source", "--kernel", image_path("kernel.elf"), "--disk",
 		       copy_file(image_path("disk.img"), "disk.img"), "--memory", "64M", "--append",
-		       line, "--time-limit", "150"));
+		       line, "--time-limit", GUEST_LIMIT));
 }
 
 /* Programs with memory of every kind, and files: each copy, and the source, finds all as it was. */
@@ -201,7 +144,7 @@ START_TEST(rounds)
 		while (kill(pid, 0) == 0)
 			usleep(200);
 		foal_command(&run, ARGS("restore", dir, "-d", "--name", "round", "--time-limit",
-					"150", i % 2 ? "--eager" : "--lazy"));
+					GUEST_LIMIT, i % 2 ? "--eager" : "--lazy"));
 		ck_assert_msg(run.status == 0 &&
 				  sscanf(run.out_text, "round: running, pid %d", &got) == 1,
 			      "round %u: %d: %s%s", i, run.status, run.out_text, run.err_text);
@@ -232,69 +175,6 @@ START_TEST(of_a_paused_vm)
 END_TEST
 
 /* --- what goes wrong ---------------------------------------------------------------------- */
-
-static void limit_files(void *arg)
-{
-	struct rlimit limit = {512 << 10, 512 << 10};
-
-	(void)arg;
-	setrlimit(RLIMIT_FSIZE, &limit);
-}
-
-/* No room: one line, nothing left, the guest goes on, and what was there is there. */
-START_TEST(no_room)
-{
-	const char *dir = scratch("room");
-	struct run_how how = {.prepare = limit_files};
-	struct run run;
-
-	run_start(&run, &how, ARGS("--name", "full", MEMORY_GUEST, "--time-limit", "100"));
-	while (!exists(scratch("run/full.sock")))
-		usleep(1000);
-	usleep(100000);
-	expect_command(ARGS("snapshot", "full", dir), 113, "cannot write the snapshot's memory");
-	ck_assert(!exists(dir) && leftovers(dir) == 0);
-	expect_command(ARGS("snapshot", "full", "/proc/x"), 114, "nothing of the snapshot is kept");
-	expect_command(ARGS("stop", "full", "--kill"), 0, "gone, status 109");
-	run_wait(&run);
-	run_free(&run);
-}
-END_TEST
-
-enum victim { COMMAND, MONITOR, VICTIMS };
-
-/* Whoever is killed, whenever: there is a whole snapshot, the old one or the new one. */
-START_TEST(killed_meanwhile)
-{
-	unsigned n = times("FOAL_SNAPSHOT_KILLS", 20);
-	const char *dir = scratch("killed");
-	pid_t pid = background("victim", ARGS(MEMORY_GUEST));
-	struct run_how how = {.plain = true};
-
-	snapshot("victim", dir);
-	for (unsigned i = 0; i < n; i++) {
-		enum victim who = (enum victim)(i % VICTIMS);
-		struct run run;
-
-		run_start(&run, &how, ARGS("snapshot", "victim", dir));
-		some_moment(40000);
-		kill(who == COMMAND ? run.pid : pid, SIGKILL);
-		run_wait(&run);
-		run_free(&run);
-		expect_command(ARGS("verify", dir), 0, "whole");
-		if (who == MONITOR) {
-			while (kill(pid, 0) == 0)
-				usleep(200);
-			foal_command(&run, ARGS("restore", dir, "-d", "--name", "victim",
-						"--time-limit", "150"));
-			ck_assert_msg(sscanf(run.out_text, "victim: running, pid %d", &pid) == 1,
-				      "round %u: %d: %s", i, run.status, run.err_text);
-			run_free(&run);
-		}
-	}
-	expect_command(ARGS("stop", "victim", "--kill"), 0, "gone, status 109");
-}
-END_TEST
 
 START_TEST(refused)
 {
@@ -379,126 +259,6 @@ START_TEST(too_many_things)
 }
 END_TEST
 
-/* --- damage ------------------------------------------------------------------------------ */
-
-static const char *part_path(const char *dir, const char *part)
-{
-	return scratch("%s/%s", dir, part);
-}
-
-/* A place in @fd: anywhere, or where there is data. */
-static off_t some_place(int fd, bool *data)
-{
-	off_t size = lseek(fd, 0, SEEK_END);
-	off_t at = (off_t)(((uint64_t)random_below(1u << 31) << 16 | random_below(1u << 16)) %
-			   (uint64_t)size);
-	off_t next = *data ? lseek(fd, at, SEEK_DATA) : at;
-
-	if (next < 0)
-		next = lseek(fd, 0, SEEK_DATA) + at % 4096;
-	*data = lseek(fd, next, SEEK_DATA) == next;
-	return next;
-}
-
-static void flip(int fd, off_t at, unsigned bit)
-{
-	unsigned char byte;
-
-	ck_assert_int_eq(pread(fd, &byte, 1, at), 1);
-	byte ^= (unsigned char)(1u << bit);
-	ck_assert_int_eq(pwrite(fd, &byte, 1, at), 1);
-}
-
-static void make_small(const char *name)
-{
-	background(name, ARGS("--kernel", guest_path("working-set.elf"), "--append",
-			      "pages=40 passes=100000000", "--memory", "24M", "--disk",
-			      make_pmem("below.img", 16)));
-	usleep(50000);
-	snapshot(name, scratch("%s", name));
-	expect_command(ARGS("stop", name, "--kill"), 0, "gone");
-}
-
-/*
- * What verify does not see is harmless: white space of the manifest, what no extent covers.
- * What it sees, a restore sees before a guest does.
- */
-START_TEST(flipped_bits)
-{
-	unsigned n = times("FOAL_SNAPSHOT_FLIPS", 400), seen = 0;
-
-	make_small("flips");
-	for (unsigned i = 0; i < n; i++) {
-		const char *part = parts[i % 5];
-		int fd = open(part_path("flips", part), O_RDWR);
-		bool memory = strcmp(part, "memory") == 0, data = i % 3 != 0;
-		unsigned bit = random_below(8);
-		struct run run;
-
-		ck_assert_int_ge(fd, 0);
-		off_t at = some_place(fd, &data);
-		bool was_data = memory && data;
-		flip(fd, at, bit);
-		foal_command(&run, ARGS("verify", scratch("flips")));
-		bool harmless = strcmp(part, "manifest.json") == 0 || (memory && !was_data);
-		ck_assert_msg(run.status == 114 || (run.status == 0 && harmless),
-			      "%s byte %lld bit %u: %d: %s", part, (long long)at, bit, run.status,
-			      run.err_text);
-		if (run.status)
-			ck_assert_uint_eq(foal_lines(&run), 1);
-		seen += run.status == 114;
-		run_free(&run);
-		flip(fd, at, bit);
-		if (memory && !was_data) /* a hole again */
-			fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at & ~4095L,
-				  4096);
-		close(fd);
-	}
-	printf("%u of %u flipped bits refused, the others harmless\n", seen, n);
-	ck_assert_uint_gt(seen, n / 2);
-	expect_command(ARGS("verify", scratch("flips")), 0, "whole");
-}
-END_TEST
-
-/* The guest never sees a damaged page: its VM stops with the place. */
-START_TEST(damage_under_a_guest)
-{
-	make_small("under");
-	int fd = open(part_path("under", "memory"), O_RDWR);
-	/* All of its memory. */
-	for (off_t at = lseek(fd, 0, SEEK_DATA); at >= 0; at = lseek(fd, at + 4096, SEEK_DATA))
-		flip(fd, at + 8, 3);
-	close(fd);
-	expect_command(ARGS("restore", scratch("under"), "--prefetch", "off", "--stats", "off",
-			    "--time-limit", "20"),
-		       114, "memory");
-	expect_command(ARGS("restore", scratch("under"), "--eager"), 114, "memory");
-}
-END_TEST
-
-START_TEST(cut_short)
-{
-	make_small("cut");
-	for (unsigned i = 0; i < 5; i++) {
-		const char *path = part_path("cut", parts[i]);
-		size_t len;
-		unsigned char *bytes = read_file(path, &len);
-
-		for (unsigned k = 0; k < 4; k++) {
-			size_t keep = k == 0 ? 0 : k == 1 ? len - 1 : random_below((unsigned)len);
-			write_file(path, bytes, keep);
-			expect_command(ARGS(k % 2 ? "verify" : "restore", scratch("cut")), 114,
-				       parts[i]);
-		}
-		unlink(path);
-		expect_command(ARGS("verify", scratch("cut")), 114, parts[i]);
-		write_file(path, bytes, len);
-		free(bytes);
-	}
-	expect_command(ARGS("verify", scratch("cut")), 0, "whole");
-}
-END_TEST
-
 Suite *snapshot_suite(void)
 {
 	Suite *suite = suite_create("snapshot");
@@ -510,12 +270,7 @@ Suite *snapshot_suite(void)
 	tcase_add_loop_test(tc, eager_leaves_no_fault, 0, 2);
 	tcase_add_test(tc, rounds);
 	tcase_add_test(tc, of_a_paused_vm);
-	tcase_add_test(tc, no_room);
-	tcase_add_test(tc, killed_meanwhile);
 	tcase_add_test(tc, refused);
-	tcase_add_test(tc, flipped_bits);
-	tcase_add_test(tc, damage_under_a_guest);
-	tcase_add_test(tc, cut_short);
 	suite_add_tcase(suite, tc);
 	tc = tcase_create("mistakes");
 	tcase_set_timeout(tc, TEST_LIMIT);

@@ -30,5 +30,10 @@ Suite *memory_limit_suite(void);
 Suite *control_suite(void);
 Suite *pause_suite(void);
 Suite *snapshot_suite(void);
+Suite *fork_suite(void);
+Suite *snapshot_damage_suite(void);
+Suite *snapshot_diff_suite(void);
+Suite *snapshot_faults_suite(void);
+Suite *reset_suite(void);
 
 #endif

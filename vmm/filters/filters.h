@@ -21,7 +21,7 @@ struct thread_filter {
 extern const struct thread_filter thread_filters[NR_THREAD_KINDS];
 
 /* None is longer; making a longer one fails. */
-#define THREAD_FILTER_MAX 256
+#define THREAD_FILTER_MAX 512
 
 /* Names by number, for messages; some are NULL. */
 extern const char *const system_call_names[];

@@ -36,8 +36,10 @@ static int add_rules(scmp_filter_ctx ctx, enum thread_kind kind)
 	for (size_t i = 0; i < nr_rules && r == 0; i++) {
 		if (!(rules[i].kinds & 1U << kind))
 			continue;
-		r = seccomp_rule_add_exact_array(ctx, SCMP_ACT_ALLOW, rules[i].number,
-						 rules[i].nr_args, rules[i].args);
+		uint32_t action =
+		    rules[i].answer ? SCMP_ACT_ERRNO((uint32_t)rules[i].answer) : SCMP_ACT_ALLOW;
+		r = seccomp_rule_add_exact_array(ctx, action, rules[i].number, rules[i].nr_args,
+						 rules[i].args);
 		if (r)
 			fprintf(stderr, "make_filters: %s %s: %s\n", rules[i].call,
 				rules[i].only ? rules[i].only : "", strerror(-r));

@@ -1,0 +1,57 @@
+/* The request of a fork: the channel that comes with it brings the names, after the answer. */
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vmm/control.h"
+#include "vmm/vm.h"
+
+/* A frozen child that has forked the last is gone soon. */
+#define REAP_TRIES 100
+
+static void reap_soon(struct control *control)
+{
+	for (int i = 0; i < REAP_TRIES && !fork_reap(control->vm, &control->fork); i++)
+		poll(NULL, 0, 1);
+}
+
+static json_t *reply_of(const struct control_request *request, const struct fork_pause *pause)
+{
+	json_t *reply = conn_reply(request->id);
+
+	json_object_set_new(reply, "was_paused", json_boolean(pause->was_paused));
+	json_object_set_new(reply, "paused_ns", json_integer((json_int_t)pause->paused));
+	json_object_set_new(reply, "stop_ns", json_integer((json_int_t)pause->stopping));
+	json_object_set_new(reply, "state_ns", json_integer((json_int_t)pause->state));
+	json_object_set_new(reply, "fork_ns", json_integer((json_int_t)pause->fork));
+	return reply;
+}
+
+json_t *control_serve_fork(struct control *control, struct conn *conn,
+			   const struct control_request *request)
+{
+	struct fork_request asked = {.channel = conn->passed,
+				     .count = request->count,
+				     .clock = request->jump ? CLOCK_JUMP : CLOCK_FREEZE,
+				     .has_swap = request->swap};
+	struct fork_pause pause;
+	struct foal_error err = {0};
+	json_t *reply;
+
+	if (fork_possible(control->vm, &asked, &err)) {
+		reply = conn_error(request->id, CONTROL_ERROR_UNAVAILABLE, err.text);
+	} else if (asked.channel < 0) {
+		reply = conn_error(request->id, CONTROL_ERROR_BAD_REQUEST,
+				   "a socket has to come with it, for the names of the VMs");
+	} else {
+		reap_soon(control);
+		int r = fork_begin(control->vm, &control->fork, &asked, &pause, &err);
+		reply =
+		    r ? control_failure(control, request->id, r, &err) : reply_of(request, &pause);
+	}
+	if (conn->passed >= 0)
+		close(conn->passed);
+	conn->passed = -1;
+	return reply;
+}

@@ -1,0 +1,245 @@
+#include "vmm/fork.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "vmm/remote_disk.h"
+#include "vmm/snapshot.h"
+#include "vmm/vm.h"
+
+/* How long memory's own threads may take to come to rest. */
+#define HOLD_MS 5000
+
+/* --- what cannot be ------------------------------------------------------------------------ */
+
+static int cannot(struct foal_error *err, const char *what, const char *which, const char *why)
+{
+	return error_set(err, FOAL_EXIT_CONTROL, -EOPNOTSUPP, "no fork: %s %s: %s", what, which,
+			 why);
+}
+
+/* What has its other end outside of the VM has it once. */
+static int check_ends(const struct run_options *opt, struct foal_error *err)
+{
+	for (unsigned i = 0; i < opt->disk_count; i++)
+		if (remote_disk_wanted(&opt->disks[i]))
+			return cannot(err, "disk", opt->disks[i].path,
+				      "its helper program serves one VM; a raw file can be shared");
+	if (opt->net_count)
+		return cannot(err, "--net", opt->nets[0].tap[0] ? opt->nets[0].tap : "user",
+			      "the other end is connected to one VM");
+	if (opt->vsock.path)
+		return cannot(err, "--vsock", opt->vsock.path,
+			      "its socket and its CID are one VM's");
+	return 0;
+}
+
+static int check_files(const struct run_options *opt, struct foal_error *err)
+{
+	static const char why[] = "the guest writes it itself (mode=shared), and so would the "
+				  "other VM; mode=cow gives each its own";
+
+	for (unsigned i = 0; i < opt->disk_count; i++)
+		if (opt->disks[i].mode == DISK_SHARED)
+			return cannot(err, "disk", opt->disks[i].path, why);
+	for (unsigned i = 0; i < opt->pmem_count; i++)
+		if (opt->pmems[i].mode == DISK_SHARED)
+			return cannot(err, "pmem", opt->pmems[i].path, why);
+	return 0;
+}
+
+int fork_possible(const struct vm *vm, const struct fork_request *request, struct foal_error *err)
+{
+	const struct run_options *opt = vm->opt;
+	int r = check_files(opt, err);
+
+	if (r == 0)
+		r = check_ends(opt, err);
+	if (r == 0 && opt->limit.swap && !request->has_swap)
+		r = cannot(err, "--swap", opt->limit.swap,
+			   "each VM needs a swap file of its own; foal fork --swap FILE");
+	if (r == 0 && !opt->limit.swap && request->has_swap)
+		r = error_set(err, FOAL_EXIT_CONTROL, -EOPNOTSUPP,
+			      "no fork: --swap: the VM itself has no swap file");
+	return r;
+}
+
+/* --- while the VM is paused -------------------------------------------------------------- */
+
+static int no_fork(const struct vm *vm, int r, const char *what, struct foal_error *err)
+{
+	return error_set(err, FOAL_EXIT_CONTROL, r, "%s: no fork: %s: %s", vm->opt->name, what,
+			 strerror(-r));
+}
+
+static int fork_child(struct vm *vm, const struct fork_request *request, struct fork_job *job,
+		      const uint8_t *state, size_t len, struct foal_error *err)
+{
+	int r = ept_space_hold(vm->space, HOLD_MS);
+
+	if (r)
+		return no_fork(vm, r, "guest memory does not come to rest", err);
+	r = ept_space_fork_begin(vm->space, &job->fork);
+	if (r) {
+		ept_space_release(vm->space);
+		return no_fork(vm, r, "guest memory", err);
+	}
+	pid_t pid = fork();
+	if (pid == 0)
+		fork_frozen(vm, request, &job->fork, state, len);
+	r = pid < 0 ? -errno : 0;
+	ept_space_fork_parent(vm->space);
+	ept_space_release(vm->space);
+	if (r) {
+		ept_space_fork_done(vm->space, &job->fork);
+		return no_fork(vm, r, "fork", err);
+	}
+	job->pid = pid;
+	return 0;
+}
+
+static int freeze(struct vm *vm, const struct fork_request *request, struct fork_job *job,
+		  struct fork_pause *out, struct foal_error *err)
+{
+	uint64_t begun = now_ns();
+	uint8_t *state = NULL;
+	size_t len = 0;
+	int r = vm_state_save(vm, &state, &len, err);
+
+	if (r == 0)
+		r = vm_disks_freeze(vm, err);
+	out->state = now_ns() - begun;
+	if (r == 0)
+		r = fork_child(vm, request, job, state, len, err);
+	out->fork = now_ns() - begun - out->state;
+	free(state);
+	return r;
+}
+
+static int fork_now(struct vm *vm, const struct fork_request *request, struct fork_job *job,
+		    struct fork_pause *out, struct foal_error *err)
+{
+	struct foal_error ignored = {0};
+	int r = vm_pause(vm, PAUSE_LIMIT_NS, &out->stopping, err);
+
+	out->was_paused = r == -EALREADY;
+	if (r && !out->was_paused)
+		return r;
+	*err = (struct foal_error){0};
+	r = freeze(vm, request, job, out, err);
+	/* A VM that ends meanwhile is not paused any more. */
+	if (!out->was_paused)
+		vm_resume(vm, &out->paused, &ignored);
+	return r;
+}
+
+/* --- the thread ------------------------------------------------------------------------------- */
+
+static void *fork_thread(void *arg)
+{
+	struct vm *vm = arg;
+	struct forker *f = &vm->forker;
+
+	pthread_setname_np(pthread_self(), "foal-fork");
+	vm_thread_begins(vm, THREAD_FORK);
+	pthread_mutex_lock(&f->lock);
+	while (!f->ending) {
+		if (!f->wanted) {
+			pthread_cond_wait(&f->changed, &f->lock);
+			continue;
+		}
+		f->wanted = false;
+		pthread_mutex_unlock(&f->lock);
+		int r = fork_now(vm, f->request, f->job, f->pause, f->err);
+		pthread_mutex_lock(&f->lock);
+		f->result = r;
+		f->done = true;
+		pthread_cond_broadcast(&f->changed);
+	}
+	pthread_mutex_unlock(&f->lock);
+	return NULL;
+}
+
+void forker_init(struct vm *vm)
+{
+	pthread_mutex_init(&vm->forker.lock, NULL);
+	pthread_cond_init(&vm->forker.changed, NULL);
+}
+
+/* Signals are the main thread's, but for those of a crash. */
+int forker_start(struct vm *vm)
+{
+	static const int taken[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGSYS};
+	sigset_t set, old;
+
+	if (!vm->control)
+		return 0;
+	vm_thread_expected(vm);
+	sigfillset(&set);
+	for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++)
+		sigdelset(&set, taken[i]);
+	pthread_sigmask(SIG_SETMASK, &set, &old);
+	int r = pthread_create(&vm->forker.thread, NULL, fork_thread, vm);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	vm->forker.started = r == 0;
+	return -r;
+}
+
+void forker_end(struct vm *vm)
+{
+	struct forker *f = &vm->forker;
+
+	if (f->started) {
+		pthread_mutex_lock(&f->lock);
+		f->ending = true;
+		pthread_cond_broadcast(&f->changed);
+		pthread_mutex_unlock(&f->lock);
+		pthread_join(f->thread, NULL);
+		f->started = false;
+	}
+	pthread_cond_destroy(&f->changed);
+	pthread_mutex_destroy(&f->lock);
+}
+
+int fork_begin(struct vm *vm, struct fork_job *job, const struct fork_request *request,
+	       struct fork_pause *out, struct foal_error *err)
+{
+	struct forker *f = &vm->forker;
+	int r;
+
+	*out = (struct fork_pause){0};
+	if (!fork_reap(vm, job))
+		return error_set(err, FOAL_EXIT_CONTROL, -EBUSY,
+				 "%s: it is being forked already; wait until that is done",
+				 vm->opt->name);
+	pthread_mutex_lock(&f->lock);
+	f->request = request;
+	f->job = job;
+	f->pause = out;
+	f->err = err;
+	f->done = false;
+	f->wanted = true;
+	pthread_cond_broadcast(&f->changed);
+	while (!f->done)
+		pthread_cond_wait(&f->changed, &f->lock);
+	r = f->result;
+	pthread_mutex_unlock(&f->lock);
+	return r;
+}
+
+bool fork_reap(struct vm *vm, struct fork_job *job)
+{
+	siginfo_t info = {0};
+
+	if (job->pid == 0)
+		return true;
+	if (waitid(P_PID, (id_t)job->pid, &info, WEXITED | WNOHANG) == 0 && info.si_pid == 0)
+		return false;
+	ept_space_fork_done(vm->space, &job->fork);
+	job->pid = 0;
+	return true;
+}

@@ -1,0 +1,330 @@
+/*
+ * The processes that a fork makes: the frozen child, and the VMs that it forks.
+ *
+ * Each VM's process begins as a copy of the frozen child, with one thread, in the sandbox of
+ * the parent's THREAD_FORK. It makes memory its own (ept/fork.c) before it touches any, then
+ * builds the machine as a start does, loads the state as a restore does, and goes the way
+ * of every run from there (run.c). Of the parent's struct vm it keeps what has to
+ * do with memory and files; the space's threads have its address.
+ */
+#include "vmm/fork.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdio_ext.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "vmm/background.h"
+#include "vmm/run.h"
+#include "vmm/stats.h"
+#include "vmm/vm.h"
+
+/* How long a VM that runs waits for who asked for it to listen. */
+#define TELL_MS 5000
+
+_Noreturn void process_end(int status)
+{
+	for (;;)
+		syscall(SYS_exit_group, status);
+}
+
+void vm_let_go(struct vm *vm)
+{
+	for (unsigned i = 0; i < vm->vcpu_count; i++) {
+		munmap(vm->vcpus[i].run, vm->kvm.run_size);
+		if (vm->vcpus[i].stats_fd >= 0)
+			close(vm->vcpus[i].stats_fd);
+		close(vm->vcpus[i].fd);
+	}
+	close(vm->kvm.vm_fd);
+	vm->kvm.vm_fd = -1;
+	control_let_go(vm->control);
+	if (vm->hvc_out >= 0)
+		close(vm->hvc_out);
+	vm->hvc_out = -1;
+}
+
+/* --- a message: a name, and what comes with it --------------------------------------------- */
+
+struct order {
+	char name[VM_NAME_SIZE];
+	int files[FORK_FILES];
+	unsigned count;
+};
+
+static void close_order(struct order *order)
+{
+	while (order->count)
+		close(order->files[--order->count]);
+}
+
+static void keep_files(struct order *order, struct msghdr *msg)
+{
+	for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(msg); cmsg; cmsg = CMSG_NXTHDR(msg, cmsg)) {
+		size_t len = cmsg->cmsg_len - CMSG_LEN(0);
+
+		if (cmsg->cmsg_level != SOL_SOCKET || cmsg->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (size_t at = 0; at + sizeof(int) <= len && order->count < FORK_FILES;
+		     at += sizeof(int))
+			memcpy(&order->files[order->count++], CMSG_DATA(cmsg) + at, sizeof(int));
+	}
+}
+
+/* False: nothing comes any more. */
+static bool receive(int channel, struct order *order)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(FORK_FILES * sizeof(int))];
+	} control;
+	struct pollfd pfd = {.fd = channel, .events = POLLIN};
+	struct iovec iov = {order->name, sizeof(order->name) - 1};
+	struct msghdr msg = {.msg_iov = &iov,
+			     .msg_iovlen = 1,
+			     .msg_control = control.bytes,
+			     .msg_controllen = sizeof(control.bytes)};
+
+	*order = (struct order){.count = 0};
+	if (poll(&pfd, 1, FORK_WAIT_MS) != 1)
+		return false;
+	ssize_t n = recvmsg(channel, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+	if (n > 0)
+		keep_files(order, &msg);
+	return n > 0;
+}
+
+/* --- what is told ---------------------------------------------------------------------------- */
+
+/* Who asked may be slow, but is not waited for for ever. */
+static int say(int channel, json_t *message)
+{
+	struct pollfd pfd = {.fd = channel, .events = POLLOUT};
+	char text[FORK_MESSAGE];
+	size_t len = json_dumpb(message, text, sizeof(text), JSON_COMPACT);
+	ssize_t n = -1;
+
+	json_decref(message);
+	if (len && len <= sizeof(text) && poll(&pfd, 1, TELL_MS) == 1)
+		n = write(channel, text, len);
+	return n < 0 ? -EPIPE : 0;
+}
+
+static void tell_failure(int channel, const char *name, const char *why)
+{
+	json_t *text = json_string(why); /* a path in it may be no UTF-8 */
+
+	say(channel, json_pack("{s:b, s:s, s:o}", "ok", 0, "name", name, "message",
+			       text ? text : json_string("it cannot be started")));
+}
+
+int fork_tell(struct vm *vm)
+{
+	struct fork_birth *birth = vm->birth;
+	int r = say(birth->channel,
+		    json_pack("{s:b, s:s, s:i, s:I, s:I}", "ok", 1, "name", vm->opt->name, "pid",
+			      (int)getpid(), "forked_at_ns", (json_int_t)birth->forked_ns,
+			      "first_run_at_ns", (json_int_t)atomic_load(&vm->first_run_ns)));
+
+	close(birth->channel);
+	birth->channel = -1;
+	return r;
+}
+
+/* --- a VM --------------------------------------------------------------------------------------
+ */
+
+/* What the parent was told to run it as that does not hold for it. */
+static void own_options(struct fork_birth *birth, const struct run_options *parents,
+			const char *name)
+{
+	struct run_options *opt = &birth->opt;
+
+	*opt = *parents;
+	snprintf(opt->name, sizeof(opt->name), "%s", name);
+	opt->named = opt->background = true;
+	opt->stats = STATS_OFF;
+	opt->stats_file = NULL;
+}
+
+/* Of the parent's struct, what stays; the rest is as of a VM that is to be built. */
+static void begin_anew(struct vm *vm, struct fork_birth *birth, int swap_fd)
+{
+	struct vm parents = *vm;
+
+	*vm = (struct vm){.opt = &birth->opt,
+			  .birth = birth,
+			  .control = parents.control,
+			  .restore = &birth->state,
+			  .space = parents.space,
+			  .image = parents.image,
+			  .firmware = parents.firmware,
+			  .initrd_fd = parents.initrd_fd,
+			  .initrd_gpa = parents.initrd_gpa,
+			  .initrd_size = parents.initrd_size,
+			  .swap_fd = swap_fd,
+			  .vcpu_count = 0,
+			  .hvc_out = -1,
+			  .console_out = -1,
+			  .main_ns = birth->forked_ns};
+	vm->kvm = (struct kvm){.dev_fd = parents.kvm.dev_fd,
+			       .vm_fd = -1,
+			       .run_size = parents.kvm.run_size,
+			       .cpuid = parents.kvm.cpuid};
+	vm->sandbox = parents.sandbox;
+	sandbox_forked(&vm->sandbox);
+	memcpy(vm->disks, parents.disks, sizeof(vm->disks));
+	memcpy(vm->pmems, parents.pmems, sizeof(vm->pmems));
+	for (unsigned i = 0; i < MAX_FILES; i++) {
+		vm->disks[i].option = &birth->opt.disks[i];
+		vm->disks[i].device = NULL;
+		vm->pmems[i].option = &birth->opt.pmems[i];
+		vm->pmems[i].device = NULL;
+	}
+	for (unsigned i = 0; i < MAX_NETS; i++)
+		vm->nets[i].config.fd = -1;
+	vm->vsock.listener = vm->vsock.connector = -1;
+	vm->end.fd = vm->signals_fd = -1;
+	vm->firmware.fw_cfg = NULL;
+}
+
+/* A session, standard descriptors and signals as a VM in the background has them. */
+static void become_background(struct order *order)
+{
+	sigset_t none;
+
+	setsid();
+	dup2(order->files[FORK_NULL], STDIN_FILENO);
+	dup2(order->files[FORK_NULL], STDOUT_FILENO);
+	dup2(order->files[FORK_LOG], STDERR_FILENO);
+	close(order->files[FORK_NULL]);
+	close(order->files[FORK_LOG]);
+	__fpurge(stdout);
+	pthread_setname_np(pthread_self(), "foal");
+	sigemptyset(&none);
+	pthread_sigmask(SIG_SETMASK, &none, NULL);
+}
+
+static int own_memory(struct vm *vm, struct ept_fork *memory, const struct order *order)
+{
+	struct ept_swap_file swap = vm_swap_file(vm->opt, order->files[FORK_SWAP]);
+
+	return ept_space_fork_child(vm->space, memory, vm->opt->limit.swap ? &swap : NULL);
+}
+
+static _Noreturn void become_vm(struct vm *vm, const struct fork_request *request,
+				struct fork_birth *birth, struct ept_fork *memory,
+				struct order *order, const int adopted[2])
+{
+	struct background nobody = {.tell = -1};
+	struct foal_error err = {0};
+
+	birth->forked_ns = now_ns();
+	int r = own_memory(vm, memory, order);
+	close(adopted[0]);
+	close(adopted[1]);
+	if (r) {
+		tell_failure(request->channel, order->name, strerror(-r));
+		process_end(FOAL_EXIT_MEMORY);
+	}
+	become_background(order);
+	own_options(birth, vm->opt, order->name);
+	birth->channel = request->channel;
+	begin_anew(vm, birth, vm->opt->limit.swap ? order->files[FORK_SWAP] : -1);
+	control_forked(vm->control, order->files[FORK_LOCK], order->files[FORK_LISTEN]);
+	int status = run_vm(vm, &nobody, &err);
+	if (err.status) {
+		error_print(&err);
+		status = err.status;
+	}
+	if (birth->channel >= 0)
+		tell_failure(birth->channel, birth->opt.name,
+			     err.status ? err.text : "it ended before its guest ran");
+	process_end(status);
+}
+
+/* --- the frozen child ----------------------------------------------------------------------------
+ */
+
+/* The VM's own devices go; what its disks hold stays. */
+static void take_apart(struct vm *vm, struct fork_birth *birth)
+{
+	for (unsigned i = 0; i < vm->opt->disk_count; i++)
+		birth->layers[i] = virtio_blk_give_layers(vm->disks[i].device);
+	bus_forked(vm->pio);
+	bus_forked(vm->mmio);
+	bus_destroy(vm->pio);
+	bus_destroy(vm->mmio);
+	vm_let_go(vm);
+	for (unsigned i = 0; i < vm->helpers.count; i++)
+		close(vm->helpers.list[i].pidfd);
+	close(vm->end.fd);
+	close(vm->signals_fd);
+	stats_close(vm);
+}
+
+static bool well_formed(const struct order *order, const struct fork_request *request)
+{
+	unsigned files = request->has_swap ? FORK_FILES : FORK_SWAP;
+
+	return order->count == files && !vm_name_fault(order->name);
+}
+
+static void fork_one(struct vm *vm, const struct fork_request *request, struct fork_birth *birth,
+		     struct ept_fork *memory, struct order *order, const int adopted[2])
+{
+	if (!well_formed(order, request)) {
+		tell_failure(request->channel, "", "a message is no name with its files");
+		return;
+	}
+	pid_t pid = fork();
+	if (pid == 0)
+		become_vm(vm, request, birth, memory, order, adopted);
+	if (pid < 0)
+		tell_failure(request->channel, order->name, strerror(errno));
+}
+
+_Noreturn void fork_frozen(struct vm *vm, const struct fork_request *request,
+			   struct ept_fork *memory, const uint8_t *state, size_t len)
+{
+	struct fork_birth birth = {.state = {.state = state,
+					     .len = len,
+					     .clock = request->clock,
+					     .copy = true,
+					     .path = vm->restore ? vm->restore->path : NULL,
+					     .record_fd = -1},
+				   .channel = -1};
+	struct order order;
+	/* A stop begins after this is set: before, nothing of the VM was taken apart. */
+	bool well = !atomic_load(&vm->stopping);
+	int adopted[2];
+	char byte;
+
+	if (!well) {
+		tell_failure(request->channel, "", "the VM is ending");
+		process_end(0);
+	}
+	take_apart(vm, &birth);
+	fcntl(request->channel, F_SETFL, O_NONBLOCK);
+	if (pipe2(adopted, O_CLOEXEC))
+		process_end(FOAL_EXIT_HOST);
+	for (unsigned i = 0; i < request->count && receive(request->channel, &order); i++) {
+		fork_one(vm, request, &birth, memory, &order, adopted);
+		close_order(&order);
+	}
+	close(request->channel);
+	close(adopted[1]);
+	/* The parent keeps what they still need until this process ends: its swapped pages. */
+	while (read(adopted[0], &byte, 1) < 0 && errno == EINTR)
+		;
+	process_end(0);
+}
