@@ -387,7 +387,7 @@ START_TEST(forked)
 		bool begun;
 
 		if (ept_space_fork_child(rig.vm.space, &fork_state, NULL) ||
-		    ept_space_fork_start(rig.vm.space))
+		    ept_space_fork_start(rig.vm.space, "child"))
 			_exit(1);
 		_exit(ept_reset_back(rig.vm.space, rig.logs, &stats, &begun, why, sizeof(why)) !=
 		      -EINVAL);
