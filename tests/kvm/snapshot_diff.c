@@ -162,6 +162,15 @@ struct life {
 	unsigned lives;
 };
 
+/* Whoever never asks is not listened to for long. */
+static int listen_to(const char *name)
+{
+	int fd = control_connect(name);
+
+	json_decref(control_ask(fd, "{\"command\":\"status\"}"));
+	return fd;
+}
+
 static void begin(struct life *life, unsigned which)
 {
 	char line[128];
@@ -171,7 +180,7 @@ static void begin(struct life *life, unsigned which)
 	life->pid = background("files", ARGS("--kernel", image_path("kernel.elf"), "--disk",
 					     copy_file(image_path("disk.img"), "files.img"),
 					     "--memory", "64M", "--append", line));
-	life->fd = control_connect("files");
+	life->fd = listen_to("files");
 	life->lives = 1;
 }
 
@@ -215,7 +224,7 @@ static bool next_life(struct life *life, unsigned round)
 	if (round % 7 == 3)
 		expect_command(ARGS("snapshot", "merge", life->dir), 0, "stands alone");
 	life->pid = restored(life->dir, "files");
-	life->fd = control_connect("files");
+	life->fd = listen_to("files");
 	life->lives++;
 	return true;
 }
