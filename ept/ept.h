@@ -449,6 +449,9 @@ struct ept_hist {
 	uint32_t bucket[EPT_HIST_BUCKETS];
 };
 
+/* One thread at a time. */
+void ept_hist_add(struct ept_hist *h, uint64_t ns);
+
 /* The value (ns) below which @percent of the samples lie; 0 without samples. */
 uint64_t ept_hist_percentile(const struct ept_hist *h, double percent);
 

@@ -16,6 +16,7 @@
  */
 #include "ept/density.h"
 #include "ept/object_snapshot.h"
+#include "ept/reset_space.h"
 #include "ept/space.h"
 #include "ept/staging.h"
 
@@ -144,7 +145,7 @@ static void no_waiters(struct ept_space *space)
 	space->nr_threads = 0;
 	space->reclaim.has_thread = false;
 	space->files.running = false;
-	space->prefetch.running = false;
+	space->prefetch.running = 0;
 	space->files.since = 0;
 	memset(space->files.queue.jobs, 0, sizeof(space->files.queue.jobs)); /* the parent's */
 }
@@ -304,6 +305,7 @@ int ept_space_fork_child(struct ept_space *space, struct ept_fork *fork,
 	unlock_all(space);
 	no_waiters(space);
 	governor_gone(space->governor);
+	ept_reset_forget(space);
 	err = own_descriptors(space);
 	if (!err)
 		err = adopt(space, fork, swap);
@@ -319,6 +321,7 @@ void ept_space_fork_frozen(struct ept_space *space, int pagemap_fd)
 	unlock_all(space);
 	no_waiters(space);
 	governor_gone(space->governor);
+	ept_reset_forget(space);
 	close(space->failure_fd); /* what fails here is nothing to the parent's monitor */
 	space->failure_fd = -1;
 	__atomic_store_n(&space->life, EPT_LIFE_STOPPED, __ATOMIC_RELEASE);

@@ -46,6 +46,8 @@ void ept_fault_read_ahead(struct fault *f);
 enum ept_result ept_file_huge(struct fault *f);
 /* Bring the 2 MiB around in, if that is wanted and can be; else false, and nothing was done. */
 bool ept_anon_whole(struct fault *f, enum ept_result *result);
+/* The same of a snapshot's area. After false its leaf may have changed. */
+bool ept_snap_whole(struct fault *f, enum ept_result *result);
 /* handlers_snapshot.c */
 enum ept_result ept_snap_read(struct fault *f);
 enum ept_result ept_snap_write(struct fault *f);

@@ -263,6 +263,7 @@ void control_serve(struct control *control, struct conn *conn,
 	    [CONTROL_MACHINE] = control_serve_machine,
 	    [CONTROL_SNAPSHOT] = control_serve_snapshot,
 	    [CONTROL_FORK] = control_serve_fork,
+	    [CONTROL_RESET] = control_serve_reset,
 	};
 	json_t *reply = serve[request->command](control, conn, request);
 

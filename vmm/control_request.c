@@ -17,6 +17,7 @@
 #define TAKES_CLOCK    512U
 #define TAKES_SWAP     1024U
 #define TAKES_HOW      16U
+#define TAKES_HERE     2048U
 
 #define TIMEOUT_MAX_MS 3600000
 #define PAUSE_MAX_MS   60000 /* nobody else is served meanwhile */
@@ -81,6 +82,14 @@ static int take_kill(const json_t *value, struct control_request *out, struct co
 	if (!json_is_boolean(value))
 		return wrong(fault, CONTROL_ERROR_BAD_REQUEST, "kill: give true or false");
 	out->kill = json_is_true(value);
+	return 0;
+}
+
+static int take_here(const json_t *value, struct control_request *out, struct control_fault *fault)
+{
+	if (!json_is_boolean(value))
+		return wrong(fault, CONTROL_ERROR_BAD_REQUEST, "here: give true or false");
+	out->here = json_is_true(value);
 	return 0;
 }
 
@@ -187,7 +196,9 @@ static const struct {
     {"kill", TAKES_KILL, take_kill},	  {"format", TAKES_FORMAT, take_format},
     {"size", TAKES_SIZE, take_size},	  {"compress", TAKES_HOW, take_compress},
     {"parents", TAKES_HOW, take_parents}, {"pagemap", TAKES_HOW, take_pagemap},
-    {"dir", TAKES_HOW, take_dir},
+    {"dir", TAKES_HOW, take_dir},	  {"timeout_ms", TAKES_TIMEOUT, take_timeout},
+    {"kill", TAKES_KILL, take_kill},	  {"format", TAKES_FORMAT, take_format},
+    {"size", TAKES_SIZE, take_size},	  {"here", TAKES_HERE, take_here},
 };
 
 #define NR_MEMBERS (sizeof(members) / sizeof(members[0]))

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "vmm/bench.h"
+#include "vmm/bench_snapshots.h"
 #include "vmm/error.h"
 #include "vmm/remote.h"
 #include "vmm/run.h"
@@ -34,8 +35,10 @@ static const struct {
     {"fork", command_fork},
     {"restore", command_restore},
     {"verify", command_verify},
+    {"reset", command_reset},
     {"bench", command_bench},
     {"bench-sample", command_bench_sample}, /* the same */
+    {"bench-touch", command_bench_touch},   /* the same */
 };
 
 /*

@@ -18,11 +18,11 @@ struct remote_options {
 	uint64_t size;
 	unsigned count;			     /* of fork */
 	const char *pattern;		     /* the same: of names; NULL: NAME.% */
-	const char *clock;		     /* the same; NULL: not said */
+	const char *clock;		     /* the same, and of reset; NULL: not said */
 	const char *swap;		     /* the same: of swap files; NULL: none */
 	const char *dir, *parent, *compress; /* of snapshot; NULL: not given */
 	bool diff;
-	bool json, kill, has_timeout;
+	bool json, kill, here, has_timeout;
 	unsigned timeout; /* seconds */
 };
 
@@ -35,6 +35,7 @@ int command_stat(int argc, char **argv, uint64_t main_ns);
 int command_balloon(int argc, char **argv, uint64_t main_ns);
 int command_fork(int argc, char **argv, uint64_t main_ns);     /* remote_fork.c */
 int command_snapshot(int argc, char **argv, uint64_t main_ns); /* remote_snapshot.c */
+int command_reset(int argc, char **argv, uint64_t main_ns);
 
 /* 0, or FOAL_EXIT_USAGE: it was said. */
 int remote_parse(int argc, char **argv, struct remote_options *out);
@@ -49,6 +50,7 @@ void stat_help(void);
 void balloon_help(void);
 void snapshot_help(void);
 void fork_help(void);
+void reset_help(void);
 
 typedef int (*remote_fn)(const struct remote_options *opt, struct run_dir *dir,
 			 struct client *client);

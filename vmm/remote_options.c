@@ -17,6 +17,8 @@
 #define DIFF	 64U
 #define COMPRESS 128U
 #define COPIES	 256U /* how many, their names, clocks, swap files */
+#define HERE	 512U
+#define CLOCK	 1024U
 
 static const struct {
 	const char *name;
@@ -59,7 +61,7 @@ static const struct {
      "  --compress zstd   memory compressed, 64 KiB at a time\n\n"
      "merge makes of DIR and all that it is the difference to one snapshot that stands alone, in\n"
      "place of DIR or as OUT."},
-    {"fork", NAME | COPIES | JSON,
+    {"fork", NAME | COPIES | CLOCK | JSON,
      "usage: foal fork NAME [-n COUNT] [--name PATTERN] [--clock freeze|jump]\n"
      "                 [--swap PATTERN] [--json]\n\n"
      "Make more VMs of a running one: each goes on where it is, with memory and disks shared as\n"
@@ -70,6 +72,12 @@ static const struct {
      "  --name PATTERN      of their names; % is the lowest number that is free (NAME.%)\n"
      "  --clock freeze|jump what their clocks say of the time it took (freeze)\n"
      "  --swap PATTERN      of their swap files, for a VM with --swap; % as in the name"},
+    {"reset", NAME | HERE | CLOCK | JSON,
+     "usage: foal reset NAME [--json]\n"
+     "       foal reset NAME --here [--clock freeze|jump] [--json]\n\n"
+     "Have the VM go back, in place, to its reset point: memory, processors, devices, what it\n"
+     "wrote to disks. --here sets the point: the state that the VM is in now. Its clocks then go\n"
+     "back, too, at each reset (freeze), or go on (jump)."},
 };
 
 #define NR_ROWS (sizeof(rows) / sizeof(rows[0]))
@@ -133,6 +141,11 @@ void fork_help(void)
 	print_help("fork");
 }
 
+void reset_help(void)
+{
+	print_help("reset");
+}
+
 /* --- parsing --------------------------------------------------------------------------- */
 
 static const struct {
@@ -148,8 +161,9 @@ static const struct {
     {"run-dir", 0, required_argument},
     {"count", COPIES, required_argument},
     {"name", COPIES, required_argument},
-    {"clock", COPIES, required_argument},
+    {"clock", CLOCK, required_argument},
     {"swap", COPIES, required_argument},
+    {"here", HERE, no_argument},
 };
 
 #define NR_OPTIONS (sizeof(options) / sizeof(options[0]))
@@ -179,12 +193,22 @@ static int take_count(const char *value, struct remote_options *out)
 	return 0;
 }
 
+static int take_clock(const char *value, struct remote_options *out)
+{
+	if (strcmp(value, "freeze") != 0 && strcmp(value, "jump") != 0)
+		return usage_error("%s: --clock %s: give freeze or jump", out->command, value);
+	out->clock = value;
+	return 0;
+}
+
 static int take_option(const char *name, const char *value, struct remote_options *out)
 {
 	if (strcmp(name, "count") == 0)
 		return take_count(value, out);
 	if (strcmp(name, "timeout") == 0)
 		return take_timeout(value, out);
+	if (strcmp(name, "clock") == 0)
+		return take_clock(value, out);
 	if (strcmp(name, "compress") == 0) {
 		out->compress = value;
 		return strcmp(value, "zstd") == 0
@@ -195,12 +219,12 @@ static int take_option(const char *name, const char *value, struct remote_option
 		out->pattern = value;
 	else if (strcmp(name, "swap") == 0)
 		out->swap = value;
-	else if (strcmp(name, "clock") == 0)
-		out->clock = value;
 	else if (strcmp(name, "diff") == 0)
 		out->diff = true;
 	else if (strcmp(name, "run-dir") == 0)
 		out->run_dir = value;
+	else if (strcmp(name, "here") == 0)
+		out->here = true;
 	else if (strcmp(name, "kill") == 0)
 		out->kill = true;
 	else
@@ -246,6 +270,9 @@ static int take_words(int argc, char **argv, unsigned takes, struct remote_optio
 	}
 	if (out->diff && n < argc)
 		out->parent = argv[n++];
+	if (out->clock && !out->here && takes & HERE)
+		return usage_error("%s: --clock is of --here: it is kept with the point",
+				   out->command);
 	if (n < argc)
 		return usage_error("%s: %s: not taken; see foal help %s", out->command, argv[n],
 				   out->command);

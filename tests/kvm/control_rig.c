@@ -11,11 +11,11 @@
 #include <unistd.h>
 
 #define MAX_WORDS 48
-#define HEAR_MS	  60000
+#define HEAR_MS	  (RUN_LIMIT * 1000)
 
 pid_t background(const char *name, const char *const *args)
 {
-	const char *words[MAX_WORDS] = {"run", "-d", "--name", name, "--time-limit", "150"};
+	const char *words[MAX_WORDS] = {"run", "-d", "--name", name, "--time-limit", GUEST_LIMIT};
 	char expected[128];
 	struct run run;
 	unsigned n = 6;
@@ -109,7 +109,7 @@ static ssize_t hear(int fd, char *buf, size_t size)
 {
 	struct pollfd pfd = {.fd = fd, .events = POLLIN};
 
-	ck_assert_msg(poll(&pfd, 1, HEAR_MS) == 1, "nothing was heard for a minute");
+	ck_assert_msg(poll(&pfd, 1, HEAR_MS) == 1, "nothing was heard for %d s", RUN_LIMIT);
 	ssize_t n = recv(fd, buf, size, 0);
 	return n < 0 && errno == ECONNRESET ? 0 : n;
 }

@@ -32,7 +32,7 @@ static void start_checks(struct run *run, const char *append)
 	run_start(run, &(struct run_how){0},
 		  ARGS("--name", "source", "--kernel", image_path("kernel.elf"), "--disk",
 		       copy_file(image_path("disk.img"), "disk.img"), "--memory", "64M", "--append",
-		       line, "--time-limit", "150"));
+		       line, "--time-limit", GUEST_LIMIT));
 }
 
 /* Programs with memory of every kind, and files: each copy, and the source, finds all as it was. */

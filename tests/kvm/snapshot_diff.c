@@ -13,16 +13,17 @@
 #include "tests/kvm/snapshot_rig.h"
 #include "tests/kvm/suites.h"
 
-static const char *const goes_on[] = {"-d", "--time-limit", "150"};
+static const char *const goes_on[] = {"-d", "--time-limit", GUEST_LIMIT};
 
 static pid_t restored(const char *dir, const char *name)
 {
+	static unsigned lives;
 	struct run run;
 	char *line;
 	int pid;
 
-	foal_command(&run,
-		     ARGS("restore", dir, goes_on[0], goes_on[1], goes_on[2], "--name", name));
+	foal_command(&run, ARGS("restore", dir, "-d", "--time-limit", GUEST_LIMIT, "--name", name,
+				lives++ % 3 ? "--lazy" : "--eager"));
 	line = strstr(run.out_text, ": running, pid ");
 	ck_assert_msg(run.status == 0 && line && sscanf(line, ": running, pid %d", &pid) == 1,
 		      "%s: %d: %s%s", dir, run.status, run.out_text, run.err_text);

@@ -8,8 +8,9 @@
 #define MEMORY_GUEST \
 	"--kernel", guest_path("working-set.elf"), "--append", "pages=2048 passes=100000000", \
 	    "--memory", "64M"
+#define MEMORY_GUEST_BYTES (2048UL * 4096)
 
-/* How often something is tried; more where the variable says so. */
+/* How often something is tried, less often on an emulated host; or as the variable says. */
 unsigned times(const char *variable, unsigned usual);
 /* The same numbers in each run of a test, or those that @seed makes. */
 unsigned random_below(unsigned n);
@@ -19,6 +20,8 @@ void some_moment(unsigned most_us);
 
 /* `foal snapshot @name @dir`, which must do. */
 void snapshot(const char *name, const char *dir);
+/* Wait until @name's guest has so much memory. */
+void wait_for_memory(const char *name, uint64_t bytes);
 bool exists(const char *path);
 /* What is half written beside it. */
 unsigned leftovers(const char *dir);

@@ -34,5 +34,6 @@ Suite *fork_suite(void);
 Suite *snapshot_damage_suite(void);
 Suite *snapshot_diff_suite(void);
 Suite *snapshot_faults_suite(void);
+Suite *reset_suite(void);
 
 #endif

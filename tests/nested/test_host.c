@@ -73,7 +73,7 @@ static void *serve_one_fault(void *arg)
 	struct uffd_msg msg;
 
 	pager->err = ETIMEDOUT;
-	if (poll(&poll_fd, 1, 10000) != 1)
+	if (poll(&poll_fd, 1, -1) != 1)
 		return NULL;
 	pager->err = EPROTO;
 	if (read(pager->uffd, &msg, sizeof(msg)) != sizeof(msg) ||
