@@ -13,8 +13,6 @@
 #include "tests/kvm/snapshot_rig.h"
 #include "tests/kvm/suites.h"
 
-static const char *const goes_on[] = {"-d", "--time-limit", GUEST_LIMIT};
-
 static pid_t restored(const char *dir, const char *name)
 {
 	static unsigned lives;
