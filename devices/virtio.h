@@ -233,8 +233,7 @@ bool virtio_state(struct device *dev, struct state *s);
 #define VIRTIO_DEVICE_OPS \
 	.start = virtio_mmio_start, .read = virtio_mmio_read, .write = virtio_mmio_write, \
 	.hold = virtio_hold, .release = virtio_release, .forked = virtio_forked, \
-	.stop = virtio_stop, \
-	.state = virtio_state, .state_version = VIRTIO_STATE_VERSION
+	.stop = virtio_stop, .state = virtio_state, .state_version = VIRTIO_STATE_VERSION
 
 /* --- the worker ------------------------------------------------------------------- */
 

@@ -245,7 +245,8 @@ static int read_table(struct ept_working_set *set, const struct set_header *h)
 	size_t len = table_bytes(h->count);
 	struct ept_sum sum;
 
-	if (!ept_file_holds(set->fd, sizeof(*h), len)) /* nothing is allocated that it does not hold */
+	if (!ept_file_holds(set->fd, sizeof(*h),
+			    len)) /* nothing is allocated that it does not hold */
 		return -EINVAL;
 	set->count = h->count;
 	set->gpa = malloc(len);

@@ -70,10 +70,13 @@ int control_claim(struct control **out, const struct run_options *opt, struct fo
 int control_open(struct control *control, struct vm *vm, struct foal_error *err);
 
 /*
- * In a process that was forked, after control_let_go(): begin anew, with a name's lock and listening
- * socket, which are its own from then on. control_open() follows.
+ * In a process that was forked, after control_let_go(): begin anew, with a name's lock and
+ * listening socket, which are its own from then on. control_open() follows.
  */
 void control_forked(struct control *control, int lock_fd, int listen_fd);
+
+/* Serve it on the calling thread, until `ended` is set. */
+void control_run(struct control *control);
 
 /* Start the thread, on the main thread, before it enters the sandbox. 0 or a negative errno. */
 int control_start(struct control *control);

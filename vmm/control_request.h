@@ -29,7 +29,7 @@
 	X(CONSOLE, "console", 0) \
 	X(MACHINE, "machine", 0) \
 	X(SNAPSHOT, "snapshot", TAKES_HOW) \
-	X(FORK, "fork", TAKES_COUNT | TAKES_CLOCK | TAKES_SWAP)
+	X(FORK, "fork", TAKES_COUNT | TAKES_CLOCK | TAKES_SWAP | TAKES_POOL)
 
 enum control_command {
 #define X(id, name, takes) CONTROL_##id,
@@ -66,10 +66,13 @@ struct control_request {
 	bool has_timeout;
 	uint64_t timeout_ms; /* 0 .. 3,600,000; of a pause, 60,000 */
 	bool kill;
-	bool table;    /* of stat: "format" is "table" */
-	uint64_t size; /* of balloon: bytes, a multiple of the page size, not 0 */
-	unsigned count; /* of fork: 1 .. FORK_COUNT_MAX */
+	bool table;	 /* of stat: "format" is "table" */
+	uint64_t size;	 /* of balloon: bytes, a multiple of the page size, not 0 */
+	unsigned count;	 /* of fork: 1 .. FORK_COUNT_MAX */
 	bool jump, swap; /* of fork: "clock" is "jump"; each VM comes with a swap file */
+	bool clone;	 /* the same: of a template alone */
+	bool template;	 /* the same: one that is kept, with */
+	unsigned pool;	 /* so many clones made ready ahead */
 	struct snapshot_how how;
 	char *dir; /* of snapshot: where it is to be, or NULL; owned */
 };

@@ -15,17 +15,29 @@ static const struct {
 	const char *name;
 	int (*call)(int argc, char **argv, uint64_t main_ns);
 } commands[] = {
-    {"run", command_run},	  {"doctor", command_doctor},
-    {"version", command_version}, {"--version", command_version},
-    {"help", command_help},	  {"--help", command_help},
-    {"-h", command_help},	  {"vsock-connect", command_vsock_connect}, /* for foal itself */
-    {"ps", command_ps},		  {"console", command_console},
-    {"pause", command_pause},	  {"resume", command_resume},
-    {"stop", command_stop},	  {"stat", command_stat},
-    {"balloon", command_balloon}, {"snapshot", command_snapshot},
+    {"run", command_run},
+    {"doctor", command_doctor},
+    {"version", command_version},
+    {"--version", command_version},
+    {"help", command_help},
+    {"--help", command_help},
+    {"-h", command_help},
+    {"vsock-connect", command_vsock_connect}, /* for foal itself */
+    {"ps", command_ps},
+    {"console", command_console},
+    {"pause", command_pause},
+    {"resume", command_resume},
+    {"stop", command_stop},
+    {"stat", command_stat},
+    {"balloon", command_balloon},
+    {"snapshot", command_snapshot},
     {"fork", command_fork},
-    {"restore", command_restore}, {"verify", command_verify},
-    {"bench", command_bench},	  {"bench-sample", command_bench_sample}, /* the same */
+    {"template", command_template},
+    {"clone", command_clone},
+    {"restore", command_restore},
+    {"verify", command_verify},
+    {"bench", command_bench},
+    {"bench-sample", command_bench_sample}, /* the same */
 };
 
 /*

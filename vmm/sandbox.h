@@ -21,7 +21,7 @@ struct sandbox {
 	bool change_ids; /* to uid and gid, also with the sandbox off */
 	uid_t uid;
 	gid_t gid;
-	int ruleset_fd; /* Landlock: everything is handled, nothing allowed; -1: not there */
+	int ruleset_fd;	     /* Landlock: everything is handled, nothing allowed; -1: not there */
 	int fork_ruleset_fd; /* the same, but that files below /proc may be read */
 	bool forked;	     /* by a thread that is in it: what THREAD_FORK gives up is given up */
 	pid_t pid;

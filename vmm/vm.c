@@ -26,7 +26,8 @@ static void forget_fds(struct vm *vm)
 {
 	vm->kvm.dev_fd = vm->kvm.vm_fd = -1;
 	vm->image.fd = vm->initrd_fd = vm->swap_fd = vm->firmware.fd = vm->end.fd =
-	    vm->sandbox.ruleset_fd = vm->sandbox.fork_ruleset_fd = vm->hvc_out = vm->signals_fd = -1;
+	    vm->sandbox.ruleset_fd = vm->sandbox.fork_ruleset_fd = vm->hvc_out = vm->signals_fd =
+		-1;
 	for (unsigned i = 0; i < MAX_FILES; i++)
 		vm->disks[i].fd = vm->pmems[i].fd = -1;
 	vm->vsock.listener = vm->vsock.connector = -1;

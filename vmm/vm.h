@@ -84,8 +84,9 @@ struct vm {
 	const struct vm_restore *restore; /* NULL: the VM boots */
 	struct fork_birth *birth;	  /* NULL: it was not forked */
 	struct forker forker;
-	int signals_fd; /* what ends a run; -1: not open */
-	uint64_t tsc_base;		  /* offset that vCPU 0's TSC had when it was saved */
+	struct template *template; /* NULL: it is none, and runs */
+	int signals_fd;		   /* what ends a run; -1: not open */
+	uint64_t tsc_base;	   /* offset that vCPU 0's TSC had when it was saved */
 	struct kvm kvm;
 	struct sandbox sandbox;
 	struct ept_space *space;

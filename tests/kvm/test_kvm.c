@@ -37,7 +37,7 @@ int main(int argc, char **argv)
 	    huge_suite,		poison_suite,	hung_suite,
 	    memory_limit_suite, control_suite,	pause_suite,
 	    led_suite,		snapshot_suite, snapshot_damage_suite,
-	    fork_suite,
+	    fork_suite,		clone_suite,
 	};
 	int status = no_kvm();
 

@@ -18,7 +18,7 @@ struct rule {
 	const char *only; /* the arguments that are let through; NULL: any */
 	unsigned nr_args;
 	struct scmp_arg_cmp args[2]; /* the same for libseccomp; all must hold */
-	int answer; /* errno that it gets instead; 0: it is let through */
+	int answer;		     /* errno that it gets instead; 0: it is let through */
 };
 
 extern const struct rule rules[];

@@ -18,8 +18,8 @@
 #define TABLE_PAGES 64
 #define KINDS	    3
 
-static volatile uint64_t table[TABLE_PAGES][PAGE / 8] __attribute__((aligned(4096))) = {
-    [0 ... TABLE_PAGES - 1] = {0x7ab1e}};
+static volatile uint64_t table[TABLE_PAGES][PAGE / 8]
+    __attribute__((aligned(4096))) = {[0 ... TABLE_PAGES - 1] = {0x7ab1e}};
 
 static uint64_t pages, pmem;
 
