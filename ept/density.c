@@ -98,7 +98,7 @@ static void take_note(struct ept_governor *g, struct ept_density *d, unsigned i,
 		return;
 	/* As many faults it takes. */
 	growth->small += own + (grown(own, fresh) + around - 1) / around;
-	growth->regions++;
+	growth->regions += old.count != 0;
 	if (d->nr_hot < HOT_MAX)
 		d->hot[d->nr_hot] = i;
 	d->nr_hot++;

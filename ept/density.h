@@ -16,10 +16,11 @@
 #define STREAM_PAGES 192 /* in one run, and growing: a stream */
 #define STREAM_NEXT  32	 /* the same, behind a dense region */
 #define STREAM_WHOLE 256 /* from here on a stream's region is taken for dense */
-#define SPREAD_PAGES 8	 /* on average, and in */
-#define SPREAD_GROWN 16	 /* regions at once: touched at random all over */
+#define SPREAD_PAGES 4	 /* on average, and in */
+#define SPREAD_GROWN 16	 /* regions at once, again: touched at random all over */
 #define BET	     12	 /* such touches are worth at most so many times their memory */
-#define BETS_A_SCAN  16
+#define BETS_A_CALL  8	 /* regions side by side: one call costs less */
+#define BETS_A_SCAN  64
 #define WINDOWS	     8
 #define WINDOW_FIRST 4		/* regions ahead of a stream that is new */
 #define WINDOW_MAX   128	/* regions ahead of one that goes on */
@@ -119,6 +120,7 @@ struct ept_governor {
 	uint64_t pause_until, pause;
 	unsigned busy;	     /* refusals in a row of the kind that passes */
 	uint64_t collapsing; /* ns of CPU time, since the last look */
+	unsigned placed;     /* bets, since then */
 
 	uint64_t faults;	       /* at the last look */
 	uint64_t scan_faults, scan_at; /* at the last scan */
@@ -135,7 +137,7 @@ struct ept_governor {
 struct ept_growth {
 	uint64_t small, all;
 	uint64_t files;	  /* of all, pages of files */
-	unsigned regions; /* that grew by single pages */
+	unsigned regions; /* that grew by single pages and had some before */
 };
 
 /* Look at the regions that grew last (or at all), and do what follows. */

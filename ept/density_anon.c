@@ -4,6 +4,7 @@
  */
 #include "ept/density.h"
 
+#include "ept/hold.h"
 #include "ept/host_pages.h"
 
 #include <errno.h>
@@ -30,54 +31,89 @@ static void refused(struct ept_governor *g, int err, uint64_t now)
 }
 
 /*
- * It wants huge pages only while it is made one: the mapping stays in one piece,
- * and the host's own daemon, which fills what is there in part, leaves it alone.
+ * They want huge pages only while they are made such: the mapping stays in one piece,
+ * and the host's own daemon, which fills what is there in part, leaves it alone. A window
+ * has asked for all of them, or for none.
  */
-static int collapse(struct ept_governor *g, const struct ept_density *d, unsigned i)
+static int collapse(struct ept_governor *g, const struct ept_density *d, unsigned first, unsigned n)
 {
-	bool ahead = d->regions[i].flags & REGION_AHEAD;
-	char *hva = ept_density_hva(d, i);
+	bool ahead = d->regions[first].flags & REGION_AHEAD;
+	char *hva = ept_density_hva(d, first);
+	size_t len = (size_t)n << EPT_LEAF_SHIFT;
 	uint64_t started = ept_thread_ns();
-	int err = ahead ? 0 : ept_install_want_huge(hva, EPT_LEAF_BYTES, true);
+	int err = ahead ? 0 : ept_install_want_huge(hva, len, true);
 
 	if (!err)
-		err = ept_install_collapse(hva);
+		err = ept_install_collapse(hva, len);
 	if (!ahead)
-		ept_install_want_huge(hva, EPT_LEAF_BYTES, false);
+		ept_install_want_huge(hva, len, false);
 	g->collapsing += ept_thread_ns() - started;
 	return err;
 }
 
-/* Make region @i one huge page; at least @own of its pages have to be somebody's. */
-static bool make_huge(struct ept_governor *g, struct ept_density *d, unsigned i, unsigned own,
-		      uint64_t now)
+static bool is_whole(const struct ept_density *d, unsigned i)
 {
-	struct ept_region *r = &d->regions[i];
-	int err = -ECANCELED;
+	unsigned char present[REGION_PAGES];
+	unsigned n = 0;
+
+	if (ept_host_present(ept_density_hva(d, i), EPT_LEAF_BYTES, present))
+		return false;
+	while (n < REGION_PAGES && present[n] & EPT_HOST_THERE)
+		n++;
+	return n == REGION_PAGES;
+}
+
+/* How many regions from @first on, of @n, may be filled up with what the guest has not got. */
+static unsigned not_given_back(const struct ept_density *d, unsigned first, unsigned n)
+{
+	unsigned i = 0;
+
+	while (i < n &&
+	       (!given_back(&d->regions[first + i]) || d->regions[first + i].count == REGION_PAGES))
+		i++;
+	return i;
+}
+
+/* Regions [first, first + n) become one huge page each; how many did. */
+static unsigned make_huge(struct ept_governor *g, struct ept_density *d, unsigned first, unsigned n,
+			  uint64_t now)
+{
+	unsigned done = 0;
+	int err = 0;
 
 	if (now < g->pause_until)
-		return false;
-	/* Read and never written: the zero page costs nothing, a huge page would. */
-	if (ept_host_own_pages(g->space->pagemap_fd, ept_density_hva(d, i), REGION_PAGES) < own)
-		return false;
+		return 0;
 	pthread_mutex_lock(&g->lock);
-	if (!given_back(r) || r->count == REGION_PAGES)
-		err = collapse(g, d, i);
-	if (!err) /* under the lock: what is given back from here on is noted in it */
+	n = not_given_back(d, first, n);
+	if (n)
+		err = collapse(g, d, first, n);
+	/* Under the lock: what is given back from here on is noted in it. */
+	for (unsigned i = first; i < first + n; i++) {
+		struct ept_region *r = &d->regions[i];
+
+		if (err && (n == 1 || !is_whole(d, i)))
+			continue;
 		*r = (struct ept_region){.count = REGION_PAGES,
 					 .high = REGION_PAGES,
 					 .flags = (uint8_t)(r->flags | REGION_HUGE)};
-	pthread_mutex_unlock(&g->lock);
-	if (err == -ECANCELED)
-		return false;
-	if (err) {
-		refused(g, err, now);
-		return false;
+		done++;
 	}
-	ept_governor_count(&g->stats.collapsed, 1);
-	g->pause = 0;
-	g->busy = 0;
-	return true;
+	pthread_mutex_unlock(&g->lock);
+	ept_governor_count(&g->stats.collapsed, done);
+	if (done)
+		g->busy = 0;
+	if (err)
+		refused(g, err, now);
+	else if (done)
+		g->pause = 0;
+	return done;
+}
+
+/* Read and never written: the zero page costs nothing, a huge page would. */
+static bool mostly_own(const struct ept_governor *g, const struct ept_density *d, unsigned i)
+{
+	return ept_host_own_pages(g->space->pagemap_fd, ept_density_hva(d, i), REGION_PAGES) >=
+	       d->regions[i].count * 7U / 8;
 }
 
 /* Was asked to be huge before its first touch, and came by 4 KiB all the same? */
@@ -89,6 +125,14 @@ static bool fell_back(const struct ept_density *d, unsigned i, const struct ept_
 	/* One may have been touched just before it was asked; two say no. */
 	return !old->count && d->regions[i].flags & REGION_AHEAD && behind < d->nr &&
 	       (d->regions[behind].flags & (REGION_AHEAD | REGION_HUGE)) == REGION_AHEAD;
+}
+
+/* Is region @i worth a huge page whatever comes? */
+static bool worth_it(const struct ept_region *r, bool stream)
+{
+	if (given_back(r))
+		return r->count == REGION_PAGES;
+	return r->count >= (stream ? STREAM_WHOLE : REGION_DENSE);
 }
 
 /* Region @i grew from @old. */
@@ -107,9 +151,8 @@ static void judge(struct ept_governor *g, struct ept_density *d, unsigned i,
 		refused(g, -ENOMEM, now);
 	if (stream)
 		ept_window_open(g, d, i, way, now);
-	if (given_back(r) ? r->count == REGION_PAGES
-			  : r->count >= (stream ? STREAM_WHOLE : REGION_DENSE))
-		make_huge(g, d, i, r->count * 7 / 8, now);
+	if (worth_it(r, stream) && now >= g->pause_until && mostly_own(g, d, i))
+		make_huge(g, d, i, 1, now);
 }
 
 /* Regions that have some pages and are not huge, and how many pages those have. */
@@ -129,36 +172,81 @@ static unsigned sparse_regions(const struct ept_density *d, uint64_t *pages)
 	return n;
 }
 
+static bool may_be_bet_on(const struct ept_governor *g, const struct ept_density *d, unsigned i)
+{
+	const struct ept_region *r = &d->regions[i];
+
+	return r->count && r->count < REGION_DENSE && !given_back(r) && mostly_own(g, d, i);
+}
+
+/* How many regions from @first on can be bet on together: one call for several costs less. */
+static unsigned bet_together(const struct ept_governor *g, const struct ept_density *d,
+			     unsigned first, uint64_t most)
+{
+	unsigned n = 0;
+
+	while (n < most && n < BETS_A_CALL && first + n < d->nr && may_be_bet_on(g, d, first + n) &&
+	       !((d->regions[first].flags ^ d->regions[first + n].flags) & REGION_AHEAD))
+		n++;
+	return n;
+}
+
 /*
- * Touches at random fill all regions alike. The denser they are the more of them
- * become huge, so that memory never exceeds BET times what the rest tells was
- * touched; the rest is what is watched.
+ * What failed beside others is tried by itself: the call begins with the pages that
+ * were touched last being put where they can be taken from, and the guest goes on.
+ */
+static unsigned place_together(struct ept_governor *g, struct ept_density *d, unsigned first,
+			       unsigned n, uint64_t now)
+{
+	unsigned became = make_huge(g, d, first, n, now);
+
+	if (!became || became == n)
+		return became;
+	for (unsigned i = first; i < first + n; i++)
+		if (may_be_bet_on(g, d, i))
+			became += make_huge(g, d, i, 1, now);
+	return became;
+}
+
+/* Up to @allowed bets in all, going round over the regions. */
+static void place_bets(struct ept_governor *g, struct ept_density *d, uint64_t allowed,
+		       uint64_t now)
+{
+	unsigned seen = 0, done = 0;
+
+	while (seen < d->nr && d->bets < allowed && done < BETS_A_SCAN && now >= g->pause_until &&
+	       !ept_held(g->space) && !ept_dying(g->space)) {
+		unsigned first = d->next_bet % d->nr, became;
+		unsigned n = bet_together(g, d, first, allowed - d->bets);
+
+		d->next_bet = first + (n ? n : 1);
+		seen += n ? n : 1;
+		done += n;
+		became = n ? place_together(g, d, first, n, now) : 0;
+		d->bets += became;
+		g->placed += became;
+		ept_governor_count(&g->stats.bets, became);
+	}
+}
+
+/*
+ * Touches at random come again and again to regions all over, and fill them alike. The
+ * denser these are the more of them become huge, so that memory never exceeds BET times
+ * what the rest tells was touched; the rest is what is watched.
  */
 static void bet(struct ept_governor *g, struct ept_density *d, uint64_t now,
 		struct ept_growth *growth)
 {
-	uint64_t pages, pool, allowed;
-	unsigned n = sparse_regions(d, &pages), done = 0;
+	uint64_t pages, pool, most;
+	unsigned n = sparse_regions(d, &pages);
 
-	if (growth->regions + d->bets < SPREAD_GROWN || !n || growth->regions * 2 < n ||
+	most = growth->small < n ? growth->small : n; /* regions can have grown */
+	if (growth->regions + d->bets < SPREAD_GROWN || !n || growth->regions * 2 < most ||
 	    pages < (uint64_t)SPREAD_PAGES * n)
 		return;
 	pages += growth->small; /* as many more will be there before the next look */
 	pool = n + d->bets;
-	allowed = BET * pages * pool / n / REGION_PAGES;
-	for (unsigned tries = 0; tries < d->nr && d->bets < allowed && done < BETS_A_SCAN;
-	     tries++) {
-		unsigned i = d->next_bet++ % d->nr;
-		const struct ept_region *r = &d->regions[i];
-
-		if (!r->count || r->count >= REGION_DENSE || given_back(r))
-			continue;
-		done++;
-		if (!make_huge(g, d, i, r->count * 7 / 8, now))
-			continue;
-		d->bets++;
-		ept_governor_count(&g->stats.bets, 1);
-	}
+	place_bets(g, d, BET * pages * pool / n / REGION_PAGES, now);
 }
 
 static int look(const struct ept_governor *g, const struct ept_density *d, unsigned first,

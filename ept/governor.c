@@ -178,7 +178,7 @@ static void scan_and_pace(struct ept_governor *g, uint64_t faults, uint64_t now)
 	uint64_t started = ept_thread_ns(), since = now - g->scan_at, cost;
 	struct ept_growth growth;
 
-	g->collapsing = 0;
+	g->collapsing = g->placed = 0;
 	growth = scan(g, faults, now);
 	cost = ept_thread_ns() - started - g->collapsing;
 	g->scan_at = now;
@@ -188,7 +188,9 @@ static void scan_and_pace(struct ept_governor *g, uint64_t faults, uint64_t now)
 		g->in_vain = 0;
 	else if (g->in_vain < VAIN_MAX)
 		g->in_vain++;
-	g->wait = clamp(since * LOOK_PAGES / (growth.all + 1), WAIT_MIN << g->in_vain);
+	/* After bets soon: until the next ones each touch of the rest is a fault. */
+	g->wait = g->placed ? WAIT_MIN
+			    : clamp(since * LOOK_PAGES / (growth.all + 1), WAIT_MIN << g->in_vain);
 	if (g->wait < cost * SCAN_SHARE)
 		g->wait = cost * SCAN_SHARE;
 }

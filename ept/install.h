@@ -130,10 +130,10 @@ int ept_install_want_huge(void *hva, size_t len, bool huge);
 int ept_install_in_whole(void *hva, size_t len);
 
 /*
- * Make one huge page of the 2 MiB at @hva, which want huge ones, whatever is there
- * of them. -EAGAIN (not now), -ENOMEM (the host has no free 2 MiB), -EINVAL (Linux
- * before 6.1).
+ * Make a huge page of each 2 MiB of the range, which want huge ones, whatever is there
+ * of them. An error is the last one's that did not become one; others may have. -EAGAIN
+ * (not now), -ENOMEM (the host has no free 2 MiB), -EINVAL (Linux before 6.1).
  */
-int ept_install_collapse(void *hva);
+int ept_install_collapse(void *hva, size_t len);
 
 #endif

@@ -370,7 +370,7 @@ int ept_install_in_whole(void *hva, size_t len)
 	return 0;
 }
 
-int ept_install_collapse(void *hva)
+int ept_install_collapse(void *hva, size_t len)
 {
-	return madvise(hva, EPT_LEAF_BYTES, MADV_COLLAPSE) ? -errno : 0;
+	return madvise(hva, len, MADV_COLLAPSE) ? -errno : 0;
 }

@@ -15,8 +15,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define CHUNK		  (16 * EPT_PAGE_SIZE)
-#define MADVISE_COLLAPSE  25 /* Linux 6.1's MADV_COLLAPSE, which older headers lack */
+#define CHUNK		 (16 * EPT_PAGE_SIZE)
+#define MADVISE_COLLAPSE 25 /* Linux 6.1's MADV_COLLAPSE, which older headers lack */
 
 static bool converts(const struct ept_area *area)
 {
@@ -53,8 +53,7 @@ static bool nothing_there(const struct ept_area *area, uint64_t gpa, uint64_t le
 		return false;
 	if (ept_handler_engine(area))
 		return !ept_mirror_find(&area->space->mirror, GPA(gpa));
-	return ept_host_nothing(area->space->pagemap_fd, ept_hva(area, gpa),
-				len >> EPT_PAGE_SHIFT);
+	return ept_host_nothing(area->space->pagemap_fd, ept_hva(area, gpa), len >> EPT_PAGE_SHIFT);
 }
 
 static int copy_out(struct ept_area *area, int fd)
@@ -105,8 +104,8 @@ static int map_instead(struct ept_area *area, int fd)
 
 	if (ept_handler_engine(area))
 		ept_install_unregister(&area->space->installer, area->hva, size);
-	if (mmap(area->hva, size, PROT_READ | PROT_WRITE,
-		 MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd, 0) == MAP_FAILED)
+	if (mmap(area->hva, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE,
+		 fd, 0) == MAP_FAILED)
 		return -errno;
 	area->engine = EPT_ENGINE_KERNEL;
 	area->template = true;
@@ -129,8 +128,8 @@ static int convert(struct ept_area *area)
 		err = copy_out(area, fd);
 	if (!err && area->space->config.huge != EPT_HUGE_NEVER)
 		make_huge(area, fd);
-	if (!err && fcntl(fd, F_ADD_SEALS,
-			  F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE))
+	if (!err &&
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE))
 		err = -errno;
 	if (!err)
 		err = map_instead(area, fd);

@@ -17,7 +17,7 @@ SOURCE_DIRS  := $(wildcard vmm ept devices guest tests)
 HOST_SOURCES := $(foreach room,$(ROOMS),$(wildcard $(room)/*.c))
 TIDY_CONFIGS := $(wildcard .clang-tidy */.clang-tidy guest/user/.clang-tidy)
 CHECK_HEADERS := $(wildcard $(SOURCE_DIRS:%=%/*.h) tests/*/*.h guest/*/*.h guest/user/*/*.h)
-TEST_SOURCES := $(wildcard tests/*/*.c)
+TEST_SOURCES := $(wildcard tests/*.c tests/*/*.c)
 GUEST_SOURCES := $(wildcard guest/*/*.c guest/user/*/*.c vmm/bench_guest/*.c)
 SCRIPTS      := $(shell grep -rlE '^\#!.*sh$$' scripts tests .ci 2>/dev/null) $(wildcard scripts/lib/*.sh)
 

@@ -13,6 +13,8 @@ NESTED_TESTS      := # run on the emulated host by make test-nested
 NESTED_FILES      := # what those read
 # Check, and what its static archive wants.
 CHECK_LIBS        := -lcheck -lsubunit -lrt -lm
+# What each of the programs is made of, besides its own.
+CHECK_OBJS        := $(OUT)/tests/run_suites.o $(OUT)/tests/scratch.o
 include $(wildcard tests/*/*-tests.mk)
 
 BENCH := $(OUT)/tests/bench/bench

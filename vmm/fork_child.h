@@ -1,4 +1,5 @@
-/* What processes that were forked from a VM do alike (fork_child.c, template.c). Private to vmm/. */
+/* What processes that were forked from a VM do alike (fork_child.c, template.c). Private to vmm/.
+ */
 #ifndef FOAL_VMM_FORK_CHILD_H
 #define FOAL_VMM_FORK_CHILD_H
 
@@ -18,11 +19,13 @@ bool receive_order(int channel, struct order *order, int timeout_ms);
 bool well_formed(const struct order *order, const struct fork_request *request);
 void close_order(struct order *order);
 
-/* Send @message, which is used up. Who asked may be slow, but is not waited for for ever. -EPIPE. */
+/* Send @message, which is used up. Who asked may be slow, but is not waited for for ever. -EPIPE.
+ */
 int fork_say(int channel, json_t *message);
 void tell_failure(int channel, const char *name, const char *why);
 
-/* A session and signals as a VM in the background has them; the second: standard descriptors, too. */
+/* A session and signals as a VM in the background has them; the second: standard descriptors, too.
+ */
 void become_process(void);
 void become_background(const struct order *order);
 

@@ -131,7 +131,8 @@ void template_await(struct vm *vm)
 	ept_space_rename(vm->space, order.name); /* else messages say the template's */
 }
 
-/* --- requests ---------------------------------------------------------------------------------- */
+/* --- requests ----------------------------------------------------------------------------------
+ */
 
 const char *template_clone(struct vm *vm, const struct fork_request *request)
 {

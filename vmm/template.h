@@ -18,7 +18,8 @@ struct pooled {
 	int fd;
 };
 
-struct template {
+struct template
+{
 	struct fork_birth *birth;
 	struct pooled pool[FORK_POOL_MAX];
 	unsigned ready, wanted; /* of the pool: how many are there, and are to be */

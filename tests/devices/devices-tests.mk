@@ -6,7 +6,7 @@ FUZZ_TARGETS      := $(addprefix tests/devices/,fuzz_virtio.c fuzz_state.c)
 DEVICES_TEST_OBJS := $(patsubst %.c,$(OUT)/%.o,$(filter-out $(FUZZ_TARGETS),$(wildcard tests/devices/*.c)))
 TEST_PROGRAMS     += $(OUT)/tests/test_devices
 
-$(OUT)/tests/test_devices: $(DEVICES_TEST_OBJS) $(OUT)/libdevices.a | $(OUT)/foal-nbd
+$(OUT)/tests/test_devices: $(DEVICES_TEST_OBJS) $(CHECK_OBJS) $(OUT)/libdevices.a | $(OUT)/foal-nbd
 	$(call link,$(LDFLAGS),$(CHECK_LIBS) $(DEVICES_LIBS))
 
 # Registers and rings from fuzz input, for FUZZ_SECONDS; needs clang's libFuzzer.

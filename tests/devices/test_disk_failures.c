@@ -12,6 +12,7 @@
 
 #include "tests/devices/disk_rig.h"
 #include "tests/devices/rig.h"
+#include "tests/scratch.h"
 
 /* What devices/ calls: counted, and failing where a test wants it. */
 static atomic_uint fdatasyncs;
@@ -95,14 +96,13 @@ END_TEST
 /* A file system without room: the request fails, others go on. */
 START_TEST(full_disk)
 {
-	char dir[] = "/tmp/foal-test-XXXXXX";
+	const char *dir = scratch("full");
 	int full;
 
-	ck_assert_ptr_nonnull(mkdtemp(dir));
+	ck_assert_int_eq(mkdir(dir, 0755), 0);
 	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
 	    mount("none", dir, "tmpfs", 0, "size=64k")) {
 		printf("full_disk: skipped, needs the right to mount\n");
-		rmdir(dir);
 		return;
 	}
 	ck_assert_int_eq(chdir(dir), 0);
@@ -121,7 +121,6 @@ START_TEST(full_disk)
 	disk_close(disk);
 	disk = NULL;
 	ck_assert_int_eq(umount(dir), 0);
-	rmdir(dir);
 }
 END_TEST
 

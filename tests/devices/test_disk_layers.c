@@ -1,5 +1,7 @@
 /* Layers of a copy-on-write disk: frozen, written over, saved, laid under another disk. */
 #include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -216,6 +218,183 @@ START_TEST(truncated)
 }
 END_TEST
 
+/* --- differences ---------------------------------------------------------------------------- */
+
+#define CHAIN 5
+
+static void write_some(unsigned round)
+{
+	for (unsigned i = 0; i < 20; i++) {
+		unsigned from = (unsigned)rand() % (SECTORS - 31);
+
+		put(from, from + 1 + (unsigned)rand() % 30, (uint8_t)(round * 20 + i));
+	}
+}
+
+static uint64_t bytes_of(int fd)
+{
+	struct stat st;
+
+	ck_assert_int_eq(fstat(fd, &st), 0);
+	return (uint64_t)st.st_size;
+}
+
+/* @files, newest first, and their descriptors for who takes them. */
+static void save_difference(int *files, unsigned count)
+{
+	int taken[CHAIN];
+
+	for (unsigned i = 0; i < count; i++)
+		taken[i] = dup(files[i]);
+	memmove(files + 1, files, count * sizeof(*files));
+	files[0] = memfd_create("difference", 0);
+	ck_assert_int_eq(disk_save_layers(disk, files[0], taken, count), 0);
+}
+
+static void load_chain(const int *files, unsigned count)
+{
+	disk_close(disk);
+	disk_use(DISK_COW);
+	while (count-- > 0)
+		ck_assert_int_eq(disk_load_layer(disk, files[count]), 0);
+}
+
+/* Of a disk as it goes on, or of one that was loaded from those before. */
+START_TEST(differences)
+{
+	int files[CHAIN + 1], one = memfd_create("one", 0);
+	unsigned first = (unsigned)rand() % (SECTORS - 8);
+
+	disk_use(DISK_COW);
+	memset(model, -1, sizeof(model));
+	put(first, first + 8, 0xcc);
+	for (unsigned n = 0; n < CHAIN; n++) {
+		if (n != 2)
+			write_some(n);
+		put(first, first + 1, 0xcc); /* as it was: no difference */
+		ck_assert_int_eq(disk_freeze(disk), 0);
+		save_difference(files, n);
+		if (n == 2) /* written, and with nothing else than before */
+			ck_assert_uint_eq(bytes_of(files[0]), 4096);
+		if (_i)
+			load_chain(files, n + 1);
+	}
+	expect_model();
+	load_chain(files, CHAIN);
+	expect_model();
+	ck_assert_int_eq(disk_layer_merge(files, CHAIN, one), 0);
+	load_chain(&one, 1);
+	expect_model();
+	for (unsigned n = 0; n < CHAIN; n++)
+		close(files[n]);
+	close(one);
+}
+END_TEST
+
+/* One block's sum is right and its bytes are not: it is no difference only if they are the same. */
+START_TEST(same_sum_is_not_enough)
+{
+	int files[2], taken;
+
+	disk_use(DISK_COW);
+	memset(model, -1, sizeof(model));
+	put(0, 8, 1);
+	ck_assert_int_eq(disk_freeze(disk), 0);
+	save_difference(files, 0);
+	ck_assert_int_eq(pwrite(files[0], "x", 1, 8192), 1); /* the block itself */
+	taken = dup(files[0]);
+	ck_assert_int_eq(disk_save_layers(disk, file, &taken, 1), -EBADMSG);
+	close(files[0]);
+}
+END_TEST
+
+/* --- layers that become one ----------------------------------------------------------------- */
+
+static bool is_overlay(int fd)
+{
+	char path[64], name[64];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	ssize_t len = readlink(path, name, sizeof(name) - 1);
+	name[len > 0 ? len : 0] = 0;
+	return strstr(name, "foal-overlay");
+}
+
+static unsigned overlays(void)
+{
+	unsigned n = 0;
+
+	for (int fd = 3; fd < 200; fd++)
+		n += is_overlay(fd);
+	return n;
+}
+
+static int any_overlay(void)
+{
+	int fd = 3;
+
+	while (fd < 200 && !is_overlay(fd))
+		fd++;
+	return fd;
+}
+
+/* However many snapshots: one layer is left, and what is written. */
+START_TEST(folded_into_one)
+{
+	disk_use(DISK_COW);
+	memset(model, -1, sizeof(model));
+	for (unsigned n = 0; n < 40; n++) {
+		bool well = n % 7 != 3; /* some readers are killed */
+		write_some(n % 12);
+		ck_assert_int_eq(disk_freeze_passing(disk), 0);
+		write_some(n % 12 + 1); /* meanwhile */
+		expect_model();
+		ck_assert_int_eq(disk_fold(disk), 0);
+		expect_model();
+		if (well)
+			disk_folded(disk);
+		expect_model();
+		ck_assert_uint_le(overlays(), well ? 2 : 4);
+	}
+	ck_assert_int_eq(disk_freeze(disk), 0);
+	ck_assert_int_eq(disk_save_layers(disk, file, NULL, 0), 0);
+	ck_assert_int_eq(reopen(), 0);
+	expect_model();
+}
+END_TEST
+
+/* What a fork froze is its, too: it is not written, and not folded. */
+START_TEST(a_fork_keeps_its_layers)
+{
+	int lower, copy;
+
+	disk_use(DISK_COW);
+	memset(model, -1, sizeof(model));
+	write_some(0);
+	lower = dup(any_overlay());
+	ck_assert_int_eq(disk_freeze(disk), 0);
+	copy = memfd_create("as-it-was", 0);
+	ck_assert_int_eq(sendfile(copy, lower, &(off_t){0}, DISK_BYTES), (ssize_t)DISK_BYTES);
+	for (unsigned n = 1; n < 4; n++) {
+		write_some(n);
+		ck_assert_int_eq(disk_freeze_passing(disk), 0);
+		ck_assert_int_eq(disk_fold(disk), 0);
+		if (n == 2) /* a fork while the reader is at it */
+			ck_assert_int_eq(disk_freeze(disk), 0);
+		disk_folded(disk);
+		expect_model();
+	}
+	for (off_t at = 0; at < (off_t)DISK_BYTES; at += 4096) {
+		char a[4096], b[4096];
+		ck_assert_int_eq(pread(lower, a, 4096, at), 4096);
+		ck_assert_int_eq(pread(copy, b, 4096, at), 4096);
+		ck_assert_int_eq(memcmp(a, b, 4096), 0);
+	}
+	close(lower);
+	close(copy);
+}
+END_TEST
+
 Suite *disk_layers_suite(void)
 {
 	Suite *suite = suite_create("disk layers");
@@ -229,6 +408,10 @@ Suite *disk_layers_suite(void)
 	tcase_add_test(tc, not_for_every_disk);
 	tcase_add_test(tc, bit_flips);
 	tcase_add_test(tc, truncated);
+	tcase_add_loop_test(tc, differences, 0, 2);
+	tcase_add_test(tc, same_sum_is_not_enough);
+	tcase_add_test(tc, folded_into_one);
+	tcase_add_test(tc, a_fork_keeps_its_layers);
 	suite_add_tcase(suite, tc);
 	return suite;
 }

@@ -8,6 +8,7 @@
 
 #include "tests/devices/remote_rig.h"
 #include "tests/devices/rig.h"
+#include "tests/scratch.h"
 
 /* It is built beside the directory that this program is in. */
 static bool find_companion(char *path, size_t size)
@@ -47,7 +48,8 @@ static int shell(const char *command)
 
 START_TEST(qcow2)
 {
-	char dir[] = "/tmp/foal-nbd-XXXXXX", command[256], image[64], companion[256];
+	const char *image = scratch("disk.qcow2"), *raw = scratch("raw");
+	char command[512], companion[256];
 	int status;
 	pid_t pid;
 
@@ -56,8 +58,6 @@ START_TEST(qcow2)
 		fprintf(stderr, "skipped: no foal-nbd or no qemu-utils here\n");
 		return;
 	}
-	ck_assert_ptr_nonnull(mkdtemp(dir));
-	snprintf(image, sizeof(image), "%s/disk.qcow2", dir);
 	snprintf(command, sizeof(command), "qemu-img create -q -f qcow2 %s 8M", image);
 	ck_assert_int_eq(shell(command), 0);
 	pid = start(companion, "qcow2", image);
@@ -81,9 +81,9 @@ START_TEST(qcow2)
 	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
 	ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 	snprintf(command, sizeof(command),
-		 "qemu-img check -q %s && qemu-img convert -O raw %s %s/raw && "
-		 "test $(tr -d '\\0' <%s/raw | wc -c) = %d && rm -r %s",
-		 image, image, dir, dir, (1 << 20) - (128 << 10), dir);
+		 "qemu-img check -q %s && qemu-img convert -O raw %s %s && "
+		 "test $(tr -d '\\0' <%s | wc -c) = %d",
+		 image, image, raw, raw, (1 << 20) - (128 << 10));
 	ck_assert_int_eq(shell(command), 0);
 }
 END_TEST

@@ -16,7 +16,7 @@ static bool huge[REGIONS], wants[REGIONS];
 static bool zero_pages, small;
 static uint64_t faults;
 static int refusal;
-static unsigned refusals;
+static unsigned refusals, collapses;
 
 void fake_host(void *hva, size_t pages)
 {
@@ -25,7 +25,7 @@ void fake_host(void *hva, size_t pages)
 	memset(huge, 0, sizeof(huge));
 	memset(wants, 0, sizeof(wants));
 	zero_pages = small = false;
-	refusals = 0;
+	refusals = collapses = 0;
 }
 
 static void make_huge(unsigned region)
@@ -84,6 +84,11 @@ void fake_host_refuse(int error, unsigned times)
 {
 	refusal = error;
 	refusals = times;
+}
+
+unsigned fake_host_collapses(void)
+{
+	return collapses;
 }
 
 void fake_host_small(bool on)
@@ -169,18 +174,23 @@ int ept_install_in_whole(void *hva, size_t len)
 	return -EINVAL;
 }
 
-int ept_install_collapse(void *hva)
+int ept_install_collapse(void *hva, size_t len)
 {
-	unsigned region = (unsigned)(page_of(hva) / PAGES);
+	unsigned first = (unsigned)(page_of(hva) / PAGES);
+	bool refused = false;
 
-	if (refusals) {
-		refusals--;
-		return refusal;
+	collapses++;
+	for (unsigned region = first; region < first + len / EPT_LEAF_BYTES; region++) {
+		if (!wants[region])
+			return -EINVAL;
+		if (refusals) {
+			refusals--;
+			refused = true;
+		} else {
+			make_huge(region);
+		}
 	}
-	if (!wants[region])
-		return -EINVAL;
-	make_huge(region);
-	return 0;
+	return refused ? refusal : 0;
 }
 
 /* What the space gives back. */

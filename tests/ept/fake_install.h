@@ -75,6 +75,7 @@ bool fake_host_huge(unsigned region);
 bool fake_host_wants(unsigned region);
 void fake_host_zero_pages(bool all);		  /* all that is there is the zero page */
 void fake_host_refuse(int error, unsigned times); /* the next collapses fail */
+unsigned fake_host_collapses(void);		  /* calls since fake_host() */
 void fake_host_small(bool small);		  /* no touch gives a huge page */
 void fake_host_staging(bool huge); /* are places aside huge pages? They are, at first. */
 void fake_host_drop(const void *hva, size_t len);

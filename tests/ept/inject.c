@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 struct inject inject;
@@ -18,6 +19,29 @@ void inject_wait_blocked(void)
 {
 	while (!inject_get(blocked))
 		usleep(1000);
+}
+
+int clock_gettime(clockid_t clock, struct timespec *ts)
+{
+	uint64_t ns = inject_get(clock_ns);
+
+	if (clock != CLOCK_MONOTONIC || !ns)
+		return (int)syscall(SYS_clock_gettime, clock, ts);
+	*ts = (struct timespec){(time_t)(ns / 1000000000), (long)(ns % 1000000000)};
+	return 0;
+}
+
+void inject_clock_stop(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	inject_set(clock_ns, (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec);
+}
+
+void inject_clock_passes(unsigned ms)
+{
+	__atomic_add_fetch(&inject.clock_ns, ms * 1000000UL, __ATOMIC_RELAXED);
 }
 
 static bool interrupted(unsigned nth)

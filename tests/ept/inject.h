@@ -1,6 +1,7 @@
 /*
  * Failures of files, injected rather than hoped for: the test programs define
- * pread, pwrite and fdatasync themselves, so ept/'s calls come here first.
+ * pread, pwrite and fdatasync themselves, so ept/'s calls come here first. So with the clock,
+ * for tests of what takes too long.
  */
 #ifndef FOAL_TESTS_EPT_INJECT_H
 #define FOAL_TESTS_EPT_INJECT_H
@@ -17,6 +18,7 @@ struct inject {
 	int pread_errno;  /* for reads that touch [bad_from, bad_to) of any file */
 	uint64_t bad_from, bad_to;
 	unsigned eintr_every; /* every so many calls fail with EINTR first; 0: none */
+	uint64_t clock_ns;    /* CLOCK_MONOTONIC stands still here; 0: it runs */
 	int pwrite_errno;
 	int fdatasync_errno;
 	/* counted, atomically */
@@ -29,6 +31,10 @@ extern struct inject inject;
 /* A test looks and sets while the threads of a space run. */
 #define inject_get(field)	 __atomic_load_n(&inject.field, __ATOMIC_RELAXED)
 #define inject_set(field, value) __atomic_store_n(&inject.field, value, __ATOMIC_RELAXED)
+
+/* From now on time passes when inject_clock_passes() says so, and not by itself. */
+void inject_clock_stop(void);
+void inject_clock_passes(unsigned ms);
 
 /* From now on reads that touch [@from, @to) wait, until inject_set(block, false). */
 void inject_block(uint64_t from, uint64_t to);

@@ -333,6 +333,7 @@ START_TEST(guests_at_once)
 	struct reader reader[3];
 	pthread_t thread[3];
 	struct vm vm;
+	uint64_t one;
 
 	skip_without_huge_pages();
 	vm = vm_create(&config, fd, 0, 16 * MIB, EPT_FILE_COW);
@@ -344,12 +345,12 @@ START_TEST(guests_at_once)
 		pthread_join(thread[i], NULL);
 		ck_assert(reader[i].good);
 	}
-	if (as_one(&vm, 8) == 8)
-		expect_whole(&vm, EPT_CASE_FILE_HUGE, EPT_CASE_FILE_READ, 8);
 	ept_space_stop(vm.space);
-	ck_assert_uint_eq(case_stats(&vm, EPT_CASE_FILE_HUGE).faults +
-			      case_stats(&vm, EPT_CASE_FILE_READ).fallback,
-			  8);
+	one = case_stats(&vm, EPT_CASE_FILE_HUGE).faults;
+	ck_assert_uint_eq(one + case_stats(&vm, EPT_CASE_FILE_READ).fallback, 8);
+	/* Moved as one; where the other guest's table came just before, in small pages. */
+	ck_assert_uint_le(huge_bytes(&vm), one * 2 * MIB);
+	ck_assert_uint_le(one, as_one(&vm, 8));
 	ck_assert_uint_eq(inject_get(bytes_read), 16 * MIB);
 	vm_destroy(&vm);
 	close(fd);

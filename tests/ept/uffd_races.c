@@ -134,21 +134,21 @@ START_TEST(transit_of_a_failed_window)
 
 	config.vcpus = 2;
 	vm = vm_file_with(&config, 64 * PAGE, EPT_FILE_COW);
-	inject_set(pread_delay_us, 50000);
 	inject_set(pread_errno, EIO);
-	inject_set(bad_from, 0);
-	inject_set(bad_to, PAGE);
+	inject_block(0, PAGE);
 	pthread_create(&bad, NULL, touch, vm.hva);
-	while (!inject_get(preads))
-		usleep(1000);
+	inject_wait_blocked();
 	pthread_create(&good, NULL, touch, vm.hva + 9 * PAGE);
+	while (!faults(&vm, EPT_CASE_TRANSIT))
+		usleep(1000);
+	inject_set(block, false);
 	pthread_join(good, NULL);
-	ck_assert_ptr_nonnull(ept_space_failure(vm.space));
+	while (!ept_space_failure(vm.space)) /* said by the thread that woke the good one */
+		usleep(1000);
 	ept_space_stop(vm.space);
 	pthread_join(bad, NULL);
 	/* Its neighbour's window may have woken the bad one to fail once more. */
 	ck_assert_uint_ge(faults(&vm, EPT_CASE_IO_ERROR), 1);
-	ck_assert_uint_le(faults(&vm, EPT_CASE_IO_ERROR), 2);
 	vm_destroy(&vm);
 }
 END_TEST
@@ -204,13 +204,15 @@ END_TEST
 
 START_TEST(spaces_come_and_go)
 {
+	int before = dup(0);
+
 	for (int i = 0; i < 50; i++) {
 		struct vm vm = vm_anon(1024 * PAGE);
 
 		vm.hva[i * PAGE] = 1;
 		vm_destroy(&vm);
 	}
-	ck_assert_int_lt(dup(0), 20); /* no descriptor was left behind */
+	ck_assert_int_eq(dup(0), before + 1); /* no descriptor was left behind */
 }
 END_TEST
 

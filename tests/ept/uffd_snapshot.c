@@ -168,107 +168,6 @@ START_TEST(discarded_is_zero)
 }
 END_TEST
 
-/* --- differences ---------------------------------------------------------------------------- */
-
-/* The next one is a difference to this one. */
-static void add_layer(const struct snap_files *files)
-{
-	struct snap_next *n = &snap_next;
-
-	memmove(n->layers + 1, n->layers, n->count * sizeof(*n->layers));
-	n->layers[0] = snap_open(files);
-	n->count++;
-	n->id++;
-}
-
-static struct vm vm_of_layers(int origin_fd)
-{
-	struct vm vm = snap_vm(&one_thread, snap_next.layers, snap_next.count, origin_fd);
-
-	vm_start(&vm);
-	return vm;
-}
-
-static void ck_assert_equal(const struct vm *a, const char *want)
-{
-	for (uint64_t page = 0; page < SNAP_PAGES; page++)
-		ck_assert_msg(!memcmp((char *)a->hva + page * PAGE, want + page * PAGE, PAGE),
-			      "page %lu", page);
-}
-
-/*
- * A full snapshot and two differences: of the VM as it goes on, or each of one that was
- * restored from those before. Pages become others, zeros, and zeros again something.
- */
-START_TEST(differences_are_read_through)
-{
-	const struct snap_origin *o = &snap_origins[_i / 2];
-	bool restored = _i % 2;
-	struct vm first = snap_make(o), vm = first;
-	char *want = malloc(SNAP_SIZE);
-	struct snap_files files[3];
-
-	snap_use(&vm);
-	for (int n = 0; n < 3; n++) {
-		if (n) {
-			memset((char *)at(&vm, (uint64_t)n * 100), 0x10 + n, 3 * PAGE);
-			memset((char *)at(&vm, (uint64_t)n * 300), 0, 20 * PAGE);
-			if (!o->file)
-				discard(&vm, (uint64_t)n * 450, 40);
-			*at(&vm, 451) = 7;
-		}
-		snap_take(&vm, &files[n], n == 1 ? 1 : o->zstd);
-		if (n) /* 3, 20, 40 and 1 pages lie in so many extents */
-			ck_assert_uint_le(files[n].info.extents, 2 + 3 + 4 + 1);
-		memcpy(want, (char *)vm.hva, SNAP_SIZE);
-		add_layer(&files[n]);
-		if (!restored)
-			continue;
-		if (n)
-			vm_destroy(&vm);
-		vm = vm_of_layers(first.fd);
-	}
-	if (!restored)
-		vm = vm_of_layers(first.fd);
-	ck_assert_equal(&vm, want);
-	vm_destroy(&vm);
-	/* Not without its parent, and not in another order. */
-	struct ept_object *obj;
-	ck_assert_int_eq(ept_object_snapshot(snap_next.layers, 2, GPA(0), SNAP_SIZE, NULL, &obj),
-			 -EINVAL);
-	ck_assert_int_eq(
-	    ept_object_snapshot(snap_next.layers + 1, 1, GPA(0), SNAP_SIZE, NULL, &obj), -EINVAL);
-	for (size_t i = 0; i < snap_next.count; i++)
-		ept_snapshot_close(snap_next.layers[i]);
-	for (int n = 0; n < 3; n++)
-		snap_close(&files[n]);
-	vm_destroy(&first);
-	free(want);
-}
-END_TEST
-
-/* Nothing happened: nothing is written. */
-START_TEST(no_difference)
-{
-	struct vm vm = snap_make(&snap_origins[_i]);
-	struct snap_files full, diff;
-
-	snap_use(&vm);
-	snap_take(&vm, &full, 0);
-	add_layer(&full);
-	snap_take(&vm, &diff, 0);
-	ck_assert_uint_eq(diff.info.extents, 0);
-	*at(&vm, 700) ^= 1;
-	snap_close(&diff);
-	snap_take(&vm, &diff, 0);
-	ck_assert_uint_eq(diff.info.extents, 1);
-	ept_snapshot_close(snap_next.layers[0]);
-	snap_close(&full);
-	snap_close(&diff);
-	vm_destroy(&vm);
-}
-END_TEST
-
 /* Once verified the kernel may map it: clones write into nothing but themselves. */
 START_TEST(template_is_mapped)
 {
@@ -318,8 +217,6 @@ Suite *suite_uffd_snapshot(void)
 	tcase_add_test(tc, full_snapshot_is_sparse);
 	tcase_add_test(tc, restore_is_lazy);
 	tcase_add_test(tc, discarded_is_zero);
-	tcase_add_loop_test(tc, differences_are_read_through, 0, 2 * SNAP_ORIGINS);
-	tcase_add_loop_test(tc, no_difference, 0, SNAP_ORIGINS);
 	tcase_add_loop_test(tc, template_is_mapped, 0, SNAP_ORIGINS);
 	suite_add_tcase(suite, tc);
 	return suite;

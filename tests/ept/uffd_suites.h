@@ -16,6 +16,7 @@ Suite *suite_uffd_reclaim(void);
 Suite *suite_uffd_fork(void);
 Suite *suite_uffd_hold(void);
 Suite *suite_uffd_snapshot(void);
+Suite *suite_uffd_chain(void);
 Suite *suite_uffd_damage(void);
 Suite *suite_uffd_working_set(void);
 

@@ -149,12 +149,15 @@ START_TEST(hung_working_set)
 	pthread_t stopper;
 
 	inject_block(snap_size(rec.fd) - 1, snap_size(rec.fd));
+	inject_clock_stop();
 	r = snap_restore_with(&config, &rec.files, -1, set);
 	inject_wait_blocked();
 	ck_assert(!ept_space_check(r.vm.space)); /* nobody waits for it yet */
 	pthread_create(&stopper, NULL, stop, r.vm.space);
-	while (!ept_space_check(r.vm.space))
-		usleep(10000);
+	while (!ept_space_check(r.vm.space)) {
+		inject_clock_passes(100);
+		usleep(1000);
+	}
 	ck_assert_int_eq(ept_space_failure(r.vm.space)->error, -ETIMEDOUT);
 	inject_set(block, false);
 	pthread_join(stopper, NULL);

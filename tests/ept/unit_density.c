@@ -5,6 +5,8 @@
 #include "tests/ept/unit_suites.h"
 #include "tests/ept/util.h"
 
+#include <errno.h>
+
 #define REGIONS 64U
 #define MS	1000000UL
 
@@ -102,15 +104,18 @@ START_TEST(stream_ends)
 }
 END_TEST
 
-/* Up to seven pages in each 2 MiB, and a stride over all: nothing becomes huge. */
+/* One page to 32 in each 2 MiB, a stride over all, once: nothing becomes huge. */
 START_TEST(sparse)
 {
-	unsigned stride = _i == 0 ? REGION_PAGES : _i == 1 ? 73 : 128, touched = 0;
+	static const struct {
+		unsigned stride, touches; /* a look */
+	} passes[] = {{REGION_PAGES, 32}, {73, 32}, {128, 32}, {64, 128}, {16, 512}};
+	unsigned touched = 0;
 
 	begin();
-	for (unsigned at = 0; at < REGIONS * REGION_PAGES; at += stride, touched++) {
+	for (unsigned at = 0; at < REGIONS * REGION_PAGES; at += passes[_i].stride) {
 		fake_host_touch(at, 1);
-		if (touched % 32 == 0)
+		if (touched++ % passes[_i].touches == 0)
 			look();
 	}
 	fall_quiet();
@@ -129,6 +134,13 @@ static unsigned present_pages(void)
 	return n;
 }
 
+/* Page @n of each region in turn, pages scattered: every region as dense as the next. */
+static void touch_all_over(unsigned n)
+{
+	for (unsigned i = 0; i < REGIONS; i++)
+		fake_host_touch(i * REGION_PAGES + n * 211 % REGION_PAGES, 1);
+}
+
 /* At random all over: bets, never worth more than BET times what was touched. */
 START_TEST(spread)
 {
@@ -137,18 +149,53 @@ START_TEST(spread)
 
 	begin();
 	faults = ept_host_faults();
-	/* Page p of each region in turn, p scattered: every region as dense as the next. */
 	for (unsigned n = 0; n < REGION_PAGES / 2; n++) {
-		for (unsigned i = 0; i < REGIONS; i++) {
-			fake_host_touch(i * REGION_PAGES + n * 211 % REGION_PAGES, 1);
-			touched++;
-		}
+		touch_all_over(n);
+		touched += REGIONS;
 		look();
 		ck_assert_uint_le(present_pages(),
 				  (BET + 1) * (touched + 2 * REGIONS) + REGION_PAGES);
 	}
-	ck_assert_uint_ge(nr_huge(), REGIONS - 2);
-	ck_assert_uint_lt(ept_host_faults() - faults, touched / 3);
+	ck_assert_uint_eq(nr_huge(), REGIONS);
+	ck_assert_uint_lt(ept_host_faults() - faults, touched / 8);
+	ck_assert_uint_lt(fake_host_collapses(), REGIONS / 2);
+	end();
+}
+END_TEST
+
+/*
+ * Some of a call are refused as their pages are busy: each is tried by itself at once,
+ * and what was given back is none of them.
+ */
+START_TEST(spread_and_busy)
+{
+	struct ept_huge_stats stats;
+	unsigned n = 0;
+
+	begin();
+	for (; n < 20; n++)
+		touch_all_over(n);
+	discard(&vm, 2 * REGION_PAGES + 211, 1); /* a page of region 2 */
+	look();
+	for (; !nr_huge(); n++) {
+		ck_assert_uint_lt(n, REGION_PAGES / 2);
+		touch_all_over(n);
+		fake_host_refuse(-EAGAIN, 1);
+		look();
+	}
+	ck_assert(fake_host_huge(0)); /* the one that was refused */
+	ck_assert(fake_host_huge(1));
+	ck_assert(!fake_host_huge(2));
+	ck_assert(fake_host_huge(3));
+	for (; n < REGION_PAGES / 2; n++) {
+		touch_all_over(n);
+		look();
+	}
+	ept_space_huge_stats(vm.space, &stats);
+	ck_assert_uint_ge(stats.refused, 1);
+	ck_assert_uint_eq(stats.bets, REGIONS - 1);
+	ck_assert_uint_eq(nr_huge(), REGIONS - 1);
+	ck_assert(!fake_host_huge(2));
 	end();
 }
 END_TEST
@@ -262,8 +309,9 @@ Suite *suite_density(void)
 
 	tcase_add_loop_test(tc, sequential, 0, 2);
 	tcase_add_test(tc, stream_ends);
-	tcase_add_loop_test(tc, sparse, 0, 3);
+	tcase_add_loop_test(tc, sparse, 0, 5);
 	tcase_add_test(tc, spread);
+	tcase_add_test(tc, spread_and_busy);
 	tcase_add_test(tc, alone);
 	tcase_add_test(tc, given_back);
 	tcase_add_test(tc, only_read);

@@ -4,8 +4,10 @@
 #include "tests/ept/unit_suites.h"
 #include "tests/ept/util.h"
 
+#include <dirent.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #define WRITE UFFD_PAGEFAULT_FLAG_WRITE
 #define WP    UFFD_PAGEFAULT_FLAG_WP
@@ -118,21 +120,23 @@ static int cpu_allowed(pid_t tid)
 /* The thread that serves vCPU 0, by its name. */
 static pid_t fault_thread_tid(void)
 {
-	for (pid_t tid = getpid(); tid < getpid() + 1000; tid++) {
-		char path[64], name[32] = "";
+	DIR *dir = opendir("/proc/self/task");
+	pid_t found = -1;
+
+	ck_assert_ptr_nonnull(dir);
+	for (struct dirent *e; (e = readdir(dir));) {
+		char path[320], name[32] = "";
 		FILE *f;
 
-		snprintf(path, sizeof(path), "/proc/self/task/%d/comm", tid);
-		f = fopen(path, "r");
-		if (!f)
-			continue;
-		if (!fgets(name, sizeof(name), f))
-			name[0] = 0;
-		fclose(f);
-		if (!strcmp(name, "foal-fault/0\n"))
-			return tid;
+		snprintf(path, sizeof(path), "/proc/self/task/%s/comm", e->d_name);
+		f = fopen(path, "re");
+		if (f && fgets(name, sizeof(name), f) && !strcmp(name, "foal-fault/0\n"))
+			found = (pid_t)atoi(e->d_name);
+		if (f)
+			fclose(f);
 	}
-	return -1;
+	closedir(dir);
+	return found;
 }
 
 START_TEST(thread_follows_its_vcpu)

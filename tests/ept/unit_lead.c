@@ -4,6 +4,7 @@
 #include "tests/ept/fake_install.h"
 #include "tests/ept/unit_suites.h"
 #include "tests/ept/util.h"
+#include "tests/scratch.h"
 
 #include <stdlib.h>
 
@@ -21,11 +22,8 @@ static unsigned nr_read, nr_copied, written;
 static void begin(enum ept_file_mode mode)
 {
 	struct ept_config config = {.vm_name = "test", .engine = EPT_ENGINE_KERNEL, .vcpus = 1};
-	char path[] = "/tmp/foal-lead-XXXXXX";
-	int fd = mkstemp(path);
+	int fd = scratch_file();
 
-	ck_assert_int_ge(fd, 0);
-	unlink(path);
 	ck_assert_int_eq(ftruncate(fd, PAGES * PAGE), 0); /* a hole: nobody reads it here */
 	vm = vm_create(&config, fd, 0, PAGES * PAGE, mode);
 	vm.fd = fd;

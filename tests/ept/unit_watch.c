@@ -4,24 +4,31 @@
 #include "tests/ept/unit_suites.h"
 #include "tests/ept/util.h"
 
-#define HUNG 20 /* reads of this page do not return */
+#define HUNG	20  /* reads of this page do not return */
+#define STEP_MS 100 /* between two looks */
+#define STEPS	10  /* the second that a fault has */
 
+/* Its clock stands still. */
 static struct vm vm_watched(int fd, unsigned vcpus)
 {
 	struct ept_config config = one_thread;
 
 	config.vcpus = vcpus;
 	config.fault_timeout = 1;
+	inject_clock_stop();
 	return vm_create(&config, fd, 0, 64 * PAGE, EPT_FILE_COW);
 }
 
-static const struct ept_failure *failure_of(const struct vm *vm)
+/* Look again and again until something hangs: how often. */
+static unsigned looks_until_hung(const struct vm *vm)
 {
-	while (!ept_space_failure(vm->space)) {
-		usleep(10000);
-		ept_space_check(vm->space);
+	unsigned looks = 1;
+
+	for (; !ept_space_check(vm->space); looks++) {
+		inject_clock_passes(STEP_MS);
+		usleep(1000); /* for who is on the way to where it hangs */
 	}
-	return ept_space_failure(vm->space);
+	return looks - 1;
 }
 
 static void *read_as_device(void *arg)
@@ -62,7 +69,8 @@ START_TEST(hung_read)
 	device = hang(&vm);
 	ept_space_check(vm.space);
 	ck_assert_ptr_null(ept_space_failure(vm.space)); /* it has a second */
-	failure = failure_of(&vm);
+	ck_assert_uint_eq(looks_until_hung(&vm), STEPS);
+	failure = ept_space_failure(vm.space);
 	ck_assert_int_eq(failure->error, -ETIMEDOUT);
 	ck_assert_int_eq(failure->kase, EPT_CASE_FILE_READ);
 	ck_assert_uint_eq(failure->gpa.v, HUNG * PAGE);
@@ -86,9 +94,7 @@ START_TEST(hung_after_a_failure)
 
 	ept_area_fail(vm.area, GPA(0), -EIO, "read");
 	device = hang(&vm);
-	ck_assert(!ept_space_check(vm.space));
-	while (!ept_space_check(vm.space))
-		usleep(10000);
+	ck_assert_uint_eq(looks_until_hung(&vm), STEPS);
 	ck_assert_int_eq(ept_space_failure(vm.space)->error, -EIO);
 	let_go(device);
 	vm_destroy(&vm);
@@ -112,7 +118,8 @@ START_TEST(a_stop_is_no_wait)
 	vm.space->pending->since -= 3600 * 1000000000UL;
 	ept_space_check(vm.space);
 	ck_assert_ptr_null(ept_space_failure(vm.space));
-	ck_assert_int_eq(failure_of(&vm)->error, -ETIMEDOUT);
+	ck_assert_uint_eq(looks_until_hung(&vm), STEPS - EPT_LOOK_NS / 1000000 / STEP_MS);
+	ck_assert_int_eq(ept_space_failure(vm.space)->error, -ETIMEDOUT);
 	let_go(device);
 	vm_destroy(&vm);
 	close(fd);
@@ -129,8 +136,10 @@ START_TEST(hung_for_two)
 	inject_block(HUNG * PAGE, (HUNG + 1) * PAGE);
 	fake_event(&vm.space->installer, vm.hva + HUNG * PAGE, 0, gettid());
 	inject_wait_blocked();
+	inject_clock_passes(1);
 	pthread_create(&device, NULL, read_as_device, &vm);
-	ck_assert_ptr_nonnull(strstr(failure_of(&vm)->message, "(file_read, vcpu)"));
+	looks_until_hung(&vm);
+	ck_assert_ptr_nonnull(strstr(ept_space_failure(vm.space)->message, "(file_read, vcpu)"));
 	/* Looked at while a stop waits for it, as the monitor does. */
 	ept_space_check(vm.space);
 	let_go(device);
@@ -149,7 +158,9 @@ START_TEST(hung_lock)
 
 	pthread_mutex_lock(&leaf->lock);
 	pthread_create(&device, NULL, read_as_device, &vm);
-	ck_assert_ptr_nonnull(strstr(failure_of(&vm)->message, "waits for the lock of"));
+	looks_until_hung(&vm);
+	ck_assert_ptr_nonnull(
+	    strstr(ept_space_failure(vm.space)->message, "waits for the lock of"));
 	pthread_mutex_unlock(&leaf->lock);
 	pthread_join(device, NULL);
 	vm_destroy(&vm);
@@ -170,8 +181,11 @@ START_TEST(dead_thread)
 
 	config.thread_begins = die;
 	vm = vm_create(&config, -1, 0, 64 * PAGE, EPT_FILE_COW);
-	ck_assert_int_eq(failure_of(&vm)->error, -ESRCH);
-	ck_assert_ptr_nonnull(strstr(failure_of(&vm)->message, "fault thread 0 has ended"));
+	while (!ept_space_check(vm.space))
+		usleep(1000);
+	ck_assert_int_eq(ept_space_failure(vm.space)->error, -ESRCH);
+	ck_assert_ptr_nonnull(
+	    strstr(ept_space_failure(vm.space)->message, "fault thread 0 has ended"));
 	vm_destroy(&vm); /* and it is joined once */
 }
 END_TEST
@@ -184,8 +198,10 @@ START_TEST(nothing_is_left)
 	char buf[64 * PAGE];
 
 	ck_assert_int_eq(ept_read(vm.space, GPA(0), buf, sizeof(buf), EPT_ORIGIN_LOADER), 0);
-	usleep(1100000);
-	ept_space_check(vm.space);
+	for (unsigned i = 0; i < 2 * STEPS; i++) {
+		ck_assert(!ept_space_check(vm.space));
+		inject_clock_passes(STEP_MS);
+	}
 	ck_assert_ptr_null(ept_space_failure(vm.space));
 	ck_assert_ptr_null(vm.space->pending);
 	vm_destroy(&vm);

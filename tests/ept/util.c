@@ -1,6 +1,7 @@
 #include "tests/ept/util.h"
 
 #include "ept/uffd_compat.h"
+#include "tests/scratch.h"
 
 #include <stdlib.h>
 #include <sys/syscall.h>
@@ -26,12 +27,9 @@ bool has_pattern(const volatile void *p, uint64_t at, size_t len)
 
 int temp_file(uint64_t size)
 {
-	char path[] = "/tmp/foal-test-XXXXXX";
-	int fd = mkstemp(path);
 	static uint8_t buf[1 << 16];
+	int fd = scratch_file();
 
-	ck_assert_int_ge(fd, 0);
-	unlink(path);
 	for (uint64_t at = 0; at < size; at += sizeof(buf)) {
 		size_t len = size - at < sizeof(buf) ? size - at : sizeof(buf);
 

@@ -14,7 +14,7 @@ $(OUT)/tests/guest/drivers/%.o: CPPFLAGS += -include tests/guest/host_io.h
 $(OUT)/tests/guest/%.o: guest/%.c
 	$(call compile,$(CPPFLAGS) $(CFLAGS))
 
-$(OUT)/tests/test_guest_fs: $(GUEST_TEST_OBJS)
+$(OUT)/tests/test_guest_fs: $(GUEST_TEST_OBJS) $(CHECK_OBJS)
 	$(call link,$(LDFLAGS),$(CHECK_LIBS))
 
 -include $(wildcard $(OUT)/tests/guest/*/*.d $(OUT)/tests/guest/*/*/*.d)

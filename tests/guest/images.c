@@ -1,7 +1,10 @@
 #include "tests/guest/fs_test.h"
+#include "tests/scratch.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum { CHUNK = 16 };
 
@@ -40,8 +43,8 @@ static void write_noise(const char *name, size_t len)
 
 void images_make(void)
 {
-	strcpy(dir, "/tmp/foal-fs-XXXXXX");
-	ck_assert_ptr_nonnull(mkdtemp(dir));
+	snprintf(dir, sizeof(dir), "%s", scratch("images"));
+	ck_assert_int_eq(mkdir(dir, 0755), 0);
 	shell("mkdir -p tree/dir/many tree/deep/er && printf 'a small file\n' >tree/small &&"
 	      ": >tree/empty && cp tree/small tree/deep/er/small");
 	write_noise("tree/big", (3 << 20) + 123);

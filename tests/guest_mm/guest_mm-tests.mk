@@ -13,7 +13,7 @@ $(MM_TEST_OBJS) $(BUILD)/check/tests/guest_mm/%.tidy: CPPFLAGS += \
 $(OUT)/tests/guest_mm/guest/%.o: guest/%.c
 	$(call compile,$(CPPFLAGS) $(CFLAGS))
 
-$(OUT)/tests/test_guest_mm: $(MM_TEST_OBJS)
+$(OUT)/tests/test_guest_mm: $(MM_TEST_OBJS) $(CHECK_OBJS)
 	$(call link,$(LDFLAGS),$(CHECK_LIBS))
 
 -include $(wildcard $(OUT)/tests/guest_mm/guest/*/*.d)

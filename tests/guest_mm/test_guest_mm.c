@@ -3,7 +3,8 @@
  * fault that finds nothing to do, a page that is locked again the second time; and reclaim.
  */
 #include "tests/guest_mm/fake_mm.h"
-#include <check.h>
+#include "tests/run_suites.h"
+
 #include <stdlib.h>
 
 enum { RW = VM_READ | VM_WRITE };
@@ -250,11 +251,10 @@ START_TEST(reclaim_spares_the_used)
 }
 END_TEST
 
-int main(void)
+static Suite *guest_mm_suite(void)
 {
 	Suite *s = suite_create("guest_mm");
 	TCase *tc = tcase_create("fault");
-	SRunner *runner = srunner_create(s);
 
 	suite_add_tcase(s, tc);
 	tcase_add_test(tc, spurious_write);
@@ -267,8 +267,12 @@ int main(void)
 	tcase_add_test(tc, lock_in_the_gap);
 	tcase_add_test(tc, failed_page_read_once);
 	tcase_add_test(tc, reclaim_spares_the_used);
-	srunner_run_all(runner, CK_NORMAL);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return s;
+}
+
+int main(int argc, char **argv)
+{
+	static Suite *(*const suites[])(void) = {guest_mm_suite};
+
+	return run_suites(suites, 1, argc ? argv + 1 : argv);
 }

@@ -30,8 +30,8 @@ START_TEST(nonces)
 		skip("no userfaultfd");
 	pid_t pid = start_told(source, ways[_i].words);
 	tell_once(source, "h1");
-	json_t *reply = forks_of(
-	    ARGS("template", source, "--name", name, "--pool", ways[_i].pool, "--json"));
+	json_t *reply =
+	    forks_of(ARGS("template", source, "--name", name, "--pool", ways[_i].pool, "--json"));
 	pid_t template = fork_pid(reply, 0);
 	json_decref(reply);
 	tell_once(source, "w9"); /* the source goes on */

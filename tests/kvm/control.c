@@ -52,7 +52,7 @@ START_TEST(nameless)
 	char name[64];
 	int pid;
 
-	foal_command(&run, ARGS("run", "-d", "--time-limit", "100", LOOP_GUEST));
+	foal_command(&run, ARGS("run", "-d", "--time-limit", GUEST_LIMIT, LOOP_GUEST));
 	ck_assert_int_eq(run.status, 0);
 	ck_assert_int_eq(sscanf(run.out_text, "%63[^:]: running, pid %d", name, &pid), 2);
 	run_free(&run);
@@ -155,8 +155,8 @@ START_TEST(name_taken)
 	background("two", ARGS(LOOP_GUEST));
 	for (int detached = 0; detached < 2; detached++) {
 		struct run run;
-		foal_command(&run, ARGS("run", "--name", "two", LOOP_GUEST, "--time-limit", "20",
-					detached ? "-d" : NULL));
+		foal_command(&run, ARGS("run", "--name", "two", LOOP_GUEST, "--time-limit",
+					GUEST_LIMIT, detached ? "-d" : NULL));
 		expect_end(&run, 112, "a VM of this name runs already");
 		run_free(&run);
 	}
@@ -198,8 +198,9 @@ START_TEST(name_race)
 	int won = 0;
 
 	for (int i = 0; i < RACERS; i++)
-		run_start(&run[i], &how,
-			  ARGS("run", "-d", "--name", "race", "--time-limit", "100", LOOP_GUEST));
+		run_start(
+		    &run[i], &how,
+		    ARGS("run", "-d", "--name", "race", "--time-limit", GUEST_LIMIT, LOOP_GUEST));
 	for (int i = 0; i < RACERS; i++) {
 		run_wait(&run[i]);
 		ck_assert_msg(run[i].status == 0 || run[i].status == 112, "%d: %s", run[i].status,

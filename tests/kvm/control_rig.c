@@ -11,11 +11,11 @@
 #include <unistd.h>
 
 #define MAX_WORDS 48
-#define HEAR_MS	  60000
+#define HEAR_MS	  (RUN_LIMIT * 1000)
 
 pid_t background(const char *name, const char *const *args)
 {
-	const char *words[MAX_WORDS] = {"run", "-d", "--name", name, "--time-limit", "150"};
+	const char *words[MAX_WORDS] = {"run", "-d", "--name", name, "--time-limit", GUEST_LIMIT};
 	char expected[128];
 	struct run run;
 	unsigned n = 6;
@@ -54,13 +54,18 @@ void expect_command(const char *const *args, int status, const char *words)
 	run_free(&run);
 }
 
-void end_all(void)
+static void end_those_of(const char *directory)
 {
+	struct run_how how = {.plain = true};
 	struct run run;
 	size_t i;
 	json_t *vm;
 
-	foal_command(&run, ARGS("ps", "--json"));
+	snprintf(how.run_dir, sizeof(how.run_dir), "%s/run", directory);
+	if (access(how.run_dir, F_OK))
+		return;
+	run_start(&run, &how, ARGS("ps", "--json"));
+	run_wait(&run);
 	json_t *list = json_loads(run.out_text, 0, NULL);
 	json_array_foreach(list, i, vm)
 	{
@@ -72,12 +77,16 @@ void end_all(void)
 	run_free(&run);
 }
 
+void end_all(void)
+{
+	scratch_each(end_those_of);
+}
+
 int control_connect(const char *name)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	int n = snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/%s.sock", getenv("FOAL_RUN_DIR"),
-			 name);
+	int n = snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", scratch("run/%s.sock", name));
 
 	ck_assert_int_lt(n, (int)sizeof(addr.sun_path));
 	ck_assert_msg(connect(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0, "%s: %s",
@@ -100,7 +109,7 @@ static ssize_t hear(int fd, char *buf, size_t size)
 {
 	struct pollfd pfd = {.fd = fd, .events = POLLIN};
 
-	ck_assert_msg(poll(&pfd, 1, HEAR_MS) == 1, "nothing was heard for a minute");
+	ck_assert_msg(poll(&pfd, 1, HEAR_MS) == 1, "nothing was heard for %d s", RUN_LIMIT);
 	ssize_t n = recv(fd, buf, size, 0);
 	return n < 0 && errno == ECONNRESET ? 0 : n;
 }

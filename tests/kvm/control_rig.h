@@ -16,7 +16,7 @@ void foal_command(struct run *run, const char *const *args);
 /* The same, which must end with @status and have @words among what it said. */
 void expect_command(const char *const *args, int status, const char *words);
 
-/* End every VM of the tests' directory: also of tests that failed. */
+/* End every VM of this test, and of those before that failed. */
 void end_all(void);
 
 /* A connection to @name, greeted. */

@@ -61,8 +61,8 @@ START_TEST(reset)
 	struct run run;
 	const char *engine = _i % 2 ? "handler" : "auto";
 
-	run_foal(&run,
-		 ARGS("--firmware", make_rom(), "--fault-engine", engine, "--time-limit", "20"));
+	run_foal(&run, ARGS("--firmware", make_rom(), "--fault-engine", engine, "--time-limit",
+			    GUEST_LIMIT));
 	ck_assert_msg(run.status == PASSED, "status %d: %s", run.status, run.err_text);
 	run_free(&run);
 }
@@ -74,7 +74,8 @@ START_TEST(reboot)
 	static const unsigned char jump[] = {0xea, 0xf0, 0xff, 0x00, 0xf0}; /* ljmp f000:fff0 */
 	struct run run;
 
-	run_foal(&run, ARGS("--firmware", make_rom_of(jump, sizeof(jump)), "--time-limit", "20"));
+	run_foal(&run,
+		 ARGS("--firmware", make_rom_of(jump, sizeof(jump)), "--time-limit", GUEST_LIMIT));
 	expect_end(&run, 111, "the guest reset itself");
 	run_free(&run);
 }
@@ -106,7 +107,7 @@ START_TEST(command_line_limit)
 	    100, "--append: 4096 bytes; this kernel takes at most 4095");
 	line[4095] = 0;
 	run_foal(&run, ARGS("--firmware", make_rom(), "--kernel", guest_path("exit.elf"),
-			    "--append", line, "--time-limit", "20"));
+			    "--append", line, "--time-limit", GUEST_LIMIT));
 	ck_assert_msg(run.status == PASSED || strstr(run.err_text, "qemu-system-data"),
 		      "status %d: %s", run.status, run.err_text);
 	run_free(&run);

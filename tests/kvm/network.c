@@ -97,9 +97,8 @@ START_TEST(helper_ends_with_foal)
 	ck_assert(!is_gone(helper));
 	kill(run.pid, signals[_i]);
 	run_wait(&run);
-	for (unsigned i = 0; i < 6000 && !is_gone(helper); i++)
+	while (!is_gone(helper))
 		usleep(10000);
-	ck_assert(is_gone(helper));
 	run_free(&run);
 }
 END_TEST

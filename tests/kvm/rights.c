@@ -221,9 +221,9 @@ START_TEST(too_few_processes)
 
 	if (!is_root())
 		skip("only root becomes another user");
-	run_start(
-	    &run, &how,
-	    ARGS("--kernel", guest_path("exit.elf"), "--user", "54321", "--time-limit", "60"));
+	run_start(&run, &how,
+		  ARGS("--kernel", guest_path("exit.elf"), "--user", "54321", "--time-limit",
+		       GUEST_LIMIT));
 	run_wait(&run);
 	if (run.status != 0)
 		expect_end(&run, 101, "KVM cannot start its own thread");

@@ -81,6 +81,7 @@ void run_start(struct run *run, const struct run_how *how, const char *const *ar
 	unsigned n = 1;
 
 	how = how ? how : &plain_way;
+	setenv("FOAL_RUN_DIR", *how->run_dir ? how->run_dir : scratch("run"), 1);
 	*run = (struct run){.in = -1, .out = -1, .err = -1, .terminal = -1};
 	snprintf(run->stats_path, sizeof(run->stats_path), "%s", scratch("stats-%u", number++));
 	if (!how->plain)

@@ -17,6 +17,7 @@
 #include <termios.h>
 
 #include "guest/user/lib/sha256.h"
+#include "tests/scratch.h"
 
 /*
  * Seconds after which a run that should have ended has failed its test, those that Check gives
@@ -44,6 +45,7 @@ struct run {
 struct run_how {
 	bool terminal;		    /* on a new pseudo terminal, for all three */
 	bool plain;		    /* the arguments as they are: no `run`, no --stats */
+	char run_dir[64];	    /* where VMs have their names; empty: the test's own */
 	void (*prepare)(void *arg); /* called in the child; may _exit() */
 	void *arg;
 };
@@ -108,11 +110,6 @@ uint64_t file_size(const struct run *run, const char *use);
 void check_events(const struct run *run);
 
 /* --- files ------------------------------------------------------------------- */
-
-/* A path in a directory of the running program's own; lives as long as the test. */
-const char *scratch(const char *format, ...) __attribute__((format(printf, 1, 2)));
-void scratch_create(void);
-void scratch_remove(void);
 
 const char *guest_path(const char *name);
 const char *image_path(const char *name);

@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -33,7 +32,7 @@ static void start_checks(struct run *run, const char *append)
 	run_start(run, &(struct run_how){0},
 		  ARGS("--name", "source", "--kernel", image_path("kernel.elf"), "--disk",
 		       copy_file(image_path("disk.img"), "disk.img"), "--memory", "64M", "--append",
-		       line, "--time-limit", "150"));
+		       line, "--time-limit", GUEST_LIMIT));
 }
 
 /* Programs with memory of every kind, and files: each copy, and the source, finds all as it was. */
@@ -89,7 +88,7 @@ START_TEST(rounds)
 		while (kill(pid, 0) == 0)
 			usleep(200);
 		foal_command(&run, ARGS("restore", dir, "-d", "--name", "round", "--time-limit",
-					"150", i % 2 ? "--eager" : "--lazy"));
+					GUEST_LIMIT, i % 2 ? "--eager" : "--lazy"));
 		ck_assert_msg(run.status == 0 &&
 				  sscanf(run.out_text, "round: running, pid %d", &got) == 1,
 			      "round %u: %d: %s%s", i, run.status, run.out_text, run.err_text);
@@ -120,69 +119,6 @@ START_TEST(of_a_paused_vm)
 END_TEST
 
 /* --- what goes wrong ---------------------------------------------------------------------- */
-
-static void limit_files(void *arg)
-{
-	struct rlimit limit = {512 << 10, 512 << 10};
-
-	(void)arg;
-	setrlimit(RLIMIT_FSIZE, &limit);
-}
-
-/* No room: one line, nothing left, the guest goes on, and what was there is there. */
-START_TEST(no_room)
-{
-	const char *dir = scratch("room");
-	struct run_how how = {.prepare = limit_files};
-	struct run run;
-
-	run_start(&run, &how, ARGS("--name", "full", MEMORY_GUEST, "--time-limit", "100"));
-	while (!exists(scratch("run/full.sock")))
-		usleep(1000);
-	usleep(100000);
-	expect_command(ARGS("snapshot", "full", dir), 113, "cannot write the snapshot's memory");
-	ck_assert(!exists(dir) && leftovers(dir) == 0);
-	expect_command(ARGS("snapshot", "full", "/proc/x"), 114, "nothing of the snapshot is kept");
-	expect_command(ARGS("stop", "full", "--kill"), 0, "gone, status 109");
-	run_wait(&run);
-	run_free(&run);
-}
-END_TEST
-
-enum victim { COMMAND, MONITOR, VICTIMS };
-
-/* Whoever is killed, whenever: there is a whole snapshot, the old one or the new one. */
-START_TEST(killed_meanwhile)
-{
-	unsigned n = times("FOAL_SNAPSHOT_KILLS", 20);
-	const char *dir = scratch("killed");
-	pid_t pid = background("victim", ARGS(MEMORY_GUEST));
-	struct run_how how = {.plain = true};
-
-	snapshot("victim", dir);
-	for (unsigned i = 0; i < n; i++) {
-		enum victim who = (enum victim)(i % VICTIMS);
-		struct run run;
-
-		run_start(&run, &how, ARGS("snapshot", "victim", dir));
-		some_moment(40000);
-		kill(who == COMMAND ? run.pid : pid, SIGKILL);
-		run_wait(&run);
-		run_free(&run);
-		expect_command(ARGS("verify", dir), 0, "whole");
-		if (who == MONITOR) {
-			while (kill(pid, 0) == 0)
-				usleep(200);
-			foal_command(&run, ARGS("restore", dir, "-d", "--name", "victim",
-						"--time-limit", "150"));
-			ck_assert_msg(sscanf(run.out_text, "victim: running, pid %d", &pid) == 1,
-				      "round %u: %d: %s", i, run.status, run.err_text);
-			run_free(&run);
-		}
-	}
-	expect_command(ARGS("stop", "victim", "--kill"), 0, "gone, status 109");
-}
-END_TEST
 
 START_TEST(refused)
 {
@@ -277,8 +213,6 @@ Suite *snapshot_suite(void)
 	tcase_add_loop_test(tc, programs, 0, 4);
 	tcase_add_test(tc, rounds);
 	tcase_add_test(tc, of_a_paused_vm);
-	tcase_add_test(tc, no_room);
-	tcase_add_test(tc, killed_meanwhile);
 	tcase_add_test(tc, refused);
 	suite_add_tcase(suite, tc);
 	tc = tcase_create("mistakes");

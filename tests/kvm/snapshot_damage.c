@@ -44,7 +44,7 @@ static void make_small(const char *name)
 	background(name, ARGS("--kernel", guest_path("working-set.elf"), "--append",
 			      "pages=40 passes=100000000", "--memory", "24M", "--disk",
 			      make_pmem("below.img", 16)));
-	usleep(50000);
+	wait_for_memory(name, 40 * 4096);
 	snapshot(name, scratch("%s", name));
 	expect_command(ARGS("stop", name, "--kill"), 0, "gone");
 }
@@ -100,7 +100,7 @@ START_TEST(damage_under_a_guest)
 		flip(fd, at + 8, 3);
 	close(fd);
 	expect_command(ARGS("restore", scratch("under"), "--prefetch", "off", "--stats", "off",
-			    "--time-limit", "20"),
+			    "--time-limit", GUEST_LIMIT),
 		       114, "memory");
 	expect_command(ARGS("restore", scratch("under"), "--eager"), 114, "memory");
 }

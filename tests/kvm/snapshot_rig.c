@@ -11,10 +11,15 @@ unsigned times(const char *variable, unsigned usual)
 	return said ? (unsigned)strtoul(said, NULL, 10) : usual;
 }
 
+static unsigned x = 2463534242;
+
+void random_from(unsigned seed)
+{
+	x = seed ? seed : 1;
+}
+
 unsigned random_below(unsigned n)
 {
-	static unsigned x = 2463534242;
-
 	x ^= x << 13;
 	x ^= x >> 17;
 	x ^= x << 5;
@@ -29,6 +34,25 @@ void some_moment(unsigned most_us)
 void snapshot(const char *name, const char *dir)
 {
 	expect_command(ARGS("snapshot", name, dir), 0, "the guest was paused for");
+}
+
+static uint64_t memory_of(int fd)
+{
+	json_t *reply = control_ask(fd, "{\"command\":\"stat\"}");
+	json_t *resident = json_object_get(json_object_get(reply, "stats"), "resident");
+	uint64_t bytes = (uint64_t)json_integer_value(json_object_get(resident, "guest"));
+
+	json_decref(reply);
+	return bytes;
+}
+
+void wait_for_memory(const char *name, uint64_t bytes)
+{
+	int fd = control_connect(name);
+
+	while (memory_of(fd) < bytes)
+		usleep(1000);
+	close(fd);
 }
 
 bool exists(const char *path)

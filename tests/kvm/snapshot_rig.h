@@ -11,13 +11,16 @@
 
 /* How often something is tried; more where the variable says so. */
 unsigned times(const char *variable, unsigned usual);
-/* The same numbers in each run of a test. */
+/* The same numbers in each run of a test, or those that @seed makes. */
 unsigned random_below(unsigned n);
+void random_from(unsigned seed);
 /* A moment that no two rounds share. */
 void some_moment(unsigned most_us);
 
 /* `foal snapshot @name @dir`, which must do. */
 void snapshot(const char *name, const char *dir);
+/* Wait until @name's guest has so much memory. */
+void wait_for_memory(const char *name, uint64_t bytes);
 bool exists(const char *path);
 /* What is half written beside it. */
 unsigned leftovers(const char *dir);

@@ -28,23 +28,41 @@ static int no_kvm(void)
 int main(int argc, char **argv)
 {
 	static Suite *(*const suites[])(void) = {
-	    runs_suite,		cases_suite,	files_suite,
-	    firmware_suite,	options_suite,	images_suite,
-	    rights_suite,	trouble_suite,	console_suite,
-	    platform_suite,	confined_suite, cpus_suite,
-	    network_suite,	doctor_suite,	main_job_suite,
-	    guest_kernel_suite, fuzz_suite,	bench_suite,
-	    huge_suite,		poison_suite,	hung_suite,
-	    memory_limit_suite, control_suite,	pause_suite,
-	    led_suite,		snapshot_suite, snapshot_damage_suite,
-	    fork_suite,		clone_suite,
+	    runs_suite,
+	    cases_suite,
+	    files_suite,
+	    firmware_suite,
+	    options_suite,
+	    images_suite,
+	    rights_suite,
+	    trouble_suite,
+	    console_suite,
+	    platform_suite,
+	    confined_suite,
+	    cpus_suite,
+	    network_suite,
+	    doctor_suite,
+	    main_job_suite,
+	    guest_kernel_suite,
+	    fuzz_suite,
+	    bench_suite,
+	    huge_suite,
+	    poison_suite,
+	    hung_suite,
+	    memory_limit_suite,
+	    control_suite,
+	    pause_suite,
+	    led_suite,
+	    snapshot_suite,
+	    snapshot_damage_suite,
+	    snapshot_diff_suite,
+	    snapshot_faults_suite,
+	    fork_suite,
+	    clone_suite,
 	};
 	int status = no_kvm();
 
 	if (status)
 		return status;
-	scratch_create();
-	status = run_suites(suites, sizeof(suites) / sizeof(*suites), argc ? argv + 1 : argv);
-	scratch_remove();
-	return status;
+	return run_suites(suites, sizeof(suites) / sizeof(*suites), argc ? argv + 1 : argv);
 }

@@ -9,8 +9,9 @@
 
 pid_t start_told(const char *name, const char *const *more)
 {
-	const char *words[16] = {"--kernel", guest_path("nonces.elf"), "--memory", "64M", "--pmem",
-				 make_pmem("nonces.pmem", TOLD_PAGES)};
+	const char *words[16] = {"--kernel", guest_path("nonces.elf"),
+				 "--memory", "64M",
+				 "--pmem",   make_pmem("nonces.pmem", TOLD_PAGES)};
 
 	for (unsigned n = 6; *more; more++)
 		words[n++] = *more;

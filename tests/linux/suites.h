@@ -12,6 +12,7 @@ Suite *counts_suite(void);
 Suite *net_suite(void);
 Suite *devices_suite(void);
 Suite *platform_suite(void);
+Suite *snapshot_suite(void);
 
 /* A file of build/linux (LINUX_IMAGES in the environment: elsewhere). */
 const char *linux_path(const char *name);

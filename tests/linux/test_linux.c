@@ -29,16 +29,13 @@ static bool has_nested_paging(void)
 int main(int argc, char **argv)
 {
 	static Suite *(*const suites[])(void) = {
-	    counts_suite, boot_suite, net_suite, devices_suite, platform_suite, console_suite,
+	    counts_suite,   boot_suite,	   net_suite,	   devices_suite,
+	    platform_suite, console_suite, snapshot_suite,
 	};
-	int status;
 
 	if (access("/dev/kvm", R_OK | W_OK) || !has_nested_paging()) {
 		puts("SKIP test_linux: no /dev/kvm with nested paging");
 		return 77;
 	}
-	scratch_create();
-	status = run_suites(suites, sizeof(suites) / sizeof(*suites), argc ? argv + 1 : argv);
-	scratch_remove();
-	return status;
+	return run_suites(suites, sizeof(suites) / sizeof(*suites), argc ? argv + 1 : argv);
 }

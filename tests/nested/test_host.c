@@ -18,6 +18,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "tests/run_suites.h"
 #define PAGE_SIZE 4096UL
 #define FILL	  0x5a
 
@@ -72,7 +73,7 @@ static void *serve_one_fault(void *arg)
 	struct uffd_msg msg;
 
 	pager->err = ETIMEDOUT;
-	if (poll(&poll_fd, 1, 10000) != 1)
+	if (poll(&poll_fd, 1, -1) != 1)
 		return NULL;
 	pager->err = EPROTO;
 	if (read(pager->uffd, &msg, sizeof(msg)) != sizeof(msg) ||
@@ -116,19 +117,21 @@ START_TEST(userfaultfd_copy)
 }
 END_TEST
 
-int main(void)
+static Suite *host_suite(void)
 {
 	Suite *suite = suite_create("host");
 	TCase *tcase = tcase_create("host");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_add_test(tcase, kvm_api);
 	tcase_add_test(tcase, nested_paging);
 	tcase_add_test(tcase, userfaultfd_copy);
 	suite_add_tcase(suite, tcase);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
+}
+
+int main(int argc, char **argv)
+{
+	static Suite *(*const suites[])(void) = {host_suite};
+
+	return run_suites(suites, 1, argc ? argv + 1 : argv);
 }

@@ -1,7 +1,7 @@
 # State of vCPUs and devices out of one VM and into another, in one process.
 RESTORE_TEST_OBJS := $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/restore/*.c))
 
-$(OUT)/tests/test_restore: $(RESTORE_TEST_OBJS) $(LIBS) | $(GUEST_KERNEL) $(GUEST_DISK) \
+$(OUT)/tests/test_restore: $(RESTORE_TEST_OBJS) $(CHECK_OBJS) $(LIBS) | $(GUEST_KERNEL) $(GUEST_DISK) \
 		$(KVM_GUESTS)
 	$(call link,$(LDFLAGS) $(STATIC),$(CHECK_LIBS) -ljansson $(DEVICES_LIBS) $(EPT_LIBS))
 

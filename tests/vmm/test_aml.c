@@ -1,10 +1,12 @@
 /* The DSDT as an AML interpreter runs it: acpiexec, of the package acpica-tools. */
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "guest/abi.h"
+#include "tests/scratch.h"
 #include "tests/vmm/acpi_rig.h"
 #include "tests/vmm/suites.h"
 
@@ -24,10 +26,11 @@ static const uint8_t *dsdt(size_t *len)
 static const char *acpiexec(const char *commands, unsigned fill)
 {
 	static char text[256 << 10];
-	char path[] = "/tmp/foal-dsdt-XXXXXX", command[512];
+	const char *path = scratch("dsdt");
+	char command[512];
 	size_t len;
 	const uint8_t *table = dsdt(&len);
-	int fd = mkstemp(path);
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 
 	ck_assert_int_ge(fd, 0);
 	ck_assert_int_eq(write(fd, table, len), (ssize_t)len);
@@ -38,7 +41,6 @@ static const char *acpiexec(const char *commands, unsigned fill)
 	ck_assert_ptr_nonnull(pipe);
 	size_t n = fread(text, 1, sizeof(text) - 1, pipe);
 	int status = pclose(pipe);
-	unlink(path);
 	ck_assert_msg(status == 0, "acpiexec (package acpica-tools): status 0x%x", status);
 	ck_assert_uint_lt(n, sizeof(text) - 1);
 	text[n] = 0;

@@ -8,20 +8,18 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/scratch.h"
 #include "tests/vmm/suites.h"
 #include "vmm/bus_error.h"
 #include "vmm/sandbox.h"
 
 #define PAGES 8
 
-/* A file with pages, unlinked. */
+/* A file with pages. */
 static int make_file(void)
 {
-	char path[] = "/tmp/foal-test-XXXXXX";
-	int fd = mkstemp(path);
+	int fd = scratch_file();
 
-	ck_assert_int_ge(fd, 0);
-	unlink(path);
 	ck_assert_int_eq(ftruncate(fd, PAGES * EPT_PAGE_SIZE), 0);
 	return fd;
 }

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "devices/fd_passing.h"
+#include "tests/scratch.h"
 #include "tests/vmm/suites.h"
 #include "vmm/console_log.h"
 #include "vmm/control_conn.h"
@@ -349,13 +350,13 @@ static void add_name(void *ctx, const char *name)
 /* Taken while its holder lives, however it got the lock; free, and tidy, after. */
 START_TEST(claims)
 {
-	char path[] = "/tmp/foal-names-XXXXXX", list[64] = "";
+	const char *path = scratch("names");
+	char list[64] = "";
 	struct foal_error err = {0};
 	struct run_dir dir;
 	struct name_mark mark, none = {0};
 	int lock, again, status;
 
-	ck_assert_ptr_nonnull(mkdtemp(path));
 	ck_assert_int_eq(run_dir_open(&dir, path, true, &err), 0);
 	ck_assert_int_eq(name_claim(&dir, "b", &lock, &err), 0);
 	int listener = name_listen(&dir, "b", &err);

@@ -1,5 +1,6 @@
 /* The socket of --vsock: who else has its path, and what is left of it. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/scratch.h"
 #include "tests/vmm/suites.h"
 #include "vmm/helper.h"
 #include "vmm/vsock.h"
@@ -26,14 +28,10 @@ static void set_up(void)
 /* Too many helpers: no socket stays behind that nobody would remove. */
 START_TEST(vsock_without_a_connector)
 {
-	char path[] = "/tmp/foal-test-XXXXXX";
-	struct vsock_option option = {.path = path, .cid = 3};
+	const char *path = scratch("sock");
+	struct vsock_option option = {.path = (char *)path, .cid = 3};
 	struct vm_vsock vsock = {.listener = -1, .connector = -1};
-	int fd = mkstemp(path);
 
-	ck_assert_int_ge(fd, 0);
-	close(fd);
-	unlink(path);
 	helpers.count = MAX_HELPERS;
 	ck_assert_int_eq(vsock_open(&vsock, &option, &helpers, &err), -E2BIG);
 	ck_assert_int_ne(access(path, F_OK), 0);
@@ -73,11 +71,9 @@ static void rival(const char *path, int go, int said, int stay)
 /* Of foals that find the same left-over socket one has it, and keeps it. */
 START_TEST(vsock_rivals)
 {
-	char directory[] = "/tmp/foal-test-XXXXXX", path[64];
+	const char *path = scratch("sock");
 	char answers[RIVALS];
 
-	ck_assert_ptr_nonnull(mkdtemp(directory));
-	snprintf(path, sizeof(path), "%s/sock", directory);
 	for (unsigned round = 0; round < ROUNDS; round++) {
 		struct sockaddr_un address = {.sun_family = AF_UNIX};
 		int go[2], said[2], stay[2], client = socket(AF_UNIX, SOCK_STREAM, 0);
@@ -107,19 +103,16 @@ START_TEST(vsock_rivals)
 		close(go[0]), close(said[0]), close(said[1]), close(stay[0]);
 		unlink(path);
 	}
-	rmdir(directory);
 }
 END_TEST
 
 /* Somebody keeps the directory: an error after a while, and the socket that is there stays. */
 START_TEST(vsock_directory_is_locked)
 {
-	char directory[] = "/tmp/foal-test-XXXXXX", path[64];
-	struct vsock_option option = {.path = path, .cid = 3};
+	const char *path = scratch("sock");
+	struct vsock_option option = {.path = (char *)path, .cid = 3};
 	struct vm_vsock vsock = {.listener = -1, .connector = -1};
 
-	ck_assert_ptr_nonnull(mkdtemp(directory));
-	snprintf(path, sizeof(path), "%s/sock", directory);
 	leave_socket(path);
 	int lock = vsock_lock(path);
 	ck_assert_int_ge(lock, 0);
@@ -127,25 +120,22 @@ START_TEST(vsock_directory_is_locked)
 	ck_assert_ptr_nonnull(strstr(err.text, "keeps its directory locked"));
 	ck_assert_int_eq(access(path, F_OK), 0);
 	close(lock);
-	unlink(path);
-	rmdir(directory);
 }
 END_TEST
 
 /* A file that is no socket refuses a connection as one that nobody listens on does. */
 START_TEST(vsock_path_of_a_file)
 {
-	char path[] = "/tmp/foal-test-XXXXXX";
-	struct vsock_option option = {.path = path, .cid = 3};
+	const char *path = scratch("file");
+	struct vsock_option option = {.path = (char *)path, .cid = 3};
 	struct vm_vsock vsock = {.listener = -1, .connector = -1};
-	int fd = mkstemp(path);
+	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 
 	ck_assert_int_ge(fd, 0);
 	ck_assert_int_eq(vsock_open(&vsock, &option, &helpers, &err), -EADDRINUSE);
 	ck_assert_int_eq(access(path, F_OK), 0);
 	ck_assert_int_eq(vsock.listener, -EADDRINUSE);
 	close(fd);
-	unlink(path);
 }
 END_TEST
 

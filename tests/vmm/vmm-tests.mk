@@ -3,7 +3,7 @@
 VMM_TEST_OBJS := $(patsubst %.c,$(OUT)/%.o,$(filter-out %/fuzz_image.c %/fuzz_control.c,$(wildcard tests/vmm/*.c))) $(OUT)/vmm/filters/rules.o
 TEST_PROGRAMS += $(OUT)/tests/test_vmm
 
-$(OUT)/tests/test_vmm: $(VMM_TEST_OBJS) $(LIBS)
+$(OUT)/tests/test_vmm: $(VMM_TEST_OBJS) $(CHECK_OBJS) $(LIBS)
 	$(call link,$(LDFLAGS),$(CHECK_LIBS) -ljansson $(DEVICES_LIBS) $(EPT_LIBS))
 
 # Kernel files from fuzz input, for FUZZ_SECONDS; needs clang's libFuzzer.

@@ -119,6 +119,9 @@ struct memmap_entry pmem_range(unsigned index);
 /* Send a flush request to the first virtio-pmem device; its answer. */
 uint32_t pmem_flush(void);
 
+/* Read or write @len bytes of the first disk; no pmem may be there. False: an I/O error. */
+bool disk_transfer(uint64_t sector, void *data, uint32_t len, bool write);
+
 /* The same for one behind PCI, whose BAR is at @bar: first this, and when the BAR was moved. */
 void pmem_set_up_pci(uint64_t bar);
 void pmem_moved_pci(uint64_t bar);

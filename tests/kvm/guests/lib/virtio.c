@@ -1,4 +1,7 @@
-/* Just enough of a virtio-pmem driver (virtio 1.2, 4.1, 4.2 and 5.19) to send flushes. */
+/*
+ * Just enough of drivers (virtio 1.2, 4.1, 4.2) to send flushes to a virtio-pmem (5.19), and to
+ * read and write a virtio-blk (5.2): one request at a time, on one queue.
+ */
 #include "tests/kvm/guests/lib/guest.h"
 #include "tests/kvm/guests/lib/virtio_regs.h"
 
@@ -7,7 +10,7 @@
 /* Of the device's configuration. */
 enum { CONFIG_START = REG_CONFIG, CONFIG_SIZE = REG_CONFIG + 8 };
 enum { DESC_NEXT = 1, DESC_WRITE = 2 };
-enum { DEVICE_PMEM = 27 };
+enum { DEVICE_BLK = 2, DEVICE_PMEM = 27 };
 
 static struct {
 	struct {
@@ -26,16 +29,25 @@ static struct {
 	} used __attribute__((aligned(4)));
 } queue __attribute__((aligned(16)));
 
-static uint64_t find_device(unsigned index)
+/* 0: there is none. */
+static uint64_t find_device(uint32_t kind, unsigned index)
 {
 	for (unsigned i = 0; i < FOAL_VIRTIO_MMIO_DEVICES; i++) {
 		uint64_t base = FOAL_VIRTIO_MMIO_BASE + i * FOAL_VIRTIO_MMIO_STRIDE;
 		if (peek32(base + REG_MAGIC) != 0x74726976)
 			break;
-		if (peek32(base + REG_DEVICE) == DEVICE_PMEM && index-- == 0)
+		if (peek32(base + REG_DEVICE) == kind && index-- == 0)
 			return base;
 	}
-	finish(GUEST_NO_PMEM);
+	return 0;
+}
+
+static uint64_t find_pmem(unsigned index)
+{
+	uint64_t base = find_device(DEVICE_PMEM, index);
+
+	expect(base != 0, GUEST_NO_PMEM);
+	return base;
 }
 
 static uint64_t peek64(uint64_t at)
@@ -45,7 +57,7 @@ static uint64_t peek64(uint64_t at)
 
 struct memmap_entry pmem_range(unsigned index)
 {
-	uint64_t base = find_device(index);
+	uint64_t base = find_pmem(index);
 
 	return (struct memmap_entry){.gpa = peek64(base + CONFIG_START),
 				     .size = peek64(base + CONFIG_SIZE)};
@@ -132,25 +144,17 @@ void pmem_moved_pci(uint64_t bar)
 	notify_at = bar + PCI_NOTIFY;
 }
 
-uint32_t pmem_flush(void)
+static void set_descriptor(uint16_t i, volatile void *at, uint32_t len, uint16_t flags)
 {
-	static volatile uint32_t request, answer;
+	queue.desc[i].addr = (uintptr_t)at;
+	queue.desc[i].len = len;
+	queue.desc[i].flags = flags;
+	queue.desc[i].next = (uint16_t)(i + 1);
+}
 
-	if (!notify_at) {
-		uint64_t base = find_device(0);
-
-		set_up(base);
-		notify_at = base + REG_QUEUE_NOTIFY;
-	}
-	request = 0; /* VIRTIO_PMEM_REQ_TYPE_FLUSH */
-	answer = ~0u;
-	queue.desc[0].addr = (uintptr_t)&request;
-	queue.desc[0].len = sizeof(request);
-	queue.desc[0].flags = DESC_NEXT;
-	queue.desc[0].next = 1;
-	queue.desc[1].addr = (uintptr_t)&answer;
-	queue.desc[1].len = sizeof(answer);
-	queue.desc[1].flags = DESC_WRITE;
+/* The chain that begins at descriptor 0. */
+static void give_and_wait(void)
+{
 	queue.avail.ring[queue.avail.index % QUEUE_SIZE] = 0;
 	__asm__ volatile("" ::: "memory");
 	queue.avail.index++;
@@ -158,5 +162,49 @@ uint32_t pmem_flush(void)
 	poke32(notify_at, 0);
 	while (*(volatile uint16_t *)&queue.used.index != queue.avail.index)
 		__asm__ volatile("pause");
+}
+
+uint32_t pmem_flush(void)
+{
+	static volatile uint32_t request, answer;
+
+	if (!notify_at) {
+		uint64_t base = find_pmem(0);
+
+		set_up(base);
+		notify_at = base + REG_QUEUE_NOTIFY;
+	}
+	request = 0; /* VIRTIO_PMEM_REQ_TYPE_FLUSH */
+	answer = ~0u;
+	set_descriptor(0, &request, sizeof(request), DESC_NEXT);
+	set_descriptor(1, &answer, sizeof(answer), DESC_WRITE);
+	give_and_wait();
 	return answer;
+}
+
+/* --- disks ---------------------------------------------------------------------------------- */
+
+bool disk_transfer(uint64_t sector, void *data, uint32_t len, bool write)
+{
+	static volatile struct {
+		uint32_t type, reserved;
+		uint64_t sector;
+	} request;
+	static volatile uint8_t status;
+
+	if (!notify_at) {
+		uint64_t base = find_device(DEVICE_BLK, 0);
+
+		expect(base != 0, GUEST_BAD_DEVICE);
+		set_up(base);
+		notify_at = base + REG_QUEUE_NOTIFY;
+	}
+	request.type = write;
+	request.sector = sector;
+	status = 0xff;
+	set_descriptor(0, &request, sizeof(request), DESC_NEXT);
+	set_descriptor(1, data, len, DESC_NEXT | (write ? 0 : DESC_WRITE));
+	set_descriptor(2, &status, sizeof(status), DESC_WRITE);
+	give_and_wait();
+	return status == 0;
 }

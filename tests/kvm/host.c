@@ -1,9 +1,7 @@
-/* The files of a test: made in one directory, which goes when the program ends. */
+/* What tests read and write on the host, and what the host lets them do. */
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <limits.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,70 +15,13 @@
 
 #define PAGE 4096u
 
-static char directory[40];
-
-void scratch_create(void)
-{
-	char run_dir[sizeof(directory) + 8];
-	const char *tmp = getenv("TMPDIR");
-	int n = snprintf(directory, sizeof(directory), "%s/foal-kvm-XXXXXX", tmp ? tmp : "/tmp");
-
-	if (n < 0 || (size_t)n >= sizeof(directory) || !mkdtemp(directory)) {
-		perror("a directory for the tests' files");
-		exit(1);
-	}
-	chmod(directory, 0755); /* for the tests that run foal as another user */
-	snprintf(run_dir, sizeof(run_dir), "%s/run", directory);
-	setenv("FOAL_RUN_DIR", run_dir, 1);
-}
-
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st, (void)type, (void)ftw;
-	return remove(path);
-}
-
-void scratch_remove(void)
-{
-	nftw(directory, remove_one, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
-}
-
-/* Paths live as long as the test's process: nobody has to think of when they end. */
-static const char *keep(const char *path)
-{
-	static struct kept {
-		struct kept *next;
-		char path[];
-	} * all;
-	size_t size = strlen(path) + 1;
-	struct kept *k = malloc(sizeof(*k) + size);
-
-	ck_assert_ptr_nonnull(k);
-	memcpy(k->path, path, size);
-	k->next = all;
-	all = k;
-	return k->path;
-}
-
-const char *scratch(const char *format, ...)
-{
-	char path[PATH_MAX];
-	va_list args;
-
-	int n = snprintf(path, sizeof(path), "%s/", directory);
-	va_start(args, format);
-	vsnprintf(path + n, sizeof(path) - (size_t)n, format, args);
-	va_end(args);
-	return keep(path);
-}
-
 static const char *under(const char *variable, const char *fallback, const char *name)
 {
 	const char *from = getenv(variable);
 	char path[PATH_MAX];
 
 	snprintf(path, sizeof(path), "%s/%s", from ? from : fallback, name);
-	return keep(path);
+	return scratch_keep(path);
 }
 
 const char *foal_path(void)
