@@ -33,6 +33,15 @@
 /* How long a VM that runs waits for who asked for it to listen. */
 #define TELL_MS 5000
 
+#ifdef __SANITIZE_THREAD__
+/* Threads are made in processes that were forked by one of several. */
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void)
+{
+	return "die_after_fork=0";
+}
+#endif
+
 _Noreturn void process_end(int status)
 {
 	for (;;)

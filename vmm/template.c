@@ -114,6 +114,7 @@ static bool from_pool(struct template *t, const struct order *order, int channel
 void template_await(struct vm *vm)
 {
 	struct fork_birth *birth = vm->birth;
+	struct foal_error err = {0};
 	struct order order;
 
 	if (!receive_order(birth->await_fd, &order, -1) || order.count != FORK_FILES)
@@ -129,6 +130,11 @@ void template_await(struct vm *vm)
 	vm->control->lock_fd = order.files[FORK_LOCK];
 	vm->control->listen_fd = order.files[FORK_LISTEN];
 	ept_space_rename(vm->space, order.name); /* else messages say the template's */
+	/* Its clocks and timers stood where they are in the state while it waited. */
+	if (vm_state_load_vcpus(vm, &err)) {
+		tell_failure(birth->channel, order.name, err.text);
+		process_end(err.status);
+	}
 }
 
 /* --- requests ----------------------------------------------------------------------------------
@@ -148,7 +154,7 @@ const char *template_clone(struct vm *vm, const struct fork_request *request)
 		int r = -EINVAL;
 		if (well_formed(&order, request)) {
 			t->birth->state.clock = request->clock;
-			r = from_pool(t, &order, request->channel)
+			r = request->clock == CLOCK_FREEZE && from_pool(t, &order, request->channel)
 				? 0
 				: fork_clone(vm, &order, request->channel, -1);
 		}
