@@ -95,7 +95,7 @@ static int freeze(struct ept_space *space, struct ept_fork *fork)
 
 	for_each_object(space, i, obj) err = err ? err : ept_object_freeze(obj);
 	if (!err && space->reclaim.swap.fd >= 0)
-		err = ept_swap_pin(&space->reclaim.swap, &fork->pinned);
+		err = ept_swap_pin(&space->reclaim.swap, &fork->pin);
 	return err;
 }
 
@@ -127,8 +127,8 @@ void ept_space_fork_parent(struct ept_space *space)
 
 void ept_space_fork_done(struct ept_space *space, struct ept_fork *fork)
 {
-	ept_swap_unpin(&space->reclaim.swap, fork->pinned);
-	fork->pinned = NULL;
+	ept_swap_unpin(&space->reclaim.swap, fork->pin);
+	fork->pin = NULL;
 }
 
 /* --- in the child --------------------------------------------------------------------------- */
@@ -283,7 +283,7 @@ static int register_all(struct ept_space *space)
 	return err;
 }
 
-static int adopt(struct ept_space *space, struct ept_fork *fork, const struct ept_swap_file *swap)
+static int adopt(struct ept_space *space, const struct ept_swap_file *swap)
 {
 	struct ept_reclaim *r = &space->reclaim;
 	int err = 0;
@@ -291,8 +291,6 @@ static int adopt(struct ept_space *space, struct ept_fork *fork, const struct ep
 	for_each_object(space, i, obj) err = err ? err : ept_object_adopt(obj);
 	if (!err && r->swap.fd >= 0)
 		err = swap ? ept_swap_adopt(&r->swap, swap->fd) : -EINVAL;
-	if (!err && r->swap.fd >= 0)
-		ept_swap_unpin_adopted(&r->swap, fork->pinned);
 	return err;
 }
 
@@ -306,9 +304,10 @@ int ept_space_fork_child(struct ept_space *space, struct ept_fork *fork,
 	no_waiters(space);
 	governor_gone(space->governor);
 	ept_reset_forget(space);
+	fork->pin = NULL; /* it is the parent's */
 	err = own_descriptors(space);
 	if (!err)
-		err = adopt(space, fork, swap);
+		err = adopt(space, swap);
 	if (!err && ept_has_handlers(space))
 		err = register_all(space);
 	zero_counters(space);

@@ -280,20 +280,24 @@ unsigned ept_snap_put(struct ept_space *space, const uint64_t *gpa, const char *
 		end = run_from(gpa, i, count, &mine, area);
 		put += put_run(area, leaf, gpa[i], bytes + ((size_t)i << EPT_PAGE_SHIFT), end - i);
 	}
+	if (space->reclaim.limit && put)
+		ept_reclaim_note(space);
 	return put;
 }
 
 /* --- the cases --------------------------------------------------------------------------- */
 
-static bool anonymous(const struct fault *f)
+bool ept_snap_zeros(const struct fault *f, unsigned index)
 {
-	return discarded(f, f->index) ||
-	       ept_layers_zero(f->area->obj, (f->req->gpa.v - f->area->start) >> EPT_PAGE_SHIFT);
+	uint64_t gpa = fault_leaf_start(f) + ((uint64_t)index << EPT_PAGE_SHIFT);
+
+	return discarded(f, index) ||
+	       ept_layers_zero(f->area->obj, (gpa - f->area->start) >> EPT_PAGE_SHIFT);
 }
 
 enum ept_result ept_snap_read(struct fault *f)
 {
-	if (!anonymous(f))
+	if (!ept_snap_zeros(f, f->index))
 		return from_layers(f);
 	f->res->kase = EPT_CASE_ANON_READ;
 	return ept_anon_read(f);
@@ -301,7 +305,7 @@ enum ept_result ept_snap_read(struct fault *f)
 
 enum ept_result ept_snap_write(struct fault *f)
 {
-	if (!anonymous(f))
+	if (!ept_snap_zeros(f, f->index))
 		return from_layers(f);
 	f->res->kase = EPT_CASE_ANON_WRITE;
 	return ept_anon_write(f);

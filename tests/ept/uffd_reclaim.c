@@ -83,11 +83,7 @@ static volatile uint64_t *word(const struct vm *vm, uint64_t page, unsigned nr)
 	return (volatile uint64_t *)(void *)(vm->hva + page * PAGE + 64 + 8 * nr);
 }
 
-/*
- * The thread stands for a vCPU: the host's page tables order what it does and what
- * reclaim reads, and ThreadSanitizer does not see those.
- */
-__attribute__((no_sanitize("thread"))) static void *guest_main(void *arg)
+AS_VCPU static void *guest_main(void *arg)
 {
 	struct guest *g = arg;
 	uint64_t pages = g->vm->size / PAGE, *sum = calloc(pages, sizeof(*sum));
@@ -149,11 +145,8 @@ END_TEST
 /* Whose words a page has. */
 enum nonce { PARENT = 1, PARENT_LATER, CHILD };
 
-/*
- * Half of it random, so that the pool cannot keep all. Both as a vCPU touches: the host's
- * page tables order that with reclaim, which ThreadSanitizer does not see.
- */
-__attribute__((no_sanitize("thread"))) static void fill_page(char *p, uint64_t page, uint64_t nonce)
+/* Half of it random, so that the pool cannot keep all. */
+AS_VCPU static void fill_page(char *p, uint64_t page, uint64_t nonce)
 {
 	uint64_t *words = (uint64_t *)(void *)p, x = page * 2654435761U + nonce;
 
@@ -163,8 +156,7 @@ __attribute__((no_sanitize("thread"))) static void fill_page(char *p, uint64_t p
 	}
 }
 
-__attribute__((no_sanitize("thread"))) static bool page_has(const struct vm *vm, uint64_t page,
-							    uint64_t nonce)
+AS_VCPU static bool page_has(const struct vm *vm, uint64_t page, uint64_t nonce)
 {
 	char want[PAGE] __attribute__((aligned(8)));
 	const volatile uint64_t *is =

@@ -126,40 +126,6 @@ START_TEST(eager_leaves_no_fault)
 }
 END_TEST
 
-/* Snapshot, kill, restore, of what was restored. */
-START_TEST(rounds)
-{
-	unsigned n = times("FOAL_SNAPSHOT_ROUNDS", 20);
-	const char *dir = scratch("rounds");
-	pid_t pid = background("round", ARGS(MEMORY_GUEST));
-
-	for (unsigned i = 0; i < n; i++) {
-		struct run run;
-		int got;
-
-		some_moment(60000);
-		snapshot("round", dir);
-		some_moment(20000);
-		ck_assert_msg(kill(pid, SIGKILL) == 0, "round %u: the guest had ended", i);
-		while (kill(pid, 0) == 0)
-			usleep(200);
-		foal_command(&run, ARGS("restore", dir, "-d", "--name", "round", "--time-limit",
-					GUEST_LIMIT, i % 2 ? "--eager" : "--lazy"));
-		ck_assert_msg(run.status == 0 &&
-				  sscanf(run.out_text, "round: running, pid %d", &got) == 1,
-			      "round %u: %d: %s%s", i, run.status, run.out_text, run.err_text);
-		pid = got;
-		run_free(&run);
-	}
-	/* It has to have gone on: its exits are counted anew in each life. */
-	int fd = control_connect("round");
-	ck_assert_uint_eq(control_number(fd, "{\"command\":\"status\"}", "vcpus"), 1);
-	close(fd);
-	expect_command(ARGS("stop", "round", "--kill"), 0, "gone, status 109");
-	ck_assert_uint_eq(leftovers(dir), 0);
-}
-END_TEST
-
 /* A paused VM stays paused; and is none the worse for many. */
 START_TEST(of_a_paused_vm)
 {
@@ -268,7 +234,6 @@ Suite *snapshot_suite(void)
 	tcase_add_checked_fixture(tc, NULL, end_all);
 	tcase_add_loop_test(tc, programs, 0, 4);
 	tcase_add_loop_test(tc, eager_leaves_no_fault, 0, 2);
-	tcase_add_test(tc, rounds);
 	tcase_add_test(tc, of_a_paused_vm);
 	tcase_add_test(tc, refused);
 	suite_add_tcase(suite, tc);
