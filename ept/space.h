@@ -9,11 +9,11 @@
 #include "ept/ledger.h"
 #include "ept/mirror.h"
 #include "ept/object.h"
+#include "ept/prefetch.h"
 #include "ept/reader.h"
 #include "ept/reclaim.h"
 #include "ept/stream.h"
 #include "ept/watch.h"
-#include "ept/prefetch.h"
 
 #include <sys/mman.h>
 
