@@ -17,7 +17,7 @@
 #include "vmm/vm.h"
 
 struct restore_options {
-	bool eager, prefetch;
+	bool eager, prefetch, paused;
 	enum clock_policy clock;
 };
 
@@ -53,7 +53,8 @@ void restore_help(void)
 	    "                            recorded; if none was, record it (auto)\n"
 	    "  --clock freeze|jump       what the guest's clocks say of the time since: it did "
 	    "not\n"
-	    "                            pass, or it did (freeze)\n\n"
+	    "                            pass, or it did (freeze)\n"
+	    "  --paused                  it stays paused, until foal resume\n\n"
 	    "and how it is run, as for foal run:");
 	for (size_t i = 0; i < NR_TAKEN; i++)
 		printf("%s--%s", i % 6 ? " " : i ? "\n  " : "  ", taken[i].name);
@@ -85,7 +86,9 @@ static int take_own(int option, const char *value, struct restore_options *out,
 {
 	int word = 0, r = 0;
 
-	if (option == 'l' || option == 'e')
+	if (option == 'P')
+		out->paused = true;
+	else if (option == 'l' || option == 'e')
 		out->eager = option == 'e';
 	else if (option == 'p')
 		r = take_word("prefetch", value, "auto", "off", &word, err), out->prefetch = !word;
@@ -100,11 +103,12 @@ static int parse(int argc, char **argv, const char **dir, struct restore_options
 {
 	static const struct option mine[] = {{"lazy", no_argument, NULL, 'l'},
 					     {"eager", no_argument, NULL, 'e'},
+					     {"paused", no_argument, NULL, 'P'},
 					     {"prefetch", required_argument, NULL, 'p'},
 					     {"clock", required_argument, NULL, 'c'},
 					     /* No short form of --memory-limit. */
 					     {"memory", required_argument, NULL, '?'}};
-	struct option longs[NR_TAKEN + 6] = {{0}};
+	struct option longs[NR_TAKEN + 7] = {{0}};
 	int i, r = 0;
 
 	for (size_t k = 0; k < NR_TAKEN; k++)
@@ -202,6 +206,7 @@ int command_restore(int argc, char **argv, uint64_t main_ns)
 	from.len = dir.state_len;
 	from.clock = own.clock;
 	from.copy = true;
+	from.paused = own.paused;
 	from.layers = dir.layers;
 	from.memory = dir.memory;
 	from.below = dir.below;
