@@ -12,6 +12,8 @@
 #include "vmm/fork_child.h"
 #include "vmm/vm.h"
 
+
+
 /* --- clones -------------------------------------------------------------------------------- */
 
 /* In a clone: what is the template's alone. */
@@ -21,10 +23,15 @@ static void let_go(struct vm *vm)
 
 	for (unsigned i = 0; i < t->ready; i++)
 		close(t->pool[i].fd);
+	if (t->asked_by >= 0)
+		close(t->asked_by);
 	control_let_go(vm->control);
 }
 
-/* @order NULL: one for the pool, which hears its name by @await. */
+/*
+ * @order NULL: one for the pool, which hears its name by @await. @channel is the other end of that
+ * then, and the template's alone: the clone would not hear that it hung up.
+ */
 static pid_t fork_clone(struct vm *vm, const struct order *order, int channel, int await)
 {
 	struct template *t = vm->template;
@@ -39,11 +46,13 @@ static pid_t fork_clone(struct vm *vm, const struct order *order, int channel, i
 		t->birth->await_fd = await;
 		r = ept_space_fork_child(vm->space, &memory, NULL);
 		let_go(vm);
+		if (!order)
+			close(channel);
 		if (r && order)
 			tell_failure(channel, order->name, strerror(-r));
 		if (r)
 			process_end(FOAL_EXIT_MEMORY);
-		become_vm(vm, t->birth, order, channel);
+		become_vm(vm, t->birth, order, order ? channel : -1);
 	}
 	r = pid < 0 ? -errno : 0;
 	ept_space_fork_parent(vm->space);
@@ -117,7 +126,7 @@ void template_await(struct vm *vm)
 	struct foal_error err = {0};
 	struct order order;
 
-	if (!receive_order(birth->await_fd, &order, -1) || order.count != FORK_FILES)
+	if (!receive_order(birth->await_fd, &order, NULL) || order.count != FORK_FILES)
 		process_end(0); /* nobody wants it any more */
 	close(birth->await_fd);
 	dup2(order.files[FORK_LOG], STDERR_FILENO);
@@ -141,31 +150,35 @@ void template_await(struct vm *vm)
 /* --- requests ----------------------------------------------------------------------------------
  */
 
-const char *template_clone(struct vm *vm, const struct fork_request *request)
+/* False: who asks makes no sense, or does not listen. */
+static bool clone_one(struct vm *vm, const struct fork_request *request, const struct order *order)
 {
 	struct template *t = vm->template;
-	struct order order;
+	int r;
 
-	if (request->has_swap)
-		return "swap: a template's clones have none";
+	if (!well_formed(order, request)) {
+		tell_failure(request->channel, "", "a message is no name with its files");
+		return false;
+	}
+	t->birth->state.clock = request->clock;
+	if (request->clock == CLOCK_FREEZE && from_pool(t, order, request->channel))
+		return true;
+	r = fork_clone(vm, order, request->channel, -1);
+	return r >= 0 || tell_failure(request->channel, order->name, strerror(-r)) == 0;
+}
+
+void template_clone(struct vm *vm, const struct fork_request *request)
+{
+	bool goes_on = true;
+	struct order order;
+	int left_ms = FORK_WAIT_MS;
+
 	fcntl(request->channel, F_SETFL, O_NONBLOCK);
-	for (unsigned i = 0; i < request->count; i++) {
-		if (!receive_order(request->channel, &order, FORK_WAIT_MS))
-			return i ? NULL : "no name came";
-		int r = -EINVAL;
-		if (well_formed(&order, request)) {
-			t->birth->state.clock = request->clock;
-			r = request->clock == CLOCK_FREEZE && from_pool(t, &order, request->channel)
-				? 0
-				: fork_clone(vm, &order, request->channel, -1);
-		}
-		if (r < 0)
-			tell_failure(request->channel, r == -EINVAL ? "" : order.name,
-				     r == -EINVAL ? "a message is no name with its files"
-						  : strerror(-r));
+	for (unsigned i = 0; goes_on && i < request->count; i++) {
+		goes_on = receive_order(request->channel, &order, &left_ms) &&
+			  clone_one(vm, request, &order);
 		close_order(&order);
 	}
-	return NULL;
 }
 
 bool template_hungry(const struct vm *vm)
@@ -223,8 +236,9 @@ _Noreturn void template_serve(struct vm *vm, const struct fork_request *request,
 	static struct template template; /* of this process alone */
 	struct foal_error err = {0};
 	struct order order;
+	int left_ms = FORK_WAIT_MS;
 
-	if (!receive_order(request->channel, &order, FORK_WAIT_MS) ||
+	if (!receive_order(request->channel, &order, &left_ms) ||
 	    !well_formed(&order, request)) {
 		tell_failure(request->channel, "", "a message is no name with its files");
 		process_end(FOAL_EXIT_USAGE);
@@ -235,12 +249,14 @@ _Noreturn void template_serve(struct vm *vm, const struct fork_request *request,
 	}
 	template.birth = birth;
 	template.wanted = request->pool;
+	template.asked_by = request->channel;
 	vm->template = &template;
 	while (template_tend(vm))
 		;
 	fork_say(request->channel,
 		 json_pack("{s:b, s:s, s:i}", "ok", 1, "name", order.name, "pid", (int)getpid()));
 	close(request->channel);
+	template.asked_by = -1;
 	control_run(vm->control);
 	process_end(0);
 }

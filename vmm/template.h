@@ -24,14 +24,15 @@ struct template
 	struct pooled pool[FORK_POOL_MAX];
 	unsigned ready, wanted; /* of the pool: how many are there, and are to be */
 	unsigned children;	/* not reaped yet */
+	int asked_by;		/* the channel of who asked for it, until it was told; -1 */
 };
 
 /* In the frozen child: be the template of the one order that comes. */
 _Noreturn void template_serve(struct vm *vm, const struct fork_request *request,
 			      struct fork_birth *birth, struct ept_fork *memory);
 
-/* Clone what @request asks for. NULL, or what is wrong. */
-const char *template_clone(struct vm *vm, const struct fork_request *request);
+/* Clone what @request asks for; its channel hears of each, and of what is wrong. */
+void template_clone(struct vm *vm, const struct fork_request *request);
 
 /* Between requests: reap, make one ready. True: there is more to do at once. */
 bool template_tend(struct vm *vm);

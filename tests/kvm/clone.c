@@ -5,8 +5,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include "tests/kvm/snapshot_rig.h"
 #include "tests/kvm/suites.h"
 #include "tests/kvm/told.h"
 
@@ -149,6 +151,53 @@ START_TEST(many)
 }
 END_TEST
 
+/* A request of clones is answered, and its channel; the other end. */
+static int ask_for_clones(int fd, const char *first, int passed, unsigned times)
+{
+	int ends[2];
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+	if (first)
+		control_pass(ends[0], first, passed, times);
+	control_pass(fd, "{\"command\":\"fork\",\"clone\":true,\"count\":2}\n", ends[1], 1);
+	close(ends[1]);
+	json_t *reply = control_line(fd);
+	ck_assert(json_is_true(json_object_get(reply, "ok")));
+	json_decref(reply);
+	return ends[0];
+}
+
+/* The answer does not wait for names, and what comes with messages that are none is not kept. */
+START_TEST(orders)
+{
+	char text[512];
+	int channel;
+
+	start_told("o", ARGS("--halt", "exit"));
+	json_t *reply = forks_of(ARGS("template", "o", "--name", "ot", "--pool", "0", "--json"));
+	pid_t template = fork_pid(reply, 0);
+	json_decref(reply);
+	int fd = control_connect("ot");
+	control_number(fd, "{\"command\":\"status\"}", "pid");
+	unsigned had = descriptors_of(template);
+	for (unsigned n = 1; n <= 8; n++) {
+		close(ask_for_clones(fd, "", fd, n));
+		close(ask_for_clones(fd, "name", fd, n == 4 ? 5 : n));
+	}
+	channel = ask_for_clones(fd, NULL, -1, 0);
+	ck_assert_int_eq(send(channel, "good", 4, MSG_NOSIGNAL), 4);
+	ssize_t n = recv(channel, text, sizeof(text) - 1, 0);
+	ck_assert_int_gt(n, 0);
+	text[n] = 0;
+	ck_assert_msg(strstr(text, "no name with its files"), "%s", text);
+	ck_assert_int_eq(recv(channel, text, sizeof(text), 0), 0);
+	close(channel);
+	control_number(fd, "{\"command\":\"status\"}", "pid");
+	ck_assert_uint_eq(descriptors_of(template), had);
+	close(fd);
+}
+END_TEST
+
 START_TEST(refused)
 {
 	if (!have_userfaultfd())
@@ -173,6 +222,7 @@ Suite *clone_suite(void)
 	tcase_add_test(tc, snapshots);
 	tcase_add_loop_test(tc, programs, 0, 2);
 	tcase_add_test(tc, many);
+	tcase_add_test(tc, orders);
 	tcase_add_test(tc, refused);
 	suite_add_tcase(suite, tc);
 	return suite;
