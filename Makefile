@@ -88,6 +88,10 @@ $(OUT)/%.o: %.c
 
 -include $(wildcard $(OUT)/*/*.d $(OUT)/*/*/*.d)
 
+# Called only where the processor has it.
+$(OUT)/ept/checksum_avx2.o: ept/checksum_avx2.c
+	$(call compile,$(CPPFLAGS) $(CFLAGS) -O3 -mavx2)
+
 include vmm/acpi/acpi.mk
 include vmm/vmm.mk
 include guest/guest.mk

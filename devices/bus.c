@@ -109,18 +109,40 @@ static bool device_state(struct device *dev, struct state *s, unsigned index)
 	       state_end(s);
 }
 
-bool bus_state(struct bus *bus, struct state *s)
+static bool go_back(struct device *dev, struct state *s, struct state *room, unsigned index)
+{
+	state_again(room);
+	if (dev->ops->state && !(dev->ops->remembers && dev->ops->remembers(dev)) &&
+	    device_state(dev, room, index) && state_same(s, room))
+		return true;
+	return device_state(dev, s, index);
+}
+
+/* @room: of bus_go_back(), or NULL. */
+static bool each_state(struct bus *bus, struct state *s, struct state *room)
 {
 	for (int last = 0; last < 2; last++) {
 		for (size_t i = 0; i < bus->nr; i++) {
 			struct device *dev = bus->ranges[i].dev;
 
-			if ((dev->ops == &ioapic_device) == last &&
-			    !device_state(dev, s, (unsigned)i))
+			if ((dev->ops == &ioapic_device) != last)
+				continue;
+			if (!(room ? go_back(dev, s, room, (unsigned)i)
+				   : device_state(dev, s, (unsigned)i)))
 				return false;
 		}
 	}
 	return state_ok(s);
+}
+
+bool bus_state(struct bus *bus, struct state *s)
+{
+	return each_state(bus, s, NULL);
+}
+
+bool bus_go_back(struct bus *bus, struct state *s, struct state *room)
+{
+	return each_state(bus, s, room);
 }
 
 /* How many ranges begin at @addr or below. */

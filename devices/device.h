@@ -38,6 +38,7 @@ extern const struct device_ops exit_port_device;
 extern const struct device_ops fw_cfg_device;
 extern const struct device_ops acpi_pm_device;
 extern const struct device_ops reset_port_device;
+extern const struct device_ops reset_bell_device;
 extern const struct device_ops i8042_device;
 extern const struct device_ops rtc_device;
 extern const struct device_ops virtio_blk_device;

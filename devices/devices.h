@@ -68,6 +68,12 @@ struct device_host {
 	void (*guest_exit)(void *ctx, int status);
 	/* The guest resets its machine. */
 	void (*guest_reset)(void *ctx);
+	/*
+	 * The guest wrote @what (FOAL_RESET_*) to its reset bell: done once the access is
+	 * complete. What it reads there. Only where there is such a device.
+	 */
+	void (*reset_bell)(void *ctx, uint8_t what);
+	uint32_t (*resets)(void *ctx);
 };
 
 /* One row of the table of device kinds; see devices_kinds[]. */
@@ -100,6 +106,11 @@ struct device_ops {
 	 */
 	bool (*state)(struct device *dev, struct state *s);
 	unsigned state_version;
+	/*
+	 * Optional: does a device that is at rest remember more than its state tells (a
+	 * connection, a buffer that it holds)? Then loading the same state changes something.
+	 */
+	bool (*remembers)(const struct device *dev);
 };
 
 /* Every kind of device there is, NULL-terminated. */
@@ -143,6 +154,12 @@ void bus_forked(struct bus *bus);
  * False: s->error says why, and a bus that was loaded is good for bus_destroy() alone.
  */
 bool bus_state(struct bus *bus, struct state *s);
+
+/*
+ * The same for devices that were loaded from these bytes, or saved to them, before, and have
+ * run since: those that are in that state still are left alone. @room is state_room()'s.
+ */
+bool bus_go_back(struct bus *bus, struct state *s, struct state *room);
 
 /*
  * Put @dev at [@base, @base + @size). The bus owns it from then on, also on
@@ -191,6 +208,12 @@ size_t serial_input(struct device *serial, const void *data, size_t len);
 
 /* The exit port (guest/abi.h): a write ends the run through host->guest_exit. */
 int exit_port_create(const struct device_host *host, struct device **out);
+
+/*
+ * The reset bell (guest/abi.h, docs/reset.md), FOAL_PORT_RESET_BELL_LEN ports at
+ * FOAL_PORT_RESET_BELL: host->reset_bell and host->resets.
+ */
+int reset_bell_create(const struct device_host *host, struct device **out);
 
 /* --- the platform of a stock kernel (docs/acpi.md) ------------------------------------ */
 
@@ -310,6 +333,12 @@ int virtio_blk_save_difference(struct device *blk, int fd, const int *parents, u
 int virtio_blk_freeze_passing(struct device *blk);
 int virtio_blk_fold(struct device *blk);
 void virtio_blk_folded(struct device *blk);
+/*
+ * For a reset: what a copy-on-write disk holds now is what going back leaves of it (a disk of
+ * another mode is not changed). Both while the device is held. -ENOMEM.
+ */
+int virtio_blk_mark(struct device *blk);
+void virtio_blk_go_back(struct device *blk);
 /* Check every block of such a file; *@block is the first that is damaged (-EBADMSG). */
 int disk_layer_verify(int fd, uint64_t *block);
 /* What the files @fds, newest first, are together, to the empty file @out. */

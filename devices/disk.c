@@ -14,11 +14,12 @@
 struct disk {
 	enum disk_mode mode;
 	struct disk_backend *backend;
-	int overlay;		   /* -1 until the first write */
-	struct disk_layer *layers; /* between overlay and backend; NULL: none */
-	struct disk_layer *base;   /* what a reader folds layers into; NULL: nothing */
-	atomic_bool folded;	   /* it has */
-	int flush_error;	   /* negative; see disk_flush() */
+	int overlay;			   /* -1 until the first write */
+	struct disk_layer *layers;	   /* between overlay and backend; NULL: none */
+	_Atomic(struct disk_layer *) base; /* what a reader folds layers into; NULL: nothing */
+	atomic_bool folded;		   /* it has */
+	struct disk_layer *mark;	   /* of these, the newest at the reset point */
+	int flush_error;		   /* negative; see disk_flush() */
 	uint64_t size;
 	/* A bit a block; allocated when first needed. */
 	uint64_t *in_overlay, *was_read;
@@ -197,10 +198,13 @@ static int overlay_read(struct disk *disk, uint64_t offset, struct iov_cursor *c
 
 static void forget_folded(struct disk *disk)
 {
+	struct disk_layer *base = disk->base;
+
 	if (!atomic_load_explicit(&disk->folded, memory_order_acquire))
 		return;
 	atomic_store_explicit(&disk->folded, false, memory_order_relaxed);
-	disk->layers = disk_layer_folded(disk->layers, disk->base, disk->size);
+	if (base) /* else the disk went back meanwhile, and nothing is left of it */
+		disk->layers = disk_layer_folded(disk->layers, base, disk->size);
 	disk->base = NULL;
 }
 
@@ -312,6 +316,29 @@ int disk_freeze_passing(struct disk *disk)
 		disk_layer_pass(disk->layers);
 	disk->base = rc ? NULL : disk_layer_base(disk->layers);
 	return rc;
+}
+
+int disk_mark(struct disk *disk)
+{
+	int rc = disk_freeze(disk);
+
+	if (rc == 0)
+		disk->mark = disk->layers;
+	return rc;
+}
+
+/* The layer at the mark is kept: nothing was folded into it, or from it. */
+void disk_go_back(struct disk *disk)
+{
+	if (disk->overlay >= 0)
+		close(disk->overlay);
+	disk->overlay = -1;
+	free(disk->in_overlay);
+	disk->in_overlay = NULL;
+	forget_folded(disk);
+	disk->base = NULL;
+	disk_layer_free_above(disk->layers, disk->mark);
+	disk->layers = disk->mark;
 }
 
 int disk_fold(const struct disk *disk)

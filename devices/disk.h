@@ -59,6 +59,9 @@ int disk_write_zeroes(struct disk *disk, uint64_t offset, uint64_t len, bool unm
  * now on, which is not written again. -ENOMEM.
  */
 int disk_freeze(struct disk *disk);
+/* Freeze it, to have it back as it is now: what was written since is dropped. -ENOMEM. */
+int disk_mark(struct disk *disk);
+void disk_go_back(struct disk *disk);
 /*
  * The same for a reader that ends, such as a child that writes a snapshot: before, it calls
  * disk_fold(); if that was 0, disk_folded() is called when it is gone, by any thread, not beside

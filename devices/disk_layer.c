@@ -156,7 +156,12 @@ int disk_layer_open_all(const int *fds, unsigned count, uint64_t size, struct di
 
 void disk_layer_free(struct disk_layer *top)
 {
-	while (top) {
+	disk_layer_free_above(top, NULL);
+}
+
+void disk_layer_free_above(struct disk_layer *top, const struct disk_layer *end)
+{
+	while (top != end) {
 		struct disk_layer *below = top->below;
 
 		if (top->fd >= 0)

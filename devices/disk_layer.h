@@ -53,6 +53,9 @@ const struct disk_layer *disk_layer_find(const struct disk_layer *top, uint64_t 
 int disk_layer_read(const struct disk_layer *layer, struct iov_cursor *cursor, uint64_t len,
 		    uint64_t offset);
 
+/* @top and what is below, down to @end, which stays. */
+void disk_layer_free_above(struct disk_layer *top, const struct disk_layer *end);
+
 /* @top and all below. NULL is allowed. */
 void disk_layer_free(struct disk_layer *top);
 

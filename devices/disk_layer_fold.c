@@ -73,16 +73,16 @@ int disk_layer_fold(const struct disk_layer *top, const struct disk_layer *base,
 struct disk_layer *disk_layer_folded(struct disk_layer *top, struct disk_layer *base, uint64_t size)
 {
 	uint64_t words = (layer_blocks(size) + 63) / 64;
-	struct disk_layer *layer = top, *last = NULL;
+	struct disk_layer *layer = top, *next;
 
-	if (disk_layer_base(top) != base)
+	if (!base || disk_layer_base(top) != base)
 		return top;
-	for (; layer != base; layer = layer->below) {
+	for (; layer != base; layer = next) {
+		next = layer->below;
 		for (uint64_t i = 0; i < words; i++)
 			base->map[i] |= layer->map[i];
-		last = layer;
+		layer->below = NULL;
+		disk_layer_free(layer);
 	}
-	last->below = NULL;
-	disk_layer_free(top);
 	return base;
 }

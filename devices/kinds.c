@@ -9,6 +9,7 @@ const struct device_ops *const devices_kinds[] = {
     &acpi_pm_device,
     &i8042_device,
     &reset_port_device,
+    &reset_bell_device,
     &rtc_device,
     &virtio_blk_device,
     &virtio_pmem_device,

@@ -403,6 +403,12 @@ static bool window_state(struct device *dev, struct state *s)
 	return state_ok(s);
 }
 
+/* One record tells of all that is behind it: whoever of them may, it does. */
+static bool window_remembers(const struct device *dev)
+{
+	return device_of(dev, const struct pci, window)->free > 1;
+}
+
 const struct device_ops pci_device = {
     .kind = "pci",
     .read = window_read,
@@ -415,6 +421,7 @@ const struct device_ops pci_device = {
     .destroy = window_destroy,
     .state = window_state,
     .state_version = 1,
+    .remembers = window_remembers,
 };
 
 /* --- creation ------------------------------------------------------------------------- */

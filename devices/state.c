@@ -351,3 +351,32 @@ bool state_loaded(struct state *s)
 	return s->at == s->size ||
 	       state_refuse(s, "%zu bytes follow that nobody asked for", s->size - s->at);
 }
+
+/* --- comparing ------------------------------------------------------------------------------ */
+
+void state_room(struct state *s)
+{
+	*s = (struct state){0};
+}
+
+void state_again(struct state *s)
+{
+	s->at = 0;
+	s->depth = 0;
+	s->failed = false;
+}
+
+void state_room_end(struct state *s)
+{
+	free(s->bytes);
+	*s = (struct state){0};
+}
+
+bool state_same(struct state *s, const struct state *room)
+{
+	if (s->failed || room->failed || room->at > end_of(s) - s->at ||
+	    memcmp(room->bytes, s->from + s->at, room->at) != 0)
+		return false;
+	s->at += room->at;
+	return true;
+}

@@ -70,6 +70,16 @@ static inline bool state_ok(const struct state *s)
 	return !s->failed;
 }
 
+/*
+ * To compare what something is with what it was: a place for the record that is saved to it,
+ * after state_again() each. Free it with state_room_end().
+ */
+void state_room(struct state *s);
+void state_again(struct state *s);
+void state_room_end(struct state *s);
+/* Is the record that is next in @s the one that was saved to @room? Then it is passed over. */
+bool state_same(struct state *s, const struct state *room);
+
 /* --- records -------------------------------------------------------------------------- */
 
 /*

@@ -228,12 +228,14 @@ void virtio_mmio_write(struct device *dev, uint64_t offset, unsigned len, uint64
 /* virtio_state.c; of struct device_ops, whatever the register file is. */
 #define VIRTIO_STATE_VERSION 1
 bool virtio_state(struct device *dev, struct state *s);
+bool virtio_remembers(const struct device *dev);
 
 /* What the ops of every virtio device say, besides .kind and .destroy. */
 #define VIRTIO_DEVICE_OPS \
 	.start = virtio_mmio_start, .read = virtio_mmio_read, .write = virtio_mmio_write, \
 	.hold = virtio_hold, .release = virtio_release, .forked = virtio_forked, \
-	.stop = virtio_stop, .state = virtio_state, .state_version = VIRTIO_STATE_VERSION
+	.stop = virtio_stop, .state = virtio_state, .state_version = VIRTIO_STATE_VERSION, \
+	.remembers = virtio_remembers
 
 /* --- the worker ------------------------------------------------------------------- */
 

@@ -341,6 +341,16 @@ void virtio_blk_folded(struct device *dev)
 	disk_folded(disk_of(dev));
 }
 
+int virtio_blk_mark(struct device *dev)
+{
+	return disk_mark(disk_of(dev));
+}
+
+void virtio_blk_go_back(struct device *dev)
+{
+	disk_go_back(disk_of(dev));
+}
+
 int virtio_blk_save_layers(struct device *dev, int fd)
 {
 	return disk_save_layers(disk_of(dev), fd, NULL, 0);

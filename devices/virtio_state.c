@@ -101,3 +101,11 @@ bool virtio_state(struct device *dev, struct state *s)
 	pthread_mutex_unlock(&vdev->lock);
 	return state_ok(s);
 }
+
+/* A type that keeps chains may also have connections, frames, input of the host's. */
+bool virtio_remembers(const struct device *dev)
+{
+	const struct virtio_device *vdev = device_of(dev, const struct virtio_device, dev);
+
+	return vdev->type->held && vdev->status & VIRTIO_CONFIG_S_DRIVER_OK;
+}

@@ -1,6 +1,7 @@
 /* Touches of guest memory by the monitor itself: devices, loaders, discards. */
 #include "ept/fault.h"
 #include "ept/object_snapshot.h"
+#include "ept/reset_space.h"
 #include "ept/space.h"
 
 #include <errno.h>
@@ -31,8 +32,8 @@ static bool granted(enum ept_pte pte, enum ept_access access)
 	return false;
 }
 
-static int touch_page(struct ept_space *space, gpa_t gpa, enum ept_access access,
-		      enum ept_origin origin)
+int ept_touch_page(struct ept_space *space, gpa_t gpa, enum ept_access access,
+		   enum ept_origin origin)
 {
 	const struct ept_leaf *leaf = ept_mirror_find(&space->mirror, gpa);
 	struct ept_request req = {.gpa = gpa, .access = access, .origin = origin};
@@ -66,7 +67,7 @@ static int touch_area_part(struct ept_area *area, uint64_t gpa, uint64_t len,
 		return err;
 	}
 	for (uint64_t page = gpa & EPT_PAGE_MASK; page < gpa + len && !err; page += EPT_PAGE_SIZE)
-		err = touch_page(area->space, GPA(page), access, origin);
+		err = ept_touch_page(area->space, GPA(page), access, origin);
 	return err;
 }
 
@@ -116,6 +117,8 @@ ssize_t ept_map(struct ept_space *space, gpa_t gpa, uint64_t len, enum ept_acces
 		if (err)
 			return err;
 		part = (end < area->end ? end : area->end) - at;
+		if (access == EPT_WRITE)
+			ept_reset_note(space, at, part, false);
 		hva = ept_hva(area, at);
 		if ((!n || !extends(&iov[n - 1], hva)) && n == max)
 			return -E2BIG;
@@ -157,6 +160,8 @@ static int transfer(struct ept_space *space, gpa_t gpa, char *buf, size_t len,
 		if (err)
 			return err;
 		part = (end < area->end ? end : area->end) - at;
+		if (access == EPT_WRITE)
+			ept_reset_note(space, at, part, false);
 		err = touch_area_part(area, at, part, access, origin);
 		if (!err)
 			err = copy(area, ept_hva(area, at), buf, part, access);
@@ -281,6 +286,7 @@ int ept_discard_anonymous(struct ept_space *space, gpa_t gpa, uint64_t size, uin
 
 		if (!anonymous(area) || first >= last)
 			continue;
+		ept_reset_note(space, first, last - first, true);
 		err = discard_in_area(area, first, last);
 		if (!err)
 			*given += last - first;

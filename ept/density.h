@@ -173,6 +173,9 @@ void ept_windows_follow(struct ept_governor *g, struct ept_density *d, uint64_t 
 			struct ept_growth *growth);
 void ept_windows_close_idle(struct ept_governor *g, struct ept_density *d, uint64_t now);
 bool ept_windows_any(const struct ept_density *d);
+/* Regions that the stream which is next to its window's end has not reached; UINT_MAX: no stream.
+ */
+unsigned ept_windows_left(const struct ept_density *d);
 
 /* --- density_file.c ------------------------------------------------------------ */
 

@@ -241,7 +241,7 @@ static void bet(struct ept_governor *g, struct ept_density *d, uint64_t now,
 	unsigned n = sparse_regions(d, &pages);
 
 	most = growth->small < n ? growth->small : n; /* regions can have grown */
-	if (growth->regions + d->bets < SPREAD_GROWN || !n || growth->regions * 2 < most ||
+	if (growth->regions + d->bets < SPREAD_GROWN || !n || growth->regions < (most + 1) / 2 ||
 	    pages < (uint64_t)SPREAD_PAGES * n)
 		return;
 	pages += growth->small; /* as many more will be there before the next look */

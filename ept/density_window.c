@@ -1,5 +1,7 @@
 #include "ept/density.h"
 
+#include <limits.h>
+
 static unsigned reach(const struct ept_window *w)
 {
 	return w->end - w->first;
@@ -115,17 +117,44 @@ static unsigned still_left(const struct ept_density *d, const struct ept_window 
 	return n;
 }
 
+unsigned ept_windows_left(const struct ept_density *d)
+{
+	unsigned least = UINT_MAX;
+
+	for (unsigned i = 0; i < WINDOWS; i++) {
+		unsigned left = still_left(d, &d->windows[i]);
+
+		if (left && left < least)
+			least = left;
+	}
+	return least;
+}
+
+/*
+ * Look at what @w's stream had not reached, and at the region before it, which a fallback
+ * fills page by page; no further than it has come.
+ */
+static void look_along(struct ept_governor *g, struct ept_density *d, struct ept_window w,
+		       uint64_t now, struct ept_growth *growth)
+{
+	unsigned n = w.left < reach(&w) ? w.left + 1 : reach(&w);
+
+	for (unsigned at = 0; at < n; at++) {
+		unsigned i = w.way > 0 ? w.end - n + at : w.first + n - 1 - at;
+
+		ept_density_scan_range(g, d, i, i + 1, now, growth);
+		if (at && !d->regions[i].count)
+			break;
+	}
+}
+
 static void follow(struct ept_governor *g, struct ept_density *d, struct ept_window *w,
 		   uint64_t now, struct ept_growth *growth)
 {
-	/* What was not reached, and the region before it, which a fallback fills page by page. */
-	unsigned look = w->left < reach(w) ? w->left + 1 : reach(w), left, first, n, most;
+	unsigned left, first, n, most;
 	uint64_t before = growth->all;
 
-	if (w->way > 0)
-		ept_density_scan_range(g, d, w->end - look, w->end, now, growth);
-	else
-		ept_density_scan_range(g, d, w->first, w->first + look, now, growth);
+	look_along(g, d, *w, now, growth);
 	if (growth->all == before || !reach(w)) /* a new window may have taken its place */
 		return;
 	w->moved_at = now;

@@ -294,7 +294,7 @@ void ept_space_release(struct ept_space *space);
  * could write to. A forked space can be forked again.
  */
 struct ept_fork {
-	uint64_t *pinned; /* of the swap file */
+	struct ept_swap_pin *pin; /* of the swap file */
 };
 
 /*
@@ -303,7 +303,10 @@ struct ept_fork {
  */
 int ept_space_can_fork(const struct ept_space *space, bool frozen, char *why, size_t size);
 
-/* -EINVAL (not held by this thread), -ESHUTDOWN (stopping, or failed), -ENOMEM. */
+/*
+ * -EINVAL (not held by this thread), -ESHUTDOWN (stopping, or failed), -ENOMEM, -EBUSY (128
+ * forks of a space with a swap file are not done yet).
+ */
 int ept_space_fork_begin(struct ept_space *space, struct ept_fork *fork);
 void ept_space_fork_parent(struct ept_space *space);
 void ept_space_fork_done(struct ept_space *space, struct ept_fork *fork);
@@ -458,6 +461,9 @@ struct ept_hist {
 	uint64_t count, max;
 	uint32_t bucket[EPT_HIST_BUCKETS];
 };
+
+/* One thread at a time. */
+void ept_hist_add(struct ept_hist *h, uint64_t ns);
 
 /* The value (ns) below which @percent of the samples lie; 0 without samples. */
 uint64_t ept_hist_percentile(const struct ept_hist *h, double percent);

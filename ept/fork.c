@@ -16,6 +16,7 @@
  */
 #include "ept/density.h"
 #include "ept/object_snapshot.h"
+#include "ept/reset_space.h"
 #include "ept/space.h"
 #include "ept/staging.h"
 
@@ -94,7 +95,7 @@ static int freeze(struct ept_space *space, struct ept_fork *fork)
 
 	for_each_object(space, i, obj) err = err ? err : ept_object_freeze(obj);
 	if (!err && space->reclaim.swap.fd >= 0)
-		err = ept_swap_pin(&space->reclaim.swap, &fork->pinned);
+		err = ept_swap_pin(&space->reclaim.swap, &fork->pin);
 	return err;
 }
 
@@ -126,8 +127,8 @@ void ept_space_fork_parent(struct ept_space *space)
 
 void ept_space_fork_done(struct ept_space *space, struct ept_fork *fork)
 {
-	ept_swap_unpin(&space->reclaim.swap, fork->pinned);
-	fork->pinned = NULL;
+	ept_swap_unpin(&space->reclaim.swap, fork->pin);
+	fork->pin = NULL;
 }
 
 /* --- in the child --------------------------------------------------------------------------- */
@@ -144,7 +145,7 @@ static void no_waiters(struct ept_space *space)
 	space->nr_threads = 0;
 	space->reclaim.has_thread = false;
 	space->files.running = false;
-	space->prefetch.running = false;
+	space->prefetch.running = 0;
 	space->files.since = 0;
 	memset(space->files.queue.jobs, 0, sizeof(space->files.queue.jobs)); /* the parent's */
 }
@@ -282,7 +283,7 @@ static int register_all(struct ept_space *space)
 	return err;
 }
 
-static int adopt(struct ept_space *space, struct ept_fork *fork, const struct ept_swap_file *swap)
+static int adopt(struct ept_space *space, const struct ept_swap_file *swap)
 {
 	struct ept_reclaim *r = &space->reclaim;
 	int err = 0;
@@ -290,8 +291,6 @@ static int adopt(struct ept_space *space, struct ept_fork *fork, const struct ep
 	for_each_object(space, i, obj) err = err ? err : ept_object_adopt(obj);
 	if (!err && r->swap.fd >= 0)
 		err = swap ? ept_swap_adopt(&r->swap, swap->fd) : -EINVAL;
-	if (!err && r->swap.fd >= 0)
-		ept_swap_unpin_adopted(&r->swap, fork->pinned);
 	return err;
 }
 
@@ -304,9 +303,11 @@ int ept_space_fork_child(struct ept_space *space, struct ept_fork *fork,
 	unlock_all(space);
 	no_waiters(space);
 	governor_gone(space->governor);
+	ept_reset_forget(space);
+	fork->pin = NULL; /* it is the parent's */
 	err = own_descriptors(space);
 	if (!err)
-		err = adopt(space, fork, swap);
+		err = adopt(space, swap);
 	if (!err && ept_has_handlers(space))
 		err = register_all(space);
 	zero_counters(space);
@@ -319,6 +320,7 @@ void ept_space_fork_frozen(struct ept_space *space, int pagemap_fd)
 	unlock_all(space);
 	no_waiters(space);
 	governor_gone(space->governor);
+	ept_reset_forget(space);
 	close(space->failure_fd); /* what fails here is nothing to the parent's monitor */
 	space->failure_fd = -1;
 	__atomic_store_n(&space->life, EPT_LIFE_STOPPED, __ATOMIC_RELEASE);

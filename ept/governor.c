@@ -15,6 +15,7 @@
 #include "ept/thread.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -168,6 +169,26 @@ uint64_t ept_thread_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000U + (uint64_t)ts.tv_nsec;
 }
 
+/*
+ * How many new pages the next look should find. Where files are read in order, and nothing
+ * else happens, it has time until a stream has used a quarter of what was read ahead of it.
+ */
+static uint64_t pages_to_wait_for(const struct ept_governor *g, const struct ept_growth *growth)
+{
+	unsigned left = UINT_MAX;
+
+	for (size_t i = 0; i < g->nr_areas; i++) {
+		unsigned of = ept_windows_left(&g->areas[i]);
+
+		left = of < left ? of : left;
+		if (ept_writers_any(&g->areas[i])) /* what is copied ahead is little */
+			return LOOK_PAGES;
+	}
+	if (left == UINT_MAX || growth->all != growth->files)
+		return LOOK_PAGES;
+	return (uint64_t)left * REGION_PAGES / 4;
+}
+
 static uint64_t clamp(uint64_t ns, uint64_t low)
 {
 	return ns < low ? low : ns > WAIT_MAX ? WAIT_MAX : ns;
@@ -190,7 +211,8 @@ static void scan_and_pace(struct ept_governor *g, uint64_t faults, uint64_t now)
 		g->in_vain++;
 	/* After bets soon: until the next ones each touch of the rest is a fault. */
 	g->wait = g->placed ? WAIT_MIN
-			    : clamp(since * LOOK_PAGES / (growth.all + 1), WAIT_MIN << g->in_vain);
+			    : clamp(since * pages_to_wait_for(g, &growth) / (growth.all + 1),
+				    WAIT_MIN << g->in_vain);
 	if (g->wait < cost * SCAN_SHARE)
 		g->wait = cost * SCAN_SHARE;
 }

@@ -46,9 +46,13 @@ void ept_fault_read_ahead(struct fault *f);
 enum ept_result ept_file_huge(struct fault *f);
 /* Bring the 2 MiB around in, if that is wanted and can be; else false, and nothing was done. */
 bool ept_anon_whole(struct fault *f, enum ept_result *result);
+/* The same of a snapshot's area. After false its leaf may have changed. */
+bool ept_snap_whole(struct fault *f, enum ept_result *result);
 /* handlers_snapshot.c */
 enum ept_result ept_snap_read(struct fault *f);
 enum ept_result ept_snap_write(struct fault *f);
+/* Is the page of empty entry @index zeros, by the snapshot or because it was given back? */
+bool ept_snap_zeros(const struct fault *f, unsigned index);
 /*
  * handlers_file.c: how many pages, from the one of the fault on, who touches own pages in
  * order is given at once: asked of its stream once, however often the fault is tried. And

@@ -17,39 +17,34 @@ struct zeros {
 	unsigned first, end;
 };
 
+/* Nothing is there, and what is to be there is zeros. */
 static bool is_empty(const struct fault *f, unsigned index)
 {
-	return ept_pte_get(f->leaf, index) == EPT_PTE_NONE;
+	return ept_pte_get(f->leaf, index) == EPT_PTE_NONE &&
+	       (f->area->kind == EPT_KIND_ANON || ept_snap_zeros(f, index));
 }
 
-/* The empty entries around the fault's, within @most. */
-static struct zeros empty_around(const struct fault *f, struct zeros most)
+static unsigned least(unsigned a, unsigned b)
 {
-	struct zeros z = {f->index, f->index + 1};
-
-	while (z.first > most.first && is_empty(f, z.first - 1))
-		z.first--;
-	while (z.end < most.end && is_empty(f, z.end))
-		z.end++;
-	return z;
+	return a < b ? a : b;
 }
 
-/* The window of fault-around, if a quarter of it was touched, and nothing has to go for it. */
+/* The window of fault-around, if a quarter of it was touched, and such windows are of use. */
 static struct zeros dense_window(const struct fault *f)
 {
 	const struct ept_area *area = f->area;
 	const struct ept_reclaim *r = &area->space->reclaim;
-	unsigned around = area->space->config.fault_around, touched = 0;
+	unsigned around = least(area->space->config.fault_around, least(EPT_SYNC_MAX, r->window));
+	unsigned touched = 0;
 	uint64_t leaf = fault_leaf_start(f);
 	struct zeros w;
 
-	around = around < EPT_SYNC_MAX ? around : EPT_SYNC_MAX;
 	w = (struct zeros){f->index & ~(around - 1), (f->index & ~(around - 1)) + around};
 	for (unsigned i = w.first; i < w.end; i++)
-		touched += !is_empty(f, i);
+		touched += ept_pte_get(f->leaf, i) != EPT_PTE_NONE;
 	if (touched * 4 < around || leaf + ((uint64_t)w.first << EPT_PAGE_SHIFT) < area->start ||
 	    leaf + ((uint64_t)w.end << EPT_PAGE_SHIFT) > area->end ||
-	    ept_reclaim_charge(area->space) + around > r->low)
+	    !ept_reclaim_fills(area->space, around))
 		return (struct zeros){f->index, f->index + 1};
 	return w;
 }
@@ -66,15 +61,14 @@ static struct zeros pages_at_once(struct fault *f)
 	if (!f->area->space->reclaim.limit)
 		return z;
 	ahead = ept_write_ahead(f);
-	z = empty_around(f,
-			 ahead > 1 ? (struct zeros){f->index, f->index + ahead} : dense_window(f));
+	z = ahead > 1 ? (struct zeros){f->index, f->index + ahead} : dense_window(f);
 	if (z.end - z.first > 1 && ept_reclaim_admit(f->area->space, z.end - z.first))
 		return z;
 	return (struct zeros){f->index, f->index + 1};
 }
 
-/* False: not even the page that was asked for went in; another page was there, or no memory. */
-static bool put_zeros(struct fault *f, struct zeros z)
+/* Where it came to a stop: all of them, or another page was there, or no memory. */
+static unsigned put_zeros(struct fault *f, struct zeros z, unsigned age)
 {
 	static const char zeros[EPT_SYNC_MAX * EPT_PAGE_SIZE] __attribute__((aligned(4096)));
 	size_t done;
@@ -82,12 +76,29 @@ static bool put_zeros(struct fault *f, struct zeros z)
 	ept_install_copies(fault_installer(f), fault_hva(f, z.first), zeros,
 			   (size_t)(z.end - z.first) << EPT_PAGE_SHIFT, &done);
 	z.end = z.first + (unsigned)(done >> EPT_PAGE_SHIFT);
-	ept_area_set_ptes(f->area, f->leaf, z.first, z.end, EPT_PTE_PRIVATE);
+	for (unsigned i = z.first; i < z.end; i++)
+		ept_area_put_pte(f->area, f->leaf, i, EPT_PTE_PRIVATE, i == f->index ? 0 : age, 0);
 	f->res->installed += z.end - z.first;
-	if (z.end <= f->index)
-		return false;
-	f->res->around += z.end - z.first - 1;
-	return true;
+	return z.end;
+}
+
+/* Every empty entry of @z. False: not even the page that was asked for went in. */
+static bool fill(struct fault *f, struct zeros z)
+{
+	bool asked = false, free = ept_reclaim_is_free(f->area->space, z.end - z.first);
+
+	for (unsigned i = z.first; i < z.end; i++) {
+		struct zeros run = {i, i};
+
+		while (run.end < z.end && is_empty(f, run.end))
+			run.end++;
+		if (run.end == i)
+			continue;
+		i = put_zeros(f, run, free ? 0 : EPT_AGE_UNASKED | 1);
+		asked |= f->index >= run.first && f->index < i;
+	}
+	f->res->around += f->res->installed - asked;
+	return asked;
 }
 
 static enum ept_result own_page(struct fault *f)
@@ -104,7 +115,7 @@ enum ept_result ept_anon_write(struct fault *f)
 	if (ept_anon_whole(f, &result))
 		return result;
 	struct zeros z = pages_at_once(f);
-	if (z.end - z.first > 1 && put_zeros(f, z))
+	if (z.end - z.first > 1 && fill(f, z))
 		result = ept_fault_finish(f, 0);
 	else
 		result = own_page(f);

@@ -3,6 +3,7 @@
  * in whole. Where that cannot be, 4 KiB go in as elsewhere, and the fault says fallback.
  */
 #include "ept/handlers.h"
+#include "ept/object_snapshot.h"
 #include "ept/staging.h"
 
 #include <errno.h>
@@ -11,7 +12,7 @@
 #define DENSE 448 /* of 512 pages of the neighbour: touches come in a stream */
 #define EDGE  32  /* pages from it */
 
-/* Nothing of the leaf is there, and all of it is the area's. */
+/* Nothing of the leaf is there, or was given back, and all of it is the area's. */
 static bool untouched(const struct fault *f)
 {
 	uint64_t start = fault_leaf_start(f);
@@ -19,7 +20,8 @@ static bool untouched(const struct fault *f)
 	if (start < f->area->start || start + EPT_LEAF_BYTES > f->area->end)
 		return false;
 	for (unsigned i = 0; i < EPT_TABLE_SIZE; i++)
-		if (ept_pte_get(f->leaf, i) != EPT_PTE_NONE)
+		if (ept_pte_get(f->leaf, i) != EPT_PTE_NONE ||
+		    ept_pte_value(f->leaf, i) == EPT_VALUE_DISCARDED)
 			return false;
 	return true;
 }
@@ -203,6 +205,31 @@ static int read_pages(struct fault *f, unsigned first, unsigned end, char *to)
 	return done == want ? 0 : err ? err : -EIO;
 }
 
+/* The leaf out of a snapshot's extents, all of it; @to is zeros. */
+static int read_extents(struct fault *f, char *to)
+{
+	uint64_t first = (fault_leaf_start(f) - f->area->start) >> EPT_PAGE_SHIFT, bytes = 0;
+	char why[256];
+	int err = 0;
+
+	for (unsigned i = 0; i < EPT_TABLE_SIZE && !err; i += EPT_EXTENT_PAGES) {
+		uint16_t have;
+
+		err = ept_layers_read(f->area->obj, first + i, first + i + EPT_EXTENT_PAGES,
+				      to + ((size_t)i << EPT_PAGE_SHIFT), &have, &bytes, why,
+				      sizeof(why));
+	}
+	f->res->bytes_read += bytes;
+	f->res->major |= bytes > 0;
+	return err;
+}
+
+static int read_run(struct fault *f, unsigned first, unsigned end, char *to)
+{
+	return f->area->kind == EPT_KIND_LAYERS ? read_extents(f, to)
+						: read_pages(f, first, end, to);
+}
+
 /* A run of the leaf on its way in. */
 struct run {
 	unsigned first, end;
@@ -213,6 +240,7 @@ struct run {
 /*
  * Entries are in transit, and the lock is free, while the object is read. If it gives
  * not all, the page that is asked for is read alone: a neighbour's trouble is not its.
+ * (Of a snapshot the caller does that.)
  */
 static int fill_aside(struct fault *f, struct run *run)
 {
@@ -229,8 +257,8 @@ static int fill_aside(struct fault *f, struct run *run)
 		run->huge = ept_staging_is_huge(run->place);
 	else
 		run->place = ept_staging_small(run->place);
-	err = read_pages(f, first, end, run->place);
-	if (err && end - first > 1) {
+	err = read_run(f, first, end, run->place);
+	if (err && end - first > 1 && f->area->kind != EPT_KIND_LAYERS) {
 		*run = (struct run){f->index, f->index + 1, run->place, false};
 		err = read_pages(f, f->index, f->index + 1, run->place);
 	}
@@ -276,4 +304,41 @@ enum ept_result ept_file_huge(struct fault *f)
 	ept_staging_put(f->area->space->staging, run.place);
 	wake_left_out(f, first, end, err);
 	return ept_fault_finish(f, err);
+}
+
+/* Where everything comes in, most of a leaf is reason enough. */
+static bool most_is_wanted(const struct fault *f)
+{
+	const struct ept_space *space = f->area->space;
+	uint64_t first = (fault_leaf_start(f) - f->area->start) >> EPT_PAGE_SHIFT;
+	unsigned data = 0;
+
+	if (!space->prefetch.all || !space->staging || !untouched(f))
+		return false;
+	for (unsigned i = 0; i < EPT_TABLE_SIZE; i++)
+		data += ept_layers_what(f->area->obj, first + i) == EPT_LAYERS_DATA;
+	return data >= DENSE;
+}
+
+bool ept_snap_whole(struct fault *f, enum ept_result *result)
+{
+	enum ept_case small = f->res->kase;
+	struct run run = {.end = EPT_TABLE_SIZE};
+	int err;
+
+	if (f->area->space->prefetch.noted || !(huge_wanted(f) || most_is_wanted(f)))
+		return false;
+	err = fill_aside(f, &run);
+	if (!err) {
+		f->res->kase = EPT_CASE_FILE_HUGE;
+		err = put_whole(f, run.place, run.huge, small);
+	}
+	ept_staging_put(f->area->space->staging, run.place);
+	wake_left_out(f, 0, EPT_TABLE_SIZE, err ? -EIO : 0);
+	if (err == -EBADMSG || f->unreadable) { /* the page's own extent may be well */
+		f->unreadable = false;
+		return false;
+	}
+	*result = ept_fault_finish(f, err);
+	return true;
 }

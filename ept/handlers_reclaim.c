@@ -22,7 +22,7 @@ static void note_hit(const struct fault *f, unsigned hits)
 
 static unsigned hits_of(const struct fault *f)
 {
-	return ept_pte_age(f->leaf, f->index) / EPT_AGE_HIT;
+	return ept_age_hits(ept_pte_age(f->leaf, f->index));
 }
 
 static enum ept_result take_back(struct fault *f)

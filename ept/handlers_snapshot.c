@@ -24,6 +24,12 @@ static bool discarded(const struct fault *f, unsigned index)
 	       ept_pte_value(f->leaf, index) == EPT_VALUE_DISCARDED;
 }
 
+static bool empty(const struct ept_leaf *leaf, unsigned index)
+{
+	return ept_pte_get(leaf, index) == EPT_PTE_NONE &&
+	       ept_pte_value(leaf, index) != EPT_VALUE_DISCARDED;
+}
+
 /*
  * Extents do not cross leaves. Under a memory limit no more than a fault may bring; who
  * records wants to see each page asked for.
@@ -132,10 +138,15 @@ static void wake_left_out(struct fault *f, const struct extent *x, int err)
 {
 	bool keep_asleep = err && err != -EAGAIN && err != -EEXIST;
 
-	for (unsigned i = x->first; i < x->end; i++)
-		if (is_mine(x, i) && ept_pte_get(f->leaf, i) == EPT_PTE_NONE &&
+	for (unsigned i = x->first, run = i; i <= x->end; i++) {
+		if (i < x->end && is_mine(x, i) && ept_pte_get(f->leaf, i) == EPT_PTE_NONE &&
 		    !(i == f->index && keep_asleep))
-			ept_install_wake(fault_installer(f), fault_hva(f, i), EPT_PAGE_SIZE);
+			continue;
+		if (run < i)
+			ept_install_wake(fault_installer(f), fault_hva(f, run),
+					 (size_t)(i - run) << EPT_PAGE_SHIFT);
+		run = i + 1;
+	}
 }
 
 /* Said here, where file and extent are known. A poisoned page stops nothing. */
@@ -152,9 +163,16 @@ static void say_why(struct fault *f, const struct extent *x, int err)
 static enum ept_result from_layers(struct fault *f)
 {
 	char bytes[EPT_EXTENT] __attribute__((aligned(EPT_PAGE_SIZE)));
-	struct extent x = extent_of(f);
-	int err = read_aside(f, &x, bytes);
+	enum ept_result whole;
+	struct extent x;
+	int err;
 
+	if (ept_snap_whole(f, &whole))
+		return whole;
+	if (!empty(f->leaf, f->index)) /* the lock was free meanwhile */
+		return EPT_RETRY;
+	x = extent_of(f);
+	err = read_aside(f, &x, bytes);
 	if (!err) {
 		if (f->area->space->prefetch.noted)
 			ept_prefetch_note(f->area->space, f->req->gpa.v);
@@ -168,47 +186,118 @@ static enum ept_result from_layers(struct fault *f)
 	return ept_fault_finish(f, err);
 }
 
-static bool empty(const struct ept_leaf *leaf, unsigned index)
+/* --- before it is asked for -------------------------------------------------------------- */
+
+/* Pages of a list, a bit each. */
+struct pages {
+	uint64_t bit[EPT_SET_CHUNK / 64];
+};
+
+static bool is_in(const struct pages *p, unsigned i)
 {
-	return ept_pte_get(leaf, index) == EPT_PTE_NONE &&
-	       ept_pte_value(leaf, index) != EPT_VALUE_DISCARDED;
+	return p->bit[i / 64] >> i % 64 & 1;
 }
 
-unsigned ept_snap_put(struct ept_area *area, uint64_t gpa, const char *bytes, unsigned pages)
+/* The leaf of a page of the list; NULL: it is none of an area of layers, or there is no memory. */
+static struct ept_leaf *leaf_of(struct ept_space *space, uint64_t gpa, struct ept_area **area)
 {
-	struct ept_leaf *leaf = ept_mirror_get(&area->space->mirror, GPA(gpa));
-	unsigned first = ept_leaf_index(GPA(gpa)), end = first + pages, put = 0;
+	*area = ept_area_find(space, gpa);
+	if (!*area || (*area)->kind != EPT_KIND_LAYERS || gpa & ~EPT_PAGE_MASK)
+		return NULL;
+	return ept_mirror_get(&space->mirror, GPA(gpa));
+}
 
-	if (!leaf)
-		return 0;
-	pthread_mutex_lock(&leaf->lock);
-	for (unsigned i = first, run = first; i <= end && !ept_dying(area->space); i++) {
-		size_t done = 0, at = (size_t)(run - first) << EPT_PAGE_SHIFT;
+/* Who asks for one of them from now on waits until it is in. */
+static void begin_transit(struct ept_space *space, const uint64_t *gpa, unsigned count,
+			  struct pages *mine)
+{
+	for (unsigned i = 0; i < count; i++) {
+		struct ept_area *area;
+		struct ept_leaf *leaf = leaf_of(space, gpa[i], &area);
+		unsigned index = ept_leaf_index(GPA(gpa[i]));
 
-		if (i < end && empty(leaf, i))
+		if (!leaf || !empty(leaf, index)) /* a hint */
 			continue;
-		if (run < i)
-			(void)ept_install_copies(&area->space->installer, ept_hva(area, gpa + at),
-						 bytes + at, (size_t)(i - run) << EPT_PAGE_SHIFT,
-						 &done);
-		ept_area_set_ptes(area, leaf, run, run + (unsigned)(done >> EPT_PAGE_SHIFT),
-				  EPT_PTE_PRIVATE);
-		put += (unsigned)(done >> EPT_PAGE_SHIFT);
-		run = i + 1;
+		pthread_mutex_lock(&leaf->lock);
+		if (empty(leaf, index)) {
+			ept_pte_set(leaf, index, EPT_PTE_TRANSIT);
+			mine->bit[i / 64] |= 1UL << i % 64;
+		}
+		pthread_mutex_unlock(&leaf->lock);
 	}
+}
+
+/* Pages [i, end) of the list that go in by one call: neighbours in one leaf of one area. */
+static unsigned run_from(const uint64_t *gpa, unsigned i, unsigned count, const struct pages *mine,
+			 const struct ept_area *area)
+{
+	uint64_t limit = ept_leaf_end(gpa[i], area->end);
+	unsigned end = i + 1;
+
+	while (end < count && is_in(mine, end) && gpa[end] == gpa[end - 1] + EPT_PAGE_SIZE &&
+	       gpa[end] < limit)
+		end++;
+	return end;
+}
+
+/* What does not get in is as it was, and who asked for it asks again. */
+static unsigned put_run(struct ept_area *area, struct ept_leaf *leaf, uint64_t gpa,
+			const char *bytes, unsigned pages)
+{
+	struct ept_installer *in = &area->space->installer;
+	unsigned first = ept_leaf_index(GPA(gpa)), put;
+	char *hva = ept_hva(area, gpa);
+	size_t len = (size_t)pages << EPT_PAGE_SHIFT, done = 0;
+
+	pthread_mutex_lock(&leaf->lock);
+	if (!ept_dying(area->space))
+		(void)ept_install_copies(in, hva, bytes, len, &done);
+	put = (unsigned)(done >> EPT_PAGE_SHIFT);
+	ept_area_set_ptes(area, leaf, first, first + put, EPT_PTE_PRIVATE);
+	ept_area_set_ptes(area, leaf, first + put, first + pages, EPT_PTE_NONE);
+	pthread_cond_broadcast(&leaf->arrived);
 	pthread_mutex_unlock(&leaf->lock);
+	if (done < len)
+		ept_install_wake(in, hva + done, len - done);
 	return put;
 }
 
-static bool anonymous(const struct fault *f)
+unsigned ept_snap_put(struct ept_space *space, const uint64_t *gpa, const char *bytes,
+		      unsigned count)
 {
-	return discarded(f, f->index) ||
-	       ept_layers_zero(f->area->obj, (f->req->gpa.v - f->area->start) >> EPT_PAGE_SHIFT);
+	struct pages mine = {0};
+	unsigned put = 0;
+
+	begin_transit(space, gpa, count, &mine);
+	for (unsigned i = 0, end; i < count; i = end) {
+		struct ept_area *area;
+		struct ept_leaf *leaf;
+
+		end = i + 1;
+		if (!is_in(&mine, i))
+			continue;
+		leaf = leaf_of(space, gpa[i], &area);
+		end = run_from(gpa, i, count, &mine, area);
+		put += put_run(area, leaf, gpa[i], bytes + ((size_t)i << EPT_PAGE_SHIFT), end - i);
+	}
+	if (space->reclaim.limit && put)
+		ept_reclaim_note(space);
+	return put;
+}
+
+/* --- the cases --------------------------------------------------------------------------- */
+
+bool ept_snap_zeros(const struct fault *f, unsigned index)
+{
+	uint64_t gpa = fault_leaf_start(f) + ((uint64_t)index << EPT_PAGE_SHIFT);
+
+	return discarded(f, index) ||
+	       ept_layers_zero(f->area->obj, (gpa - f->area->start) >> EPT_PAGE_SHIFT);
 }
 
 enum ept_result ept_snap_read(struct fault *f)
 {
-	if (!anonymous(f))
+	if (!ept_snap_zeros(f, f->index))
 		return from_layers(f);
 	f->res->kase = EPT_CASE_ANON_READ;
 	return ept_anon_read(f);
@@ -216,7 +305,7 @@ enum ept_result ept_snap_read(struct fault *f)
 
 enum ept_result ept_snap_write(struct fault *f)
 {
-	if (!anonymous(f))
+	if (!ept_snap_zeros(f, f->index))
 		return from_layers(f);
 	f->res->kase = EPT_CASE_ANON_WRITE;
 	return ept_anon_write(f);

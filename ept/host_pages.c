@@ -68,7 +68,9 @@ uint64_t ept_host_own_pages(int pagemap, const void *hva, uint64_t pages)
 	return own;
 }
 
-int ept_host_pages(int pagemap, const void *hva, size_t pages, unsigned char *vec)
+/* What @of says of each page's entry. */
+static int read_pages(int pagemap, const void *hva, size_t pages, unsigned char *vec,
+		      unsigned char (*of)(uint64_t entry))
 {
 	uint64_t entry[ENTRIES], first = (uintptr_t)hva >> EPT_PAGE_SHIFT;
 	size_t n;
@@ -78,11 +80,31 @@ int ept_host_pages(int pagemap, const void *hva, size_t pages, unsigned char *ve
 		if (!n)
 			return -EBADF;
 		for (size_t i = 0; i < n; i++)
-			vec[done + i] = !(entry[i] & PM_PRESENT) ? 0
-					: entry[i] & PM_FILE	 ? EPT_HOST_THERE
-								 : EPT_HOST_THERE | EPT_HOST_COPY;
+			vec[done + i] = of(entry[i]);
 	}
 	return 0;
+}
+
+static unsigned char both_bits(uint64_t entry)
+{
+	if (!(entry & PM_PRESENT))
+		return 0;
+	return entry & PM_FILE ? EPT_HOST_THERE : EPT_HOST_THERE | EPT_HOST_COPY;
+}
+
+int ept_host_pages(int pagemap, const void *hva, size_t pages, unsigned char *vec)
+{
+	return read_pages(pagemap, hva, pages, vec, both_bits);
+}
+
+static unsigned char is_copy(uint64_t entry)
+{
+	return (entry & (PM_PRESENT | PM_SWAP)) && !(entry & PM_FILE);
+}
+
+int ept_host_copies(int pagemap, const void *hva, size_t pages, unsigned char *vec)
+{
+	return read_pages(pagemap, hva, pages, vec, is_copy);
 }
 
 bool ept_host_nothing(int pagemap, const void *hva, uint64_t pages)
@@ -93,7 +115,7 @@ bool ept_host_nothing(int pagemap, const void *hva, uint64_t pages)
 		size_t n = read_entries(pagemap, first, end - first, entry);
 
 		for (size_t i = 0; i < n; i++)
-			if (entry[i] & PM_SWAP || (entry[i] & PM_PRESENT && !(entry[i] & PM_FILE)))
+			if (is_copy(entry[i]))
 				return false;
 		if (!n)
 			return false;

@@ -25,6 +25,12 @@ int ept_host_present(void *hva, size_t len, unsigned char *vec);
 int ept_host_pages(int pagemap, const void *hva, size_t pages, unsigned char *vec);
 
 /*
+ * Of any memory, 1 for each page that is no page of a file and holds something, be it in the
+ * host's swap. @pagemap, errors: as above.
+ */
+int ept_host_copies(int pagemap, const void *hva, size_t pages, unsigned char *vec);
+
+/*
  * How many of @pages pages from @hva on are somebody's: present, and not the shared
  * zero page. @pagemap: /proc/self/pagemap, or negative: 0.
  */

@@ -12,8 +12,6 @@ struct ept_ledger {
 
 uint64_t ept_now(void);
 
-void ept_hist_add(struct ept_hist *h, uint64_t ns);
-
 /* Count one fault that ended as @res says, @ns after it was picked up (0: no sample). */
 void ept_ledger_count(struct ept_ledger *ledger, struct ept_arena *arena, enum ept_origin origin,
 		      const struct ept_resolution *res, uint64_t ns);

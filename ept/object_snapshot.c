@@ -69,15 +69,42 @@ static int read_origin(const struct ept_object *origin, uint64_t page, char *to)
 	return done == want ? 0 : err ? err : -EIO;
 }
 
+/* All of [first, end) is one extent of the only layer, and nothing is below it. */
+static const struct ept_index_extent *alone(const struct ept_layers *l, uint64_t first,
+					    uint64_t end)
+{
+	uint64_t gpa = l->gpa + (first << EPT_PAGE_SHIFT);
+	const struct ept_index_extent *e = NULL;
+
+	if (l->count == 1 && !l->origin)
+		e = ept_snapshot_find(l->layer[0], gpa);
+	return e && e->gpa == gpa && e->pages == end - first ? e : NULL;
+}
+
+/* The same for such an extent, which is what most are: without a copy. */
+static int read_alone(const struct ept_layers *l, const struct ept_index_extent *e, char *to,
+		      uint16_t *have, uint64_t *bytes, char *why, size_t size)
+{
+	int err = ept_snapshot_extent(l->layer[0], e, to);
+
+	*bytes += e->stored;
+	*have = e->present;
+	if (err)
+		ept_snapshot_say(l->layer[0], e, err, why, size);
+	return err;
+}
+
 int ept_layers_read(const struct ept_object *obj, uint64_t first, uint64_t end, char *to,
 		    uint16_t *have, uint64_t *bytes, char *why, size_t size)
 {
 	char extent[EPT_EXTENT] __attribute__((aligned(EPT_PAGE_SIZE)));
-	const struct ept_index_extent *read = NULL;
+	const struct ept_index_extent *read = alone(obj->layers, first, end);
 	int err = 0;
 
 	*have = 0;
 	*why = 0;
+	if (read)
+		return read_alone(obj->layers, read, to, have, bytes, why, size);
 	for (uint64_t page = first; page < end && !err; page++) {
 		struct place p = find(obj->layers, page);
 		char *dst = to + ((page - first) << EPT_PAGE_SHIFT);
@@ -99,6 +126,23 @@ int ept_layers_read(const struct ept_object *obj, uint64_t first, uint64_t end, 
 		*have |= (uint16_t)(1U << (page - first));
 	}
 	return err;
+}
+
+void ept_layers_will_need(const struct ept_object *obj, uint64_t first, uint64_t end)
+{
+	const struct ept_layers *l = obj->layers;
+	uint64_t gpa = l->gpa + (first << EPT_PAGE_SHIFT), stop = l->gpa + (end << EPT_PAGE_SHIFT);
+
+	/* Where it lies in an older layer, or scattered, is not worth finding out. */
+	for (const struct ept_index_extent *e; gpa < stop; gpa += EPT_EXTENT) {
+		e = ept_snapshot_find(l->layer[0], gpa);
+		if (!e)
+			continue;
+		posix_fadvise(l->layer[0]->memory_fd, (off_t)e->offset,
+			      e->flags ? e->stored : (off_t)(stop - gpa), POSIX_FADV_WILLNEED);
+		if (!e->flags)
+			return;
+	}
 }
 
 enum ept_layers_what ept_layers_what(const struct ept_object *obj, uint64_t page)

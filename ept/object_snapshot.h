@@ -31,6 +31,9 @@ bool ept_layers_are(const struct ept_object *obj, struct ept_snapshot *const *la
 int ept_layers_read(const struct ept_object *obj, uint64_t first, uint64_t end, char *to,
 		    uint16_t *have, uint64_t *bytes, char *why, size_t size);
 
+/* Pages [first, end) will be read soon: tell the host. */
+void ept_layers_will_need(const struct ept_object *obj, uint64_t first, uint64_t end);
+
 enum ept_layers_what { EPT_LAYERS_BELOW, EPT_LAYERS_ZERO, EPT_LAYERS_DATA };
 
 /* Of one page: the origin's, zeros, or in a layer. */

@@ -237,6 +237,22 @@ bool ept_reclaim_has_room(const struct ept_space *space, unsigned pages)
 	return !r->limit || ept_reclaim_charge(space) + pages <= r->high;
 }
 
+bool ept_reclaim_is_free(const struct ept_space *space, unsigned pages)
+{
+	return ept_reclaim_charge(space) + pages <= space->reclaim.low;
+}
+
+bool ept_reclaim_fills(const struct ept_space *space, unsigned pages)
+{
+	const struct ept_reclaim *r = &space->reclaim;
+	uint64_t used = __atomic_load_n(&r->unasked.used, __ATOMIC_RELAXED);
+	uint64_t unused = __atomic_load_n(&r->unasked.unused, __ATOMIC_RELAXED);
+
+	if (ept_reclaim_is_free(space, pages))
+		return true;
+	return used + unused < r->ring.size / 4 || used * 7 >= unused;
+}
+
 static int cannot_hold(struct ept_space *space, gpa_t gpa)
 {
 	const struct ept_reclaim *r = &space->reclaim;
@@ -311,7 +327,7 @@ static void set_marks(struct ept_reclaim *r, const struct ept_config *config)
 	r->hard = r->limit - (uint64_t)threads * r->window - EPT_RECLAIM_BATCH;
 	r->high = r->hard - r->hard / 64;
 	r->low = r->hard - r->hard / 32;
-	r->ring.size = r->limit / 8 > MIN_RING ? r->limit / 8 : MIN_RING;
+	r->ring.size = r->limit / 16 > MIN_RING ? r->limit / 16 : MIN_RING;
 }
 
 int ept_reclaim_init(struct ept_space *space)

@@ -24,17 +24,27 @@ struct ept_writer;
 
 #define EPT_RECLAIM_BATCH 32U /* pages between two looks at what is resident */
 
-/* The age of an entry: visits of the hand to come in peace, and how often a sample was hit. */
+/*
+ * The age of an entry: visits of the hand to come in peace, how often a sample was hit, and
+ * whether it is zeros that nobody asked for and others had to go for (they came with a
+ * first touch nearby).
+ */
 #define EPT_AGE_VISITS	  0x0fU
 #define EPT_AGE_HIT	  0x10U
 #define EPT_AGE_HITS	  3U
+#define EPT_AGE_UNASKED	  0x80U
+
+static inline unsigned ept_age_hits(unsigned age)
+{
+	return age / EPT_AGE_HIT & EPT_AGE_HITS;
+}
 
 /*
  * The age of a reclaimed own page: how often it was hit, and above it when it went, in
  * quarters of the limit that went since the start (it wraps).
  */
-#define EPT_GONE_SHIFT	  2U
-#define EPT_GONE_MASK	  0x3fU
+#define EPT_GONE_SHIFT 2U
+#define EPT_GONE_MASK  0x3fU
 
 /* The age of a page that was hit so often: 3, 5, then 7 visits in peace. */
 static inline unsigned ept_reclaim_aged(unsigned hits)
@@ -52,6 +62,15 @@ struct ept_ring {
 	uint64_t *gpa; /* by slot */
 	uint64_t size; /* slots */
 	uint64_t head, tail;
+};
+
+/*
+ * Of the pages of EPT_AGE_UNASKED, what was found at the ring's end: written to meanwhile,
+ * or still zeros. Halved each time the ring turned. Atomics, written under `work`.
+ */
+struct ept_unasked {
+	uint64_t used, unused;
+	uint64_t turn; /* the ring's tail when they were halved last */
 };
 
 struct ept_reclaim {
@@ -72,6 +91,7 @@ struct ept_reclaim {
 	struct ept_writer *writer; /* NULL without a swap file */
 	uint64_t since_sync;	   /* pages that left since the last write-back */
 	uint64_t gone;		   /* own pages that ever left; atomic */
+	struct ept_unasked unasked;
 
 	pthread_mutex_t lock; /* what follows, to `thread` */
 	pthread_cond_t need, freed;
@@ -104,6 +124,15 @@ bool ept_reclaim_admit(struct ept_space *space, unsigned pages);
 
 /* May @pages be read that nobody asked for yet? Waits for nothing and asks for nothing. */
 bool ept_reclaim_has_room(const struct ept_space *space, unsigned pages);
+
+/* Does no page have to go for @pages more? */
+bool ept_reclaim_is_free(const struct ept_space *space, unsigned pages);
+
+/*
+ * May @pages zeros be installed with a first touch, though nobody asked for them? What is
+ * free may be filled; if pages have to go for it, a quarter of such zeros was of use lately.
+ */
+bool ept_reclaim_fills(const struct ept_space *space, unsigned pages);
 
 /* Wait until they may: 0, or -ENOMEM: the limit cannot be held, and the space has failed. */
 int ept_reclaim_wait(struct ept_space *space, gpa_t gpa, unsigned pages);

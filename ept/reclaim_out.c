@@ -7,6 +7,7 @@
  * to it between the copy into the pool and its end; who writes waits for the leaf's
  * lock, and finds it swapped.
  */
+#include "ept/object_snapshot.h"
 #include "ept/space.h"
 
 #include <errno.h>
@@ -62,7 +63,7 @@ static uint64_t compress(struct ept_space *space, gpa_t gpa, const char *page)
 unsigned ept_reclaim_leaves(struct ept_reclaim *r, const struct ept_leaf *leaf, unsigned index)
 {
 	uint64_t gone = __atomic_fetch_add(&r->gone, 1, __ATOMIC_RELAXED) / (r->limit / 4 + 1);
-	unsigned hits = ept_pte_age(leaf, index) / EPT_AGE_HIT;
+	unsigned hits = ept_age_hits(ept_pte_age(leaf, index));
 
 	return (unsigned)(gone & EPT_GONE_MASK) << EPT_GONE_SHIFT | hits;
 }
@@ -82,14 +83,38 @@ unsigned ept_reclaim_returns(struct ept_reclaim *r, unsigned age)
 	return ept_reclaim_aged(hits + 1);
 }
 
+static void halve(uint64_t *n)
+{
+	__atomic_store_n(n, *n / 2, __ATOMIC_RELAXED);
+}
+
+/* Was it of use that zeros came which nobody asked for? */
+static void judge_unasked(struct ept_reclaim *r, const struct out *o, bool zeros)
+{
+	struct ept_unasked *u = &r->unasked;
+	uint64_t *n = zeros ? &u->unused : &u->used;
+
+	if (ept_pte_age(o->leaf, o->index) & EPT_AGE_UNASKED)
+		__atomic_store_n(n, *n + 1, __ATOMIC_RELAXED);
+	if (r->ring.tail - u->turn < r->ring.size)
+		return;
+	u->turn = r->ring.tail;
+	halve(&u->used);
+	halve(&u->unused);
+}
+
 /* The page at @page becomes a number in its entry. False: it has to stay. */
 static bool store(struct gone *gone, const struct out *o, const char *page)
 {
+	bool layers = o->area->kind == EPT_KIND_LAYERS;
+	bool zeros = (layers || o->area->kind == EPT_KIND_ANON) && is_zero(page);
 	uint64_t handle;
 
+	judge_unasked(&gone->space->reclaim, o, zeros);
 	/* Private copies of a file have no entry that means zeros. */
-	if (o->area->kind == EPT_KIND_ANON && is_zero(page)) {
-		ept_area_set_pte(o->area, o->leaf, o->index, EPT_PTE_NONE);
+	if (zeros) {
+		ept_area_put_pte(o->area, o->leaf, o->index, EPT_PTE_NONE, 0,
+				 layers ? EPT_VALUE_DISCARDED : 0);
 		ept_reclaim_count(&gone->space->reclaim, zeroed, 1);
 		return true;
 	}

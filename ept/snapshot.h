@@ -132,6 +132,16 @@ void ept_working_set_close(struct ept_working_set *set); /* NULL is allowed */
  * "prefetch"). Before ept_space_start(), once; @set lives as long as the space. -ENOMEM, -EINVAL.
  */
 int ept_space_prefetch(struct ept_space *space, const struct ept_working_set *set);
+/*
+ * Instead: all that the layers hold, checked. Not with a memory limit. -EINVAL. The space fails
+ * as if the guest had asked, if something of it cannot be read or is not what was written.
+ */
+int ept_space_prefetch_all(struct ept_space *space);
+/*
+ * Of a started space, by one thread: wait until its prefetch has ended. 0, or why something
+ * could not be brought in; ept_space_failure() has the words, unless pages are poisoned.
+ */
+int ept_space_prefetch_wait(struct ept_space *space);
 void ept_prefetch_cancel(struct ept_space *space);
 
 struct ept_prefetch_stats {

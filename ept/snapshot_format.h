@@ -13,6 +13,7 @@
 #ifndef FOAL_EPT_SNAPSHOT_FORMAT_H
 #define FOAL_EPT_SNAPSHOT_FORMAT_H
 
+#include "ept/checksum.h"
 #include "ept/mirror.h"
 
 #include <stdint.h>
@@ -23,10 +24,6 @@
 /* 64 KiB: 16 pages. Each first touch reads and checks so much (docs/snapshot-memory.md). */
 #define EPT_EXTENT_PAGES  16U
 #define EPT_EXTENT	  (EPT_EXTENT_PAGES * EPT_PAGE_SIZE)
-
-struct ept_sum {
-	uint64_t low, high;
-};
 
 struct ept_index_header {
 	char magic[8];
@@ -64,12 +61,5 @@ struct ept_index_extent {
 _Static_assert(sizeof(struct ept_index_header) == 104, "as it is in files");
 _Static_assert(sizeof(struct ept_index_area) == 32, "as it is in files");
 _Static_assert(sizeof(struct ept_index_extent) == 48, "as it is in files");
-
-struct ept_sum ept_checksum(const void *bytes, size_t len);
-
-static inline int ept_sums_equal(const struct ept_sum *a, const struct ept_sum *b)
-{
-	return a->low == b->low && a->high == b->high;
-}
 
 #endif

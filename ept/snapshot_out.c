@@ -7,16 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #define STEP_EXTENTS 512
-
-struct ept_sum ept_checksum(const void *bytes, size_t len)
-{
-	XXH128_hash_t hash = XXH3_128bits(bytes, len);
-
-	return (struct ept_sum){.low = hash.low64, .high = hash.high64};
-}
 
 int ept_out_say(const struct ept_out *out, int err, const char *fmt, ...)
 {

@@ -194,7 +194,7 @@ static int read_table(const struct opening *o, int index_fd, uint64_t size)
 	/* Nothing is allocated that the file does not hold. */
 	if (!ept_file_holds(index_fd, sizeof(s->header), len))
 		return bad(o, "it has holes");
-	s->table = malloc(len);
+	s->table = malloc(len + 1);
 	if (!s->table)
 		return -ENOMEM;
 	if (read_all(index_fd, s->table, len, sizeof(s->header)))

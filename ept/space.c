@@ -1,5 +1,6 @@
 /* The life of a space: new, started, dying, stopped. */
 #include "ept/space.h"
+#include "ept/reset.h"
 #include "ept/staging.h"
 
 #include <errno.h>
@@ -60,6 +61,7 @@ static void free_space(struct ept_space *space)
 	ept_staging_free(space->staging);
 	ept_reclaim_free(space);
 	ept_prefetch_free(space);
+	ept_reset_free(space);
 	ept_installer_close(&space->installer);
 	ept_mirror_free(&space->mirror);
 	ept_arena_free(&space->arena);

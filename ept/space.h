@@ -9,11 +9,11 @@
 #include "ept/ledger.h"
 #include "ept/mirror.h"
 #include "ept/object.h"
+#include "ept/prefetch.h"
 #include "ept/reader.h"
 #include "ept/reclaim.h"
 #include "ept/stream.h"
 #include "ept/watch.h"
-#include "ept/working_set.h"
 
 #include <sys/mman.h>
 
@@ -56,7 +56,9 @@ struct ept_area {
 	uint64_t dirty;		/* pages, atomic */
 	bool wants_huge;	/* told the host so; atomic */
 	uint64_t huge;		/* leaves that are one huge page, atomic */
-	bool template;		/* its pages that were not written since are a template's file */
+	bool template;		/* its pages that were not written since are a template's file, */
+	int template_fd;	/* that one; */
+	bool gave_back;		/* atomic: but for some that read as zeros */
 	bool read_as_written;	/* a dirty page may be one that was only read; atomic */
 	struct ept_ledger ledger;
 	struct ept_streams reads, writes; /* of a file */
@@ -118,6 +120,7 @@ struct ept_space {
 	struct ept_governor *governor; /* NULL: none; set by ept_space_start() */
 	struct ept_file_watch files;   /* watch.h */
 	struct ept_prefetch prefetch;
+	struct ept_reset *reset;	 /* reset.h; NULL: it has no reset point; atomic */
 	int pagemap_fd;			 /* of this process, for the kernel engine; -1: not open */
 	int stop_fd;			 /* readable: fault threads end */
 	uint64_t events[EPT_NR_ORIGINS]; /* atomic */
@@ -220,6 +223,10 @@ static inline bool ept_area_saved(const struct ept_area *area)
 	return area->kind != EPT_KIND_SHARED && area->kind != EPT_KIND_RO &&
 	       area->kind != EPT_KIND_OWN_RO;
 }
+
+/* access.c: what a touch of one page by the monitor does first; 0 or ept_map()'s errors. */
+int ept_touch_page(struct ept_space *space, gpa_t gpa, enum ept_access access,
+		   enum ept_origin origin);
 
 /* area.c: its pages come from @obj, layers, from now on; before ept_space_start(). -EINVAL. */
 int ept_area_replace(struct ept_area *area, struct ept_object *obj);

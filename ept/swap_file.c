@@ -26,12 +26,24 @@ int ept_swap_open(struct ept_swap *swap, const struct ept_swap_file *file)
 	return swap->name && swap->live ? 0 : -ENOMEM;
 }
 
+static void free_pins(struct ept_swap_pin *pin)
+{
+	while (pin) {
+		struct ept_swap_pin *next = pin->next;
+
+		free(pin);
+		pin = next;
+	}
+}
+
 void ept_swap_close(struct ept_swap *swap)
 {
 	if (swap->fd >= 0) {
 		close(swap->fd);
 		pthread_mutex_destroy(&swap->lock);
 	}
+	free_pins(swap->pins);
+	free_pins(swap->dropped);
 	free(swap->live);
 	free(swap->name);
 }
@@ -237,39 +249,70 @@ int ept_swap_piece_page(const struct ept_swap_piece *piece, uint64_t place, gpa_
 
 /* --- around a fork ------------------------------------------------------------------ */
 
-/* A pinned block counts one image more. */
-int ept_swap_pin(struct ept_swap *swap, uint64_t **pinned)
+int ept_swap_pin(struct ept_swap *swap, struct ept_swap_pin **out)
 {
-	uint64_t *bits = calloc((swap->blocks + 63) / 64, sizeof(*bits));
+	struct ept_swap_pin *pin =
+	    calloc(1, sizeof(*pin) + (swap->blocks + 63) / 64 * sizeof(*pin->blocks));
+	int err = pin ? 0 : -ENOMEM;
 
-	if (!bits)
-		return -ENOMEM;
 	pthread_mutex_lock(&swap->lock);
-	for (uint64_t block = 0; block < swap->top; block++)
-		if (swap->live[block] && swap->live[block] < UINT8_MAX) {
-			bits[block / 64] |= 1UL << (block % 64);
+	if (!err && swap->nr_pins == EPT_SWAP_PINS)
+		err = -EBUSY;
+	for (uint64_t block = 0; block < swap->top && !err; block++)
+		if (swap->live[block]) {
+			pin->blocks[block / 64] |= 1UL << (block % 64);
 			swap->live[block]++;
 		}
+	if (!err) {
+		pin->next = swap->pins;
+		swap->pins = pin;
+		swap->nr_pins++;
+	}
 	pthread_mutex_unlock(&swap->lock);
-	*pinned = bits;
-	return 0;
+	if (err)
+		free(pin);
+	*out = err ? NULL : pin;
+	return err;
 }
 
-void ept_swap_unpin_adopted(struct ept_swap *swap, const uint64_t *pinned)
+/* The blocks of @pin count as they did without it. The lock is held, or nobody else is there. */
+static void let_go(struct ept_swap *swap, const struct ept_swap_pin *pin)
 {
 	for (uint64_t block = 0; block < swap->top; block++)
-		if (pinned[block / 64] >> (block % 64) & 1)
+		if (pin->blocks[block / 64] >> (block % 64) & 1)
 			add_live(swap, block, block, -1);
 }
 
-void ept_swap_unpin(struct ept_swap *swap, uint64_t *pinned)
+void ept_swap_unpin(struct ept_swap *swap, struct ept_swap_pin *pin)
 {
-	if (!pinned)
+	struct ept_swap_pin **at = &swap->pins;
+
+	if (!pin)
 		return;
 	pthread_mutex_lock(&swap->lock);
-	ept_swap_unpin_adopted(swap, pinned);
+	while (*at && *at != pin)
+		at = &(*at)->next;
+	if (*at) {
+		*at = pin->next;
+		swap->nr_pins--;
+		let_go(swap, pin);
+		free(pin);
+	}
 	pthread_mutex_unlock(&swap->lock);
-	free(pinned);
+}
+
+/* They are freed with the swap file: that is not async-signal-safe. */
+static void drop_pins(struct ept_swap *swap)
+{
+	while (swap->pins) {
+		struct ept_swap_pin *pin = swap->pins;
+
+		let_go(swap, pin);
+		swap->pins = pin->next;
+		pin->next = swap->dropped;
+		swap->dropped = pin;
+	}
+	swap->nr_pins = 0;
 }
 
 int ept_swap_adopt(struct ept_swap *swap, int fd)
@@ -277,6 +320,7 @@ int ept_swap_adopt(struct ept_swap *swap, int fd)
 	char buf[EPT_SWAP_RUN * EPT_SWAP_BLOCK] __attribute__((aligned(EPT_SWAP_BLOCK)));
 	int own = fcntl(fd, F_DUPFD_CLOEXEC, 0), err = own < 0 ? -errno : 0;
 
+	drop_pins(swap);
 	for (uint64_t first = 0, n; first < swap->top && !err; first += n) {
 		uint64_t at = first * EPT_SWAP_BLOCK;
 

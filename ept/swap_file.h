@@ -11,15 +11,31 @@
 #define EPT_SWAP_BLOCK 4096U
 #define EPT_SWAP_RUN   32U /* blocks that are written at once */
 
+/* Forks at a time whose children have not copied yet what they share. */
+#define EPT_SWAP_PINS  128U
+
+/* Images that begin in a block, one from before it, one more while it is filled, and the pins. */
+_Static_assert(EPT_SWAP_BLOCK / EPT_IMAGE_ALIGN + 2 + EPT_SWAP_PINS <= UINT8_MAX,
+	       "a block's count does not overflow");
+
+/* What was in use when a fork began stays: each of these blocks counts one image more. */
+struct ept_swap_pin {
+	struct ept_swap_pin *next;
+	uint64_t blocks[]; /* one bit each */
+};
+
 struct ept_swap {
 	int fd; /* -1: no swap file */
 	char *name;
-	pthread_mutex_t lock;	    /* live, hand, top, used */
+	pthread_mutex_t lock;	    /* live, hand, top, used, pins */
 	uint8_t *live;		    /* images that touch the block */
 	uint64_t blocks, hand, top; /* top: blocks from there on were never in use */
 	uint64_t used;		    /* blocks, atomic */
 	uint64_t pages;		    /* images, atomic */
 	int error;		    /* why nothing is written any more, atomic; 0: it is */
+	struct ept_swap_pin *pins;  /* of forks under way */
+	unsigned nr_pins;
+	struct ept_swap_pin *dropped; /* pins of the process that this one was forked from */
 };
 
 /* -ENOMEM, -EMFILE, -EINVAL (not even one block, or more than 1 TiB). */
@@ -43,14 +59,15 @@ void ept_swap_seal(struct ept_swap *swap, uint64_t first, unsigned blocks);
 int ept_swap_write(struct ept_swap *swap, uint64_t first, const void *run, size_t len);
 
 /*
- * Before a fork: what is in use stays until ept_swap_unpin(). In the child:
- * ept_swap_adopt() copies it to the empty file @fd, which is its own from then on, and
- * ept_swap_unpin_adopted() lets go of its copy of the pins. Both async-signal-safe.
+ * Before a fork: what is in use stays until ept_swap_unpin(). -ENOMEM; -EBUSY: there are
+ * EPT_SWAP_PINS already. In the child ept_swap_adopt() lets go of its copy of all pins, its
+ * own and those of forks that were under way, and copies what is left to the empty file @fd,
+ * which is its own from then on; async-signal-safe.
  */
-int ept_swap_pin(struct ept_swap *swap, uint64_t **pinned);
-void ept_swap_unpin(struct ept_swap *swap, uint64_t *pinned);
+int ept_swap_pin(struct ept_swap *swap, struct ept_swap_pin **out);
+/* NULL, and a pin that the child's ept_swap_adopt() has let go of: nothing. */
+void ept_swap_unpin(struct ept_swap *swap, struct ept_swap_pin *pin);
 int ept_swap_adopt(struct ept_swap *swap, int fd);
-void ept_swap_unpin_adopted(struct ept_swap *swap, const uint64_t *pinned);
 
 /*
  * Images that lie near each other are read at once: a piece of the file, the blocks from the

@@ -1,8 +1,7 @@
 /*
  * The working set: the pages that a restored guest asked for, in that order, with their
- * bytes as the snapshot has them, one after the other. A thread reads them in large pieces,
- * checks each, and puts in what is not there yet. So a page costs what its own bytes
- * cost, however scattered it lies, and the guest finds it there.
+ * bytes as the snapshot has them, one after the other (brought in by prefetch.c). So a page costs
+ * what its own bytes cost, however scattered it lies, and the guest finds it there.
  *
  *   header | addresses | a checksum a chunk | up to a page's boundary | pages
  */
@@ -10,7 +9,6 @@
 
 #include "ept/object_snapshot.h"
 #include "ept/space.h"
-#include "ept/thread.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,8 +20,7 @@
 
 #define SET_MAGIC   "foalwset"
 #define SET_VERSION 1U
-#define CHUNK	    256UL /* pages that are read at once */
-#define AHEAD	    4	  /* chunks that the host is told of */
+#define CHUNK	    EPT_SET_CHUNK
 #define CHUNK_BYTES (CHUNK << EPT_PAGE_SHIFT)
 
 struct set_header {
@@ -35,33 +32,14 @@ struct set_header {
 	struct ept_sum sum;   /* of the header up to here */
 };
 
-struct ept_working_set {
-	int fd;
-	uint64_t count;
-	uint64_t *gpa;	     /* of pages; the table begins here */
-	struct ept_sum *sum; /* of chunks */
-};
-
-static uint64_t chunks(uint64_t count)
-{
-	return (count + CHUNK - 1) / CHUNK;
-}
-
 static size_t table_bytes(uint64_t count)
 {
-	return count * sizeof(uint64_t) + chunks(count) * sizeof(struct ept_sum);
+	return count * sizeof(uint64_t) + ept_set_chunks(count) * sizeof(struct ept_sum);
 }
 
 static uint64_t pages_at(uint64_t count)
 {
 	return (sizeof(struct set_header) + table_bytes(count) + EPT_PAGE_SIZE - 1) & EPT_PAGE_MASK;
-}
-
-static uint64_t chunk_pages(uint64_t count, uint64_t chunk)
-{
-	uint64_t left = count - chunk * CHUNK;
-
-	return left < CHUNK ? left : CHUNK;
 }
 
 /* --- noting ------------------------------------------------------------------------------ */
@@ -74,7 +52,7 @@ int ept_space_record(struct ept_space *space)
 	return 0;
 }
 
-int ept_prefetch_init(struct ept_space *space)
+int ept_notes_init(struct ept_space *space)
 {
 	struct ept_prefetch *p = &space->prefetch;
 	bool records = p->max;
@@ -85,12 +63,6 @@ int ept_prefetch_init(struct ept_space *space)
 			p->max += (space->areas[i]->end - space->areas[i]->start) >> EPT_PAGE_SHIFT;
 	p->noted = p->max ? calloc(p->max, sizeof(*p->noted)) : NULL;
 	return p->noted || !p->max ? 0 : -ENOMEM;
-}
-
-void ept_prefetch_free(struct ept_space *space)
-{
-	free(space->prefetch.noted);
-	free(space->prefetch.buf);
 }
 
 void ept_prefetch_note(struct ept_space *space, uint64_t gpa)
@@ -152,7 +124,7 @@ static uint64_t list(const struct ept_space *space, uint64_t nr, uint64_t *gpa)
 static int write_chunk(const struct ept_space *space, const struct ept_working_set *set,
 		       uint64_t chunk, char *buf)
 {
-	uint64_t pages = chunk_pages(set->count, chunk), page;
+	uint64_t pages = ept_set_chunk_pages(set->count, chunk), page;
 	size_t len = pages << EPT_PAGE_SHIFT;
 
 	for (uint64_t i = 0; i < pages; i++) {
@@ -176,7 +148,7 @@ static int write_head(const struct ept_working_set *set, const uint8_t id[16])
 		return -ENOMEM;
 	memcpy(table, set->gpa, set->count * sizeof(*set->gpa));
 	memcpy(table + set->count * sizeof(*set->gpa), set->sum,
-	       chunks(set->count) * sizeof(*set->sum));
+	       ept_set_chunks(set->count) * sizeof(*set->sum));
 	memcpy(h.id, id, sizeof(h.id));
 	h.table = ept_checksum(table, table_bytes(set->count));
 	h.sum = ept_checksum(&h, offsetof(struct set_header, sum));
@@ -195,12 +167,12 @@ ssize_t ept_working_set_save(const struct ept_space *space, const uint8_t id[16]
 
 	nr = nr < p->max ? nr : p->max;
 	set.gpa = calloc(nr + 1, sizeof(*set.gpa));
-	set.sum = calloc(chunks(nr) + 1, sizeof(*set.sum));
+	set.sum = calloc(ept_set_chunks(nr) + 1, sizeof(*set.sum));
 	if (buf && set.gpa && set.sum) {
 		set.count = list(space, nr, set.gpa);
 		err = 0;
 	}
-	for (uint64_t chunk = 0; chunk < chunks(set.count) && !err; chunk++)
+	for (uint64_t chunk = 0; chunk < ept_set_chunks(set.count) && !err; chunk++)
 		err = write_chunk(space, &set, chunk, buf);
 	if (!err && set.count)
 		err = write_head(&set, id);
@@ -291,127 +263,19 @@ void ept_working_set_close(struct ept_working_set *set)
 	free(set);
 }
 
-/* --- bringing in ---------------------------------------------------------------------------- */
-
-int ept_space_prefetch(struct ept_space *space, const struct ept_working_set *set)
+uint64_t ept_set_place(const struct ept_working_set *set, uint64_t chunk)
 {
-	struct ept_prefetch *p = &space->prefetch;
-
-	if (space->life != EPT_LIFE_NEW || p->set)
-		return -EINVAL;
-	p->buf = aligned_alloc(EPT_PAGE_SIZE, CHUNK_BYTES);
-	if (!p->buf)
-		return -ENOMEM;
-	p->set = set;
-	p->stats.wanted = set->count;
-	return 0;
+	return pages_at(set->count) + chunk * CHUNK_BYTES;
 }
 
-void ept_prefetch_cancel(struct ept_space *space)
+int ept_set_read(const struct ept_working_set *set, uint64_t chunk, char *to)
 {
-	__atomic_store_n(&space->prefetch.stop, true, __ATOMIC_RELAXED);
-}
-
-static bool cancelled(const struct ept_space *space)
-{
-	return __atomic_load_n(&space->prefetch.stop, __ATOMIC_RELAXED) || ept_dying(space);
-}
-
-/* Pages [at, end) of the set that follow each other in one leaf of one area. */
-static uint64_t run_from(const uint64_t *gpa, uint64_t at, uint64_t end,
-			 const struct ept_area *area)
-{
-	uint64_t limit = ept_leaf_end(gpa[at], area->end), stop = at + 1;
-
-	while (stop < end && gpa[stop] == gpa[stop - 1] + EPT_PAGE_SIZE && gpa[stop] < limit)
-		stop++;
-	return stop;
-}
-
-/* An address that is no page of the snapshot's areas is of no use, and does no harm. */
-static void put_chunk(struct ept_space *space, uint64_t first, uint64_t count)
-{
-	struct ept_prefetch *p = &space->prefetch;
-	const uint64_t *gpa = p->set->gpa + first;
-
-	for (uint64_t i = 0, next; i < count && !cancelled(space); i = next) {
-		struct ept_area *area = ept_area_find(space, gpa[i]);
-		unsigned put;
-
-		next = i + 1;
-		if (!area || area->kind != EPT_KIND_LAYERS || gpa[i] & ~EPT_PAGE_MASK ||
-		    !ept_reclaim_has_room(space, (unsigned)CHUNK))
-			continue;
-		next = run_from(gpa, i, count, area);
-		put = ept_snap_put(area, gpa[i], p->buf + (i << EPT_PAGE_SHIFT),
-				   (unsigned)(next - i));
-		__atomic_fetch_add(&p->stats.brought, put, __ATOMIC_RELAXED);
-	}
-}
-
-/* What cannot be read, or is not what was written, is left to who asks for the page. */
-static bool read_chunk(const struct ept_prefetch *p, uint64_t chunk, uint64_t count)
-{
-	uint64_t at = pages_at(p->set->count) + chunk * CHUNK_BYTES;
+	size_t len = ept_set_chunk_pages(set->count, chunk) << EPT_PAGE_SHIFT;
 	struct ept_sum sum;
+	int err = read_at(set->fd, to, len, ept_set_place(set, chunk));
 
-	if (read_at(p->set->fd, p->buf, count << EPT_PAGE_SHIFT, at))
-		return false;
-	sum = ept_checksum(p->buf, count << EPT_PAGE_SHIFT);
-	return ept_sums_equal(&sum, &p->set->sum[chunk]);
-}
-
-static void *prefetch_thread(void *arg)
-{
-	struct ept_space *space = arg;
-	struct ept_prefetch *p = &space->prefetch;
-	uint64_t count = p->set->count;
-
-	ept_thread_begins(&space->config, "foal-prefetch", "prefetch");
-	for (uint64_t chunk = 0; chunk < chunks(count) && !cancelled(space); chunk++) {
-		uint64_t pages = chunk_pages(count, chunk);
-
-		/* All of it at once might wait for the disk's queue. */
-		posix_fadvise(p->set->fd, (off_t)(pages_at(count) + (chunk + 1) * CHUNK_BYTES),
-			      AHEAD * CHUNK_BYTES, POSIX_FADV_WILLNEED);
-		if (!read_chunk(p, chunk, pages))
-			continue;
-		ept_work_begin(space);
-		put_chunk(space, chunk * CHUNK, pages);
-		ept_work_end(space);
-	}
-	__atomic_store_n(&p->stats.done, true, __ATOMIC_RELEASE);
-	return NULL;
-}
-
-int ept_prefetch_start(struct ept_space *space)
-{
-	struct ept_prefetch *p = &space->prefetch;
-	int err;
-
-	if (!p->set || p->stats.done)
-		return 0;
-	err = ept_thread_create(&space->config, &p->thread, prefetch_thread, space);
-	p->running = !err;
-	return err;
-}
-
-void ept_prefetch_stop(struct ept_space *space)
-{
-	struct ept_prefetch *p = &space->prefetch;
-
-	ept_prefetch_cancel(space);
-	if (p->running)
-		pthread_join(p->thread, NULL);
-	p->running = false;
-}
-
-void ept_prefetch_stats(const struct ept_space *space, struct ept_prefetch_stats *out)
-{
-	const struct ept_prefetch *p = &space->prefetch;
-
-	/* First: then the rest is final. */
-	out->done = __atomic_load_n(&p->stats.done, __ATOMIC_ACQUIRE);
-	out->wanted = __atomic_load_n(&p->stats.wanted, __ATOMIC_RELAXED);
-	out->brought = __atomic_load_n(&p->stats.brought, __ATOMIC_RELAXED);
+	if (err)
+		return err;
+	sum = ept_checksum(to, len);
+	return ept_sums_equal(&sum, &set->sum[chunk]) ? 0 : -EBADMSG;
 }

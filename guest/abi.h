@@ -128,6 +128,17 @@
 #define FOAL_PORT_EXIT		 0xf4
 #define FOAL_EXIT_RESERVED	 100
 
+/*
+ * The reset bell (--reset-port on): a value of these written sets the reset point behind the
+ * instruction that writes, or goes back to it. Read, 32 bits: how often the guest went
+ * back to this point; all ones: there is none.
+ */
+#define FOAL_PORT_RESET_BELL	 0xe8
+#define FOAL_PORT_RESET_BELL_LEN 4
+#define FOAL_RESET_POINT	 1
+#define FOAL_RESET_BACK		 2 /* with another VM generation ID */
+#define FOAL_RESET_SAME		 3 /* with the same, and the same random numbers after it */
+
 /* CPUID leaf whose EAX is the TSC's and EBX the local APIC timer's rate, kHz. */
 #define FOAL_CPUID_TIMING	 0x40000010U
 

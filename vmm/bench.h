@@ -1,7 +1,7 @@
 /*
- * `foal bench faults`: what a page costs a guest, through foal's memory and
- * through the plain alternative, which is a mapping of the monitor's registered
- * as it is, its faults resolved by the host kernel. docs/bench.md.
+ * `foal bench faults` (`foal bench snapshots`: bench_snapshots.h): what a page costs a guest,
+ * through foal's memory and through the plain alternative, which is a mapping of the monitor's
+ * registered as it is, its faults resolved by the host kernel. docs/bench.md.
  *
  * A case is an access pattern on memory of a kind; what is measured of it are its
  * rows. A sample is one run of one side of a case, in a process of its own
@@ -11,9 +11,11 @@
 #define FOAL_VMM_BENCH_H
 
 #include <jansson.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/types.h>
 
 #include "vmm/error.h"
@@ -164,6 +166,9 @@ void bench_usage(int file, struct bench_usage *out);
  */
 uint64_t bench_host_memory(const pid_t *pids, size_t count, int file);
 
+/* CPU time of this process so far: vCPUs, guest time included, and all other threads. */
+double bench_cpu_us(void);
+
 /* Pages that this process has mapped at [@hva, @hva + @size). */
 uint64_t bench_mapped(const void *hva, uint64_t size);
 
@@ -181,6 +186,8 @@ void bench_warm_look(struct bench_warm *warm);
 
 /* If it is needed: touch and free as much memory as @sample will take, whatever its side. */
 void bench_warm(struct bench_warm *warm, const struct bench_sample *sample);
+/* The same for what takes so many bytes. */
+void bench_warm_bytes(struct bench_warm *warm, uint64_t bytes);
 
 /* --- swapping by the host (bench_swap.c) ------------------------------------------------- */
 
@@ -220,6 +227,8 @@ void bench_report_print(struct bench_report *report);
 /* Bars that were measured and do not hold. */
 unsigned bench_report_broken(struct bench_report *report);
 
+/* "memory" of a result; the caller's. */
+json_t *bench_warm_json(const struct bench_warm *warm);
 /* {"rows": [...], "seconds": n, "memory": {...}}; the caller's. */
 json_t *bench_report_json(struct bench_report *report);
 
@@ -238,6 +247,7 @@ struct bench_options {
 	const char *only; /* NULL: all */
 	const char *json; /* "": to standard output */
 	const char *dir;
+	const char *bare; /* NULL: rows that need it are not measured */
 	unsigned rounds;
 	size_t pages;
 	bool list, detail, help, host_swap;
@@ -252,9 +262,38 @@ bool bench_chosen(const struct bench_options *opt, const struct bench_case *c);
  */
 int bench_measure(const struct bench_options *opt, unsigned *broken, struct foal_error *err);
 
+/* The rows that are chosen and their bars, on standard output. */
+void bench_list(const struct bench_options *opt);
+
+/* What any bench does besides measuring: */
+
+/* Found out before anything is measured; what is in the file stays until there is a result. */
+int bench_open_json(const char *path, FILE **out, struct foal_error *err);
+/* Takes @root. @path: NULL: @out is standard output. */
+int bench_write_json(json_t *root, FILE *out, const char *path, struct foal_error *err);
+/* One line for what would make each sample fail. */
+int bench_check_host(struct foal_error *err);
+/* On a terminal, in one line; @name NULL takes the line away. */
+void bench_progress(unsigned round, unsigned rounds, const char *name);
+/* Blocked meanwhile, so that the bench can put things in order. */
+sigset_t bench_signals(void);
+/* The one of them that came; 0: none did. */
+int bench_signal_came(void);
+/* It ended the bench early. */
+int bench_interrupted(int signal, struct foal_error *err);
+
+/* --- the command line (bench_command.c) ------------------------------------------------------ */
+
 /* What it takes, for foal help. */
 void bench_help(void);
 
 int command_bench(int argc, char **argv, uint64_t main_ns);
+
+/* --- foal bench snapshots (bench_snapshots.c) ----------------------------------------------- */
+
+void bench_snapshots_list(const struct bench_options *opt);
+/* As bench_measure(). */
+int bench_snapshots_measure(const struct bench_options *opt, unsigned *broken,
+			    struct foal_error *err);
 
 #endif

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "ept/ept.h"
@@ -99,11 +100,14 @@ static uint64_t cached(int file)
 int bench_file_warm(int file)
 {
 	size_t size = size_of(file);
-	char *chunk = malloc(CHUNK);
+	char *chunk;
 
+	if (size && cached(file) == size)
+		return 0;
+	chunk = malloc(CHUNK);
 	if (!chunk)
 		return -ENOMEM;
-	for (size_t at = 0; at < size && cached(file) < size; at += CHUNK)
+	for (size_t at = 0; at < size; at += CHUNK)
 		if (pread(file, chunk, CHUNK, (off_t)at) < 0)
 			break;
 	free(chunk);
@@ -139,6 +143,14 @@ void bench_usage(int file, struct bench_usage *out)
 	out->own = number_in("/proc/self/smaps_rollup", "Anonymous:") << 10;
 	out->read = number_in("/proc/self/io", "read_bytes:");
 	out->cache = cached(file);
+}
+
+double bench_cpu_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
+	return (double)ts.tv_sec * 1e6 + (double)ts.tv_nsec / 1e3;
 }
 
 /* Documentation/admin-guide/mm/pagemap.rst */

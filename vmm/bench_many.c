@@ -24,7 +24,8 @@
 /* The guest's ELF file with its job in it, in memory, kept over exec. */
 static int make_kernel(uint32_t touches)
 {
-	const struct bench_job job = {.cpus = 1, .serial = 1, .touches = touches};
+	const struct bench_job job = {
+	    .cpus = 1, .serial = 1, .touches = touches, .base = BENCH_GPA};
 	int fd = memfd_create("bench-guest", 0);
 	char *elf = malloc(bench_guest_size());
 	bool done = false;

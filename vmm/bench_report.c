@@ -200,6 +200,13 @@ static json_t *row_json(const struct bench_case *c, unsigned m, struct row *row)
 	return json;
 }
 
+json_t *bench_warm_json(const struct bench_warm *warm)
+{
+	return json_pack("{s:f,s:f,s:b,s:f}", "first_touch_us", warm->first_us, "touched_again_us",
+			 warm->again_us, "warmed", warm->needed, "most_mib",
+			 (double)warm->most / (1 << 20));
+}
+
 json_t *bench_report_json(struct bench_report *report)
 {
 	json_t *rows = json_array();
@@ -210,8 +217,21 @@ json_t *bench_report_json(struct bench_report *report)
 			if (wanted(row))
 				json_array_append_new(rows, row_json(&bench_cases[i], m, row));
 		}
-	return json_pack("{s:o,s:f,s:{s:f,s:f,s:b,s:f}}", "rows", rows, "seconds", report->seconds,
-			 "memory", "first_touch_us", report->warm.first_us, "touched_again_us",
-			 report->warm.again_us, "warmed", report->warm.needed, "most_mib",
-			 (double)report->warm.most / (1 << 20));
+	return json_pack("{s:o,s:f,s:o}", "rows", rows, "seconds", report->seconds, "memory",
+			 bench_warm_json(&report->warm));
+}
+
+void bench_list(const struct bench_options *opt)
+{
+	for (size_t i = 0; i < bench_case_count; i++)
+		for (unsigned m = 0; m < BENCH_MEASURES; m++) {
+			const struct bench_case *c = &bench_cases[i];
+			char name[64], bar[32];
+			if (!bench_chosen(opt, c) || !c->measures[m].metric)
+				continue;
+			bench_row_name(c, m, name, sizeof(name));
+			bench_bar_text(c->measures[m].bar, bar, sizeof(bar));
+			printf("%-39s %-4s bar %-14s %s\n", name, bench_unit(c->measures[m].metric),
+			       bar, c->options);
+		}
 }

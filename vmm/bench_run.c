@@ -81,8 +81,7 @@ static void run_case(struct bench *bench, const struct bench_case *c, unsigned r
 	bench_report_add(bench->report, c, &result, &other_result);
 }
 
-/* On a terminal, in one line; @name NULL takes the line away. */
-static void progress(unsigned round, unsigned rounds, const char *name)
+void bench_progress(unsigned round, unsigned rounds, const char *name)
 {
 	if (!isatty(STDERR_FILENO))
 		return;
@@ -92,8 +91,7 @@ static void progress(unsigned round, unsigned rounds, const char *name)
 		fputs("\r\033[K", stderr);
 }
 
-/* Blocked meanwhile, so that the bench can put things in order. */
-static sigset_t awaited_signals(void)
+sigset_t bench_signals(void)
 {
 	sigset_t set = ending_signals();
 
@@ -101,11 +99,10 @@ static sigset_t awaited_signals(void)
 	return set;
 }
 
-/* The signal that came; 0: none did. */
-static int signal_came(void)
+int bench_signal_came(void)
 {
 	const struct timespec at_once = {0};
-	sigset_t set = awaited_signals();
+	sigset_t set = bench_signals();
 	int signal = sigtimedwait(&set, NULL, &at_once);
 
 	return signal > 0 ? signal : 0;
@@ -125,32 +122,32 @@ static int run_all(struct bench *bench)
 			const struct bench_case *c = &bench_cases[i];
 			if (!bench_chosen(opt, c) || (c->detail && round >= detail_rounds))
 				continue;
-			progress(round, opt->rounds, c->name);
+			bench_progress(round, opt->rounds, c->name);
 			unsigned times = c->brief ? BENCH_BRIEF : 1;
 			for (unsigned n = 0; n < times && !signal; n++) {
 				run_case(bench, c, round + n);
-				signal = signal_came();
+				signal = bench_signal_came();
 			}
 		}
 	}
-	progress(0, 0, NULL);
+	bench_progress(0, 0, NULL);
 	return signal;
 }
 
 /* --- the result ------------------------------------------------------------------------------- */
 
-/* Found out before anything is measured; what is in the file stays until there is a result. */
-static FILE *open_json(const char *path)
+int bench_open_json(const char *path, FILE **out, struct foal_error *err)
 {
-	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+	int fd = path[0] ? open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666) : -1;
 
-	return fd < 0 ? NULL : fdopen(fd, "w");
+	*out = !path[0] ? stdout : fd < 0 ? NULL : fdopen(fd, "w");
+	return *out
+		   ? 0
+		   : error_set(err, FOAL_EXIT_DISK, -errno, "bench: %s: %s", path, strerror(errno));
 }
 
-static int write_json(struct bench_report *report, FILE *out, const char *path,
-		      struct foal_error *err)
+int bench_write_json(json_t *root, FILE *out, const char *path, struct foal_error *err)
 {
-	json_t *root = bench_report_json(report);
 	bool file = out != stdout;
 	/* EINVAL: a pipe or a device. */
 	int r = file && ftruncate(fileno(out), 0) && errno != EINVAL;
@@ -158,12 +155,12 @@ static int write_json(struct bench_report *report, FILE *out, const char *path,
 	r = r || json_dumpf(root, out, JSON_INDENT(2));
 	json_decref(root);
 	if (r || fputc('\n', out) == EOF || fflush(out))
-		return error_set(err, FOAL_EXIT_DISK, -EIO, "bench: %s: %s", path, strerror(errno));
+		return error_set(err, FOAL_EXIT_DISK, -EIO, "bench: %s: %s",
+				 file ? path : "standard output", strerror(errno));
 	return 0;
 }
 
-/* One line for what would make each sample fail. */
-static int check_host(struct foal_error *err)
+int bench_check_host(struct foal_error *err)
 {
 	struct kvm kvm = {.dev_fd = -1, .vm_fd = -1};
 	int r = kvm_open(&kvm, err);
@@ -218,21 +215,24 @@ static int open_all(struct bench *bench, FILE **json, struct foal_error *err)
 		return error_set(err, FOAL_EXIT_USAGE, -EINVAL,
 				 "bench: --only %s: no row has such a name; see --list --detail",
 				 opt->only);
-	int r = check_host(err);
-	if (r)
-		return r;
-	if (opt->json)
-		*json = opt->json[0] ? open_json(opt->json) : stdout;
-	if (opt->json && !*json)
-		return error_set(err, FOAL_EXIT_DISK, -errno, "bench: %s: %s", opt->json,
-				 strerror(errno));
-	return create_files(bench, err);
+	int r = bench_check_host(err);
+	if (r == 0 && opt->json)
+		r = bench_open_json(opt->json, json, err);
+	return r ? r : create_files(bench, err);
+}
+
+int bench_interrupted(int signal, struct foal_error *err)
+{
+	err->status = FOAL_EXIT_SIGNAL + signal;
+	snprintf(err->text, sizeof(err->text),
+		 "bench: ended by signal %d (%s), not all is measured", signal, strsignal(signal));
+	return -EINTR;
 }
 
 static int measure_and_tell(struct bench *bench, FILE *json, struct foal_error *err)
 {
 	const struct bench_options *opt = bench->opt;
-	sigset_t ending = awaited_signals();
+	sigset_t ending = bench_signals();
 	uint64_t start = now_ns();
 	int signal, r = 0;
 
@@ -247,17 +247,8 @@ static int measure_and_tell(struct bench *bench, FILE *json, struct foal_error *
 	if (json != stdout)
 		bench_report_print(bench->report);
 	if (json)
-		r = write_json(bench->report, json, json == stdout ? "standard output" : opt->json,
-			       err);
-	if (signal && r == 0) {
-		err->status = FOAL_EXIT_SIGNAL + signal;
-		snprintf(err->text, sizeof(err->text),
-			 "bench: ended by signal %d (%s), not all is "
-			 "measured",
-			 signal, strsignal(signal));
-		r = -EINTR;
-	}
-	return r;
+		r = bench_write_json(bench_report_json(bench->report), json, opt->json, err);
+	return signal && r == 0 ? bench_interrupted(signal, err) : r;
 }
 
 int bench_measure(const struct bench_options *opt, unsigned *broken, struct foal_error *err)

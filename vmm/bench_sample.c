@@ -157,6 +157,7 @@ static int give_job(struct bench_vm *vm, const struct bench_sample *sample,
 				      .write = c->write,
 				      .read_before = c->read_before,
 				      .ordered = true,
+				      .base = BENCH_GPA,
 				      .touches = (uint32_t)touches};
 	result->touches = touches;
 	return r;
@@ -230,15 +231,6 @@ static uint64_t events_of(const struct ept_space *space)
 	return sum;
 }
 
-/* Used by this process so far: vCPUs, guest time included, and fault threads. */
-static double cpu_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
-	return (double)ts.tv_sec * 1e6 + (double)ts.tv_nsec / 1e3;
-}
-
 static int run_guest(struct bench_vm *vm, const struct memory *memory,
 		     const struct bench_sample *sample, struct bench_result *result,
 		     struct foal_error *err)
@@ -257,11 +249,11 @@ static int run_guest(struct bench_vm *vm, const struct memory *memory,
 	    (r = enter_group(sample, err)))
 		return r;
 	bench_usage(sample->file, &before);
-	double cpu = cpu_us();
+	double cpu = bench_cpu_us();
 	r = bench_vm_go(vm, BENCH_TOUCHED, err);
 	if (r)
 		return r;
-	result->cpu_us = (cpu_us() - cpu) / (double)result->touches;
+	result->cpu_us = (bench_cpu_us() - cpu) / (double)result->touches;
 	bench_usage(sample->file, &after);
 	compare_usage(&before, &after, result);
 	result->value[BENCH_MEMORY] = (double)bench_host_memory(&self, 1, sample->file) / (1 << 20);

@@ -145,14 +145,22 @@ static bool is_stop(const struct kvm_run *run)
 	       (run->io.port == BENCH_PORT_READY || run->io.port == BENCH_PORT_DONE);
 }
 
+/* Its space may come while it stands still (bench_snap_touch.c). */
+static void bind_to_space(struct bench_cpu *cpu)
+{
+	if (!cpu->vm->space || cpu->bound)
+		return;
+	ept_vcpu_bind(cpu->vm->space, cpu->index, (pid_t)syscall(SYS_gettid));
+	cpu->bound = true;
+}
+
 static void *cpu_thread(void *arg)
 {
 	struct bench_cpu *cpu = arg;
 	struct bench_vm *vm = cpu->vm;
 
-	if (vm->space)
-		ept_vcpu_bind(vm->space, cpu->index, (pid_t)syscall(SYS_gettid));
 	for (bool on = true; on;) {
+		bind_to_space(cpu);
 		int r = ioctl(cpu->fd, KVM_RUN, 0);
 
 		if (vm->space)

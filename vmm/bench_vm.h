@@ -27,12 +27,13 @@ struct bench_cpu {
 	int fd;
 	struct kvm_run *run;
 	pthread_t thread;
+	bool bound;		/* to the space; its thread's */
 	enum bench_stage stage; /* under vm->lock */
 };
 
 struct bench_vm {
 	struct kvm kvm;
-	struct ept_space *space; /* NULL: the plain side */
+	struct ept_space *space; /* NULL: the plain side; changed while the vCPUs stand still */
 	char *low;		 /* the guest's own memory */
 	struct bench_job *job;	 /* in it */
 	bool short_of_memory;	 /* KVM_RUN may fail for want of memory: it is tried again */

@@ -16,10 +16,10 @@
 #define MIB	   (1UL << 20)
 #define CHUNK	   (2 * MIB) /* timed as one */
 #define LOOK	   (128 * CHUNK)
-#define SMALL	   (64 * MIB) /* by 4 KiB, for what is left of blocks that were broken up */
-#define THE_VM	   (64 * MIB) /* a process, its VM, the kernel's own */
-#define FREE_SHARE 3	      /* of 4: more would push files out of the page cache */
-#define COLD	   2	      /* times as long as memory that was touched before */
+#define SMALL	   (128 * MIB) /* by 4 KiB, for what is left of blocks that were broken up */
+#define THE_VM	   (64 * MIB)  /* a process, its VM, the kernel's own */
+#define FREE_SHARE 3	       /* of 4: more would push files out of the page cache */
+#define COLD	   2	       /* times as long as memory that was touched before */
 
 static uint64_t clip_to_free(uint64_t bytes)
 {
@@ -92,19 +92,24 @@ void bench_warm_look(struct bench_warm *warm)
 	warm->needed = warm->first_us > COLD * warm->again_us;
 }
 
-void bench_warm(struct bench_warm *warm, const struct bench_sample *sample)
+void bench_warm_bytes(struct bench_warm *warm, uint64_t bytes)
 {
-	uint64_t touches = (uint64_t)sample->c->mib << 8, bytes;
-
 	if (!warm->needed)
 		return;
+	bytes = clip_to_free(bytes + THE_VM);
+	take_and_free(bytes, SMALL, NULL);
+	if (bytes > warm->most)
+		warm->most = bytes;
+}
+
+void bench_warm(struct bench_warm *warm, const struct bench_sample *sample)
+{
+	uint64_t touches = (uint64_t)sample->c->mib << 8;
+
 	if (sample->c->pattern == BENCH_SPARSE)
 		touches /= CHUNK / EPT_PAGE_SIZE;
 	if (sample->limit && sample->limit < touches)
 		touches = sample->limit;
 	/* Each page once, and once more in a cache or while it becomes part of a huge one. */
-	bytes = clip_to_free(2 * touches * EPT_PAGE_SIZE + THE_VM);
-	take_and_free(bytes, SMALL, NULL);
-	if (bytes > warm->most)
-		warm->most = bytes;
+	bench_warm_bytes(warm, 2 * touches * EPT_PAGE_SIZE);
 }

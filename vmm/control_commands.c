@@ -288,6 +288,7 @@ void control_serve(struct control *control, struct conn *conn,
 	    [CONTROL_MACHINE] = control_serve_machine,
 	    [CONTROL_SNAPSHOT] = control_serve_snapshot,
 	    [CONTROL_FORK] = control_serve_fork,
+	    [CONTROL_RESET] = control_serve_reset,
 	};
 	json_t *reply = control->vm->template ? serve_of_template(control, conn, request)
 					      : serve[request->command](control, conn, request);

@@ -18,6 +18,7 @@
 #define TAKES_SWAP     1024U
 #define TAKES_POOL     2048U
 #define TAKES_HOW      16U
+#define TAKES_HERE     4096U
 
 #define TIMEOUT_MAX_MS 3600000
 #define PAUSE_MAX_MS   60000 /* nobody else is served meanwhile */
@@ -82,6 +83,14 @@ static int take_kill(const json_t *value, struct control_request *out, struct co
 	if (!json_is_boolean(value))
 		return wrong(fault, CONTROL_ERROR_BAD_REQUEST, "kill: give true or false");
 	out->kill = json_is_true(value);
+	return 0;
+}
+
+static int take_here(const json_t *value, struct control_request *out, struct control_fault *fault)
+{
+	if (!json_is_boolean(value))
+		return wrong(fault, CONTROL_ERROR_BAD_REQUEST, "here: give true or false");
+	out->here = json_is_true(value);
 	return 0;
 }
 
@@ -225,6 +234,7 @@ static const struct {
     {"parents", TAKES_HOW, take_parents},
     {"pagemap", TAKES_HOW, take_pagemap},
     {"dir", TAKES_HOW, take_dir},
+    {"here", TAKES_HERE, take_here},
 };
 
 #define NR_MEMBERS (sizeof(members) / sizeof(members[0]))

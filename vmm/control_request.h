@@ -29,7 +29,8 @@
 	X(CONSOLE, "console", 0) \
 	X(MACHINE, "machine", 0) \
 	X(SNAPSHOT, "snapshot", TAKES_HOW) \
-	X(FORK, "fork", TAKES_COUNT | TAKES_CLOCK | TAKES_SWAP | TAKES_POOL)
+	X(FORK, "fork", TAKES_COUNT | TAKES_CLOCK | TAKES_SWAP | TAKES_POOL) \
+	X(RESET, "reset", TAKES_HERE | TAKES_CLOCK)
 
 enum control_command {
 #define X(id, name, takes) CONTROL_##id,
@@ -69,10 +70,12 @@ struct control_request {
 	bool table;	 /* of stat: "format" is "table" */
 	uint64_t size;	 /* of balloon: bytes, a multiple of the page size, not 0 */
 	unsigned count;	 /* of fork: 1 .. FORK_COUNT_MAX */
-	bool jump, swap; /* of fork: "clock" is "jump"; each VM comes with a swap file */
+	bool jump, swap; /* of fork and reset: "clock" is "jump"; of fork: each VM comes with a swap
+			    file */
 	bool clone;	 /* the same: of a template alone */
 	bool template;	 /* the same: one that is kept, with */
 	unsigned pool;	 /* so many clones made ready ahead */
+	bool here;	 /* of reset: the point is to be set */
 	struct snapshot_how how;
 	char *dir; /* of snapshot: where it is to be, or NULL; owned */
 };

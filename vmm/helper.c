@@ -13,6 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "vmm/vm.h"
+
 /* How long a helper may take to notice that its socket is closed. */
 #define PATIENCE_MS 500
 
@@ -148,36 +150,62 @@ int helper_start(struct helpers *helpers, const char *const argv[], const char *
 	return 0;
 }
 
-/* In the child, which goes with its parent: that one may be killed, the child be stopped. */
-static void become_self(char *const argv[], int out, pid_t parent)
-{
-	int in = open("/dev/null", O_RDONLY | O_CLOEXEC);
+/* What a child of ours is to be, and where its standard streams are. */
+struct program {
+	const char *path;
+	char *const *argv;
+	int in, out;
+	bool stamp;
+};
 
+static bool take_streams(const struct program *p)
+{
+	int in = p->in >= 0 ? p->in : open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	return in >= 0 && dup2(in, STDIN_FILENO) >= 0 && dup2(p->out, STDOUT_FILENO) >= 0;
+}
+
+static bool write_stamp(void)
+{
+	uint64_t now = now_ns();
+
+	return write(STDOUT_FILENO, &now, sizeof(now)) == sizeof(now);
+}
+
+/* In the child, which goes with its parent: that one may be killed, the child be stopped. */
+static void become_program(const struct program *p, pid_t parent)
+{
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	default_signals();
-	if (getppid() == parent && in >= 0 && dup2(in, STDIN_FILENO) >= 0 &&
-	    dup2(out, STDOUT_FILENO) >= 0)
-		execv("/proc/self/exe", argv);
+	if (getppid() == parent && take_streams(p) && (!p->stamp || write_stamp()))
+		execv(p->path, p->argv);
 	_exit(FOAL_EXIT_HOST);
 }
 
-pid_t helper_self(char *const argv[], int *out)
+pid_t helper_program(const char *path, char *const argv[], int in, bool stamp, int *out)
 {
+	struct program p = {.path = path, .argv = argv, .in = in, .stamp = stamp};
 	pid_t parent = getpid(), pid;
 	int fds[2];
 
 	*out = -1;
 	if (pipe2(fds, O_CLOEXEC))
 		return -1;
+	p.out = fds[1];
 	pid = fork();
 	if (pid == 0)
-		become_self(argv, fds[1], parent);
+		become_program(&p, parent);
 	close(fds[1]);
 	if (pid < 0)
 		close(fds[0]);
 	else
 		*out = fds[0];
 	return pid;
+}
+
+pid_t helper_self(char *const argv[], int *out)
+{
+	return helper_program("/proc/self/exe", argv, -1, false, out);
 }
 
 /* --- watching ---------------------------------------------------------------------- */

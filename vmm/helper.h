@@ -56,4 +56,10 @@ void helpers_stop(struct helpers *helpers);
  */
 pid_t helper_self(char *const argv[], int *out);
 
+/*
+ * The same of any program; @in: its standard input, -1: empty. @stamp: the first eight bytes of
+ * *@out are now_ns() of the moment before its exec.
+ */
+pid_t helper_program(const char *path, char *const argv[], int in, bool stamp, int *out);
+
 #endif

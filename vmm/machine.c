@@ -48,16 +48,17 @@ static void host_route_pin(void *ctx, unsigned pin, uint64_t addr, uint32_t data
 		return;
 	pthread_mutex_lock(&vm->routes_lock);
 	struct kvm_irq_routing_entry *e = &vm->routes->entries[pin];
-	bool was_level = e->u.msi.data & MSI_DATA_LEVEL;
-	bool is_level = data & MSI_DATA_LEVEL;
+	const struct kvm_irq_routing_entry was = *e;
+
 	*e = (struct kvm_irq_routing_entry){.gsi = pin, .type = KVM_IRQ_ROUTING_MSI};
-	if (is_level) {
+	if (data & MSI_DATA_LEVEL) {
 		addr = kvm_msi_address(&vm->kvm, addr);
 		e->u.msi.address_lo = (uint32_t)addr;
 		e->u.msi.address_hi = (uint32_t)(addr >> 32);
 		e->u.msi.data = data;
 	}
-	if ((was_level || is_level) && ioctl(vm->kvm.vm_fd, KVM_SET_GSI_ROUTING, vm->routes))
+	if (memcmp(&was, e, sizeof(was)) != 0 &&
+	    ioctl(vm->kvm.vm_fd, KVM_SET_GSI_ROUTING, vm->routes))
 		vm_end(vm, FOAL_EXIT_INTERNAL, "%s: route of interrupt pin %u: %s", vm->opt->name,
 		       pin, strerror(errno));
 	pthread_mutex_unlock(&vm->routes_lock);
@@ -107,6 +108,16 @@ static void host_guest_reset(void *ctx)
 	       vm->opt->name);
 }
 
+static void host_reset_bell(void *ctx, uint8_t what)
+{
+	reset_bell(ctx, what);
+}
+
+static uint32_t host_resets(void *ctx)
+{
+	return reset_count(ctx);
+}
+
 static uint64_t wall_clock_ns(void)
 {
 	struct timespec ts;
@@ -138,7 +149,7 @@ static int build_irqs(struct vm *vm, struct foal_error *err)
 
 static int build_ports(struct vm *vm, struct foal_error *err)
 {
-	struct device *exit_port;
+	struct device *exit_port, *bell;
 	int r = serial_create(&vm->host, FOAL_PIN_COM1, vm->console_out, &vm->serial);
 
 	if (r == 0)
@@ -148,7 +159,9 @@ static int build_ports(struct vm *vm, struct foal_error *err)
 	r = exit_port_create(&vm->host, &exit_port);
 	if (r == 0)
 		r = bus_attach(vm->pio, exit_port, FOAL_PORT_EXIT, 1);
-	return r ? no_device(err, "exit port", r) : 0;
+	if (r == 0 && vm->opt->reset_port && (r = reset_bell_create(&vm->host, &bell)) == 0)
+		r = bus_attach(vm->pio, bell, FOAL_PORT_RESET_BELL, FOAL_PORT_RESET_BELL_LEN);
+	return r ? no_device(err, "port", r) : 0;
 }
 
 /* What a stock kernel wants besides; the ACPI tables tell of it. */
@@ -317,6 +330,8 @@ int machine_build(struct vm *vm, struct foal_error *err)
 	    .console = host_console,
 	    .guest_exit = host_guest_exit,
 	    .guest_reset = host_guest_reset,
+	    .reset_bell = host_reset_bell,
+	    .resets = host_resets,
 	};
 	vm->pio = bus_create();
 	vm->mmio = bus_create();

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "vmm/bench.h"
+#include "vmm/bench_snapshots.h"
 #include "vmm/error.h"
 #include "vmm/remote.h"
 #include "vmm/run.h"
@@ -36,8 +37,10 @@ static const struct {
     {"clone", command_clone},
     {"restore", command_restore},
     {"verify", command_verify},
+    {"reset", command_reset},
     {"bench", command_bench},
     {"bench-sample", command_bench_sample}, /* the same */
+    {"bench-touch", command_bench_touch},   /* the same */
 };
 
 /*

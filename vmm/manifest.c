@@ -173,6 +173,11 @@ static char *console_value(const struct run_options *opt, unsigned i)
 	return i == 0 && opt->virtio_console ? text("virtio") : NULL;
 }
 
+static char *reset_port_value(const struct run_options *opt, unsigned i)
+{
+	return i == 0 && opt->reset_port ? text("on") : NULL;
+}
+
 static char *rng_value(const struct run_options *opt, unsigned i)
 {
 	return i == 0 && opt->rng ? text("on") : NULL;
@@ -200,6 +205,7 @@ static const struct {
     {"balloon", false, balloon_value},
     {"console", false, console_value},
     {"rng", false, rng_value},
+    {"reset-port", false, reset_port_value},
 };
 
 #define NR_ROWS (sizeof(rows) / sizeof(rows[0]))

@@ -284,6 +284,10 @@ static const struct {
     {"console", "serial|virtio",
      "where what is typed goes: ttyS0, or hvc0, which is then there (serial)", option_console},
     {"rng", "on|off", "a virtio-rng device, the host's random bytes (off)", option_rng},
+    {"reset-port", "on|off",
+     "a port by which the guest sets its reset point and goes\n"
+     "back to it, for loops that need no foal reset (off)",
+     option_reset_port},
     {"name", "NAME",
      "the VM's name, in messages (vm-PID), and for foal ps, console,\n"
      "pause, resume, stop, stat and balloon while it runs",

@@ -45,6 +45,7 @@ struct run_options {
 	unsigned net_count;
 	bool virtio_console; /* --console virtio: what is typed goes there */
 	bool rng;
+	bool reset_port;
 	enum ept_engine engine;
 	enum ept_huge huge;
 	unsigned fault_around; /* pages; 0: default */

@@ -85,3 +85,9 @@ int option_rng(const char *name, const char *value, struct run_options *out, str
 {
 	return option_switch(name, value, &out->rng, err);
 }
+
+int option_reset_port(const char *name, const char *value, struct run_options *out,
+		      struct foal_error *err)
+{
+	return option_switch(name, value, &out->reset_port, err);
+}

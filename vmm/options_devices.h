@@ -22,6 +22,8 @@ int option_balloon(const char *name, const char *value, struct run_options *out,
 		   struct foal_error *err);
 int option_console(const char *name, const char *value, struct run_options *out,
 		   struct foal_error *err);
+int option_reset_port(const char *name, const char *value, struct run_options *out,
+		      struct foal_error *err);
 int option_rng(const char *name, const char *value, struct run_options *out,
 	       struct foal_error *err);
 

@@ -81,16 +81,18 @@ static bool begin(struct vm *vm)
 	return !ended;
 }
 
-/* True: all of them wait. */
-static bool park_vcpus(struct vm *vm, uint64_t deadline)
+/* True: all of them wait, but @self (NULL: all), whose thread this is. */
+static bool park_vcpus(struct vm *vm, const struct vcpu *self, uint64_t deadline)
 {
 	struct quiesce *q = &vm->quiesce;
+	unsigned wanted = vm->vcpu_count - (self != NULL);
 	bool all;
 
 	for (unsigned i = 0; i < vm->vcpu_count; i++)
-		vcpu_kick(&vm->vcpus[i]);
+		if (&vm->vcpus[i] != self)
+			vcpu_kick(&vm->vcpus[i]);
 	pthread_mutex_lock(&q->lock);
-	while (!(all = q->parked == vm->vcpu_count) && goes_on(vm, deadline)) {
+	while (!(all = q->parked == wanted) && goes_on(vm, deadline)) {
 		uint64_t end = slice_end(deadline);
 		struct timespec until = {(time_t)(end / 1000000000u), (long)(end % 1000000000u)};
 		pthread_cond_clockwait(&q->parked_one, &q->lock, CLOCK_MONOTONIC, &until);
@@ -178,7 +180,8 @@ static int fail(struct vm *vm, struct device *busy, uint64_t limit, struct foal_
 
 /* --- pause and resume ------------------------------------------------------------------- */
 
-static int pause_now(struct vm *vm, uint64_t limit, uint64_t *took, struct foal_error *err)
+static int pause_now(struct vm *vm, const struct vcpu *self, uint64_t limit, uint64_t *took,
+		     struct foal_error *err)
 {
 	struct quiesce *q = &vm->quiesce;
 	struct device *busy = NULL;
@@ -189,7 +192,7 @@ static int pause_now(struct vm *vm, uint64_t limit, uint64_t *took, struct foal_
 	if (!begin(vm))
 		return fail(vm, NULL, limit, err);
 	uint64_t deadline = q->since + limit;
-	if (!park_vcpus(vm, deadline) || (busy = hold_devices(vm, deadline)) != NULL) {
+	if (!park_vcpus(vm, self, deadline) || (busy = hold_devices(vm, deadline)) != NULL) {
 		let_go(vm);
 		return fail(vm, busy, limit, err);
 	}
@@ -202,9 +205,42 @@ int vm_pause(struct vm *vm, uint64_t limit, uint64_t *took, struct foal_error *e
 {
 	*took = 0;
 	pthread_mutex_lock(&vm->quiesce.changing);
-	int r = pause_now(vm, limit, took, err);
+	int r = pause_now(vm, NULL, limit, took, err);
 	pthread_mutex_unlock(&vm->quiesce.changing);
 	return r;
+}
+
+static uint64_t resume_now(struct vm *vm)
+{
+	struct quiesce *q = &vm->quiesce;
+	uint64_t since = atomic_load(&q->paused_since);
+
+	let_go(vm);
+	uint64_t paused = now_ns() - since;
+	q->pauses++;
+	q->paused_ns += paused;
+	return paused;
+}
+
+/* Whoever has `changing` may wait for this vCPU to park: it must not wait for them. */
+int vm_pause_by_vcpu(struct vcpu *self, struct foal_error *err)
+{
+	struct vm *vm = self->vm;
+	uint64_t took;
+
+	if (pthread_mutex_trylock(&vm->quiesce.changing))
+		return -EAGAIN;
+	int r = quiesce_wanted(&vm->quiesce) ? -EAGAIN
+					     : pause_now(vm, self, PAUSE_LIMIT_NS, &took, err);
+	if (r)
+		pthread_mutex_unlock(&vm->quiesce.changing);
+	return r;
+}
+
+void vm_resume_by_vcpu(struct vcpu *self)
+{
+	resume_now(self->vm);
+	pthread_mutex_unlock(&self->vm->quiesce.changing);
 }
 
 int vm_resume(struct vm *vm, uint64_t *paused, struct foal_error *err)
@@ -215,10 +251,7 @@ int vm_resume(struct vm *vm, uint64_t *paused, struct foal_error *err)
 	pthread_mutex_lock(&q->changing);
 	uint64_t since = atomic_load(&q->paused_since);
 	if (since) {
-		let_go(vm);
-		*paused = now_ns() - since;
-		q->pauses++;
-		q->paused_ns += *paused;
+		*paused = resume_now(vm);
 	} else {
 		*paused = 0;
 		r = error_set(err, FOAL_EXIT_CONTROL, -EINVAL, "%s: the VM is not paused",

@@ -32,6 +32,7 @@
 #include "vmm/error.h"
 
 struct vm;
+struct vcpu;
 
 struct quiesce {
 	pthread_mutex_t changing; /* whoever pauses or resumes; outermost */
@@ -62,6 +63,14 @@ int vm_pause(struct vm *vm, uint64_t limit, uint64_t *took, struct foal_error *e
 /* The guest goes on; *@paused: ns since it stood still for the pause. -EINVAL: it was not paused.
  */
 int vm_resume(struct vm *vm, uint64_t *paused, struct foal_error *err);
+
+/*
+ * The same for the thread of vCPU @self, which is at rest itself, out of KVM_RUN with its exit
+ * completed. Nobody else pauses or resumes until vm_resume_by_vcpu(). -EAGAIN: somebody
+ * does, and may wait for @self to park: @self has to look whether it is to, and try again.
+ */
+int vm_pause_by_vcpu(struct vcpu *self, struct foal_error *err);
+void vm_resume_by_vcpu(struct vcpu *self);
 
 /* ns since the pause that holds was asked for; 0: the VM is not paused. Any thread. */
 uint64_t vm_paused_for(struct vm *vm);

@@ -176,6 +176,36 @@ int command_balloon(int argc, char **argv, uint64_t main_ns)
 	return ask_one(&opt, members, -1, GRACE_MS, say_balloon);
 }
 
+static void say_reset(const struct remote_options *opt, const json_t *reply)
+{
+	if (opt->here)
+		printf("%s: its reset point is here; %.1f MiB kept; the guest was paused for "
+		       "%.3f ms\n",
+		       opt->name, (double)reply_number(reply, "kept_bytes") / (1 << 20),
+		       (double)reply_number(reply, "paused_ns") / 1e6);
+	else
+		printf("%s: back at its reset point, %llu pages; the guest was paused for %.3f "
+		       "ms\n",
+		       opt->name, reply_number(reply, "pages"),
+		       (double)reply_number(reply, "paused_ns") / 1e6);
+}
+
+int command_reset(int argc, char **argv, uint64_t main_ns)
+{
+	struct remote_options opt;
+	int r = remote_parse(argc, argv, &opt);
+
+	(void)main_ns;
+	if (r)
+		return r;
+	json_t *members = json_object();
+	if (opt.here)
+		json_object_set_new(members, "here", json_true());
+	if (opt.clock)
+		json_object_set_new(members, "clock", json_string(opt.clock));
+	return ask_one(&opt, members, -1, GRACE_MS, say_reset);
+}
+
 /* --- stop ----------------------------------------------------------------------------------- */
 
 static void say_stopped(const struct remote_options *opt, const json_t *reply)

@@ -19,11 +19,11 @@ struct remote_options {
 	unsigned pool;			     /* of template */
 	unsigned count;			     /* of fork */
 	const char *pattern;		     /* the same: of names; NULL: NAME.% */
-	const char *clock;		     /* the same; NULL: not said */
+	const char *clock;		     /* the same, and of reset; NULL: not said */
 	const char *swap;		     /* the same: of swap files; NULL: none */
 	const char *dir, *parent, *compress; /* of snapshot; NULL: not given */
 	bool diff;
-	bool json, kill, has_timeout;
+	bool json, kill, here, has_timeout;
 	unsigned timeout; /* seconds */
 };
 
@@ -38,6 +38,7 @@ int command_template(int argc, char **argv, uint64_t main_ns); /* the same */
 int command_clone(int argc, char **argv, uint64_t main_ns);    /* the same */
 int command_fork(int argc, char **argv, uint64_t main_ns);     /* remote_fork.c */
 int command_snapshot(int argc, char **argv, uint64_t main_ns); /* remote_snapshot.c */
+int command_reset(int argc, char **argv, uint64_t main_ns);
 
 /* 0, or FOAL_EXIT_USAGE: it was said. */
 int remote_parse(int argc, char **argv, struct remote_options *out);
@@ -54,6 +55,7 @@ void snapshot_help(void);
 void fork_help(void);
 void template_help(void);
 void clone_help(void);
+void reset_help(void);
 
 typedef int (*remote_fn)(const struct remote_options *opt, struct run_dir *dir,
 			 struct client *client);

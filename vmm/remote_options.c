@@ -19,6 +19,8 @@
 #define POOL	 512U
 #define ONE	 1024U /* a name to be given */
 #define COPIES	 256U  /* how many, their names, clocks, swap files */
+#define HERE	 2048U
+#define CLOCK	 4096U
 
 static const struct {
 	const char *name;
@@ -61,7 +63,7 @@ static const struct {
      "  --compress zstd   memory compressed, 64 KiB at a time\n\n"
      "merge makes of DIR and all that it is the difference to one snapshot that stands alone, in\n"
      "place of DIR or as OUT."},
-    {"fork", NAME | COPIES | JSON,
+    {"fork", NAME | COPIES | CLOCK | JSON,
      "usage: foal fork NAME [-n COUNT] [--name PATTERN] [--clock freeze|jump]\n"
      "                 [--swap PATTERN] [--json]\n\n"
      "Make more VMs of a running one: each goes on where it is, with memory and disks shared as\n"
@@ -79,10 +81,16 @@ static const struct {
      "A template is a process in the background with a name (NAME.template), that does not run;\n"
      "foal stop ends it, and its clones live on.\n\n"
      "  --pool COUNT   so many clones are made ready ahead (4)"},
-    {"clone", NAME | COPIES | JSON,
+    {"clone", NAME | COPIES | CLOCK | JSON,
      "usage: foal clone TEMPLATE [-n COUNT] [--name PATTERN] [--clock freeze|jump] [--json]\n\n"
      "Make VMs of a template: each goes on where the VM was that the template was made of, with\n"
      "memory and disks shared as long as nobody writes. As foal fork has them otherwise."},
+    {"reset", NAME | HERE | CLOCK | JSON,
+     "usage: foal reset NAME [--json]\n"
+     "       foal reset NAME --here [--clock freeze|jump] [--json]\n\n"
+     "Have the VM go back, in place, to its reset point: memory, processors, devices, what it\n"
+     "wrote to disks. --here sets the point: the state that the VM is in now. Its clocks then go\n"
+     "back, too, at each reset (freeze), or go on (jump)."},
 };
 
 #define NR_ROWS (sizeof(rows) / sizeof(rows[0]))
@@ -156,6 +164,11 @@ void clone_help(void)
 	print_help("clone");
 }
 
+void reset_help(void)
+{
+	print_help("reset");
+}
+
 /* --- parsing --------------------------------------------------------------------------- */
 
 static const struct {
@@ -172,8 +185,9 @@ static const struct {
     {"count", COPIES, required_argument},
     {"name", COPIES | ONE, required_argument},
     {"pool", POOL, required_argument},
-    {"clock", COPIES, required_argument},
+    {"clock", CLOCK, required_argument},
     {"swap", COPIES, required_argument},
+    {"here", HERE, no_argument},
 };
 
 #define NR_OPTIONS (sizeof(options) / sizeof(options[0]))
@@ -209,6 +223,14 @@ static int take_count(const char *value, struct remote_options *out)
 	return take_number("count", value, 1, FORK_COUNT_MAX, out, &out->count);
 }
 
+static int take_clock(const char *value, struct remote_options *out)
+{
+	if (strcmp(value, "freeze") != 0 && strcmp(value, "jump") != 0)
+		return usage_error("%s: --clock %s: give freeze or jump", out->command, value);
+	out->clock = value;
+	return 0;
+}
+
 static int take_option(const char *name, const char *value, struct remote_options *out)
 {
 	if (strcmp(name, "count") == 0)
@@ -217,6 +239,8 @@ static int take_option(const char *name, const char *value, struct remote_option
 		return take_number("pool", value, 0, FORK_POOL_MAX, out, &out->pool);
 	if (strcmp(name, "timeout") == 0)
 		return take_timeout(value, out);
+	if (strcmp(name, "clock") == 0)
+		return take_clock(value, out);
 	if (strcmp(name, "compress") == 0) {
 		out->compress = value;
 		return strcmp(value, "zstd") == 0
@@ -227,12 +251,12 @@ static int take_option(const char *name, const char *value, struct remote_option
 		out->pattern = value;
 	else if (strcmp(name, "swap") == 0)
 		out->swap = value;
-	else if (strcmp(name, "clock") == 0)
-		out->clock = value;
 	else if (strcmp(name, "diff") == 0)
 		out->diff = true;
 	else if (strcmp(name, "run-dir") == 0)
 		out->run_dir = value;
+	else if (strcmp(name, "here") == 0)
+		out->here = true;
 	else if (strcmp(name, "kill") == 0)
 		out->kill = true;
 	else
@@ -282,6 +306,9 @@ static int take_words(int argc, char **argv, unsigned takes, struct remote_optio
 	}
 	if (out->diff && n < argc)
 		out->parent = argv[n++];
+	if (out->clock && !out->here && takes & HERE)
+		return usage_error("%s: --clock is of --here: it is kept with the point",
+				   out->command);
 	if (n < argc)
 		return usage_error("%s: %s: not taken; see foal help %s", out->command, argv[n],
 				   out->command);
@@ -289,8 +316,6 @@ static int take_words(int argc, char **argv, unsigned takes, struct remote_optio
 	    takes & NAME && !(takes & POOL && out->dir) ? vm_name_fault(out->name) : NULL;
 	if (fault)
 		return usage_error("%s: %s: no VM's name: %s", out->command, out->name, fault);
-	if (out->clock && strcmp(out->clock, "freeze") != 0 && strcmp(out->clock, "jump") != 0)
-		return usage_error("%s: --clock %s: give freeze or jump", out->command, out->clock);
 	return takes & SIZE ? take_size(out) : 0;
 }
 

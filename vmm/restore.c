@@ -17,11 +17,26 @@ int restore_memory(struct vm *vm, struct foal_error *err)
 	unsigned n = 1 + snapshot_dir_memory(from->below, layers + 1);
 	int r = ept_space_restore(vm->space, layers, n, why, sizeof(why));
 
-	if (r == 0 && from->ahead)
+	if (r == 0 && from->all)
+		r = ept_space_prefetch_all(vm->space);
+	else if (r == 0 && from->ahead)
 		r = ept_space_prefetch(vm->space, from->ahead);
 	if (r == 0 && from->record_fd >= 0)
 		r = ept_space_record(vm->space);
 	return r ? error_set(err, FOAL_EXIT_SNAPSHOT, r, "%s: %s", vm->opt->name, why) : 0;
+}
+
+int restore_wait(struct vm *vm, struct foal_error *err)
+{
+	int r = vm->restore->eager && vm->restore->all ? ept_space_prefetch_wait(vm->space) : 0;
+	const struct ept_failure *failure = ept_space_failure(vm->space);
+
+	if (r == 0)
+		return 0;
+	return error_set(err, FOAL_EXIT_SNAPSHOT, r, "%s",
+			 failure
+			     ? failure->message
+			     : "its memory is damaged, or cannot be read; foal verify says where");
 }
 
 int restore_identity(struct vm *vm, struct foal_error *err)

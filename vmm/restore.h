@@ -10,6 +10,9 @@ struct vm;
 /* vm->restore->memory becomes the memory of the areas that were declared. FOAL_EXIT_SNAPSHOT. */
 int restore_memory(struct vm *vm, struct foal_error *err);
 
+/* Of a VM whose memory was started: wait until all of it is there, if it is to be. */
+int restore_wait(struct vm *vm, struct foal_error *err);
+
 /* It may be one of several copies: a new VM generation ID, which vm_start() tells it of. */
 int restore_identity(struct vm *vm, struct foal_error *err);
 

@@ -16,8 +16,11 @@
 #include "vmm/snapshot_dir.h"
 #include "vmm/vm.h"
 
+enum prefetch { PREFETCH_AUTO, PREFETCH_ALL, PREFETCH_OFF };
+
 struct restore_options {
-	bool eager, prefetch, paused;
+	bool eager, reset_point, paused;
+	enum prefetch prefetch;
 	enum clock_policy clock;
 };
 
@@ -45,16 +48,19 @@ void restore_help(void)
 	    "is read as it is touched, and checked before. The files that the machine was made of\n"
 	    "have to be where they were, unchanged. DIR can be restored any number of times, at "
 	    "once.\n\n"
-	    "  --lazy|--eager            read what is touched (--lazy), or check all of DIR "
-	    "before\n"
-	    "                            the guest goes on, too\n"
-	    "  --prefetch auto|off       bring in first what an earlier restore asked for, if one "
+	    "  --lazy|--eager            read what is touched (--lazy), or bring in and check all "
+	    "of\n"
+	    "                            DIR before the guest goes on\n"
+	    "  --prefetch auto|all|off   bring in first what an earlier restore asked for, if one "
 	    "was\n"
-	    "                            recorded; if none was, record it (auto)\n"
+	    "                            recorded; if none was, record it (auto); or bring in all, "
+	    "while\n"
+	    "                            the guest runs\n"
 	    "  --clock freeze|jump       what the guest's clocks say of the time since: it did "
 	    "not\n"
 	    "                            pass, or it did (freeze)\n"
-	    "  --paused                  it stays paused, until foal resume\n\n"
+	    "  --paused                  it stays paused, until foal resume\n"
+	    "  --reset-point             its start is its reset point: foal reset\n\n"
 	    "and how it is run, as for foal run:");
 	for (size_t i = 0; i < NR_TAKEN; i++)
 		printf("%s--%s", i % 6 ? " " : i ? "\n  " : "  ", taken[i].name);
@@ -71,29 +77,39 @@ void verify_help(void)
 
 /* --- the command line ---------------------------------------------------------------------- */
 
-static int take_word(const char *name, const char *value, const char *a, const char *b, int *out,
+/* @words end with NULL. */
+static int take_word(const char *name, const char *value, const char *const words[], int *out,
 		     struct foal_error *err)
 {
-	*out = strcmp(value, b) == 0;
-	if (*out || strcmp(value, a) == 0)
-		return 0;
-	return error_set(err, FOAL_EXIT_USAGE, -EINVAL, "restore: --%s %s: give %s or %s", name,
-			 value, a, b);
+	char all[64] = "";
+
+	for (*out = 0; words[*out]; ++*out) {
+		if (strcmp(value, words[*out]) == 0)
+			return 0;
+		strcat(strcat(all, *out ? words[*out + 1] ? ", " : " or " : ""), words[*out]);
+	}
+	return error_set(err, FOAL_EXIT_USAGE, -EINVAL, "restore: --%s %s: give %s", name, value,
+			 all);
 }
 
 static int take_own(int option, const char *value, struct restore_options *out,
 		    struct foal_error *err)
 {
+	static const char *const prefetches[] = {"auto", "all", "off", NULL};
+	static const char *const clocks[] = {"freeze", "jump", NULL};
 	int word = 0, r = 0;
 
 	if (option == 'P')
 		out->paused = true;
 	else if (option == 'l' || option == 'e')
 		out->eager = option == 'e';
+	else if (option == 'r')
+		out->reset_point = true;
 	else if (option == 'p')
-		r = take_word("prefetch", value, "auto", "off", &word, err), out->prefetch = !word;
+		r = take_word("prefetch", value, prefetches, &word, err),
+		out->prefetch = (enum prefetch)word;
 	else
-		r = take_word("clock", value, "freeze", "jump", &word, err),
+		r = take_word("clock", value, clocks, &word, err),
 		out->clock = word ? CLOCK_JUMP : CLOCK_FREEZE;
 	return r;
 }
@@ -106,9 +122,10 @@ static int parse(int argc, char **argv, const char **dir, struct restore_options
 					     {"paused", no_argument, NULL, 'P'},
 					     {"prefetch", required_argument, NULL, 'p'},
 					     {"clock", required_argument, NULL, 'c'},
+					     {"reset-point", no_argument, NULL, 'r'},
 					     /* No short form of --memory-limit. */
 					     {"memory", required_argument, NULL, '?'}};
-	struct option longs[NR_TAKEN + 7] = {{0}};
+	struct option longs[NR_TAKEN + 8] = {{0}};
 	int i, r = 0;
 
 	for (size_t k = 0; k < NR_TAKEN; k++)
@@ -171,7 +188,7 @@ static void working_set(struct snapshot_dir *dir, struct ept_working_set **set, 
 
 int command_restore(int argc, char **argv, uint64_t main_ns)
 {
-	struct restore_options own = {.prefetch = true};
+	struct restore_options own = {.prefetch = PREFETCH_AUTO};
 	struct vm_restore from = {.record_fd = -1};
 	struct foal_error err = {0};
 	struct snapshot_dir dir;
@@ -190,7 +207,10 @@ int command_restore(int argc, char **argv, uint64_t main_ns)
 		r = manifest_check_files(snapshot_dir_get(&dir, "files"), where, &opt, &err);
 	}
 	if (r == 0 && own.eager)
-		r = snapshot_dir_verify(&dir, &err);
+		r = snapshot_dir_verify(&dir, !opt.limit.bytes, &err);
+	if (r == 0 && own.prefetch == PREFETCH_ALL && opt.limit.bytes)
+		r = error_set(&err, FOAL_EXIT_USAGE, -EINVAL,
+			      "restore: --prefetch all: a memory limit has no room for all");
 	if (r == 0 && opt.engine == EPT_ENGINE_KERNEL)
 		r = error_set(&err, FOAL_EXIT_USAGE, -EINVAL,
 			      "restore: --fault-engine kernel: nobody would check what is read");
@@ -200,13 +220,16 @@ int command_restore(int argc, char **argv, uint64_t main_ns)
 		snapshot_dir_close(&dir);
 		return err.status;
 	}
-	if (own.prefetch)
+	from.eager = own.eager;
+	from.all = !opt.limit.bytes && (own.eager || own.prefetch == PREFETCH_ALL);
+	if (own.prefetch == PREFETCH_AUTO && !from.all)
 		working_set(&dir, &ahead, &from.record_fd);
 	from.state = dir.state;
 	from.len = dir.state_len;
 	from.clock = own.clock;
 	from.copy = true;
 	from.paused = own.paused;
+	from.reset_point = own.reset_point;
 	from.layers = dir.layers;
 	from.memory = dir.memory;
 	from.below = dir.below;
@@ -232,7 +255,7 @@ int command_verify(int argc, char **argv, uint64_t main_ns)
 	options_defaults(&opt);
 	int r = snapshot_open(&dir, argv[1], &opt, &err);
 	if (r == 0)
-		r = snapshot_dir_verify(&dir, &err);
+		r = snapshot_dir_verify(&dir, false, &err);
 	if (r == 0)
 		printf("%s: whole: every checksum is right\n", argv[1]);
 	else

@@ -44,8 +44,8 @@ void snapshot_dir_init(struct snapshot_dir *dir);
 int snapshot_dir_open(struct snapshot_dir *dir, const char *path, struct foal_error *err);
 int snapshot_dir_parts(struct snapshot_dir *dir, const struct run_options *opt,
 		       struct foal_error *err);
-/* Read and check all that the parts hold. */
-int snapshot_dir_verify(struct snapshot_dir *dir, struct foal_error *err);
+/* Read and check all that the parts hold; but memory, if that is to be done elsewhere. */
+int snapshot_dir_verify(struct snapshot_dir *dir, bool but_memory, struct foal_error *err);
 /* What is checked of a part that is opened; -1 and an error, or its descriptor. */
 int snapshot_dir_part(const struct snapshot_dir *dir, unsigned i, unsigned layers,
 		      struct foal_error *err);

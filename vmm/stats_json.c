@@ -228,6 +228,30 @@ static json_t *balloon_json(const struct vm *vm)
 	return o;
 }
 
+static json_t *times_json(const struct ept_hist *h)
+{
+	return json_pack("{s:I,s:I,s:I}", "p50_ns", (json_int_t)ept_hist_percentile(h, 50),
+			 "p99_ns", (json_int_t)ept_hist_percentile(h, 99), "max_ns",
+			 (json_int_t)h->max);
+}
+
+static json_t *reset_json(const struct vm *vm)
+{
+	const struct vm_reset *reset = &vm->reset;
+	json_t *o;
+
+	if (!reset->points)
+		return json_null();
+	o = json_object();
+	json_object_set_new(o, "points", integer(reset->points));
+	json_object_set_new(o, "resets", integer(reset->resets));
+	json_object_set_new(o, "pages", integer(reset->pages));
+	json_object_set_new(o, "kept_bytes", integer(reset->kept));
+	json_object_set_new(o, "took", times_json(&reset->took));
+	json_object_set_new(o, "gap", times_json(&reset->gap));
+	return o;
+}
+
 static json_t *reclaim_json(const struct vm *vm)
 {
 	struct ept_reclaim_stats s;
@@ -307,6 +331,7 @@ json_t *stats_json_object(const struct report *report)
 				      (json_int_t)report->resident_self));
 	json_object_set_new(root, "huge", huge_json(vm));
 	json_object_set_new(root, "reclaim", reclaim_json(vm));
+	json_object_set_new(root, "reset", reset_json(vm));
 	json_object_set_new(root, "events", by_origin(report->events));
 	json_object_set_new(root, "areas", areas_json(report, stats));
 	json_object_set_new(root, "no_area", cases_json(report, ept_area_count(vm->space), stats));

@@ -5,6 +5,7 @@
 #define THREAD_KINDS(X) \
 	X(MAIN, "main") \
 	X(VCPU, "vcpu") \
+	X(VCPU_RESET, "vcpu_reset") /* of a VM with a reset port */ \
 	X(FAULT, "fault") \
 	X(READ, "read") \
 	X(DEVICE, "device") \

@@ -127,10 +127,11 @@ static void begin(struct vcpu *vcpu)
 		ept_vcpu_bind(vm->space, vcpu->index, (pid_t)syscall(SYS_gettid));
 		ept_vcpu_on_cpu(vm->space, vcpu->index, sched_getcpu());
 	}
-	vm_thread_begins(vm, THREAD_VCPU);
+	vm_thread_begins(vm, vm->opt->reset_port ? THREAD_VCPU_RESET : THREAD_VCPU);
 	gate_wait(&vm->confined);
 	this_run = vcpu->run;
 	memory_error_on_vcpu(vcpu);
+	reset_bell_on_vcpu(vcpu);
 	if (atomic_compare_exchange_strong(&vm->first_run_ns, &unset, now_ns()))
 		gate_arrive(&vm->running);
 }
@@ -179,6 +180,9 @@ static void *vcpu_thread(void *arg)
 			finish_exit(vcpu);
 			quiesce_park(&vm->quiesce);
 			tell_of_pause(vcpu);
+		} else if (vcpu->rang) {
+			finish_exit(vcpu);
+			reset_answer(vcpu);
 		} else {
 			run_once(vcpu);
 		}

@@ -171,7 +171,25 @@ static bool write_msrs(const struct vcpu *vcpu, struct state *s, struct msr_set 
 	return state_ok(s);
 }
 
-static void set_state(struct vcpu *vcpu, struct state *s, struct msr_set *set)
+static void push(struct msr_set *set, uint32_t index, uint64_t value)
+{
+	if (set->head.nmsrs < MAX_MSRS)
+		set->entries[set->head.nmsrs++] =
+		    (struct kvm_msr_entry){.index = index, .data = value};
+}
+
+/* All in one call: the TSC before the deadline that counts it, and the deadline last. */
+static void load_back(struct vcpu *vcpu, struct state *s, struct msr_set *set, uint64_t deadline,
+		      const struct vcpu_back *back)
+{
+	if (back->freeze)
+		push(set, MSR_IA32_TSC, back->tsc);
+	push(set, MSR_IA32_TSC_DEADLINE, deadline);
+	write_msrs(vcpu, s, set);
+}
+
+static void set_state(struct vcpu *vcpu, struct state *s, struct msr_set *set,
+		      const struct vcpu_back *back)
 {
 	uint64_t deadline = 0;
 
@@ -190,14 +208,19 @@ static void set_state(struct vcpu *vcpu, struct state *s, struct msr_set *set)
 	if (!s->loading && vcpu_get_msr(vcpu, MSR_IA32_TSC_DEADLINE, &deadline))
 		deadline = 0;
 	state_u64(s, &deadline);
-	if (!s->loading || !state_ok(s) || !write_msrs(vcpu, s, set) || !deadline)
+	if (back && s->loading && state_ok(s)) {
+		load_back(vcpu, s, set, deadline, back);
 		return;
-	if (vcpu_set_msr(vcpu, MSR_IA32_TSC_DEADLINE, deadline))
+	}
+	if (!s->loading || !state_ok(s) || !write_msrs(vcpu, s, set))
+		return;
+	/* Also none: one that was set since is taken back. */
+	if (vcpu_set_msr(vcpu, MSR_IA32_TSC_DEADLINE, deadline) && deadline)
 		state_refuse(s, "this host does not take MSR 0x%x (%s)", MSR_IA32_TSC_DEADLINE,
 			     name_of(MSR_IA32_TSC_DEADLINE));
 }
 
-void vcpu_msrs_state(struct vcpu *vcpu, struct state *s)
+void vcpu_msrs_state(struct vcpu *vcpu, struct state *s, const struct vcpu_back *back)
 {
 	struct msr_set *set = calloc(1, sizeof(*set));
 	int r = set ? 0 : -ENOMEM;
@@ -209,7 +232,7 @@ void vcpu_msrs_state(struct vcpu *vcpu, struct state *s)
 	else {
 		if (!s->loading)
 			read_msrs(vcpu, set);
-		set_state(vcpu, s, set);
+		set_state(vcpu, s, set, back);
 	}
 	free(set);
 }

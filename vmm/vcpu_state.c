@@ -22,6 +22,7 @@ struct part {
 	struct vcpu *vcpu;
 	struct state *s;
 	uint64_t elapsed;
+	struct vcpu_back *back; /* it goes back to a state of its own; NULL: all is new to KVM */
 };
 
 static int capability(const struct vcpu *vcpu, int cap)
@@ -47,19 +48,66 @@ static void plain(const struct part *p, void *data, size_t len, unsigned long ge
 		refused(p, what);
 }
 
+/*
+ * What KVM takes with the next KVM_RUN (KVM_CAP_SYNC_REGS), of a vCPU that is sure to enter it
+ * before anybody asks for its state. @bit: KVM_SYNC_X86_*.
+ */
+static void *taken_on_entry(const struct part *p, uint64_t bit)
+{
+	struct kvm_run *run = p->vcpu->run;
+
+	if (!p->back || !p->back->enters || !state_ok(p->s))
+		return NULL;
+	run->kvm_dirty_regs |= bit;
+	return &run->s.regs;
+}
+
 /* --- the parts -------------------------------------------------------------------------- */
+
+/* The same fields but for the end. */
+static void one_of_two(const struct kvm_sregs2 *two, struct kvm_sregs *one)
+{
+	memcpy(one, two, offsetof(struct kvm_sregs, interrupt_bitmap));
+	memset(one->interrupt_bitmap, 0, sizeof(one->interrupt_bitmap)); /* the events say */
+}
+
+static void load_sregs2(const struct part *p, const struct kvm_sregs2 *two)
+{
+	struct kvm_sync_regs *regs = NULL;
+
+	/* The local APIC is loaded before the entry, and PDPTRs only so. */
+	if (p->back && (two->apic_base != p->vcpu->run->apic_base || two->flags))
+		p->back->enters = false;
+	regs = taken_on_entry(p, KVM_SYNC_X86_SREGS);
+	if (regs)
+		one_of_two(two, &regs->sregs);
+	else if (ioctl(p->vcpu->fd, KVM_SET_SREGS2, two))
+		refused(p, "system registers");
+}
+
+static void sregs2_part(const struct part *p)
+{
+	struct kvm_sregs2 two = {0};
+
+	if (!p->s->loading && ioctl(p->vcpu->fd, KVM_GET_SREGS2, &two))
+		refused(p, "system registers");
+	if (state_bytes(p->s, &two, sizeof(two)) && p->s->loading)
+		load_sregs2(p, &two);
+}
 
 static void sregs_part(const struct part *p)
 {
-	struct kvm_sregs2 two = {0};
 	struct kvm_sregs one = {0};
 	bool new = capability(p->vcpu, KVM_CAP_SREGS2) > 0, can = new;
 
+	if (p->back)
+		p->back->enters &=
+		    new &&capability(p->vcpu, KVM_CAP_SYNC_REGS) == KVM_SYNC_X86_VALID_FIELDS;
 	state_bool(p->s, &new);
 	if (p->s->loading && new && !can)
 		state_refuse(p->s, "this host's KVM has no KVM_SET_SREGS2 (Linux 5.14)");
 	if (new)
-		plain(p, &two, sizeof(two), KVM_GET_SREGS2, KVM_SET_SREGS2, "system registers");
+		sregs2_part(p);
 	else
 		plain(p, &one, sizeof(one), KVM_GET_SREGS, KVM_SET_SREGS, "system registers");
 }
@@ -67,8 +115,12 @@ static void sregs_part(const struct part *p)
 static void regs_part(const struct part *p)
 {
 	struct kvm_regs regs = {0};
+	struct kvm_sync_regs *sync = taken_on_entry(p, KVM_SYNC_X86_REGS);
 
-	plain(p, &regs, sizeof(regs), KVM_GET_REGS, KVM_SET_REGS, "registers");
+	if (sync)
+		state_bytes(p->s, &sync->regs, sizeof(sync->regs));
+	else
+		plain(p, &regs, sizeof(regs), KVM_GET_REGS, KVM_SET_REGS, "registers");
 }
 
 static void xcrs_part(const struct part *p)
@@ -142,6 +194,18 @@ static void set_rate(const struct part *p, uint32_t khz)
 			     own);
 }
 
+/* How far a vCPU's count is ahead of vCPU 0's, which was loaded before: as it was saved. */
+static void keep_apart(const struct vcpu *vcpu, uint64_t offset)
+{
+	const struct vcpu *first = &vcpu->vm->vcpus[0];
+	uint64_t base;
+
+	if (vcpu == first || !steady_offset(first, &base))
+		return;
+	base += offset - vcpu->vm->tsc_base;
+	(void)offset_attr(vcpu, KVM_SET_DEVICE_ATTR, &base);
+}
+
 /*
  * Some KVMs in software give a guest the host's TSC and ignore what is set: there it may
  * jump ahead, but never back. vCPU 0 gets its count; how far the others are ahead or behind is
@@ -152,7 +216,7 @@ static void set_count(const struct part *p, uint64_t saved, uint64_t passed, boo
 		      uint64_t offset)
 {
 	const struct vcpu *vcpu = p->vcpu, *first = &vcpu->vm->vcpus[0];
-	uint64_t base, now = 0;
+	uint64_t now = 0;
 
 	if (vcpu == first)
 		vcpu->vm->tsc_base = offset;
@@ -161,10 +225,8 @@ static void set_count(const struct part *p, uint64_t saved, uint64_t passed, boo
 		state_refuse(p->s, "KVM does not take the TSC's count");
 	else if (vcpu == first && now < saved) /* KVM takes the others' for a try to be in step */
 		state_refuse(p->s, "this host's TSC cannot be set, and is behind the guest's");
-	if (vcpu == first || !has_offset || !steady_offset(first, &base))
-		return;
-	base += offset - vcpu->vm->tsc_base;
-	(void)offset_attr(vcpu, KVM_SET_DEVICE_ATTR, &base);
+	if (has_offset)
+		keep_apart(vcpu, offset);
 }
 
 static void tsc_part(const struct part *p)
@@ -183,6 +245,14 @@ static void tsc_part(const struct part *p)
 	state_u64(s, &offset);
 	if (!s->loading || !state_ok(s))
 		return;
+	if (p->back) { /* with the MSRs, in one call */
+		if (p->vcpu->index == 0)
+			p->vcpu->vm->tsc_base = offset;
+		p->back->tsc = count;
+		p->back->has_offset = has_offset;
+		p->back->offset = offset;
+		return;
+	}
 	if (rate)
 		set_rate(p, rate);
 	set_count(p, count, (uint64_t)((unsigned __int128)p->elapsed * rate / NS_PER_MS),
@@ -198,7 +268,9 @@ static void lapic_part(const struct part *p)
 
 static void msrs_part(const struct part *p)
 {
-	vcpu_msrs_state(p->vcpu, p->s);
+	vcpu_msrs_state(p->vcpu, p->s, p->back);
+	if (p->back && p->back->freeze && p->back->has_offset && p->s->loading && state_ok(p->s))
+		keep_apart(p->vcpu, p->back->offset);
 }
 
 /* Empty where KVM lets no guest run guests. */
@@ -233,15 +305,27 @@ static void mp_part(const struct part *p)
 {
 	struct kvm_mp_state mp = {0};
 
+	/* Who enters KVM_RUN of itself waits for nothing. */
+	if (p->back && p->back->enters && state_bytes(p->s, &mp, sizeof(mp)) &&
+	    mp.mp_state == KVM_MP_STATE_RUNNABLE)
+		return;
+	if (p->back && p->back->enters && ioctl(p->vcpu->fd, KVM_SET_MP_STATE, &mp))
+		refused(p, "what it waits for");
+	if (p->back && p->back->enters)
+		return;
 	plain(p, &mp, sizeof(mp), KVM_GET_MP_STATE, KVM_SET_MP_STATE, "what it waits for");
 }
 
 static void events_part(const struct part *p)
 {
 	struct kvm_vcpu_events events = {0};
+	struct kvm_sync_regs *sync = taken_on_entry(p, KVM_SYNC_X86_EVENTS);
 
-	plain(p, &events, sizeof(events), KVM_GET_VCPU_EVENTS, KVM_SET_VCPU_EVENTS,
-	      "pending events");
+	if (sync)
+		state_bytes(p->s, &sync->events, sizeof(sync->events));
+	else
+		plain(p, &events, sizeof(events), KVM_GET_VCPU_EVENTS, KVM_SET_VCPU_EVENTS,
+		      "pending events");
 }
 
 /* --- the order ------------------------------------------------------------------------------ */
@@ -267,9 +351,9 @@ static const struct {
     {"events", 1, events_part}, /* all others may make or forget one */
 };
 
-void vcpu_state(struct vcpu *vcpu, struct state *s, uint64_t elapsed)
+void vcpu_state(struct vcpu *vcpu, struct state *s, uint64_t elapsed, struct vcpu_back *back)
 {
-	struct part p = {.vcpu = vcpu, .s = s, .elapsed = elapsed};
+	struct part p = {.vcpu = vcpu, .s = s, .elapsed = elapsed, .back = back};
 	struct kvm_mp_state mp;
 
 	/* Asking has an INIT or SIPI that waits take place, which changes registers. */

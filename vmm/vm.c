@@ -13,6 +13,7 @@
 
 #include "vmm/bus_error.h"
 #include "vmm/restore.h"
+#include "vmm/snapshot.h"
 
 uint64_t now_ns(void)
 {
@@ -128,9 +129,10 @@ static int start_space(struct vm *vm, struct foal_error *err)
 {
 	int r = ept_space_start(vm->space);
 
-	return r ? error_set(err, FOAL_EXIT_MEMORY, r, "%s: guest memory: %s", vm->opt->name,
-			     strerror(-r))
-		 : 0;
+	if (r)
+		return error_set(err, FOAL_EXIT_MEMORY, r, "%s: guest memory: %s", vm->opt->name,
+				 strerror(-r));
+	return vm->restore && vm->restore->memory ? restore_wait(vm, err) : 0;
 }
 
 static int prepare_sandbox(struct vm *vm, struct foal_error *err)
@@ -154,22 +156,29 @@ static int restore(struct vm *vm, struct foal_error *err)
 	bus_hold(vm->mmio, 0);
 	if (r == 0)
 		r = vm_state_load_devices(vm, err);
-	return r || !vm->restore->memory ? r : restore_identity(vm, err);
+	if (r == 0 && vm->restore->memory)
+		r = restore_identity(vm, err);
+	return r || !vm->restore->reset_point ? r : reset_point_at_start(vm, err);
 }
 
 static int init(struct vm *vm, struct foal_error *err)
 {
+	int r = vm->opt->reset_port ? snapshot_possible(vm->opt, err) : 0;
+
 	pthread_mutex_init(&vm->end.lock, NULL);
 	pthread_mutex_init(&vm->routes_lock, NULL);
 	stopper_init(vm);
 	quiesce_init(&vm->quiesce);
 	forker_init(vm);
+	reset_init(vm);
 	gate_init(&vm->created, 1);  /* main thread */
 	gate_init(&vm->loaded, 1);   /* the first vCPU's */
 	gate_init(&vm->confined, 1); /* main thread */
 	gate_init(&vm->running, 1);  /* the first vCPU to run */
 	gate_init(&vm->built, 1);    /* main thread */
 	vm->end.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (r)
+		return r;
 	if (vm->end.fd < 0)
 		return error_set(err, FOAL_EXIT_HOST, -errno, "eventfd: %s", strerror(errno));
 	return 0;
@@ -273,6 +282,7 @@ void vm_destroy(struct vm *vm)
 	if (vm->end.fd >= 0)
 		close(vm->end.fd);
 	stopper_destroy(vm);
+	reset_end(vm);
 	quiesce_destroy(&vm->quiesce);
 	pthread_mutex_destroy(&vm->routes_lock);
 	pthread_mutex_destroy(&vm->end.lock);

@@ -23,6 +23,7 @@
 #include "vmm/net.h"
 #include "vmm/options.h"
 #include "vmm/quiesce.h"
+#include "vmm/reset.h"
 #include "vmm/sandbox.h"
 #include "vmm/vm_state.h"
 
@@ -37,6 +38,8 @@ struct vcpu {
 	pthread_t thread;
 	bool started;		 /* the thread exists and has not been joined */
 	_Atomic uint64_t rounds; /* in and out of KVM_RUN: odd while it is in there */
+	uint8_t rang;		 /* FOAL_RESET_*, to be answered; 0: nothing. Its own thread's */
+	uint64_t rang_ns;	 /* and when: now_ns() */
 	bool has_mce;		 /* the machine check registers are set up; its own thread's */
 };
 
@@ -120,6 +123,7 @@ struct vm {
 	atomic_bool stopping;
 	atomic_bool stuck; /* a vCPU is, inside the host's kernel */
 	struct quiesce quiesce;
+	struct vm_reset reset;
 	struct vm_stopper stopper;
 	struct vm_end end;
 	bool abandoned;		    /* threads of it may still run: nothing of it may be freed */

@@ -157,7 +157,7 @@ int vm_state_save(struct vm *vm, uint8_t **bytes, size_t *len, struct foal_error
 	cpuid_state(vm, &s);
 	clock_state(vm, &s);
 	for (unsigned i = 0; i < vm->vcpu_count && state_ok(&s); i++)
-		vcpu_state(&vm->vcpus[i], &s, 0);
+		vcpu_state(&vm->vcpus[i], &s, 0, NULL);
 	if (state_ok(&s))
 		devices_state(vm, &s);
 	r = state_saved(&s, bytes, len);
@@ -193,7 +193,7 @@ int vm_state_load_vcpus(struct vm *vm, struct foal_error *err)
 	if (begin(vm, &s, "clock"))
 		passed = clock_state(vm, &s);
 	for (unsigned i = 0; i < vm->vcpu_count && state_ok(&s); i++)
-		vcpu_state(&vm->vcpus[i], &s, passed);
+		vcpu_state(&vm->vcpus[i], &s, passed, NULL);
 	return result(vm, &s, err);
 }
 
@@ -216,6 +216,42 @@ int vm_state_reload(struct vm *vm, const struct vm_restore *from, struct foal_er
 	vm->restore = from;
 	r = vm_state_load_vcpus(vm, err);
 	return r ? r : vm_state_load_devices(vm, err);
+}
+
+static void devices_go_back(struct vm *vm, struct state *s)
+{
+	struct state room;
+
+	if (!state_begin(s, "devices", 0, DEVICES_VERSION))
+		return;
+	state_fixed(s, vm->virtio_count, "the number of virtio devices");
+	state_room(&room);
+	if (state_ok(s) && bus_go_back(vm->pio, s, &room))
+		bus_go_back(vm->mmio, s, &room);
+	state_room_end(&room);
+	state_end(s);
+}
+
+/* The devices' interrupts come last, as when a VM is restored: the local APICs take them. */
+int vm_state_go_back(struct vm *vm, const struct vm_restore *from, struct vcpu *self,
+		     struct foal_error *err)
+{
+	bool freeze = from->clock == CLOCK_FREEZE;
+	struct state s;
+
+	vm->restore = from;
+	if (begin(vm, &s, "clock") && freeze)
+		clock_state(vm, &s);
+	if (!freeze)
+		state_find(&s, "vcpu", 0);
+	for (unsigned i = 0; i < vm->vcpu_count && state_ok(&s); i++) {
+		struct vcpu_back back = {.enters = &vm->vcpus[i] == self, .freeze = freeze};
+
+		vcpu_state(&vm->vcpus[i], &s, 0, &back);
+	}
+	if (state_ok(&s) && state_find(&s, "devices", 0))
+		devices_go_back(vm, &s);
+	return result(vm, &s, err);
 }
 
 /* --- disks ------------------------------------------------------------------------------------ */

@@ -36,6 +36,7 @@ struct vm_restore {
 	bool paused; /* it stays paused, before its first instruction from there */
 	bool copy;   /* the guest may go on elsewhere, too: it is told that it is another one */
 	const int *layers; /* of each disk what it had written, in order; -1, or NULL: nothing */
+	bool reset_point;  /* its start is its reset point */
 	struct ept_snapshot *memory; /* NULL: who restores puts the memory there */
 	const struct snapshot_dir
 	    *below;	  /* what memory and layers are the difference to, or NULL */
@@ -44,6 +45,8 @@ struct vm_restore {
 	   what was asked for when the run ends, or -1. */
 	const struct ept_working_set *ahead;
 	int record_fd;
+	bool all;   /* with memory: all of it comes in by itself; */
+	bool eager; /* and before the vCPUs run */
 };
 
 /* *@bytes are for the caller to free(). Fails with FOAL_EXIT_HOST. */
@@ -78,13 +81,35 @@ int vm_disks_load(struct vm *vm, struct foal_error *err);
  */
 int vm_state_reload(struct vm *vm, const struct vm_restore *from, struct foal_error *err);
 
+/*
+ * The same for a state of its own, faster: what did not change since is left alone (of the
+ * devices), what KVM takes with KVM_RUN waits for it (of vCPU @self, NULL or the caller's,
+ * which enters KVM_RUN next). CLOCK_JUMP: the clocks are not touched.
+ */
+int vm_state_go_back(struct vm *vm, const struct vm_restore *from, struct vcpu *self,
+		     struct foal_error *err);
+
 /* --- vcpu_state.c, vcpu_msrs.c ---------------------------------------------------------- */
 
-/* One vCPU, all of it; @elapsed: nanoseconds that its TSC is to be ahead of what was saved. */
-void vcpu_state(struct vcpu *vcpu, struct state *s, uint64_t elapsed);
+/* Of loading into a vCPU that was in this state before, in this process. */
+struct vcpu_back {
+	bool enters; /* the caller is its thread, and KVM_RUN is next: what KVM can take there waits
+			for it. Taken back where KVM cannot. */
+	bool freeze; /* its TSC goes back, too */
+	bool has_offset; /* in between: */
+	uint64_t tsc, offset;
+};
 
-/* Its model specific registers but the TSC, those of KVM's paravirtual features among them. */
-void vcpu_msrs_state(struct vcpu *vcpu, struct state *s);
+/*
+ * One vCPU, all of it; @elapsed: nanoseconds that its TSC is to be ahead of what was saved. @back
+ * (NULL: saving, or a first load): as above; every call costs some 9 us where KVM is
+ * software, so there are as few as can be.
+ */
+void vcpu_state(struct vcpu *vcpu, struct state *s, uint64_t elapsed, struct vcpu_back *back);
+
+/* Its model specific registers, but the TSC only of @back, those of KVM's paravirtual features
+   among them. */
+void vcpu_msrs_state(struct vcpu *vcpu, struct state *s, const struct vcpu_back *back);
 /* One register; 0 or a negative errno. */
 int vcpu_get_msr(const struct vcpu *vcpu, uint32_t index, uint64_t *value);
 int vcpu_set_msr(const struct vcpu *vcpu, uint32_t index, uint64_t value);

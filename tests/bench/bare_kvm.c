@@ -3,7 +3,9 @@
  * calls foal makes before its first KVM_RUN, and nothing else. Prints
  * CLOCK_MONOTONIC (ns) of the moment it could run the guest.
  *
- *   bare_kvm MEBIBYTES
+ *   bare_kvm MEBIBYTES [restore]
+ *
+ * restore: it also gives the vCPU and the VM's clock a state, as foal restore does.
  */
 #include <fcntl.h>
 #include <linux/kvm.h>
@@ -16,7 +18,11 @@
 
 #include "guest/abi.h"
 
-#define MAX_CPUID 256
+#define MAX_CPUID    256
+#define MAX_MSRS     1024
+/* Hyper-V's: to touch them has KVM set it up. */
+#define HYPERV_FIRST 0x40000000U
+#define HYPERV_LAST  0x400001ffU
 
 static void need(int ok, const char *what)
 {
@@ -65,7 +71,7 @@ static void add_slot(int vm, unsigned slot, uint64_t gpa, uint64_t size)
 	need(ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region) == 0, "memory slot");
 }
 
-static void create_vcpu(int kvm, int vm)
+static int create_vcpu(int kvm, int vm)
 {
 	static struct {
 		struct kvm_cpuid2 head;
@@ -84,6 +90,63 @@ static void create_vcpu(int kvm, int vm)
 	need(ioctl(vcpu, KVM_GET_SREGS, &sregs) == 0, "get segments");
 	need(ioctl(vcpu, KVM_SET_SREGS, &sregs) == 0, "set segments");
 	need(ioctl(vcpu, KVM_SET_REGS, &regs) == 0, "set registers");
+	return vcpu;
+}
+
+/* A structure that one call gives, given back by the other. */
+static void put_back(int fd, unsigned long get, unsigned long set, void *data, const char *what)
+{
+	need(ioctl(fd, get, data) == 0 && ioctl(fd, set, data) == 0, what);
+}
+
+/* Registers that the host lists and the vCPU has; reading stops at one that it has not. */
+static void set_msrs(int kvm, int vcpu)
+{
+	static struct {
+		struct kvm_msr_list head;
+		uint32_t indices[MAX_MSRS];
+	} list = {.head.nmsrs = MAX_MSRS};
+	static struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry entries[MAX_MSRS];
+	} msrs;
+	uint32_t n = 0;
+
+	need(ioctl(kvm, KVM_GET_MSR_INDEX_LIST, &list) == 0, "list of MSRs");
+	for (uint32_t at = 0; at < list.head.nmsrs && n < MAX_MSRS; at++) {
+		if (list.indices[at] >= HYPERV_FIRST && list.indices[at] <= HYPERV_LAST)
+			continue;
+		msrs.entries[n++].index = list.indices[at];
+	}
+	msrs.head.nmsrs = n;
+	n = (uint32_t)ioctl(vcpu, KVM_GET_MSRS, &msrs);
+	msrs.head.nmsrs = n;
+	need((int)n > 0 && ioctl(vcpu, KVM_SET_MSRS, &msrs) > 0, "MSRs");
+}
+
+static void set_state(int kvm, int vm, int vcpu)
+{
+	static struct kvm_lapic_state lapic;
+	static union {
+		struct kvm_xsave xsave;
+		char room[16384];
+	} xsave;
+	struct kvm_xcrs xcrs;
+	struct kvm_debugregs debug;
+	struct kvm_mp_state mp;
+	struct kvm_vcpu_events events;
+	struct kvm_clock_data clock = {0};
+
+	put_back(vcpu, KVM_GET_XCRS, KVM_SET_XCRS, &xcrs, "XCRs");
+	put_back(vcpu, KVM_GET_XSAVE2, KVM_SET_XSAVE, &xsave, "XSAVE");
+	put_back(vcpu, KVM_GET_DEBUGREGS, KVM_SET_DEBUGREGS, &debug, "debug registers");
+	put_back(vcpu, KVM_GET_LAPIC, KVM_SET_LAPIC, &lapic, "local APIC");
+	set_msrs(kvm, vcpu);
+	put_back(vcpu, KVM_GET_MP_STATE, KVM_SET_MP_STATE, &mp, "run state");
+	put_back(vcpu, KVM_GET_VCPU_EVENTS, KVM_SET_VCPU_EVENTS, &events, "events");
+	need(ioctl(vm, KVM_GET_CLOCK, &clock) == 0, "clock");
+	clock.flags = 0;
+	need(ioctl(vm, KVM_SET_CLOCK, &clock) == 0, "clock");
 }
 
 int main(int argc, char **argv)
@@ -99,7 +162,9 @@ int main(int argc, char **argv)
 	add_slot(vm, 0, 0, low);
 	if (size > low)
 		add_slot(vm, 1, FOAL_MMIO_GAP_END, size - low);
-	create_vcpu(kvm, vm);
+	int vcpu = create_vcpu(kvm, vm);
+	if (argc > 2)
+		set_state(kvm, vm, vcpu);
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	printf("%llu\n",
 	       (unsigned long long)ts.tv_sec * 1000000000ULL + (unsigned long long)ts.tv_nsec);

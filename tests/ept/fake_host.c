@@ -136,6 +136,15 @@ uint64_t ept_host_own_pages(int pagemap, const void *hva, uint64_t pages)
 	return zero_pages ? 0 : own;
 }
 
+int ept_host_copies(int pagemap, const void *hva, size_t pages, unsigned char *vec)
+{
+	int err = ept_host_pages(pagemap, hva, pages, vec);
+
+	for (size_t i = 0; i < pages && !err; i++)
+		vec[i] = (vec[i] & EPT_HOST_COPY) != 0;
+	return err;
+}
+
 int ept_host_pages(int pagemap, const void *hva, size_t pages, unsigned char *vec)
 {
 	(void)pagemap;

@@ -25,6 +25,27 @@ static uint64_t asked_for(const struct vm *vm)
 	return n;
 }
 
+/* All of it. */
+static void ck_threes(const struct vm *vm)
+{
+	for (uint64_t page = 0; page < SNAP_PAGES; page++) {
+		ck_assert_int_eq(*at(vm, page), page == 5 ? 0 : 3);
+		ck_assert_int_eq(at(vm, page)[PAGE - 1], page == 5 ? 0 : 3);
+	}
+}
+
+static struct snap_files snapshot_of_threes(int zstd)
+{
+	struct vm vm = snap_make(&snap_origins[0]);
+	struct snap_files files;
+
+	memset(vm.hva, 3, SNAP_SIZE);
+	memset((char *)at(&vm, 5), 0, PAGE);
+	snap_take(&vm, &files, zstd);
+	vm_destroy(&vm);
+	return files;
+}
+
 /* A snapshot, of which a restored VM recorded the pages of asked_for(). */
 struct recorded {
 	struct snap_files files;
@@ -34,16 +55,10 @@ struct recorded {
 
 static struct recorded record(int zstd)
 {
-	struct vm vm = snap_make(&snap_origins[0]);
-	struct recorded rec = {.fd = temp_file(0)};
-	struct ept_snapshot *s;
+	struct recorded rec = {.files = snapshot_of_threes(zstd), .fd = temp_file(0)};
+	struct ept_snapshot *s = snap_open(&rec.files);
+	struct vm vm = snap_vm(&one_thread, &s, 1, -1);
 
-	memset(vm.hva, 3, SNAP_SIZE);
-	memset((char *)at(&vm, 5), 0, PAGE);
-	snap_take(&vm, &rec.files, zstd);
-	vm_destroy(&vm);
-	s = snap_open(&rec.files);
-	vm = snap_vm(&one_thread, &s, 1, -1);
 	ck_assert_int_eq(ept_space_record(vm.space), 0);
 	vm_start(&vm);
 	rec.pages = asked_for(&vm);
@@ -125,13 +140,91 @@ START_TEST(wrong_working_set_is_not_used)
 	ck_assert_uint_eq(stats.brought, 0);
 	asked_for(&r.vm);
 	discard(&r.vm, 102, 1); /* given back: a set that comes late does not bring it again */
-	ck_assert_uint_eq(ept_snap_put(r.vm.area, 102 * PAGE, bytes, 1), 0);
+	ck_assert_uint_eq(ept_snap_put(r.vm.space, (uint64_t[]){102 * PAGE}, bytes, 1), 0);
 	ck_assert_int_eq(*at(&r.vm, 102), 0);
 	snap_restored_destroy(&r);
 	ept_working_set_close(set);
 	forget(&rec);
 }
 END_TEST
+
+/* --- all of it ----------------------------------------------------------------------------- */
+
+static const enum ept_huge huge_modes[] = {EPT_HUGE_NEVER, EPT_HUGE_AUTO, EPT_HUGE_ALWAYS};
+
+static struct snap_restored bring_all(const struct snap_files *files, enum ept_huge huge)
+{
+	struct snap_restored r = {.snapshot = snap_open(files)};
+	struct ept_config config = one_thread;
+
+	config.huge = huge;
+	r.vm = snap_vm(&config, &r.snapshot, 1, -1);
+	ck_assert_int_eq(ept_space_prefetch_all(r.vm.space), 0);
+	vm_start(&r.vm);
+	return r;
+}
+
+/* Before the first touch; then nobody has to ask. By 2 MiB the zeros among them come, too. */
+START_TEST(all_comes_in)
+{
+	bool whole = huge_modes[_i / 2] != EPT_HUGE_NEVER;
+	struct snap_files files = snapshot_of_threes(_i % 2);
+	struct snap_restored r = bring_all(&files, huge_modes[_i / 2]);
+
+	ck_assert_int_eq(ept_space_prefetch_wait(r.vm.space), 0);
+	ck_assert_uint_eq(area_info(&r.vm).resident, (whole ? SNAP_PAGES : SNAP_PAGES - 1) * PAGE);
+	ck_threes(&r.vm);
+	ept_space_stop(r.vm.space);
+	ck_assert_uint_eq(events(r.vm.space), whole ? 0 : 1);
+	snap_restored_destroy(&r);
+	snap_close(&files);
+}
+END_TEST
+
+/* It says so, and where; nothing of that extent goes in. */
+START_TEST(all_with_a_wrong_bit)
+{
+	struct snap_files files = snapshot_of_threes(0);
+	struct snap_restored r;
+
+	snap_flip(files.memory, 700 * PAGE * 8);
+	r = bring_all(&files, huge_modes[_i]);
+	ck_assert_int_eq(ept_space_prefetch_wait(r.vm.space), -EBADMSG);
+	const struct ept_failure *failure = ept_space_failure(r.vm.space);
+	ck_assert(failure && strstr(failure->message, "wrong checksum"));
+	const struct ept_leaf *leaf = ept_mirror_find(&r.vm.space->mirror, GPA(700 * PAGE));
+	ck_assert(!leaf || ept_pte_get(leaf, 700 % 512) == EPT_PTE_NONE);
+	snap_restored_destroy(&r);
+	snap_close(&files);
+}
+END_TEST
+
+/* Of each 2 MiB that a page of the set lies in, all; who touches them meanwhile finds them right.
+ */
+START_TEST(working_set_by_2_mib)
+{
+	struct ept_config config = one_thread;
+	struct recorded rec = record(0);
+	struct ept_working_set *set = open_set(&rec);
+	struct ept_prefetch_stats stats;
+	struct snap_restored r;
+
+	config.huge = EPT_HUGE_ALWAYS;
+	r = snap_restore_with(&config, &rec.files, -1, set);
+	if (_i)
+		ck_threes(&r.vm);
+	wait_for_prefetch(&r, &stats);
+	/* The set ends at page 975, below what does not fill 2 MiB. */
+	if (!_i)
+		ck_assert_uint_eq(stats.brought, 1024);
+	ck_threes(&r.vm);
+	snap_restored_destroy(&r);
+	ept_working_set_close(set);
+	forget(&rec);
+}
+END_TEST
+
+/* --- trouble ------------------------------------------------------------------------------- */
 
 static void *stop(void *space)
 {
@@ -234,6 +327,9 @@ Suite *suite_uffd_working_set(void)
 	tcase_set_timeout(tc, 120);
 	tcase_add_loop_test(tc, working_set_comes_first, 0, 2);
 	tcase_add_test(tc, wrong_working_set_is_not_used);
+	tcase_add_loop_test(tc, all_comes_in, 0, 6);
+	tcase_add_loop_test(tc, all_with_a_wrong_bit, 0, 3);
+	tcase_add_loop_test(tc, working_set_by_2_mib, 0, 2);
 	tcase_add_test(tc, hung_working_set);
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 	tcase_add_test(tc, start_that_fails);

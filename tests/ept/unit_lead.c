@@ -94,6 +94,38 @@ START_TEST(reader)
 }
 END_TEST
 
+/*
+ * By the waits that it asks for, with a page in 20 us: a reader whose way is clear is looked
+ * at seldom, what lies ahead is asked for all the same, and a writer is not left alone.
+ */
+START_TEST(paced)
+{
+	uint64_t next = 0, now = 0;
+	struct ept_huge_stats stats;
+
+	begin(EPT_FILE_COW);
+	for (unsigned at = 0; at < PAGES; at += 16, now += 16 * 20000) {
+		for (unsigned i = 0; i < 16 && _i; i++, written++)
+			make_own(at + i);
+		if (!_i)
+			fake_host_file(at, 16, false);
+		if (now < next)
+			continue;
+		next = ept_governor_look(governor, clock_ns + now);
+		next = now + (next ? next : 4 * MS);
+		take_jobs();
+	}
+	ept_space_huge_stats(vm.space, &stats);
+	if (_i) {
+		ck_assert_uint_gt(nr_copied, PAGES * 3 / 4);
+	} else {
+		ck_assert_uint_ge(nr_read, PAGES - 4 * REGION_PAGES);
+		ck_assert_uint_le(stats.scans, PAGES / REGION_PAGES);
+	}
+	end();
+}
+END_TEST
+
 /* At random, each fault mapping 16 pages around: nothing is asked for. */
 START_TEST(random_reader)
 {
@@ -200,6 +232,7 @@ Suite *suite_lead(void)
 	TCase *tc = tcase_create("lead");
 
 	tcase_add_loop_test(tc, reader, 0, 2);
+	tcase_add_loop_test(tc, paced, 0, 2);
 	tcase_add_test(tc, random_reader);
 	tcase_add_test(tc, random_reader_of_large_folios);
 	tcase_add_test(tc, writer);

@@ -187,6 +187,46 @@ START_TEST(under_a_limit)
 }
 END_TEST
 
+/* Zeros that nobody asked for go where there are to be zeros, not over the snapshot's pages. */
+START_TEST(windows_of_zeros)
+{
+	struct ept_config config = {.vm_name = "test", .vcpus = 1, .memory_limit = EPT_LIMIT_FLOOR};
+	struct restored r = restored_with(&config);
+	unsigned alone = 0;
+
+	discard(&r.vm, 0, 41); /* given back, and then written in order */
+	for (uint64_t page = 0; page < 41; page++) {
+		ck_assert_int_eq(touch(&r, page, EPT_WRITE), EPT_RESOLVED);
+		alone += res.installed == 1;
+	}
+	ck_assert_uint_lt(alone, 41);
+	for (uint64_t page = 41; page < PAGES; page++) {
+		ck_assert_int_eq(touch(&r, page, EPT_READ), EPT_RESOLVED);
+		ck_assert(came(&r, page));
+	}
+	done(&r);
+}
+END_TEST
+
+/* What a working set brings counts, though nobody asked for it: the peak has it. */
+START_TEST(brought_in_under_a_limit)
+{
+	struct ept_config config = {.vm_name = "test", .vcpus = 1, .memory_limit = EPT_LIMIT_FLOOR};
+	struct restored r = restored_with(&config);
+	static char bytes[8 * PAGE];
+	struct ept_reclaim_stats stats;
+	uint64_t gpa[8];
+
+	for (unsigned i = 0; i < 8; i++)
+		gpa[i] = (32 + i) * PAGE;
+	ck_assert_uint_eq(ept_snap_put(r.vm.space, gpa, bytes, 8), 8);
+	ck_assert(ept_reclaim_stats(r.vm.space, &stats));
+	ck_assert_uint_eq(stats.resident, 8 * PAGE);
+	ck_assert_uint_eq(stats.peak, 8 * PAGE);
+	done(&r);
+}
+END_TEST
+
 /* The kernel's engine would use what nobody checked. */
 START_TEST(kernel_engine_is_refused)
 {
@@ -212,6 +252,8 @@ Suite *suite_snapshot(void)
 	tcase_add_loop_test(tc, races_and_errors, 0, 3);
 	tcase_add_test(tc, page_is_there);
 	tcase_add_test(tc, under_a_limit);
+	tcase_add_test(tc, windows_of_zeros);
+	tcase_add_test(tc, brought_in_under_a_limit);
 	tcase_add_test(tc, kernel_engine_is_refused);
 	suite_add_tcase(suite, tc);
 	return suite;

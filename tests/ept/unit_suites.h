@@ -20,5 +20,6 @@ Suite *suite_reclaim(void);
 Suite *suite_swap(void);
 Suite *suite_reclaim_race(void);
 Suite *suite_snapshot(void);
+Suite *suite_swap_file(void);
 
 #endif

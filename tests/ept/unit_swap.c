@@ -168,26 +168,46 @@ START_TEST(first_touches_ahead)
 }
 END_TEST
 
-/* All over the place: a window is filled when a quarter of it was touched, if there is room. */
+/*
+ * All over the place: a window is filled when a quarter of it was touched; if pages have to
+ * go for it, as long as such zeros were of use.
+ */
+static const struct {
+	const char *what;
+	bool pressed, balloon;
+	unsigned used, unused; /* of such zeros lately */
+	bool fills;
+} windows[] = {
+    {"room", false, false, 0, 1000, true},
+    {"room, one page given back", false, true, 0, 0, false},
+    {"pressed, nothing known", true, false, 0, 0, true},
+    {"pressed, of use", true, false, 125, 875, true},
+    {"pressed, of no use", true, false, 124, 876, false},
+};
+
+#define NR_WINDOWS ((int)(sizeof(windows) / sizeof(*windows)))
+
 START_TEST(dense_touches)
 {
 	struct vm vm = vm_limited(ANON, true, true);
 	struct ept_reclaim *r = &vm.space->reclaim;
-	bool room = _i % 2, balloon = _i / 2;
+	bool fills = windows[_i].fills;
 
 	vm.space->config.fault_around = 16;
-	if (!room)
+	r->unasked.used = windows[_i].used;
+	r->unasked.unused = windows[_i].unused;
+	if (windows[_i].pressed)
 		r->low = 10;
 	for (uint64_t page = 16; page < 32; page += 4) { /* 4 of 16, and none before them */
 		ck_assert_int_eq(touch(&vm, page, W), EPT_RESOLVED);
 		ck_assert_uint_eq(res.installed, 1);
 	}
-	if (balloon)
+	if (windows[_i].balloon)
 		discard(&vm, 20, 1);
 	ck_assert_int_eq(touch(&vm, 25, W), EPT_RESOLVED);
-	ck_assert_uint_eq(res.installed, room && !balloon ? 3 : 1);
-	ck_assert_int_eq(ept_pte_get(leaf_of(&vm), 26),
-			 room && !balloon ? EPT_PTE_PRIVATE : EPT_PTE_NONE);
+	ck_assert_uint_eq(res.installed, fills ? 12 : 1);
+	ck_assert_uint_eq(res.around, fills ? 11 : 0);
+	ck_assert_int_eq(ept_pte_get(leaf_of(&vm), 18), fills ? EPT_PTE_PRIVATE : EPT_PTE_NONE);
 	ck_assert_int_eq(ept_pte_get(leaf_of(&vm), 15), EPT_PTE_NONE);
 	ck_assert_int_eq(touch(&vm, 40, W), EPT_RESOLVED);
 	ck_assert_uint_eq(res.installed, 1);
@@ -196,20 +216,55 @@ START_TEST(dense_touches)
 }
 END_TEST
 
-/* The page asked for went in, or not, when a window comes to a stop. */
+/* Wherever a window comes to a stop, the page asked for goes in, and what follows. */
 START_TEST(dense_window_stops)
 {
 	struct vm vm = vm_limited(ANON, true, true);
+	unsigned foreign = _i ? 27 : 25;
 
 	vm.space->config.fault_around = 16;
 	for (uint64_t page = 16; page < 32; page += 4)
 		ck_assert_int_eq(touch(&vm, page, W), EPT_RESOLVED);
-	fake_set_page(vm.hva + (_i ? 27 : 25) * PAGE, FAKE_FOREIGN);
+	fake_set_page(vm.hva + foreign * PAGE, FAKE_FOREIGN);
 	ck_assert_int_eq(touch(&vm, 26, W), EPT_RESOLVED);
 	ck_assert_int_eq(fake_page(vm.hva + 26 * PAGE), FAKE_OWN);
 	ck_assert_int_eq(ept_pte_get(leaf_of(&vm), 26), EPT_PTE_PRIVATE);
-	ck_assert_int_eq(ept_pte_get(leaf_of(&vm), _i ? 27 : 25), EPT_PTE_NONE);
-	ck_assert_uint_eq(vm.space->reclaim.own, _i ? 6 : 5);
+	ck_assert_int_eq(ept_pte_get(leaf_of(&vm), foreign), EPT_PTE_NONE);
+	ck_assert_uint_eq(vm.space->reclaim.own, 15);
+	ck_assert_uint_eq(res.around, 10);
+	vm_destroy(&vm);
+}
+END_TEST
+
+/* At the ring's end it is seen what of a window was of use; what was free is not judged. */
+START_TEST(windows_are_judged)
+{
+	struct vm vm = vm_limited(ANON, true, true);
+	struct ept_reclaim *r = &vm.space->reclaim;
+	uint64_t gone = 0;
+
+	vm.space->config.fault_around = 16;
+	if (_i)
+		r->low = 0;
+	for (uint64_t page = 16; page < 32; page += 4)
+		ck_assert_int_eq(touch(&vm, page, W), EPT_RESOLVED);
+	ck_assert_int_eq(touch(&vm, 26, W), EPT_RESOLVED);
+	vm.hva[17 * PAGE] = vm.hva[18 * PAGE] = vm.hva[26 * PAGE] = 1;
+	for (int visit = 0; visit < 4; visit++) {
+		sample(&vm);
+		gone += ept_reclaim_evict(vm.space, 32);
+	}
+	ck_assert_uint_eq(gone, 16);
+	ck_assert_uint_eq(r->unasked.used, _i ? 2 : 0);
+	ck_assert_uint_eq(r->unasked.unused, _i ? 9 : 0);
+	r->unasked.turn = r->ring.tail - r->ring.size; /* old news: it turned since */
+	ck_assert_int_eq(touch(&vm, 26, W), EPT_RESOLVED);
+	sample(&vm);
+	for (int visit = 0; visit < 4; visit++)
+		sample(&vm);
+	ck_assert_uint_eq(ept_reclaim_evict(vm.space, 32), 1);
+	ck_assert_uint_eq(r->unasked.used, _i ? 1 : 0);
+	ck_assert_uint_eq(r->unasked.unused, _i ? 4 : 0);
 	vm_destroy(&vm);
 }
 END_TEST
@@ -247,8 +302,9 @@ Suite *suite_swap(void)
 	tcase_add_loop_test(tc, swap_in_ahead, 0, 4);
 	tcase_add_test(tc, swap_in_ahead_spoilt);
 	tcase_add_loop_test(tc, first_touches_ahead, 0, 2);
-	tcase_add_loop_test(tc, dense_touches, 0, 4);
+	tcase_add_loop_test(tc, dense_touches, 0, NR_WINDOWS);
 	tcase_add_loop_test(tc, dense_window_stops, 0, 2);
+	tcase_add_loop_test(tc, windows_are_judged, 0, 2);
 	tcase_add_loop_test(tc, swap_file_full, 0, 2);
 	suite_add_tcase(suite, tc);
 	return suite;

@@ -10,12 +10,12 @@ bool vm_without_atomic_protect, vm_without_move;
 
 const struct ept_config one_thread = {.vm_name = "test", .vcpus = 1};
 
-uint8_t pattern_byte(uint64_t i)
+AS_VCPU uint8_t pattern_byte(uint64_t i)
 {
 	return (uint8_t)((i * 0x9e3779b97f4a7c15UL >> 56) | 1); /* never 0, no short period */
 }
 
-bool has_pattern(const volatile void *p, uint64_t at, size_t len)
+AS_VCPU bool has_pattern(const volatile void *p, uint64_t at, size_t len)
 {
 	const volatile uint8_t *bytes = p;
 
@@ -25,7 +25,7 @@ bool has_pattern(const volatile void *p, uint64_t at, size_t len)
 	return true;
 }
 
-int temp_file(uint64_t size)
+AS_VCPU int temp_file(uint64_t size)
 {
 	static uint8_t buf[1 << 16];
 	int fd = scratch_file();

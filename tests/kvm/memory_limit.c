@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "tests/kvm/guests/lib/pattern.h"
@@ -197,6 +199,38 @@ START_TEST(swap_file_not_empty)
 }
 END_TEST
 
+static bool has_ended(const struct run *run)
+{
+	siginfo_t info = {0};
+
+	return waitid(P_PID, (id_t)run->pid, &info, WEXITED | WNOHANG | WNOWAIT) || info.si_pid;
+}
+
+/* It is open: who deletes it while a VM swaps frees its room at the VM's end, and does no more. */
+START_TEST(swap_file_deleted)
+{
+	const char *path = scratch("limit-deleted");
+	struct run run;
+	struct stat st;
+
+	skip_without_userfaultfd();
+	write_file(path, "", 0);
+	run_start(&run, &(struct run_how){0},
+		  ARGS("--kernel", guest_path("working-set.elf"), "--append",
+		       working_set("where=pmem"), "--pmem", make_random_pmem(), "--memory-limit",
+		       "16M", "--swap", path));
+	while (stat(path, &st) == 0 && !st.st_size && !has_ended(&run))
+		usleep(1000);
+	ck_assert_int_eq(unlink(path), 0);
+	run_wait(&run);
+	ck_assert_msg(run.status == 0, "status %d: %s", run.status, run.err_text);
+	ck_assert_uint_gt(stats_number(&run, "reclaim", "read"), 0);
+	ck_assert_uint_eq(foal_lines(&run), 0);
+	ck_assert_int_ne(access(path, F_OK), 0);
+	run_free(&run);
+}
+END_TEST
+
 Suite *memory_limit_suite(void)
 {
 	Suite *suite = suite_create("memory_limit");
@@ -208,6 +242,7 @@ Suite *memory_limit_suite(void)
 	tcase_add_test(tc, cannot_be_held);
 	tcase_add_test(tc, swap_file_fails);
 	tcase_add_test(tc, swap_file_not_empty);
+	tcase_add_test(tc, swap_file_deleted);
 	suite_add_tcase(suite, tc);
 	return suite;
 }

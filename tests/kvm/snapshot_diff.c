@@ -13,16 +13,15 @@
 #include "tests/kvm/snapshot_rig.h"
 #include "tests/kvm/suites.h"
 
-static const char *const goes_on[] = {"-d", "--time-limit", "150"};
-
 static pid_t restored(const char *dir, const char *name)
 {
+	static unsigned lives;
 	struct run run;
 	char *line;
 	int pid;
 
-	foal_command(&run,
-		     ARGS("restore", dir, goes_on[0], goes_on[1], goes_on[2], "--name", name));
+	foal_command(&run, ARGS("restore", dir, "-d", "--time-limit", GUEST_LIMIT, "--name", name,
+				lives++ % 3 ? "--lazy" : "--eager"));
 	line = strstr(run.out_text, ": running, pid ");
 	ck_assert_msg(run.status == 0 && line && sscanf(line, ": running, pid %d", &pid) == 1,
 		      "%s: %d: %s%s", dir, run.status, run.out_text, run.err_text);
@@ -162,6 +161,15 @@ struct life {
 	unsigned lives;
 };
 
+/* Whoever never asks is not listened to for long. */
+static int listen_to(const char *name)
+{
+	int fd = control_connect(name);
+
+	json_decref(control_ask(fd, "{\"command\":\"status\"}"));
+	return fd;
+}
+
 static void begin(struct life *life, unsigned which)
 {
 	char line[128];
@@ -171,7 +179,7 @@ static void begin(struct life *life, unsigned which)
 	life->pid = background("files", ARGS("--kernel", image_path("kernel.elf"), "--disk",
 					     copy_file(image_path("disk.img"), "files.img"),
 					     "--memory", "64M", "--append", line));
-	life->fd = control_connect("files");
+	life->fd = listen_to("files");
 	life->lives = 1;
 }
 
@@ -215,7 +223,7 @@ static bool next_life(struct life *life, unsigned round)
 	if (round % 7 == 3)
 		expect_command(ARGS("snapshot", "merge", life->dir), 0, "stands alone");
 	life->pid = restored(life->dir, "files");
-	life->fd = control_connect("files");
+	life->fd = listen_to("files");
 	life->lives++;
 	return true;
 }

@@ -33,9 +33,10 @@ static void start(struct run *run, const struct run_how *how, const char *name)
 
 	snprintf(disk, sizeof(disk), "%s", make_pmem("faults.img", 16));
 	run_start(run, how,
-		  ARGS("--name", name, MEMORY_GUEST, "--disk", disk, "--time-limit", "150"));
+		  ARGS("--name", name, MEMORY_GUEST, "--disk", disk, "--time-limit", GUEST_LIMIT));
 	while (!exists(scratch("run/%s.sock", name)))
 		usleep(1000);
+	wait_for_memory(name, MEMORY_GUEST_BYTES);
 }
 
 static void expect_still_good(const char *name, const char *dir)
@@ -216,7 +217,8 @@ static pid_t restored(const char *dir)
 	struct run run;
 	int pid = 0;
 
-	foal_command(&run, ARGS("restore", dir, "-d", "--name", "victim", "--time-limit", "150"));
+	foal_command(&run,
+		     ARGS("restore", dir, "-d", "--name", "victim", "--time-limit", GUEST_LIMIT));
 	ck_assert_msg(sscanf(run.out_text, "victim: running, pid %d", &pid) == 1, "%d: %s",
 		      run.status, run.err_text);
 	run_free(&run);
@@ -239,7 +241,7 @@ static pid_t kill_one(enum victim who, pid_t vm, unsigned most_us)
 
 	if (who == RESTORER)
 		run_start(&run, &how,
-			  ARGS("restore", top, "--time-limit", "150", "--stats", "off"));
+			  ARGS("restore", top, "--time-limit", GUEST_LIMIT, "--stats", "off"));
 	else if (who == MERGER)
 		run_start(&run, &how, ARGS("snapshot", "merge", top, scratch("killed-one")));
 	else
@@ -283,7 +285,7 @@ START_TEST(killed_meanwhile)
 		usleep(1000);
 	expect_command(ARGS("snapshot", "victim", top, "--diff", base), 0, "more than");
 	expect_command(ARGS("stop", "victim", "--kill"), 0, "gone, status 109");
-	pid = restored(top);
+	restored(top);
 	expect_still_good("victim", top);
 	expect_command(ARGS("stop", "victim", "--kill"), 0, "gone, status 109");
 }
@@ -439,7 +441,7 @@ START_TEST(during_reclaim_and_restore)
 		ck_assert_msg(kill(pid, SIGKILL) == 0, "round %d: the guest had ended", i);
 		wait_gone(pid);
 		foal_command(&run, ARGS("restore", dir, "-d", "--name", "tight", "--time-limit",
-					"150", "--memory-limit", "16M", "--swap", swap));
+					GUEST_LIMIT, "--memory-limit", "16M", "--swap", swap));
 		line = strstr(run.out_text, "pid ");
 		ck_assert_msg(line && sscanf(line, "pid %d", &got) == 1, "round %d: %d: %s", i,
 			      run.status, run.err_text);

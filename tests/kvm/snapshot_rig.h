@@ -8,8 +8,9 @@
 #define MEMORY_GUEST \
 	"--kernel", guest_path("working-set.elf"), "--append", "pages=2048 passes=100000000", \
 	    "--memory", "64M"
+#define MEMORY_GUEST_BYTES (2048UL * 4096)
 
-/* How often something is tried; more where the variable says so. */
+/* How often something is tried, less often on an emulated host; or as the variable says. */
 unsigned times(const char *variable, unsigned usual);
 /* The same numbers in each run of a test, or those that @seed makes. */
 unsigned random_below(unsigned n);

@@ -35,5 +35,6 @@ Suite *clone_suite(void);
 Suite *snapshot_damage_suite(void);
 Suite *snapshot_diff_suite(void);
 Suite *snapshot_faults_suite(void);
+Suite *reset_suite(void);
 
 #endif

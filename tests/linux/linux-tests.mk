@@ -37,7 +37,7 @@ $(OUT)/tests/test_linux: $(LINUX_TEST_OBJS) $(CHECK_OBJS) | $(LINUX_IMAGES)
 
 NESTED_TESTS += $(OUT)/tests/test_linux
 PARTS_test_linux     := counts boot net devices platform console snapshot
-PARTS_6.1_test_linux := counts boot
+PARTS_6.1_test_linux := counts
 NESTED_FILES += $(LINUX_IMAGES) $(addprefix /usr/share/qemu/,qboot.rom linuxboot_dma.bin) \
 	/usr/share/seabios/bios-microvm.bin $(shell command -v passt)
 # On a machine that can run them itself, there too.

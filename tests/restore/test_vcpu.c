@@ -130,7 +130,7 @@ static struct saved save(struct vm *vm)
 
 	state_save(&s);
 	for (unsigned i = 0; i < CPUS; i++)
-		vcpu_state(&vm->vcpus[i], &s, 0);
+		vcpu_state(&vm->vcpus[i], &s, 0, NULL);
 	ck_assert_msg(state_saved(&s, &saved.bytes, &saved.len) == 0, "%s", s.error);
 	return saved;
 }
@@ -141,7 +141,7 @@ static void load(struct vm *vm, const struct saved *saved)
 
 	state_load(&s, saved->bytes, saved->len);
 	for (unsigned i = 0; i < CPUS; i++)
-		vcpu_state(&vm->vcpus[i], &s, 0);
+		vcpu_state(&vm->vcpus[i], &s, 0, NULL);
 	ck_assert_msg(state_loaded(&s), "%s", s.error);
 }
 

@@ -28,7 +28,8 @@
 #include "vmm/sandbox.h"
 
 #define M   (1U << THREAD_MAIN)
-#define V   (1U << THREAD_VCPU)
+#define W   (1U << THREAD_VCPU_RESET)
+#define V   (1U << THREAD_VCPU | W)
 #define F   (1U << THREAD_FAULT)
 #define R   (1U << THREAD_READ)
 #define D   (1U << THREAD_DEVICE)
@@ -105,12 +106,14 @@ static const struct {
     {CALL(ioctl, 0, TIOCSTI, 0), 0},
     {CALL(ioctl, 1, TCSETS, 0), 0},
     {CALL(ioctl, -1, KVM_CREATE_VM, 0), K},
-    {CALL(ioctl, -1, KVM_SET_USER_MEMORY_REGION, 0), K},
+    {CALL(ioctl, -1, KVM_CREATE_DEVICE, 0), K},
     {CALL(rt_sigaction, SIGSYS, 0, 0, 8), 0},
     /* What is for some kinds alone. */
     {CALL(ioctl, -1, KVM_RUN, 0), V},
-    {CALL(ioctl, -1, KVM_IOEVENTFD, 0), V},
-    {CALL(ioctl, -1, KVM_SET_GSI_ROUTING, 0), V},
+    {CALL(ioctl, -1, KVM_IOEVENTFD, 0), V | C},
+    {CALL(ioctl, -1, KVM_SET_GSI_ROUTING, 0), V | C},
+    {CALL(ioctl, -1, KVM_SET_USER_MEMORY_REGION, 0), W | C},
+    {CALL(ioctl, -1, KVM_SET_REGS, 0), W | C},
     {CALL(ioctl, -1, UFFDIO_COPY, 0), M | V | F | D | C},
     {CALL(preadv, -1, 0, 0, 0), V | D | C},
     {CALL(pwritev, -1, 0, 0, 0), D | C},

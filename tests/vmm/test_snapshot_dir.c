@@ -236,7 +236,7 @@ static int look(struct contents *out, bool *readable, char line[480])
 	int r = snapshot_open(&dir, paths[CHAIN - 1], &opt, &err);
 	*readable = r == 0 && read_chain(&dir, out);
 	if (r == 0)
-		r = snapshot_dir_verify(&dir, &err);
+		r = snapshot_dir_verify(&dir, false, &err);
 	snprintf(line, 480, "%s", err.text);
 	ck_assert_int_eq(r != 0, err.status == FOAL_EXIT_SNAPSHOT);
 	snapshot_dir_close(&dir);

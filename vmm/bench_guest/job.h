@@ -38,9 +38,10 @@ struct bench_job {
 	uint32_t cpus;
 	uint32_t write;	      /* else read */
 	uint32_t read_before; /* read all, before the time is taken */
-	uint32_t serial;      /* say "ready" on COM1 when all is done, and wait for the end */
+	uint32_t serial;      /* say "ready" on COM1 when all is done; a byte there ends the VM */
 	uint32_t ordered;     /* the pages are listed at BENCH_ORDER_GPA; else 0, 1, 2, ... */
 	uint32_t touches;     /* by all vCPUs; each has its part, one behind the other */
+	uint64_t base;	      /* of the pages */
 
 	/* From the guest. */
 	volatile uint32_t arrived; /* vCPUs */

@@ -2,12 +2,16 @@
  * The guest's program, all in ring 3: a host may emulate ring 0. Each vCPU
  * touches the first word of each page of its part, timed.
  */
+#include "guest/abi.h"
 #include "vmm/bench_guest/job.h"
 
 #define PAGE	      4096UL
 #define COM1	      0x3f8
+#define COM1_MCR      (COM1 + 4)
+#define COM1_MCR_RTS  0x02 /* send me something */
 #define COM1_LSR      (COM1 + 5)
 #define COM1_LSR_IDLE 0x20
+#define COM1_LSR_DATA 0x01
 
 extern struct bench_job bench_job;
 extern volatile uint32_t bench_ticks[BENCH_MAX_CPUS];
@@ -51,7 +55,7 @@ static uint64_t go_over(struct part part, enum touch touch)
 
 	for (uint32_t i = part.first; i < part.end; i++) {
 		uint64_t page = page_of(i);
-		volatile uint64_t *word = (volatile uint64_t *)(BENCH_GPA + page * PAGE);
+		volatile uint64_t *word = (volatile uint64_t *)(bench_job.base + page * PAGE);
 		if (touch == TOUCH_WRITE)
 			*word = BENCH_PATTERN(page);
 		else
@@ -107,6 +111,10 @@ void bench_user(uint32_t cpu)
 	bench_job.cpu[cpu].sum = go_over(part, TOUCH_SUM);
 	if (!bench_job.serial)
 		out8(BENCH_PORT_DONE, (uint8_t)cpu);
-	for (;;)
+	if (bench_job.serial)
+		out8(COM1_MCR, COM1_MCR_RTS);
+	while (!bench_job.serial || !(in8(COM1_LSR) & COM1_LSR_DATA))
 		__asm__ volatile("pause");
+	for (;;)
+		out8(FOAL_PORT_EXIT, 0);
 }

@@ -20,7 +20,8 @@
 #endif
 
 #define M	  (1U << THREAD_MAIN)
-#define V	  (1U << THREAD_VCPU)
+#define W	  (1U << THREAD_VCPU_RESET)
+#define V	  (1U << THREAD_VCPU | W)
 #define F	  (1U << THREAD_FAULT)
 #define R	  (1U << THREAD_READ)
 #define D	  (1U << THREAD_DEVICE)
@@ -131,9 +132,9 @@ const struct rule rules[] = {
     CALL(F, sysinfo),
     /* Interrupts. */
     IOCTL(V | D | M | C, KVM_SIGNAL_MSI),
-    IOCTL(V, KVM_SET_GSI_ROUTING),
+    IOCTL(V | C, KVM_SET_GSI_ROUTING),
     /* Where a PCI function is notified, the guest may move. */
-    IOCTL(V, KVM_IOEVENTFD),
+    IOCTL(V | C, KVM_IOEVENTFD),
     /* The guest. */
     IOCTL(V, KVM_RUN),
     IOCTL(V, KVM_KVMCLOCK_CTRL),
@@ -148,7 +149,7 @@ const struct rule rules[] = {
     /* Queues of devices. */
     CALL(D, readv),
     CALL(D, writev),
-    CALL(D | C, getrandom),
+    CALL(W | D | C, getrandom),
     CALL(D | C, recvfrom),
     CALL(D | C, sendto),
     CALL(D, sendmsg),
@@ -158,7 +159,7 @@ const struct rule rules[] = {
     CALL(D | C, recvmsg),
     CALL(C, getsockopt),
     CALL(D, shutdown),
-    CALL(D, epoll_ctl),
+    CALL(V | D | C, epoll_ctl),
     CALL(D, epoll_wait),
     /* Helpers that end, and the child that writes a snapshot: what fork() does, and no more. */
     CALL(M | C, waitid),
@@ -171,20 +172,37 @@ const struct rule rules[] = {
      0},
     CALL(C, set_robust_list),
     /* What a vCPU remembers. */
-    IOCTL(C, KVM_CHECK_EXTENSION),
-    IOCTL(C, KVM_GET_MSR_INDEX_LIST),
-    IOCTL(C, KVM_GET_CLOCK),
-    IOCTL(C, KVM_GET_SREGS2),
-    IOCTL(C, KVM_GET_XCRS),
-    IOCTL(C, KVM_GET_XSAVE),
-    IOCTL(C, KVM_GET_XSAVE2),
-    IOCTL(C, KVM_GET_DEBUGREGS),
-    IOCTL(C, KVM_GET_TSC_KHZ),
-    IOCTL(C, KVM_GET_DEVICE_ATTR),
-    IOCTL(C, KVM_GET_LAPIC),
-    IOCTL(C, KVM_GET_NESTED_STATE),
-    IOCTL(C, KVM_GET_MP_STATE),
-    IOCTL(C, KVM_GET_VCPU_EVENTS),
+    IOCTL(W | C, KVM_CHECK_EXTENSION),
+    IOCTL(W | C, KVM_GET_MSR_INDEX_LIST),
+    IOCTL(W | C, KVM_GET_CLOCK),
+    IOCTL(W | C, KVM_GET_SREGS2),
+    IOCTL(W | C, KVM_GET_XCRS),
+    IOCTL(W | C, KVM_GET_XSAVE),
+    IOCTL(W | C, KVM_GET_XSAVE2),
+    IOCTL(W | C, KVM_GET_DEBUGREGS),
+    IOCTL(W | C, KVM_GET_TSC_KHZ),
+    IOCTL(W | C, KVM_GET_DEVICE_ATTR),
+    IOCTL(W | C, KVM_GET_LAPIC),
+    IOCTL(W | C, KVM_GET_NESTED_STATE),
+    IOCTL(W | C, KVM_GET_MP_STATE),
+    IOCTL(W | C, KVM_GET_VCPU_EVENTS),
+    /* A reset point, and going back to it. */
+    IOCTL(W | C, KVM_SET_USER_MEMORY_REGION),
+    IOCTL(W | C, KVM_GET_DIRTY_LOG),
+    IOCTL(W | C, KVM_SET_CLOCK),
+    IOCTL(W | C, KVM_SET_REGS),
+    IOCTL(W | C, KVM_SET_SREGS),
+    IOCTL(W | C, KVM_SET_SREGS2),
+    IOCTL(W | C, KVM_SET_XCRS),
+    IOCTL(W | C, KVM_SET_XSAVE),
+    IOCTL(W | C, KVM_SET_DEBUGREGS),
+    IOCTL(W | C, KVM_SET_TSC_KHZ),
+    IOCTL(W | C, KVM_SET_DEVICE_ATTR),
+    IOCTL(W | C, KVM_SET_LAPIC),
+    IOCTL(W | C, KVM_SET_MSRS),
+    IOCTL(W | C, KVM_SET_NESTED_STATE),
+    IOCTL(W | C, KVM_SET_MP_STATE),
+    IOCTL(W | C, KVM_SET_VCPU_EVENTS),
     /* A VM begins in a process that was forked: its KVM VM, descriptors, threads, sandboxes. */
     IOCTLS(KVMIO, "of KVM"),
     IOCTLS(UFFDIO, "of userfaultfd"),

@@ -1,0 +1,44 @@
+/* What a restored space brings in before it is asked for, by threads of its own. */
+#ifndef FOAL_EPT_PREFETCH_H
+#define FOAL_EPT_PREFETCH_H
+
+#include "ept/working_set.h"
+
+#include <pthread.h>
+
+/* Threads, where the process may use as many CPUs: some read while others put in. */
+#define EPT_PREFETCH_THREADS 4
+
+struct ept_prefetch {
+	uint64_t *noted; /* 1 + addresses of pages, oldest first; NULL: nothing is recorded */
+	uint64_t max;
+	uint64_t nr; /* atomic; may pass max */
+
+	const struct ept_working_set *set; /* to be brought in; NULL: none */
+	bool all;			   /* everything is, whatever @set says */
+	int error;			   /* atomic: of all, something cannot be */
+	uint64_t next;			   /* atomic: the first portion that nobody has taken */
+	unsigned cpus;			   /* that threads may have, at most as many */
+	pthread_t thread[EPT_PREFETCH_THREADS];
+	unsigned running;		 /* of them */
+	unsigned working;		 /* atomic: of them, have not ended */
+	bool stop;			 /* atomic */
+	struct ept_prefetch_stats stats; /* atomics */
+};
+
+/* Room for what the areas of @space may have noted, if it records. -ENOMEM. */
+int ept_prefetch_init(struct ept_space *space);
+int ept_prefetch_start(struct ept_space *space);
+void ept_prefetch_stop(struct ept_space *space);
+void ept_prefetch_free(struct ept_space *space);
+
+/*
+ * handlers_snapshot.c: put in the @count pages whose addresses are @gpa and whose bytes follow
+ * each other at @bytes, as far as they are areas' of layers, nothing is there, and nothing was
+ * given back. Who asks for one meanwhile waits for it. @count is at most EPT_SET_CHUNK. How many
+ * went in.
+ */
+unsigned ept_snap_put(struct ept_space *space, const uint64_t *gpa, const char *bytes,
+		      unsigned count);
+
+#endif

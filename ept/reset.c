@@ -1,0 +1,352 @@
+/*
+ * Going back to a reset point (reset.h). Two passes: first everything that is needed is at
+ * hand, which may fail and changes nothing; then pages are written, in place.
+ */
+#include "ept/reset_space.h"
+
+#include <emmintrin.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+/* Of the store, what is not worth a huge page if little is kept. */
+#define SMALL_STORE (2UL << 20)
+
+/* --- what was written, by whom KVM does not see -------------------------------------------- */
+
+static void set_bits(uint64_t *bits, uint64_t first, uint64_t end)
+{
+	for (uint64_t page = first; page < end; page = ept_word_end(page)) {
+		uint64_t mask = ept_word_bits(page, end);
+
+		if ((__atomic_load_n(&bits[page / 64], __ATOMIC_RELAXED) & mask) != mask)
+			__atomic_fetch_or(&bits[page / 64], mask, __ATOMIC_RELAXED);
+	}
+}
+
+void ept_reset_note(struct ept_space *space, uint64_t gpa, uint64_t len, bool gone)
+{
+	const struct ept_reset *r = __atomic_load_n(&space->reset, __ATOMIC_ACQUIRE);
+
+	for (size_t i = 0; r && i < r->nr; i++) {
+		const struct ept_reset_slot *s = &r->slots[i];
+		uint64_t at = gpa - s->slot->gpa.v;
+
+		if (gpa < s->slot->gpa.v || at >= s->slot->size || !s->kept)
+			continue;
+		set_bits(gone ? s->gone : s->noted, at >> EPT_PAGE_SHIFT,
+			 (at + len + EPT_PAGE_SIZE - 1) >> EPT_PAGE_SHIFT);
+	}
+}
+
+/* --- making and freeing ------------------------------------------------------------------- */
+
+static void *map_bits(uint64_t bytes)
+{
+	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+static uint64_t words_of(const struct ept_reset_slot *s)
+{
+	return (s->pages + 63) / 64;
+}
+
+static void free_reset(struct ept_reset *r)
+{
+	for (size_t i = 0; r->slots && i < r->nr; i++) {
+		struct ept_reset_slot *s = &r->slots[i];
+
+		if (s->kept)
+			munmap(s->kept, s->pages * sizeof(*s->kept));
+		if (s->noted)
+			munmap(s->noted, words_of(s) * sizeof(*s->noted));
+		if (s->gone)
+			munmap(s->gone, words_of(s) * sizeof(*s->gone));
+	}
+	if (r->store)
+		munmap(r->store, r->store_size);
+	free(r->slots);
+	free(r);
+}
+
+/* A forked child has no use for it. */
+static int map_store(struct ept_reset *r)
+{
+	r->store = map_bits(r->store_size);
+	if (!r->store)
+		return -ENOMEM;
+	madvise(r->store, r->store_size, MADV_DONTFORK);
+	madvise(r->store, r->store_size, MADV_DONTDUMP);
+	madvise(r->store, r->store_size, MADV_NOHUGEPAGE);
+	if (r->store_size > SMALL_STORE)
+		madvise(r->store + SMALL_STORE, r->store_size - SMALL_STORE, MADV_HUGEPAGE);
+	return 0;
+}
+
+static int map_slot(struct ept_reset_slot *s, const struct ept_slot *slot)
+{
+	s->slot = slot;
+	s->pages = slot->size >> EPT_PAGE_SHIFT;
+	if (slot->read_only)
+		return 0;
+	s->kept = map_bits(s->pages * sizeof(*s->kept));
+	s->noted = map_bits(words_of(s) * sizeof(*s->noted));
+	s->gone = map_bits(words_of(s) * sizeof(*s->gone));
+	return s->kept && s->noted && s->gone ? 0 : -ENOMEM;
+}
+
+static struct ept_reset *make_reset(struct ept_space *space)
+{
+	struct ept_reset *r = calloc(1, sizeof(*r));
+	int err = 0;
+
+	if (!r)
+		return NULL;
+	r->space = space;
+	r->nr = space->nr_reservations;
+	r->slots = calloc(r->nr, sizeof(*r->slots));
+	for (size_t i = 0; r->slots && i < r->nr && !err; i++) {
+		err = map_slot(&r->slots[i], &space->reservations[i].slot);
+		if (r->slots[i].kept)
+			r->store_size += r->slots[i].slot->size;
+	}
+	if (r->slots && !err && !map_store(r))
+		return r;
+	free_reset(r);
+	return NULL;
+}
+
+void ept_reset_free(struct ept_space *space)
+{
+	struct ept_reset *r = space->reset;
+
+	__atomic_store_n(&space->reset, NULL, __ATOMIC_RELEASE);
+	if (r)
+		free_reset(r);
+}
+
+/* --- pages that were written --------------------------------------------------------------- */
+
+/* What is done with page @page of @s, which lies in @area; @written: not only given back. */
+typedef int page_fn(struct ept_reset *r, struct ept_reset_slot *s, const struct ept_area *area,
+		    uint64_t page, bool written, void *ctx);
+
+static int each_page(struct ept_reset *r, size_t slot, ept_written written, page_fn *fn, void *ctx)
+{
+	struct ept_reset_slot *s = &r->slots[slot];
+	const uint64_t *log = written ? written[slot] : NULL;
+	const struct ept_area *area = NULL;
+	int err = 0;
+
+	for (uint64_t w = 0; s->kept && w < words_of(s) && !err; w++) {
+		uint64_t by_guest = log ? log[w] : 0;
+		uint64_t wrote = by_guest | __atomic_load_n(&s->noted[w], __ATOMIC_RELAXED);
+		uint64_t any = wrote | __atomic_load_n(&s->gone[w], __ATOMIC_RELAXED);
+
+		for (; any && !err; any &= any - 1) {
+			unsigned bit = (unsigned)__builtin_ctzl(any);
+			uint64_t page = w * 64 + bit, gpa = ept_reset_gpa(s, page);
+
+			if (page >= s->pages)
+				break;
+			if (!area || gpa >= area->end || gpa < area->start)
+				area = ept_area_find(r->space, gpa);
+			if (area)
+				err = fn(r, s, area, page, wrote >> bit & 1, ctx);
+		}
+	}
+	return err;
+}
+
+static int each_slot(struct ept_reset *r, ept_written written, page_fn *fn, void *ctx)
+{
+	int err = 0;
+
+	for (size_t i = 0; i < r->nr && !err; i++)
+		err = each_page(r, i, written, fn, ctx);
+	return err;
+}
+
+/* KVM tells it once. */
+static void note_log(struct ept_reset *r, ept_written written)
+{
+	for (size_t i = 0; i < r->nr; i++)
+		for (uint64_t w = 0; r->slots[i].kept && written[i] && w < words_of(&r->slots[i]);
+		     w++)
+			r->slots[i].noted[w] |= written[i][w];
+}
+
+static void forget_notes(struct ept_reset *r)
+{
+	for (size_t i = 0; i < r->nr; i++) {
+		struct ept_reset_slot *s = &r->slots[i];
+
+		for (uint64_t w = 0; s->kept && w < words_of(s); w++) {
+			if (s->noted[w])
+				s->noted[w] = 0;
+			if (s->gone[w])
+				s->gone[w] = 0;
+		}
+	}
+}
+
+/* --- the point -------------------------------------------------------------------------------- */
+
+static int may_go_back(const struct ept_space *space, char *why, size_t size)
+{
+	for (size_t i = 0; i < space->nr_areas; i++) {
+		const struct ept_area *area = space->areas[i];
+
+		if (area->kind != EPT_KIND_SHARED)
+			continue;
+		snprintf(why, size, "%s: no reset point: %s writes to %s, which would not go back",
+			 space->name, area->name, area->obj->name);
+		return -EOPNOTSUPP;
+	}
+	return 0;
+}
+
+static int keep_again(struct ept_reset *r, struct ept_reset_slot *s, const struct ept_area *area,
+		      uint64_t page, bool written, void *ctx)
+{
+	(void)area, (void)ctx;
+	if (written)
+		return ept_reset_keep_now(r, s, page);
+	s->kept[page] |= EPT_KEPT_ZERO;
+	return 0;
+}
+
+static int first_point(struct ept_space *space, char *why, size_t size)
+{
+	struct ept_reset *r = make_reset(space);
+	int err = r ? ept_reset_keep_all(r, why, size) : -ENOMEM;
+
+	if (!err)
+		__atomic_store_n(&space->reset, r, __ATOMIC_RELEASE);
+	else if (r)
+		free_reset(r);
+	return err;
+}
+
+int ept_reset_point(struct ept_space *space, ept_written written, char *why, size_t size)
+{
+	int err = may_go_back(space, why, size);
+
+	if (err)
+		return err;
+	snprintf(why, size, "%s: no reset point: no memory to keep what it is", space->name);
+	if (ept_dying(space) || ept_lost(space))
+		return -ESHUTDOWN;
+	if (!space->reset)
+		return first_point(space, why, size);
+	err = each_slot(space->reset, written, keep_again, NULL);
+	forget_notes(space->reset);
+	if (err)
+		ept_reset_free(space);
+	return err;
+}
+
+uint64_t ept_reset_kept(const struct ept_space *space)
+{
+	return space->reset ? (uint64_t)space->reset->used << EPT_PAGE_SHIFT : 0;
+}
+
+/* --- back ---------------------------------------------------------------------------------------
+ */
+
+struct back {
+	struct ept_reset_stats *stats;
+	char *why;
+	size_t size;
+	bool *begun;
+};
+
+static int have_page(struct ept_reset *r, struct ept_reset_slot *s, const struct ept_area *area,
+		     uint64_t page, bool written, void *ctx)
+{
+	struct back *b = ctx;
+
+	(void)written;
+	return ept_reset_keep(r, s, area, page, &b->stats->read, b->why, b->size);
+}
+
+/* Past the caches: what is brought back is more than they hold, and half of the traffic. */
+static void stream(char *to, const char *from)
+{
+	for (size_t i = 0; i < EPT_PAGE_SIZE; i += sizeof(__m128i))
+		_mm_stream_si128((__m128i *)(to + i),
+				 from ? *(const __m128i *)(from + i) : _mm_setzero_si128());
+}
+
+/* Does it read as zero with nothing done about it? */
+static bool is_zero(const struct ept_area *area, uint64_t gpa, bool written)
+{
+	const struct ept_leaf *leaf;
+	uint64_t entry;
+
+	if (!ept_handler_engine(area))
+		return !written;
+	leaf = ept_mirror_find(&area->space->mirror, GPA(gpa));
+	entry = leaf ? __atomic_load_n(&leaf->entry[ept_leaf_index(GPA(gpa))], __ATOMIC_ACQUIRE)
+		     : EPT_PTE_NONE;
+	if ((entry & 0xff) == EPT_PTE_ZERO)
+		return true;
+	return (entry & 0xff) == EPT_PTE_NONE && (!area->obj || !written);
+}
+
+static int bring_back(struct ept_reset *r, struct ept_reset_slot *s, const struct ept_area *area,
+		      uint64_t page, bool written, void *ctx)
+{
+	uint64_t gpa = ept_reset_gpa(s, page);
+	uint32_t kept = s->kept[page];
+	bool zero = kept & EPT_KEPT_ZERO;
+	struct back *b = ctx;
+	int err = 0;
+
+	if (zero && is_zero(area, gpa, written))
+		return 0;
+	*b->begun = true;
+	if (ept_handler_engine(area))
+		err = ept_touch_page(r->space, GPA(gpa), EPT_WRITE, EPT_ORIGIN_LOADER);
+	if (err)
+		return err;
+	stream(ept_hva(area, gpa), zero ? NULL : ept_reset_stored(r, kept));
+	b->stats->pages++;
+	return 0;
+}
+
+int ept_reset_back(struct ept_space *space, ept_written written, struct ept_reset_stats *out,
+		   bool *begun, char *why, size_t size)
+{
+	struct ept_reset *r = space->reset;
+	struct back b = {.stats = out, .why = why, .size = size, .begun = begun};
+	int err;
+
+	*out = (struct ept_reset_stats){0};
+	*begun = false;
+	snprintf(why, size, "%s: it has no reset point", space->name);
+	if (!r)
+		return -EINVAL;
+	err = each_slot(r, written, have_page, &b);
+	if (err) {
+		note_log(r, written);
+		return err;
+	}
+	err = each_slot(r, written, bring_back, &b);
+	_mm_sfence();
+	if (!err && ept_lost(space))
+		err = -EIO;
+	if (err) {
+		snprintf(why, size, "%s: a page cannot be brought back: %s", space->name,
+			 strerrordesc_np(-err));
+		return err;
+	}
+	forget_notes(r);
+	out->kept = ept_reset_kept(space);
+	return 0;
+}

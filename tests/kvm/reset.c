@@ -1,0 +1,286 @@
+/*
+ * VMs that go back to their reset points, by command and by their bell: what comes back finds
+ * its memory, registers, devices and files as they were, whatever happened since, and
+ * what is brought back is what was written.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/kvm/control_rig.h"
+#include "tests/kvm/suites.h"
+
+/* Checks each page's count in an order of its own, for ever. */
+#define MEMORY_GUEST \
+	"--kernel", guest_path("working-set.elf"), "--append", "pages=2048 passes=100000000", \
+	    "--memory", "64M"
+#define RESET "{\"command\":\"reset\"}"
+#define HERE  "{\"command\":\"reset\",\"here\":true}"
+
+static unsigned random_below(unsigned n)
+{
+	static unsigned x = 521288629;
+
+	x ^= x << 13;
+	x ^= x >> 17;
+	x ^= x << 5;
+	return x % n;
+}
+
+/* A connection to a VM in the foreground, once it can be found. */
+static int found(const char *name)
+{
+	while (access(scratch("run/%s.sock", name), F_OK))
+		usleep(1000);
+	return control_connect(name);
+}
+
+/* No two tests' VMs have one. */
+static const char *name_of(const char *what, int i)
+{
+	static char name[32];
+
+	snprintf(name, sizeof(name), "%s%d", what, i);
+	return name;
+}
+
+static uint64_t reset_number(const struct run *run, const char *key)
+{
+	return stats_number(run, "reset", key);
+}
+
+/* --- by the bell --------------------------------------------------------------------------- */
+
+static const char *const engines[] = {"auto", "handler", "kernel"};
+
+/* Each round it has changed everything, and checks everything. */
+START_TEST(bell)
+{
+	struct run run;
+
+	run_foal(&run, ARGS("--kernel", guest_path("reset.elf"), "--reset-port", "on",
+			    "--fault-engine", engines[_i], "--append",
+			    _i ? "rounds=100" : "rounds=1000", "--time-limit", GUEST_LIMIT));
+	ck_assert_msg(run.status == 0, "status %d: %s", run.status, run.err_text);
+	ck_assert_uint_eq(reset_number(&run, "points"), 1);
+	ck_assert_uint_eq(reset_number(&run, "resets"), _i ? 100 : 1000);
+	run_free(&run);
+}
+END_TEST
+
+/* Pages brought back by ten resets of a guest that writes @pages. */
+static uint64_t brought_back(const char *pages, const char *huge)
+{
+	char append[80];
+	struct run run;
+	uint64_t n;
+
+	snprintf(append, sizeof(append), "bare=1 same=1 rounds=10 pages=%s", pages);
+	run_foal(&run, ARGS("--kernel", guest_path("reset.elf"), "--reset-port", "on", "--huge",
+			    huge, "--append", append));
+	ck_assert_msg(run.status == 0, "status %d: %s", run.status, run.err_text);
+	n = reset_number(&run, "pages");
+	run_free(&run);
+	return n;
+}
+
+/* What was written, and no more: also where the host has 2 MiB pages. */
+START_TEST(counts)
+{
+	const char *huge = _i ? "always" : "never";
+
+	ck_assert_uint_eq(brought_back("512", huge) - brought_back("12", huge), 5000);
+}
+END_TEST
+
+/* --- by command ------------------------------------------------------------------------------ */
+
+static void waiting_guest(const char *name)
+{
+	background(name, ARGS("--kernel", guest_path("reset.elf"), "--reset-port", "on", "--append",
+			      "wait=1"));
+}
+
+START_TEST(commands)
+{
+	const char *name = name_of("back", _i);
+
+	waiting_guest(name);
+	int fd = control_connect(name), console = control_console(fd);
+
+	read_until(console, "ready\n");
+	control_refused(fd, RESET, "state");
+	expect_command(ARGS("reset", name), 113, "it has no reset point");
+	if (_i == 0)
+		expect_command(ARGS("reset", name, "--here"), 0, "its reset point is here");
+	else
+		control_number(fd, "{\"command\":\"reset\",\"here\":true,\"clock\":\"jump\"}",
+			       "paused_ns");
+	for (uint64_t i = 1; i <= 20; i++) {
+		/* The page of its counter, those that it changed, its stack. */
+		uint64_t pages = control_number(fd, RESET, "pages");
+
+		ck_assert_msg(pages >= (i > 1 ? 64 : 0) && pages < 100, "%lu pages",
+			      (unsigned long)pages);
+		read_until(console, "changed\n");
+	}
+	expect_command(ARGS("reset", name), 0, "back at its reset point");
+	close(console);
+	close(fd);
+}
+END_TEST
+
+START_TEST(paused)
+{
+	waiting_guest("paused");
+	int fd = control_connect("paused"), console = control_console(fd);
+
+	read_until(console, "ready\n");
+	control_number(fd, HERE, "took_ns");
+	control_number(fd, RESET, "took_ns");
+	read_until(console, "changed\n");
+	control_number(fd, "{\"command\":\"pause\"}", "took_ns");
+	control_number(fd, RESET, "took_ns");
+	expect_command(ARGS("ps"), 0, " paused ");
+	control_number(fd, RESET, "took_ns");
+	control_number(fd, "{\"command\":\"resume\"}", "paused_ns");
+	read_until(console, "changed\n");
+	close(console);
+	close(fd);
+}
+END_TEST
+
+START_TEST(refused)
+{
+	const char *pmem = make_pmem("shared.img", 16);
+	char option[600];
+
+	snprintf(option, sizeof(option), "%s,mode=shared", pmem);
+	background("shared", ARGS(MEMORY_GUEST, "--pmem", option));
+	expect_command(ARGS("reset", "shared", "--here"), 113, "mode=shared");
+	expect_command(ARGS("reset", "shared", "--clock", "jump"), 100, "--here");
+	expect_command(ARGS("reset", "shared", "--here", "--clock", "back"), 100, "freeze or jump");
+	expect_refusal(
+	    ARGS("--kernel", guest_path("loop.elf"), "--reset-port", "on", "--pmem", option), 113,
+	    "mode=shared");
+}
+END_TEST
+
+/* --- two processors, at any moment -------------------------------------------------------- */
+
+/* They check all that they set, as do those that never went back. */
+START_TEST(processors)
+{
+	struct run run;
+
+	run_start(&run, NULL,
+		  ARGS("--name", "lives", "--kernel", guest_path("lives.elf"), "--cpus", "2",
+		       "--memory", "32M", "--time-limit", GUEST_LIMIT, "--append", "rounds=400"));
+	int fd = found("lives");
+	for (int i = 0; i < 30; i++) {
+		usleep(random_below(5000));
+		control_number(fd, i % 5 ? RESET : HERE, "took_ns");
+	}
+	run_wait(&run);
+	ck_assert_msg(run.status == 0, "status %d: %s", run.status, run.err_text);
+	close(fd);
+	run_free(&run);
+}
+END_TEST
+
+/* --- a kernel, its programs, its disk ------------------------------------------------------- */
+
+static bool has_kernel(void)
+{
+	return access(image_path("kernel.elf"), R_OK) == 0 &&
+	       access(image_path("disk.img"), R_OK) == 0;
+}
+
+static const char *const checks[] = {"init=/bin/check", "init=/bin/main"};
+
+/*
+ * Programs with memory of every kind, and files: set back again and again, from wherever they are,
+ * they end well. With a limit their memory is in the swap file.
+ */
+START_TEST(programs)
+{
+	const char *swap = scratch("reset-swap");
+	struct run run;
+	const char *name = name_of("programs", _i);
+	char line[128];
+
+	if (!has_kernel())
+		skip("no guest kernel or images here");
+	snprintf(line, sizeof(line), "quiet root=/dev/vda %s", checks[_i % 2]);
+	run_start(&run, NULL,
+		  ARGS("--name", name, "--kernel", image_path("kernel.elf"), "--disk",
+		       copy_file(image_path("disk.img"), "reset-disk.img"), "--memory", "64M",
+		       "--append", line, "--time-limit", GUEST_LIMIT,
+		       _i < 2 ? "--fault-engine" : "--memory-limit", _i < 2 ? "auto" : "24M",
+		       _i < 2 ? "--halt" : "--swap", _i < 2 ? "auto" : swap));
+	int fd = found(name);
+	usleep(random_below(200000));
+	for (int i = 0; i < 12; i++) {
+		json_t *reply = control_ask(fd, i % 6 ? RESET : HERE);
+
+		ck_assert(json_is_true(json_object_get(reply, "ok")));
+		json_decref(reply);
+		usleep(random_below(40000));
+	}
+	close(fd);
+	run_wait(&run);
+	ck_assert_msg(run.status == 0, "status %d: %s%s", run.status, run.out_text, run.err_text);
+	run_free(&run);
+}
+END_TEST
+
+/* --- with snapshots --------------------------------------------------------------------------- */
+
+/* A guest that checks its memory for ever, restored: its start is its point. */
+START_TEST(restored)
+{
+	const char *dir = scratch("reset-snapshot");
+
+	background("source", ARGS(MEMORY_GUEST));
+	usleep(random_below(100000));
+	expect_command(ARGS("snapshot", "source", dir), 0, "the guest was paused for");
+	expect_command(ARGS("restore", dir, "--reset-point", "-d", "--name", "copy", "--time-limit",
+			    GUEST_LIMIT),
+		       0, "running");
+	int fd = control_connect("copy");
+	for (int i = 0; i < 12; i++) {
+		usleep(random_below(50000));
+		if (i == 6) /* one that has a point is frozen as any other, and keeps it */
+			expect_command(ARGS("snapshot", "copy", scratch("reset-again")), 0,
+				       "paused for");
+		control_number(fd, RESET, "took_ns");
+	}
+	usleep(random_below(100000));
+	ck_assert_uint_eq(control_number(fd, "{\"command\":\"status\"}", "paused_for_ns"), 0);
+	close(fd);
+	expect_command(ARGS("restore", scratch("reset-again"), "-d", "--name", "again",
+			    "--time-limit", GUEST_LIMIT),
+		       0, "running");
+	expect_command(ARGS("reset", "again"), 113, "it has no reset point");
+}
+END_TEST
+
+Suite *reset_suite(void)
+{
+	Suite *s = suite_create("reset");
+	TCase *t = tcase_create("reset");
+
+	tcase_set_timeout(t, TEST_LIMIT);
+	tcase_add_checked_fixture(t, NULL, end_all);
+	tcase_add_loop_test(t, bell, 0, 3);
+	tcase_add_loop_test(t, counts, 0, 2);
+	tcase_add_loop_test(t, commands, 0, 2);
+	tcase_add_test(t, paused);
+	tcase_add_test(t, refused);
+	tcase_add_test(t, processors);
+	tcase_add_loop_test(t, programs, 0, 4);
+	tcase_add_test(t, restored);
+	suite_add_tcase(s, t);
+	return s;
+}
