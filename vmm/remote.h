@@ -69,6 +69,9 @@ int remote_finish(const struct foal_error *err, int status);
 /* The reply as it is, for programs. */
 void remote_print(const json_t *reply);
 
+/* remote_fork.c: what opt->command says: fork, clone, template. An exit status. */
+int remote_fork(const struct remote_options *opt, struct run_dir *dir, struct client *client);
+
 /* remote_console.c: both ways until the key, or the end of the VM; an exit status. */
 int console_attach(struct client *client, struct foal_error *err);
 
