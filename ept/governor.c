@@ -32,7 +32,7 @@
 #define QUIET_FAULTS 16		/* fewer in a look are none */
 #define LOOK_PAGES   128	/* new ones that a look should find */
 #define SCAN_SHARE   8
-#define VAIN_MAX     3 /* doublings of the wait */
+#define VAIN_MAX     5 /* doublings of the wait */
 
 /* A region lies in one area. */
 static uint64_t first_region(const struct ept_area *area)

@@ -13,12 +13,12 @@
 #define TAKES_KILL     2U
 #define TAKES_FORMAT   4U
 #define TAKES_SIZE     8U
-#define TAKES_COUNT    256U
-#define TAKES_CLOCK    512U
-#define TAKES_SWAP     1024U
-#define TAKES_POOL     2048U
 #define TAKES_HOW      16U
-#define TAKES_HERE     4096U
+#define TAKES_COUNT    32U
+#define TAKES_CLOCK    64U
+#define TAKES_SWAP     128U
+#define TAKES_POOL     256U
+#define TAKES_HERE     512U
 
 #define TIMEOUT_MAX_MS 3600000
 #define PAUSE_MAX_MS   60000 /* nobody else is served meanwhile */

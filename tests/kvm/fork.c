@@ -2,7 +2,6 @@
  * Running VMs that become more VMs: what one writes no other sees, whichever writes first; each
  * goes on, whoever else ends.
  */
-#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -11,12 +10,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "tests/kvm/snapshot_rig.h"
 #include "tests/kvm/suites.h"
 #include "tests/kvm/told.h"
-
-#define MEMORY_GUEST \
-	"--kernel", guest_path("working-set.elf"), "--append", "pages=2048 passes=100000000", \
-	    "--memory", "64M"
 
 /* Ways in which memory is held. */
 static const char *const ways[][5] = {
@@ -114,7 +110,7 @@ START_TEST(of_a_lazy_restore)
 	tell(&vm, "h1");
 	hang_up(&vm);
 	expect_command(ARGS("snapshot", "frozen", dir), 0, "the guest was paused for");
-	expect_command(ARGS("restore", dir, "-d", "--name", "lazy", "--time-limit", "150"), 0,
+	expect_command(ARGS("restore", dir, "-d", "--name", "lazy", "--time-limit", GUEST_LIMIT), 0,
 		       "running");
 	expect_command(ARGS("fork", "lazy", "-n", "2"), 0, "lazy.2: running");
 	vm = tell_to("lazy");
@@ -180,20 +176,6 @@ START_TEST(programs)
 END_TEST
 
 /* --- who ends, and what is left -------------------------------------------------------------- */
-
-static unsigned descriptors_of(pid_t pid)
-{
-	char path[64];
-	unsigned n = 0;
-
-	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
-	DIR *list = opendir(path);
-	ck_assert_ptr_nonnull(list);
-	while (readdir(list))
-		n++;
-	closedir(list);
-	return n;
-}
 
 /* Nothing of the ones before is kept by the ones after, and nothing is left in the first. */
 START_TEST(generations)
