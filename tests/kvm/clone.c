@@ -157,6 +157,32 @@ START_TEST(programs)
 }
 END_TEST
 
+/* Whoever waits for a name ends with the template, however that ends. */
+START_TEST(pool_ends)
+{
+	char path[64];
+	int pids[3], n = 0;
+	FILE *f;
+
+	start_told("pe", ARGS("--halt", "exit"));
+	json_t *reply = forks_of(ARGS("template", "pe", "--name", "pt", "--pool", "3", "--json"));
+	pid_t template = fork_pid(reply, 0);
+	json_decref(reply);
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)template, (int)template);
+	f = fopen(path, "re");
+	if (!f)
+		skip("the host's kernel does not list children");
+	while (n < 3 && fscanf(f, "%d", &pids[n]) == 1)
+		n++;
+	fclose(f);
+	ck_assert_int_eq(n, 3);
+	kill_and_wait(template);
+	for (int i = 0; i < 3; i++)
+		while (alive(pids[i]))
+			usleep(1000);
+}
+END_TEST
+
 START_TEST(many)
 {
 	start_told("m", ARGS("--halt", "exit"));
@@ -197,6 +223,7 @@ Suite *clone_suite(void)
 	tcase_add_test(tc, resets);
 	tcase_add_loop_test(tc, programs, 0, 2);
 	tcase_add_test(tc, many);
+	tcase_add_test(tc, pool_ends);
 	tcase_add_test(tc, refused);
 	suite_add_tcase(suite, tc);
 	return suite;
