@@ -43,12 +43,14 @@ static const struct snap_case clone_touch_huge = {.missing = "foal clone", .flag
 static const struct snap_case clones_memory = {.missing = "foal clone", .mib = 256};
 static const struct snap_case clones_time = {.missing = "foal clone", .mib = 256};
 static const struct snap_case clone_own = {.missing = "foal clone", .mib = 256};
-static const struct snap_case fork_huge = {.missing = "foal fork", .flags = SNAP_HUGE};
-static const struct snap_case fork_again = {.missing = "foal fork", .flags = SNAP_HUGE};
-static const struct snap_case fork_small = {.missing = "foal fork"};
-static const struct snap_case reset_few = {.missing = "foal reset", .mib = 0};
-static const struct snap_case reset_512 = {.missing = "foal reset", .mib = 2};
-static const struct snap_case reset_4096 = {.missing = "foal reset", .mib = 16};
+static const struct snap_case fork_huge = {
+    .measure = snap_fork, .mib = TOUCHED_MIB, .shared = 3, .flags = SNAP_HUGE};
+static const struct snap_case fork_again = {
+    .measure = snap_fork, .mib = TOUCHED_MIB, .shared = 3, .flags = SNAP_HUGE | SNAP_AGAIN};
+static const struct snap_case fork_small = {.measure = snap_fork, .mib = TOUCHED_MIB, .shared = 3};
+static const struct snap_case reset_few = {.measure = snap_reset, .pages = 8};
+static const struct snap_case reset_512 = {.measure = snap_reset, .pages = 512};
+static const struct snap_case reset_4096 = {.measure = snap_reset, .pages = 4096};
 
 enum bar { NONE, OURS, RATIO };
 
