@@ -5,18 +5,23 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fnmatch.h>
+#include <linux/kvm.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "vmm/series.h"
 #include "vmm/vm.h"
 
-#define TOUCHED_MIB 1024
+#define TOUCHED_MIB	     1024
+
+/* Linux 6.11's, which Debian 12's header lacks: only with nested paging. */
+#define CAP_PRE_FAULT_MEMORY 236
 
 /* --- what is measured ------------------------------------------------------------------ */
 
@@ -59,12 +64,13 @@ static const struct {
 	enum bar bar;
 	double most;
 	const struct snap_case *of;
+	double pre_fault; /* instead, where KVM_PRE_FAULT_MEMORY is; 0: the same */
 } rows[] = {
     {"restore.256M", "us", OURS, 1500, &restore_small},
     {"restore.256M.vs_bare", "us", RATIO, 1.2, &restore_small},
     {"restore.4G.vs_bare", "us", RATIO, 1.2, &restore_large},
     {"restore.touch.set.cold", "ms", RATIO, 0.5, &touch_set_cold},
-    {"restore.touch.set.warm", "ms", RATIO, 1.0, &touch_set_warm},
+    {"restore.touch.set.warm", "ms", RATIO, 1.0, &touch_set_warm, 0.5},
     {"restore.touch.set.warm.huge", "ms", RATIO, 0.5, &touch_set_huge},
     {"restore.touch.cold", "ms", RATIO, 1.0, &touch_cold},
     {"restore.touch.warm", "ms", RATIO, 1.0, &touch_warm},
@@ -99,6 +105,16 @@ static bool chosen(const struct bench_options *opt, size_t row)
 	return !opt->only || fnmatch(opt->only, rows[row].name, 0) == 0;
 }
 
+static double most(size_t row)
+{
+	int kvm = rows[row].pre_fault > 0 ? open("/dev/kvm", O_RDWR | O_CLOEXEC) : -1;
+	bool there = kvm >= 0 && ioctl(kvm, KVM_CHECK_EXTENSION, CAP_PRE_FAULT_MEMORY) > 0;
+
+	if (kvm >= 0)
+		close(kvm);
+	return there ? rows[row].pre_fault : rows[row].most;
+}
+
 static void bar_text(size_t row, char *buf, size_t size)
 {
 	static const char *const what[] = {[OURS] = "ours", [RATIO] = "ratio"};
@@ -106,7 +122,7 @@ static void bar_text(size_t row, char *buf, size_t size)
 	if (rows[row].bar == NONE)
 		snprintf(buf, size, "none");
 	else
-		snprintf(buf, size, "%s <= %g", what[rows[row].bar], rows[row].most);
+		snprintf(buf, size, "%s <= %g", what[rows[row].bar], most(row));
 }
 
 int snap_cannot(struct snap_bench *bench, const char *fmt, ...)
@@ -203,7 +219,7 @@ static int holds(struct row *row, size_t i)
 
 	if (!measured(row, i) || rows[i].bar == NONE)
 		return -1;
-	return (rows[i].bar == RATIO ? ours / plain : ours) <= rows[i].most;
+	return (rows[i].bar == RATIO ? ours / plain : ours) <= most(i);
 }
 
 static void print(struct row *all, const struct bench_options *opt)
