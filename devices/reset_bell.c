@@ -15,7 +15,10 @@ static uint64_t reset_bell_read(struct device *dev, uint64_t offset, unsigned le
 static void reset_bell_write(struct device *dev, uint64_t offset, unsigned len, uint64_t value)
 {
 	(void)len;
-	if (offset == 0 && value >= FOAL_RESET_POINT && value <= FOAL_RESET_SAME)
+	bool back = value & FOAL_RESET_BACK &&
+		    !(value & ~(uint64_t)(FOAL_RESET_BACK | FOAL_RESET_SAME | FOAL_RESET_TABLES));
+
+	if (offset == 0 && (back || value == FOAL_RESET_POINT))
 		dev->host->reset_bell(dev->host->ctx, (uint8_t)value);
 }
 

@@ -241,6 +241,8 @@ static int discard_in_area(struct ept_area *area, uint64_t gpa, uint64_t end)
 {
 	int err = 0;
 
+	if (area->template)
+		return ept_template_discard(area, gpa, end);
 	if (!ept_handler_engine(area))
 		return ept_governor_give_back(area, gpa, end);
 	while (gpa < end && !err) {

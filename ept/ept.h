@@ -320,8 +320,18 @@ void ept_space_fork_done(struct ept_space *space, struct ept_fork *fork);
  */
 int ept_space_fork_child(struct ept_space *space, struct ept_fork *fork,
 			 const struct ept_swap_file *swap);
+/* Messages say @name from now on. -ENOMEM. */
+int ept_space_rename(struct ept_space *space, const char *name);
 /* Start its threads; messages say @name from now on. The space is released. */
 int ept_space_fork_start(struct ept_space *space, const char *name);
+
+/*
+ * Instead of starting its threads, in a child of one thread: what memory holds is brought in,
+ * checked, and becomes a file that further children share; this process forks them as one that
+ * holds its space (it does, from here on), and changes nothing any more. -EINVAL (not held, or
+ * under a memory limit), -ENOMEM, -ENOSPC, what bringing in fails with: the child has to end.
+ */
+int ept_space_template(struct ept_space *space);
 
 /*
  * Instead of both: the child only writes a snapshot of the space (snapshot.h) and ends.

@@ -36,9 +36,9 @@
  * (2) what is zero by the snapshot, or was given back: anon_read and anon_write.
  *
  * A read-only file of its own (own_ro) is as own, its writes being ro_write.
- * anon_read and anon_write end as anon_huge where 2 MiB go in, file_huge as
- * file_read or file_cow where 4 KiB do (docs/huge-pages.md). Swapped: in the
- * pool or in the swap file (docs/reclaim.md).
+ * anon_read and anon_write end as anon_huge where 2 MiB go in, snap_read and snap_write
+ * as file_huge, and file_huge as file_read or file_cow where 4 KiB do (docs/huge-pages.md).
+ * Swapped: in the pool or in the swap file (docs/reclaim.md).
  *
  * and io_error or io_poison, no_memory or dying where a handler could not do its
  * work.

@@ -329,7 +329,7 @@ void ept_space_fork_frozen(struct ept_space *space, int pagemap_fd)
 	space->pagemap_fd = pagemap_fd;
 }
 
-static int rename_space(struct ept_space *space, const char *name)
+int ept_space_rename(struct ept_space *space, const char *name)
 {
 	char *own = strdup(name);
 
@@ -347,7 +347,7 @@ int ept_space_fork_start(struct ept_space *space, const char *name)
 	pthread_mutex_lock(&space->life_lock);
 	free(space->threads);
 	space->threads = NULL;
-	err = rename_space(space, name);
+	err = ept_space_rename(space, name);
 	if (!err)
 		err = ept_reader_adopt(space->reader);
 	if (!err)

@@ -32,7 +32,7 @@
 #define QUIET_FAULTS 16		/* fewer in a look are none */
 #define LOOK_PAGES   128	/* new ones that a look should find */
 #define SCAN_SHARE   8
-#define VAIN_MAX     3 /* doublings of the wait */
+#define VAIN_MAX     5 /* doublings of the wait */
 
 /* A region lies in one area. */
 static uint64_t first_region(const struct ept_area *area)
@@ -302,15 +302,24 @@ static void *governor_thread(void *arg)
 	return NULL;
 }
 
+static bool of_template(const struct ept_space *space)
+{
+	for (size_t i = 0; i < space->nr_areas; i++)
+		if (space->areas[i]->template)
+			return true;
+	return false;
+}
+
 int ept_governor_start(struct ept_space *space)
 {
 	bool huge = space->config.huge == EPT_HUGE_AUTO && ept_host_gives_huge();
 	bool files = ept_host_tells(space->pagemap_fd);
 	/* A forked space has one already, which looked at the parent's. */
-	struct ept_governor *g =
-	    space->governor ? space->governor : ept_governor_create(space, huge, files);
+	struct ept_governor *g = space->governor;
 	int err;
 
+	if (!g && !of_template(space))
+		g = ept_governor_create(space, huge, files);
 	if (!g)
 		return 0; /* nothing to govern */
 	g->faults = g->scan_faults = ept_host_faults();

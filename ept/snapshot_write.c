@@ -283,8 +283,8 @@ static bool nothing_there(const struct writer *w, const struct ept_area *area, u
 	if (ept_handler_engine(area))
 		return area->kind != EPT_KIND_LAYERS &&
 		       !ept_mirror_find(&area->space->mirror, GPA(gpa));
-	return ept_host_nothing(area->space->pagemap_fd, ept_hva(area, gpa),
-				(end - gpa) >> EPT_PAGE_SHIFT);
+	return !area->template && ept_host_nothing(area->space->pagemap_fd, ept_hva(area, gpa),
+						   (end - gpa) >> EPT_PAGE_SHIFT);
 }
 
 static int write_area(struct writer *w, const struct ept_area *area)

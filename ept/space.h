@@ -9,11 +9,11 @@
 #include "ept/ledger.h"
 #include "ept/mirror.h"
 #include "ept/object.h"
+#include "ept/prefetch.h"
 #include "ept/reader.h"
 #include "ept/reclaim.h"
 #include "ept/stream.h"
 #include "ept/watch.h"
-#include "ept/prefetch.h"
 
 #include <sys/mman.h>
 
@@ -56,6 +56,7 @@ struct ept_area {
 	uint64_t dirty;		/* pages, atomic */
 	bool wants_huge;	/* told the host so; atomic */
 	uint64_t huge;		/* leaves that are one huge page, atomic */
+	bool template;		/* its pages that were not written since are a template's file */
 	bool read_as_written;	/* a dirty page may be one that was only read; atomic */
 	struct ept_ledger ledger;
 	struct ept_streams reads, writes; /* of a file */
@@ -227,6 +228,9 @@ int ept_touch_page(struct ept_space *space, gpa_t gpa, enum ept_access access,
 
 /* area.c: its pages come from @obj, layers, from now on; before ept_space_start(). -EINVAL. */
 int ept_area_replace(struct ept_area *area, struct ept_object *obj);
+
+/* template.c: [gpa, end) of an area that is a template's reads as zeros. */
+int ept_template_discard(struct ept_area *area, uint64_t gpa, uint64_t end);
 
 /* map.c: reserve, map and register what the areas say; undo it. */
 int ept_map_areas(struct ept_space *space);

@@ -129,15 +129,16 @@
 #define FOAL_EXIT_RESERVED	 100
 
 /*
- * The reset bell (--reset-port on): a value of these written sets the reset point behind the
- * instruction that writes, or goes back to it. Read, 32 bits: how often the guest went
- * back to this point; all ones: there is none.
+ * The reset bell (--reset-port on): POINT written sets the reset point behind the instruction
+ * that writes; BACK, and what holds of the others, goes back to it. Read, 32 bits: how often the
+ * guest went back to this point; all ones: there is none.
  */
 #define FOAL_PORT_RESET_BELL	 0xe8
 #define FOAL_PORT_RESET_BELL_LEN 4
 #define FOAL_RESET_POINT	 1
-#define FOAL_RESET_BACK		 2 /* with another VM generation ID */
-#define FOAL_RESET_SAME		 3 /* with the same, and the same random numbers after it */
+#define FOAL_RESET_BACK		 2
+#define FOAL_RESET_SAME		 4 /* with the same VM generation ID, and random numbers */
+#define FOAL_RESET_TABLES	 8 /* no page table was written since, nor its accessed bits */
 
 /* CPUID leaf whose EAX is the TSC's and EBX the local APIC timer's rate, kHz. */
 #define FOAL_CPUID_TIMING	 0x40000010U

@@ -25,6 +25,9 @@
 
 static const uint8_t snap_id[16] = "foal-bench-touc";
 
+/* Of a quick look. */
+#define FEW_MIB 64
+
 struct sample {
 	unsigned flags, mib;
 	size_t touches;
@@ -165,6 +168,7 @@ static void end_side(const struct sample *s, struct side *side, struct touched *
 
 	if (!side->space)
 		return;
+	ept_space_prefetch_wait(side->space); /* it may have more to do than was asked for */
 	ept_prefetch_stats(side->space, &stats);
 	out->brought = stats.brought;
 	ept_space_events(side->space, by_origin);
@@ -301,8 +305,9 @@ static int sample(struct snap_bench *bench, const struct snap_case *c, unsigned 
 	char words[6][24];
 	char *argv[] = {"foal",	  "bench-touch", words[0], words[1], words[2],
 			words[3], words[4],	 words[5], NULL};
+	unsigned mib = bench->opt->pages ? FEW_MIB : c->mib;
 	const unsigned long numbers[] = {flags,
-					 c->mib,
+					 mib,
 					 touches,
 					 (unsigned long)bench->memory,
 					 (unsigned long)bench->index,
@@ -313,7 +318,7 @@ static int sample(struct snap_bench *bench, const struct snap_case *c, unsigned 
 
 	/* What both sides take, and what 2 MiB pages do. */
 	bench_warm_bytes(&bench->warm, flags & (SNAP_HUGE | SNAP_ALL)
-					   ? (uint64_t)c->mib << 20
+					   ? (uint64_t)mib << 20
 					   : 3 * touches * EPT_PAGE_SIZE);
 	for (size_t i = 0; i < 6; i++)
 		snprintf(words[i], sizeof(words[i]), "%lu", numbers[i]);

@@ -259,8 +259,9 @@ static void remove_snapshot(const char *dir)
 int snap_pause(struct snap_bench *bench, const struct snap_case *c, unsigned round,
 	       struct snap_pair *out)
 {
+	const uint32_t pages = bench->opt->pages ? (uint32_t)bench->opt->pages : c->mib << 8;
 	const struct bench_job touching = {
-	    .cpus = 1, .serial = 1, .write = 1, .touches = c->mib << 8, .base = RAM_BASE};
+	    .cpus = 1, .serial = 1, .write = 1, .touches = pages, .base = RAM_BASE};
 	char kernel[4096], dir[4096];
 	struct job vm;
 	json_t *said, *ns;

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "vmm/stats.h"
+#include "vmm/template.h"
 #include "vmm/vm.h"
 
 /* How soon to offer typed characters again to a console that is full. */
@@ -121,6 +122,9 @@ static int timeout(struct control *control, bool typed_left, uint64_t now)
 	bool idle = !typed_left && stop < 0 && now >= control->accept_after &&
 		    !control->snapshot.pid && !control->fork.pid;
 
+	if (template_hungry(control->vm))
+		return 0;
+	idle &= template_idle(control->vm);
 	for (int i = 0; i < CONTROL_CLIENTS; i++)
 		idle &= control->conns[i].fd < 0;
 	if (idle)
@@ -162,6 +166,7 @@ static bool one_round(struct control *control, bool typed_left)
 	    streams_move(&control->streams, &control->log, control->vm, fds + 2 + CONTROL_CLIENTS);
 	if (fds[1].revents)
 		let_in(control, now);
+	template_tend(control->vm);
 	return typed_left;
 }
 
@@ -197,15 +202,21 @@ static void say_goodbye(struct control *control)
 static void *control_thread(void *arg)
 {
 	struct control *control = arg;
-	bool typed_left = false;
 
 	pthread_setname_np(pthread_self(), "foal-control");
 	vm_thread_begins(control->vm, THREAD_CONTROL);
 	gate_wait(&control->vm->confined);
+	control_run(control);
+	return NULL;
+}
+
+void control_run(struct control *control)
+{
+	bool typed_left = false;
+
 	while (!atomic_load_explicit(&control->ended, memory_order_acquire))
 		typed_left = one_round(control, typed_left);
 	say_goodbye(control);
-	return NULL;
 }
 
 /* --- the main thread's part ------------------------------------------------------------------ */

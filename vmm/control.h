@@ -75,6 +75,9 @@ int control_open(struct control *control, struct vm *vm, struct foal_error *err)
  */
 void control_forked(struct control *control, int lock_fd, int listen_fd);
 
+/* Serve it on the calling thread, until `ended` is set. */
+void control_run(struct control *control);
+
 /* Start the thread, on the main thread, before it enters the sandbox. 0 or a negative errno. */
 int control_start(struct control *control);
 

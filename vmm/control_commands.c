@@ -33,6 +33,8 @@ json_t *control_failure(const struct control *control, json_t *id, int r,
 
 static const char *state_of(struct vm *vm)
 {
+	if (vm->template)
+		return "template";
 	if (atomic_load(&vm->stopping))
 		return "ending";
 	return vm_paused_for(vm) ? "paused" : "running";
@@ -249,6 +251,29 @@ static json_t *serve_console(struct control *control, struct conn *conn,
 	return NULL;
 }
 
+/* It does not run: what is asked of a guest, or of devices, is asked of nobody. */
+static json_t *serve_of_template(struct control *control, struct conn *conn,
+				 const struct control_request *request)
+{
+	switch (request->command) {
+	case CONTROL_STATUS:
+		return serve_status(control, conn, request);
+	case CONTROL_MACHINE:
+		return control_serve_machine(control, conn, request);
+	case CONTROL_FORK:
+		return control_serve_fork(control, conn, request);
+	case CONTROL_STOP:
+		conn->owed = true;
+		conn->owed_id = json_incref(request->id);
+		control->text = "";
+		atomic_store_explicit(&control->ended, true, memory_order_release);
+		return NULL;
+	default:
+		return conn_error(request->id, CONTROL_ERROR_UNAVAILABLE,
+				  "it is a template, and does not run; foal clone makes VMs of it");
+	}
+}
+
 void control_serve(struct control *control, struct conn *conn,
 		   const struct control_request *request)
 {
@@ -265,7 +290,8 @@ void control_serve(struct control *control, struct conn *conn,
 	    [CONTROL_FORK] = control_serve_fork,
 	    [CONTROL_RESET] = control_serve_reset,
 	};
-	json_t *reply = serve[request->command](control, conn, request);
+	json_t *reply = control->vm->template ? serve_of_template(control, conn, request)
+					      : serve[request->command](control, conn, request);
 
 	if (reply)
 		conn_send(conn, reply, now_ns());

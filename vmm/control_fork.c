@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "vmm/control.h"
+#include "vmm/template.h"
 #include "vmm/vm.h"
 
 /* A frozen child that has forked the last is gone soon. */
@@ -28,22 +29,40 @@ static json_t *reply_of(const struct control_request *request, const struct fork
 	return reply;
 }
 
+/* Clones begin as the messages with their names are read; nobody stands still. */
+static json_t *serve_clone(struct control *control, const struct control_request *request,
+			   const struct fork_request *asked)
+{
+	const char *wrong = template_clone(control->vm, asked);
+
+	return wrong ? conn_error(request->id, CONTROL_ERROR_BAD_REQUEST, wrong)
+		     : conn_reply(request->id);
+}
+
 json_t *control_serve_fork(struct control *control, struct conn *conn,
 			   const struct control_request *request)
 {
 	struct fork_request asked = {.channel = conn->passed,
 				     .count = request->count,
 				     .clock = request->jump ? CLOCK_JUMP : CLOCK_FREEZE,
-				     .has_swap = request->swap};
+				     .has_swap = request->swap,
+				     .template = request->template,
+				     .pool = request->pool};
 	struct fork_pause pause;
 	struct foal_error err = {0};
 	json_t *reply;
 
-	if (fork_possible(control->vm, &asked, &err)) {
+	if (request->clone && !control->vm->template) {
+		reply = conn_error(request->id, CONTROL_ERROR_UNAVAILABLE,
+				   "it is no template, but a VM that runs: foal fork makes more of "
+				   "it, foal template keeps it to be cloned");
+	} else if (fork_possible(control->vm, &asked, &err)) {
 		reply = conn_error(request->id, CONTROL_ERROR_UNAVAILABLE, err.text);
 	} else if (asked.channel < 0) {
 		reply = conn_error(request->id, CONTROL_ERROR_BAD_REQUEST,
 				   "a socket has to come with it, for the names of the VMs");
+	} else if (control->vm->template) {
+		reply = serve_clone(control, request, &asked);
 	} else {
 		reap_soon(control);
 		int r = fork_begin(control->vm, &control->fork, &asked, &pause, &err);

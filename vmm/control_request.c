@@ -13,11 +13,12 @@
 #define TAKES_KILL     2U
 #define TAKES_FORMAT   4U
 #define TAKES_SIZE     8U
-#define TAKES_COUNT    256U
-#define TAKES_CLOCK    512U
-#define TAKES_SWAP     1024U
 #define TAKES_HOW      16U
-#define TAKES_HERE     2048U
+#define TAKES_COUNT    32U
+#define TAKES_CLOCK    64U
+#define TAKES_SWAP     128U
+#define TAKES_POOL     256U
+#define TAKES_HERE     512U
 
 #define TIMEOUT_MAX_MS 3600000
 #define PAUSE_MAX_MS   60000 /* nobody else is served meanwhile */
@@ -138,6 +139,34 @@ static int take_clock(const json_t *value, struct control_request *out, struct c
 	return 0;
 }
 
+static int take_template(const json_t *value, struct control_request *out,
+			 struct control_fault *fault)
+{
+	if (!json_is_boolean(value))
+		return wrong(fault, CONTROL_ERROR_BAD_REQUEST, "template: give true or false");
+	out->template = json_is_true(value);
+	return 0;
+}
+
+static int take_clone(const json_t *value, struct control_request *out, struct control_fault *fault)
+{
+	if (!json_is_boolean(value))
+		return wrong(fault, CONTROL_ERROR_BAD_REQUEST, "clone: give true or false");
+	out->clone = json_is_true(value);
+	return 0;
+}
+
+static int take_pool(const json_t *value, struct control_request *out, struct control_fault *fault)
+{
+	json_int_t pool = json_integer_value(value);
+
+	if (!json_is_integer(value) || pool < 0 || pool > FORK_POOL_MAX)
+		return wrong(fault, CONTROL_ERROR_BAD_REQUEST,
+			     "pool: give a whole number from 0 to %d", FORK_POOL_MAX);
+	out->pool = (unsigned)pool;
+	return 0;
+}
+
 static int take_swap(const json_t *value, struct control_request *out, struct control_fault *fault)
 {
 	if (!json_is_boolean(value))
@@ -191,14 +220,21 @@ static const struct {
 	unsigned bit;
 	int (*take)(const json_t *value, struct control_request *out, struct control_fault *fault);
 } members[] = {
-    {"count", TAKES_COUNT, take_count},	  {"clock", TAKES_CLOCK, take_clock},
-    {"swap", TAKES_SWAP, take_swap},	  {"timeout_ms", TAKES_TIMEOUT, take_timeout},
-    {"kill", TAKES_KILL, take_kill},	  {"format", TAKES_FORMAT, take_format},
-    {"size", TAKES_SIZE, take_size},	  {"compress", TAKES_HOW, take_compress},
-    {"parents", TAKES_HOW, take_parents}, {"pagemap", TAKES_HOW, take_pagemap},
-    {"dir", TAKES_HOW, take_dir},	  {"timeout_ms", TAKES_TIMEOUT, take_timeout},
-    {"kill", TAKES_KILL, take_kill},	  {"format", TAKES_FORMAT, take_format},
-    {"size", TAKES_SIZE, take_size},	  {"here", TAKES_HERE, take_here},
+    {"timeout_ms", TAKES_TIMEOUT, take_timeout},
+    {"kill", TAKES_KILL, take_kill},
+    {"format", TAKES_FORMAT, take_format},
+    {"size", TAKES_SIZE, take_size},
+    {"compress", TAKES_HOW, take_compress},
+    {"parents", TAKES_HOW, take_parents},
+    {"pagemap", TAKES_HOW, take_pagemap},
+    {"dir", TAKES_HOW, take_dir},
+    {"count", TAKES_COUNT, take_count},
+    {"clock", TAKES_CLOCK, take_clock},
+    {"swap", TAKES_SWAP, take_swap},
+    {"template", TAKES_POOL, take_template},
+    {"pool", TAKES_POOL, take_pool},
+    {"clone", TAKES_POOL, take_clone},
+    {"here", TAKES_HERE, take_here},
 };
 
 #define NR_MEMBERS (sizeof(members) / sizeof(members[0]))

@@ -29,7 +29,7 @@
 	X(CONSOLE, "console", 0) \
 	X(MACHINE, "machine", 0) \
 	X(SNAPSHOT, "snapshot", TAKES_HOW) \
-	X(FORK, "fork", TAKES_COUNT | TAKES_CLOCK | TAKES_SWAP) \
+	X(FORK, "fork", TAKES_COUNT | TAKES_CLOCK | TAKES_SWAP | TAKES_POOL) \
 	X(RESET, "reset", TAKES_HERE | TAKES_CLOCK)
 
 enum control_command {
@@ -72,6 +72,9 @@ struct control_request {
 	unsigned count; /* of fork: 1 .. FORK_COUNT_MAX */
 	bool jump;	/* of fork and reset: "clock" is "jump" */
 	bool swap;	/* of fork: each VM comes with a swap file */
+	bool clone;	/* the same: of a template alone */
+	bool template;	/* the same: one that is kept, with */
+	unsigned pool;	/* so many clones made ready ahead */
 	bool here;	/* of reset: the point is to be set */
 	struct snapshot_how how;
 	char *dir; /* of snapshot: where it is to be, or NULL; owned */

@@ -38,7 +38,7 @@ json_t *control_serve_reset(struct control *control, struct conn *conn,
 	err = (struct foal_error){0};
 	r = request->here
 		? reset_point_set(vm, request->jump ? CLOCK_JUMP : CLOCK_FREEZE, &result, &err)
-		: reset_go_back(vm, NULL, true, &result, &err);
+		: reset_go_back(vm, NULL, (struct reset_how){0}, &result, &err);
 	if (!was_paused)
 		vm_resume(vm, &paused, &ignored);
 	return r ? control_failure(control, request->id, r, &err)

@@ -9,6 +9,7 @@
 
 #include "vmm/remote_disk.h"
 #include "vmm/snapshot.h"
+#include "vmm/template.h"
 #include "vmm/vm.h"
 
 /* How long memory's own threads may take to come to rest. */
@@ -65,6 +66,10 @@ int fork_possible(const struct vm *vm, const struct fork_request *request, struc
 	if (r == 0 && !opt->limit.swap && request->has_swap)
 		r = error_set(err, FOAL_EXIT_CONTROL, -EOPNOTSUPP,
 			      "no fork: --swap: the VM itself has no swap file");
+	if (r == 0 && opt->limit.bytes && request->template)
+		r = error_set(err, FOAL_EXIT_CONTROL, -EOPNOTSUPP,
+			      "no template: --memory-limit: a template has all of its memory at "
+			      "hand, and its clones share it");
 	return r;
 }
 
@@ -146,6 +151,10 @@ static void *fork_thread(void *arg)
 
 	pthread_setname_np(pthread_self(), "foal-fork");
 	vm_thread_begins(vm, THREAD_FORK);
+	if (vm->birth && vm->birth->await_fd >= 0) {
+		template_await(vm);
+		gate_arrive(&vm->confined);
+	}
 	pthread_mutex_lock(&f->lock);
 	while (!f->ending) {
 		if (!f->wanted) {
@@ -179,6 +188,8 @@ int forker_start(struct vm *vm)
 	if (!vm->control)
 		return 0;
 	vm_thread_expected(vm);
+	if (vm->birth && vm->birth->await_fd >= 0)
+		gate_expect(&vm->confined); /* until its name has come */
 	sigfillset(&set);
 	for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++)
 		sigdelset(&set, taken[i]);

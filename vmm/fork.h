@@ -25,6 +25,7 @@
 struct vm;
 
 #define FORK_COUNT_MAX 4096
+#define FORK_POOL_MAX  4096
 /* Bytes of a message: of who asks, a name; of a VM that began or did not, what is to be told. */
 #define FORK_MESSAGE   1024
 /* How long the frozen child waits for the next message. */
@@ -38,6 +39,8 @@ struct fork_request {
 	unsigned count;
 	enum clock_policy clock;
 	bool has_swap; /* FORK_SWAP comes, too */
+	bool template; /* instead of VMs: one that is kept, from which VMs are cloned */
+	unsigned pool; /* of it: how many clones are made ready ahead */
 };
 
 struct fork_pause {
@@ -71,7 +74,8 @@ struct fork_birth {
 	struct vm_restore state;
 	struct disk_layer *layers[MAX_FILES]; /* of each disk, until its device has them */
 	int channel;			      /* -1: told */
-	uint64_t forked_ns;		      /* now_ns() as its process began */
+	int await_fd;	    /* a clone made ahead: where it hears its name; -1: it has one */
+	uint64_t forked_ns; /* now_ns() as its process began */
 };
 
 void forker_init(struct vm *vm);

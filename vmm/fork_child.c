@@ -24,12 +24,23 @@
 #include <unistd.h>
 
 #include "vmm/background.h"
+#include "vmm/fork_child.h"
 #include "vmm/run.h"
 #include "vmm/stats.h"
+#include "vmm/template.h"
 #include "vmm/vm.h"
 
 /* How long a VM that runs waits for who asked for it to listen. */
 #define TELL_MS 5000
+
+#ifdef __SANITIZE_THREAD__
+/* Threads are made in processes that were forked by one of several. */
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void)
+{
+	return "die_after_fork=0";
+}
+#endif
 
 _Noreturn void process_end(int status)
 {
@@ -55,13 +66,7 @@ void vm_let_go(struct vm *vm)
 
 /* --- a message: a name, and what comes with it --------------------------------------------- */
 
-struct order {
-	char name[VM_NAME_SIZE];
-	int files[FORK_FILES];
-	unsigned count;
-};
-
-static void close_order(struct order *order)
+void close_order(struct order *order)
 {
 	while (order->count)
 		close(order->files[--order->count]);
@@ -80,8 +85,7 @@ static void keep_files(struct order *order, struct msghdr *msg)
 	}
 }
 
-/* False: nothing comes any more. */
-static bool receive(int channel, struct order *order)
+bool receive_order(int channel, struct order *order, int timeout_ms)
 {
 	union {
 		struct cmsghdr align;
@@ -95,7 +99,7 @@ static bool receive(int channel, struct order *order)
 			     .msg_controllen = sizeof(control.bytes)};
 
 	*order = (struct order){.count = 0};
-	if (poll(&pfd, 1, FORK_WAIT_MS) != 1)
+	if (poll(&pfd, 1, timeout_ms) != 1)
 		return false;
 	ssize_t n = recvmsg(channel, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 	if (n > 0)
@@ -105,8 +109,7 @@ static bool receive(int channel, struct order *order)
 
 /* --- what is told ---------------------------------------------------------------------------- */
 
-/* Who asked may be slow, but is not waited for for ever. */
-static int say(int channel, json_t *message)
+int fork_say(int channel, json_t *message)
 {
 	struct pollfd pfd = {.fd = channel, .events = POLLOUT};
 	char text[FORK_MESSAGE];
@@ -119,21 +122,22 @@ static int say(int channel, json_t *message)
 	return n < 0 ? -EPIPE : 0;
 }
 
-static void tell_failure(int channel, const char *name, const char *why)
+void tell_failure(int channel, const char *name, const char *why)
 {
 	json_t *text = json_string(why); /* a path in it may be no UTF-8 */
 
-	say(channel, json_pack("{s:b, s:s, s:o}", "ok", 0, "name", name, "message",
-			       text ? text : json_string("it cannot be started")));
+	fork_say(channel, json_pack("{s:b, s:s, s:o}", "ok", 0, "name", name, "message",
+				    text ? text : json_string("it cannot be started")));
 }
 
 int fork_tell(struct vm *vm)
 {
 	struct fork_birth *birth = vm->birth;
-	int r = say(birth->channel,
-		    json_pack("{s:b, s:s, s:i, s:I, s:I}", "ok", 1, "name", vm->opt->name, "pid",
-			      (int)getpid(), "forked_at_ns", (json_int_t)birth->forked_ns,
-			      "first_run_at_ns", (json_int_t)atomic_load(&vm->first_run_ns)));
+	int r =
+	    fork_say(birth->channel,
+		     json_pack("{s:b, s:s, s:i, s:I, s:I}", "ok", 1, "name", vm->opt->name, "pid",
+			       (int)getpid(), "forked_at_ns", (json_int_t)birth->forked_ns,
+			       "first_run_at_ns", (json_int_t)atomic_load(&vm->first_run_ns)));
 
 	close(birth->channel);
 	birth->channel = -1;
@@ -143,21 +147,20 @@ int fork_tell(struct vm *vm)
 /* --- a VM --------------------------------------------------------------------------------------
  */
 
-/* What the parent was told to run it as that does not hold for it. */
-static void own_options(struct fork_birth *birth, const struct run_options *parents,
-			const char *name)
+void own_options(struct fork_birth *birth, const struct run_options *parents, const char *name)
 {
 	struct run_options *opt = &birth->opt;
 
-	*opt = *parents;
-	snprintf(opt->name, sizeof(opt->name), "%s", name);
+	if (opt != parents)
+		*opt = *parents;
+	if (opt->name != name)
+		snprintf(opt->name, sizeof(opt->name), "%s", name);
 	opt->named = opt->background = true;
 	opt->stats = STATS_OFF;
 	opt->stats_file = NULL;
 }
 
-/* Of the parent's struct, what stays; the rest is as of a VM that is to be built. */
-static void begin_anew(struct vm *vm, struct fork_birth *birth, int swap_fd)
+void begin_anew(struct vm *vm, struct fork_birth *birth, int swap_fd)
 {
 	struct vm parents = *vm;
 
@@ -197,21 +200,25 @@ static void begin_anew(struct vm *vm, struct fork_birth *birth, int swap_fd)
 	vm->firmware.fw_cfg = NULL;
 }
 
-/* A session, standard descriptors and signals as a VM in the background has them. */
-static void become_background(struct order *order)
+void become_process(void)
 {
 	sigset_t none;
 
 	setsid();
+	__fpurge(stdout);
+	pthread_setname_np(pthread_self(), "foal");
+	sigemptyset(&none);
+	pthread_sigmask(SIG_SETMASK, &none, NULL);
+}
+
+void become_background(const struct order *order)
+{
 	dup2(order->files[FORK_NULL], STDIN_FILENO);
 	dup2(order->files[FORK_NULL], STDOUT_FILENO);
 	dup2(order->files[FORK_LOG], STDERR_FILENO);
 	close(order->files[FORK_NULL]);
 	close(order->files[FORK_LOG]);
-	__fpurge(stdout);
-	pthread_setname_np(pthread_self(), "foal");
-	sigemptyset(&none);
-	pthread_sigmask(SIG_SETMASK, &none, NULL);
+	become_process();
 }
 
 static int own_memory(struct vm *vm, struct ept_fork *memory, const struct order *order)
@@ -221,27 +228,33 @@ static int own_memory(struct vm *vm, struct ept_fork *memory, const struct order
 	return ept_space_fork_child(vm->space, memory, vm->opt->limit.swap ? &swap : NULL);
 }
 
-static _Noreturn void become_vm(struct vm *vm, const struct fork_request *request,
-				struct fork_birth *birth, struct ept_fork *memory,
-				struct order *order, const int adopted[2])
+/* One that is made ahead has what its template has until it hears its name. */
+static void take_order(struct vm *vm, struct fork_birth *birth, const struct order *order,
+		       int channel)
+{
+	const struct run_options *parents = vm->opt;
+	bool swaps = order && parents->limit.swap;
+
+	if (order)
+		become_background(order);
+	else
+		become_process();
+	own_options(birth, parents, order ? order->name : parents->name);
+	birth->channel = channel;
+	begin_anew(vm, birth, swaps ? order->files[FORK_SWAP] : -1);
+	control_forked(vm->control, order ? order->files[FORK_LOCK] : -1,
+		       order ? order->files[FORK_LISTEN] : -1);
+}
+
+_Noreturn void become_vm(struct vm *vm, struct fork_birth *birth, const struct order *order,
+			 int channel)
 {
 	struct background nobody = {.tell = -1};
 	struct foal_error err = {0};
+	int status;
 
-	birth->forked_ns = now_ns();
-	int r = own_memory(vm, memory, order);
-	close(adopted[0]);
-	close(adopted[1]);
-	if (r) {
-		tell_failure(request->channel, order->name, strerror(-r));
-		process_end(FOAL_EXIT_MEMORY);
-	}
-	become_background(order);
-	own_options(birth, vm->opt, order->name);
-	birth->channel = request->channel;
-	begin_anew(vm, birth, vm->opt->limit.swap ? order->files[FORK_SWAP] : -1);
-	control_forked(vm->control, order->files[FORK_LOCK], order->files[FORK_LISTEN]);
-	int status = run_vm(vm, &nobody, &err);
+	take_order(vm, birth, order, channel);
+	status = run_vm(vm, &nobody, &err);
 	if (err.status) {
 		error_print(&err);
 		status = err.status;
@@ -250,6 +263,21 @@ static _Noreturn void become_vm(struct vm *vm, const struct fork_request *reques
 		tell_failure(birth->channel, birth->opt.name,
 			     err.status ? err.text : "it ended before its guest ran");
 	process_end(status);
+}
+
+static _Noreturn void become_fork(struct vm *vm, const struct fork_request *request,
+				  struct fork_birth *birth, struct ept_fork *memory,
+				  const struct order *order, const int adopted[2])
+{
+	birth->forked_ns = now_ns();
+	int r = own_memory(vm, memory, order);
+	close(adopted[0]);
+	close(adopted[1]);
+	if (r) {
+		tell_failure(request->channel, order->name, strerror(-r));
+		process_end(FOAL_EXIT_MEMORY);
+	}
+	become_vm(vm, birth, order, request->channel);
 }
 
 /* --- the frozen child ----------------------------------------------------------------------------
@@ -272,7 +300,7 @@ static void take_apart(struct vm *vm, struct fork_birth *birth)
 	stats_close(vm);
 }
 
-static bool well_formed(const struct order *order, const struct fork_request *request)
+bool well_formed(const struct order *order, const struct fork_request *request)
 {
 	unsigned files = request->has_swap ? FORK_FILES : FORK_SWAP;
 
@@ -288,7 +316,7 @@ static void fork_one(struct vm *vm, const struct fork_request *request, struct f
 	}
 	pid_t pid = fork();
 	if (pid == 0)
-		become_vm(vm, request, birth, memory, order, adopted);
+		become_fork(vm, request, birth, memory, order, adopted);
 	if (pid < 0)
 		tell_failure(request->channel, order->name, strerror(errno));
 }
@@ -302,7 +330,8 @@ _Noreturn void fork_frozen(struct vm *vm, const struct fork_request *request,
 					     .copy = true,
 					     .path = vm->restore ? vm->restore->path : NULL,
 					     .record_fd = -1},
-				   .channel = -1};
+				   .channel = -1,
+				   .await_fd = -1};
 	struct order order;
 	/* A stop begins after this is set: before, nothing of the VM was taken apart. */
 	bool well = !atomic_load(&vm->stopping);
@@ -315,9 +344,12 @@ _Noreturn void fork_frozen(struct vm *vm, const struct fork_request *request,
 	}
 	take_apart(vm, &birth);
 	fcntl(request->channel, F_SETFL, O_NONBLOCK);
+	if (request->template)
+		template_serve(vm, request, &birth, memory);
 	if (pipe2(adopted, O_CLOEXEC))
 		process_end(FOAL_EXIT_HOST);
-	for (unsigned i = 0; i < request->count && receive(request->channel, &order); i++) {
+	for (unsigned i = 0;
+	     i < request->count && receive_order(request->channel, &order, FORK_WAIT_MS); i++) {
 		fork_one(vm, request, &birth, memory, &order, adopted);
 		close_order(&order);
 	}

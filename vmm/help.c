@@ -49,6 +49,8 @@ static const struct {
     {"balloon", "how much of its memory a running VM is to keep", balloon_help},
     {"snapshot", "freeze a running VM into a directory", snapshot_help},
     {"fork", "make more VMs of a running one", fork_help},
+    {"template", "keep a running VM ready to be cloned", template_help},
+    {"clone", "make VMs of a template", clone_help},
     {"restore", "bring a frozen VM back", restore_help},
     {"verify", "check every byte of a snapshot", verify_help},
     {"reset", "have a running VM go back to where it was, in place", reset_help},

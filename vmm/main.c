@@ -33,6 +33,8 @@ static const struct {
     {"balloon", command_balloon},
     {"snapshot", command_snapshot},
     {"fork", command_fork},
+    {"template", command_template},
+    {"clone", command_clone},
     {"restore", command_restore},
     {"verify", command_verify},
     {"reset", command_reset},

@@ -16,6 +16,7 @@ struct remote_options {
 	const char *name;
 	const char *size_word; /* of balloon */
 	uint64_t size;
+	unsigned pool;			     /* of template */
 	unsigned count;			     /* of fork */
 	const char *pattern;		     /* the same: of names; NULL: NAME.% */
 	const char *clock;		     /* the same, and of reset; NULL: not said */
@@ -33,6 +34,8 @@ int command_resume(int argc, char **argv, uint64_t main_ns);
 int command_stop(int argc, char **argv, uint64_t main_ns);
 int command_stat(int argc, char **argv, uint64_t main_ns);
 int command_balloon(int argc, char **argv, uint64_t main_ns);
+int command_template(int argc, char **argv, uint64_t main_ns); /* the same */
+int command_clone(int argc, char **argv, uint64_t main_ns);    /* the same */
 int command_fork(int argc, char **argv, uint64_t main_ns);     /* remote_fork.c */
 int command_snapshot(int argc, char **argv, uint64_t main_ns); /* remote_snapshot.c */
 int command_reset(int argc, char **argv, uint64_t main_ns);
@@ -51,6 +54,8 @@ void balloon_help(void);
 void snapshot_help(void);
 void fork_help(void);
 void reset_help(void);
+void template_help(void);
+void clone_help(void);
 
 typedef int (*remote_fn)(const struct remote_options *opt, struct run_dir *dir,
 			 struct client *client);

@@ -36,6 +36,7 @@ struct forking {
 	unsigned number; /* the next to be tried */
 	int null, channel;
 	uint64_t asked_ns;
+	bool is_template;
 	json_t *other; /* said of none of them */
 };
 
@@ -62,11 +63,11 @@ static int bad_name(const struct forking *f, const char *name, const char *fault
 /* A name that is free, taken; *@number is what stands for its %. */
 static int claim(struct forking *f, struct one *one, char number[16], struct foal_error *err)
 {
-	char pattern[VM_NAME_SIZE + 2];
+	char pattern[VM_NAME_SIZE + 16];
 	const char *given = f->opt->pattern;
 	int r = -EEXIST;
 
-	snprintf(pattern, sizeof(pattern), "%s.%%", f->opt->name);
+	snprintf(pattern, sizeof(pattern), f->is_template ? "%s.template" : "%s.%%", f->opt->name);
 	if (!given)
 		given = pattern;
 	while (r == -EEXIST && f->number < NUMBER_MAX) {
@@ -262,6 +263,12 @@ static json_t *ask(struct forking *f, struct client *client, struct foal_error *
 		json_decref(members);
 		return NULL;
 	}
+	if (f->is_template) {
+		json_object_set_new(members, "template", json_true());
+		json_object_set_new(members, "pool", json_integer(f->opt->pool));
+	}
+	if (strcmp(f->opt->command, "clone") == 0)
+		json_object_set_new(members, "clone", json_true());
 	f->channel = ends[0];
 	send_more(f);
 	f->asked_ns = now_ns();
@@ -282,6 +289,8 @@ static json_t *row_of(const struct forking *f, const struct one *one)
 	unsigned long long forked = reply_number(one->said, "forked_at_ns");
 	unsigned long long first = reply_number(one->said, "first_run_at_ns");
 
+	if (runs(one) && f->is_template)
+		return json_incref(one->said);
 	if (!runs(one))
 		return json_pack("{s:b, s:s, s:s}", "ok", 0, "name", one->name, "message",
 				 one->said ? reply_text(one->said, "message") : "it ended early");
@@ -299,12 +308,15 @@ static void say(const struct forking *f, const json_t *reply)
 		if (f->opt->json)
 			json_array_append_new(list, row_of(f, &f->list[i]));
 		else if (runs(&f->list[i]))
-			printf("%s: running, pid %llu\n", f->list[i].name,
+			printf("%s: %s, pid %llu\n", f->list[i].name,
+			       f->is_template ? "template" : "running",
 			       reply_number(f->list[i].said, "pid"));
 	}
 	json_object_set_new(all, "forks", list);
 	if (f->opt->json)
 		remote_print(all);
+	else if (!json_object_get(reply, "paused_ns"))
+		; /* of a template nobody was paused */
 	else if (json_is_true(json_object_get(reply, "was_paused")))
 		printf("%s: was paused, and is\n", f->opt->name);
 	else
@@ -346,7 +358,11 @@ static void end(struct forking *f)
 
 static int fork_vm(const struct remote_options *opt, struct run_dir *dir, struct client *client)
 {
-	struct forking f = {.opt = opt, .dir = dir, .null = -1, .channel = -1};
+	struct forking f = {.opt = opt,
+			    .dir = dir,
+			    .null = -1,
+			    .channel = -1,
+			    .is_template = strcmp(opt->command, "template") == 0};
 	struct foal_error err = {0};
 	json_t *reply = NULL;
 
@@ -367,4 +383,14 @@ int command_fork(int argc, char **argv, uint64_t main_ns)
 {
 	(void)main_ns;
 	return remote_serve(argc, argv, fork_vm);
+}
+
+int command_template(int argc, char **argv, uint64_t main_ns)
+{
+	return command_fork(argc, argv, main_ns);
+}
+
+int command_clone(int argc, char **argv, uint64_t main_ns)
+{
+	return command_fork(argc, argv, main_ns);
 }

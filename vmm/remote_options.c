@@ -19,6 +19,8 @@
 #define COPIES	 256U /* how many, their names, clocks, swap files */
 #define HERE	 512U
 #define CLOCK	 1024U
+#define POOL	 2048U
+#define ONE	 4096U /* a name to be given */
 
 static const struct {
 	const char *name;
@@ -78,6 +80,16 @@ static const struct {
      "Have the VM go back, in place, to its reset point: memory, processors, devices, what it\n"
      "wrote to disks. --here sets the point: the state that the VM is in now. Its clocks then go\n"
      "back, too, at each reset (freeze), or go on (jump)."},
+    {"template", NAME | ONE | POOL | JSON,
+     "usage: foal template NAME [--name TEMPLATE] [--pool COUNT] [--json]\n\n"
+     "Keep a running VM as it is now, ready to be cloned, any number of times; the VM goes on.\n"
+     "A template is a process in the background with a name (NAME.template), that does not run;\n"
+     "foal stop ends it, and its clones live on.\n\n"
+     "  --pool COUNT   so many clones are made ready ahead (4)"},
+    {"clone", NAME | COPIES | CLOCK | JSON,
+     "usage: foal clone TEMPLATE [-n COUNT] [--name PATTERN] [--clock freeze|jump] [--json]\n\n"
+     "Make VMs of a template: each goes on where the VM was that the template was made of, with\n"
+     "memory and disks shared as long as nobody writes. As foal fork has them otherwise."},
 };
 
 #define NR_ROWS (sizeof(rows) / sizeof(rows[0]))
@@ -146,6 +158,16 @@ void reset_help(void)
 	print_help("reset");
 }
 
+void template_help(void)
+{
+	print_help("template");
+}
+
+void clone_help(void)
+{
+	print_help("clone");
+}
+
 /* --- parsing --------------------------------------------------------------------------- */
 
 static const struct {
@@ -160,7 +182,8 @@ static const struct {
     {"compress", COMPRESS, required_argument},
     {"run-dir", 0, required_argument},
     {"count", COPIES, required_argument},
-    {"name", COPIES, required_argument},
+    {"name", COPIES | ONE, required_argument},
+    {"pool", POOL, required_argument},
     {"clock", CLOCK, required_argument},
     {"swap", COPIES, required_argument},
     {"here", HERE, no_argument},
@@ -183,13 +206,14 @@ static int take_timeout(const char *value, struct remote_options *out)
 	return 0;
 }
 
-static int take_count(const char *value, struct remote_options *out)
+static int take_number(const char *name, const char *value, unsigned least, unsigned most,
+		       const struct remote_options *opt, unsigned *out)
 {
 	struct foal_error err = {0};
 
-	if (option_count("COUNT", value, 1, FORK_COUNT_MAX, &out->count, &err))
-		return usage_error("%s: --count %s: give a whole number, 1 to %d", out->command,
-				   value, FORK_COUNT_MAX);
+	if (option_count(name, value, least, most, out, &err))
+		return usage_error("%s: --%s %s: give a whole number, %u to %u", opt->command, name,
+				   value, least, most);
 	return 0;
 }
 
@@ -201,10 +225,17 @@ static int take_clock(const char *value, struct remote_options *out)
 	return 0;
 }
 
+static int take_count(const char *value, struct remote_options *out)
+{
+	return take_number("count", value, 1, FORK_COUNT_MAX, out, &out->count);
+}
+
 static int take_option(const char *name, const char *value, struct remote_options *out)
 {
 	if (strcmp(name, "count") == 0)
 		return take_count(value, out);
+	if (strcmp(name, "pool") == 0)
+		return take_number("pool", value, 0, FORK_POOL_MAX, out, &out->pool);
 	if (strcmp(name, "timeout") == 0)
 		return take_timeout(value, out);
 	if (strcmp(name, "clock") == 0)
@@ -291,7 +322,7 @@ int remote_parse(int argc, char **argv, struct remote_options *out)
 	size_t n = 0;
 	int i, index, r = 0;
 
-	*out = (struct remote_options){.command = argv[0], .count = 1};
+	*out = (struct remote_options){.command = argv[0], .count = 1, .pool = 4};
 	for (size_t j = 0; j < NR_OPTIONS; j++)
 		if (!options[j].bit || takes & options[j].bit)
 			longs[n++] =

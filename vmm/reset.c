@@ -15,7 +15,7 @@
 #include "vmm/snapshot.h"
 #include "vmm/vm.h"
 
-/* A slot that is there for nothing but to be taken away: KVM then drops all that it shadows. */
+/* A slot that holds nothing, and moves between two places where nothing is. */
 #define EMPTY_SLOT     0x7000
 #define EMPTY_SLOT_GPA (1UL << 45)
 
@@ -41,6 +41,27 @@ static int alloc_logs(struct vm_reset *reset, const struct ept_slot *slots, size
 			return -ENOMEM;
 	}
 	return reset->logs ? 0 : -ENOMEM;
+}
+
+/*
+ * KVM does not see that the guest's page tables are written by us. Where it shadows them, what
+ * it made of them has to go, as it does when a slot moves; where the processor walks them,
+ * what it remembers of them went with the log's own flush.
+ */
+static int forget_shadows(struct vm *vm, struct foal_error *err)
+{
+	struct vm_reset *reset = &vm->reset;
+	struct kvm_userspace_memory_region region = {.slot = EMPTY_SLOT,
+						     .guest_phys_addr = EMPTY_SLOT_GPA,
+						     .memory_size = EPT_PAGE_SIZE,
+						     .userspace_addr = (uintptr_t)reset->empty};
+
+	if (!reset->shadow)
+		return 0;
+	region.guest_phys_addr += reset->moves++ % 2 * EPT_PAGE_SIZE;
+	return ioctl(vm->kvm.vm_fd, KVM_SET_USER_MEMORY_REGION, &region)
+		   ? kvm_failed(vm, "an empty slot", err)
+		   : 0;
 }
 
 static int log_slot(struct vm *vm, unsigned index, const struct ept_slot *slot,
@@ -76,6 +97,8 @@ static int start_logging(struct vm *vm, struct foal_error *err)
 			  vm->opt->name);
 	for (size_t i = 0; i < nr && r == 0; i++)
 		r = log_slot(vm, (unsigned)i, &slots[i], err);
+	if (r == 0 && !reset->moves)
+		r = forget_shadows(vm, err); /* the slot is there, to be moved */
 	free(slots);
 	reset->logging = r == 0;
 	return r;
@@ -93,28 +116,6 @@ static int read_logs(struct vm *vm, struct foal_error *err)
 			return kvm_failed(vm, "what the guest wrote", err);
 	}
 	return 0;
-}
-
-/*
- * KVM does not see that the guest's page tables are written by us. Where it shadows them, what
- * it made of them has to go; where the processor walks them, what it remembers of them
- * went with the log's own flush.
- */
-static int forget_shadows(struct vm *vm, struct foal_error *err)
-{
-	struct kvm_userspace_memory_region region = {.slot = EMPTY_SLOT,
-						     .guest_phys_addr = EMPTY_SLOT_GPA,
-						     .memory_size = EPT_PAGE_SIZE,
-						     .userspace_addr = (uintptr_t)vm->reset.empty};
-
-	if (!vm->reset.shadow)
-		return 0;
-	if (ioctl(vm->kvm.vm_fd, KVM_SET_USER_MEMORY_REGION, &region))
-		return kvm_failed(vm, "a slot", err);
-	region.memory_size = 0;
-	return ioctl(vm->kvm.vm_fd, KVM_SET_USER_MEMORY_REGION, &region)
-		   ? kvm_failed(vm, "no slot", err)
-		   : 0;
 }
 
 /* --- the point ----------------------------------------------------------------------------------
@@ -214,8 +215,8 @@ int reset_point_at_start(struct vm *vm, struct foal_error *err)
 /* --- back
  * ------------------------------------------------------------------------------------------ */
 
-static int bring_memory_back(struct vm *vm, struct reset_result *out, bool *begun,
-			     struct foal_error *err)
+static int bring_memory_back(struct vm *vm, struct reset_how how, struct reset_result *out,
+			     bool *begun, struct foal_error *err)
 {
 	struct ept_reset_stats stats;
 	char why[300] = "";
@@ -232,7 +233,7 @@ static int bring_memory_back(struct vm *vm, struct reset_result *out, bool *begu
 	out->pages = stats.pages;
 	out->read = stats.read;
 	out->kept = vm->reset.kept = stats.kept;
-	return stats.pages ? forget_shadows(vm, err) : 0;
+	return stats.pages && !how.same_tables ? forget_shadows(vm, err) : 0;
 }
 
 static int bring_rest_back(struct vm *vm, struct vcpu *self, bool renew, struct foal_error *err)
@@ -248,7 +249,7 @@ static int bring_rest_back(struct vm *vm, struct vcpu *self, bool renew, struct 
 	return r;
 }
 
-int reset_go_back(struct vm *vm, struct vcpu *self, bool renew, struct reset_result *out,
+int reset_go_back(struct vm *vm, struct vcpu *self, struct reset_how how, struct reset_result *out,
 		  struct foal_error *err)
 {
 	struct vm_reset *reset = &vm->reset;
@@ -261,17 +262,21 @@ int reset_go_back(struct vm *vm, struct vcpu *self, bool renew, struct reset_res
 		return error_set(err, FOAL_EXIT_CONTROL, -EINVAL,
 				 "%s: it has no reset point; foal reset %s --here sets it",
 				 vm->opt->name, vm->opt->name);
-	r = bring_memory_back(vm, out, &begun, err);
+	r = bring_memory_back(vm, how, out, &begun, err);
 	if (r && !begun)
 		return r;
 	if (r == 0)
-		r = bring_rest_back(vm, self, renew, err);
+		r = bring_rest_back(vm, self, !how.same_generation, err);
 	if (r) {
 		forget_point(reset);
 		vm_end(vm, FOAL_EXIT_FAULT, "%s: half way back to its reset point: %s",
 		       vm->opt->name, err->text);
 		return r;
 	}
+	/* Who rang as another did was before all this. */
+	for (unsigned i = 0; i < vm->vcpu_count; i++)
+		if (&vm->vcpus[i] != self)
+			vm->vcpus[i].rang = 0;
 	reset->resets++;
 	reset->pages += out->pages;
 	atomic_fetch_add(&reset->count, 1);

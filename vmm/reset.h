@@ -26,7 +26,8 @@ struct vm_reset {
 	uint64_t **logs; /* of each slot; NULL: read-only */
 	size_t nr_logs;
 	bool logging;
-	void *empty;		   /* a page that no guest sees */
+	void *empty;		   /* a page that no guest sees, in a slot that moves: */
+	uint64_t moves;		   /* so often */
 	_Atomic uint32_t count;	   /* resets since the point; read by the guest */
 	uint64_t points, resets;   /* in all */
 	uint64_t pages, kept;	   /* brought back in all; bytes kept */
@@ -59,12 +60,17 @@ int reset_point_set(struct vm *vm, enum clock_policy clock, struct reset_result 
  */
 int reset_point_at_start(struct vm *vm, struct foal_error *err);
 
+/* What a guest that rings may say of itself; else all is taken care of. */
+struct reset_how {
+	bool same_generation; /* it keeps its VM generation ID */
+	bool same_tables;     /* it has not written to page tables since the point */
+};
+
 /*
- * The VM is paused: back to its point. @self: as vm_state_go_back(). @renew: with a VM
- * generation ID of its own. -EINVAL: there is no point. After another error the run ends,
- * unless err says that the VM goes on as it was: -EIO.
+ * The VM is paused: back to its point. @self: as vm_state_go_back(). -EINVAL: there is no point.
+ * After another error the run ends, unless err says that the VM goes on as it was: -EIO.
  */
-int reset_go_back(struct vm *vm, struct vcpu *self, bool renew, struct reset_result *out,
+int reset_go_back(struct vm *vm, struct vcpu *self, struct reset_how how, struct reset_result *out,
 		  struct foal_error *err);
 
 /* --- the guest's bell ------------------------------------------------------------------ */

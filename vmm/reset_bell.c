@@ -41,7 +41,9 @@ static int answer(struct vcpu *vcpu, struct foal_error *err)
 	/* Without a point nothing happens: the guest can read that there is none. */
 	if (!vm->reset.set)
 		return 0;
-	return reset_go_back(vm, vcpu, vcpu->rang == FOAL_RESET_BACK, &result, err);
+	struct reset_how how = {.same_generation = vcpu->rang & FOAL_RESET_SAME,
+				.same_tables = vcpu->rang & FOAL_RESET_TABLES};
+	return reset_go_back(vm, vcpu, how, &result, err);
 }
 
 void reset_answer(struct vcpu *vcpu)

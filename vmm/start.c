@@ -159,6 +159,7 @@ void vm_give_up(struct vm *vm)
 {
 	atomic_store(&vm->stopping, true);
 	gate_break(&vm->created);
+	gate_break(&vm->loaded);
 	gate_break(&vm->built);
 	gate_break(&vm->confined);
 	gate_break(&vm->running);

@@ -119,8 +119,10 @@ static void begin(struct vcpu *vcpu)
 
 	snprintf(name, sizeof(name), "foal-vcpu/%u", vcpu->index);
 	pthread_setname_np(pthread_self(), name);
-	if (vcpu->index == 0)
+	if (vcpu->index == 0) {
 		vm_create_vcpus(vm);
+		gate_arrive(&vm->loaded);
+	}
 	if (!atomic_load(&vm->stopping)) { /* if it is, there may be no space */
 		ept_vcpu_bind(vm->space, vcpu->index, (pid_t)syscall(SYS_gettid));
 		ept_vcpu_on_cpu(vm->space, vcpu->index, sched_getcpu());

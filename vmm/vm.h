@@ -87,8 +87,9 @@ struct vm {
 	const struct vm_restore *restore; /* NULL: the VM boots */
 	struct fork_birth *birth;	  /* NULL: it was not forked */
 	struct forker forker;
-	int signals_fd;	   /* what ends a run; -1: not open */
-	uint64_t tsc_base; /* offset that vCPU 0's TSC had when it was saved */
+	struct template *template; /* NULL: it is none, and runs */
+	int signals_fd;		   /* what ends a run; -1: not open */
+	uint64_t tsc_base;	   /* offset that vCPU 0's TSC had when it was saved */
 	struct kvm kvm;
 	struct sandbox sandbox;
 	struct ept_space *space;
@@ -115,6 +116,7 @@ struct vm {
 	unsigned vcpu_count;	       /* of them; fd is negative until one is created */
 	struct gate created;	       /* kvm.vm_fd is there */
 	struct gate confined;	       /* every thread is in its sandbox, every vCPU created */
+	struct gate loaded;	       /* the vCPUs are there, and have their state */
 	struct gate running;	       /* the first KVM_RUN is next, or will never be */
 	struct gate built;	       /* memory and devices are there: vCPUs may be loaded */
 	struct foal_error start_error; /* a thread's, before the gate; under end.lock */

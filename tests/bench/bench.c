@@ -1,9 +1,9 @@
 /*
  * make bench: what a start costs, beside the plain alternative in the same
  * run. Writes a table to stdout, and its rows (vmm/series.h), behind those of
- * `foal bench faults` in FAULTS.json, to the file named last.
+ * `foal bench faults` and `foal bench snapshots`, to the file named last.
  *
- *   bench FOAL BARE_KVM EXIT_GUEST KERNEL DISK PMEM FAULTS.json OUT.json
+ *   bench FOAL BARE_KVM EXIT_GUEST KERNEL DISK PMEM FAULTS.json SNAPSHOTS.json OUT.json
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -156,18 +156,21 @@ static json_t *rows_of(const char *path)
 	json_t *rows = json_incref(json_object_get(root, "rows"));
 
 	if (!json_is_array(rows))
-		die("%s: no rows of foal bench faults", path);
+		die("%s: no rows of foal bench", path);
 	json_decref(root);
 	return rows;
 }
 
 int main(int argc, char **argv)
 {
-	if (argc != 9)
-		die("usage: bench FOAL BARE_KVM EXIT_GUEST KERNEL DISK PMEM FAULTS.json OUT.json");
-	json_t *rows = rows_of(argv[7]);
+	if (argc != 10)
+		die("usage: bench FOAL BARE_KVM EXIT_GUEST KERNEL DISK PMEM FAULTS.json "
+		    "SNAPSHOTS.json OUT.json");
+	json_t *rows = rows_of(argv[7]), *more = rows_of(argv[8]);
+	json_array_extend(rows, more);
+	json_decref(more);
 	bench_start(argv + 1, rows);
 	bench_main_job(argv + 1, rows);
-	series_write(rows, argv[8]);
+	series_write(rows, argv[9]);
 	return 0;
 }

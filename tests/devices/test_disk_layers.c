@@ -96,6 +96,39 @@ START_TEST(written_over_and_over)
 }
 END_TEST
 
+/* Back to what it held, again and again, with layers that others froze meanwhile. */
+START_TEST(goes_back)
+{
+	disk_use(DISK_COW);
+	memset(model, -1, sizeof(model));
+	for (unsigned mark = 0; mark < 3; mark++) {
+		int was[SECTORS];
+
+		if (mark) /* the first time nothing was written yet */
+			put(mark * 10, mark * 10 + 37, (uint8_t)mark);
+		ck_assert_int_eq(disk_mark(disk), 0);
+		memcpy(was, model, sizeof(was));
+		for (unsigned round = 0; round < 6; round++) {
+			put(round * 7, round * 11 + 20, (uint8_t)(100 + round));
+			if (round % 3 == 1) /* by a snapshot; its reader ends before, or after */
+				ck_assert_int_eq(disk_freeze_passing(disk), 0);
+			if (round % 3 == 2) {
+				put(3, 9, (uint8_t)round);
+				ck_assert_int_eq(disk_freeze_passing(disk), 0);
+				ck_assert_int_eq(disk_fold(disk), 0);
+				if (round == 2)
+					disk_folded(disk);
+			}
+			expect_model();
+			disk_go_back(disk);
+			disk_folded(disk);
+			memcpy(model, was, sizeof(was));
+			expect_model();
+		}
+	}
+}
+END_TEST
+
 START_TEST(one_of_two)
 {
 	disk_use(DISK_COW);
@@ -412,6 +445,7 @@ Suite *disk_layers_suite(void)
 	tcase_set_timeout(tc, 60);
 	tcase_add_checked_fixture(tc, set_up, tear_down);
 	tcase_add_test(tc, written_over_and_over);
+	tcase_add_test(tc, goes_back);
 	tcase_add_test(tc, one_of_two);
 	tcase_add_test(tc, nothing_written);
 	tcase_add_test(tc, not_for_every_disk);

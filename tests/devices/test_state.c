@@ -122,6 +122,41 @@ START_TEST(comes_back_as_it_was)
 }
 END_TEST
 
+/* Back to a state of its own, from any other, or from the same. */
+static void go_back(struct state_machine *m, const struct saved *to)
+{
+	struct state s, room;
+
+	state_room(&room);
+	ck_assert(state_load(&s, to->bytes, to->len) && state_begin(&s, "devices", 0, 1));
+	ck_assert_msg(bus_go_back(m->bus, &s, &room), "%s", s.error);
+	ck_assert(state_end(&s) && state_loaded(&s));
+	state_room_end(&room);
+}
+
+START_TEST(goes_back)
+{
+	for (unsigned kind = 0; kind < STATE_KINDS; kind++) {
+		struct saved a = some_state(kind, _i % 2), b;
+		struct state_machine m;
+
+		state_machine_init(&m, kind);
+		ck_assert(load(m.bus, a.bytes, a.len));
+		for (int round = 0; round < 3; round++) {
+			if (round % 2 == 0)
+				state_machine_use(&m);
+			go_back(&m, &a);
+			b = save(m.bus);
+			ck_assert_msg(a.len == b.len && memcmp(a.bytes, b.bytes, a.len) == 0,
+				      "kind %u, round %d", kind, round);
+			free(b.bytes);
+		}
+		state_machine_fini(&m);
+		free(a.bytes);
+	}
+}
+END_TEST
+
 /* Cut off anywhere, as it is and with a checksum that is right. */
 START_TEST(truncated)
 {
@@ -335,6 +370,7 @@ Suite *state_suite(void)
 
 	tcase_set_timeout(tc, 120);
 	tcase_add_loop_test(tc, comes_back_as_it_was, 0, 2);
+	tcase_add_loop_test(tc, goes_back, 0, 2);
 	tcase_add_test(tc, truncated);
 	tcase_add_test(tc, bit_flips_are_seen);
 	tcase_add_loop_test(tc, hostile, 0, 2);

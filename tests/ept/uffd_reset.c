@@ -4,16 +4,15 @@
  * what was written is touched.
  */
 #include "ept/reset.h"
-#include "ept/snapshot.h"
+#include "tests/ept/fork_rig.h"
+#include "tests/ept/snapshot_rig.h"
 #include "tests/ept/uffd_suites.h"
-#include "tests/ept/util.h"
 
-#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 
-#define PAGES	1040UL /* two leaves and a part, the last extent is one, too */
-#define SIZE	(PAGES * PAGE)
+#define PAGES	SNAP_PAGES
+#define SIZE	SNAP_SIZE
 #define LIMITED (3 * EPT_LIMIT_FLOOR)
 #define ROUNDS	12
 #define WRITES	300U
@@ -58,56 +57,21 @@ struct rig {
 	char *want; /* memory at the point */
 };
 
-/* A VM whose pages hold their numbers, but for each third: written by a child to files. */
-static struct ept_snapshot *make_snapshot(void)
+/* Of a VM whose pages hold their numbers, but for each third. */
+static void make_restored(struct rig *rig, const struct ept_config *config)
 {
 	struct vm vm = vm_anon(SIZE);
-	int memory = temp_file(0), index = temp_file(0), status;
-	struct ept_snapshot *snapshot;
-	struct ept_fork fork_state;
-	char why[300];
+	struct snap_files files;
 
 	for (uint64_t page = 0; page < PAGES; page++)
 		if (page % 3)
 			memset((char *)at(&vm, page), (int)(page % 255) + 1, PAGE);
-	ck_assert_int_eq(ept_space_hold(vm.space, 5000), 0);
-	ck_assert_int_eq(ept_space_fork_begin(vm.space, &fork_state), 0);
-	pid_t child = fork();
-	if (!child) {
-		struct ept_snapshot_options options = {.memory_fd = memory, .index_fd = index};
-		struct ept_snapshot_info info;
-
-		ept_space_fork_frozen(vm.space, -1);
-		options.id[0] = 1;
-		_exit(-ept_snapshot_write(vm.space, &options, &info, why, sizeof(why)));
-	}
-	ept_space_fork_parent(vm.space);
-	ept_space_release(vm.space);
-	ck_assert_int_eq(waitpid(child, &status, 0), child);
-	ept_space_fork_done(vm.space, &fork_state);
-	ck_assert_int_eq(status, 0);
+	snap_take(&vm, &files, 0);
 	vm_destroy(&vm);
-	ck_assert_int_eq(ept_snapshot_open(memory, index, "snap", &snapshot, why, sizeof(why)), 0);
-	close(memory);
-	close(index);
-	return snapshot;
-}
-
-static void make_restored(struct rig *rig, const struct ept_config *config)
-{
-	struct ept_object *obj;
-	struct ept_slot slot;
-
-	rig->snapshot = make_snapshot();
-	rig->vm = (struct vm){.size = SIZE, .fd = -1};
-	ck_assert_int_eq(ept_object_snapshot(&rig->snapshot, 1, GPA(0), SIZE, NULL, &obj), 0);
-	ck_assert_int_eq(ept_space_create(config, &rig->vm.space), 0);
-	ck_assert_int_eq(ept_area_add(rig->vm.space, "ram", GPA(0), SIZE, obj, &rig->vm.area), 0);
-	ept_object_put(obj);
-	ck_assert_int_eq(ept_space_start(rig->vm.space), 0);
-	ck_assert_uint_eq(ept_space_slots(rig->vm.space, &slot, 1), 1);
-	rig->vm.hva = slot.hva;
-	ept_vcpu_bind(rig->vm.space, 0, gettid());
+	rig->snapshot = snap_open(&files);
+	snap_close(&files);
+	rig->vm = snap_vm(config, &rig->snapshot, 1, -1);
+	vm_start(&rig->vm);
 }
 
 static void make(struct rig *rig, const struct kind *kind)
@@ -378,7 +342,7 @@ START_TEST(forked)
 	use(&rig, &kinds[_i], WRITES);
 	point(&rig, true);
 	use(&rig, &kinds[_i], WRITES);
-	ck_assert_int_eq(ept_space_hold(rig.vm.space, 5000), 0);
+	ck_assert_int_eq(ept_space_hold(rig.vm.space, HOLD_MS), 0);
 	ck_assert_int_eq(ept_space_fork_begin(rig.vm.space, &fork_state), 0);
 	pid_t child = fork();
 	if (!child) {

@@ -7,23 +7,31 @@
 
 #include <errno.h>
 
-#define REGIONS 64U
-#define MS	1000000UL
+#define REGIONS	   64U
+#define MS	   1000000UL
+#define LOOK_EVERY 64 /* touches */
 
 static struct vm vm;
 static struct ept_governor *governor;
 static uint64_t clock_ns;
+static unsigned regions;
 
-static void begin(void)
+static void begin_with(unsigned size)
 {
 	struct ept_config config = {.vm_name = "test", .engine = EPT_ENGINE_KERNEL, .vcpus = 1};
 
-	vm = vm_create(&config, -1, 0, REGIONS * EPT_LEAF_BYTES, EPT_FILE_COW);
-	fake_host(vm.hva, (size_t)REGIONS * REGION_PAGES);
+	regions = size;
+	vm = vm_create(&config, -1, 0, size * EPT_LEAF_BYTES, EPT_FILE_COW);
+	fake_host(vm.hva, (size_t)size * REGION_PAGES);
 	governor = ept_governor_create(vm.space, true, false);
 	ck_assert_ptr_nonnull(governor);
 	vm.space->governor = governor;
 	clock_ns = 1000 * MS;
+}
+
+static void begin(void)
+{
+	begin_with(REGIONS);
 }
 
 static void end(void)
@@ -52,7 +60,7 @@ static unsigned nr_huge(void)
 {
 	unsigned n = 0;
 
-	for (unsigned i = 0; i < REGIONS; i++)
+	for (unsigned i = 0; i < regions; i++)
 		n += fake_host_huge(i);
 	return n;
 }
@@ -61,7 +69,7 @@ static unsigned wanting(void)
 {
 	unsigned n = 0;
 
-	for (unsigned i = 0; i < REGIONS; i++)
+	for (unsigned i = 0; i < regions; i++)
 		n += fake_host_wants(i);
 	return n;
 }
@@ -129,7 +137,7 @@ static unsigned present_pages(void)
 {
 	unsigned n = 0;
 
-	for (unsigned i = 0; i < REGIONS; i++)
+	for (unsigned i = 0; i < regions; i++)
 		n += fake_host_count(i);
 	return n;
 }
@@ -159,6 +167,25 @@ START_TEST(spread)
 	ck_assert_uint_eq(nr_huge(), REGIONS);
 	ck_assert_uint_lt(ept_host_faults() - faults, touched / 8);
 	ck_assert_uint_lt(fake_host_collapses(), REGIONS / 2);
+	end();
+}
+END_TEST
+
+/* Of so many regions a look's faults reach only some: it is at random all the same. */
+START_TEST(spread_wide)
+{
+	const unsigned size = 256;
+
+	begin_with(size);
+	for (unsigned n = 0; n < REGION_PAGES / 4; n++)
+		for (unsigned i = 0; i < size; i++) {
+			unsigned region = i * 89 % size;
+
+			fake_host_touch(region * REGION_PAGES + n * 211 % REGION_PAGES, 1);
+			if (i % LOOK_EVERY == 0)
+				look();
+		}
+	ck_assert_uint_eq(nr_huge(), size);
 	end();
 }
 END_TEST
@@ -311,6 +338,7 @@ Suite *suite_density(void)
 	tcase_add_test(tc, stream_ends);
 	tcase_add_loop_test(tc, sparse, 0, 5);
 	tcase_add_test(tc, spread);
+	tcase_add_test(tc, spread_wide);
 	tcase_add_test(tc, spread_and_busy);
 	tcase_add_test(tc, alone);
 	tcase_add_test(tc, given_back);

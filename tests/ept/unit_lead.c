@@ -141,6 +141,26 @@ START_TEST(random_reader)
 }
 END_TEST
 
+/* The same by the waits that it asks for, a fault in 100 us: less and less reason to look. */
+START_TEST(random_reader_paced)
+{
+	uint64_t next = 0, now = 0;
+	struct ept_huge_stats stats;
+
+	begin(EPT_FILE_COW);
+	for (unsigned n = 0; n < PAGES / 16 / 2; n++, now += 100000) {
+		fake_host_file(n * 389 % (PAGES / 16) * 16, 16, false);
+		if (now < next)
+			continue;
+		next = ept_governor_look(governor, clock_ns + now);
+		next = now + (next ? next : 4 * MS);
+	}
+	ept_space_huge_stats(vm.space, &stats);
+	ck_assert_uint_le(stats.scans, 8);
+	end();
+}
+END_TEST
+
 /* Where the page cache has 2 MiB in one piece a touch brings them all, and that is no stream. */
 START_TEST(random_reader_of_large_folios)
 {
@@ -234,6 +254,7 @@ Suite *suite_lead(void)
 	tcase_add_loop_test(tc, reader, 0, 2);
 	tcase_add_loop_test(tc, paced, 0, 2);
 	tcase_add_test(tc, random_reader);
+	tcase_add_test(tc, random_reader_paced);
 	tcase_add_test(tc, random_reader_of_large_folios);
 	tcase_add_test(tc, writer);
 	tcase_add_loop_test(tc, no_writer, 0, 3);

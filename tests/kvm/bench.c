@@ -113,6 +113,74 @@ START_TEST(every_row)
 }
 END_TEST
 
+/* --- foal bench snapshots ----------------------------------------------------------------- */
+
+/* On few pages, once: the rows of @only; free them. */
+static json_t *bench_snapshots(const char *only)
+{
+	const struct run_how how = {.plain = true};
+	struct run run;
+
+	run_start(&run, &how,
+		  ARGS("bench", "snapshots", "--json", "--rounds", "1", "--pages", "256", "--dir",
+		       scratch("."), "--only", only));
+	run_wait(&run);
+	ck_assert_msg(run.status == 0 || run.status == 1, "%d: %s", run.status, run.err_text);
+	json_t *root = json_loads(run.out_text, 0, NULL);
+	json_t *rows = json_incref(json_object_get(root, "rows"));
+	ck_assert_msg(json_is_array(rows), "no rows in: %s", run.out_text);
+	json_decref(root);
+	run_free(&run);
+	return rows;
+}
+
+/*
+ * Each way of restored memory: what a set lists comes before it is asked for, all else when it
+ * is; and the guest finds what was written (else it is no row).
+ */
+START_TEST(restored_memory)
+{
+	json_t *rows = bench_snapshots("restore.touch.*");
+
+	ck_assert_uint_eq(json_array_size(rows), 7);
+	for (size_t i = 0; i < 7; i++) {
+		json_t *row = json_array_get(rows, i);
+		json_t *why = json_object_get(row, "not_measured");
+		const char *name = json_string_value(json_object_get(row, "name"));
+		if (why && strstr(name, ".cold")) /* a file system that keeps its cache */
+			continue;
+		ck_assert_msg(!why, "%s: %s", name, json_string_value(why));
+		ck_assert_msg(json_is_number(json_object_get(row, "ratio")), "%s", name);
+	}
+	/* Whatever came first: an event brings an extent at most, or 2 MiB. */
+	ck_assert_uint_ge(count(rows, "restore.touch.set.warm", "brought") +
+			      16 * count(rows, "restore.touch.set.warm", "faults"),
+			  256);
+	ck_assert_uint_ge(count(rows, "restore.touch.warm", "brought") +
+			      512 * count(rows, "restore.touch.warm", "faults"),
+			  16384);
+	ck_assert_uint_eq(count(rows, "restore.touch.lazy.warm", "brought"), 0);
+	ck_assert_uint_gt(count(rows, "restore.touch.lazy.warm", "faults"), 200);
+	json_decref(rows);
+}
+END_TEST
+
+/* Whole VMs: frozen, restored, and gone at the end; nothing is left of the files. */
+START_TEST(restored_vms)
+{
+	json_t *rows = bench_snapshots("restore.256M");
+
+	ck_assert_uint_eq(json_array_size(rows), 1);
+	ck_assert(json_is_number(json_object_get(json_array_get(rows, 0), "ours")));
+	json_decref(rows);
+	rows = bench_snapshots("snapshot.pause");
+	ck_assert(json_is_number(json_object_get(json_array_get(rows, 0), "ours")));
+	json_decref(rows);
+}
+END_TEST
+
+/* --- counts ---------------------------------------------------------------------------------- */
+
 /* A page a fault: as many are installed as were touched, by us and by the host kernel. */
 START_TEST(anonymous_counts)
 {
@@ -173,6 +241,10 @@ static const struct {
 	const char *words;
 } mistakes[] = {
     {{"bench"}, FOAL_EXIT_USAGE, "foal bench faults"},
+    {{"bench", "snapshots", "--detail"}, FOAL_EXIT_USAGE, "--detail: no such option"},
+    {{"bench", "snapshots", "--only", "nothing"}, FOAL_EXIT_USAGE, "no row"},
+    {{"bench", "snapshots", "--dir", "/nowhere"}, FOAL_EXIT_DISK, "/nowhere: No such file"},
+    {{"bench-touch"}, FOAL_EXIT_USAGE, "foal bench starts this"},
     {{"bench", "faults", "--rounds", "0"}, FOAL_EXIT_USAGE, "--rounds 0: give a whole number"},
     {{"bench", "faults", "--pages", "x"}, FOAL_EXIT_USAGE, "--pages x: give a whole number"},
     {{"bench", "faults", "--quick"}, FOAL_EXIT_USAGE, "--quick: no such option"},
@@ -321,6 +393,8 @@ Suite *bench_suite(void)
 	tcase_set_timeout(tc, TEST_LIMIT);
 	if (have_userfaultfd()) {
 		tcase_add_test(tc, every_row);
+		tcase_add_test(tc, restored_memory);
+		tcase_add_test(tc, restored_vms);
 		tcase_add_test(tc, anonymous_counts);
 		tcase_add_test(tc, window_counts);
 		tcase_add_test(tc, two_vcpus);

@@ -8,30 +8,16 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "tests/kvm/control_rig.h"
+#include "tests/kvm/snapshot_rig.h"
 #include "tests/kvm/suites.h"
 
-/* Checks each page's count in an order of its own, for ever. */
-#define MEMORY_GUEST \
-	"--kernel", guest_path("working-set.elf"), "--append", "pages=2048 passes=100000000", \
-	    "--memory", "64M"
 #define RESET "{\"command\":\"reset\"}"
 #define HERE  "{\"command\":\"reset\",\"here\":true}"
-
-static unsigned random_below(unsigned n)
-{
-	static unsigned x = 521288629;
-
-	x ^= x << 13;
-	x ^= x >> 17;
-	x ^= x << 5;
-	return x % n;
-}
 
 /* A connection to a VM in the foreground, once it can be found. */
 static int found(const char *name)
 {
-	while (access(scratch("run/%s.sock", name), F_OK))
+	while (!exists(scratch("run/%s.sock", name)))
 		usleep(1000);
 	return control_connect(name);
 }
@@ -179,7 +165,7 @@ START_TEST(processors)
 		       "--memory", "32M", "--time-limit", GUEST_LIMIT, "--append", "rounds=400"));
 	int fd = found("lives");
 	for (int i = 0; i < 30; i++) {
-		usleep(random_below(5000));
+		some_moment(5000);
 		control_number(fd, i % 5 ? RESET : HERE, "took_ns");
 	}
 	run_wait(&run);
@@ -220,13 +206,13 @@ START_TEST(programs)
 		       _i < 2 ? "--fault-engine" : "--memory-limit", _i < 2 ? "auto" : "24M",
 		       _i < 2 ? "--halt" : "--swap", _i < 2 ? "auto" : swap));
 	int fd = found(name);
-	usleep(random_below(200000));
+	some_moment(200000);
 	for (int i = 0; i < 12; i++) {
 		json_t *reply = control_ask(fd, i % 6 ? RESET : HERE);
 
 		ck_assert(json_is_true(json_object_get(reply, "ok")));
 		json_decref(reply);
-		usleep(random_below(40000));
+		some_moment(40000);
 	}
 	close(fd);
 	run_wait(&run);
@@ -243,20 +229,20 @@ START_TEST(restored)
 	const char *dir = scratch("reset-snapshot");
 
 	background("source", ARGS(MEMORY_GUEST));
-	usleep(random_below(100000));
-	expect_command(ARGS("snapshot", "source", dir), 0, "the guest was paused for");
+	some_moment(100000);
+	snapshot("source", dir);
 	expect_command(ARGS("restore", dir, "--reset-point", "-d", "--name", "copy", "--time-limit",
 			    GUEST_LIMIT),
 		       0, "running");
 	int fd = control_connect("copy");
 	for (int i = 0; i < 12; i++) {
-		usleep(random_below(50000));
+		some_moment(50000);
 		if (i == 6) /* one that has a point is frozen as any other, and keeps it */
 			expect_command(ARGS("snapshot", "copy", scratch("reset-again")), 0,
 				       "paused for");
 		control_number(fd, RESET, "took_ns");
 	}
-	usleep(random_below(100000));
+	some_moment(100000);
 	ck_assert_uint_eq(control_number(fd, "{\"command\":\"status\"}", "paused_for_ns"), 0);
 	close(fd);
 	expect_command(ARGS("restore", scratch("reset-again"), "-d", "--name", "again",

@@ -2,7 +2,6 @@
  * Running VMs frozen into directories and brought back: what comes back goes on where it was,
  * and checks its own memory and files; what goes wrong leaves nothing half done.
  */
-#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -185,20 +184,6 @@ START_TEST(linked)
 	expect_command(ARGS("stop", "tied", "--kill"), 0, "gone");
 }
 END_TEST
-
-static unsigned descriptors_of(pid_t pid)
-{
-	char path[64];
-	unsigned n = 0;
-
-	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
-	DIR *list = opendir(path);
-	ck_assert_ptr_nonnull(list);
-	while (readdir(list))
-		n++;
-	closedir(list);
-	return n;
-}
 
 /* Whatever comes with the files, all of them are closed again. */
 START_TEST(too_many_things)

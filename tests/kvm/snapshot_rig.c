@@ -1,3 +1,4 @@
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -72,5 +73,19 @@ unsigned leftovers(const char *dir)
 	f = popen(command, "r");
 	ck_assert(f && fscanf(f, "%u", &n) == 1);
 	pclose(f);
+	return n;
+}
+
+unsigned descriptors_of(pid_t pid)
+{
+	char path[64];
+	unsigned n = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+	DIR *list = opendir(path);
+	ck_assert_ptr_nonnull(list);
+	while (readdir(list))
+		n++;
+	closedir(list);
 	return n;
 }

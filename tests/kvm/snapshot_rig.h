@@ -26,4 +26,7 @@ bool exists(const char *path);
 /* What is half written beside it. */
 unsigned leftovers(const char *dir);
 
+/* Entries of the process's list of descriptors. */
+unsigned descriptors_of(pid_t pid);
+
 #endif

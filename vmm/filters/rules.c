@@ -218,6 +218,7 @@ const struct rule rules[] = {
     CALL(K, signalfd4),
     CALL(K, epoll_create1),
     CALL(K, pipe2),
+    CALL(K, socketpair),
     CALL(K, dup2),
     CALL(K, fcntl),
     CALL(K, timer_create),

@@ -3,7 +3,8 @@
  * memory (`pages=`, `stride=` pages apart, from 32 MiB on), registers, model specific
  * registers, the local APIC, serial line, clock and interrupt controller, and page tables;
  * and finds all as it was. `say=1`: a line a round. `same=1`: with the same VM
- * generation ID. `wait=1`: it rings no bell, but waits to be reset. `bare=1`: memory alone.
+ * generation ID, `tables=1`: saying that no page table was written. `wait=1`: it rings no bell, but
+ * waits to be reset. `bare=1`: memory alone.
  */
 #include "tests/kvm/guests/lib/guest.h"
 
@@ -201,7 +202,8 @@ static void wait_for_resets(void)
 unsigned guest_main(const struct start_info *info)
 {
 	uint64_t rounds = param("rounds", 100);
-	uint8_t how = param("same", 0) ? FOAL_RESET_SAME : FOAL_RESET_BACK;
+	uint8_t how = (uint8_t)(FOAL_RESET_BACK | (param("same", 0) ? FOAL_RESET_SAME : 0) |
+				(param("tables", 0) ? FOAL_RESET_TABLES : 0));
 	uint32_t round;
 
 	(void)info;

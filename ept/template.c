@@ -1,0 +1,166 @@
+/*
+ * A space that more will be forked from, as a file: what guest memory holds moves into a sealed
+ * memfd an area, which is mapped privately in its place. Then a fork copies no page table of
+ * it, who is forked shares the pages until it writes one, and the host's kernel
+ * resolves its faults: all that lies there is there, and was checked when it was brought in.
+ *
+ * Memory that is a file's already (a kernel image, pmem) stays as it is.
+ */
+#include "ept/density.h"
+#include "ept/object_snapshot.h"
+#include "ept/space.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#define CHUNK		 (16 * EPT_PAGE_SIZE)
+#define MADVISE_COLLAPSE 25 /* Linux 6.1's MADV_COLLAPSE, which older headers lack */
+
+static bool converts(const struct ept_area *area)
+{
+	return area->kind == EPT_KIND_ANON ||
+	       (area->kind == EPT_KIND_LAYERS && !ept_layers_origin(area->obj));
+}
+
+static bool is_zero(const char *page)
+{
+	return page[0] == 0 && memcmp(page, page + 1, EPT_PAGE_SIZE - 1) == 0;
+}
+
+/* Runs of pages that are not all zeros; the rest stays a hole. */
+static int store(int fd, const char *bytes, size_t len, uint64_t offset)
+{
+	for (size_t at = 0, end; at < len; at = end) {
+		bool zero = is_zero(bytes + at);
+
+		end = at + EPT_PAGE_SIZE;
+		while (end < len && is_zero(bytes + end) == zero)
+			end += EPT_PAGE_SIZE;
+		if (zero)
+			continue;
+		ssize_t n = pwrite(fd, bytes + at, end - at, (off_t)(offset + at));
+		if (n != (ssize_t)(end - at))
+			return n < 0 ? -errno : -ENOSPC;
+	}
+	return 0;
+}
+
+static bool nothing_there(const struct ept_area *area, uint64_t gpa, uint64_t len)
+{
+	if (area->kind == EPT_KIND_LAYERS)
+		return false;
+	if (ept_handler_engine(area))
+		return !ept_mirror_find(&area->space->mirror, GPA(gpa));
+	return ept_host_nothing(area->space->pagemap_fd, ept_hva(area, gpa), len >> EPT_PAGE_SHIFT);
+}
+
+static int copy_out(struct ept_area *area, int fd)
+{
+	static char bytes[CHUNK]; /* the process has one thread */
+	int err = 0;
+
+	for (uint64_t gpa = area->start; gpa < area->end && !err;) {
+		uint64_t leaf_end = ept_leaf_end(gpa, area->end);
+
+		if (nothing_there(area, gpa, leaf_end - gpa)) {
+			gpa = leaf_end;
+			continue;
+		}
+		for (size_t len; gpa < leaf_end && !err; gpa += len) {
+			len = leaf_end - gpa < CHUNK ? leaf_end - gpa : CHUNK;
+
+			err = ept_read(area->space, GPA(gpa), bytes, len, EPT_ORIGIN_LOADER);
+			if (!err)
+				err = store(fd, bytes, len, gpa - area->start);
+		}
+	}
+	return err;
+}
+
+/* Where it is dense: a guest finds 2 MiB with one fault. A host that cannot leaves it as it is. */
+static void make_huge(const struct ept_area *area, int fd)
+{
+	size_t size = area->end - area->start;
+	char *at = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+
+	if (at == MAP_FAILED)
+		return;
+	for (uint64_t off = 0; off + EPT_LEAF_BYTES <= size; off += EPT_LEAF_BYTES) {
+		off_t data = lseek(fd, (off_t)off, SEEK_DATA);
+		off_t hole = data == (off_t)off ? lseek(fd, (off_t)off, SEEK_HOLE) : (off_t)off;
+
+		if (hole >= (off_t)(off + EPT_LEAF_BYTES) &&
+		    madvise(at + off, EPT_LEAF_BYTES, MADVISE_COLLAPSE) && errno == EINVAL)
+			break;
+	}
+	munmap(at, size);
+}
+
+static int map_instead(struct ept_area *area, int fd)
+{
+	size_t size = area->end - area->start;
+
+	if (ept_handler_engine(area))
+		ept_install_unregister(&area->space->installer, area->hva, size);
+	if (mmap(area->hva, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE,
+		 fd, 0) == MAP_FAILED)
+		return -errno;
+	area->engine = EPT_ENGINE_KERNEL;
+	area->template = true;
+	area->kind = EPT_KIND_ANON;
+	area->resident = area->huge = 0;
+	if (area->obj) {
+		ept_object_detach(area->obj, area);
+		ept_object_put(area->obj);
+		area->obj = NULL;
+	}
+	return 0;
+}
+
+static int convert(struct ept_area *area)
+{
+	int fd = memfd_create("foal-template", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	int err = fd < 0 || ftruncate(fd, (off_t)(area->end - area->start)) ? -errno : 0;
+
+	if (!err)
+		err = copy_out(area, fd);
+	if (!err && area->space->config.huge != EPT_HUGE_NEVER)
+		make_huge(area, fd);
+	if (!err &&
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE))
+		err = -errno;
+	if (!err)
+		err = map_instead(area, fd);
+	if (fd >= 0)
+		close(fd); /* the mapping keeps it */
+	return err;
+}
+
+int ept_space_template(struct ept_space *space)
+{
+	int err = 0;
+
+	if (!ept_hold_is_mine(space) || space->config.memory_limit)
+		return -EINVAL;
+	for (size_t i = 0; i < space->nr_areas && !err; i++)
+		if (converts(space->areas[i]))
+			err = convert(space->areas[i]);
+	/* What is dense is known; what comes now is a few pages each. */
+	space->config.huge = EPT_HUGE_NEVER;
+	ept_governor_free(space->governor);
+	space->governor = NULL;
+	return err;
+}
+
+int ept_template_discard(struct ept_area *area, uint64_t gpa, uint64_t end)
+{
+	char *hva = ept_hva(area, gpa);
+
+	/* Dropped, the file's bytes would come back. */
+	if (mmap(hva, end - gpa, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == MAP_FAILED)
+		return -errno;
+	return 0;
+}

@@ -1,0 +1,172 @@
+/*
+ * Templates, and VMs that are cloned from them: each begins where the VM was that the template
+ * was made of, whatever that one, other clones or the template's end do.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/kvm/suites.h"
+#include "tests/kvm/told.h"
+
+/* Ways in which the memory was held that becomes a template, and how many clones are made ahead. */
+static const struct {
+	const char *words[5], *pool;
+} ways[] = {
+    {{"--fault-engine", "auto"}, "0"},
+    {{"--fault-engine", "auto"}, "2"},
+    {{"--fault-engine", "handler"}, "1"},
+    {{"--huge", "always", "--cpus", "2"}, "3"},
+};
+
+START_TEST(nonces)
+{
+	const char *source = in_round("src%d", _i), *name = in_round("t%d", _i);
+	char id[5][33];
+	struct told vm[5];
+
+	if (strcmp(ways[_i].words[1], "handler") == 0 && !have_userfaultfd())
+		skip("no userfaultfd");
+	pid_t pid = start_told(source, ways[_i].words);
+	tell_once(source, "h1");
+	json_t *reply =
+	    forks_of(ARGS("template", source, "--name", name, "--pool", ways[_i].pool, "--json"));
+	pid_t template = fork_pid(reply, 0);
+	json_decref(reply);
+	tell_once(source, "w9"); /* the source goes on */
+	expect_command(ARGS("clone", name, "-n", "5", "--name", in_round("c%d-%%", _i)), 0,
+		       in_round("c%d-5: running", _i));
+	kill_and_wait(pid);
+	for (int i = 0; i < 5; i++) {
+		char one[32];
+
+		snprintf(one, sizeof(one), "c%d-%d", _i, i + 1);
+		vm[i] = tell_to(strdup(one));
+		generation(&vm[i], id[i]);
+		for (int k = 0; k < i; k++)
+			ck_assert_str_ne(id[i], id[k]);
+	}
+	tell(&vm[0], "e1");
+	tell(&vm[0], "w2");
+	tell(&vm[1], "e1");
+	tell(&vm[1], "w3");
+	tell(&vm[0], "a2");
+	/* One that comes later begins where all did. */
+	expect_command(ARGS("clone", name, "--name", in_round("late%d", _i), "--clock", "jump"), 0,
+		       "running");
+	tell_once(in_round("late%d", _i), "e1");
+	/* A clone can be forked, and nobody needs the template. */
+	expect_command(ARGS("fork", vm[1].name, "--name", in_round("f%d", _i)), 0, "running");
+	tell_once(in_round("f%d", _i), "a3");
+	kill_and_wait(template);
+	tell(&vm[2], "e1");
+	tell(&vm[2], "w4");
+	tell(&vm[1], "a3");
+	tell(&vm[3], "e1");
+	tell_once(in_round("f%d", _i), "a3");
+	for (int i = 0; i < 5; i++)
+		hang_up(&vm[i]);
+}
+END_TEST
+
+/* Clones of a template can be frozen, and what comes back is theirs. */
+START_TEST(snapshots)
+{
+	const char *dir = scratch("of-a-clone");
+
+	if (!have_userfaultfd())
+		skip("no userfaultfd");
+	start_told("origin", ARGS("--halt", "exit"));
+	tell_once("origin", "h1");
+	expect_command(ARGS("template", "origin", "--pool", "0"), 0, "origin.template: template");
+	expect_command(ARGS("clone", "origin.template", "--name", "cl"), 0, "cl: running");
+	expect_command(ARGS("snapshot", "cl", dir), 0, "the guest was paused for");
+	tell_once("cl", "w2");
+	expect_command(ARGS("restore", dir, "-d", "--name", "back", "--time-limit", "150"), 0,
+		       "running");
+	tell_once("back", "e1");
+	expect_command(ARGS("snapshot", "origin.template", dir), 113, "it is a template");
+	expect_command(ARGS("pause", "origin.template"), 113, "it is a template");
+	expect_command(ARGS("ps"), 0, "template");
+	expect_command(ARGS("stop", "origin.template"), 0, "gone, status 0");
+	expect_command(ARGS("clone", "origin.template"), 112, "no running VM");
+	tell_once("cl", "a2");
+}
+END_TEST
+
+static const char *const checks[] = {"init=/bin/check", "init=/bin/main"};
+
+/* Programs with files, from the middle of their work, several times. */
+START_TEST(programs)
+{
+	const char *source = in_round("prog%d", _i);
+	char line[128], name[32];
+	int fds[4];
+
+	if (access(image_path("kernel.elf"), R_OK) || access(image_path("disk.img"), R_OK))
+		skip("no guest kernel or images here");
+	snprintf(line, sizeof(line), "quiet root=/dev/vda %s", checks[_i % 2]);
+	background(source, ARGS("--kernel", image_path("kernel.elf"), "--disk",
+				copy_file(image_path("disk.img"), "clones.img"), "--memory", "64M",
+				"--append", line, "--stats", "off"));
+	usleep(30000 * (unsigned)(_i + 1)); /* somewhere in its work */
+	expect_command(ARGS("template", source, "--name", in_round("pt%d", _i), "--pool", "2"), 0,
+		       "template");
+	for (int i = 0; i < 4; i++) {
+		snprintf(name, sizeof(name), "pc%d-%d", _i, i);
+		expect_command(ARGS("clone", in_round("pt%d", _i), "--name", name), 0, "running");
+		fds[i] = control_connect(name);
+	}
+	for (int i = 0; i < 4; i++) {
+		json_t *told = control_line(fds[i]);
+		ck_assert_int_eq(json_integer_value(json_object_get(told, "status")), 0);
+		json_decref(told);
+		close(fds[i]);
+	}
+}
+END_TEST
+
+START_TEST(many)
+{
+	start_told("m", ARGS("--halt", "exit"));
+	tell_once("m", "h1");
+	expect_command(ARGS("template", "m", "--name", "mt", "--pool", "8"), 0, "mt: template");
+	for (int i = 0; i < 3; i++)
+		expect_command(
+		    ARGS("clone", "mt", "-n", emulated_host() ? "4" : "16", "--name", "many-%"), 0,
+		    "running");
+	tell_once("many-1", "e1");
+	expect_command(ARGS("stop", "mt"), 0, "gone");
+	tell_once("many-12", "e1");
+}
+END_TEST
+
+START_TEST(refused)
+{
+	if (!have_userfaultfd())
+		skip("no userfaultfd");
+	start_told("small", ARGS("--memory-limit", "16M"));
+	expect_command(ARGS("template", "small"), 113, "no template: --memory-limit");
+	expect_command(ARGS("template", "nobody"), 112, "no running VM");
+	expect_command(ARGS("template", "small", "--pool", "many"), 100, "give a whole number");
+	expect_command(ARGS("clone", "small", "--clock", "slow"), 100, "freeze or jump");
+	expect_command(ARGS("clone", "small"), 113, "it is no template");
+}
+END_TEST
+
+Suite *clone_suite(void)
+{
+	Suite *suite = suite_create("clone");
+	TCase *tc = tcase_create("clone");
+
+	tcase_set_timeout(tc, TEST_LIMIT);
+	tcase_add_checked_fixture(tc, NULL, end_all);
+	tcase_add_loop_test(tc, nonces, 0, (int)(sizeof(ways) / sizeof(ways[0])));
+	tcase_add_test(tc, snapshots);
+	tcase_add_loop_test(tc, programs, 0, 2);
+	tcase_add_test(tc, many);
+	tcase_add_test(tc, refused);
+	suite_add_tcase(suite, tc);
+	return suite;
+}

@@ -1,0 +1,246 @@
+#include "vmm/template.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "devices/fd_passing.h"
+#include "vmm/fork_child.h"
+#include "vmm/vm.h"
+
+/* --- clones -------------------------------------------------------------------------------- */
+
+/* In a clone: what is the template's alone. */
+static void let_go(struct vm *vm)
+{
+	struct template *t = vm->template;
+
+	for (unsigned i = 0; i < t->ready; i++)
+		close(t->pool[i].fd);
+	control_let_go(vm->control);
+}
+
+/* @order NULL: one for the pool, which hears its name by @await. */
+static pid_t fork_clone(struct vm *vm, const struct order *order, int channel, int await)
+{
+	struct template *t = vm->template;
+	struct ept_fork memory;
+	int r = ept_space_fork_begin(vm->space, &memory);
+
+	if (r)
+		return r;
+	pid_t pid = fork();
+	if (pid == 0) {
+		t->birth->forked_ns = now_ns();
+		t->birth->await_fd = await;
+		r = ept_space_fork_child(vm->space, &memory, NULL);
+		let_go(vm);
+		if (r && order)
+			tell_failure(channel, order->name, strerror(-r));
+		if (r)
+			process_end(FOAL_EXIT_MEMORY);
+		become_vm(vm, t->birth, order, channel);
+	}
+	r = pid < 0 ? -errno : 0;
+	ept_space_fork_parent(vm->space);
+	ept_space_fork_done(vm->space, &memory);
+	t->children += r == 0;
+	return r ? r : pid;
+}
+
+/* --- the pool -------------------------------------------------------------------------------- */
+
+static void fill_pool(struct vm *vm)
+{
+	struct template *t = vm->template;
+	int ends[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends)) {
+		t->wanted = t->ready; /* no descriptor is left */
+		return;
+	}
+	t->birth->state.clock = CLOCK_FREEZE;
+	pid_t pid = fork_clone(vm, NULL, ends[0], ends[1]);
+	close(ends[1]);
+	if (pid < 0) {
+		close(ends[0]);
+		t->wanted = t->ready;
+		return;
+	}
+	t->pool[t->ready++] = (struct pooled){.fd = ends[0]};
+}
+
+static bool pass_on(int fd, const struct order *order, int channel)
+{
+	int files[FORK_FILES];
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(files))];
+	} control = {0};
+	struct iovec iov = {(void *)(uintptr_t)order->name, strlen(order->name)};
+	struct msghdr msg = {.msg_iov = &iov,
+			     .msg_iovlen = 1,
+			     .msg_control = control.bytes,
+			     .msg_controllen = sizeof(control.bytes)};
+	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
+
+	memcpy(files, order->files, sizeof(files));
+	files[FORK_SWAP] = channel;
+	cmsg->cmsg_level = SOL_SOCKET;
+	cmsg->cmsg_type = SCM_RIGHTS;
+	cmsg->cmsg_len = CMSG_LEN(sizeof(files));
+	memcpy(CMSG_DATA(cmsg), files, sizeof(files));
+	return sendmsg(fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0;
+}
+
+/* One that is gone is no use; the next may be. */
+static bool from_pool(struct template *t, const struct order *order, int channel)
+{
+	bool passed = false;
+
+	while (t->ready && !passed) {
+		int fd = t->pool[--t->ready].fd;
+
+		passed = pass_on(fd, order, channel);
+		close(fd);
+	}
+	return passed;
+}
+
+void template_await(struct vm *vm)
+{
+	struct fork_birth *birth = vm->birth;
+	struct foal_error err = {0};
+	struct order order;
+
+	if (!receive_order(birth->await_fd, &order, -1) || order.count != FORK_FILES)
+		process_end(0); /* nobody wants it any more */
+	close(birth->await_fd);
+	dup2(order.files[FORK_LOG], STDERR_FILENO);
+	close(order.files[FORK_LOG]);
+	close(order.files[FORK_NULL]);
+	snprintf(birth->opt.name, sizeof(birth->opt.name), "%s", order.name);
+	birth->channel = order.files[FORK_SWAP];
+	birth->await_fd = -1;
+	vm->main_ns = now_ns();
+	vm->control->lock_fd = order.files[FORK_LOCK];
+	vm->control->listen_fd = order.files[FORK_LISTEN];
+	ept_space_rename(vm->space, order.name); /* else messages say the template's */
+	/* Its clocks and timers stood where they are in the state while it waited. */
+	gate_wait(&vm->loaded);
+	if (!atomic_load(&vm->stopping) && vm_state_load_vcpus(vm, &err)) {
+		tell_failure(birth->channel, order.name, err.text);
+		process_end(err.status);
+	}
+}
+
+/* --- requests ----------------------------------------------------------------------------------
+ */
+
+const char *template_clone(struct vm *vm, const struct fork_request *request)
+{
+	struct template *t = vm->template;
+	struct order order;
+
+	if (request->has_swap)
+		return "swap: a template's clones have none";
+	fcntl(request->channel, F_SETFL, O_NONBLOCK);
+	for (unsigned i = 0; i < request->count; i++) {
+		if (!receive_order(request->channel, &order, FORK_WAIT_MS))
+			return i ? NULL : "no name came";
+		int r = -EINVAL;
+		if (well_formed(&order, request)) {
+			t->birth->state.clock = request->clock;
+			r = request->clock == CLOCK_FREEZE && from_pool(t, &order, request->channel)
+				? 0
+				: fork_clone(vm, &order, request->channel, -1);
+		}
+		if (r < 0)
+			tell_failure(request->channel, r == -EINVAL ? "" : order.name,
+				     r == -EINVAL ? "a message is no name with its files"
+						  : strerror(-r));
+		close_order(&order);
+	}
+	return NULL;
+}
+
+bool template_hungry(const struct vm *vm)
+{
+	return vm->template && vm->template->ready < vm->template->wanted;
+}
+
+bool template_idle(const struct vm *vm)
+{
+	return !vm->template || !vm->template->children;
+}
+
+bool template_tend(struct vm *vm)
+{
+	struct template *t = vm->template;
+	siginfo_t info = {0};
+
+	if (!t)
+		return false;
+	while (t->children && waitid(P_ALL, 0, &info, WEXITED | WNOHANG) == 0 && info.si_pid) {
+		t->children--;
+		info.si_pid = 0;
+	}
+	if (template_hungry(vm))
+		fill_pool(vm);
+	return template_hungry(vm);
+}
+
+/* --- the process ----------------------------------------------------------------------------- */
+
+static int become_template(struct vm *vm, struct fork_birth *birth, struct ept_fork *memory,
+			   const struct order *order, struct foal_error *err)
+{
+	int r = ept_space_fork_child(vm->space, memory, NULL);
+	const struct ept_failure *failure;
+
+	if (r == 0)
+		r = ept_space_template(vm->space);
+	failure = ept_space_failure(vm->space);
+	if (r)
+		return error_set(err, FOAL_EXIT_MEMORY, r, "%s",
+				 failure ? failure->message : strerror(-r));
+	become_background(order);
+	own_options(birth, vm->opt, order->name);
+	birth->forked_ns = now_ns();
+	begin_anew(vm, birth, -1);
+	control_forked(vm->control, order->files[FORK_LOCK], order->files[FORK_LISTEN]);
+	ept_space_rename(vm->space, order->name);
+	return control_open(vm->control, vm, err);
+}
+
+_Noreturn void template_serve(struct vm *vm, const struct fork_request *request,
+			      struct fork_birth *birth, struct ept_fork *memory)
+{
+	static struct template template; /* of this process alone */
+	struct foal_error err = {0};
+	struct order order;
+
+	if (!receive_order(request->channel, &order, FORK_WAIT_MS) ||
+	    !well_formed(&order, request)) {
+		tell_failure(request->channel, "", "a message is no name with its files");
+		process_end(FOAL_EXIT_USAGE);
+	}
+	if (become_template(vm, birth, memory, &order, &err)) {
+		tell_failure(request->channel, order.name, err.text);
+		process_end(err.status);
+	}
+	template.birth = birth;
+	template.wanted = request->pool;
+	vm->template = &template;
+	while (template_tend(vm))
+		;
+	fork_say(request->channel,
+		 json_pack("{s:b, s:s, s:i}", "ok", 1, "name", order.name, "pid", (int)getpid()));
+	close(request->channel);
+	control_run(vm->control);
+	process_end(0);
+}
