@@ -40,6 +40,26 @@ const char *__tsan_default_options(void)
 {
 	return "die_after_fork=0";
 }
+
+/*
+ * ThreadSanitizer takes a thread on the stack of one that the fork left behind for that
+ * one: larger stacks are new ones.
+ */
+static void use_other_stacks(void)
+{
+	pthread_attr_t attr;
+	size_t size;
+
+	pthread_getattr_default_np(&attr);
+	pthread_attr_getstacksize(&attr, &size);
+	pthread_attr_setstacksize(&attr, size + (1UL << 20));
+	pthread_setattr_default_np(&attr);
+	pthread_attr_destroy(&attr);
+}
+#else
+static void use_other_stacks(void)
+{
+}
 #endif
 
 _Noreturn void process_end(int status)
@@ -205,6 +225,7 @@ void become_process(void)
 	sigset_t none;
 
 	setsid();
+	use_other_stacks();
 	__fpurge(stdout);
 	pthread_setname_np(pthread_self(), "foal");
 	sigemptyset(&none);

@@ -40,21 +40,26 @@ static int reach(const struct remote_options *opt, struct run_dir *dir, struct c
 	return remote_finish(&err, 0);
 }
 
-int remote_serve(int argc, char **argv, remote_fn serve)
+int remote_run(const struct remote_options *opt, remote_fn serve)
 {
-	struct remote_options opt;
 	struct run_dir dir;
 	struct client client;
-	int r = remote_parse(argc, argv, &opt);
+	int r = reach(opt, &dir, &client);
 
-	if (r == 0)
-		r = reach(&opt, &dir, &client);
 	if (r)
 		return r;
-	r = serve(&opt, &dir, &client);
+	r = serve(opt, &dir, &client);
 	client_close(&client);
 	run_dir_close(&dir);
 	return r;
+}
+
+int remote_serve(int argc, char **argv, remote_fn serve)
+{
+	struct remote_options opt;
+	int r = remote_parse(argc, argv, &opt);
+
+	return r ? r : remote_run(&opt, serve);
 }
 
 void remote_print(const json_t *reply)

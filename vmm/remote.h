@@ -62,6 +62,8 @@ typedef int (*remote_fn)(const struct remote_options *opt, struct run_dir *dir,
 /* remote.c: read the command line, connect to the VM that is named, have @serve do the rest.
  * Its exit status, or that of what failed before, which was said. */
 int remote_serve(int argc, char **argv, remote_fn serve);
+/* The same of a command line that was read. */
+int remote_run(const struct remote_options *opt, remote_fn serve);
 /* Say what is in @err, if something is; the exit status. */
 int remote_finish(const struct foal_error *err, int status);
 /* The reply as it is, for programs. */

@@ -81,8 +81,9 @@ static const struct {
      "wrote to disks. --here sets the point: the state that the VM is in now. Its clocks then go\n"
      "back, too, at each reset (freeze), or go on (jump)."},
     {"template", NAME | ONE | POOL | JSON,
-     "usage: foal template NAME [--name TEMPLATE] [--pool COUNT] [--json]\n\n"
+     "usage: foal template NAME|DIR [--name TEMPLATE] [--pool COUNT] [--json]\n\n"
      "Keep a running VM as it is now, ready to be cloned, any number of times; the VM goes on.\n"
+     "Or the VM that foal snapshot froze into DIR (a path with a /): all of it is checked.\n"
      "A template is a process in the background with a name (NAME.template), that does not run;\n"
      "foal stop ends it, and its clones live on.\n\n"
      "  --pool COUNT   so many clones are made ready ahead (4)"},
@@ -288,6 +289,10 @@ static int take_words(int argc, char **argv, unsigned takes, struct remote_optio
 		if (n == argc)
 			return needed(out, "the VM's NAME");
 		out->name = argv[n++];
+		if (takes & POOL && strchr(out->name, '/')) {
+			out->dir = out->name;
+			out->name = "";
+		}
 	}
 	if (takes & SIZE) {
 		if (n == argc)
@@ -307,7 +312,8 @@ static int take_words(int argc, char **argv, unsigned takes, struct remote_optio
 	if (n < argc)
 		return usage_error("%s: %s: not taken; see foal help %s", out->command, argv[n],
 				   out->command);
-	const char *fault = takes & NAME ? vm_name_fault(out->name) : NULL;
+	const char *fault =
+	    takes & NAME && !(takes & POOL && out->dir) ? vm_name_fault(out->name) : NULL;
 	if (fault)
 		return usage_error("%s: %s: no VM's name: %s", out->command, out->name, fault);
 	if (out->clock && strcmp(out->clock, "freeze") != 0 && strcmp(out->clock, "jump") != 0)

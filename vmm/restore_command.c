@@ -19,7 +19,7 @@
 enum prefetch { PREFETCH_AUTO, PREFETCH_ALL, PREFETCH_OFF };
 
 struct restore_options {
-	bool eager, reset_point;
+	bool eager, reset_point, paused;
 	enum prefetch prefetch;
 	enum clock_policy clock;
 };
@@ -59,7 +59,8 @@ void restore_help(void)
 	    "  --clock freeze|jump       what the guest's clocks say of the time since: it did "
 	    "not\n"
 	    "                            pass, or it did (freeze)\n"
-	    "  --reset-point             its start is its reset point: foal reset\n\n"
+	    "  --reset-point             its start is its reset point: foal reset\n"
+	    "  --paused                  it stays paused, until foal resume\n\n"
 	    "and how it is run, as for foal run:");
 	for (size_t i = 0; i < NR_TAKEN; i++)
 		printf("%s--%s", i % 6 ? " " : i ? "\n  " : "  ", taken[i].name);
@@ -98,7 +99,9 @@ static int take_own(int option, const char *value, struct restore_options *out,
 	static const char *const clocks[] = {"freeze", "jump", NULL};
 	int word = 0, r = 0;
 
-	if (option == 'l' || option == 'e')
+	if (option == 'P')
+		out->paused = true;
+	else if (option == 'l' || option == 'e')
 		out->eager = option == 'e';
 	else if (option == 'r')
 		out->reset_point = true;
@@ -116,12 +119,13 @@ static int parse(int argc, char **argv, const char **dir, struct restore_options
 {
 	static const struct option mine[] = {{"lazy", no_argument, NULL, 'l'},
 					     {"eager", no_argument, NULL, 'e'},
+					     {"paused", no_argument, NULL, 'P'},
 					     {"prefetch", required_argument, NULL, 'p'},
 					     {"clock", required_argument, NULL, 'c'},
 					     {"reset-point", no_argument, NULL, 'r'},
 					     /* No short form of --memory-limit. */
 					     {"memory", required_argument, NULL, '?'}};
-	struct option longs[NR_TAKEN + 7] = {{0}};
+	struct option longs[NR_TAKEN + 8] = {{0}};
 	int i, r = 0;
 
 	for (size_t k = 0; k < NR_TAKEN; k++)
@@ -225,6 +229,7 @@ int command_restore(int argc, char **argv, uint64_t main_ns)
 	from.clock = own.clock;
 	from.copy = true;
 	from.reset_point = own.reset_point;
+	from.paused = own.paused;
 	from.layers = dir.layers;
 	from.memory = dir.memory;
 	from.below = dir.below;

@@ -174,8 +174,15 @@ static void begin_devices(struct vm *vm)
 		acpi_pm_raise(vm->acpi_pm, FOAL_ACPI_GENERATION);
 }
 
+/* vCPUs that see it as they begin park before they run. */
+static bool begins_paused(const struct vm *vm)
+{
+	return vm->restore && vm->restore->paused;
+}
+
 int vm_start(struct vm *vm, struct foal_error *err)
 {
+	uint64_t took;
 	int r = 0;
 
 	gate_arrive(&vm->built);
@@ -191,6 +198,8 @@ int vm_start(struct vm *vm, struct foal_error *err)
 	}
 	/* A client may ask for a pause as soon as all are confined: not before devices began. */
 	pthread_mutex_lock(&vm->quiesce.changing);
+	if (begins_paused(vm))
+		atomic_store(&vm->quiesce.wanted, true);
 	gate_arrive(&vm->confined);
 	gate_wait(&vm->confined);
 	if (vm->restore)
@@ -199,5 +208,7 @@ int vm_start(struct vm *vm, struct foal_error *err)
 	pthread_mutex_lock(&vm->end.lock);
 	*err = vm->start_error;
 	pthread_mutex_unlock(&vm->end.lock);
-	return err->status ? -ECANCELED : 0;
+	if (err->status)
+		return -ECANCELED;
+	return begins_paused(vm) ? vm_pause(vm, PAUSE_LIMIT_NS, &took, err) : 0;
 }

@@ -33,7 +33,8 @@ struct vm_restore {
 	const void *state;
 	size_t len;
 	enum clock_policy clock;
-	bool copy; /* the guest may go on elsewhere, too: it is told that it is another one */
+	bool paused; /* it stays paused, before its first instruction from there */
+	bool copy;   /* the guest may go on elsewhere, too: it is told that it is another one */
 	const int *layers; /* of each disk what it had written, in order; -1, or NULL: nothing */
 	bool reset_point;  /* its start is its reset point */
 	struct ept_snapshot *memory; /* NULL: who restores puts the memory there */

@@ -86,6 +86,13 @@ START_TEST(snapshots)
 	expect_command(ARGS("restore", dir, "-d", "--name", "back", "--time-limit", "150"), 0,
 		       "running");
 	tell_once("back", "e1");
+	/* A template of what is frozen, of which nothing ran. */
+	expect_command(ARGS("template", dir, "--name", "of-dir"), 0, "of-dir: template");
+	expect_command(ARGS("clone", "of-dir", "-n", "2"), 0, "of-dir.2: running");
+	tell_once("of-dir.1", "e1");
+	tell_once("of-dir.1", "w5");
+	tell_once("of-dir.2", "e1");
+	expect_command(ARGS("template", scratch("nowhere/at-all")), 114, "No such file");
 	expect_command(ARGS("snapshot", "origin.template", dir), 113, "it is a template");
 	expect_command(ARGS("pause", "origin.template"), 113, "it is a template");
 	expect_command(ARGS("ps"), 0, "template");
