@@ -59,8 +59,8 @@ void restore_help(void)
 	    "  --clock freeze|jump       what the guest's clocks say of the time since: it did "
 	    "not\n"
 	    "                            pass, or it did (freeze)\n"
-	    "  --paused                  it stays paused, until foal resume\n"
-	    "  --reset-point             its start is its reset point: foal reset\n\n"
+	    "  --reset-point             its start is its reset point: foal reset\n"
+	    "  --paused                  it stays paused, until foal resume\n\n"
 	    "and how it is run, as for foal run:");
 	for (size_t i = 0; i < NR_TAKEN; i++)
 		printf("%s--%s", i % 6 ? " " : i ? "\n  " : "  ", taken[i].name);
@@ -82,11 +82,13 @@ static int take_word(const char *name, const char *value, const char *const word
 		     struct foal_error *err)
 {
 	char all[64] = "";
+	size_t len = 0;
 
 	for (*out = 0; words[*out]; ++*out) {
+		const char *before = *out == 0 ? "" : words[*out + 1] ? ", " : " or ";
 		if (strcmp(value, words[*out]) == 0)
 			return 0;
-		strcat(strcat(all, *out ? words[*out + 1] ? ", " : " or " : ""), words[*out]);
+		len += (size_t)snprintf(all + len, sizeof(all) - len, "%s%s", before, words[*out]);
 	}
 	return error_set(err, FOAL_EXIT_USAGE, -EINVAL, "restore: --%s %s: give %s", name, value,
 			 all);
@@ -228,8 +230,8 @@ int command_restore(int argc, char **argv, uint64_t main_ns)
 	from.len = dir.state_len;
 	from.clock = own.clock;
 	from.copy = true;
-	from.paused = own.paused;
 	from.reset_point = own.reset_point;
+	from.paused = own.paused;
 	from.layers = dir.layers;
 	from.memory = dir.memory;
 	from.below = dir.below;
