@@ -417,3 +417,54 @@ int snap_fork(struct snap_bench *bench, const struct snap_case *c, unsigned roun
 	}
 	return r;
 }
+
+/* --- clone: from the request to the first KVM_RUN ----------------------------------------------
+ */
+
+static json_t *make_template(struct snap_bench *bench, const char *name, bool pool)
+{
+	char *argv[] = {"foal",	  "template",	    "--run-dir",  bench->dir, "--json",
+			"--pool", pool ? "4" : "0", (char *)name, NULL};
+
+	return ask(bench, argv);
+}
+
+static int time_clone(struct snap_bench *bench, double *us)
+{
+	char *argv[] = {"foal",	  "clone",  "--run-dir",       bench->dir, "--json",
+			"--name", "cloned", "cloner.template", NULL};
+	json_t *said = ask(bench, argv);
+	const json_t *one = json_array_get(json_object_get(said, "forks"), 0);
+
+	*us = number(one, "first_run_ns") / 1e3;
+	json_decref(said);
+	if (said)
+		stop_vm(bench, "cloned");
+	return *us > 0 ? 0 : snap_cannot(bench, "foal clone does not say when it ran");
+}
+
+int snap_clone(struct snap_bench *bench, const struct snap_case *c, unsigned round,
+	       struct snap_pair *out)
+{
+	const struct bench_job small = {
+	    .cpus = 1, .serial = 1, .write = 1, .touches = 1, .base = RAM_BASE - EPT_PAGE_SIZE};
+	json_t *said;
+	struct job vm;
+	int r;
+
+	(void)round;
+	if (start_guest(bench, "cloner", &small, "256M", "auto", &vm))
+		return -1;
+	said = make_template(bench, "cloner", c->flags & SNAP_POOL);
+	json_decref(said);
+	r = said ? time_clone(bench, &out->ours) : -1;
+	/* By the third one the pool has been filled. */
+	for (int i = 0; i < 2 && c->flags & SNAP_POOL && r == 0; i++)
+		r = time_clone(bench, &out->ours);
+	if (said)
+		stop_vm(bench, "cloner.template");
+	kill_job(&vm);
+	if (r == 0 && !(c->flags & SNAP_POOL))
+		r = time_bare(bench, c->mib, &out->plain);
+	return r;
+}
