@@ -41,14 +41,13 @@ static const struct snap_case lazy_cold = {
     .measure = snap_touch, .mib = TOUCHED_MIB, .flags = SNAP_COLD, .shared = 4};
 static const struct snap_case lazy_warm = {.measure = snap_touch, .mib = TOUCHED_MIB, .shared = 4};
 static const struct snap_case pause_full = {.measure = snap_pause, .mib = 192};
-static const struct snap_case clone_pool = {.measure = snap_clone, .mib = 256, .flags = SNAP_POOL};
-static const struct snap_case clone_plain = {.measure = snap_clone, .mib = 256};
-static const struct snap_case clone_touch = {.missing = "way to measure it yet", .mib = 256};
-static const struct snap_case clone_touch_huge = {.missing = "way to measure it yet",
-						  .flags = SNAP_HUGE};
-static const struct snap_case clones_memory = {.missing = "way to measure it yet", .mib = 256};
-static const struct snap_case clones_time = {.missing = "way to measure it yet", .mib = 256};
-static const struct snap_case clone_own = {.missing = "way to measure it yet", .mib = 256};
+static const struct snap_case clone_pool = {.missing = "foal clone", .mib = 256};
+static const struct snap_case clone_plain = {.missing = "foal clone", .mib = 256};
+static const struct snap_case clone_touch = {.missing = "foal clone", .mib = 256};
+static const struct snap_case clone_touch_huge = {.missing = "foal clone", .flags = SNAP_HUGE};
+static const struct snap_case clones_memory = {.missing = "foal clone", .mib = 256};
+static const struct snap_case clones_time = {.missing = "foal clone", .mib = 256};
+static const struct snap_case clone_own = {.missing = "foal clone", .mib = 256};
 static const struct snap_case fork_huge = {
     .measure = snap_fork, .mib = TOUCHED_MIB, .shared = 3, .flags = SNAP_HUGE};
 static const struct snap_case fork_again = {

@@ -34,7 +34,6 @@ enum snap_touch_flags {
 	SNAP_PLAIN = 16, /* the other side */
 	SNAP_ALL = 32,	 /* --prefetch all */
 	SNAP_AGAIN = 64, /* a fork of a fork */
-	SNAP_POOL = 256, /* clones made ahead */
 	SNAP_FORK = 128, /* bench-touch: fork() of a VM */
 };
 
@@ -58,9 +57,6 @@ int snap_reset(struct snap_bench *bench, const struct snap_case *c, unsigned rou
 	       struct snap_pair *out);
 int snap_fork(struct snap_bench *bench, const struct snap_case *c, unsigned round,
 	      struct snap_pair *out);
-
-int snap_clone(struct snap_bench *bench, const struct snap_case *c, unsigned round,
-	       struct snap_pair *out);
 
 /* Milliseconds of a fork() of a process with a VM of @c's memory, in 4 KiB pages. */
 int snap_bare_fork(struct snap_bench *bench, const struct snap_case *c, double *ms);
