@@ -295,6 +295,7 @@ void ept_space_release(struct ept_space *space);
  */
 struct ept_fork {
 	struct ept_swap_pin *pin; /* of the swap file */
+	uint64_t number;
 };
 
 /*
@@ -310,6 +311,11 @@ int ept_space_can_fork(const struct ept_space *space, bool frozen, char *why, si
 int ept_space_fork_begin(struct ept_space *space, struct ept_fork *fork);
 void ept_space_fork_parent(struct ept_space *space);
 void ept_space_fork_done(struct ept_space *space, struct ept_fork *fork);
+/*
+ * Instead of ept_space_fork_done(), when the child is gone, and what was forked from it, too:
+ * what is cached of files can be given back again. One that lives keeps what was cached then.
+ */
+void ept_space_fork_gone(struct ept_space *space, struct ept_fork *fork);
 
 /*
  * Make the space this process's own. @swap: a new, empty file where the parent has one,

@@ -88,14 +88,25 @@ static void unlock_all(struct ept_space *space)
 	pthread_mutex_unlock(&space->life_lock);
 }
 
+static void thaw(struct ept_space *space, const struct ept_fork *fork)
+{
+	for_each_object(space, i, obj) ept_object_thaw(obj, fork->number);
+}
+
 /* What the child will share stays as it is from here on. */
 static int freeze(struct ept_space *space, struct ept_fork *fork)
 {
+	static uint64_t forks; /* of all spaces: they share objects */
 	int err = 0;
 
-	for_each_object(space, i, obj) err = err ? err : ept_object_freeze(obj);
+	fork->number = __atomic_add_fetch(&forks, 1, __ATOMIC_RELAXED);
+	for_each_object(space, i, obj) err = err ? err : ept_object_freeze(obj, fork->number);
 	if (!err && space->reclaim.swap.fd >= 0)
 		err = ept_swap_pin(&space->reclaim.swap, &fork->pin);
+	if (err) {
+		thaw(space, fork);
+		fork->number = 0;
+	}
 	return err;
 }
 
@@ -116,6 +127,7 @@ int ept_space_fork_begin(struct ept_space *space, struct ept_fork *fork)
 		return err;
 	}
 	space->forked = true;
+	__atomic_add_fetch(&space->reclaim.forks, 1, __ATOMIC_RELEASE);
 	lock_all(space);
 	return 0;
 }
@@ -125,10 +137,27 @@ void ept_space_fork_parent(struct ept_space *space)
 	unlock_all(space);
 }
 
-void ept_space_fork_done(struct ept_space *space, struct ept_fork *fork)
+static void fork_ends(struct ept_space *space, struct ept_fork *fork)
 {
 	ept_swap_unpin(&space->reclaim.swap, fork->pin);
 	fork->pin = NULL;
+	if (fork->number)
+		__atomic_sub_fetch(&space->reclaim.forks, 1, __ATOMIC_RELEASE);
+	fork->number = 0;
+}
+
+void ept_space_fork_done(struct ept_space *space, struct ept_fork *fork)
+{
+	if (fork->number)
+		for_each_object(space, i, obj) ept_object_keep_frozen(obj, fork->number);
+	fork_ends(space, fork);
+}
+
+void ept_space_fork_gone(struct ept_space *space, struct ept_fork *fork)
+{
+	if (fork->number)
+		thaw(space, fork);
+	fork_ends(space, fork);
 }
 
 /* --- in the child --------------------------------------------------------------------------- */
@@ -304,7 +333,8 @@ int ept_space_fork_child(struct ept_space *space, struct ept_fork *fork,
 	no_waiters(space);
 	governor_gone(space->governor);
 	ept_reset_forget(space);
-	fork->pin = NULL; /* it is the parent's */
+	*fork = (struct ept_fork){0}; /* it is the parent's */
+	space->reclaim.forks = 0;
 	err = own_descriptors(space);
 	if (!err)
 		err = adopt(space, swap);

@@ -150,6 +150,12 @@ void ept_object_put(struct ept_object *obj)
 	free(obj->unsure);
 	free(obj->ever);
 	free(obj->cached);
+	while (obj->freezes) {
+		struct ept_freeze *next = obj->freezes->next;
+
+		free(obj->freezes);
+		obj->freezes = next;
+	}
 	free(obj->frozen);
 	free(obj->ahead);
 	free(obj->name);

@@ -44,7 +44,8 @@ struct ept_object {
 	int memfd;   /* the cache, -1 until ept_object_cache() */
 	char *cache; /* the monitor's view of it: source of copies and write-back */
 	/* After a fork (object_fork.c); changed only in the pause of one. */
-	uint64_t *frozen; /* one bit a page: is never given back, or NULL */
+	uint64_t *frozen; /* one bit a page: is not given back, or NULL: the freezes together */
+	struct ept_freeze *freezes;
 	char *base; /* a forked child's: what its areas map, of which it uses what is frozen */
 	uint64_t *cached;   /* one bit a page; changed under lock, read without (object_drop.c) */
 	uint64_t *ever;	    /* one bit a page: was cached once; as cached, but never cleared */
@@ -123,8 +124,21 @@ int ept_object_cache(struct ept_object *obj);
 /* Its memfd and the view of it; memfd_create(2) and mmap(2) alone. */
 int ept_object_new_cache(struct ept_object *obj);
 
-/* Before a fork: what is cached stays. -ENOMEM. In the child: the object becomes its own. */
-int ept_object_freeze(struct ept_object *obj);
+/* What was cached when a process forked. */
+struct ept_freeze {
+	struct ept_freeze *next;
+	uint64_t fork;	  /* its number; 0: of children that live for as long as they like */
+	uint64_t pages[]; /* one bit each */
+};
+
+/*
+ * object_fork.c. Before fork number @fork: what is cached stays, -ENOMEM. Then one of the
+ * others: it stays for good, or its child is gone, and it need not. In the child: the object
+ * becomes its own.
+ */
+int ept_object_freeze(struct ept_object *obj, uint64_t fork);
+void ept_object_keep_frozen(struct ept_object *obj, uint64_t fork);
+void ept_object_thaw(struct ept_object *obj, uint64_t fork);
 int ept_object_adopt(struct ept_object *obj);
 
 /* Is @page in the cache? True stays true while the leaf's lock of an area at it is held. */

@@ -97,6 +97,7 @@ struct ept_reclaim {
 	pthread_cond_t need, freed;
 	bool wanted, stop;
 	uint64_t gave_up; /* rounds that could not free enough */
+	unsigned forks;	  /* under way: what they share cannot go; atomic */
 
 	pthread_t thread;
 	bool has_thread;

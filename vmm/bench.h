@@ -169,6 +169,9 @@ uint64_t bench_host_memory(const pid_t *pids, size_t count, int file);
 /* CPU time of this process so far: vCPUs, guest time included, and all other threads. */
 double bench_cpu_us(void);
 
+/* Of this host's TSC; takes some milliseconds. */
+double bench_tsc_khz(void);
+
 /* Pages that this process has mapped at [@hva, @hva + @size). */
 uint64_t bench_mapped(const void *hva, uint64_t size);
 

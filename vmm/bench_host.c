@@ -13,6 +13,7 @@
 #include "ept/ept.h"
 #include "vmm/bench.h"
 #include "vmm/bench_guest/job.h"
+#include "vmm/vm.h"
 
 #define CHUNK (1UL << 20)
 
@@ -151,6 +152,16 @@ double bench_cpu_us(void)
 
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
 	return (double)ts.tv_sec * 1e6 + (double)ts.tv_nsec / 1e3;
+}
+
+double bench_tsc_khz(void)
+{
+	uint64_t cycles = __builtin_ia32_rdtsc(), start = now_ns(), now;
+	const uint64_t while_ns = 5000000;
+
+	while ((now = now_ns()) - start < while_ns)
+		;
+	return (double)(__builtin_ia32_rdtsc() - cycles) * 1e6 / (double)(now - start);
 }
 
 /* Documentation/admin-guide/mm/pagemap.rst */

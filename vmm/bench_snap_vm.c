@@ -20,6 +20,9 @@
 #define SELF	    "/proc/self/exe"
 /* Where the pages lie that it touches: behind all that is loaded. */
 #define RAM_BASE    0x10000000UL
+#define SMALL_RAM   "1G"
+/* RAM of which 1 GiB lies at BENCH_GPA. */
+#define LARGE_RAM   "4G"
 
 /* A program that was started: what it says, and how to make it end. */
 struct job {
@@ -110,6 +113,13 @@ static json_t *ask(struct snap_bench *bench, char *const argv[])
 	return said;
 }
 
+static double number(const json_t *said, const char *field)
+{
+	const json_t *n = json_object_get(said, field);
+
+	return json_is_number(n) ? json_number_value(n) : 0;
+}
+
 /* --- a VM ----------------------------------------------------------------------------------- */
 
 /* Its kernel, as the file DIR/NAME.elf. */
@@ -133,12 +143,11 @@ static int make_kernel(struct snap_bench *bench, const char *name, const struct 
 
 /* One that runs, and has said "ready". */
 static int start_vm(struct snap_bench *bench, const char *name, const char *kernel,
-		    const char *memory, struct job *vm)
+		    const char *memory, const char *huge, struct job *vm)
 {
-	char *argv[] = {"foal",	     "run",	     "--name",	 (char *)name,
-			"--run-dir", bench->dir,     "--kernel", (char *)kernel,
-			"--memory",  (char *)memory, "--stats",	 "off",
-			NULL};
+	char *argv[] = {"foal",	    "run",	  "--name",	  (char *)name, "--run-dir",
+			bench->dir, "--kernel",	  (char *)kernel, "--memory",	(char *)memory,
+			"--huge",   (char *)huge, "--stats",	  "off",	NULL};
 	char text[512];
 
 	if (start(bench, SELF, argv, false, vm))
@@ -147,6 +156,18 @@ static int start_vm(struct snap_bench *bench, const char *name, const char *kern
 		return 0;
 	kill_job(vm);
 	return snap_cannot(bench, "a VM did not get as far as touching its memory");
+}
+
+/* The same with a kernel that is made if it is not there yet. */
+static int start_guest(struct snap_bench *bench, const char *name, const struct bench_job *job,
+		       const char *memory, const char *huge, struct job *vm)
+{
+	char kernel[4096];
+
+	snprintf(kernel, sizeof(kernel), "%s/%s.elf", bench->dir, name);
+	if (access(kernel, F_OK) && make_kernel(bench, name, job, kernel, sizeof(kernel)))
+		return -1;
+	return start_vm(bench, name, kernel, memory, huge, vm);
 }
 
 /* What foal snapshot says of it. */
@@ -164,14 +185,13 @@ static int make_snapshot(struct snap_bench *bench, const struct snap_case *c, co
 {
 	const struct bench_job small = {
 	    .cpus = 1, .serial = 1, .write = 1, .touches = 1, .base = RAM_BASE - EPT_PAGE_SIZE};
-	char kernel[4096], name[16], memory[16];
+	char name[16], memory[16];
 	struct job vm;
 	json_t *said;
 
 	snprintf(name, sizeof(name), "vm%u", c->mib);
 	snprintf(memory, sizeof(memory), "%uM", c->mib);
-	if (make_kernel(bench, name, &small, kernel, sizeof(kernel)) ||
-	    start_vm(bench, name, kernel, memory, &vm))
+	if (start_guest(bench, name, &small, memory, "auto", &vm))
 		return -1;
 	said = snapshot(bench, name, dir);
 	json_decref(said);
@@ -262,22 +282,138 @@ int snap_pause(struct snap_bench *bench, const struct snap_case *c, unsigned rou
 	const uint32_t pages = bench->opt->pages ? (uint32_t)bench->opt->pages : c->mib << 8;
 	const struct bench_job touching = {
 	    .cpus = 1, .serial = 1, .write = 1, .touches = pages, .base = RAM_BASE};
-	char kernel[4096], dir[4096];
+	char dir[4096];
 	struct job vm;
-	json_t *said, *ns;
+	json_t *said;
 
 	(void)round;
-	snprintf(kernel, sizeof(kernel), "%s/pause.elf", bench->dir);
 	snprintf(dir, sizeof(dir), "%s/pause.snap", bench->dir);
-	if (access(kernel, F_OK) && make_kernel(bench, "pause", &touching, kernel, sizeof(kernel)))
-		return -1;
-	if (start_vm(bench, "pause", kernel, "1G", &vm))
+	if (start_guest(bench, "pause", &touching, SMALL_RAM, "auto", &vm))
 		return -1;
 	said = snapshot(bench, "pause", dir);
-	ns = json_object_get(said, "paused_ns");
-	out->ours = json_is_number(ns) ? json_number_value(ns) / 1e6 : 0;
+	out->ours = number(said, "paused_ns") / 1e6;
 	json_decref(said);
 	kill_job(&vm);
 	remove_snapshot(dir);
 	return out->ours > 0 ? 0 : snap_cannot(bench, "foal snapshot does not say the pause");
+}
+
+/* --- reset: pages that were written are put back ------------------------------------------------
+ */
+
+/* foal reset @name, with @word if that is not NULL. */
+static json_t *reset(struct snap_bench *bench, const char *name, const char *word)
+{
+	char *argv[] = {"foal",	  "reset",	"--run-dir",  bench->dir,
+			"--json", (char *)name, (char *)word, NULL};
+
+	return ask(bench, argv);
+}
+
+int snap_reset(struct snap_bench *bench, const struct snap_case *c, unsigned round,
+	       struct snap_pair *out)
+{
+	const struct bench_job dirtying = {.cpus = 1,
+					   .serial = 1,
+					   .write = 1,
+					   .touches = 8192,
+					   .again = c->pages,
+					   .base = RAM_BASE};
+	char name[16], text[512];
+	struct job vm;
+	json_t *said;
+	int r;
+
+	(void)round;
+	snprintf(name, sizeof(name), "reset%u", c->pages);
+	if (start_guest(bench, name, &dirtying, SMALL_RAM, "auto", &vm))
+		return -1;
+	said = reset(bench, name, "--here");
+	json_decref(said);
+	r = said ? 0 : -1;
+	if (r == 0 && (write(vm.in, "x", 1) != 1 || hear(&vm, "done", text, sizeof(text))))
+		r = snap_cannot(bench, "the guest did not write its pages");
+	said = r == 0 ? reset(bench, name, NULL) : NULL;
+	out->ours = number(said, "took_ns") / 1e3;
+	if (said && number(said, "pages") < c->pages)
+		r = snap_cannot(bench, "%.0f pages were put back, not %u", number(said, "pages"),
+				c->pages);
+	json_decref(said);
+	kill_job(&vm);
+	return r == 0 && out->ours <= 0 ? -1 : r;
+}
+
+/* --- fork: the longest time that the parent's guest does not run ---------------------------------
+ */
+
+static json_t *fork_vm(struct snap_bench *bench, const char *name, const char *child)
+{
+	char *argv[] = {"foal",	  "fork",	 "--run-dir",  bench->dir, "--json",
+			"--name", (char *)child, (char *)name, NULL};
+
+	return ask(bench, argv);
+}
+
+static void stop_vm(struct snap_bench *bench, const char *name)
+{
+	char *argv[] = {"foal", "stop", "--run-dir", bench->dir, "--kill", (char *)name, NULL};
+	char text[512];
+	struct job job;
+
+	if (start(bench, SELF, argv, false, &job))
+		return;
+	hear(&job, NULL, text, sizeof(text));
+	finish(&job);
+}
+
+/* What the guest says of itself, in milliseconds. */
+static int ask_gap(struct snap_bench *bench, struct job *vm, double *ms)
+{
+	char text[512];
+
+	if (write(vm->in, "x", 1) != 1 || hear(vm, ".", text, sizeof(text)))
+		return snap_cannot(bench, "the guest does not tell of gaps");
+	*ms = (double)strtoull(text, NULL, 16) / bench_tsc_khz();
+	return 0;
+}
+
+int snap_fork(struct snap_bench *bench, const struct snap_case *c, unsigned round,
+	      struct snap_pair *out)
+{
+	const struct bench_job writing = {.cpus = 1,
+					  .serial = 1,
+					  .write = 1,
+					  .gap = 1,
+					  .touches = c->mib << 8,
+					  .base = BENCH_GPA};
+	bool huge = c->flags & SNAP_HUGE, again = c->flags & SNAP_AGAIN;
+	json_t *first = NULL, *second = NULL;
+	struct job vm;
+	int r;
+
+	(void)round;
+	bench_warm_bytes(&bench->warm, (uint64_t)c->mib << 20);
+	r = start_guest(bench, "forked", &writing, LARGE_RAM, huge ? "always" : "never", &vm);
+	if (r)
+		return r;
+	first = fork_vm(bench, "forked", "child");
+	if (first && again)
+		second = fork_vm(bench, "child", "grandchild");
+	r = first && (second || !again) ? 0 : -1;
+	if (r == 0 && again)
+		out->ours = number(second, "paused_ns") / 1e6;
+	else if (r == 0)
+		r = ask_gap(bench, &vm, &out->ours);
+	if (second)
+		stop_vm(bench, "grandchild");
+	if (first)
+		stop_vm(bench, "child");
+	json_decref(first);
+	json_decref(second);
+	kill_job(&vm);
+	if (r == 0 && !huge) {
+		bench_warm_bytes(&bench->warm, (uint64_t)c->mib << 20);
+		r = snap_bare_fork(bench, c, &out->plain);
+	}
+	return r;
 }

@@ -33,14 +33,17 @@ enum snap_touch_flags {
 	SNAP_RECORD = 8, /* write the working set; no pair */
 	SNAP_PLAIN = 16, /* the other side */
 	SNAP_ALL = 32,	 /* --prefetch all */
+	SNAP_AGAIN = 64, /* a fork of a fork */
+	SNAP_FORK = 128, /* bench-touch: fork() of a VM */
 };
 
 struct snap_case {
 	/* 0, or -1 with bench->why; NULL: this build cannot do it yet. */
 	int (*measure)(struct snap_bench *bench, const struct snap_case *c, unsigned round,
 		       struct snap_pair *out);
-	const char *missing;	/* then: what is */
-	unsigned mib, flags;	/* its own parameters */
+	const char *missing; /* then: what is */
+	unsigned mib, flags; /* its own parameters */
+	unsigned pages;
 	unsigned times, shared; /* samples a round; or rounds that share one */
 };
 
@@ -49,6 +52,14 @@ int snap_restore(struct snap_bench *bench, const struct snap_case *c, unsigned r
 		 struct snap_pair *out);
 int snap_pause(struct snap_bench *bench, const struct snap_case *c, unsigned round,
 	       struct snap_pair *out);
+
+int snap_reset(struct snap_bench *bench, const struct snap_case *c, unsigned round,
+	       struct snap_pair *out);
+int snap_fork(struct snap_bench *bench, const struct snap_case *c, unsigned round,
+	      struct snap_pair *out);
+
+/* Milliseconds of a fork() of a process with a VM of @c's memory, in 4 KiB pages. */
+int snap_bare_fork(struct snap_bench *bench, const struct snap_case *c, double *ms);
 
 /* bench_snap_touch.c: memory alone, touched by the bench's guest. */
 int snap_touch(struct snap_bench *bench, const struct snap_case *c, unsigned round,

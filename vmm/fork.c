@@ -100,7 +100,7 @@ static int fork_child(struct vm *vm, const struct fork_request *request, struct 
 	ept_space_fork_parent(vm->space);
 	ept_space_release(vm->space);
 	if (r) {
-		ept_space_fork_done(vm->space, &job->fork);
+		ept_space_fork_gone(vm->space, &job->fork);
 		return no_fork(vm, r, "fork", err);
 	}
 	job->pid = pid;

@@ -173,9 +173,8 @@ int tell_failure(int channel, const char *name, const char *why)
 {
 	json_t *text = json_string(why); /* a path in it may be no UTF-8 */
 
-	return fork_say(channel,
-			json_pack("{s:b, s:s, s:o}", "ok", 0, "name", name, "message",
-				  text ? text : json_string("it cannot be started")));
+	return fork_say(channel, json_pack("{s:b, s:s, s:o}", "ok", 0, "name", name, "message",
+					   text ? text : json_string("it cannot be started")));
 }
 
 int fork_tell(struct vm *vm)

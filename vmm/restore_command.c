@@ -82,11 +82,13 @@ static int take_word(const char *name, const char *value, const char *const word
 		     struct foal_error *err)
 {
 	char all[64] = "";
+	size_t len = 0;
 
 	for (*out = 0; words[*out]; ++*out) {
+		const char *before = *out == 0 ? "" : words[*out + 1] ? ", " : " or ";
 		if (strcmp(value, words[*out]) == 0)
 			return 0;
-		strcat(strcat(all, *out ? words[*out + 1] ? ", " : " or " : ""), words[*out]);
+		len += (size_t)snprintf(all + len, sizeof(all) - len, "%s%s", before, words[*out]);
 	}
 	return error_set(err, FOAL_EXIT_USAGE, -EINVAL, "restore: --%s %s: give %s", name, value,
 			 all);

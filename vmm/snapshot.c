@@ -68,7 +68,7 @@ static int fork_child(struct vm *vm, struct snapshot_job *job, const struct snap
 	ept_space_fork_parent(vm->space);
 	ept_space_release(vm->space);
 	if (r) {
-		ept_space_fork_done(vm->space, &job->fork);
+		ept_space_fork_gone(vm->space, &job->fork);
 		return no_fork(vm, r, "fork", err);
 	}
 	job->pid = pid;
@@ -128,7 +128,7 @@ bool snapshot_reap(struct vm *vm, struct snapshot_job *job)
 		return true;
 	if (waitid(P_PID, (id_t)job->pid, &info, WEXITED | WNOHANG) == 0 && info.si_pid == 0)
 		return false;
-	ept_space_fork_done(vm->space, &job->fork);
+	ept_space_fork_gone(vm->space, &job->fork);
 	if (info.si_code == CLD_EXITED && info.si_status == SNAPSHOT_CHILD_FOLDED)
 		vm_disks_folded(vm);
 	job->pid = 0;

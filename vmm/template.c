@@ -12,8 +12,6 @@
 #include "vmm/fork_child.h"
 #include "vmm/vm.h"
 
-
-
 /* --- clones -------------------------------------------------------------------------------- */
 
 /* In a clone: what is the template's alone. */
@@ -28,9 +26,7 @@ static void let_go(struct vm *vm)
 	control_let_go(vm->control);
 }
 
-/*
- * @order NULL: one for the pool, which hears its name by @await. @channel is the other end of that
- * then, and the template's alone: the clone would not hear that it hung up.
+/* @order NULL: one for the pool, which hears its name by @await, as long as @channel is open here.
  */
 static pid_t fork_clone(struct vm *vm, const struct order *order, int channel, int await)
 {
@@ -46,13 +42,15 @@ static pid_t fork_clone(struct vm *vm, const struct order *order, int channel, i
 		t->birth->await_fd = await;
 		r = ept_space_fork_child(vm->space, &memory, NULL);
 		let_go(vm);
-		if (!order)
+		if (!order) {
 			close(channel);
+			channel = -1;
+		}
 		if (r && order)
 			tell_failure(channel, order->name, strerror(-r));
 		if (r)
 			process_end(FOAL_EXIT_MEMORY);
-		become_vm(vm, t->birth, order, order ? channel : -1);
+		become_vm(vm, t->birth, order, channel);
 	}
 	r = pid < 0 ? -errno : 0;
 	ept_space_fork_parent(vm->space);
@@ -238,8 +236,7 @@ _Noreturn void template_serve(struct vm *vm, const struct fork_request *request,
 	struct order order;
 	int left_ms = FORK_WAIT_MS;
 
-	if (!receive_order(request->channel, &order, &left_ms) ||
-	    !well_formed(&order, request)) {
+	if (!receive_order(request->channel, &order, &left_ms) || !well_formed(&order, request)) {
 		tell_failure(request->channel, "", "a message is no name with its files");
 		process_end(FOAL_EXIT_USAGE);
 	}

@@ -18,7 +18,7 @@ struct range {
 	char *start;
 	size_t pages;
 	enum fake_page *page;
-	unsigned *wakes;
+	unsigned *wakes, installs;
 };
 
 #define RANGES 8
@@ -33,7 +33,7 @@ static struct {
 	int error;
 	unsigned times;
 } failures[FAKE_NR_OPS];
-static unsigned continue_limit, move_limit, double_installs, installs;
+static unsigned continue_limit, move_limit, double_installs;
 static int continue_error, event_socket = -1;
 
 static struct range *find(const void *hva, size_t *page)
@@ -121,9 +121,17 @@ unsigned fake_wakes(const void *hva)
 	return result;
 }
 
-unsigned fake_installs(void)
+unsigned fake_installs(const void *hva)
 {
-	return installs;
+	size_t page;
+	const struct range *r;
+	unsigned result;
+
+	pthread_mutex_lock(&lock);
+	r = find(hva, &page);
+	result = r ? r->installs : 0;
+	pthread_mutex_unlock(&lock);
+	return result;
 }
 
 unsigned fake_double_installs(void)
@@ -159,9 +167,10 @@ static int put(struct ept_installer *in, void *hva, enum fake_op op, enum fake_p
 	}
 	if (!err && src)
 		memcpy(hva, src, EPT_PAGE_SIZE);
-	if (!err)
+	if (!err) {
 		r->page[page] = to;
-	installs += !err;
+		r->installs++;
+	}
 	pthread_mutex_unlock(&lock);
 	if (!err)
 		ept_wake_later(in, hva, EPT_PAGE_SIZE);
@@ -345,7 +354,7 @@ int ept_install_protect(struct ept_installer *in, void *hva, size_t len, bool on
 		err = r ? injected(FAKE_OP_PROTECT) : -ESHUTDOWN;
 		if (err)
 			break;
-		if (on && r->page[page] == FAKE_WRITABLE)
+		if (on && (r->page[page] == FAKE_WRITABLE || r->page[page] == FAKE_OWN))
 			r->page[page] = FAKE_PROTECTED;
 		else if (!on && r->page[page] == FAKE_PROTECTED)
 			r->page[page] = FAKE_WRITABLE;
@@ -374,23 +383,45 @@ void ept_install_wake(struct ept_installer *in, void *hva, size_t len)
 	pthread_mutex_unlock(&lock);
 }
 
+/* In one step: nothing is written to the page between its copy and its end. */
+static int move_one(char *to, char *from)
+{
+	struct range *at, *source;
+	size_t page, was;
+	int err;
+
+	pthread_mutex_lock(&lock);
+	at = find(to, &page);
+	source = find(from, &was);
+	err = at && source ? injected(FAKE_OP_MOVE) : -ESHUTDOWN;
+	if (!err && source->page[was] != FAKE_OWN && source->page[was] != FAKE_WRITABLE)
+		err = -ENOENT;
+	if (!err && at->page[page] != FAKE_NONE) {
+		double_installs += at->page[page] != FAKE_FOREIGN;
+		err = -EEXIST;
+	}
+	if (!err) {
+		memcpy(to, from, EPT_PAGE_SIZE);
+		at->page[page] = FAKE_OWN;
+		at->installs++;
+		source->page[was] = FAKE_NONE;
+	}
+	pthread_mutex_unlock(&lock);
+	return err;
+}
+
 int ept_install_move_pages(struct ept_installer *in, void *to, void *from, size_t len, size_t *done)
 {
-	int err = 0;
+	for (*done = 0; *done < len; *done += EPT_PAGE_SIZE) {
+		char *source = (char *)from + *done, *at = (char *)to + *done;
+		int err = move_one(at, source);
 
-	for (*done = 0; *done < len && !err; *done += err ? 0 : EPT_PAGE_SIZE) {
-		char *source = (char *)from + *done;
-		enum fake_page was = fake_page(source);
-
-		if (was != FAKE_OWN && was != FAKE_WRITABLE)
-			err = -ENOENT;
-		else
-			err = put(in, (char *)to + *done, FAKE_OP_MOVE, FAKE_OWN, source);
 		if (err)
-			break;
-		ept_install_drop(in, source, EPT_PAGE_SIZE);
+			return err;
+		madvise(source, EPT_PAGE_SIZE, MADV_DONTNEED);
+		ept_wake_later(in, at, EPT_PAGE_SIZE);
 	}
-	return err;
+	return 0;
 }
 
 int ept_install_drop(struct ept_installer *in, void *hva, size_t len)

@@ -59,8 +59,9 @@ unsigned fake_wakes(const void *hva);
 bool fake_wait(const void *hva, unsigned wakes);
 /* Called before a wake, by who wakes; NULL: nothing is. */
 extern void (*fake_before_wake)(char *hva, size_t len);
-/* Pages that were put in, and attempts over one that we had put there ourselves. */
-unsigned fake_installs(void);
+/* Pages that were put into what is registered around @hva; attempts, anywhere, over one that we
+ * had put there ourselves. */
+unsigned fake_installs(const void *hva);
 unsigned fake_double_installs(void);
 
 /* --- fake_host.c ------------------------------------------------------------------ */

@@ -18,6 +18,16 @@ bool stress_touch(struct world *w, unsigned vcpu, enum stress_kind kind, unsigne
 	return !__atomic_load_n(&w->stopping, __ATOMIC_ACQUIRE);
 }
 
+int stress_device(struct world *w, enum stress_kind kind, uint64_t at, uint64_t words[2],
+		  enum ept_access access)
+{
+	gpa_t gpa = GPA(w->area[kind]->start + at);
+
+	if (access == EPT_READ)
+		return ept_read(w->space, gpa, words, 16, EPT_ORIGIN_DEVICE);
+	return ept_write(w->space, gpa, words, 16, EPT_ORIGIN_DEVICE);
+}
+
 /* What guests wrote to memory that is theirs alone is there to the end. */
 static void check_private(struct world *w)
 {

@@ -14,7 +14,6 @@
 #include "tests/kvm/suites.h"
 #include "tests/kvm/told.h"
 
-
 /* Ways in which memory is held. */
 static const char *const ways[][5] = {
     {"--fault-engine", "auto"},

@@ -42,6 +42,9 @@ struct bench_job {
 	uint32_t ordered;     /* the pages are listed at BENCH_ORDER_GPA; else 0, 1, 2, ... */
 	uint32_t touches;     /* by all vCPUs; each has its part, one behind the other */
 	uint64_t base;	      /* of the pages */
+	/* With serial, what it does until a byte comes: */
+	uint32_t gap;	/* writes pages all the time; then it says the longest time between two */
+	uint32_t again; /* nothing; then it writes so many pages, says "done", waits for one more */
 
 	/* From the guest. */
 	volatile uint32_t arrived; /* vCPUs */
