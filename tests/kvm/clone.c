@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -185,6 +186,59 @@ START_TEST(pool_ends)
 }
 END_TEST
 
+#define LEAF	 (2UL << 20)
+#define COLLAPSE 25 /* MADV_COLLAPSE, which older headers lack */
+
+/* Can a file in memory be made huge here, where it should be? */
+static bool host_collapses(void)
+{
+	int fd = memfd_create("collapse", MFD_CLOEXEC);
+	char *base = mmap(NULL, 2 * LEAF, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *at = base + (-(uintptr_t)base & (LEAF - 1));
+
+	ck_assert(fd >= 0 && base != MAP_FAILED && ftruncate(fd, LEAF) == 0);
+	ck_assert_ptr_eq(mmap(at, LEAF, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0), at);
+	memset(at, 1, LEAF);
+	bool can = madvise(at, LEAF, COLLAPSE) == 0;
+	munmap(base, 2 * LEAF);
+	close(fd);
+	return can;
+}
+
+static unsigned long huge_shmem_kib(void)
+{
+	FILE *f = fopen("/proc/meminfo", "re");
+	unsigned long kib = 0;
+	char line[256];
+
+	ck_assert_ptr_nonnull(f);
+	while (fgets(line, sizeof(line), f) && sscanf(line, "ShmemHugePages: %lu", &kib) != 1)
+		;
+	fclose(f);
+	return kib;
+}
+
+/* Dense memory is a template's in 2 MiB pages. The count is the host's: others may let go of some.
+ */
+START_TEST(huge)
+{
+	bool grew = false;
+
+	if (!host_collapses())
+		skip("the host makes no huge pages of files in memory");
+	background("dense", ARGS(MEMORY_GUEST, "--huge", "always"));
+	wait_for_memory("dense", MEMORY_GUEST_BYTES);
+	for (int i = 0; i < 5 && !grew; i++) {
+		unsigned long before = huge_shmem_kib();
+
+		expect_command(ARGS("template", "dense", "--name", in_round("dt%d", i)), 0,
+			       "template");
+		grew = huge_shmem_kib() >= before + 2 * LEAF / 1024;
+	}
+	ck_assert(grew);
+}
+END_TEST
+
 START_TEST(many)
 {
 	start_told("m", ARGS("--halt", "exit"));
@@ -272,6 +326,7 @@ Suite *clone_suite(void)
 	tcase_add_test(tc, resets);
 	tcase_add_loop_test(tc, programs, 0, 2);
 	tcase_add_test(tc, many);
+	tcase_add_test(tc, huge);
 	tcase_add_test(tc, orders);
 	tcase_add_test(tc, pool_ends);
 	tcase_add_test(tc, refused);
