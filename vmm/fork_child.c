@@ -355,6 +355,20 @@ bool well_formed(const struct order *order, const struct fork_request *request)
 	return order->count == files && !vm_name_fault(order->name);
 }
 
+/* A process of its own: its parent is forked again while it lives. */
+static void fork_template(struct vm *vm, const struct fork_request *request,
+			  struct fork_birth *birth, struct ept_fork *memory, const int adopted[2])
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		close(adopted[0]);
+		template_serve(vm, request, birth, memory, adopted[1]);
+	}
+	if (pid < 0)
+		tell_failure(request->channel, "", strerror(errno));
+}
+
 static void fork_one(struct vm *vm, const struct fork_request *request, struct fork_birth *birth,
 		     struct ept_fork *memory, struct order *order, const int adopted[2])
 {
@@ -392,12 +406,13 @@ _Noreturn void fork_frozen(struct vm *vm, const struct fork_request *request,
 	}
 	take_apart(vm, &birth);
 	fcntl(request->channel, F_SETFL, O_NONBLOCK);
-	if (request->template)
-		template_serve(vm, request, &birth, memory);
 	if (pipe2(adopted, O_CLOEXEC))
 		process_end(FOAL_EXIT_HOST);
-	for (unsigned i = 0;
-	     i < request->count && receive_order(request->channel, &order, &left_ms); i++) {
+	if (request->template)
+		fork_template(vm, request, &birth, memory, adopted);
+	for (unsigned i = 0; !request->template && i < request->count &&
+			     receive_order(request->channel, &order, &left_ms);
+	     i++) {
 		fork_one(vm, request, &birth, memory, &order, adopted);
 		close_order(&order);
 	}

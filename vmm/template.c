@@ -208,11 +208,12 @@ bool template_tend(struct vm *vm)
 /* --- the process ----------------------------------------------------------------------------- */
 
 static int become_template(struct vm *vm, struct fork_birth *birth, struct ept_fork *memory,
-			   const struct order *order, struct foal_error *err)
+			   int adopted, const struct order *order, struct foal_error *err)
 {
 	int r = ept_space_fork_child(vm->space, memory, NULL);
 	const struct ept_failure *failure;
 
+	close(adopted);
 	if (r == 0)
 		r = ept_space_template(vm->space);
 	failure = ept_space_failure(vm->space);
@@ -229,7 +230,7 @@ static int become_template(struct vm *vm, struct fork_birth *birth, struct ept_f
 }
 
 _Noreturn void template_serve(struct vm *vm, const struct fork_request *request,
-			      struct fork_birth *birth, struct ept_fork *memory)
+			      struct fork_birth *birth, struct ept_fork *memory, int adopted)
 {
 	static struct template template; /* of this process alone */
 	struct foal_error err = {0};
@@ -240,7 +241,7 @@ _Noreturn void template_serve(struct vm *vm, const struct fork_request *request,
 		tell_failure(request->channel, "", "a message is no name with its files");
 		process_end(FOAL_EXIT_USAGE);
 	}
-	if (become_template(vm, birth, memory, &order, &err)) {
+	if (become_template(vm, birth, memory, adopted, &order, &err)) {
 		tell_failure(request->channel, order.name, err.text);
 		process_end(err.status);
 	}

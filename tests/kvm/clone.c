@@ -243,6 +243,10 @@ START_TEST(many)
 {
 	start_told("m", ARGS("--halt", "exit"));
 	tell_once("m", "h1");
+	expect_command(ARGS("template", "m", "--name", "first", "--pool", "1"), 0,
+		       "first: template");
+	/* While that one lives. */
+	expect_command(ARGS("fork", "m", "--name", "more"), 0, "more: running");
 	expect_command(ARGS("template", "m", "--name", "mt", "--pool", "8"), 0, "mt: template");
 	for (int i = 0; i < 3; i++)
 		expect_command(
