@@ -174,7 +174,13 @@ int ept_template_discard(struct ept_area *area, uint64_t gpa, uint64_t end)
 	__atomic_store_n(&area->gave_back, true, __ATOMIC_RELEASE);
 	/* Dropped, the file's bytes would come back. */
 	if (mmap(hva, end - gpa, PROT_READ | PROT_WRITE,
-		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == MAP_FAILED)
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) != MAP_FAILED)
+		return 0;
+	if (errno != ENOMEM)
 		return -errno;
+	/* The guest chose so many pieces that the host has no further mapping for the process. */
+	for (char *page = hva; page < hva + (end - gpa); page += EPT_PAGE_SIZE)
+		if (!is_zero(page))
+			memset(page, 0, EPT_PAGE_SIZE);
 	return 0;
 }
