@@ -74,7 +74,7 @@ static int keep_template_page(struct ept_reset *r, struct ept_reset_slot *s,
 {
 	char bytes[EPT_PAGE_SIZE] __attribute__((aligned(16)));
 	ssize_t n = pread(area->template_fd, bytes, sizeof(bytes),
-			  (off_t)(ept_reset_gpa(s, page) - area->start));
+			  (off_t)ept_template_at(area, ept_reset_gpa(s, page)));
 
 	if (n != sizeof(bytes))
 		return n < 0 ? -errno : -EIO;
