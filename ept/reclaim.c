@@ -31,7 +31,8 @@ uint64_t ept_reclaim_charge(const struct ept_space *space)
 	uint64_t pages = __atomic_load_n(&r->own, __ATOMIC_RELAXED);
 
 	for (size_t i = 0; i < r->nr_objects; i++)
-		pages += __atomic_load_n(&r->objects[i]->nr_cached, __ATOMIC_RELAXED);
+		pages += __atomic_load_n(&r->objects[i]->nr_cached, __ATOMIC_RELAXED) +
+			 __atomic_load_n(&r->objects[i]->nr_coming, __ATOMIC_RELAXED);
 	return pages + (__atomic_load_n(&r->pool.bytes, __ATOMIC_RELAXED) >> EPT_PAGE_SHIFT);
 }
 
@@ -298,8 +299,10 @@ int ept_reclaim_wait(struct ept_space *space, gpa_t gpa, unsigned pages)
 		pthread_cond_signal(&r->need);
 		pthread_cond_wait(&r->freed, &r->lock);
 		enough = ept_reclaim_charge(space) + pages <= r->hard;
-		/* Once the child has what it shares, or is gone, it can. */
-		gave_up = r->gave_up >= last && !__atomic_load_n(&r->forks, __ATOMIC_ACQUIRE);
+		/* Once the child has what it shares, or is gone, it can: rounds from then on. */
+		if (__atomic_load_n(&r->forks, __ATOMIC_ACQUIRE))
+			last = r->gave_up + 2;
+		gave_up = r->gave_up >= last;
 	}
 	pthread_mutex_unlock(&r->lock);
 	return enough || !gave_up ? 0 : cannot_hold(space, gpa);
