@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define GPA_END (1UL << EPT_GPA_BITS)
 
@@ -137,6 +138,8 @@ void ept_area_free(struct ept_area *area)
 		ept_object_detach(area->obj, area);
 	ept_lead_free(area->lead);
 	ept_object_put(area->obj);
+	if (area->template)
+		close(area->template_fd);
 	free(area->name);
 	free(area);
 }

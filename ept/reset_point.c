@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static bool all_zero(const char *page)
 {
@@ -68,6 +69,19 @@ static int keep_file_page(struct ept_reset *r, struct ept_reset_slot *s,
 	return 0;
 }
 
+static int keep_template_page(struct ept_reset *r, struct ept_reset_slot *s,
+			      const struct ept_area *area, uint64_t page)
+{
+	char bytes[EPT_PAGE_SIZE] __attribute__((aligned(16)));
+	ssize_t n = pread(area->template_fd, bytes, sizeof(bytes),
+			  (off_t)(ept_reset_gpa(s, page) - area->start));
+
+	if (n != sizeof(bytes))
+		return n < 0 ? -errno : -EIO;
+	keep_bytes(r, s, page, bytes);
+	return 0;
+}
+
 /* An extent is checked as a whole: what of it was not looked at yet is kept with it. */
 static int keep_extent(struct ept_reset *r, struct ept_reset_slot *s, const struct ept_area *area,
 		       uint64_t page, char *why, size_t size)
@@ -100,6 +114,8 @@ int ept_reset_keep(struct ept_reset *r, struct ept_reset_slot *s, const struct e
 	why[0] = 0;
 	if (s->kept[page] != EPT_KEPT_ORIGIN)
 		return 0;
+	if (area->template)
+		return keep_template_page(r, s, area, page);
 	if (!area->obj) {
 		s->kept[page] = EPT_KEPT_ZERO;
 		return 0;
@@ -180,6 +196,9 @@ static int keep_mapped(struct ept_reset *r, struct ept_reset_slot *s, const stru
 		if (area->template ||
 		    ept_host_copies(area->space->pagemap_fd, ept_hva(area, ept_reset_gpa(s, page)),
 				    n, own))
+			memset(own, 1, n);
+		/* What was given back is not in the file. */
+		if (__atomic_load_n(&area->gave_back, __ATOMIC_ACQUIRE))
 			memset(own, 1, n);
 		for (uint64_t i = 0; i < n && !err; i++)
 			if (own[i])

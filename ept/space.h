@@ -56,7 +56,9 @@ struct ept_area {
 	uint64_t dirty;		/* pages, atomic */
 	bool wants_huge;	/* told the host so; atomic */
 	uint64_t huge;		/* leaves that are one huge page, atomic */
-	bool template;		/* its pages that were not written since are a template's file */
+	bool template;		/* its pages that were not written since are a template's file, */
+	int template_fd;	/* that one; */
+	bool gave_back;		/* atomic: but for some that read as zeros */
 	bool read_as_written;	/* a dirty page may be one that was only read; atomic */
 	struct ept_ledger ledger;
 	struct ept_streams reads, writes; /* of a file */

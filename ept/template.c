@@ -109,6 +109,7 @@ static int map_instead(struct ept_area *area, int fd)
 		return -errno;
 	area->engine = EPT_ENGINE_KERNEL;
 	area->template = true;
+	area->template_fd = fd;
 	area->kind = EPT_KIND_ANON;
 	area->resident = area->huge = 0;
 	if (area->obj) {
@@ -133,8 +134,8 @@ static int convert(struct ept_area *area)
 		err = -errno;
 	if (!err)
 		err = map_instead(area, fd);
-	if (fd >= 0)
-		close(fd); /* the mapping keeps it */
+	if (err && fd >= 0)
+		close(fd);
 	return err;
 }
 
@@ -158,6 +159,7 @@ int ept_template_discard(struct ept_area *area, uint64_t gpa, uint64_t end)
 {
 	char *hva = ept_hva(area, gpa);
 
+	__atomic_store_n(&area->gave_back, true, __ATOMIC_RELEASE);
 	/* Dropped, the file's bytes would come back. */
 	if (mmap(hva, end - gpa, PROT_READ | PROT_WRITE,
 		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == MAP_FAILED)

@@ -175,7 +175,7 @@ static void run_case(struct snap_bench *bench, struct row *all, size_t row, unsi
 	if (c->shared && round % c->shared)
 		return;
 	if (!c->measure)
-		r = snap_cannot(bench, "this foal has no %s", c->missing);
+		r = snap_cannot(bench, "nothing measures %s yet", c->missing);
 	else
 		r = c->measure(bench, c, round, &pair);
 	add_pair(all, bench, c, r, &pair);

@@ -220,6 +220,12 @@ static const struct {
 	unsigned bit;
 	int (*take)(const json_t *value, struct control_request *out, struct control_fault *fault);
 } members[] = {
+    {"count", TAKES_COUNT, take_count},
+    {"clock", TAKES_CLOCK, take_clock},
+    {"swap", TAKES_SWAP, take_swap},
+    {"template", TAKES_POOL, take_template},
+    {"pool", TAKES_POOL, take_pool},
+    {"clone", TAKES_POOL, take_clone},
     {"timeout_ms", TAKES_TIMEOUT, take_timeout},
     {"kill", TAKES_KILL, take_kill},
     {"format", TAKES_FORMAT, take_format},
@@ -228,12 +234,6 @@ static const struct {
     {"parents", TAKES_HOW, take_parents},
     {"pagemap", TAKES_HOW, take_pagemap},
     {"dir", TAKES_HOW, take_dir},
-    {"count", TAKES_COUNT, take_count},
-    {"clock", TAKES_CLOCK, take_clock},
-    {"swap", TAKES_SWAP, take_swap},
-    {"template", TAKES_POOL, take_template},
-    {"pool", TAKES_POOL, take_pool},
-    {"clone", TAKES_POOL, take_clone},
     {"here", TAKES_HERE, take_here},
 };
 

@@ -67,15 +67,15 @@ struct control_request {
 	bool has_timeout;
 	uint64_t timeout_ms; /* 0 .. 3,600,000; of a pause, 60,000 */
 	bool kill;
-	bool table;	/* of stat: "format" is "table" */
-	uint64_t size;	/* of balloon: bytes, a multiple of the page size, not 0 */
-	unsigned count; /* of fork: 1 .. FORK_COUNT_MAX */
-	bool jump;	/* of fork and reset: "clock" is "jump" */
-	bool swap;	/* of fork: each VM comes with a swap file */
-	bool clone;	/* the same: of a template alone */
-	bool template;	/* the same: one that is kept, with */
-	unsigned pool;	/* so many clones made ready ahead */
-	bool here;	/* of reset: the point is to be set */
+	bool table;	 /* of stat: "format" is "table" */
+	uint64_t size;	 /* of balloon: bytes, a multiple of the page size, not 0 */
+	unsigned count;	 /* of fork: 1 .. FORK_COUNT_MAX */
+	bool jump, swap; /* of fork and reset: "clock" is "jump"; of fork: each VM comes with a swap
+			    file */
+	bool clone;	 /* the same: of a template alone */
+	bool template;	 /* the same: one that is kept, with */
+	unsigned pool;	 /* so many clones made ready ahead */
+	bool here;	 /* of reset: the point is to be set */
 	struct snapshot_how how;
 	char *dir; /* of snapshot: where it is to be, or NULL; owned */
 };

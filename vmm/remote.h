@@ -53,9 +53,9 @@ void stat_help(void);
 void balloon_help(void);
 void snapshot_help(void);
 void fork_help(void);
-void reset_help(void);
 void template_help(void);
 void clone_help(void);
+void reset_help(void);
 
 typedef int (*remote_fn)(const struct remote_options *opt, struct run_dir *dir,
 			 struct client *client);
@@ -68,6 +68,9 @@ int remote_run(const struct remote_options *opt, remote_fn serve);
 int remote_finish(const struct foal_error *err, int status);
 /* The reply as it is, for programs. */
 void remote_print(const json_t *reply);
+
+/* remote_fork.c: what opt->command says: fork, clone, template. An exit status. */
+int remote_fork(const struct remote_options *opt, struct run_dir *dir, struct client *client);
 
 /* remote_console.c: both ways until the key, or the end of the VM; an exit status. */
 int console_attach(struct client *client, struct foal_error *err);

@@ -16,11 +16,11 @@
 #define DIR	 32U
 #define DIFF	 64U
 #define COMPRESS 128U
-#define COPIES	 256U /* how many, their names, clocks, swap files */
-#define HERE	 512U
-#define CLOCK	 1024U
-#define POOL	 2048U
-#define ONE	 4096U /* a name to be given */
+#define POOL	 512U
+#define ONE	 1024U /* a name to be given */
+#define COPIES	 256U  /* how many, their names, clocks, swap files */
+#define HERE	 2048U
+#define CLOCK	 4096U
 
 static const struct {
 	const char *name;
@@ -74,12 +74,6 @@ static const struct {
      "  --name PATTERN      of their names; % is the lowest number that is free (NAME.%)\n"
      "  --clock freeze|jump what their clocks say of the time it took (freeze)\n"
      "  --swap PATTERN      of their swap files, for a VM with --swap; % as in the name"},
-    {"reset", NAME | HERE | CLOCK | JSON,
-     "usage: foal reset NAME [--json]\n"
-     "       foal reset NAME --here [--clock freeze|jump] [--json]\n\n"
-     "Have the VM go back, in place, to its reset point: memory, processors, devices, what it\n"
-     "wrote to disks. --here sets the point: the state that the VM is in now. Its clocks then go\n"
-     "back, too, at each reset (freeze), or go on (jump)."},
     {"template", NAME | ONE | POOL | JSON,
      "usage: foal template NAME|DIR [--name TEMPLATE] [--pool COUNT] [--json]\n\n"
      "Keep a running VM as it is now, ready to be cloned, any number of times; the VM goes on.\n"
@@ -91,6 +85,12 @@ static const struct {
      "usage: foal clone TEMPLATE [-n COUNT] [--name PATTERN] [--clock freeze|jump] [--json]\n\n"
      "Make VMs of a template: each goes on where the VM was that the template was made of, with\n"
      "memory and disks shared as long as nobody writes. As foal fork has them otherwise."},
+    {"reset", NAME | HERE | CLOCK | JSON,
+     "usage: foal reset NAME [--json]\n"
+     "       foal reset NAME --here [--clock freeze|jump] [--json]\n\n"
+     "Have the VM go back, in place, to its reset point: memory, processors, devices, what it\n"
+     "wrote to disks. --here sets the point: the state that the VM is in now. Its clocks then go\n"
+     "back, too, at each reset (freeze), or go on (jump)."},
 };
 
 #define NR_ROWS (sizeof(rows) / sizeof(rows[0]))
@@ -154,11 +154,6 @@ void fork_help(void)
 	print_help("fork");
 }
 
-void reset_help(void)
-{
-	print_help("reset");
-}
-
 void template_help(void)
 {
 	print_help("template");
@@ -167,6 +162,11 @@ void template_help(void)
 void clone_help(void)
 {
 	print_help("clone");
+}
+
+void reset_help(void)
+{
+	print_help("reset");
 }
 
 /* --- parsing --------------------------------------------------------------------------- */
@@ -218,17 +218,17 @@ static int take_number(const char *name, const char *value, unsigned least, unsi
 	return 0;
 }
 
+static int take_count(const char *value, struct remote_options *out)
+{
+	return take_number("count", value, 1, FORK_COUNT_MAX, out, &out->count);
+}
+
 static int take_clock(const char *value, struct remote_options *out)
 {
 	if (strcmp(value, "freeze") != 0 && strcmp(value, "jump") != 0)
 		return usage_error("%s: --clock %s: give freeze or jump", out->command, value);
 	out->clock = value;
 	return 0;
-}
-
-static int take_count(const char *value, struct remote_options *out)
-{
-	return take_number("count", value, 1, FORK_COUNT_MAX, out, &out->count);
 }
 
 static int take_option(const char *name, const char *value, struct remote_options *out)
@@ -316,8 +316,6 @@ static int take_words(int argc, char **argv, unsigned takes, struct remote_optio
 	    takes & NAME && !(takes & POOL && out->dir) ? vm_name_fault(out->name) : NULL;
 	if (fault)
 		return usage_error("%s: %s: no VM's name: %s", out->command, out->name, fault);
-	if (out->clock && strcmp(out->clock, "freeze") != 0 && strcmp(out->clock, "jump") != 0)
-		return usage_error("%s: --clock %s: give freeze or jump", out->command, out->clock);
 	return takes & SIZE ? take_size(out) : 0;
 }
 

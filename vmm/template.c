@@ -24,7 +24,8 @@ static void let_go(struct vm *vm)
 	control_let_go(vm->control);
 }
 
-/* @order NULL: one for the pool, which hears its name by @await. */
+/* @order NULL: one for the pool, which hears its name by @await, as long as @channel is open here.
+ */
 static pid_t fork_clone(struct vm *vm, const struct order *order, int channel, int await)
 {
 	struct template *t = vm->template;
@@ -39,6 +40,10 @@ static pid_t fork_clone(struct vm *vm, const struct order *order, int channel, i
 		t->birth->await_fd = await;
 		r = ept_space_fork_child(vm->space, &memory, NULL);
 		let_go(vm);
+		if (!order) {
+			close(channel);
+			channel = -1;
+		}
 		if (r && order)
 			tell_failure(channel, order->name, strerror(-r));
 		if (r)

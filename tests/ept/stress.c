@@ -232,7 +232,7 @@ static void build(struct world *w)
 	static const enum ept_file_mode modes[] = {[STRESS_COW] = EPT_FILE_COW,
 						   [STRESS_SHARED] = EPT_FILE_SHARED,
 						   [STRESS_RO] = EPT_FILE_RO};
-	struct ept_swap_file swap = {.fd = temp_file(0), .name = "swap", .size = 64UL << 20};
+	struct ept_swap_file swap = {.fd = temp_file(0), .name = "swap", .size = 1UL << 30};
 	struct ept_config config = {
 	    .vm_name = "stress", .vcpus = STRESS_VCPUS, .fault_timeout = 60};
 	pthread_rwlockattr_t attr;

@@ -102,6 +102,29 @@ START_TEST(snapshots)
 }
 END_TEST
 
+/* What of a clone was not read yet at its reset point comes out of the template. */
+START_TEST(resets)
+{
+	start_told("again", ARGS("--halt", "exit"));
+	tell_once("again", "h1");
+	expect_command(ARGS("template", "again", "--name", "rt", "--pool", "1"), 0, "template");
+	expect_command(ARGS("clone", "rt", "--name", "rc"), 0, "rc: running");
+	expect_command(ARGS("reset", "rc", "--here"), 0, "rc");
+	for (int i = 0; i < 3; i++) {
+		tell_once("rc", "w2");
+		expect_command(ARGS("reset", "rc"), 0, "rc");
+		tell_once("rc", "e1");
+	}
+	/* Its point is its own: a fork has none, and the state that it was in. */
+	tell_once("rc", "w3");
+	expect_command(ARGS("fork", "rc", "--name", "rf"), 0, "rf: running");
+	expect_command(ARGS("reset", "rf"), 113, "reset point");
+	tell_once("rf", "a3");
+	expect_command(ARGS("reset", "rc"), 0, "rc");
+	tell_once("rc", "e1");
+}
+END_TEST
+
 static const char *const checks[] = {"init=/bin/check", "init=/bin/main"};
 
 /* Programs with files, from the middle of their work, several times. */
@@ -131,6 +154,32 @@ START_TEST(programs)
 		json_decref(told);
 		close(fds[i]);
 	}
+}
+END_TEST
+
+/* Whoever waits for a name ends with the template, however that ends. */
+START_TEST(pool_ends)
+{
+	char path[64];
+	int pids[3], n = 0;
+	FILE *f;
+
+	start_told("pe", ARGS("--halt", "exit"));
+	json_t *reply = forks_of(ARGS("template", "pe", "--name", "pt", "--pool", "3", "--json"));
+	pid_t template = fork_pid(reply, 0);
+	json_decref(reply);
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)template, (int)template);
+	f = fopen(path, "re");
+	if (!f)
+		skip("the host's kernel does not list children");
+	while (n < 3 && fscanf(f, "%d", &pids[n]) == 1)
+		n++;
+	fclose(f);
+	ck_assert_int_eq(n, 3);
+	kill_and_wait(template);
+	for (int i = 0; i < 3; i++)
+		while (alive(pids[i]))
+			usleep(1000);
 }
 END_TEST
 
@@ -171,8 +220,10 @@ Suite *clone_suite(void)
 	tcase_add_checked_fixture(tc, NULL, end_all);
 	tcase_add_loop_test(tc, nonces, 0, (int)(sizeof(ways) / sizeof(ways[0])));
 	tcase_add_test(tc, snapshots);
+	tcase_add_test(tc, resets);
 	tcase_add_loop_test(tc, programs, 0, 2);
 	tcase_add_test(tc, many);
+	tcase_add_test(tc, pool_ends);
 	tcase_add_test(tc, refused);
 	suite_add_tcase(suite, tc);
 	return suite;

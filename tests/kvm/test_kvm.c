@@ -58,8 +58,8 @@ int main(int argc, char **argv)
 	    snapshot_diff_suite,
 	    snapshot_faults_suite,
 	    fork_suite,
-	    reset_suite,
 	    clone_suite,
+	    reset_suite,
 	};
 	int status = no_kvm();
 
