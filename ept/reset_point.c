@@ -183,7 +183,7 @@ static int keep_handled(struct ept_reset *r, struct ept_reset_slot *s, const str
 	return err;
 }
 
-/* Without a page map every page is looked at; and where a page that is nobody's is a template's. */
+/* Without a page map every page is looked at. */
 static int keep_mapped(struct ept_reset *r, struct ept_reset_slot *s, const struct ept_area *area,
 		       uint64_t page, uint64_t end)
 {
@@ -193,8 +193,7 @@ static int keep_mapped(struct ept_reset *r, struct ept_reset_slot *s, const stru
 	while (page < end && !err) {
 		uint64_t n = end - page < EPT_TABLE_SIZE ? end - page : EPT_TABLE_SIZE;
 
-		if (area->template ||
-		    ept_host_copies(area->space->pagemap_fd, ept_hva(area, ept_reset_gpa(s, page)),
+		if (ept_host_copies(area->space->pagemap_fd, ept_hva(area, ept_reset_gpa(s, page)),
 				    n, own))
 			memset(own, 1, n);
 		/* What was given back is not in the file. */
