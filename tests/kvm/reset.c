@@ -262,29 +262,6 @@ START_TEST(restored)
 }
 END_TEST
 
-/* A clone goes back to what it has of its template. */
-START_TEST(cloned)
-{
-	waiting_guest("mother");
-	int fd = control_connect("mother"), console = control_console(fd);
-
-	read_until(console, "ready\n");
-	close(console);
-	close(fd);
-	expect_command(ARGS("template", "mother", "--name", "mold", "--pool", "0"), 0, "template");
-	expect_command(ARGS("clone", "mold", "--name", "clone"), 0, "clone: running");
-	fd = control_connect("clone");
-	console = control_console_from_now(fd);
-	control_number(fd, HERE, "took_ns");
-	for (int i = 0; i < 3; i++) {
-		control_number(fd, RESET, "took_ns");
-		read_until(console, "changed\n");
-	}
-	close(console);
-	close(fd);
-}
-END_TEST
-
 Suite *reset_suite(void)
 {
 	Suite *s = suite_create("reset");
@@ -300,7 +277,6 @@ Suite *reset_suite(void)
 	tcase_add_test(t, processors);
 	tcase_add_loop_test(t, programs, 0, 4);
 	tcase_add_test(t, restored);
-	tcase_add_test(t, cloned);
 	suite_add_tcase(s, t);
 	return s;
 }
