@@ -135,6 +135,11 @@ static int kernel_page(const struct ept_area *area, uint64_t gpa, char *to)
 
 	if (host == EPT_HOST_CACHED && !area->template) /* nothing, or the file's */
 		return BELOW;
+	/* Looked at where it is mapped, what the file has not got would be put into it. */
+	if (host == EPT_HOST_CACHED && !__atomic_load_n(&area->gave_back, __ATOMIC_ACQUIRE)) {
+		int err = ept_template_page(area, gpa, to);
+		return err ? err : DATA;
+	}
 	memcpy(to, hva, EPT_PAGE_SIZE);
 	if (host == EPT_HOST_UNKNOWN && area->obj && same_as_file(area, gpa, to))
 		return BELOW;

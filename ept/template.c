@@ -155,6 +155,13 @@ int ept_space_template(struct ept_space *space)
 	return err;
 }
 
+int ept_template_page(const struct ept_area *area, uint64_t gpa, char *to)
+{
+	ssize_t n = pread(area->template_fd, to, EPT_PAGE_SIZE, (off_t)(gpa - area->start));
+
+	return n == (ssize_t)EPT_PAGE_SIZE ? 0 : n < 0 ? -errno : -EIO;
+}
+
 int ept_template_discard(struct ept_area *area, uint64_t gpa, uint64_t end)
 {
 	char *hva = ept_hva(area, gpa);

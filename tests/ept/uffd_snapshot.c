@@ -169,18 +169,34 @@ START_TEST(discarded_is_zero)
 }
 END_TEST
 
-/* What a clone has not written is its template's, though the host says that it is a file's. */
+static int64_t snap_blocks(int fd)
+{
+	struct stat st;
+
+	ck_assert_int_eq(fstat(fd, &st), 0);
+	return st.st_blocks;
+}
+
+/*
+ * What a clone has not written is its template's, though the host says that it is a file's. To
+ * look at it makes that no larger.
+ */
 START_TEST(of_a_template)
 {
 	struct vm vm = snap_make(&snap_origins[0]);
 	struct snap_restored r;
 	struct snap_files files;
+	int template_fd;
+	int64_t held;
 
 	snap_use(&vm);
 	make_template(&vm);
 	for (uint64_t page = 0; page < SNAP_PAGES / 2; page++)
 		(void)*at(&vm, page);
+	template_fd = vm.space->areas[0]->template_fd;
+	held = snap_blocks(template_fd);
 	snap_take(&vm, &files, 0);
+	ck_assert_int_eq(snap_blocks(template_fd), held);
 	r = snap_restore(&files, -1);
 	ck_assert(snap_all_there(&r.vm, false));
 	snap_restored_destroy(&r);
