@@ -50,6 +50,7 @@ struct ept_object {
 	uint64_t *cached;   /* one bit a page; changed under lock, read without (object_drop.c) */
 	uint64_t *ever;	    /* one bit a page: was cached once; as cached, but never cleared */
 	uint64_t nr_cached; /* pages, atomic */
+	uint64_t nr_coming; /* the same: being read ahead */
 	pthread_mutex_t users;	/* areas */
 	struct ept_area *areas; /* that use it, in any space */
 

@@ -40,6 +40,7 @@ void ept_object_read_ahead(struct ept_object *obj, struct ept_reader *reader, ui
 		ahead->read = run;
 		ahead->read.reader = reader;
 		ept_object_read_begins(obj, &ahead->read);
+		add(&obj->nr_coming, run.end - run.first);
 		*tail = ahead;
 		tail = &ahead->next;
 		reads++;
@@ -52,11 +53,17 @@ void ept_object_read_ahead(struct ept_object *obj, struct ept_reader *reader, ui
 	ept_reader_queue(reader, begun);
 }
 
+static void no_more_coming(struct ept_object *obj, const struct ept_object_read *read)
+{
+	__atomic_fetch_sub(&obj->nr_coming, read->end - read->first, __ATOMIC_RELAXED);
+}
+
 bool ept_object_ahead_undone(struct ept_object *obj, struct ept_object_read *read)
 {
 	if (!read->reader || !ept_reader_drop(read->reader, read))
 		return false;
 	ept_object_read_forget(obj, read);
+	no_more_coming(obj, read);
 	/* Its pages are the fault's now, and whoever else waits looks again. */
 	pthread_cond_broadcast(&obj->read_done);
 	ept_reader_put(read->reader, read);
@@ -80,6 +87,7 @@ void ept_object_ahead_ended(struct ept_object *obj, struct ept_object_read *read
 	add(&obj->ahead_stats.bytes_read, done);
 	add(&obj->ahead_stats.pages, note_ahead(obj, read->first, end));
 	add(&obj->ahead_stats.failed, end < read->end);
+	no_more_coming(obj, read);
 	ept_object_read_ended(obj, read, done);
 	pthread_mutex_unlock(&obj->lock);
 }

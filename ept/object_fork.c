@@ -110,7 +110,7 @@ void ept_object_thaw(struct ept_object *obj, uint64_t fork)
 
 static void count_frozen(struct ept_object *obj)
 {
-	obj->nr_cached = 0;
+	obj->nr_cached = obj->nr_coming = 0;
 	for (size_t i = 0; i < words(obj); i++) {
 		obj->cached[i] = obj->frozen[i];
 		obj->nr_cached += (uint64_t)__builtin_popcountl(obj->frozen[i]);

@@ -31,7 +31,8 @@ uint64_t ept_reclaim_charge(const struct ept_space *space)
 	uint64_t pages = __atomic_load_n(&r->own, __ATOMIC_RELAXED);
 
 	for (size_t i = 0; i < r->nr_objects; i++)
-		pages += __atomic_load_n(&r->objects[i]->nr_cached, __ATOMIC_RELAXED);
+		pages += __atomic_load_n(&r->objects[i]->nr_cached, __ATOMIC_RELAXED) +
+			 __atomic_load_n(&r->objects[i]->nr_coming, __ATOMIC_RELAXED);
 	return pages + (__atomic_load_n(&r->pool.bytes, __ATOMIC_RELAXED) >> EPT_PAGE_SHIFT);
 }
 

@@ -110,6 +110,29 @@ START_TEST(as_many_under_way_as_buffers)
 }
 END_TEST
 
+/* What comes counts from the moment it is asked for: a limit does not wait to be passed. */
+START_TEST(what_comes_counts)
+{
+	struct ept_config config = {.vm_name = "test", .vcpus = 1, .memory_limit = EPT_LIMIT_FLOOR};
+	struct vm vm = vm_file_with(&config, PAGES * PAGE, EPT_FILE_COW);
+	uint64_t before = ept_reclaim_charge(vm.space);
+
+	fake_uring_hold();
+	ept_object_read_ahead(vm.area->obj, vm.space->reader, 0, PAGES);
+	ck_assert_uint_eq(ept_reclaim_charge(vm.space), before + PAGES);
+	fake_uring_release();
+	while (ahead_stats(&vm).pages < PAGES)
+		sched_yield();
+	while (ept_reclaim_charge(vm.space) != before + PAGES)
+		sched_yield(); /* the last one is between the two counts */
+	/* One that a fault does itself does not come any more. */
+	read_pages(&vm, 0, PAGES);
+	ept_space_stop(vm.space);
+	ck_assert_uint_eq(vm.area->obj->nr_coming, 0);
+	vm_destroy(&vm);
+}
+END_TEST
+
 struct waiter {
 	const struct vm *vm;
 	uint64_t page;
@@ -431,6 +454,7 @@ Suite *suite_ahead(void)
 	tcase_set_timeout(tc, 30);
 	tcase_add_test(tc, several_reads_under_way);
 	tcase_add_test(tc, as_many_under_way_as_buffers);
+	tcase_add_test(tc, what_comes_counts);
 	tcase_add_test(tc, waiters_of_one_page_cause_one_read);
 	tcase_add_test(tc, a_fault_does_not_queue);
 	tcase_add_loop_test(tc, short_and_interrupted, 0, 3);
