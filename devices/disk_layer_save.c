@@ -18,6 +18,33 @@ struct saving {
 	uint8_t data[DISK_BLOCK], other[DISK_BLOCK];
 };
 
+/*
+ * The first block from @block on that @top or one below may have; UINT64_MAX: none. Files say which
+ * they have: a loop over all that a damaged one says its disk has would not end.
+ */
+static uint64_t next_block(const struct disk_layer *top, uint64_t block)
+{
+	uint64_t next = UINT64_MAX;
+
+	for (; top; top = top->below) {
+		uint64_t low = 0, high = top->nr;
+
+		if (top->map)
+			return block;
+		while (low < high) {
+			uint64_t mid = low + (high - low) / 2;
+
+			if (top->index[mid].block < block)
+				low = mid + 1;
+			else
+				high = mid;
+		}
+		if (low < top->nr && top->index[low].block < next)
+			next = top->index[low].block;
+	}
+	return next;
+}
+
 /* Does @block, which is at s->data, read the same without being saved? Compared byte for byte. */
 static int same_below(struct saving *s, uint64_t block, bool *same)
 {
@@ -37,7 +64,8 @@ static int choose(struct saving *s)
 	uint64_t blocks = layer_blocks(s->size);
 	int rc = block_map_need(&s->chosen, blocks);
 
-	for (uint64_t block = 0; s->top && rc == 0 && block < blocks; block++) {
+	for (uint64_t block = next_block(s->top, 0); rc == 0 && block < blocks;
+	     block = next_block(s->top, block + 1)) {
 		const struct disk_layer *layer = disk_layer_find(s->top, block);
 		bool same = false;
 
@@ -61,7 +89,8 @@ static int save_blocks(struct saving *s, struct layer_entry *index, int fd)
 	uint64_t at = layer_data(s->nr), n = 0;
 	int rc = 0;
 
-	for (uint64_t block = 0; rc == 0 && n < s->nr; block++) {
+	for (uint64_t block = next_block(s->top, 0); rc == 0 && n < s->nr;
+	     block = next_block(s->top, block + 1)) {
 		if (!block_map_test(s->chosen, block))
 			continue;
 		rc = layer_block(disk_layer_find(s->top, block), block, s->size, s->data);

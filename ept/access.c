@@ -290,6 +290,8 @@ int ept_discard_anonymous(struct ept_space *space, gpa_t gpa, uint64_t size, uin
 		err = discard_in_area(area, first, last);
 		if (!err)
 			*given += last - first;
+		else /* some of it is perhaps as it was */
+			ept_reset_note(space, first, last - first, false);
 	}
 	return err;
 }

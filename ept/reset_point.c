@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 static bool all_zero(const char *page)
 {
@@ -73,11 +72,10 @@ static int keep_template_page(struct ept_reset *r, struct ept_reset_slot *s,
 			      const struct ept_area *area, uint64_t page)
 {
 	char bytes[EPT_PAGE_SIZE] __attribute__((aligned(16)));
-	ssize_t n = pread(area->template_fd, bytes, sizeof(bytes),
-			  (off_t)ept_template_at(area, ept_reset_gpa(s, page)));
+	int err = ept_template_page(area, ept_reset_gpa(s, page), bytes);
 
-	if (n != sizeof(bytes))
-		return n < 0 ? -errno : -EIO;
+	if (err)
+		return err;
 	keep_bytes(r, s, page, bytes);
 	return 0;
 }

@@ -133,8 +133,13 @@ static int kernel_page(const struct ept_area *area, uint64_t gpa, char *to)
 	const char *hva = ept_hva(area, gpa);
 	enum ept_host_page host = ept_host_page(area->space, hva);
 
-	if (host == EPT_HOST_CACHED) /* nothing, or the file's */
+	if (host == EPT_HOST_CACHED && !area->template) /* nothing, or the file's */
 		return BELOW;
+	/* Looked at where it is mapped, what the file has not got would be put into it. */
+	if (host == EPT_HOST_CACHED && !__atomic_load_n(&area->gave_back, __ATOMIC_ACQUIRE)) {
+		int err = ept_template_page(area, gpa, to);
+		return err ? err : DATA;
+	}
 	memcpy(to, hva, EPT_PAGE_SIZE);
 	if (host == EPT_HOST_UNKNOWN && area->obj && same_as_file(area, gpa, to))
 		return BELOW;

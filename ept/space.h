@@ -231,8 +231,8 @@ int ept_touch_page(struct ept_space *space, gpa_t gpa, enum ept_access access,
 /* area.c: its pages come from @obj, layers, from now on; before ept_space_start(). -EINVAL. */
 int ept_area_replace(struct ept_area *area, struct ept_object *obj);
 
-/* template.c: where @gpa lies in the template's file; multiples of 2 MiB are that there, too. */
-uint64_t ept_template_at(const struct ept_area *area, uint64_t gpa);
+/* template.c: the page that a template's area began with at @gpa. 0 or a negative errno. */
+int ept_template_page(const struct ept_area *area, uint64_t gpa, char *to);
 /* template.c: [gpa, end) of an area that is a template's reads as zeros. */
 int ept_template_discard(struct ept_area *area, uint64_t gpa, uint64_t end);
 

@@ -207,11 +207,3 @@ const char *reply_text(const json_t *reply, const char *key)
 
 	return text ? text : "";
 }
-
-int client_peer(const struct client *client)
-{
-	struct ucred peer = {0};
-	socklen_t len = sizeof(peer);
-
-	return getsockopt(client->fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) ? 0 : peer.pid;
-}

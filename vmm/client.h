@@ -28,8 +28,6 @@ struct client {
 int client_open(struct client *client, const struct run_dir *dir, const char *name,
 		struct foal_error *err);
 void client_close(struct client *client);
-/* The process that listens at the socket, as the kernel says. */
-int client_peer(const struct client *client);
 
 /*
  * Ask @command with @members (an object, used up; or NULL) and with @fd, if it is not

@@ -5,9 +5,9 @@
 #include <sys/types.h>
 
 /*
- * Open /proc/@pid/pagemap, of a child of @parent: a descriptor, or a negative errno. Which host
- * pages it has the map does not say, even if root opens it.
+ * Open /proc/@pid/pagemap: a descriptor, or a negative errno. Which host pages it has the map does
+ * not say, even if root opens it.
  */
-int pagemap_of(long long pid, pid_t parent);
+int pagemap_of(pid_t pid);
 
 #endif

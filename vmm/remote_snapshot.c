@@ -29,7 +29,8 @@ struct writing {
 	const struct remote_options *opt;
 	const char *name;
 	struct snapshot_out out;
-	int channel, vm_pid;	    /* of the process that listens at the control socket */
+	int channel;
+	pid_t writer;		    /* who sent the last message on it, by the kernel */
 	struct snapshot_dir parent; /* of a difference */
 	struct run_options machine;
 };
@@ -123,9 +124,9 @@ static int send_parent(const struct writing *w, const struct snapshot_dir *dir,
 }
 
 /* The child's page map, that it looks only at pages which are there. Not needed for being right. */
-static void give_pagemap(const struct writing *w, json_int_t child)
+static void give_pagemap(const struct writing *w)
 {
-	int fd = pagemap_of(child, w->vm_pid);
+	int fd = pagemap_of(w->writer);
 
 	channel_send(w->channel, "pagemap", &fd, fd >= 0);
 	if (fd >= 0)
@@ -137,10 +138,11 @@ static void give_pagemap(const struct writing *w, json_int_t child)
 /* The messages wait at the other end, which the request brings. */
 static int fill_channel(struct writing *w, int *theirs, unsigned *parents, struct foal_error *err)
 {
-	int ends[2], r;
+	int ends[2], one = 1, r;
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
 		return snapshot_out_fail(&w->out, -errno, err);
+	setsockopt(ends[0], SOL_SOCKET, SO_PASSCRED, &one, sizeof(one));
 	w->channel = ends[0];
 	*theirs = ends[1];
 	r = channel_send(w->channel, "files", w->out.files, w->out.count);
@@ -194,6 +196,29 @@ static void show_progress(const struct writing *w, bool done)
 		(unsigned long long)st.st_blocks >> 11, done ? "\r\033[K" : " ...");
 }
 
+/* A message, and who sent it: what that one says of itself does not count. */
+static ssize_t receive(struct writing *w, char *text, size_t size)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(struct ucred))];
+	} control;
+	struct iovec iov = {text, size};
+	struct msghdr msg = {.msg_iov = &iov,
+			     .msg_iovlen = 1,
+			     .msg_control = control.bytes,
+			     .msg_controllen = sizeof(control.bytes)};
+	ssize_t n = recvmsg(w->channel, &msg, MSG_CMSG_CLOEXEC);
+	struct cmsghdr *cmsg = n >= 0 ? CMSG_FIRSTHDR(&msg) : NULL;
+	struct ucred sender = {0};
+
+	if (cmsg && cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_CREDENTIALS &&
+	    cmsg->cmsg_len == CMSG_LEN(sizeof(sender)))
+		memcpy(&sender, CMSG_DATA(cmsg), sizeof(sender));
+	w->writer = sender.pid;
+	return n;
+}
+
 /* The next message of the child, or NULL. */
 static json_t *next_message(struct writing *w, struct foal_error *err)
 {
@@ -210,7 +235,7 @@ static json_t *next_message(struct writing *w, struct foal_error *err)
 			  "%s: interrupted; nothing of the snapshot is kept", w->out.to);
 		return NULL;
 	}
-	n = recv(w->channel, text, sizeof(text), 0);
+	n = receive(w, text, sizeof(text));
 	said = n > 0 ? json_loadb(text, (size_t)n, JSON_REJECT_DUPLICATES, NULL) : NULL;
 	if (!said)
 		error_set(
@@ -224,11 +249,11 @@ static json_t *next_message(struct writing *w, struct foal_error *err)
 /* What the child says in the end, or NULL. */
 static json_t *hear(struct writing *w, struct foal_error *err)
 {
-	json_t *said = next_message(w, err), *child;
+	json_t *said = next_message(w, err);
 	char text[SNAPSHOT_MESSAGE];
 
-	while (said && (child = json_object_get(said, "child"))) {
-		give_pagemap(w, json_integer_value(child));
+	while (said && json_object_get(said, "child")) {
+		give_pagemap(w);
 		json_decref(said);
 		said = next_message(w, err);
 	}
@@ -317,7 +342,6 @@ static int snapshot(const struct remote_options *opt, struct run_dir *dir, struc
 
 	(void)dir;
 	client->timeout_ms = ANSWER_MS;
-	w.vm_pid = client_peer(client);
 	snapshot_dir_init(&w.parent);
 	options_defaults(&w.machine);
 	catch_signals();

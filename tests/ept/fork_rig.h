@@ -33,6 +33,9 @@ bool hear(int fd);
 struct pair fork_with(struct vm *vm, const struct ept_swap_file *swap);
 struct pair fork_space(struct vm *vm);
 
+/* What it holds becomes a template's, and it goes on as a clone of it would. */
+void make_template(struct vm *vm);
+
 /* The child has seen what it came for: its counts are right, and nothing failed. */
 _Noreturn void child_ends(struct vm *vm);
 /* The parent waits for it. */

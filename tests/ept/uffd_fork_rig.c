@@ -121,6 +121,13 @@ struct pair fork_space(struct vm *vm)
 	return fork_with(vm, NULL);
 }
 
+void make_template(struct vm *vm)
+{
+	ck_assert_int_eq(ept_space_hold(vm->space, HOLD_MS), 0);
+	ck_assert_int_eq(ept_space_template(vm->space), 0);
+	ept_space_release(vm->space);
+}
+
 _Noreturn void child_ends(struct vm *vm)
 {
 	ept_space_stop(vm->space);

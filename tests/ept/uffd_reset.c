@@ -233,6 +233,26 @@ START_TEST(fresh)
 }
 END_TEST
 
+/* A clone of a template has pages that are neither its own nor zeros; given back, they are. */
+START_TEST(of_a_template)
+{
+	struct rig rig;
+
+	make(&rig, &kinds[0]);
+	use(&rig, &kinds[0], WRITES);
+	make_template(&rig.vm);
+	if (_i)
+		use(&rig, &kinds[0], WRITES / 10);
+	point(&rig, true);
+	for (int round = 0; round < 3; round++) {
+		use(&rig, &kinds[0], WRITES);
+		back(&rig);
+		expect_as_it_was(&rig, "of a template");
+	}
+	end(&rig);
+}
+END_TEST
+
 /* Exactly the pages that were written, and none that is zeros and was given back. */
 START_TEST(counts)
 {
@@ -375,6 +395,7 @@ Suite *suite_uffd_reset(void)
 	tcase_add_loop_test(t, rounds, 0, NR_KINDS);
 	tcase_add_loop_test(t, fresh, 0, NR_KINDS - 2);
 	tcase_add_loop_test(t, counts, 0, NR_KINDS - 2);
+	tcase_add_loop_test(t, of_a_template, 0, 2);
 	tcase_add_test(t, kept_once);
 	tcase_add_test(t, unreadable);
 	tcase_add_test(t, refused);

@@ -3,6 +3,7 @@
  * page by page. What the restored VM reads is what was there in the pause.
  */
 #include "ept/snapshot_format.h"
+#include "tests/ept/fork_rig.h"
 #include "tests/ept/snapshot_rig.h"
 #include "tests/ept/uffd_suites.h"
 
@@ -168,6 +169,42 @@ START_TEST(discarded_is_zero)
 }
 END_TEST
 
+static int64_t snap_blocks(int fd)
+{
+	struct stat st;
+
+	ck_assert_int_eq(fstat(fd, &st), 0);
+	return st.st_blocks;
+}
+
+/*
+ * What a clone has not written is its template's, though the host says that it is a file's. To
+ * look at it makes that no larger.
+ */
+START_TEST(of_a_template)
+{
+	struct vm vm = snap_make(&snap_origins[0]);
+	struct snap_restored r;
+	struct snap_files files;
+	int template_fd;
+	int64_t held;
+
+	snap_use(&vm);
+	make_template(&vm);
+	for (uint64_t page = 0; page < SNAP_PAGES / 2; page++)
+		(void)*at(&vm, page);
+	template_fd = vm.space->areas[0]->template_fd;
+	held = snap_blocks(template_fd);
+	snap_take(&vm, &files, 0);
+	ck_assert_int_eq(snap_blocks(template_fd), held);
+	r = snap_restore(&files, -1);
+	ck_assert(snap_all_there(&r.vm, false));
+	snap_restored_destroy(&r);
+	snap_close(&files);
+	vm_destroy(&vm);
+}
+END_TEST
+
 /* Once verified the kernel may map it: clones write into nothing but themselves. */
 START_TEST(template_is_mapped)
 {
@@ -217,6 +254,7 @@ Suite *suite_uffd_snapshot(void)
 	tcase_add_test(tc, full_snapshot_is_sparse);
 	tcase_add_test(tc, restore_is_lazy);
 	tcase_add_test(tc, discarded_is_zero);
+	tcase_add_test(tc, of_a_template);
 	tcase_add_loop_test(tc, template_is_mapped, 0, SNAP_ORIGINS);
 	suite_add_tcase(suite, tc);
 	return suite;
