@@ -231,6 +231,7 @@ static void zero_counters(struct ept_space *space)
 	zero_ledger(&space->stray);
 	memset(space->events, 0, sizeof(space->events));
 	memset(&space->reclaim.counts, 0, sizeof(space->reclaim.counts));
+	space->reclaim.peak = space->reclaim.limit ? ept_reclaim_charge(space) : 0;
 }
 
 /* What has to be done for an entry, so that the host's page table says the same. */

@@ -299,8 +299,10 @@ int ept_reclaim_wait(struct ept_space *space, gpa_t gpa, unsigned pages)
 		pthread_cond_signal(&r->need);
 		pthread_cond_wait(&r->freed, &r->lock);
 		enough = ept_reclaim_charge(space) + pages <= r->hard;
-		/* Once the child has what it shares, or is gone, it can. */
-		gave_up = r->gave_up >= last && !__atomic_load_n(&r->forks, __ATOMIC_ACQUIRE);
+		/* Once the child has what it shares, or is gone, it can: rounds from then on. */
+		if (__atomic_load_n(&r->forks, __ATOMIC_ACQUIRE))
+			last = r->gave_up + 2;
+		gave_up = r->gave_up >= last;
 	}
 	pthread_mutex_unlock(&r->lock);
 	return enough || !gave_up ? 0 : cannot_hold(space, gpa);

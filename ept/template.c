@@ -24,6 +24,12 @@ static bool converts(const struct ept_area *area)
 	       (area->kind == EPT_KIND_LAYERS && !ept_layers_origin(area->obj));
 }
 
+/* Where @gpa lies in the file; multiples of 2 MiB are that there, too. */
+static uint64_t place_of(const struct ept_area *area, uint64_t gpa)
+{
+	return gpa - (area->start & ~(EPT_LEAF_BYTES - 1));
+}
+
 static bool is_zero(const char *page)
 {
 	return page[0] == 0 && memcmp(page, page + 1, EPT_PAGE_SIZE - 1) == 0;
@@ -73,21 +79,28 @@ static int copy_out(struct ept_area *area, int fd)
 
 			err = ept_read(area->space, GPA(gpa), bytes, len, EPT_ORIGIN_LOADER);
 			if (!err)
-				err = store(fd, bytes, len, gpa - area->start);
+				err = store(fd, bytes, len, place_of(area, gpa));
 		}
 	}
 	return err;
 }
 
-/* Where it is dense: a guest finds 2 MiB with one fault. A host that cannot leaves it as it is. */
+/*
+ * Where it is dense: a guest finds 2 MiB with one fault. A host that cannot leaves it as it is.
+ * Address and offset have to be multiples of 2 MiB together, here, which mmap() by itself does not
+ * see to, and where guests use it.
+ */
 static void make_huge(const struct ept_area *area, int fd)
 {
-	size_t size = area->end - area->start;
-	char *at = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+	size_t size = place_of(area, area->end), room = size + EPT_LEAF_BYTES;
+	char *base =
+	    mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
-	if (at == MAP_FAILED)
+	if (base == MAP_FAILED)
 		return;
-	for (uint64_t off = 0; off + EPT_LEAF_BYTES <= size; off += EPT_LEAF_BYTES) {
+	char *at = base + (-(uintptr_t)base & (EPT_LEAF_BYTES - 1));
+	bool mapped = mmap(at, size, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0) != MAP_FAILED;
+	for (uint64_t off = 0; mapped && off + EPT_LEAF_BYTES <= size; off += EPT_LEAF_BYTES) {
 		off_t data = lseek(fd, (off_t)off, SEEK_DATA);
 		off_t hole = data == (off_t)off ? lseek(fd, (off_t)off, SEEK_HOLE) : (off_t)off;
 
@@ -95,7 +108,7 @@ static void make_huge(const struct ept_area *area, int fd)
 		    madvise(at + off, EPT_LEAF_BYTES, MADVISE_COLLAPSE) && errno == EINVAL)
 			break;
 	}
-	munmap(at, size);
+	munmap(base, room);
 }
 
 static int map_instead(struct ept_area *area, int fd)
@@ -105,7 +118,7 @@ static int map_instead(struct ept_area *area, int fd)
 	if (ept_handler_engine(area))
 		ept_install_unregister(&area->space->installer, area->hva, size);
 	if (mmap(area->hva, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE,
-		 fd, 0) == MAP_FAILED)
+		 fd, (off_t)place_of(area, area->start)) == MAP_FAILED)
 		return -errno;
 	area->engine = EPT_ENGINE_KERNEL;
 	area->template = true;
@@ -123,7 +136,7 @@ static int map_instead(struct ept_area *area, int fd)
 static int convert(struct ept_area *area)
 {
 	int fd = memfd_create("foal-template", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	int err = fd < 0 || ftruncate(fd, (off_t)(area->end - area->start)) ? -errno : 0;
+	int err = fd < 0 || ftruncate(fd, (off_t)place_of(area, area->end)) ? -errno : 0;
 
 	if (!err)
 		err = copy_out(area, fd);
@@ -157,7 +170,7 @@ int ept_space_template(struct ept_space *space)
 
 int ept_template_page(const struct ept_area *area, uint64_t gpa, char *to)
 {
-	ssize_t n = pread(area->template_fd, to, EPT_PAGE_SIZE, (off_t)(gpa - area->start));
+	ssize_t n = pread(area->template_fd, to, EPT_PAGE_SIZE, (off_t)place_of(area, gpa));
 
 	return n == (ssize_t)EPT_PAGE_SIZE ? 0 : n < 0 ? -errno : -EIO;
 }
@@ -169,7 +182,13 @@ int ept_template_discard(struct ept_area *area, uint64_t gpa, uint64_t end)
 	__atomic_store_n(&area->gave_back, true, __ATOMIC_RELEASE);
 	/* Dropped, the file's bytes would come back. */
 	if (mmap(hva, end - gpa, PROT_READ | PROT_WRITE,
-		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == MAP_FAILED)
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) != MAP_FAILED)
+		return 0;
+	if (errno != ENOMEM)
 		return -errno;
+	/* The guest chose so many pieces that the host has no further mapping for the process. */
+	for (char *page = hva; page < hva + (end - gpa); page += EPT_PAGE_SIZE)
+		if (!is_zero(page))
+			memset(page, 0, EPT_PAGE_SIZE);
 	return 0;
 }

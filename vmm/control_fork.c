@@ -29,14 +29,19 @@ static json_t *reply_of(const struct control_request *request, const struct fork
 	return reply;
 }
 
-/* Clones begin as the messages with their names are read; nobody stands still. */
-static json_t *serve_clone(struct control *control, const struct control_request *request,
-			   const struct fork_request *asked)
+/*
+ * Clones begin as the messages with their names are read; nobody stands still. Who asked has
+ * the answer before: more names than the channel holds come when it has taken what there is.
+ */
+static json_t *serve_clone(struct control *control, struct conn *conn,
+			   const struct control_request *request, const struct fork_request *asked)
 {
-	const char *wrong = template_clone(control->vm, asked);
-
-	return wrong ? conn_error(request->id, CONTROL_ERROR_BAD_REQUEST, wrong)
-		     : conn_reply(request->id);
+	if (asked->has_swap)
+		return conn_error(request->id, CONTROL_ERROR_BAD_REQUEST,
+				  "swap: a template's clones have none");
+	conn_send(conn, conn_reply(request->id), now_ns());
+	template_clone(control->vm, asked);
+	return NULL;
 }
 
 json_t *control_serve_fork(struct control *control, struct conn *conn,
@@ -52,6 +57,7 @@ json_t *control_serve_fork(struct control *control, struct conn *conn,
 	struct foal_error err = {0};
 	json_t *reply;
 
+	conn->passed = -1; /* whatever becomes of the connection, it is there until the end */
 	if (request->clone && !control->vm->template) {
 		reply = conn_error(request->id, CONTROL_ERROR_UNAVAILABLE,
 				   "it is no template, but a VM that runs: foal fork makes more of "
@@ -62,15 +68,14 @@ json_t *control_serve_fork(struct control *control, struct conn *conn,
 		reply = conn_error(request->id, CONTROL_ERROR_BAD_REQUEST,
 				   "a socket has to come with it, for the names of the VMs");
 	} else if (control->vm->template) {
-		reply = serve_clone(control, request, &asked);
+		reply = serve_clone(control, conn, request, &asked);
 	} else {
 		reap_soon(control);
 		int r = fork_begin(control->vm, &control->fork, &asked, &pause, &err);
 		reply =
 		    r ? control_failure(control, request->id, r, &err) : reply_of(request, &pause);
 	}
-	if (conn->passed >= 0)
-		close(conn->passed);
-	conn->passed = -1;
+	if (asked.channel >= 0)
+		close(asked.channel);
 	return reply;
 }

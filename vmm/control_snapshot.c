@@ -110,9 +110,11 @@ json_t *control_serve_snapshot(struct control *control, struct conn *conn,
 	struct snapshot_pause pause;
 	struct foal_error err = {0};
 	struct passed came;
-	const char *wrong = take_files(control->vm, conn->passed, &came, &files);
+	int channel = conn->passed;
+	const char *wrong = take_files(control->vm, channel, &came, &files);
 	json_t *reply = NULL;
 
+	conn->passed = -1; /* the child has it, who lets go of what is the connections' */
 	/* What cannot be at all is said first. */
 	if (snapshot_possible(control->vm->opt, &err))
 		reply = conn_error(request->id, CONTROL_ERROR_UNAVAILABLE, err.text);
@@ -128,9 +130,8 @@ json_t *control_serve_snapshot(struct control *control, struct conn *conn,
 			remember(control, request->dir);
 	}
 	channel_close(&came);
-	if (conn->passed >= 0)
-		close(conn->passed);
-	conn->passed = -1;
+	if (channel >= 0)
+		close(channel);
 	return reply;
 }
 
@@ -155,7 +156,10 @@ void control_let_go(struct control *control)
 	close(control->wake_fd);
 	close(control->lock_fd);
 	for (int i = 0; i < CONTROL_CLIENTS; i++)
-		if (control->conns[i].fd >= 0)
+		if (control->conns[i].fd >= 0) {
 			close(control->conns[i].fd);
+			if (control->conns[i].passed >= 0)
+				close(control->conns[i].passed);
+		}
 	streams_let_go(&control->streams);
 }

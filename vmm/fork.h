@@ -28,7 +28,7 @@ struct vm;
 #define FORK_POOL_MAX  4096
 /* Bytes of a message: of who asks, a name; of a VM that began or did not, what is to be told. */
 #define FORK_MESSAGE   1024
-/* How long the frozen child waits for the next message. */
+/* How long the frozen child waits for messages, in all. */
 #define FORK_WAIT_MS   20000
 
 /* What comes with a name, in this order. */

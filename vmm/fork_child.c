@@ -99,19 +99,37 @@ static void keep_files(struct order *order, struct msghdr *msg)
 
 		if (cmsg->cmsg_level != SOL_SOCKET || cmsg->cmsg_type != SCM_RIGHTS)
 			continue;
-		for (size_t at = 0; at + sizeof(int) <= len && order->count < FORK_FILES;
-		     at += sizeof(int))
-			memcpy(&order->files[order->count++], CMSG_DATA(cmsg) + at, sizeof(int));
+		for (size_t at = 0; at + sizeof(int) <= len; at += sizeof(int)) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(cmsg) + at, sizeof(fd));
+			if (order->count < FORK_FILES)
+				order->files[order->count++] = fd;
+			else
+				close(fd); /* there is room for one more, by its alignment */
+		}
 	}
 }
 
-bool receive_order(int channel, struct order *order, int timeout_ms)
+/* True: something is there. */
+static bool wait_for(int channel, int *left_ms)
+{
+	struct pollfd pfd = {.fd = channel, .events = POLLIN};
+	uint64_t begun = now_ns(), took;
+	int n = poll(&pfd, 1, left_ms ? *left_ms : -1);
+
+	took = (now_ns() - begun) / 1000000;
+	if (left_ms)
+		*left_ms = took < (uint64_t)*left_ms ? *left_ms - (int)took : 0;
+	return n == 1;
+}
+
+bool receive_order(int channel, struct order *order, int *left_ms)
 {
 	union {
 		struct cmsghdr align;
 		char bytes[CMSG_SPACE(FORK_FILES * sizeof(int))];
 	} control;
-	struct pollfd pfd = {.fd = channel, .events = POLLIN};
 	struct iovec iov = {order->name, sizeof(order->name) - 1};
 	struct msghdr msg = {.msg_iov = &iov,
 			     .msg_iovlen = 1,
@@ -119,11 +137,13 @@ bool receive_order(int channel, struct order *order, int timeout_ms)
 			     .msg_controllen = sizeof(control.bytes)};
 
 	*order = (struct order){.count = 0};
-	if (poll(&pfd, 1, timeout_ms) != 1)
+	if (!wait_for(channel, left_ms))
 		return false;
 	ssize_t n = recvmsg(channel, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-	if (n > 0)
+	if (n >= 0)
 		keep_files(order, &msg);
+	if (n == 0)
+		close_order(order); /* no name, but it may have brought files */
 	return n > 0;
 }
 
@@ -134,20 +154,27 @@ int fork_say(int channel, json_t *message)
 	struct pollfd pfd = {.fd = channel, .events = POLLOUT};
 	char text[FORK_MESSAGE];
 	size_t len = json_dumpb(message, text, sizeof(text), JSON_COMPACT);
+	uint64_t now = now_ns(), until = now + TELL_MS * 1000000ULL;
 	ssize_t n = -1;
 
 	json_decref(message);
-	if (len && len <= sizeof(text) && poll(&pfd, 1, TELL_MS) == 1)
+	if (!len || len > sizeof(text))
+		return -EPIPE;
+	/* The room for it may be taken by another VM's: they have one channel. */
+	do {
+		if (poll(&pfd, 1, (int)((until - now) / 1000000)) != 1)
+			return -EPIPE;
 		n = write(channel, text, len);
+	} while (n < 0 && errno == EAGAIN && (now = now_ns()) < until);
 	return n < 0 ? -EPIPE : 0;
 }
 
-void tell_failure(int channel, const char *name, const char *why)
+int tell_failure(int channel, const char *name, const char *why)
 {
 	json_t *text = json_string(why); /* a path in it may be no UTF-8 */
 
-	fork_say(channel, json_pack("{s:b, s:s, s:o}", "ok", 0, "name", name, "message",
-				    text ? text : json_string("it cannot be started")));
+	return fork_say(channel, json_pack("{s:b, s:s, s:o}", "ok", 0, "name", name, "message",
+					   text ? text : json_string("it cannot be started")));
 }
 
 int fork_tell(struct vm *vm)
@@ -328,6 +355,20 @@ bool well_formed(const struct order *order, const struct fork_request *request)
 	return order->count == files && !vm_name_fault(order->name);
 }
 
+/* A process of its own: its parent is forked again while it lives. */
+static void fork_template(struct vm *vm, const struct fork_request *request,
+			  struct fork_birth *birth, struct ept_fork *memory, const int adopted[2])
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		close(adopted[0]);
+		template_serve(vm, request, birth, memory, adopted[1]);
+	}
+	if (pid < 0)
+		tell_failure(request->channel, "", strerror(errno));
+}
+
 static void fork_one(struct vm *vm, const struct fork_request *request, struct fork_birth *birth,
 		     struct ept_fork *memory, struct order *order, const int adopted[2])
 {
@@ -356,7 +397,7 @@ _Noreturn void fork_frozen(struct vm *vm, const struct fork_request *request,
 	struct order order;
 	/* A stop begins after this is set: before, nothing of the VM was taken apart. */
 	bool well = !atomic_load(&vm->stopping);
-	int adopted[2];
+	int adopted[2], left_ms = FORK_WAIT_MS;
 	char byte;
 
 	if (!well) {
@@ -365,12 +406,13 @@ _Noreturn void fork_frozen(struct vm *vm, const struct fork_request *request,
 	}
 	take_apart(vm, &birth);
 	fcntl(request->channel, F_SETFL, O_NONBLOCK);
-	if (request->template)
-		template_serve(vm, request, &birth, memory);
 	if (pipe2(adopted, O_CLOEXEC))
 		process_end(FOAL_EXIT_HOST);
-	for (unsigned i = 0;
-	     i < request->count && receive_order(request->channel, &order, FORK_WAIT_MS); i++) {
+	if (request->template)
+		fork_template(vm, request, &birth, memory, adopted);
+	for (unsigned i = 0; !request->template && i < request->count &&
+			     receive_order(request->channel, &order, &left_ms);
+	     i++) {
 		fork_one(vm, request, &birth, memory, &order, adopted);
 		close_order(&order);
 	}

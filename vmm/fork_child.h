@@ -14,15 +14,18 @@ struct order {
 	unsigned count;
 };
 
-/* False: nothing comes any more, or not within @timeout_ms (negative: for ever). */
-bool receive_order(int channel, struct order *order, int timeout_ms);
+/*
+ * False: nothing comes any more, or not within *@left_ms (NULL: for ever), of which what it waited
+ * is taken.
+ */
+bool receive_order(int channel, struct order *order, int *left_ms);
 bool well_formed(const struct order *order, const struct fork_request *request);
 void close_order(struct order *order);
 
 /* Send @message, which is used up. Who asked may be slow, but is not waited for for ever. -EPIPE.
  */
 int fork_say(int channel, json_t *message);
-void tell_failure(int channel, const char *name, const char *why);
+int tell_failure(int channel, const char *name, const char *why);
 
 /* A session and signals as a VM in the background has them; the second: standard descriptors, too.
  */

@@ -21,6 +21,8 @@ static void let_go(struct vm *vm)
 
 	for (unsigned i = 0; i < t->ready; i++)
 		close(t->pool[i].fd);
+	if (t->asked_by >= 0)
+		close(t->asked_by);
 	control_let_go(vm->control);
 }
 
@@ -122,7 +124,7 @@ void template_await(struct vm *vm)
 	struct foal_error err = {0};
 	struct order order;
 
-	if (!receive_order(birth->await_fd, &order, -1) || order.count != FORK_FILES)
+	if (!receive_order(birth->await_fd, &order, NULL) || order.count != FORK_FILES)
 		process_end(0); /* nobody wants it any more */
 	close(birth->await_fd);
 	dup2(order.files[FORK_LOG], STDERR_FILENO);
@@ -146,31 +148,35 @@ void template_await(struct vm *vm)
 /* --- requests ----------------------------------------------------------------------------------
  */
 
-const char *template_clone(struct vm *vm, const struct fork_request *request)
+/* False: who asks makes no sense, or does not listen. */
+static bool clone_one(struct vm *vm, const struct fork_request *request, const struct order *order)
 {
 	struct template *t = vm->template;
-	struct order order;
+	int r;
 
-	if (request->has_swap)
-		return "swap: a template's clones have none";
+	if (!well_formed(order, request)) {
+		tell_failure(request->channel, "", "a message is no name with its files");
+		return false;
+	}
+	t->birth->state.clock = request->clock;
+	if (request->clock == CLOCK_FREEZE && from_pool(t, order, request->channel))
+		return true;
+	r = fork_clone(vm, order, request->channel, -1);
+	return r >= 0 || tell_failure(request->channel, order->name, strerror(-r)) == 0;
+}
+
+void template_clone(struct vm *vm, const struct fork_request *request)
+{
+	bool goes_on = true;
+	struct order order;
+	int left_ms = FORK_WAIT_MS;
+
 	fcntl(request->channel, F_SETFL, O_NONBLOCK);
-	for (unsigned i = 0; i < request->count; i++) {
-		if (!receive_order(request->channel, &order, FORK_WAIT_MS))
-			return i ? NULL : "no name came";
-		int r = -EINVAL;
-		if (well_formed(&order, request)) {
-			t->birth->state.clock = request->clock;
-			r = request->clock == CLOCK_FREEZE && from_pool(t, &order, request->channel)
-				? 0
-				: fork_clone(vm, &order, request->channel, -1);
-		}
-		if (r < 0)
-			tell_failure(request->channel, r == -EINVAL ? "" : order.name,
-				     r == -EINVAL ? "a message is no name with its files"
-						  : strerror(-r));
+	for (unsigned i = 0; goes_on && i < request->count; i++) {
+		goes_on = receive_order(request->channel, &order, &left_ms) &&
+			  clone_one(vm, request, &order);
 		close_order(&order);
 	}
-	return NULL;
 }
 
 bool template_hungry(const struct vm *vm)
@@ -202,11 +208,12 @@ bool template_tend(struct vm *vm)
 /* --- the process ----------------------------------------------------------------------------- */
 
 static int become_template(struct vm *vm, struct fork_birth *birth, struct ept_fork *memory,
-			   const struct order *order, struct foal_error *err)
+			   int adopted, const struct order *order, struct foal_error *err)
 {
 	int r = ept_space_fork_child(vm->space, memory, NULL);
 	const struct ept_failure *failure;
 
+	close(adopted);
 	if (r == 0)
 		r = ept_space_template(vm->space);
 	failure = ept_space_failure(vm->space);
@@ -223,29 +230,31 @@ static int become_template(struct vm *vm, struct fork_birth *birth, struct ept_f
 }
 
 _Noreturn void template_serve(struct vm *vm, const struct fork_request *request,
-			      struct fork_birth *birth, struct ept_fork *memory)
+			      struct fork_birth *birth, struct ept_fork *memory, int adopted)
 {
 	static struct template template; /* of this process alone */
 	struct foal_error err = {0};
 	struct order order;
+	int left_ms = FORK_WAIT_MS;
 
-	if (!receive_order(request->channel, &order, FORK_WAIT_MS) ||
-	    !well_formed(&order, request)) {
+	if (!receive_order(request->channel, &order, &left_ms) || !well_formed(&order, request)) {
 		tell_failure(request->channel, "", "a message is no name with its files");
 		process_end(FOAL_EXIT_USAGE);
 	}
-	if (become_template(vm, birth, memory, &order, &err)) {
+	if (become_template(vm, birth, memory, adopted, &order, &err)) {
 		tell_failure(request->channel, order.name, err.text);
 		process_end(err.status);
 	}
 	template.birth = birth;
 	template.wanted = request->pool;
+	template.asked_by = request->channel;
 	vm->template = &template;
 	while (template_tend(vm))
 		;
 	fork_say(request->channel,
 		 json_pack("{s:b, s:s, s:i}", "ok", 1, "name", order.name, "pid", (int)getpid()));
 	close(request->channel);
+	template.asked_by = -1;
 	control_run(vm->control);
 	process_end(0);
 }

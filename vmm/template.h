@@ -1,7 +1,7 @@
 /*
- * A template (docs/fork.md): a frozen child of a VM that stays. It has one thread, no KVM VM, and
- * memory that never changes (ept_space_template()); it serves a control socket and forks clones.
- * Some are forked ahead, the pool: each has built its VM, loaded the state and started its
+ * A template (docs/fork.md): what a VM's frozen child forked, and stays. It has one thread, no KVM
+ * VM, and memory that never changes (ept_space_template()); it serves a control socket and forks
+ * clones. Some are forked ahead, the pool: each has built its VM, loaded the state and started its
  * threads, and waits for its name. Private to vmm/.
  */
 #ifndef FOAL_VMM_TEMPLATE_H
@@ -24,14 +24,18 @@ struct template
 	struct pooled pool[FORK_POOL_MAX];
 	unsigned ready, wanted; /* of the pool: how many are there, and are to be */
 	unsigned children;	/* not reaped yet */
+	int asked_by;		/* the channel of who asked for it, until it was told; -1 */
 };
 
-/* In the frozen child: be the template of the one order that comes. */
+/*
+ * In a child of the frozen one: be the template of the one order that comes. @adopted is closed
+ * when memory is its own.
+ */
 _Noreturn void template_serve(struct vm *vm, const struct fork_request *request,
-			      struct fork_birth *birth, struct ept_fork *memory);
+			      struct fork_birth *birth, struct ept_fork *memory, int adopted);
 
-/* Clone what @request asks for. NULL, or what is wrong. */
-const char *template_clone(struct vm *vm, const struct fork_request *request);
+/* Clone what @request asks for; its channel hears of each, and of what is wrong. */
+void template_clone(struct vm *vm, const struct fork_request *request);
 
 /* Between requests: reap, make one ready. True: there is more to do at once. */
 bool template_tend(struct vm *vm);

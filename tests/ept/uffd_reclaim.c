@@ -197,6 +197,7 @@ START_TEST(reclaimed_pages)
 		fill_page((char *)at(&vm, page), page, PARENT);
 	ck_assert(ept_reclaim_stats(vm.space, &stats));
 	ck_assert_uint_gt(stats.swapped, 0);
+	ck_assert_uint_le(stats.peak, LIMIT + LIMIT / 50);
 	p = fork_with(&vm, &other);
 	if (!p.child) {
 		child_assert(all_have(&vm, 0, pages, PARENT));

@@ -5,9 +5,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/kvm/snapshot_rig.h"
 #include "tests/kvm/suites.h"
 #include "tests/kvm/told.h"
 
@@ -209,10 +212,67 @@ START_TEST(pool_ends)
 }
 END_TEST
 
+#define LEAF	 (2UL << 20)
+#define COLLAPSE 25 /* MADV_COLLAPSE, which older headers lack */
+
+/* Can a file in memory be made huge here, where it should be? */
+static bool host_collapses(void)
+{
+	int fd = memfd_create("collapse", MFD_CLOEXEC);
+	char *base = mmap(NULL, 2 * LEAF, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *at = base + (-(uintptr_t)base & (LEAF - 1));
+
+	ck_assert(fd >= 0 && base != MAP_FAILED && ftruncate(fd, LEAF) == 0);
+	ck_assert_ptr_eq(mmap(at, LEAF, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0), at);
+	memset(at, 1, LEAF);
+	bool can = madvise(at, LEAF, COLLAPSE) == 0;
+	munmap(base, 2 * LEAF);
+	close(fd);
+	return can;
+}
+
+static unsigned long huge_shmem_kib(void)
+{
+	FILE *f = fopen("/proc/meminfo", "re");
+	unsigned long kib = 0;
+	char line[256];
+
+	ck_assert_ptr_nonnull(f);
+	while (fgets(line, sizeof(line), f) && sscanf(line, "ShmemHugePages: %lu", &kib) != 1)
+		;
+	fclose(f);
+	return kib;
+}
+
+/* Dense memory is a template's in 2 MiB pages. The count is the host's: others may let go of some.
+ */
+START_TEST(huge)
+{
+	bool grew = false;
+
+	if (!host_collapses())
+		skip("the host makes no huge pages of files in memory");
+	background("dense", ARGS(MEMORY_GUEST, "--huge", "always"));
+	wait_for_memory("dense", MEMORY_GUEST_BYTES);
+	for (int i = 0; i < 5 && !grew; i++) {
+		unsigned long before = huge_shmem_kib();
+
+		expect_command(ARGS("template", "dense", "--name", in_round("dt%d", i)), 0,
+			       "template");
+		grew = huge_shmem_kib() >= before + 2 * LEAF / 1024;
+	}
+	ck_assert(grew);
+}
+END_TEST
+
 START_TEST(many)
 {
 	start_told("m", ARGS("--halt", "exit"));
 	tell_once("m", "h1");
+	expect_command(ARGS("template", "m", "--name", "first", "--pool", "1"), 0,
+		       "first: template");
+	/* While that one lives. */
+	expect_command(ARGS("fork", "m", "--name", "more"), 0, "more: running");
 	expect_command(ARGS("template", "m", "--name", "mt", "--pool", "8"), 0, "mt: template");
 	for (int i = 0; i < 3; i++)
 		expect_command(
@@ -221,6 +281,53 @@ START_TEST(many)
 	tell_once("many-1", "e1");
 	expect_command(ARGS("stop", "mt"), 0, "gone");
 	tell_once("many-12", "e1");
+}
+END_TEST
+
+/* A request of clones is answered, and its channel; the other end. */
+static int ask_for_clones(int fd, const char *first, int passed, unsigned times)
+{
+	int ends[2];
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+	if (first)
+		control_pass(ends[0], first, passed, times);
+	control_pass(fd, "{\"command\":\"fork\",\"clone\":true,\"count\":2}\n", ends[1], 1);
+	close(ends[1]);
+	json_t *reply = control_line(fd);
+	ck_assert(json_is_true(json_object_get(reply, "ok")));
+	json_decref(reply);
+	return ends[0];
+}
+
+/* The answer does not wait for names, and what comes with messages that are none is not kept. */
+START_TEST(orders)
+{
+	char text[512];
+	int channel;
+
+	start_told("o", ARGS("--halt", "exit"));
+	json_t *reply = forks_of(ARGS("template", "o", "--name", "ot", "--pool", "0", "--json"));
+	pid_t template = fork_pid(reply, 0);
+	json_decref(reply);
+	int fd = control_connect("ot");
+	control_number(fd, "{\"command\":\"status\"}", "pid");
+	unsigned had = descriptors_of(template);
+	for (unsigned n = 1; n <= 8; n++) {
+		close(ask_for_clones(fd, "", fd, n));
+		close(ask_for_clones(fd, "name", fd, n == 4 ? 5 : n));
+	}
+	channel = ask_for_clones(fd, NULL, -1, 0);
+	ck_assert_int_eq(send(channel, "good", 4, MSG_NOSIGNAL), 4);
+	ssize_t n = recv(channel, text, sizeof(text) - 1, 0);
+	ck_assert_int_gt(n, 0);
+	text[n] = 0;
+	ck_assert_msg(strstr(text, "no name with its files"), "%s", text);
+	ck_assert_int_eq(recv(channel, text, sizeof(text), 0), 0);
+	close(channel);
+	control_number(fd, "{\"command\":\"status\"}", "pid");
+	ck_assert_uint_eq(descriptors_of(template), had);
+	close(fd);
 }
 END_TEST
 
@@ -249,6 +356,8 @@ Suite *clone_suite(void)
 	tcase_add_test(tc, resets);
 	tcase_add_loop_test(tc, programs, 0, 2);
 	tcase_add_test(tc, many);
+	tcase_add_test(tc, huge);
+	tcase_add_test(tc, orders);
 	tcase_add_test(tc, pool_ends);
 	tcase_add_test(tc, refused);
 	suite_add_tcase(suite, tc);

@@ -166,24 +166,31 @@ void control_refused(int fd, const char *request, const char *code)
 	json_decref(reply);
 }
 
-static int attach(int fd, uint64_t *history)
+void control_pass(int fd, const char *text, int passed, unsigned times)
 {
-	static const char request[] = "{\"command\":\"console\"}\n";
-	char control[CMSG_SPACE(sizeof(int))] = {0};
-	struct iovec iov = {(void *)(uintptr_t)request, sizeof(request) - 1};
+	char control[CMSG_SPACE(16 * sizeof(int))] = {0};
+	struct iovec iov = {(void *)(uintptr_t)text, strlen(text)};
 	struct msghdr msg = {.msg_iov = &iov,
 			     .msg_iovlen = 1,
 			     .msg_control = control,
-			     .msg_controllen = sizeof(control)};
+			     .msg_controllen = CMSG_SPACE(times * sizeof(int))};
 	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
+
+	ck_assert_uint_le(times, 16);
+	cmsg->cmsg_level = SOL_SOCKET;
+	cmsg->cmsg_type = SCM_RIGHTS;
+	cmsg->cmsg_len = CMSG_LEN(times * sizeof(int));
+	for (unsigned i = 0; i < times; i++)
+		memcpy(CMSG_DATA(cmsg) + i * sizeof(int), &passed, sizeof(int));
+	ck_assert_int_eq(sendmsg(fd, &msg, MSG_NOSIGNAL), (ssize_t)strlen(text));
+}
+
+static int attach(int fd, uint64_t *history)
+{
 	int ends[2];
 
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
-	cmsg->cmsg_level = SOL_SOCKET;
-	cmsg->cmsg_type = SCM_RIGHTS;
-	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(cmsg), &ends[1], sizeof(int));
-	ck_assert_int_eq(sendmsg(fd, &msg, MSG_NOSIGNAL), sizeof(request) - 1);
+	control_pass(fd, "{\"command\":\"console\"}\n", ends[1], 1);
 	close(ends[1]);
 	json_t *reply = control_line(fd);
 	ck_assert(json_is_true(json_object_get(reply, "ok")));

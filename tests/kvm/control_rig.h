@@ -22,6 +22,8 @@ void end_all(void);
 /* A connection to @name, greeted. */
 int control_connect(const char *name);
 void control_send(int fd, const char *text);
+/* The same, with a descriptor that is @passed so many @times (SCM_RIGHTS; 1 to 16). */
+void control_pass(int fd, const char *text, int passed, unsigned times);
 /* The next line; NULL at the end. json_decref() it. */
 json_t *control_line(int fd);
 /* Ask and hear; the reply, ok or not. */

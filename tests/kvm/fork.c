@@ -294,14 +294,7 @@ END_TEST
 /* A name with too few files, or none at all: said, and nothing comes of it. */
 START_TEST(hostile_orders)
 {
-	static const char request[] = "{\"command\":\"fork\",\"count\":2}\n";
-	char text[512], control[CMSG_SPACE(sizeof(int))] = {0};
-	struct iovec iov = {(void *)(uintptr_t)request, sizeof(request) - 1};
-	struct msghdr msg = {.msg_iov = &iov,
-			     .msg_iovlen = 1,
-			     .msg_control = control,
-			     .msg_controllen = sizeof(control)};
-	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
+	char text[512];
 	int ends[2];
 
 	background("plain", ARGS(MEMORY_GUEST));
@@ -309,11 +302,7 @@ START_TEST(hostile_orders)
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
 	ck_assert_int_eq(send(ends[0], "good", 4, 0), 4);
 	ck_assert_int_eq(send(ends[0], "../../bad", 9, 0), 9);
-	cmsg->cmsg_level = SOL_SOCKET;
-	cmsg->cmsg_type = SCM_RIGHTS;
-	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(cmsg), &ends[1], sizeof(int));
-	ck_assert_int_eq(sendmsg(fd, &msg, MSG_NOSIGNAL), sizeof(request) - 1);
+	control_pass(fd, "{\"command\":\"fork\",\"count\":2}\n", ends[1], 1);
 	close(ends[1]);
 	json_t *reply = control_line(fd);
 	ck_assert(json_is_true(json_object_get(reply, "ok")));
