@@ -340,6 +340,13 @@ int ept_space_fork_start(struct ept_space *space, const char *name);
 int ept_space_template(struct ept_space *space);
 
 /*
+ * Open the page map @path, /proc/PID/pagemap: a descriptor, or a negative errno. Which host pages
+ * there are it does not say, even if root opens it (proc_pid_pagemap(5)): a guest that broke out
+ * could use that.
+ */
+int ept_pagemap_open(const char *path);
+
+/*
  * Instead of both: the child only writes a snapshot of the space (snapshot.h) and ends.
  * @pagemap_fd: the child's own /proc/self/pagemap, the space's from now on; -1: it may open
  * none, and looks at each page instead. Opens nothing. It has no ept_space_failure_fd(): the

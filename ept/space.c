@@ -118,9 +118,9 @@ int ept_space_create(const struct ept_config *config, struct ept_space **out)
 	 * reclaim could not tell a private copy from the page of the file.
 	 */
 	if (config->engine != EPT_ENGINE_HANDLER || config->memory_limit)
-		space->pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+		space->pagemap_fd = ept_pagemap_open("/proc/self/pagemap");
 	if (!err && config->memory_limit && space->pagemap_fd < 0)
-		err = -errno;
+		err = space->pagemap_fd;
 	if (err)
 		goto fail;
 	*out = space;

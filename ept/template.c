@@ -24,7 +24,8 @@ static bool converts(const struct ept_area *area)
 	       (area->kind == EPT_KIND_LAYERS && !ept_layers_origin(area->obj));
 }
 
-static uint64_t file_at(const struct ept_area *area, uint64_t gpa)
+/* Where @gpa lies in the file; multiples of 2 MiB are that there, too. */
+static uint64_t place_of(const struct ept_area *area, uint64_t gpa)
 {
 	return gpa - (area->start & ~(EPT_LEAF_BYTES - 1));
 }
@@ -78,7 +79,7 @@ static int copy_out(struct ept_area *area, int fd)
 
 			err = ept_read(area->space, GPA(gpa), bytes, len, EPT_ORIGIN_LOADER);
 			if (!err)
-				err = store(fd, bytes, len, file_at(area, gpa));
+				err = store(fd, bytes, len, place_of(area, gpa));
 		}
 	}
 	return err;
@@ -91,7 +92,7 @@ static int copy_out(struct ept_area *area, int fd)
  */
 static void make_huge(const struct ept_area *area, int fd)
 {
-	size_t size = file_at(area, area->end), room = size + EPT_LEAF_BYTES;
+	size_t size = place_of(area, area->end), room = size + EPT_LEAF_BYTES;
 	char *base =
 	    mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
@@ -117,7 +118,7 @@ static int map_instead(struct ept_area *area, int fd)
 	if (ept_handler_engine(area))
 		ept_install_unregister(&area->space->installer, area->hva, size);
 	if (mmap(area->hva, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE,
-		 fd, (off_t)file_at(area, area->start)) == MAP_FAILED)
+		 fd, (off_t)place_of(area, area->start)) == MAP_FAILED)
 		return -errno;
 	area->engine = EPT_ENGINE_KERNEL;
 	area->template = true;
@@ -135,7 +136,7 @@ static int map_instead(struct ept_area *area, int fd)
 static int convert(struct ept_area *area)
 {
 	int fd = memfd_create("foal-template", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	int err = fd < 0 || ftruncate(fd, (off_t)file_at(area, area->end)) ? -errno : 0;
+	int err = fd < 0 || ftruncate(fd, (off_t)place_of(area, area->end)) ? -errno : 0;
 
 	if (!err)
 		err = copy_out(area, fd);
@@ -169,7 +170,7 @@ int ept_space_template(struct ept_space *space)
 
 int ept_template_page(const struct ept_area *area, uint64_t gpa, char *to)
 {
-	ssize_t n = pread(area->template_fd, to, EPT_PAGE_SIZE, (off_t)file_at(area, gpa));
+	ssize_t n = pread(area->template_fd, to, EPT_PAGE_SIZE, (off_t)place_of(area, gpa));
 
 	return n == (ssize_t)EPT_PAGE_SIZE ? 0 : n < 0 ? -errno : -EIO;
 }

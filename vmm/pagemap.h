@@ -4,10 +4,7 @@
 
 #include <sys/types.h>
 
-/*
- * Open /proc/@pid/pagemap: a descriptor, or a negative errno. Which host pages it has the map does
- * not say, even if root opens it.
- */
+/* Open /proc/@pid/pagemap, as ept_pagemap_open() does. */
 int pagemap_of(pid_t pid);
 
 #endif

@@ -223,8 +223,10 @@ static int bring_memory_back(struct vm *vm, struct reset_how how, struct reset_r
 	int r = read_logs(vm, err);
 
 	*begun = false;
-	if (r)
+	if (r) {
+		forget_point(&vm->reset); /* KVM tells it once: some of it is lost */
 		return r;
+	}
 	r = ept_reset_back(vm->space, (const uint64_t *const *)vm->reset.logs, &stats, begun, why,
 			   sizeof(why));
 	if (r)

@@ -35,6 +35,22 @@ START_TEST(anonymous)
 }
 END_TEST
 
+/* The map that a space keeps tells what is there, and of nothing where, also to root. */
+START_TEST(map_has_no_frames)
+{
+	struct vm vm = kernel_vm(-1, 0, PAGE, EPT_FILE_COW);
+	uint64_t entry = 0;
+
+	*vm.hva = 1;
+	ck_assert_int_eq(pread(vm.space->pagemap_fd, &entry, sizeof(entry),
+			       (off_t)((uintptr_t)vm.hva / PAGE * sizeof(entry))),
+			 sizeof(entry));
+	ck_assert_uint_ne(entry >> 63, 0);
+	ck_assert_uint_eq(entry << 9, 0);
+	vm_destroy(&vm);
+}
+END_TEST
+
 /* Every mode and alignment: the bytes of the handler engine, zeros after the object's end. */
 START_TEST(contents_are_equal)
 {
@@ -331,6 +347,7 @@ Suite *suite_kernel_engine(void)
 	TCase *tc = tcase_create("kernel");
 
 	tcase_add_test(tc, anonymous);
+	tcase_add_test(tc, map_has_no_frames);
 	tcase_add_loop_test(tc, contents_are_equal, 0, 12);
 	tcase_add_test(tc, sync_writes_what_differs);
 	tcase_add_test(tc, truncated_file_is_an_error);
