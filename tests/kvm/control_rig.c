@@ -82,21 +82,49 @@ void end_all(void)
 	scratch_each(end_those_of);
 }
 
-int control_connect(const char *name)
+/* A connected socket, or -1. */
+static int reach(const char *name)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	int n = snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", scratch("run/%s.sock", name));
 
+	ck_assert_int_ge(fd, 0);
 	ck_assert_int_lt(n, (int)sizeof(addr.sun_path));
-	ck_assert_msg(connect(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0, "%s: %s",
-		      addr.sun_path, strerror(errno));
+	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0)
+		return fd;
+	n = errno;
+	close(fd);
+	errno = n;
+	return -1;
+}
+
+static int greeted(int fd, const char *name)
+{
 	json_t *greeting = control_line(fd);
+
 	ck_assert_ptr_nonnull(greeting);
 	ck_assert_str_eq(json_string_value(json_object_get(greeting, "name")), name);
 	ck_assert_int_eq(json_integer_value(json_object_get(greeting, "version")), 1);
 	json_decref(greeting);
 	return fd;
+}
+
+int control_connect(const char *name)
+{
+	int fd = reach(name);
+
+	ck_assert_msg(fd >= 0, "%s: %s", name, strerror(errno));
+	return greeted(fd, name);
+}
+
+int control_connect_soon(const char *name)
+{
+	int fd;
+
+	while ((fd = reach(name)) < 0)
+		usleep(1000);
+	return greeted(fd, name);
 }
 
 void control_send(int fd, const char *text)

@@ -21,6 +21,8 @@ void end_all(void);
 
 /* A connection to @name, greeted. */
 int control_connect(const char *name);
+/* The same of one that begins in the foreground: once it can be reached. */
+int control_connect_soon(const char *name);
 void control_send(int fd, const char *text);
 /* The same, with a descriptor that is @passed so many @times (SCM_RIGHTS; 1 to 16). */
 void control_pass(int fd, const char *text, int passed, unsigned times);

@@ -15,14 +15,6 @@
 #define RESET "{\"command\":\"reset\"}"
 #define HERE  "{\"command\":\"reset\",\"here\":true}"
 
-/* A connection to a VM in the foreground, once it can be found. */
-static int found(const char *name)
-{
-	while (!exists(scratch("run/%s.sock", name)))
-		usleep(1000);
-	return control_connect(name);
-}
-
 /* No two tests' VMs have one. */
 static const char *name_of(const char *what, int i)
 {
@@ -164,7 +156,7 @@ START_TEST(processors)
 	run_start(&run, NULL,
 		  ARGS("--name", "lives", "--kernel", guest_path("lives.elf"), "--cpus", "2",
 		       "--memory", "32M", "--time-limit", GUEST_LIMIT, "--append", "rounds=400"));
-	int fd = found("lives");
+	int fd = control_connect_soon("lives");
 	for (int i = 0; i < 30; i++) {
 		some_moment(5000);
 		control_number(fd, i % 5 ? RESET : HERE, "took_ns");
@@ -219,7 +211,7 @@ START_TEST(programs)
 		       "--append", line, "--time-limit", GUEST_LIMIT,
 		       _i < 2 ? "--fault-engine" : "--memory-limit", _i < 2 ? "auto" : "24M",
 		       _i < 2 ? "--halt" : "--swap", _i < 2 ? "auto" : swap));
-	int fd = found(name);
+	int fd = control_connect_soon(name);
 	some_moment(100000);
 	/* One that is fast ends meanwhile. */
 	for (int i = 0; i < 12 && did(fd, i % 6 ? RESET "\n" : HERE "\n"); i++)

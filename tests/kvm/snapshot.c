@@ -42,8 +42,7 @@ START_TEST(programs)
 	struct run_how how = {.plain = true};
 
 	start_checks(&source, checks[_i % 2]);
-	while (!exists(scratch("run/source.sock")))
-		usleep(1000);
+	close(control_connect_soon("source"));
 	some_moment(300000);
 	snapshot("source", dir);
 	for (int i = 0; i < COPIES; i++)

@@ -34,8 +34,7 @@ static void start(struct run *run, const struct run_how *how, const char *name)
 	snprintf(disk, sizeof(disk), "%s", make_pmem("faults.img", 16));
 	run_start(run, how,
 		  ARGS("--name", name, MEMORY_GUEST, "--disk", disk, "--time-limit", GUEST_LIMIT));
-	while (!exists(scratch("run/%s.sock", name)))
-		usleep(1000);
+	close(control_connect_soon(name));
 	wait_for_memory(name, MEMORY_GUEST_BYTES);
 }
 
