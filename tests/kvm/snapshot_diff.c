@@ -3,6 +3,7 @@
  * them goes on where it was, and checks its own memory and files.
  */
 #include <dirent.h>
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -250,7 +251,7 @@ END_TEST
 
 /* --- layers of disks ------------------------------------------------------------------------ */
 
-static unsigned overlays_of(pid_t pid)
+static unsigned overlays_of(const char *vm, pid_t pid)
 {
 	char path[320], name[256];
 	const struct dirent *entry;
@@ -258,7 +259,12 @@ static unsigned overlays_of(pid_t pid)
 
 	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
 	DIR *list = opendir(path);
-	ck_assert_ptr_nonnull(list);
+	if (!list) { /* it says why it ended */
+		int error = errno;
+		size_t len;
+		const char *log = read_file(scratch("run/%s.log", vm), &len);
+		ck_abort_msg("%s: %s: %s", path, strerror(error), log);
+	}
 	while ((entry = readdir(list))) {
 		snprintf(path, sizeof(path), "/proc/%d/fd/%s", (int)pid, entry->d_name);
 		ssize_t len = readlink(path, name, sizeof(name) - 1);
@@ -298,7 +304,7 @@ START_TEST(layers_do_not_pile_up)
 
 		some_moment(20000);
 		expect_command(ARGS("snapshot", "writes", dir, "--diff"), 0, "more than");
-		unsigned n = overlays_of(pid);
+		unsigned n = overlays_of("writes", pid);
 		most = n > most ? n : most;
 		if (i % 10)
 			continue;
