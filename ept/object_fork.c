@@ -59,7 +59,7 @@ int ept_object_freeze(struct ept_object *obj, uint64_t fork)
 	pthread_mutex_unlock(&obj->lock);
 	pthread_mutex_unlock(&obj->users);
 	if (obj->frozen)
-		return 0;
+		return 0; // cppcheck-suppress memleak ; it is in the list
 	free(freeze);
 	return -ENOMEM;
 }

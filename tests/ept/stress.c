@@ -436,7 +436,7 @@ START_TEST(under_a_limit)
 }
 END_TEST
 
-Suite *stress_suite(const char *name, void (*program_check)(struct world *w))
+Suite *stress_suite(const char *name, void (*program_check)(struct world *w), bool limits)
 {
 	Suite *suite = suite_create(name);
 	TCase *tc = tcase_create("stress");
@@ -444,8 +444,10 @@ Suite *stress_suite(const char *name, void (*program_check)(struct world *w))
 	check = program_check;
 	tcase_set_timeout(tc, 120);
 	tcase_add_loop_test(tc, all_at_once, 0, 6);
-	tcase_add_loop_test(tc, under_a_limit, 0, 6);
-	tcase_add_loop_test(tc, stopped_under_them, 0, 12);
+	if (limits)
+		tcase_add_loop_test(tc, under_a_limit, 0, 6);
+	for (int i = 0; i < 12; i += limits ? 12 : 2) /* every second has a limit */
+		tcase_add_loop_test(tc, stopped_under_them, i, limits ? 12 : i + 1);
 	suite_add_tcase(suite, tc);
 	return suite;
 }

@@ -58,7 +58,7 @@ int stress_device(struct world *w, enum stress_kind kind, uint64_t at, uint64_t 
  * Some seeds' worth: actors run, end, and what they left is checked, by @check, too; or
  * the space is stopped under them. One suite a program.
  */
-Suite *stress_suite(const char *name, void (*check)(struct world *w));
+Suite *stress_suite(const char *name, void (*check)(struct world *w), bool limits);
 
 /* Count something that is wrong, with a line on standard error. */
 void stress_wrong(struct world *w, const char *what, unsigned where);

@@ -128,5 +128,5 @@ static void check_pages(struct world *w)
 
 Suite *suite_stress(void)
 {
-	return stress_suite("ept: stress", check_pages);
+	return stress_suite("ept: stress", check_pages, true);
 }

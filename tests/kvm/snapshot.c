@@ -76,13 +76,15 @@ static uint64_t asked(const json_t *root)
 	size_t i, k;
 
 	json_array_foreach(json_object_get(root, "areas"), i, area)
-	    json_array_foreach(json_object_get(area, "cases"), k, kase)
 	{
-		const char *name = json_string_value(json_object_get(kase, "case"));
-		json_t *by = json_object_get(kase, "by_origin");
-		if (strncmp(name, "snap_", 5) == 0 || strcmp(name, "file_huge") == 0)
-			sum += (uint64_t)json_integer_value(json_object_get(by, "vcpu")) +
-			       (uint64_t)json_integer_value(json_object_get(by, "kvm"));
+		json_array_foreach(json_object_get(area, "cases"), k, kase)
+		{
+			const char *name = json_string_value(json_object_get(kase, "case"));
+			json_t *by = json_object_get(kase, "by_origin");
+			if (strncmp(name, "snap_", 5) == 0 || strcmp(name, "file_huge") == 0)
+				sum += (uint64_t)json_integer_value(json_object_get(by, "vcpu")) +
+				       (uint64_t)json_integer_value(json_object_get(by, "kvm"));
+		}
 	}
 	return sum;
 }
