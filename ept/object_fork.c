@@ -55,13 +55,12 @@ int ept_object_freeze(struct ept_object *obj, uint64_t fork)
 		add(obj->frozen, freeze->pages, words(obj));
 		freeze->next = obj->freezes;
 		obj->freezes = freeze;
+		freeze = NULL; /* the object's */
 	}
 	pthread_mutex_unlock(&obj->lock);
 	pthread_mutex_unlock(&obj->users);
-	if (obj->frozen)
-		return 0; // cppcheck-suppress memleak ; it is in the list
 	free(freeze);
-	return -ENOMEM;
+	return obj->frozen ? 0 : -ENOMEM;
 }
 
 static struct ept_freeze **find(struct ept_object *obj, uint64_t fork)
