@@ -48,7 +48,8 @@ static void host_route_pin(void *ctx, unsigned pin, uint64_t addr, uint32_t data
 		return;
 	pthread_mutex_lock(&vm->routes_lock);
 	struct kvm_irq_routing_entry *e = &vm->routes->entries[pin];
-	const struct kvm_irq_routing_entry was = *e;
+	const struct kvm_irq_routing_msi was = e->u.msi, *is = &e->u.msi;
+	bool first = e->type != KVM_IRQ_ROUTING_MSI;
 
 	*e = (struct kvm_irq_routing_entry){.gsi = pin, .type = KVM_IRQ_ROUTING_MSI};
 	if (data & MSI_DATA_LEVEL) {
@@ -57,7 +58,8 @@ static void host_route_pin(void *ctx, unsigned pin, uint64_t addr, uint32_t data
 		e->u.msi.address_hi = (uint32_t)(addr >> 32);
 		e->u.msi.data = data;
 	}
-	if (memcmp(&was, e, sizeof(was)) != 0 &&
+	if ((first || was.address_lo != is->address_lo || was.address_hi != is->address_hi ||
+	     was.data != is->data) &&
 	    ioctl(vm->kvm.vm_fd, KVM_SET_GSI_ROUTING, vm->routes))
 		vm_end(vm, FOAL_EXIT_INTERNAL, "%s: route of interrupt pin %u: %s", vm->opt->name,
 		       pin, strerror(errno));
