@@ -198,7 +198,7 @@ static bool send_one(struct forking *f, struct one *one)
 
 static void send_more(struct forking *f)
 {
-	while (f->sent < f->opt->count && send_one(f, &f->list[f->sent]))
+	while (f->list && f->sent < f->opt->count && send_one(f, &f->list[f->sent]))
 		f->sent++;
 }
 

@@ -189,7 +189,7 @@ START_TEST(generations)
 		pid_t pid = fork_pid(reply, 0);
 
 		json_decref(reply);
-		strcat(name, ".1");
+		snprintf(name + strlen(name), sizeof(name) - strlen(name), ".1");
 		/* Whoever asked hangs up a moment later. */
 		while (i > 0 && descriptors_of(pid) > own)
 			usleep(1000);
