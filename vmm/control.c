@@ -239,8 +239,8 @@ void control_forked(struct control *control, int lock_fd, int listen_fd)
 	control->smaps = NULL;
 	control->started = false;
 	control->stop = (struct control_stop){0};
-	control->snapshot = (struct snapshot_job){0};
-	control->fork = (struct fork_job){0};
+	control->snapshot = (struct frozen_child){0};
+	control->fork = (struct frozen_child){0};
 	control->accept_after = 0;
 }
 

@@ -49,8 +49,8 @@ struct control {
 	struct conn conns[CONTROL_CLIENTS];
 	struct streams streams;
 	struct control_stop stop;
-	struct snapshot_job snapshot;
-	struct fork_job fork;
+	struct frozen_child snapshot;
+	struct frozen_child fork;
 	uint64_t accept_after; /* now_ns(): no descriptor was left until then */
 
 	/* How the run ended, by the main thread, before `ended` is set with release. */

@@ -17,15 +17,11 @@ static void reap_soon(struct control *control)
 		poll(NULL, 0, 1);
 }
 
-static json_t *reply_of(const struct control_request *request, const struct fork_pause *pause)
+static json_t *reply_of(const struct control_request *request, const struct frozen_pause *pause)
 {
 	json_t *reply = conn_reply(request->id);
 
-	json_object_set_new(reply, "was_paused", json_boolean(pause->was_paused));
-	json_object_set_new(reply, "paused_ns", json_integer((json_int_t)pause->paused));
-	json_object_set_new(reply, "stop_ns", json_integer((json_int_t)pause->stopping));
-	json_object_set_new(reply, "state_ns", json_integer((json_int_t)pause->state));
-	json_object_set_new(reply, "fork_ns", json_integer((json_int_t)pause->fork));
+	frozen_say(reply, pause);
 	return reply;
 }
 
@@ -53,7 +49,7 @@ json_t *control_serve_fork(struct control *control, struct conn *conn,
 				     .has_swap = request->swap,
 				     .template = request->template,
 				     .pool = request->pool};
-	struct fork_pause pause;
+	struct frozen_pause pause;
 	struct foal_error err = {0};
 	json_t *reply;
 

@@ -4,16 +4,12 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "vmm/remote_disk.h"
 #include "vmm/snapshot.h"
 #include "vmm/template.h"
 #include "vmm/vm.h"
-
-/* How long memory's own threads may take to come to rest. */
-#define HOLD_MS 5000
 
 /* --- what cannot be ------------------------------------------------------------------------ */
 
@@ -73,73 +69,10 @@ int fork_possible(const struct vm *vm, const struct fork_request *request, struc
 	return r;
 }
 
-/* --- while the VM is paused -------------------------------------------------------------- */
-
-static int no_fork(const struct vm *vm, int r, const char *what, struct foal_error *err)
+static void child_forks(struct vm *vm, const void *request, struct ept_fork *memory,
+			const uint8_t *state, size_t len)
 {
-	return error_set(err, FOAL_EXIT_CONTROL, r, "%s: no fork: %s: %s", vm->opt->name, what,
-			 strerror(-r));
-}
-
-static int fork_child(struct vm *vm, const struct fork_request *request, struct fork_job *job,
-		      const uint8_t *state, size_t len, struct foal_error *err)
-{
-	int r = ept_space_hold(vm->space, HOLD_MS);
-
-	if (r)
-		return no_fork(vm, r, "guest memory does not come to rest", err);
-	r = ept_space_fork_begin(vm->space, &job->fork);
-	if (r) {
-		ept_space_release(vm->space);
-		return no_fork(vm, r, "guest memory", err);
-	}
-	pid_t pid = fork();
-	if (pid == 0)
-		fork_frozen(vm, request, &job->fork, state, len);
-	r = pid < 0 ? -errno : 0;
-	ept_space_fork_parent(vm->space);
-	ept_space_release(vm->space);
-	if (r) {
-		ept_space_fork_gone(vm->space, &job->fork);
-		return no_fork(vm, r, "fork", err);
-	}
-	job->pid = pid;
-	return 0;
-}
-
-static int freeze(struct vm *vm, const struct fork_request *request, struct fork_job *job,
-		  struct fork_pause *out, struct foal_error *err)
-{
-	uint64_t begun = now_ns();
-	uint8_t *state = NULL;
-	size_t len = 0;
-	int r = vm_state_save(vm, &state, &len, err);
-
-	if (r == 0)
-		r = vm_disks_freeze(vm, err);
-	out->state = now_ns() - begun;
-	if (r == 0)
-		r = fork_child(vm, request, job, state, len, err);
-	out->fork = now_ns() - begun - out->state;
-	free(state);
-	return r;
-}
-
-static int fork_now(struct vm *vm, const struct fork_request *request, struct fork_job *job,
-		    struct fork_pause *out, struct foal_error *err)
-{
-	struct foal_error ignored = {0};
-	int r = vm_pause(vm, PAUSE_LIMIT_NS, &out->stopping, err);
-
-	out->was_paused = r == -EALREADY;
-	if (r && !out->was_paused)
-		return r;
-	*err = (struct foal_error){0};
-	r = freeze(vm, request, job, out, err);
-	/* A VM that ends meanwhile is not paused any more. */
-	if (!out->was_paused)
-		vm_resume(vm, &out->paused, &ignored);
-	return r;
+	fork_frozen(vm, request, memory, state, len);
 }
 
 /* --- the thread ------------------------------------------------------------------------------- */
@@ -163,7 +96,8 @@ static void *fork_thread(void *arg)
 		}
 		f->wanted = false;
 		pthread_mutex_unlock(&f->lock);
-		int r = fork_now(vm, f->request, f->job, f->pause, f->err);
+		const struct frozen_how how = {"fork", vm_disks_freeze, child_forks, f->request};
+		int r = frozen_begin(vm, f->job, &how, f->pause, f->err);
 		pthread_mutex_lock(&f->lock);
 		f->result = r;
 		f->done = true;
@@ -216,13 +150,13 @@ void forker_end(struct vm *vm)
 	pthread_mutex_destroy(&f->lock);
 }
 
-int fork_begin(struct vm *vm, struct fork_job *job, const struct fork_request *request,
-	       struct fork_pause *out, struct foal_error *err)
+int fork_begin(struct vm *vm, struct frozen_child *job, const struct fork_request *request,
+	       struct frozen_pause *out, struct foal_error *err)
 {
 	struct forker *f = &vm->forker;
 	int r;
 
-	*out = (struct fork_pause){0};
+	*out = (struct frozen_pause){0};
 	if (!fork_reap(vm, job))
 		return error_set(err, FOAL_EXIT_CONTROL, -EBUSY,
 				 "%s: it is being forked already; wait until that is done",
@@ -242,13 +176,13 @@ int fork_begin(struct vm *vm, struct fork_job *job, const struct fork_request *r
 	return r;
 }
 
-bool fork_reap(struct vm *vm, struct fork_job *job)
+bool fork_reap(struct vm *vm, struct frozen_child *job)
 {
-	siginfo_t info = {0};
+	int status;
 
 	if (job->pid == 0)
 		return true;
-	if (waitid(P_PID, (id_t)job->pid, &info, WEXITED | WNOHANG) == 0 && info.si_pid == 0)
+	if (!frozen_ended(job, &status))
 		return false;
 	ept_space_fork_done(vm->space, &job->fork);
 	job->pid = 0;

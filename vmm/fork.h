@@ -19,6 +19,7 @@
 
 #include "ept/ept.h"
 #include "vmm/error.h"
+#include "vmm/frozen.h"
 #include "vmm/options.h"
 #include "vmm/vm_state.h"
 
@@ -43,17 +44,6 @@ struct fork_request {
 	unsigned pool; /* of it: how many clones are made ready ahead */
 };
 
-struct fork_pause {
-	bool was_paused;			/* by who paused it before: it still is */
-	uint64_t paused, stopping, state, fork; /* ns: how long in all, and of it for what */
-};
-
-/* The frozen child; of the thread that serves the control socket. */
-struct fork_job {
-	pid_t pid; /* 0: none */
-	struct ept_fork fork;
-};
-
 /* The thread; of a VM with a name. */
 struct forker {
 	pthread_t thread;
@@ -62,8 +52,8 @@ struct forker {
 	pthread_cond_t changed;
 	bool wanted, done, ending;
 	const struct fork_request *request;
-	struct fork_job *job;
-	struct fork_pause *pause;
+	struct frozen_child *job;
+	struct frozen_pause *pause;
 	struct foal_error *err;
 	int result;
 };
@@ -91,10 +81,10 @@ int fork_possible(const struct vm *vm, const struct fork_request *request, struc
  * Have the thread do it: returns when @vm goes on. One at a time: -EBUSY while @job has a
  * child. FOAL_EXIT_CONTROL.
  */
-int fork_begin(struct vm *vm, struct fork_job *job, const struct fork_request *request,
-	       struct fork_pause *out, struct foal_error *err);
+int fork_begin(struct vm *vm, struct frozen_child *job, const struct fork_request *request,
+	       struct frozen_pause *out, struct foal_error *err);
 /* Has the frozen child ended? What was held for it is given back then. True: there is none. */
-bool fork_reap(struct vm *vm, struct fork_job *job);
+bool fork_reap(struct vm *vm, struct frozen_child *job);
 
 /* --- fork_child.c: in children ---------------------------------------------------------- */
 

@@ -1,15 +1,8 @@
 #include "vmm/snapshot.h"
 
 #include <errno.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "vmm/vm.h"
-
-/* How long memory's own threads may take to come to rest. */
-#define HOLD_MS 5000
 
 static int writes_in_place(const char *kind, const struct file_option *file, struct foal_error *err)
 {
@@ -41,95 +34,39 @@ unsigned snapshot_layers(const struct run_options *opt)
 	return n;
 }
 
-/* --- while the VM is paused --------------------------------------------------------------- */
-
-static int no_fork(const struct vm *vm, int r, const char *what, struct foal_error *err)
+static void child_writes(struct vm *vm, const void *files, struct ept_fork *memory,
+			 const uint8_t *state, size_t len)
 {
-	return error_set(err, FOAL_EXIT_CONTROL, r, "%s: no snapshot: %s: %s", vm->opt->name, what,
-			 strerror(-r));
+	(void)memory;
+	snapshot_child(vm, files, state, len);
 }
 
-static int fork_child(struct vm *vm, struct snapshot_job *job, const struct snapshot_files *files,
-		      const uint8_t *state, size_t len, struct foal_error *err)
+int snapshot_begin(struct vm *vm, struct frozen_child *job, const struct snapshot_files *files,
+		   struct frozen_pause *out, struct foal_error *err)
 {
-	int r = ept_space_hold(vm->space, HOLD_MS);
-
-	if (r)
-		return no_fork(vm, r, "guest memory does not come to rest", err);
-	r = ept_space_fork_begin(vm->space, &job->fork);
-	if (r) {
-		ept_space_release(vm->space);
-		return no_fork(vm, r, "guest memory", err);
-	}
-	pid_t pid = fork();
-	if (pid == 0)
-		snapshot_child(vm, files, state, len);
-	r = pid < 0 ? -errno : 0;
-	ept_space_fork_parent(vm->space);
-	ept_space_release(vm->space);
-	if (r) {
-		ept_space_fork_gone(vm->space, &job->fork);
-		return no_fork(vm, r, "fork", err);
-	}
-	job->pid = pid;
-	return 0;
-}
-
-static int freeze(struct vm *vm, struct snapshot_job *job, const struct snapshot_files *files,
-		  struct snapshot_pause *out, struct foal_error *err)
-{
-	uint64_t begun = now_ns();
-	uint8_t *state = NULL;
-	size_t len = 0;
-	int r = vm_state_save(vm, &state, &len, err);
-
-	if (r == 0)
-		r = vm_disks_freeze_passing(vm, err);
-	out->state = now_ns() - begun;
-	if (r == 0)
-		r = fork_child(vm, job, files, state, len, err);
-	out->fork = now_ns() - begun - out->state;
-	free(state);
-	return r;
-}
-
-/* --- the whole ---------------------------------------------------------------------------- */
-
-int snapshot_begin(struct vm *vm, struct snapshot_job *job, const struct snapshot_files *files,
-		   struct snapshot_pause *out, struct foal_error *err)
-{
-	struct foal_error ignored = {0};
+	const struct frozen_how how = {"snapshot", vm_disks_freeze_passing, child_writes, files};
 	int r = snapshot_possible(vm->opt, err);
 
-	*out = (struct snapshot_pause){0};
+	*out = (struct frozen_pause){0};
 	if (r)
 		return r;
 	if (!snapshot_reap(vm, job))
 		return error_set(err, FOAL_EXIT_CONTROL, -EBUSY,
 				 "%s: a snapshot of it is being written; wait until it is there",
 				 vm->opt->name);
-	r = vm_pause(vm, PAUSE_LIMIT_NS, &out->stopping, err);
-	out->was_paused = r == -EALREADY;
-	if (r && !out->was_paused)
-		return r;
-	*err = (struct foal_error){0};
-	r = freeze(vm, job, files, out, err);
-	/* A VM that ends meanwhile is not paused any more. */
-	if (!out->was_paused)
-		vm_resume(vm, &out->paused, &ignored);
-	return r;
+	return frozen_begin(vm, job, &how, out, err);
 }
 
-bool snapshot_reap(struct vm *vm, struct snapshot_job *job)
+bool snapshot_reap(struct vm *vm, struct frozen_child *job)
 {
-	siginfo_t info = {0};
+	int status;
 
 	if (job->pid == 0)
 		return true;
-	if (waitid(P_PID, (id_t)job->pid, &info, WEXITED | WNOHANG) == 0 && info.si_pid == 0)
+	if (!frozen_ended(job, &status))
 		return false;
 	ept_space_fork_gone(vm->space, &job->fork);
-	if (info.si_code == CLD_EXITED && info.si_status == SNAPSHOT_CHILD_FOLDED)
+	if (status == SNAPSHOT_CHILD_FOLDED)
 		vm_disks_folded(vm);
 	job->pid = 0;
 	return true;

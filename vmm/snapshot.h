@@ -12,6 +12,7 @@
 
 #include "ept/ept.h"
 #include "vmm/error.h"
+#include "vmm/frozen.h"
 #include "vmm/options.h"
 
 struct vm;
@@ -49,17 +50,6 @@ struct snapshot_files {
 /* Status of a child that has folded the layers of disks (devices/disk.h); any other: it has not. */
 #define SNAPSHOT_CHILD_FOLDED 7
 
-/* The child that writes one; of the thread that serves the control socket. */
-struct snapshot_job {
-	pid_t pid; /* 0: none */
-	struct ept_fork fork;
-};
-
-struct snapshot_pause {
-	bool was_paused;			/* by who paused it before: it still is */
-	uint64_t paused, stopping, state, fork; /* ns: how long in all, and of it for what */
-};
-
 /* Why @opt's machine cannot be in a snapshot: -EOPNOTSUPP, or 0. */
 int snapshot_possible(const struct run_options *opt, struct foal_error *err);
 
@@ -70,11 +60,11 @@ unsigned snapshot_layers(const struct run_options *opt);
  * Pause @vm, take its state, fork the child that writes it to @files, resume. One at a
  * time: -EBUSY while @job has a child. @files stay the caller's. FOAL_EXIT_CONTROL.
  */
-int snapshot_begin(struct vm *vm, struct snapshot_job *job, const struct snapshot_files *files,
-		   struct snapshot_pause *out, struct foal_error *err);
+int snapshot_begin(struct vm *vm, struct frozen_child *job, const struct snapshot_files *files,
+		   struct frozen_pause *out, struct foal_error *err);
 
 /* Has the child ended? What it held is given back then. True: there is none (any more). */
-bool snapshot_reap(struct vm *vm, struct snapshot_job *job);
+bool snapshot_reap(struct vm *vm, struct frozen_child *job);
 
 /* snapshot_child.c: write all, say so, end. In the child. */
 _Noreturn void snapshot_child(struct vm *vm, const struct snapshot_files *files,
