@@ -229,7 +229,8 @@ void begin_anew(struct vm *vm, struct fork_birth *birth, int swap_fd)
 	vm->kvm = (struct kvm){.dev_fd = parents.kvm.dev_fd,
 			       .vm_fd = -1,
 			       .run_size = parents.kvm.run_size,
-			       .cpuid = parents.kvm.cpuid};
+			       .cpuid = parents.kvm.cpuid,
+			       .shadow = parents.kvm.shadow};
 	vm->sandbox = parents.sandbox;
 	sandbox_forked(&vm->sandbox);
 	memcpy(vm->disks, parents.disks, sizeof(vm->disks));

@@ -3,6 +3,7 @@
 #include <asm/kvm_para.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -45,6 +46,17 @@ static int open_device(struct kvm *kvm, struct foal_error *err)
 	return error_set(err, FOAL_EXIT_HOST, -errno, "/dev/kvm: %s; %s", strerror(errno), mend);
 }
 
+/* Is there a module whose parameter says that the processor walks two sets of tables? */
+static bool says_yes(const char *path)
+{
+	FILE *f = fopen(path, "re");
+	int c = f ? fgetc(f) : EOF;
+
+	if (f)
+		fclose(f);
+	return c == 'Y' || c == '1';
+}
+
 int kvm_open(struct kvm *kvm, struct foal_error *err)
 {
 	static const struct {
@@ -73,6 +85,8 @@ int kvm_open(struct kvm *kvm, struct foal_error *err)
 	if (size < (int)sizeof(struct kvm_run))
 		return host_error(err, "size of a vCPU's mapping");
 	kvm->run_size = (size_t)size;
+	kvm->shadow = !says_yes("/sys/module/kvm_intel/parameters/ept") &&
+		      !says_yes("/sys/module/kvm_amd/parameters/npt");
 	kvm->cpuid = calloc(1, sizeof(*kvm->cpuid) + CPU_LEAVES * sizeof(struct kvm_cpuid_entry2));
 	return kvm->cpuid ? 0 : error_set(err, FOAL_EXIT_HOST, -ENOMEM, "out of memory for CPUID");
 }

@@ -21,6 +21,7 @@ struct kvm {
 	struct kvm_cpuid2 *cpuid; /* what KVM supports, shared by the vCPUs; owned */
 	unsigned slots;		  /* memory slots registered */
 	bool wide_destinations;	  /* interrupts reach APIC ids above 254 */
+	bool shadow;		  /* it shadows guests' page tables */
 };
 
 struct cpu_mask;
@@ -32,7 +33,10 @@ struct kvm_machine {
 	bool halt_exits;	     /* HLT is intercepted */
 };
 
-/* Open /dev/kvm and check API version and what foal cannot do without. */
+/*
+ * Open /dev/kvm and check API version and what foal cannot do without; look at what can be
+ * opened only before the sandbox.
+ */
 int kvm_open(struct kvm *kvm, struct foal_error *err);
 
 /* Create the VM with a split irqchip. */

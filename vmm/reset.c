@@ -5,7 +5,6 @@
 #include "vmm/reset.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -56,7 +55,7 @@ static int forget_shadows(struct vm *vm, struct foal_error *err)
 						     .memory_size = EPT_PAGE_SIZE,
 						     .userspace_addr = (uintptr_t)reset->empty};
 
-	if (!reset->shadow)
+	if (!vm->kvm.shadow)
 		return 0;
 	region.guest_phys_addr += reset->moves++ % 2 * EPT_PAGE_SIZE;
 	return ioctl(vm->kvm.vm_fd, KVM_SET_USER_MEMORY_REGION, &region)
@@ -290,25 +289,12 @@ int reset_go_back(struct vm *vm, struct vcpu *self, struct reset_how how, struct
 /* --- life
  * -------------------------------------------------------------------------------------------- */
 
-/* Is there a module whose parameter says that the processor walks two sets of tables? */
-static bool says_yes(const char *path)
-{
-	FILE *f = fopen(path, "re");
-	int c = f ? fgetc(f) : EOF;
-
-	if (f)
-		fclose(f);
-	return c == 'Y' || c == '1';
-}
-
 void reset_init(struct vm *vm)
 {
 	void *page =
 	    mmap(NULL, EPT_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	vm->reset.empty = page == MAP_FAILED ? NULL : page;
-	vm->reset.shadow = !says_yes("/sys/module/kvm_intel/parameters/ept") &&
-			   !says_yes("/sys/module/kvm_amd/parameters/npt");
 }
 
 void reset_end(struct vm *vm)

@@ -18,7 +18,6 @@ struct vcpu;
 struct vm;
 
 struct vm_reset {
-	bool shadow; /* this host's KVM shadows guests' page tables */
 	/* All below: of whoever has the VM paused. */
 	bool set; /* there is a point */
 	struct vm_restore from;
@@ -41,7 +40,6 @@ struct reset_result {
 	uint64_t took;		    /* ns */
 };
 
-/* Look at what can only be opened before the sandbox. */
 void reset_init(struct vm *vm);
 /* After the space: it is freed here. */
 void reset_end(struct vm *vm);
