@@ -160,15 +160,19 @@ void bench_user(uint32_t cpu)
 		out8(BENCH_PORT_READY, (uint8_t)cpu);
 	wait_for_others();
 	uint32_t ticks = bench_ticks[cpu];
+	enum touch how = bench_job.write ? TOUCH_WRITE : TOUCH_READ;
+	struct part once = {part.first, part.first + bench_job.first}, then = {once.end, part.end};
 	bench_job.cpu[cpu].start = read_tsc();
-	go_over(part, bench_job.write ? TOUCH_WRITE : TOUCH_READ);
+	go_over(once, how);
+	bench_job.cpu[cpu].mid = read_tsc();
+	go_over(then, how);
 	bench_job.cpu[cpu].end = read_tsc();
 	bench_job.cpu[cpu].ticks = bench_ticks[cpu] - ticks;
 	if (bench_job.serial)
 		say("ready\n");
 	else
 		out8(BENCH_PORT_DONE, (uint8_t)cpu);
-	bench_job.cpu[cpu].sum = go_over(part, TOUCH_SUM);
+	bench_job.cpu[cpu].sum = go_over(bench_job.first ? once : part, TOUCH_SUM);
 	if (!bench_job.serial)
 		out8(BENCH_PORT_DONE, (uint8_t)cpu);
 	if (bench_job.serial)
