@@ -50,8 +50,9 @@ struct vm_file {
 	uint64_t size;
 	struct device *device;
 	struct disk_backend *backend; /* of a disk that a helper serves, until its device has it */
-	struct ept_area *area;	      /* of a pmem */
-	gpa_t gpa;		      /* of a pmem */
+	int companion; /* fork_disks.h: the socket of one that a fork gets, or asks; -1: none */
+	struct ept_area *area; /* of a pmem */
+	gpa_t gpa;	       /* of a pmem */
 };
 
 /* A ROM, and what it is told. */
