@@ -152,7 +152,7 @@ static int start_vm(struct snap_bench *bench, const char *name, const char *kern
 
 	if (start(bench, SELF, argv, false, vm))
 		return -1;
-	if (hear(vm, "ready", text, sizeof(text)) == 0)
+	if (hear(vm, "ready\n", text, sizeof(text)) == 0)
 		return 0;
 	kill_job(vm);
 	return snap_cannot(bench, "a VM did not get as far as touching its memory");
