@@ -22,6 +22,7 @@ struct part {
 	struct vcpu *vcpu;
 	struct state *s;
 	uint64_t elapsed;
+	struct kvm_mp_state mp; /* saving: what it waits for */
 	struct vcpu_back *back; /* it goes back to a state of its own; NULL: all is new to KVM */
 };
 
@@ -303,17 +304,15 @@ static void nested_part(const struct part *p)
 
 static void mp_part(const struct part *p)
 {
-	struct kvm_mp_state mp = {0};
+	struct kvm_mp_state mp = p->mp;
 
+	if (!state_bytes(p->s, &mp, sizeof(mp)) || !p->s->loading)
+		return;
 	/* Who enters KVM_RUN of itself waits for nothing. */
-	if (p->back && p->back->enters && state_bytes(p->s, &mp, sizeof(mp)) &&
-	    mp.mp_state == KVM_MP_STATE_RUNNABLE)
+	if (p->back && p->back->enters && mp.mp_state == KVM_MP_STATE_RUNNABLE)
 		return;
-	if (p->back && p->back->enters && ioctl(p->vcpu->fd, KVM_SET_MP_STATE, &mp))
+	if (ioctl(p->vcpu->fd, KVM_SET_MP_STATE, &mp))
 		refused(p, "what it waits for");
-	if (p->back && p->back->enters)
-		return;
-	plain(p, &mp, sizeof(mp), KVM_GET_MP_STATE, KVM_SET_MP_STATE, "what it waits for");
 }
 
 static void events_part(const struct part *p)
@@ -354,10 +353,9 @@ static const struct {
 void vcpu_state(struct vcpu *vcpu, struct state *s, uint64_t elapsed, struct vcpu_back *back)
 {
 	struct part p = {.vcpu = vcpu, .s = s, .elapsed = elapsed, .back = back};
-	struct kvm_mp_state mp;
 
 	/* Asking has an INIT or SIPI that waits take place, which changes registers. */
-	if (!s->loading && ioctl(vcpu->fd, KVM_GET_MP_STATE, &mp))
+	if (!s->loading && ioctl(vcpu->fd, KVM_GET_MP_STATE, &p.mp))
 		refused(&p, "what it waits for");
 	if (!state_begin(s, "vcpu", vcpu->index, 1))
 		return;
