@@ -40,7 +40,8 @@ struct vcpu {
 	_Atomic uint64_t rounds; /* in and out of KVM_RUN: odd while it is in there */
 	uint8_t rang;		 /* FOAL_RESET_*, to be answered; 0: nothing. Its own thread's */
 	uint64_t rang_ns;	 /* and when: now_ns() */
-	bool has_mce;		 /* the machine check registers are set up; its own thread's */
+	struct vcpu_answer can[VCPU_CANS]; /* whoever saves or loads its state */
+	bool has_mce; /* the machine check registers are set up; its own thread's */
 };
 
 /* A disk or pmem file of this VM. */
