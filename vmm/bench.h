@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <sys/types.h>
 
+#include "ept/ept.h"
 #include "vmm/error.h"
 
 /* --- cases (bench_cases.c) -------------------------------------------------------- */
@@ -38,7 +39,7 @@ enum bench_pattern {
 };
 
 #define BENCH_STRIDE 8
-#define BENCH_DRAWN  3
+#define BENCH_DRAWN  5
 #define BENCH_BRIEF  3
 
 /* What the other side is. */
@@ -55,6 +56,8 @@ enum bench_other {
 enum bench_metric {
 	BENCH_NOTHING,
 	BENCH_TIME,    /* us a touch, in the guest */
+	BENCH_FIRST,   /* BENCH_UNIFORM, BENCH_SKEWED: the same of first touches */
+	BENCH_STEADY,  /* and of all others */
 	BENCH_RATE,    /* touches a second, all vCPUs */
 	BENCH_OWN,     /* KiB of private memory more than before the touches */
 	BENCH_MEMORY,  /* MiB of host memory; bench_host_memory() */
@@ -73,7 +76,7 @@ struct bench_measure {
 	struct bench_bar bar;
 };
 
-#define BENCH_MEASURES 2
+#define BENCH_MEASURES 3
 
 struct bench_case {
 	const char *name;    /* of its first row; of others, with the metric behind */
@@ -88,7 +91,7 @@ struct bench_case {
 	unsigned mib;	  /* of the memory */
 	unsigned percent; /* BENCH_RANDOM: of the pages that are touched */
 	bool detail;	  /* of the matrix: fewer rounds */
-	bool brief;	  /* a sample is so short that a round takes BENCH_BRIEF of them */
+	bool brief;	  /* a round takes BENCH_BRIEF of them: short samples, or unsteady ones */
 	struct bench_measure measures[BENCH_MEASURES];
 };
 
@@ -115,7 +118,8 @@ struct bench_result {
 	uint64_t touches;	     /* the guest's */
 	uint64_t pages;		     /* different ones touched */
 	uint64_t installed;	     /* pages of the memory that the host has mapped after it */
-	uint64_t faults;	     /* events that foal's handlers served */
+	uint64_t faults;	     /* events that foal's handlers served, until all was touched */
+	uint64_t cases[EPT_NR_CASES]; /* of these, by case */
 	double cpu_us;		     /* CPU time of the process a touch */
 	uint32_t ticks;		     /* timer interrupts meanwhile */
 };

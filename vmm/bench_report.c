@@ -11,6 +11,7 @@ struct row {
 	struct series cpu, cpu_plain; /* us of CPU time a touch */
 	char why[480];		      /* it was not measured; empty: it was */
 	uint64_t touches, pages, installed, installed_plain, faults, ticks;
+	uint64_t cases[EPT_NR_CASES];
 };
 
 struct bench_report {
@@ -24,7 +25,8 @@ static const struct {
 } metrics[BENCH_METRICS] = {
     [BENCH_TIME] = {"", "us"},	     [BENCH_RATE] = {"", "1/s"},
     [BENCH_OWN] = {".own", "KiB"},   [BENCH_MEMORY] = {".memory", "MiB"},
-    [BENCH_READ] = {".read", "KiB"},
+    [BENCH_READ] = {".read", "KiB"},      [BENCH_FIRST] = {".first", "us"},
+    [BENCH_STEADY] = {".steady", "us"},
 };
 
 const char *bench_unit(enum bench_metric metric)
@@ -90,6 +92,7 @@ void bench_report_add(struct bench_report *report, const struct bench_case *c,
 		row->installed = ours->installed;
 		row->installed_plain = plain->installed;
 		row->faults = ours->faults;
+		memcpy(row->cases, ours->cases, sizeof(row->cases));
 		row->ticks = ours->ticks;
 	}
 }
@@ -172,6 +175,18 @@ unsigned bench_report_broken(struct bench_report *report)
 	return broken;
 }
 
+/* Those that there were. */
+static json_t *cases_json(const struct row *row)
+{
+	json_t *json = json_object();
+
+	for (unsigned i = 0; i < EPT_NR_CASES; i++)
+		if (row->cases[i])
+			json_object_set_new(json, ept_case_name((enum ept_case)i),
+					    json_integer((json_int_t)row->cases[i]));
+	return json;
+}
+
 static json_t *row_json(const struct bench_case *c, unsigned m, struct row *row)
 {
 	int held = holds(row, c->measures[m].bar);
@@ -196,6 +211,7 @@ static json_t *row_json(const struct bench_case *c, unsigned m, struct row *row)
 	json_object_set_new(json, "installed_plain",
 			    json_integer((json_int_t)row->installed_plain));
 	json_object_set_new(json, "faults", json_integer((json_int_t)row->faults));
+	json_object_set_new(json, "cases", cases_json(row));
 	json_object_set_new(json, "ticks", json_integer((json_int_t)row->ticks));
 	return json;
 }

@@ -134,6 +134,12 @@ static int count_pages(const uint32_t *order, size_t touches, uint64_t pages, ui
 	return seen ? 0 : -ENOMEM;
 }
 
+/* Do touches follow in which each page was touched once? */
+static bool is_drawn(const struct bench_case *c)
+{
+	return c->pattern == BENCH_UNIFORM || c->pattern == BENCH_SKEWED;
+}
+
 /* Fill in the job. @sum: what the first words of all pages touched add up to after it. */
 static int give_job(struct bench_vm *vm, const struct bench_sample *sample,
 		    struct bench_result *result, uint64_t *sum)
@@ -149,7 +155,8 @@ static int give_job(struct bench_vm *vm, const struct bench_sample *sample,
 	if (r == 0)
 		memcpy(vm->low + BENCH_ORDER_GPA, order, touches * sizeof(*order));
 	*sum = 0;
-	for (size_t i = 0; r == 0 && i < touches; i++)
+	size_t summed = is_drawn(c) ? result->pages : touches;
+	for (size_t i = 0; r == 0 && i < summed; i++)
 		if (c->backing != BENCH_ANON || c->write)
 			*sum += BENCH_PATTERN((uint64_t)order[i]);
 	free(order);
@@ -158,7 +165,8 @@ static int give_job(struct bench_vm *vm, const struct bench_sample *sample,
 				      .read_before = c->read_before,
 				      .ordered = true,
 				      .base = BENCH_GPA,
-				      .touches = (uint32_t)touches};
+				      .touches = (uint32_t)touches,
+				      .first = is_drawn(c) ? (uint32_t)result->pages : 0};
 	result->touches = touches;
 	return r;
 }
@@ -201,7 +209,11 @@ static int read_job(const struct bench_vm *vm, uint64_t sum, struct bench_result
 		return error_set(err, FOAL_EXIT_INTERNAL, -EIO,
 				 "bench: the guest found other bytes than it should");
 	double us = (double)longest * 1000 / khz;
+	double mid = (double)(vm->job->cpu[0].mid - vm->job->cpu[0].start) * 1000 / khz;
+	size_t again = result->touches - vm->job->first;
 	result->value[BENCH_TIME] = us / (double)result->touches;
+	result->value[BENCH_FIRST] = vm->job->first ? mid / vm->job->first : 0;
+	result->value[BENCH_STEADY] = again ? (us - mid) / (double)again : 0;
 	result->value[BENCH_RATE] = (double)result->touches * 1e6 / us;
 	return 0;
 }
@@ -221,14 +233,21 @@ static void compare_usage(const struct bench_usage *before, const struct bench_u
 	result->value[BENCH_READ] = (read > cache ? read : cache) / 1024;
 }
 
-static uint64_t events_of(const struct ept_space *space)
+/* Of events, what was counted by now: but for one or two of the last, all. */
+static void count_events(const struct ept_space *space, struct bench_result *result)
 {
-	uint64_t by_origin[EPT_NR_ORIGINS], sum = 0;
+	uint64_t by_origin[EPT_NR_ORIGINS];
 
 	ept_space_events(space, by_origin);
 	for (unsigned i = 0; i < EPT_NR_ORIGINS; i++)
-		sum += by_origin[i];
-	return sum;
+		result->faults += by_origin[i];
+	for (unsigned c = 0; c < EPT_NR_CASES; c++)
+		for (size_t area = 0; area <= ept_area_count(space); area++) {
+			struct ept_case_stats stats;
+
+			ept_area_case_stats(space, area, (enum ept_case)c, &stats);
+			result->cases[c] += stats.faults;
+		}
 }
 
 static int run_guest(struct bench_vm *vm, const struct memory *memory,
@@ -258,9 +277,9 @@ static int run_guest(struct bench_vm *vm, const struct memory *memory,
 	compare_usage(&before, &after, result);
 	result->value[BENCH_MEMORY] = (double)bench_host_memory(&self, 1, sample->file) / (1 << 20);
 	result->installed = bench_mapped(memory->slot.hva, memory->slot.size);
+	if (memory->space)
+		count_events(memory->space, result);
 	r = bench_vm_go(vm, BENCH_FINISHED, err);
-	if (r == 0 && memory->space)
-		result->faults = events_of(memory->space);
 	return r ? r : read_job(vm, sum, result, err);
 }
 
