@@ -22,6 +22,7 @@ struct snap_bench {
 /* One measurement of a case: plain 0 where there is no other side. */
 struct snap_pair {
 	double ours, plain;
+	double also;		  /* of ours, for rows that say so */
 	double cpu, cpu_plain;	  /* ms of CPU time of the process; 0: not looked at */
 	uint64_t faults, brought; /* of our side: as its counters say */
 };
@@ -34,14 +35,14 @@ enum snap_touch_flags {
 	SNAP_PLAIN = 16, /* the other side */
 	SNAP_ALL = 32,	 /* --prefetch all */
 	SNAP_AGAIN = 64, /* a fork of a fork */
+	SNAP_POOL = 256, /* clones made ahead */
 	SNAP_FORK = 128, /* bench-touch: fork() of a VM */
 };
 
 struct snap_case {
-	/* 0, or -1 with bench->why; NULL: this build cannot do it yet. */
+	/* 0, or -1 with bench->why. */
 	int (*measure)(struct snap_bench *bench, const struct snap_case *c, unsigned round,
 		       struct snap_pair *out);
-	const char *missing; /* then: what is */
 	unsigned mib, flags; /* its own parameters */
 	unsigned pages;
 	unsigned times, shared; /* samples a round; or rounds that share one */
@@ -58,6 +59,16 @@ int snap_reset(struct snap_bench *bench, const struct snap_case *c, unsigned rou
 int snap_fork(struct snap_bench *bench, const struct snap_case *c, unsigned round,
 	      struct snap_pair *out);
 
+/* bench_snap_clone.c: a template's clones. */
+int snap_clone(struct snap_bench *bench, const struct snap_case *c, unsigned round,
+	       struct snap_pair *out);
+int snap_clone_touch(struct snap_bench *bench, const struct snap_case *c, unsigned round,
+		     struct snap_pair *out);
+int snap_clones(struct snap_bench *bench, const struct snap_case *c, unsigned round,
+		struct snap_pair *out);
+/* Beside what snap_clones() measures: how many. */
+#define SNAP_CLONES 1000
+
 /* Milliseconds of a fork() of a process with a VM of @c's memory, in 4 KiB pages. */
 int snap_bare_fork(struct snap_bench *bench, const struct snap_case *c, double *ms);
 
@@ -66,6 +77,41 @@ int snap_touch(struct snap_bench *bench, const struct snap_case *c, unsigned rou
 	       struct snap_pair *out);
 /* Its sample's own process: foal bench-touch. */
 int command_bench_touch(int argc, char **argv, uint64_t main_ns);
+
+/* --- what such rows are made of (bench_snap_job.c) -------------------------------------- */
+
+/* Where the pages lie that a guest touches: behind all that is loaded. */
+#define RAM_BASE 0x10000000UL
+
+/* A program that was started: what it says, and how to make it end. */
+struct snap_job {
+	pid_t pid;
+	int out, in;
+};
+
+/* @stamp: the moment before exec comes first, for snap_stamp(). 0, or -1 with bench->why. */
+int snap_start(struct snap_bench *bench, const char *path, char *const argv[], bool stamp,
+	       struct snap_job *job);
+/* The same of foal itself. */
+int snap_start_self(struct snap_bench *bench, char *const argv[], bool stamp, struct snap_job *job);
+int snap_stamp(struct snap_job *job, uint64_t *ns);
+/* All that it says until it ends, or until it says @word (NULL: nothing does). 0 or -1. */
+int snap_hear(struct snap_job *job, const char *word, char *text, size_t size);
+/* Wait for its end. -1: it did not end with 0. */
+int snap_finish(struct snap_job *job);
+void snap_kill(struct snap_job *job);
+
+/* A foal command, to its end; what it says is JSON. NULL with bench->why; else the caller's. */
+json_t *snap_ask(struct snap_bench *bench, char *const argv[]);
+double snap_number(const json_t *said, const char *field);
+
+/* A VM with the bench's guest that has said "ready"; its kernel is made for its name, once. */
+int snap_start_guest(struct snap_bench *bench, const char *name, const struct bench_job *job,
+		     const char *memory, const char *huge, struct snap_job *vm);
+void snap_stop_vm(struct snap_bench *bench, const char *name);
+
+/* exec to where bare_kvm could run its guest; 0 without --bare. */
+int snap_bare(struct snap_bench *bench, unsigned mib, double *us);
 
 /* Say why it cannot be measured: -1. */
 int snap_cannot(struct snap_bench *bench, const char *fmt, ...)

@@ -57,6 +57,12 @@ static bool says_yes(const char *path)
 	return c == 'Y' || c == '1';
 }
 
+bool kvm_shadows(void)
+{
+	return !says_yes("/sys/module/kvm_intel/parameters/ept") &&
+	       !says_yes("/sys/module/kvm_amd/parameters/npt");
+}
+
 int kvm_open(struct kvm *kvm, struct foal_error *err)
 {
 	static const struct {
@@ -85,8 +91,7 @@ int kvm_open(struct kvm *kvm, struct foal_error *err)
 	if (size < (int)sizeof(struct kvm_run))
 		return host_error(err, "size of a vCPU's mapping");
 	kvm->run_size = (size_t)size;
-	kvm->shadow = !says_yes("/sys/module/kvm_intel/parameters/ept") &&
-		      !says_yes("/sys/module/kvm_amd/parameters/npt");
+	kvm->shadow = kvm_shadows();
 	kvm->cpuid = calloc(1, sizeof(*kvm->cpuid) + CPU_LEAVES * sizeof(struct kvm_cpuid_entry2));
 	return kvm->cpuid ? 0 : error_set(err, FOAL_EXIT_HOST, -ENOMEM, "out of memory for CPUID");
 }

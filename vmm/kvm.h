@@ -39,6 +39,9 @@ struct kvm_machine {
  */
 int kvm_open(struct kvm *kvm, struct foal_error *err);
 
+/* Without hardware nested paging, as far as the host's modules say. Opens files. */
+bool kvm_shadows(void);
+
 /* Create the VM with a split irqchip. */
 int kvm_create_vm(struct kvm *kvm, const struct kvm_machine *machine, struct foal_error *err);
 

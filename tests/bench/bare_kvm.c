@@ -4,17 +4,25 @@
  * CLOCK_MONOTONIC (ns) of the moment it could run the guest.
  *
  *   bare_kvm MEBIBYTES [restore]
+ *   bare_kvm MEBIBYTES clones COUNT
  *
  * restore: it also gives the vCPU and the VM's clock a state, as foal restore does.
+ * clones: COUNT processes are forked that do all that, map one memory file privately, and run
+ * a guest that writes ten pages. Prints a line when all have, and ends with its standard input.
  */
 #include <fcntl.h>
 #include <linux/kvm.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "guest/abi.h"
 
@@ -58,10 +66,11 @@ static int create_vm(int kvm)
 	return vm;
 }
 
-static void add_slot(int vm, unsigned slot, uint64_t gpa, uint64_t size)
+/* @file -1: anonymous memory. */
+static void add_slot(int vm, unsigned slot, uint64_t gpa, uint64_t size, int file)
 {
 	void *hva = mmap(NULL, size, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+			 MAP_PRIVATE | MAP_NORESERVE | (file < 0 ? MAP_ANONYMOUS : 0), file, 0);
 	struct kvm_userspace_memory_region region = {.slot = slot,
 						     .guest_phys_addr = gpa,
 						     .memory_size = size,
@@ -149,6 +158,81 @@ static void set_state(int kvm, int vm, int vcpu)
 	need(ioctl(vm, KVM_SET_CLOCK, &clock) == 0, "clock");
 }
 
+/* The guest of a clone, in real mode: ten pages from GUEST_PAGES are written, then an exit. */
+#define GUEST_CODE 0x1000
+static const unsigned char guest_code[] = {
+    0xb9, 10,
+    0, /* mov $10, %cx */
+    0xb8, 0,
+    0x20,	/* mov $0x2000, %ax */
+    0x8e, 0xc0, /* 1: mov %ax, %es */
+    0x26, 0xa2,
+    0,	  0, /* mov %al, %es:0 */
+    0x05, 0,
+    0x01,		  /* add $0x100, %ax */
+    0xe2, 0xf5,		  /* loop 1b */
+    0xe6, FOAL_PORT_EXIT, /* out %al, $FOAL_PORT_EXIT */
+};
+
+static void run_guest(int kvm, int vcpu)
+{
+	size_t size = (size_t)ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
+	struct kvm_run *run = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
+	struct kvm_regs regs = {.rip = GUEST_CODE, .rflags = 2};
+	struct kvm_sregs sregs;
+
+	need(run != MAP_FAILED, "map vCPU");
+	need(ioctl(vcpu, KVM_GET_SREGS, &sregs) == 0, "get segments");
+	sregs.cs.base = sregs.cs.selector = 0;
+	need(ioctl(vcpu, KVM_SET_SREGS, &sregs) == 0, "set segments");
+	need(ioctl(vcpu, KVM_SET_REGS, &regs) == 0, "set registers");
+	need(ioctl(vcpu, KVM_RUN, 0) == 0 && run->exit_reason == KVM_EXIT_IO, "run");
+}
+
+static void be_clone(int kvm, uint64_t size, int file, int report)
+{
+	int vm = create_vm(kvm);
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	add_slot(vm, 0, 0, size, file);
+	int vcpu = create_vcpu(kvm, vm);
+	set_state(kvm, vm, vcpu);
+	run_guest(kvm, vcpu);
+	need(write(report, "x", 1) == 1, "report");
+	for (;;)
+		pause();
+}
+
+static int clones(int kvm, uint64_t size, unsigned long count)
+{
+	int file = memfd_create("template", MFD_CLOEXEC), report[2];
+	pid_t *pids = calloc(count, sizeof(*pids));
+	char byte;
+
+	need(file >= 0 && pids && pipe(report) == 0 && ftruncate(file, (off_t)size) == 0,
+	     "memory file");
+	need(pwrite(file, guest_code, sizeof(guest_code), GUEST_CODE) == sizeof(guest_code),
+	     "guest");
+	for (unsigned long i = 0; i < count; i++) {
+		pids[i] = fork();
+		need(pids[i] >= 0, "fork");
+		if (pids[i] == 0)
+			be_clone(kvm, size, file, report[1]);
+	}
+	close(report[1]);
+	for (unsigned long i = 0; i < count; i++)
+		need(read(report[0], &byte, 1) == 1, "a clone failed");
+	puts("ran");
+	fflush(stdout);
+	while (read(STDIN_FILENO, &byte, 1) > 0)
+		;
+	for (unsigned long i = 0; i < count; i++)
+		kill(pids[i], SIGKILL);
+	while (wait(NULL) > 0)
+		;
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	uint64_t size = argc > 1 ? strtoull(argv[1], NULL, 10) << 20 : 256UL << 20;
@@ -158,10 +242,12 @@ int main(int argc, char **argv)
 
 	need(kvm >= 0, "/dev/kvm");
 	check_caps(kvm);
+	if (argc > 3 && strcmp(argv[2], "clones") == 0)
+		return clones(kvm, low, strtoul(argv[3], NULL, 10));
 	int vm = create_vm(kvm);
-	add_slot(vm, 0, 0, low);
+	add_slot(vm, 0, 0, low, -1);
 	if (size > low)
-		add_slot(vm, 1, FOAL_MMIO_GAP_END, size - low);
+		add_slot(vm, 1, FOAL_MMIO_GAP_END, size - low, -1);
 	int vcpu = create_vcpu(kvm, vm);
 	if (argc > 2)
 		set_state(kvm, vm, vcpu);

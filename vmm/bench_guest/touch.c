@@ -12,7 +12,8 @@
 #define COM1_LSR      (COM1 + 5)
 #define COM1_LSR_IDLE 0x20
 #define COM1_LSR_DATA 0x01
-#define LOOK_EVERY    64 /* pages written between two looks at COM1 */
+#define LOOK_EVERY    64   /* pages written between two looks at COM1 */
+#define SCATTER	      7919 /* a prime: pages apart, around the end */
 
 extern struct bench_job bench_job;
 extern volatile uint32_t bench_ticks[BENCH_MAX_CPUS];
@@ -130,11 +131,38 @@ static void write_all_the_time(void)
 	say_cycles(longest);
 }
 
+static volatile uint64_t *scattered(uint32_t i)
+{
+	uint64_t page = (uint64_t)i * SCATTER % bench_job.touches;
+
+	return (volatile uint64_t *)(bench_job.base + page * PAGE);
+}
+
+/* From the first look at the clock of a clone. */
+static _Noreturn void be_cloned(void)
+{
+	const volatile uint64_t *id = (const volatile uint64_t *)FOAL_VMGENID;
+	uint64_t before = *id, start;
+
+	while (*id == before)
+		__asm__ volatile("pause");
+	start = read_tsc();
+	for (uint32_t i = 0; i < bench_job.clone_reads; i++)
+		(void)*scattered(i);
+	for (uint32_t i = 0; i < bench_job.clone_writes; i++)
+		*scattered(bench_job.clone_reads + i) = i;
+	say_cycles(read_tsc() - start);
+	for (;;)
+		__asm__ volatile("hlt"); /* ring 0 rests instead */
+}
+
 static _Noreturn void end_on_request(void)
 {
 	struct part again = {0, bench_job.again};
 
 	out8(COM1_MCR, COM1_MCR_RTS);
+	if (bench_job.clone)
+		be_cloned();
 	if (bench_job.gap)
 		write_all_the_time();
 	if (bench_job.again) {

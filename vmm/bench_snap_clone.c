@@ -1,0 +1,249 @@
+/*
+ * Rows of clones: a VM with the bench's guest becomes a template and ends, then its clones are
+ * timed and weighed.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vmm/bench_snapshots.h"
+#include "vmm/bench_vm.h"
+#include "vmm/vm.h"
+
+/* Of SMALL: pages that were touched before, 64 MiB. */
+#define SMALL	     "256M"
+#define TOUCHED_BASE 0x4000000UL
+#define TOUCHED	     16384
+#define GONE_MS	     60000
+
+/* --- a template ------------------------------------------------------------------------------ */
+
+/* NAME.template, of a VM with SMALL memory whose guest did @job; nothing else is left of it. */
+static int make_template(struct snap_bench *bench, const char *name, const struct bench_job *job,
+			 const char *huge, const char *pool)
+{
+	char *argv[] = {"foal",	  "template",	"--run-dir",  bench->dir, "--json",
+			"--pool", (char *)pool, (char *)name, NULL};
+	struct snap_job vm;
+	json_t *said;
+
+	if (snap_start_guest(bench, name, job, SMALL, huge, &vm))
+		return -1;
+	said = snap_ask(bench, argv);
+	json_decref(said);
+	snap_kill(&vm);
+	return said ? 0 : -1;
+}
+
+static void end_template(struct snap_bench *bench, const char *name)
+{
+	char template[64];
+
+	snprintf(template, sizeof(template), "%s.template", name);
+	snap_stop_vm(bench, template);
+}
+
+/* What foal clone says of @count clones, called "cloned" (one), cloned-1, cloned-2, ... */
+static json_t *clone_vm(struct snap_bench *bench, const char *name, const char *count)
+{
+	char template[64];
+	char *pattern = count ? "cloned-%" : "cloned";
+	char *argv[] = {"foal",	 "clone",  "--run-dir",		bench->dir,    "--json", "--name",
+			pattern, template, count ? "-n" : NULL, (char *)count, NULL};
+
+	snprintf(template, sizeof(template), "%s.template", name);
+	return snap_ask(bench, argv);
+}
+
+static double first_run_us(const json_t *said, size_t clone)
+{
+	const json_t *one = json_array_get(json_object_get(said, "forks"), clone);
+
+	return snap_number(one, "first_run_ns") / 1e3;
+}
+
+/* --- one: to the first KVM_RUN ---------------------------------------------------------------- */
+
+static int time_clone(struct snap_bench *bench, double *us)
+{
+	json_t *said = clone_vm(bench, "cloner", NULL);
+
+	*us = first_run_us(said, 0);
+	json_decref(said);
+	if (said)
+		snap_stop_vm(bench, "cloned");
+	return *us > 0 ? 0 : snap_cannot(bench, "foal clone does not say when it ran");
+}
+
+int snap_clone(struct snap_bench *bench, const struct snap_case *c, unsigned round,
+	       struct snap_pair *out)
+{
+	const struct bench_job small = {
+	    .cpus = 1, .serial = 1, .write = 1, .touches = 1, .base = RAM_BASE - EPT_PAGE_SIZE};
+	bool pool = c->flags & SNAP_POOL;
+	int r = 0;
+
+	if (!pool && round % 2)
+		r = snap_bare(bench, c->mib, &out->plain);
+	if (r == 0)
+		r = make_template(bench, "cloner", &small, "auto", pool ? "4" : "0");
+	if (r)
+		return r;
+	r = time_clone(bench, &out->ours);
+	/* By the third one the pool has been filled. */
+	for (int i = 0; i < 2 && pool && r == 0; i++)
+		r = time_clone(bench, &out->ours);
+	end_template(bench, "cloner");
+	if (r == 0 && !pool && !(round % 2))
+		r = snap_bare(bench, c->mib, &out->plain);
+	return r;
+}
+
+/* --- one: until its guest has touched pages --------------------------------------------------- */
+
+/* What the guest of "cloned" says. */
+static int hear_clone(struct snap_bench *bench, double *us)
+{
+	char *argv[] = {"foal", "console", "--run-dir", bench->dir, "cloned", NULL};
+	char text[512];
+	struct snap_job console;
+	const char *at;
+
+	if (snap_start_self(bench, argv, false, &console))
+		return -1;
+	int r = snap_hear(&console, ".", text, sizeof(text));
+	snap_kill(&console);
+	at = strrchr(text, '\n');
+	*us = (double)strtoull(at ? at + 1 : text, NULL, 16) / bench_tsc_khz() * 1e3;
+	return r ? snap_cannot(bench, "a clone's guest does not tell how long it took") : 0;
+}
+
+int snap_clone_touch(struct snap_bench *bench, const struct snap_case *c, unsigned round,
+		     struct snap_pair *out)
+{
+	const struct bench_job touching = {.cpus = 1,
+					   .serial = 1,
+					   .write = 1,
+					   .touches = TOUCHED,
+					   .base = TOUCHED_BASE,
+					   .clone = 1,
+					   .clone_reads = 1000,
+					   .clone_writes = 100};
+	const char *huge = c->flags & SNAP_HUGE ? "always" : "never";
+	double touched = 0;
+	json_t *said = NULL;
+
+	(void)round;
+	if (make_template(bench, "toucher", &touching, huge, "4"))
+		return -1;
+	said = clone_vm(bench, "toucher", NULL);
+	out->ours = first_run_us(said, 0);
+	int r = said ? hear_clone(bench, &touched) : -1;
+	if (said)
+		snap_stop_vm(bench, "cloned");
+	json_decref(said);
+	end_template(bench, "toucher");
+	out->ours += touched;
+	return r;
+}
+
+/* --- a thousand ------------------------------------------------------------------------------- */
+
+/* Memory that the host could give away, in MiB. */
+static double available_mib(void)
+{
+	FILE *f = fopen("/proc/meminfo", "re");
+	char line[128];
+	unsigned long long kib = 0;
+
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "MemAvailable: %llu", &kib) == 1)
+			break;
+	if (f)
+		fclose(f);
+	return (double)kib / 1024;
+}
+
+/* All at once, and wait until they are gone. */
+static int end_clones(struct snap_bench *bench, const json_t *said)
+{
+	const json_t *list = json_object_get(said, "forks");
+	uint64_t until = now_ns() + GONE_MS * 1000000ULL;
+
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		pid_t pid = (pid_t)snap_number(json_array_get(list, i), "pid");
+		if (pid > 1)
+			kill(pid, SIGKILL);
+	}
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		pid_t pid = (pid_t)snap_number(json_array_get(list, i), "pid");
+		while (pid > 1 && kill(pid, 0) == 0 && now_ns() < until)
+			poll(NULL, 0, 10);
+	}
+	return now_ns() < until ? 0 : snap_cannot(bench, "killed clones do not end");
+}
+
+static int weigh_clones(struct snap_bench *bench, struct snap_pair *out)
+{
+	char count[16];
+	double before = available_mib(), last = 0;
+
+	snprintf(count, sizeof(count), "%d", SNAP_CLONES);
+	json_t *said = clone_vm(bench, "many", count);
+	size_t run = json_array_size(json_object_get(said, "forks"));
+
+	for (size_t i = 0; i < run; i++) {
+		double us = first_run_us(said, i);
+		last = us > last ? us : last;
+	}
+	out->ours = before - available_mib();
+	out->also = last / 1e6;
+	int r = said ? end_clones(bench, said) : -1;
+	if (r == 0 && run < SNAP_CLONES)
+		r = snap_cannot(bench, "%zu of %d clones ran", run, SNAP_CLONES);
+	json_decref(said);
+	return r;
+}
+
+/* So many processes of the bare program, each with such a VM that has run. */
+static int weigh_bare(struct snap_bench *bench, unsigned mib, double *out)
+{
+	char size[16], count[16], text[64];
+	char *argv[] = {"bare_kvm", size, "clones", count, NULL};
+	double before = available_mib();
+	struct snap_job job;
+
+	if (!bench->opt->bare)
+		return 0;
+	snprintf(size, sizeof(size), "%u", mib);
+	snprintf(count, sizeof(count), "%d", SNAP_CLONES);
+	if (snap_start(bench, bench->opt->bare, argv, false, &job))
+		return -1;
+	int r = snap_hear(&job, "\n", text, sizeof(text));
+	*out = before - available_mib();
+	return snap_finish(&job) || r ? snap_cannot(bench, "%s failed", bench->opt->bare) : 0;
+}
+
+int snap_clones(struct snap_bench *bench, const struct snap_case *c, unsigned round,
+		struct snap_pair *out)
+{
+	const struct bench_job job = {.cpus = 1,
+				      .serial = 1,
+				      .write = 1,
+				      .touches = TOUCHED,
+				      .base = TOUCHED_BASE,
+				      .clone = 1,
+				      .clone_writes = 10};
+	int r = make_template(bench, "many", &job, "auto", "0");
+
+	(void)round;
+	if (r)
+		return r;
+	r = weigh_clones(bench, out);
+	end_template(bench, "many");
+	return r ? r : weigh_bare(bench, c->mib, &out->plain);
+}
