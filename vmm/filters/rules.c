@@ -121,8 +121,8 @@ const struct rule rules[] = {
      0},
     /* Reading ahead, on a ring that can do nothing but read. */
     CALL(R, io_uring_enter),
-    /* Reading ahead of files that the host maps. */
-    CALL(F, fadvise64),
+    /* Reading ahead of files that the host maps, and of snapshots. */
+    CALL(TOUCHES, fadvise64),
     /* What the governor looks at, and how it waits. */
     CALL(TOUCHES, mincore),
     CALL(F, getrusage),
@@ -171,6 +171,7 @@ const struct rule rules[] = {
      {{0, SCMP_CMP_EQ, CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID | SIGCHLD, 0}},
      0},
     CALL(C, set_robust_list),
+    CALL(C, pipe2), /* at which the child waits until the VM goes on */
     /* What a vCPU remembers. */
     IOCTL(W | C, KVM_CHECK_EXTENSION),
     IOCTL(W | C, KVM_GET_MSR_INDEX_LIST),
@@ -217,7 +218,6 @@ const struct rule rules[] = {
     CALL(K, eventfd2),
     CALL(K, signalfd4),
     CALL(K, epoll_create1),
-    CALL(K, pipe2),
     CALL(K, socketpair),
     CALL(K, dup2),
     CALL(K, fcntl),
