@@ -174,9 +174,17 @@ START_TEST(discard_of_reclaimed_pages)
 {
 	struct vm vm = _i == 0 ? sampled_page(0) : _i == 1 ? pooled_page() : swapped_page();
 	const struct ept_reclaim *r = &vm.space->reclaim;
+	const char *held = NULL;
 
+	if (_i == 0) {
+		ck_assert_int_eq(pte(&vm), EPT_PTE_HELD);
+		held = r->ring.base + (ept_pte_value(leaf_of(&vm), AT) - 1) * PAGE;
+		ck_assert_int_ne(fake_page(held), FAKE_NONE);
+	}
 	discard(&vm, AT, 1);
 	ck_assert_int_eq(pte(&vm), EPT_PTE_NONE);
+	if (held)
+		ck_assert_int_eq(fake_page(held), FAKE_NONE);
 	ck_assert_uint_eq(r->own + r->pool.pages + r->pool.bytes + r->swap.pages + r->swap.used, 0);
 	ck_assert_uint_eq(ept_reclaim_evict(vm.space, 32), 0);
 	ck_assert_int_eq(touch(&vm, AT, R), EPT_RESOLVED);
@@ -204,8 +212,7 @@ START_TEST(page_is_busy)
 }
 END_TEST
 
-/* Without a swap file own pages come back from the ring, and the fault that waited ends: nothing is
- * lost. */
+/* Without a swap file own pages come back from the ring, and the fault that waited ends. */
 START_TEST(limit_cannot_be_held)
 {
 	struct vm vm = vm_limited(ANON, _i, false);
