@@ -259,7 +259,7 @@ static enum ept_result bring_window(struct fault *f, struct window *w, char *asi
 
 static enum ept_result bring_small(struct fault *f, struct window *w)
 {
-	char aside[SOME_PAGES * EPT_PAGE_SIZE] __attribute__((aligned(EPT_PAGE_SIZE)));
+	char aside[SOME * EPT_EXTENT] __attribute__((aligned(EPT_PAGE_SIZE)));
 
 	return bring_window(f, w, aside);
 }

@@ -113,7 +113,7 @@ struct vcpu_back {
 	bool enters; /* the caller is its thread, and KVM_RUN is next: what KVM can take there waits
 			for it. Taken back where KVM cannot. */
 	bool freeze; /* its TSC goes back, too */
-	bool clocks;	    /* alone, with their timers: the rest is as it was loaded */
+	bool clocks; /* alone, with their timers: the rest is as it was loaded */
 	bool same_controls; /* XCR0 and the debug registers are as they were */
 	bool has_offset;    /* in between: */
 	uint64_t tsc, offset;
