@@ -1,6 +1,7 @@
 /* foal: virtual machines whose memory is not there until it is touched. */
 #include <fcntl.h>
 #include <malloc.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -12,6 +13,9 @@
 #include "vmm/run.h"
 #include "vmm/vm.h"
 #include "vmm/vsock.h"
+
+/* Of a thread. */
+#define STACK_SIZE (512UL << 10)
 
 static const struct {
 	const char *name;
@@ -57,13 +61,27 @@ static void hold_standard_descriptors(void)
 	}
 }
 
+/*
+ * What every copy of a VM has again: pages of stacks, and of tables of pages, which are fewer if
+ * stacks lie side by side; and an arena for each thread, though none allocates often. (For the
+ * ninth glibc would also open a file, to count the processors.)
+ */
+static void use_little_memory(void)
+{
+	pthread_attr_t attr;
+
+	mallopt(M_ARENA_MAX, 1);
+	pthread_getattr_default_np(&attr);
+	pthread_attr_setstacksize(&attr, STACK_SIZE);
+	pthread_setattr_default_np(&attr);
+	pthread_attr_destroy(&attr);
+}
+
 int main(int argc, char **argv)
 {
 	uint64_t main_ns = now_ns();
 
-	/* Nothing allocates often; an arena a thread would be pages and tables that each copy of
-	   a VM has. */
-	mallopt(M_ARENA_MAX, 1);
+	use_little_memory();
 	hold_standard_descriptors();
 	if (argc < 2)
 		exit(usage_error("a command is needed; see foal help"));

@@ -5,7 +5,6 @@
 #include <linux/capability.h>
 #include <linux/landlock.h>
 #include <linux/seccomp.h>
-#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
@@ -179,9 +178,6 @@ static int open_ruleset(struct sandbox *box, struct foal_error *err)
 	return 0;
 }
 
-/* Left to itself glibc's malloc would open a file at the ninth thread, to count the processors. */
-#define MALLOC_ARENAS 8
-
 int sandbox_prepare(struct sandbox *box, struct foal_error *err)
 {
 	box->ruleset_fd = box->fork_ruleset_fd = -1;
@@ -193,7 +189,6 @@ int sandbox_prepare(struct sandbox *box, struct foal_error *err)
 			    "a kernel with CONFIG_SECCOMP_FILTER has them, --sandbox off does "
 			    "without");
 	catch_traps();
-	mallopt(M_ARENA_MAX, MALLOC_ARENAS);
 	return open_ruleset(box, err);
 }
 
