@@ -301,6 +301,11 @@ int virtio_blk_create_on(const struct device_host *host, unsigned pin, struct di
  */
 #define DISK_TEXT 256
 int disk_remote_open(int socket, bool writable, struct disk_backend **out, char *text);
+/*
+ * Behind @companion, a socket that was given to virtio_blk_share(), and not opened: have one more
+ * companion for the same disk, with @socket, whose other end is to be opened. 0 or -EPIPE.
+ */
+int disk_remote_share(int companion, int socket);
 /* One that no disk took. NULL is allowed. */
 void disk_backend_close(struct disk_backend *backend);
 
@@ -323,6 +328,11 @@ int virtio_blk_load_layer(struct device *blk, int fd);
  * destroyed, becomes a new one's, which was not started. NULL: there is nothing.
  */
 struct disk_layer *virtio_blk_give_layers(struct device *blk);
+/*
+ * Of a disk behind a companion that only reads, while the device is held: another companion
+ * comes with @socket, whose other end is for disk_remote_open(). 0 or -EPIPE: it is gone.
+ */
+int virtio_blk_share(struct device *blk, int socket);
 void virtio_blk_take_layers(struct device *blk, struct disk_layer *layers);
 /* Only what differs from @count such files, newest first; their descriptors are taken. */
 int virtio_blk_save_difference(struct device *blk, int fd, const int *parents, unsigned count);

@@ -379,6 +379,12 @@ struct disk_layer *disk_give_layers(struct disk *disk)
 	return layers;
 }
 
+int disk_share(struct disk *disk, int socket)
+{
+	return disk->backend->ops->share ? disk->backend->ops->share(disk->backend, socket)
+					 : -EPIPE;
+}
+
 void disk_take_layers(struct disk *disk, struct disk_layer *layers)
 {
 	disk->layers = layers;

@@ -86,6 +86,9 @@ int disk_load_layer(struct disk *disk, int fd);
 struct disk_layer *disk_give_layers(struct disk *disk);
 void disk_take_layers(struct disk *disk, struct disk_layer *layers);
 
+/* The backend, for another VM: virtio_blk_share(). */
+int disk_share(struct disk *disk, int socket);
+
 /* Bytes of the backend ever read, each counted once, in units of DISK_BLOCK. */
 uint64_t disk_file_read(const struct disk *disk);
 

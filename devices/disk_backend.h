@@ -29,6 +29,9 @@ struct disk_backend_ops {
 	int (*zero)(struct disk_backend *backend, uint64_t offset, uint64_t len, bool unmap);
 	/* The range is no longer needed: no error if nothing comes of it. */
 	int (*discard)(struct disk_backend *backend, uint64_t offset, uint64_t len);
+	/* Optional: have it served to who has the other end of @socket, too (disk_remote_open()).
+	 */
+	int (*share)(struct disk_backend *backend, int socket);
 	void (*close)(struct disk_backend *backend);
 };
 

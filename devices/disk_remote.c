@@ -210,6 +210,24 @@ static int remote_discard(struct disk_backend *backend, uint64_t offset, uint64_
 	return simple(backend, NBD_DISCARD, offset, len);
 }
 
+/* Nothing is under way: nobody uses the device. Who does not come is missed by the other end. */
+static int remote_share(struct disk_backend *backend, int socket)
+{
+	struct disk_remote *remote = remote_of(backend);
+	const struct nbd_request rq = {.magic = NBD_MAGIC, .op = NBD_SHARE};
+
+	if (remote->failed || fd_send(remote->socket, &rq, sizeof(rq), 0, socket) != sizeof(rq))
+		return -EPIPE;
+	return 0;
+}
+
+int disk_remote_share(int companion, int socket)
+{
+	const struct nbd_setup setup = {.magic = NBD_MAGIC, .version = NBD_VERSION};
+
+	return fd_send(companion, &setup, sizeof(setup), 0, socket) == sizeof(setup) ? 0 : -EPIPE;
+}
+
 static void remote_close(struct disk_backend *backend)
 {
 	struct disk_remote *remote = remote_of(backend);
@@ -227,6 +245,7 @@ static const struct disk_backend_ops remote_ops = {
     .flush = remote_flush,
     .zero = remote_zero,
     .discard = remote_discard,
+    .share = remote_share,
     .close = remote_close,
 };
 

@@ -140,6 +140,8 @@ uint64_t virtio_config_read(struct virtio_device *vdev, uint64_t offset, unsigne
 
 	for (unsigned i = 0; i < len && offset + i < vdev->config_size; i++)
 		value |= (uint64_t)vdev->config[offset + i] << (8 * i);
+	if (vdev->type->config_was_read)
+		vdev->type->config_was_read(vdev, offset, len);
 	return value;
 }
 

@@ -73,6 +73,13 @@ struct virtio_type {
 	 */
 	void (*config_write)(struct virtio_device *vdev, unsigned offset, unsigned len,
 			     uint64_t value);
+	/* The same: it has read @len bytes at @offset. */
+	void (*config_was_read)(struct virtio_device *vdev, uint64_t offset, unsigned len);
+	/*
+	 * Optional; lock held, the worker idle: the state of a driver was loaded that knows
+	 * another configuration than this one, and will hear that it changed. Before @activate.
+	 */
+	void (*renewed)(struct virtio_device *vdev);
 	/*
 	 * Optional; lock held, the worker idle. @held: the chains of queue @index that were
 	 * taken and not given back, which are served once more after a load. @state:

@@ -371,6 +371,11 @@ struct disk_layer *virtio_blk_give_layers(struct device *dev)
 	return disk_give_layers(disk_of(dev));
 }
 
+int virtio_blk_share(struct device *dev, int socket)
+{
+	return disk_share(disk_of(dev), socket);
+}
+
 void virtio_blk_take_layers(struct device *dev, struct disk_layer *layers)
 {
 	disk_take_layers(disk_of(dev), layers);

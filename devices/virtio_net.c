@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <linux/if_tun.h>
+#include <linux/virtio_config.h>
 #include <linux/virtio_ids.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,13 +21,17 @@ static struct virtio_net *net_of(struct virtio_device *vdev)
 	return device_of(vdev, struct virtio_net, vdev);
 }
 
+static struct virtio_net_config *config_of(struct virtio_net *net)
+{
+	return (void *)net->vdev.config;
+}
+
 void net_gone(struct virtio_net *net)
 {
-	struct virtio_net_config *config = (void *)net->vdev.config;
-
-	net->gone = true;
 	pthread_mutex_lock(&net->vdev.lock);
-	config->status &= ~VIRTIO_NET_S_LINK_UP;
+	net->gone = true;
+	net->relink = false;
+	config_of(net)->status &= ~VIRTIO_NET_S_LINK_UP;
 	virtio_config_changed(&net->vdev);
 	pthread_mutex_unlock(&net->vdev.lock);
 }
@@ -115,6 +120,38 @@ static unsigned net_poll(struct virtio_device *vdev, struct pollfd *fds)
 	return events != 0;
 }
 
+/* --- another network than the driver knows --------------------------------------------------- */
+
+/*
+ * Drivers look at the status of the link, and hardly at the address once they have it. So the
+ * link goes down, and comes up again when that was read: what is above it begins anew. Frames
+ * are moved meanwhile.
+ */
+static void net_renewed(struct virtio_device *vdev)
+{
+	struct virtio_net *net = net_of(vdev);
+
+	if (net->gone || !(vdev->status & VIRTIO_CONFIG_S_DRIVER_OK) ||
+	    !virtio_negotiated(vdev, VIRTIO_NET_F_STATUS))
+		return;
+	config_of(net)->status &= ~VIRTIO_NET_S_LINK_UP;
+	net->relink = true;
+}
+
+static void net_config_was_read(struct virtio_device *vdev, uint64_t offset, unsigned len)
+{
+	const uint64_t status = offsetof(struct virtio_net_config, status);
+	struct virtio_net *net = net_of(vdev);
+
+	/* What was read before the driver heard of it tells it nothing. */
+	if (!net->relink || vdev->config_news || offset > status ||
+	    offset + len < status + sizeof(uint16_t))
+		return;
+	net->relink = false;
+	config_of(net)->status |= VIRTIO_NET_S_LINK_UP;
+	virtio_config_changed(vdev);
+}
+
 static const char *net_activate(struct virtio_device *vdev)
 {
 	atomic_store(&net_of(vdev)->attach, true);
@@ -125,6 +162,9 @@ static void net_reset(struct virtio_device *vdev)
 {
 	struct virtio_net *net = net_of(vdev);
 
+	if (net->relink)
+		config_of(net)->status |= VIRTIO_NET_S_LINK_UP;
+	net->relink = false;
 	net->waiting = false;
 	net->rx.has_chain = false;
 	net->rx.starved = true;
@@ -156,6 +196,8 @@ static const struct virtio_type net_type = {
     .activate = net_activate,
     .reset = net_reset,
     .held = net_held,
+    .config_was_read = net_config_was_read,
+    .renewed = net_renewed,
 };
 
 /* --- the device ---------------------------------------------------------------------------- */

@@ -39,6 +39,7 @@ struct virtio_net {
 	/* The worker's own, or under vdev.lock while that is idle. */
 	bool gone;    /* the link, for good */
 	bool waiting; /* vdev.chain holds a frame that the link did not take yet */
+	bool relink;  /* under vdev.lock: down until the driver has seen that */
 	struct net_receiver rx;
 	struct iovec iov[NET_IOVECS + 1];
 };

@@ -61,6 +61,8 @@ static void config_state(struct virtio_device *vdev, struct state *s)
 	if (memcmp(was, vdev->config, vdev->config_size) != 0) {
 		vdev->generation++;
 		vdev->config_news = true;
+		if (vdev->type->renewed)
+			vdev->type->renewed(vdev);
 	}
 }
 

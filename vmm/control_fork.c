@@ -48,7 +48,8 @@ json_t *control_serve_fork(struct control *control, struct conn *conn,
 				     .clock = request->jump ? CLOCK_JUMP : CLOCK_FREEZE,
 				     .has_swap = request->swap,
 				     .template = request->template,
-				     .pool = request->pool};
+				     .pool = request->pool,
+				     .ends = request->ends};
 	struct frozen_pause pause;
 	struct foal_error err = {0};
 	json_t *reply;

@@ -19,6 +19,7 @@
 #define TAKES_SWAP     128U
 #define TAKES_POOL     256U
 #define TAKES_HERE     512U
+#define TAKES_ENDS     1024U
 
 #define TIMEOUT_MAX_MS 3600000
 #define PAUSE_MAX_MS   60000 /* nobody else is served meanwhile */
@@ -175,6 +176,29 @@ static int take_swap(const json_t *value, struct control_request *out, struct co
 	return 0;
 }
 
+static int take_nets(const json_t *value, struct control_request *out, struct control_fault *fault)
+{
+	bool ok = json_is_array(value) && json_array_size(value) <= MAX_NETS;
+
+	for (unsigned i = 0; ok && i < json_array_size(value); i++) {
+		const char *word = json_string_value(json_array_get(value, i));
+
+		ok = word && (strcmp(word, "tap") == 0 || strcmp(word, "user") == 0);
+		out->ends.taps[out->ends.nets++] = ok && word[0] == 't';
+	}
+	return ok ? 0
+		  : wrong(fault, CONTROL_ERROR_BAD_REQUEST,
+			  "nets: give a list of \"tap\" and \"user\", at most %d", MAX_NETS);
+}
+
+static int take_vsock(const json_t *value, struct control_request *out, struct control_fault *fault)
+{
+	if (!json_is_boolean(value))
+		return wrong(fault, CONTROL_ERROR_BAD_REQUEST, "vsock: give true or false");
+	out->ends.vsock = json_is_true(value);
+	return 0;
+}
+
 static int take_compress(const json_t *value, struct control_request *out,
 			 struct control_fault *fault)
 {
@@ -223,6 +247,8 @@ static const struct {
     {"count", TAKES_COUNT, take_count},
     {"clock", TAKES_CLOCK, take_clock},
     {"swap", TAKES_SWAP, take_swap},
+    {"nets", TAKES_ENDS, take_nets},
+    {"vsock", TAKES_ENDS, take_vsock},
     {"template", TAKES_POOL, take_template},
     {"pool", TAKES_POOL, take_pool},
     {"clone", TAKES_POOL, take_clone},

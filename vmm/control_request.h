@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "vmm/ends.h"
 #include "vmm/snapshot.h"
 
 /* Of the greeting; another one speaks another language. */
@@ -29,7 +30,7 @@
 	X(CONSOLE, "console", 0) \
 	X(MACHINE, "machine", 0) \
 	X(SNAPSHOT, "snapshot", TAKES_HOW) \
-	X(FORK, "fork", TAKES_COUNT | TAKES_CLOCK | TAKES_SWAP | TAKES_POOL) \
+	X(FORK, "fork", TAKES_COUNT | TAKES_CLOCK | TAKES_SWAP | TAKES_POOL | TAKES_ENDS) \
 	X(RESET, "reset", TAKES_HERE | TAKES_CLOCK)
 
 enum control_command {
@@ -75,7 +76,8 @@ struct control_request {
 	bool clone;	 /* the same: of a template alone */
 	bool template;	 /* the same: one that is kept, with */
 	unsigned pool;	 /* so many clones made ready ahead */
-	bool here;	 /* of reset: the point is to be set */
+	struct end_kinds ends; /* the same: "nets" and "vsock", which come with each VM */
+	bool here;	       /* of reset: the point is to be set */
 	struct snapshot_how how;
 	char *dir; /* of snapshot: where it is to be, or NULL; owned */
 };

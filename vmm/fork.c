@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "vmm/remote_disk.h"
+#include "vmm/fork_disks.h"
 #include "vmm/snapshot.h"
 #include "vmm/template.h"
 #include "vmm/vm.h"
@@ -17,22 +17,6 @@ static int cannot(struct foal_error *err, const char *what, const char *which, c
 {
 	return error_set(err, FOAL_EXIT_CONTROL, -EOPNOTSUPP, "no fork: %s %s: %s", what, which,
 			 why);
-}
-
-/* What has its other end outside of the VM has it once. */
-static int check_ends(const struct run_options *opt, struct foal_error *err)
-{
-	for (unsigned i = 0; i < opt->disk_count; i++)
-		if (remote_disk_wanted(&opt->disks[i]))
-			return cannot(err, "disk", opt->disks[i].path,
-				      "its helper program serves one VM; a raw file can be shared");
-	if (opt->net_count)
-		return cannot(err, "--net", opt->nets[0].tap[0] ? opt->nets[0].tap : "user",
-			      "the other end is connected to one VM");
-	if (opt->vsock.path)
-		return cannot(err, "--vsock", opt->vsock.path,
-			      "its socket and its CID are one VM's");
-	return 0;
 }
 
 static int check_files(const struct run_options *opt, struct foal_error *err)
@@ -54,8 +38,8 @@ int fork_possible(const struct vm *vm, const struct fork_request *request, struc
 	const struct run_options *opt = vm->opt;
 	int r = check_files(opt, err);
 
-	if (r == 0)
-		r = check_ends(opt, err);
+	if (r == 0 && !request->template)
+		r = ends_possible(opt, &request->ends, err);
 	if (r == 0 && opt->limit.swap && !request->has_swap)
 		r = cannot(err, "--swap", opt->limit.swap,
 			   "each VM needs a swap file of its own; foal fork --swap FILE");
@@ -86,6 +70,7 @@ static void *fork_thread(void *arg)
 	vm_thread_begins(vm, THREAD_FORK);
 	if (vm->birth && vm->birth->await_fd >= 0) {
 		template_await(vm);
+		gate_arrive(&vm->ready);
 		gate_arrive(&vm->confined);
 	}
 	pthread_mutex_lock(&f->lock);
@@ -96,8 +81,9 @@ static void *fork_thread(void *arg)
 		}
 		f->wanted = false;
 		pthread_mutex_unlock(&f->lock);
-		const struct frozen_how how = {"fork", vm_disks_freeze, child_forks, f->request};
+		const struct frozen_how how = {"fork", fork_disks_freeze, child_forks, f->request};
 		int r = frozen_begin(vm, f->job, &how, f->pause, f->err);
+		fork_disks_let_go(vm);
 		pthread_mutex_lock(&f->lock);
 		f->result = r;
 		f->done = true;
@@ -122,8 +108,10 @@ int forker_start(struct vm *vm)
 	if (!vm->control)
 		return 0;
 	vm_thread_expected(vm);
-	if (vm->birth && vm->birth->await_fd >= 0)
-		gate_expect(&vm->confined); /* until its name has come */
+	if (vm->birth && vm->birth->await_fd >= 0) { /* until its name has come */
+		gate_expect(&vm->ready);
+		gate_expect(&vm->confined);
+	}
 	sigfillset(&set);
 	for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++)
 		sigdelset(&set, taken[i]);

@@ -18,6 +18,7 @@
 #include <sys/types.h>
 
 #include "ept/ept.h"
+#include "vmm/ends.h"
 #include "vmm/error.h"
 #include "vmm/frozen.h"
 #include "vmm/options.h"
@@ -27,21 +28,26 @@ struct vm;
 
 #define FORK_COUNT_MAX 4096
 #define FORK_POOL_MAX  4096
-/* Bytes of a message: of who asks, a name; of a VM that began or did not, what is to be told. */
+/*
+ * Bytes of a message: of who asks, a name, and in a second line what ends_take() reads; of a VM
+ * that began or did not, what is to be told.
+ */
 #define FORK_MESSAGE   1024
 /* How long the frozen child waits for messages, in all. */
 #define FORK_WAIT_MS   20000
 
-/* What comes with a name, in this order. */
+/* What comes with a name, in this order; then ENDS_FILES_MAX at most. */
 enum fork_file { FORK_NULL, FORK_LOCK, FORK_LISTEN, FORK_LOG, FORK_SWAP, FORK_FILES };
+#define FORK_FILES_MAX (FORK_FILES + ENDS_FILES_MAX)
 
 struct fork_request {
 	int channel; /* SOCK_SEQPACKET; the caller's */
 	unsigned count;
 	enum clock_policy clock;
-	bool has_swap; /* FORK_SWAP comes, too */
-	bool template; /* instead of VMs: one that is kept, from which VMs are cloned */
-	unsigned pool; /* of it: how many clones are made ready ahead */
+	bool has_swap;	       /* FORK_SWAP comes, too */
+	bool template;	       /* instead of VMs: one that is kept, from which VMs are cloned */
+	unsigned pool;	       /* of it: how many clones are made ready ahead */
+	struct end_kinds ends; /* come behind the rest */
 };
 
 /* The thread; of a VM with a name. */

@@ -25,6 +25,8 @@
 
 #include "vmm/background.h"
 #include "vmm/fork_child.h"
+#include "vmm/fork_disks.h"
+#include "vmm/manifest.h"
 #include "vmm/run.h"
 #include "vmm/stats.h"
 #include "vmm/template.h"
@@ -90,6 +92,9 @@ void close_order(struct order *order)
 {
 	while (order->count)
 		close(order->files[--order->count]);
+	free(order->ends.vsock_option.path);
+	order->ends.vsock_option.path = NULL;
+	fork_disks_close(order->disks);
 }
 
 static void keep_files(struct order *order, struct msghdr *msg)
@@ -103,7 +108,7 @@ static void keep_files(struct order *order, struct msghdr *msg)
 			int fd;
 
 			memcpy(&fd, CMSG_DATA(cmsg) + at, sizeof(fd));
-			if (order->count < FORK_FILES)
+			if (order->count < FORK_FILES_MAX)
 				order->files[order->count++] = fd;
 			else
 				close(fd); /* there is room for one more, by its alignment */
@@ -124,24 +129,38 @@ static bool wait_for(int channel, int *left_ms)
 	return n == 1;
 }
 
+/* A name that is too long is none. */
+static void take_name(struct order *order, size_t len)
+{
+	size_t name;
+
+	order->text[len] = 0;
+	name = strcspn(order->text, "\n");
+	if (name < sizeof(order->name))
+		memcpy(order->name, order->text, name);
+}
+
 bool receive_order(int channel, struct order *order, int *left_ms)
 {
 	union {
 		struct cmsghdr align;
-		char bytes[CMSG_SPACE(FORK_FILES * sizeof(int))];
+		char bytes[CMSG_SPACE(FORK_FILES_MAX * sizeof(int))];
 	} control;
-	struct iovec iov = {order->name, sizeof(order->name) - 1};
+	struct iovec iov = {order->text, sizeof(order->text) - 1};
 	struct msghdr msg = {.msg_iov = &iov,
 			     .msg_iovlen = 1,
 			     .msg_control = control.bytes,
 			     .msg_controllen = sizeof(control.bytes)};
 
 	*order = (struct order){.count = 0};
+	fork_disks_none(order->disks);
 	if (!wait_for(channel, left_ms))
 		return false;
 	ssize_t n = recvmsg(channel, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 	if (n >= 0)
 		keep_files(order, &msg);
+	if (n > 0)
+		take_name(order, (size_t)n);
 	if (n == 0)
 		close_order(order); /* no name, but it may have brought files */
 	return n > 0;
@@ -244,8 +263,30 @@ void begin_anew(struct vm *vm, struct fork_birth *birth, int swap_fd)
 	for (unsigned i = 0; i < MAX_NETS; i++)
 		vm->nets[i].config.fd = -1;
 	vm->vsock.listener = vm->vsock.connector = -1;
+	for (unsigned i = 0; i < MAX_FILES; i++)
+		vm->disks[i].backend = NULL;
 	vm->end.fd = vm->signals_fd = -1;
 	vm->firmware.fw_cfg = NULL;
+}
+
+void take_ends(struct vm *vm, struct fork_birth *birth, const struct order *order)
+{
+	const struct ends *ends = &order->ends;
+
+	for (unsigned i = 0; i < ends->net_count; i++) {
+		birth->opt.nets[i] = ends->net_options[i];
+		vm->nets[i].config = ends->nets[i];
+	}
+	if (ends->vsock_option.path) {
+		birth->opt.vsock = ends->vsock_option;
+		vm->vsock = ends->vsock;
+	}
+	manifest_renew_ends(vm->control->machine, &birth->opt);
+	for (unsigned i = 0; i < MAX_FILES; i++) {
+		if (vm->disks[i].companion >= 0)
+			close(vm->disks[i].companion);
+		vm->disks[i].companion = order->disks[i];
+	}
 }
 
 void become_process(void)
@@ -291,6 +332,8 @@ static void take_order(struct vm *vm, struct fork_birth *birth, const struct ord
 	own_options(birth, parents, order ? order->name : parents->name);
 	birth->channel = channel;
 	begin_anew(vm, birth, swaps ? order->files[FORK_SWAP] : -1);
+	if (order)
+		take_ends(vm, birth, order);
 	control_forked(vm->control, order ? order->files[FORK_LOCK] : -1,
 		       order ? order->files[FORK_LISTEN] : -1);
 }
@@ -349,11 +392,14 @@ static void take_apart(struct vm *vm, struct fork_birth *birth)
 	stats_close(vm);
 }
 
-bool well_formed(const struct order *order, const struct fork_request *request)
+bool well_formed(struct order *order, const struct fork_request *request)
 {
-	unsigned files = request->has_swap ? FORK_FILES : FORK_SWAP;
+	unsigned own = request->has_swap ? FORK_FILES : FORK_SWAP, n = ends_count(&request->ends);
+	const char *behind = strchr(order->text, '\n');
 
-	return order->count == files && !vm_name_fault(order->name);
+	if (order->count != own + n || vm_name_fault(order->name) || !behind != !n)
+		return false;
+	return n == 0 || ends_take(&request->ends, behind + 1, order->files + own, &order->ends);
 }
 
 /* A process of its own: its parent is forked again while it lives. */
@@ -377,11 +423,12 @@ static void fork_one(struct vm *vm, const struct fork_request *request, struct f
 		tell_failure(request->channel, "", "a message is no name with its files");
 		return;
 	}
-	pid_t pid = fork();
+	const char *gone = fork_disks_share(vm, order->disks);
+	pid_t pid = gone ? -1 : fork();
 	if (pid == 0)
 		become_fork(vm, request, birth, memory, order, adopted);
 	if (pid < 0)
-		tell_failure(request->channel, order->name, strerror(errno));
+		tell_failure(request->channel, order->name, gone ? gone : strerror(errno));
 }
 
 _Noreturn void fork_frozen(struct vm *vm, const struct fork_request *request,

@@ -9,9 +9,12 @@
 
 /* A message: the name of a VM to be, and what comes with it. */
 struct order {
+	char text[FORK_MESSAGE + 1];
 	char name[VM_NAME_SIZE];
-	int files[FORK_FILES];
+	int files[FORK_FILES_MAX];
 	unsigned count;
+	struct ends ends;     /* once it is well formed; of its descriptors */
+	int disks[MAX_FILES]; /* fork_disks.h; -1: not behind a companion */
 };
 
 /*
@@ -19,7 +22,8 @@ struct order {
  * is taken.
  */
 bool receive_order(int channel, struct order *order, int *left_ms);
-bool well_formed(const struct order *order, const struct fork_request *request);
+/* It is what @request announced; takes @order->ends from it. */
+bool well_formed(struct order *order, const struct fork_request *request);
 void close_order(struct order *order);
 
 /* Send @message, which is used up. Who asked may be slow, but is not waited for for ever. -EPIPE.
@@ -34,6 +38,8 @@ void become_background(const struct order *order);
 
 /* What the parent was told to run it as that does not hold for it. */
 void own_options(struct fork_birth *birth, const struct run_options *parents, const char *name);
+/* What a VM that is not made ahead has of its own; after begin_anew(). */
+void take_ends(struct vm *vm, struct fork_birth *birth, const struct order *order);
 /* Of the parent's struct, what stays; the rest is as of a VM that is to be built. */
 void begin_anew(struct vm *vm, struct fork_birth *birth, int swap_fd);
 

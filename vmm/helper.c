@@ -61,9 +61,13 @@ static void become(const struct helpers *helpers, const char *const argv[], int 
 			_exit(2);
 		_exit(1);
 	}
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent)
-		_exit(1);
+	if (helpers->detached) {
+		dup2(helpers->log, STDERR_FILENO);
+	} else {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != parent)
+			_exit(1);
+	}
 	/* Both are moved out of the way first: either may be HELPER_FD. */
 	socket = fcntl(socket, F_DUPFD_CLOEXEC, HELPER_FD + 2);
 	report = fcntl(report, F_DUPFD_CLOEXEC, HELPER_FD + 2);
@@ -145,7 +149,10 @@ int helper_start(struct helpers *helpers, const char *const argv[], const char *
 	}
 	helper->what = what;
 	helper->loss = loss;
-	helpers->count++;
+	if (helpers->detached)
+		close(helper->pidfd);
+	else
+		helpers->count++;
 	*socket = pair[0];
 	return 0;
 }

@@ -28,6 +28,12 @@ struct helpers {
 	bool change_ids;
 	uid_t uid;
 	gid_t gid;
+	/*
+	 * They are not of the process that starts them: they end when their socket is closed,
+	 * and say what they have to say to @log. None is in the list.
+	 */
+	bool detached;
+	int log;
 	struct helper list[MAX_HELPERS];
 	unsigned count;
 };

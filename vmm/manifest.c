@@ -130,18 +130,12 @@ static char *pmem_value(const struct run_options *opt, unsigned i)
 
 static char *net_value(const struct run_options *opt, unsigned i)
 {
-	static const uint8_t none[6];
-	const struct net_option *net = &opt->nets[i];
-	const uint8_t *m = net->mac;
-	char mac[32] = "";
+	char words[NET_OPTION_TEXT];
 
 	if (i >= opt->net_count)
 		return NULL;
-	if (memcmp(m, none, sizeof(none)) != 0)
-		snprintf(mac, sizeof(mac), ",mac=%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2],
-			 m[3], m[4], m[5]);
-	return text("%s%s%s%s%s", net->tap[0] ? "tap=" : "user", net->tap, mac,
-		    net->forward[0] ? ",forward=" : "", net->forward);
+	net_option_text(&opt->nets[i], words);
+	return text("%s", words);
 }
 
 static char *transport_value(const struct run_options *opt, unsigned i)
@@ -239,6 +233,28 @@ json_t *manifest_machine(const struct run_options *opt)
 	}
 	return json_pack("{s:i, s:s, s:o}", "format", FORMAT, "foal", foal_version, "options",
 			 options);
+}
+
+/* Nothing is opened, and no directory asked for: paths are absolute already. */
+void manifest_renew_ends(json_t *machine, const struct run_options *opt)
+{
+	json_t *options = json_object_get(machine, "options"), *pair;
+	unsigned nets = 0;
+	size_t i;
+
+	json_array_foreach(options, i, pair)
+	{
+		const char *name = json_string_value(json_array_get(pair, 0));
+		char *value = NULL;
+
+		if (strcmp(name, "net") == 0)
+			value = net_value(opt, nets++);
+		else if (strcmp(name, "vsock") == 0)
+			value = vsock_value(opt, 0);
+		if (value)
+			json_array_set_new(pair, 1, json_string(value));
+		free(value);
+	}
 }
 
 /* --- reading ------------------------------------------------------------------------------ */

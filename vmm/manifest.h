@@ -15,6 +15,9 @@
 /* The machine of @opt, paths made absolute; NULL: out of memory. */
 json_t *manifest_machine(const struct run_options *opt);
 
+/* @machine (NULL: nothing happens) becomes that of a copy with other ends, @opt's: ends.h. */
+void manifest_renew_ends(json_t *machine, const struct run_options *opt);
+
 /*
  * Set @opt's machine to @machine, which has to live as long; the rest of @opt is left as it
  * is: it comes from options_defaults() and what the user said. @where, a path, is for the

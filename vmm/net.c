@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -90,29 +89,13 @@ static int open_user(struct net_config *config, const struct net_option *option,
 
 /* --- both ------------------------------------------------------------------------------ */
 
-/* A single station's, locally administered (IEEE 802, 8.2). */
-static int make_mac(uint8_t mac[6], struct foal_error *err)
-{
-	if (getrandom(mac, 6, 0) != 6)
-		return error_set(err, FOAL_EXIT_HOST, -errno, "getrandom: %s", strerror(errno));
-	mac[0] = (uint8_t)((mac[0] & ~1u) | 2u);
-	return 0;
-}
-
 int net_open(struct vm_net *net, const struct net_option *option, struct helpers *helpers,
 	     struct foal_error *err)
 {
-	static const uint8_t unset[6];
-	int r = 0;
-
 	net->config.fd = -1;
 	memcpy(net->config.mac, option->mac, sizeof(net->config.mac));
-	if (memcmp(option->mac, unset, sizeof(unset)) == 0)
-		r = make_mac(net->config.mac, err);
-	if (r == 0)
-		r = option->tap[0] ? open_tap(&net->config, option->tap, err)
-				   : open_user(&net->config, option, helpers, err);
-	return r;
+	return option->tap[0] ? open_tap(&net->config, option->tap, err)
+			      : open_user(&net->config, option, helpers, err);
 }
 
 void net_close(struct vm_net *net)

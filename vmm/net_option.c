@@ -5,8 +5,26 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "vmm/option_values.h"
+
+int net_make_mac(uint8_t mac[6], struct foal_error *err)
+{
+	if (getrandom(mac, 6, 0) != 6)
+		return error_set(err, FOAL_EXIT_HOST, -errno, "getrandom: %s", strerror(errno));
+	mac[0] = (uint8_t)((mac[0] & ~1u) | 2u);
+	return 0;
+}
+
+void net_option_text(const struct net_option *option, char text[NET_OPTION_TEXT])
+{
+	const uint8_t *m = option->mac;
+
+	snprintf(text, NET_OPTION_TEXT, "%s%s,mac=%02x:%02x:%02x:%02x:%02x:%02x%s%s",
+		 option->tap[0] ? "tap=" : "user", option->tap, m[0], m[1], m[2], m[3], m[4], m[5],
+		 option->forward[0] ? ",forward=" : "", option->forward);
+}
 
 /* Six bytes in hexadecimal, none of them left out. */
 static bool parse_mac(const char *text, uint8_t mac[6])
@@ -65,7 +83,7 @@ int net_option_parse(const char *name, const char *value, struct net_option *out
 {
 	enum { MAC, FORWARD };
 	static const char *const keys[] = {[MAC] = "mac", [FORWARD] = "forward", NULL};
-	const char *words[2];
+	const char *words[2] = {NULL, NULL};
 	char *head = strdup(value);
 	int r;
 
@@ -88,6 +106,9 @@ int net_option_parse(const char *name, const char *value, struct net_option *out
 	}
 	if (r == 0 && words[MAC])
 		r = take_mac(name, value, words[MAC], out, err);
+	else if (r == 0)
+		r = net_make_mac(out->mac, err);
+	out->mac_given = words[MAC];
 	if (r == 0 && words[FORWARD])
 		r = take_forward(name, value, words[FORWARD], out, err);
 out:

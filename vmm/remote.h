@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "vmm/client.h"
+#include "vmm/ends.h"
 #include "vmm/run_dir.h"
 
 /* What each takes; further words and options are refused. */
@@ -21,6 +22,7 @@ struct remote_options {
 	const char *pattern;		     /* the same: of names; NULL: NAME.% */
 	const char *clock;		     /* the same, and of reset; NULL: not said */
 	const char *swap;		     /* the same: of swap files; NULL: none */
+	struct end_patterns ends;	     /* the same */
 	const char *dir, *parent, *compress; /* of snapshot; NULL: not given */
 	bool diff;
 	bool json, kill, here, has_timeout;

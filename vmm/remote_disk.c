@@ -74,10 +74,19 @@ static int check_qcow2(const struct file_option *option, struct foal_error *err)
 	return 0;
 }
 
+int remote_disk_connect(const struct file_option *option, int socket, struct disk_backend **out,
+			struct foal_error *err)
+{
+	char text[DISK_TEXT];
+	int r = disk_remote_open(socket, option->mode == DISK_SHARED, out, text);
+
+	return r ? disk_error(option, r, text, err) : 0;
+}
+
 int remote_disk_open(const struct file_option *option, struct helpers *helpers,
 		     struct disk_backend **out, struct foal_error *err)
 {
-	char path[PATH_MAX], text[DISK_TEXT];
+	char path[PATH_MAX];
 	const char *argv[] = {path, how(option), option->path, NULL};
 	int socket, r = 0;
 
@@ -91,7 +100,7 @@ int remote_disk_open(const struct file_option *option, struct helpers *helpers,
 				 err);
 	if (r)
 		return r;
-	r = disk_remote_open(socket, option->mode == DISK_SHARED, out, text);
+	r = remote_disk_connect(option, socket, out, err);
 	close(socket);
-	return r ? disk_error(option, r, text, err) : 0;
+	return r;
 }

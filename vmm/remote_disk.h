@@ -14,5 +14,8 @@ bool remote_disk_wanted(const struct file_option *option);
  */
 int remote_disk_open(const struct file_option *option, struct helpers *helpers,
 		     struct disk_backend **out, struct foal_error *err);
+/* The same of one that was started and is behind @socket, which stays the caller's. */
+int remote_disk_connect(const struct file_option *option, int socket, struct disk_backend **out,
+			struct foal_error *err);
 
 #endif

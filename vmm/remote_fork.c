@@ -25,7 +25,8 @@
 struct one {
 	char name[VM_NAME_SIZE];
 	int files[FORK_FILES]; /* -1: passed on, or none */
-	json_t *said;	       /* what came of it; NULL: nothing yet */
+	struct ends ends;
+	json_t *said; /* what came of it; NULL: nothing yet */
 };
 
 struct forking {
@@ -42,16 +43,6 @@ struct forking {
 
 /* --- names and files ---------------------------------------------------------------------------
  */
-
-/* @pattern with @number in place of its %; false: too long. */
-static bool fill_in(const char *pattern, const char *number, char *out, size_t size)
-{
-	const char *at = strchr(pattern, '%');
-	int n = at ? snprintf(out, size, "%.*s%s%s", (int)(at - pattern), pattern, number, at + 1)
-		   : snprintf(out, size, "%s", pattern);
-
-	return n >= 0 && (size_t)n < size;
-}
 
 static int bad_name(const struct forking *f, const char *name, const char *fault,
 		    struct foal_error *err)
@@ -101,9 +92,25 @@ static int open_swap(const struct forking *f, struct one *one, const char *numbe
 	return swap_open(&limit, &one->files[FORK_SWAP], err);
 }
 
+/* Its name, and what is said of its ends; how long, 0: it cannot be said. */
+static size_t text_of(const struct forking *f, const struct one *one, char text[FORK_MESSAGE])
+{
+	size_t len = (size_t)snprintf(text, FORK_MESSAGE, "%s", one->name), more = 0;
+	json_t *ends;
+
+	if (!f->opt->ends.net_count && !f->opt->ends.vsock)
+		return len;
+	text[len++] = '\n';
+	ends = ends_describe(&one->ends);
+	if (ends)
+		more = json_dumpb(ends, text + len, FORK_MESSAGE - len, JSON_COMPACT);
+	json_decref(ends);
+	return more && more <= FORK_MESSAGE - len ? len + more : 0;
+}
+
 static int prepare_one(struct forking *f, struct one *one, struct foal_error *err)
 {
-	char number[16] = "";
+	char number[16] = "", text[FORK_MESSAGE];
 	int r = claim(f, one, number, err);
 
 	if (r)
@@ -117,7 +124,13 @@ static int prepare_one(struct forking *f, struct one *one, struct foal_error *er
 		return error_set(err, FOAL_EXIT_HOST, one->files[FORK_LOG], "%s/%s.log: %s",
 				 f->dir->path, one->name, strerror(-one->files[FORK_LOG]));
 	name_hand_over(f->dir, one->name);
-	return open_swap(f, one, number, err);
+	r = open_swap(f, one, number, err);
+	if (r == 0)
+		r = ends_open(&f->opt->ends, number, one->files[FORK_LOG], &one->ends, err);
+	if (r == 0 && !text_of(f, one, text))
+		r = error_set(err, FOAL_EXIT_USAGE, -EILSEQ, "%s: --vsock: the path is no UTF-8",
+			      f->opt->command);
+	return r;
 }
 
 /* Some descriptors each, all at once. */
@@ -142,6 +155,8 @@ static int prepare(struct forking *f, struct foal_error *err)
 				 "%s: of several VMs each has a name and files of its own: a "
 				 "pattern with %% in it",
 				 opt->command);
+	if (ends_check(&opt->ends, opt->command, opt->count, err))
+		return -EINVAL;
 	allow_descriptors();
 	f->list = calloc(opt->count, sizeof(*f->list));
 	f->null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -163,6 +178,7 @@ static void close_files(struct one *one)
 			close(one->files[i]);
 		one->files[i] = -1;
 	}
+	ends_close(&one->ends);
 }
 
 /* --- the channel ---------------------------------------------------------------------------------
@@ -172,20 +188,20 @@ static void close_files(struct one *one)
 static bool send_one(struct forking *f, struct one *one)
 {
 	unsigned count = f->opt->swap ? FORK_FILES : FORK_SWAP;
-	int files[FORK_FILES];
+	int files[FORK_FILES_MAX];
+	char text[FORK_MESSAGE];
 	union {
 		struct cmsghdr align;
 		char bytes[CMSG_SPACE(sizeof(files))];
 	} control = {0};
-	struct iovec iov = {one->name, strlen(one->name)};
-	struct msghdr msg = {.msg_iov = &iov,
-			     .msg_iovlen = 1,
-			     .msg_control = control.bytes,
-			     .msg_controllen = CMSG_SPACE(count * sizeof(int))};
-	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
+	struct iovec iov = {text, text_of(f, one, text)};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes};
 
-	memcpy(files, one->files, sizeof(files));
+	memcpy(files, one->files, sizeof(one->files));
 	files[FORK_NULL] = f->null;
+	count += ends_files(&one->ends, files + count);
+	msg.msg_controllen = CMSG_SPACE(count * sizeof(int));
+	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
 	cmsg->cmsg_level = SOL_SOCKET;
 	cmsg->cmsg_type = SCM_RIGHTS;
 	cmsg->cmsg_len = CMSG_LEN(count * sizeof(int));
@@ -267,6 +283,7 @@ static json_t *ask(struct forking *f, struct client *client, struct foal_error *
 		json_object_set_new(members, "template", json_true());
 		json_object_set_new(members, "pool", json_integer(f->opt->pool));
 	}
+	ends_request(&f->opt->ends, members);
 	if (strcmp(f->opt->command, "clone") == 0)
 		json_object_set_new(members, "clone", json_true());
 	f->channel = ends[0];

@@ -65,7 +65,7 @@ static const struct {
      "place of DIR or as OUT."},
     {"fork", NAME | COPIES | CLOCK | JSON,
      "usage: foal fork NAME [-n COUNT] [--name PATTERN] [--clock freeze|jump]\n"
-     "                 [--swap PATTERN] [--json]\n\n"
+     "                 [--swap PATTERN] [--net NET]... [--vsock path=PATTERN] [--json]\n\n"
      "Make more VMs of a running one: each goes on where it is, with memory and disks shared as\n"
      "long as nobody writes. It stands still once, however many they are. Each is another VM:\n"
      "it has a name, and the guest is told. They are in the background, and live on when it\n"
@@ -73,7 +73,10 @@ static const struct {
      "  -n, --count COUNT   how many (1)\n"
      "  --name PATTERN      of their names; % is the lowest number that is free (NAME.%)\n"
      "  --clock freeze|jump what their clocks say of the time it took (freeze)\n"
-     "  --swap PATTERN      of their swap files, for a VM with --swap; % as in the name"},
+     "  --swap PATTERN      of their swap files, for a VM with --swap; % as in the name\n"
+     "  --net NET           for each --net of the VM, in order, what each has in its place:\n"
+     "                      user, or tap=PATTERN. Their addresses are made up\n"
+     "  --vsock path=PATTERN  the same of its --vsock; their CIDs are made up"},
     {"template", NAME | ONE | POOL | JSON,
      "usage: foal template NAME|DIR [--name TEMPLATE] [--pool COUNT] [--json]\n\n"
      "Keep a running VM as it is now, ready to be cloned, any number of times; the VM goes on.\n"
@@ -82,7 +85,8 @@ static const struct {
      "foal stop ends it, and its clones live on.\n\n"
      "  --pool COUNT   so many clones are made ready ahead (4)"},
     {"clone", NAME | COPIES | CLOCK | JSON,
-     "usage: foal clone TEMPLATE [-n COUNT] [--name PATTERN] [--clock freeze|jump] [--json]\n\n"
+     "usage: foal clone TEMPLATE [-n COUNT] [--name PATTERN] [--clock freeze|jump]\n"
+     "                  [--net NET]... [--vsock path=PATTERN] [--json]\n\n"
      "Make VMs of a template: each goes on where the VM was that the template was made of, with\n"
      "memory and disks shared as long as nobody writes. As foal fork has them otherwise."},
     {"reset", NAME | HERE | CLOCK | JSON,
@@ -187,6 +191,8 @@ static const struct {
     {"pool", POOL, required_argument},
     {"clock", CLOCK, required_argument},
     {"swap", COPIES, required_argument},
+    {"net", COPIES, required_argument},
+    {"vsock", COPIES, required_argument},
     {"here", HERE, no_argument},
 };
 
@@ -231,6 +237,15 @@ static int take_clock(const char *value, struct remote_options *out)
 	return 0;
 }
 
+static int take_net(const char *value, struct remote_options *out)
+{
+	if (out->ends.net_count == MAX_NETS)
+		return usage_error("%s: --net %s: there are %d already", out->command, value,
+				   MAX_NETS);
+	out->ends.nets[out->ends.net_count++] = value;
+	return 0;
+}
+
 static int take_option(const char *name, const char *value, struct remote_options *out)
 {
 	if (strcmp(name, "count") == 0)
@@ -241,6 +256,8 @@ static int take_option(const char *name, const char *value, struct remote_option
 		return take_timeout(value, out);
 	if (strcmp(name, "clock") == 0)
 		return take_clock(value, out);
+	if (strcmp(name, "net") == 0)
+		return take_net(value, out);
 	if (strcmp(name, "compress") == 0) {
 		out->compress = value;
 		return strcmp(value, "zstd") == 0
@@ -251,6 +268,8 @@ static int take_option(const char *name, const char *value, struct remote_option
 		out->pattern = value;
 	else if (strcmp(name, "swap") == 0)
 		out->swap = value;
+	else if (strcmp(name, "vsock") == 0)
+		out->ends.vsock = value;
 	else if (strcmp(name, "diff") == 0)
 		out->diff = true;
 	else if (strcmp(name, "run-dir") == 0)

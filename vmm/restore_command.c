@@ -19,7 +19,8 @@
 enum prefetch { PREFETCH_AUTO, PREFETCH_ALL, PREFETCH_OFF };
 
 struct restore_options {
-	bool eager, reset_point, paused;
+	bool eager, reset_point, paused, keep;
+	struct end_patterns ends;
 	enum prefetch prefetch;
 	enum clock_policy clock;
 };
@@ -60,7 +61,14 @@ void restore_help(void)
 	    "not\n"
 	    "                            pass, or it did (freeze)\n"
 	    "  --reset-point             its start is its reset point: foal reset\n"
-	    "  --paused                  it stays paused, until foal resume\n\n"
+	    "  --paused                  it stays paused, until foal resume\n"
+	    "  --identity new|keep       its networks' addresses and its vsock's CID: others, or "
+	    "as they\n"
+	    "                            were (new)\n"
+	    "  --net NET, --vsock VSOCK  for each --net of the VM, in order, and for its --vsock, "
+	    "what it\n"
+	    "                            is to have in its place; else the same interface or "
+	    "socket\n\n"
 	    "and how it is run, as for foal run:");
 	for (size_t i = 0; i < NR_TAKEN; i++)
 		printf("%s--%s", i % 6 ? " " : i ? "\n  " : "  ", taken[i].name);
@@ -99,10 +107,20 @@ static int take_own(int option, const char *value, struct restore_options *out,
 {
 	static const char *const prefetches[] = {"auto", "all", "off", NULL};
 	static const char *const clocks[] = {"freeze", "jump", NULL};
+	static const char *const identities[] = {"new", "keep", NULL};
 	int word = 0, r = 0;
 
 	if (option == 'P')
 		out->paused = true;
+	else if (option == 'n' && out->ends.net_count == MAX_NETS)
+		r = error_set(err, FOAL_EXIT_USAGE, -E2BIG,
+			      "restore: --net %s: there are %d already", value, MAX_NETS);
+	else if (option == 'n')
+		out->ends.nets[out->ends.net_count++] = value;
+	else if (option == 'v')
+		out->ends.vsock = value;
+	else if (option == 'i')
+		r = take_word("identity", value, identities, &word, err), out->keep = word == 1;
 	else if (option == 'l' || option == 'e')
 		out->eager = option == 'e';
 	else if (option == 'r')
@@ -125,9 +143,12 @@ static int parse(int argc, char **argv, const char **dir, struct restore_options
 					     {"prefetch", required_argument, NULL, 'p'},
 					     {"clock", required_argument, NULL, 'c'},
 					     {"reset-point", no_argument, NULL, 'r'},
+					     {"identity", required_argument, NULL, 'i'},
+					     {"net", required_argument, NULL, 'n'},
+					     {"vsock", required_argument, NULL, 'v'},
 					     /* No short form of --memory-limit. */
 					     {"memory", required_argument, NULL, '?'}};
-	struct option longs[NR_TAKEN + 8] = {{0}};
+	struct option longs[NR_TAKEN + 12] = {{0}};
 	int i, r = 0;
 
 	for (size_t k = 0; k < NR_TAKEN; k++)
@@ -208,6 +229,8 @@ int command_restore(int argc, char **argv, uint64_t main_ns)
 		snprintf(where, sizeof(where), "%s/" SNAPSHOT_MANIFEST, path);
 		r = manifest_check_files(snapshot_dir_get(&dir, "files"), where, &opt, &err);
 	}
+	if (r == 0)
+		r = ends_renew(&own.ends, own.keep, &opt, &err);
 	if (r == 0 && own.eager)
 		r = snapshot_dir_verify(&dir, !opt.limit.bytes, &err);
 	if (r == 0 && own.prefetch == PREFETCH_ALL && opt.limit.bytes)

@@ -10,6 +10,7 @@
 
 #include "devices/fd_passing.h"
 #include "vmm/fork_child.h"
+#include "vmm/fork_disks.h"
 #include "vmm/vm.h"
 
 /* --- clones -------------------------------------------------------------------------------- */
@@ -149,7 +150,7 @@ void template_await(struct vm *vm)
  */
 
 /* False: who asks makes no sense, or does not listen. */
-static bool clone_one(struct vm *vm, const struct fork_request *request, const struct order *order)
+static bool clone_one(struct vm *vm, const struct fork_request *request, struct order *order)
 {
 	struct template *t = vm->template;
 	int r;
@@ -159,6 +160,9 @@ static bool clone_one(struct vm *vm, const struct fork_request *request, const s
 		return false;
 	}
 	t->birth->state.clock = request->clock;
+	const char *gone = fork_disks_share(vm, order->disks);
+	if (gone)
+		return tell_failure(request->channel, order->name, gone) == 0;
 	if (request->clock == CLOCK_FREEZE && from_pool(t, order, request->channel))
 		return true;
 	r = fork_clone(vm, order, request->channel, -1);
@@ -246,7 +250,9 @@ _Noreturn void template_serve(struct vm *vm, const struct fork_request *request,
 		process_end(err.status);
 	}
 	template.birth = birth;
-	template.wanted = request->pool;
+	/* What a clone is to have of its own it has from the start. */
+	if (!vm->opt->net_count && !vm->opt->vsock.path && !fork_disks_behind(vm->opt))
+		template.wanted = request->pool;
 	template.asked_by = request->channel;
 	vm->template = &template;
 	while (template_tend(vm))

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "vmm/bus_error.h"
+#include "vmm/fork_disks.h"
 #include "vmm/restore.h"
 #include "vmm/snapshot.h"
 
@@ -30,7 +31,7 @@ static void forget_fds(struct vm *vm)
 	    vm->sandbox.ruleset_fd = vm->sandbox.fork_ruleset_fd = vm->hvc_out = vm->signals_fd =
 		-1;
 	for (unsigned i = 0; i < MAX_FILES; i++)
-		vm->disks[i].fd = vm->pmems[i].fd = -1;
+		vm->disks[i].fd = vm->pmems[i].fd = vm->disks[i].companion = -1;
 	vm->vsock.listener = vm->vsock.connector = -1;
 	for (unsigned i = 0; i < MAX_NETS; i++)
 		vm->nets[i].config.fd = -1;
@@ -173,6 +174,7 @@ static int init(struct vm *vm, struct foal_error *err)
 	reset_init(vm);
 	gate_init(&vm->created, 1);  /* main thread */
 	gate_init(&vm->loaded, 1);   /* the first vCPU's */
+	gate_init(&vm->ready, 2);    /* main thread, the first vCPU's */
 	gate_init(&vm->confined, 1); /* main thread */
 	gate_init(&vm->running, 1);  /* the first vCPU to run */
 	gate_init(&vm->built, 1);    /* main thread */
@@ -222,7 +224,8 @@ int vm_rebuild(struct vm *vm, struct foal_error *err)
 
 	if ((r = init(vm, err)) || (r = restart_space(vm, err)) ||
 	    (r = vm_start_first_vcpu(vm, err)) || (r = create_vm(vm, err)) ||
-	    (r = kvm_add_slots(&vm->kvm, vm->space, err)) || (r = machine_build(vm, err)))
+	    (r = kvm_add_slots(&vm->kvm, vm->space, err)) || (r = fork_disks_open(vm, err)) ||
+	    (r = machine_build(vm, err)))
 		return r;
 	take_layers(vm);
 	return restore(vm, err);

@@ -51,8 +51,9 @@ struct vm_file {
 	uint64_t size;
 	struct device *device;
 	struct disk_backend *backend; /* of a disk that a helper serves, until its device has it */
-	struct ept_area *area;	      /* of a pmem */
-	gpa_t gpa;		      /* of a pmem */
+	int companion; /* fork_disks.h: the socket of one that a fork gets, or asks; -1: none */
+	struct ept_area *area; /* of a pmem */
+	gpa_t gpa;	       /* of a pmem */
 };
 
 /* A ROM, and what it is told. */
@@ -116,11 +117,13 @@ struct vm {
 	struct vcpu *vcpus;
 	unsigned vcpu_count;	       /* of them; fd is negative until one is created */
 	struct gate created;	       /* kvm.vm_fd is there */
+	struct gate ready;	       /* every vCPU may run: created, main thread in its sandbox */
 	struct gate confined;	       /* every thread is in its sandbox, every vCPU created */
 	struct gate loaded;	       /* the vCPUs are there, and have their state */
 	struct gate running;	       /* the first KVM_RUN is next, or will never be */
 	struct gate built;	       /* memory and devices are there: vCPUs may be loaded */
 	struct foal_error start_error; /* a thread's, before the gate; under end.lock */
+	atomic_bool start_failed;      /* there is one; set before `confined` opens */
 	atomic_bool stopping;
 	atomic_bool stuck; /* a vCPU is, inside the host's kernel */
 	struct quiesce quiesce;

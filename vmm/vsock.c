@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -24,13 +25,26 @@
 #define LOCK_TRIES    100
 #define LOCK_RETRY_MS 10
 
-static int take_path(const char *name, const char *value, const char *path,
-		     struct vsock_option *out, struct foal_error *err)
+int vsock_take_path(const char *name, const char *value, const char *path, struct vsock_option *out,
+		    struct foal_error *err)
 {
 	if (strlen(path) + SUFFIX_MAX >= sizeof(((struct sockaddr_un *)0)->sun_path))
 		return option_bad(err, name, value, "the path is too long for a Unix socket");
 	out->path = strdup(path);
 	return out->path ? 0 : error_set(err, FOAL_EXIT_HOST, -ENOMEM, "run: out of memory");
+}
+
+bool vsock_is_cid(uint32_t cid)
+{
+	return cid >= CID_MIN && cid <= CID_MAX;
+}
+
+int vsock_make_cid(uint32_t *cid, struct foal_error *err)
+{
+	if (getrandom(cid, sizeof(*cid), 0) != sizeof(*cid))
+		return error_set(err, FOAL_EXIT_HOST, -errno, "getrandom: %s", strerror(errno));
+	*cid = CID_MIN + *cid % (CID_MAX - CID_MIN + 1);
+	return 0;
 }
 
 int vsock_option_parse(const char *name, const char *value, struct vsock_option *out,
@@ -53,7 +67,7 @@ int vsock_option_parse(const char *name, const char *value, struct vsock_option 
 	if (text[0] || !words[CID] || !words[PATH] || !words[PATH][0])
 		r = option_bad(err, name, value, "give cid=N,path=SOCKET");
 	else if (!(r = option_count("vsock cid", words[CID], CID_MIN, CID_MAX, &out->cid, err)))
-		r = take_path(name, value, words[PATH], out, err);
+		r = vsock_take_path(name, value, words[PATH], out, err);
 out:
 	free(text);
 	return r;
@@ -112,7 +126,7 @@ static int bind_and_listen(int fd, const char *path)
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	int r;
 
-	memcpy(address.sun_path, path, strlen(path) + 1); /* short enough: take_path() */
+	memcpy(address.sun_path, path, strlen(path) + 1); /* short enough: vsock_take_path() */
 	r = bind(fd, (struct sockaddr *)&address, sizeof(address));
 	if (r && errno == EADDRINUSE && stale(&address)) {
 		unlink(path);

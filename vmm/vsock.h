@@ -6,6 +6,7 @@
 #ifndef FOAL_VMM_VSOCK_H
 #define FOAL_VMM_VSOCK_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "vmm/error.h"
@@ -20,6 +21,13 @@ struct vm_vsock {
 	int listener, connector; /* -1: not open */
 	struct device *device;
 };
+
+/* @path for option @name, of which the user said @value: kept in @out. */
+int vsock_take_path(const char *name, const char *value, const char *path, struct vsock_option *out,
+		    struct foal_error *err);
+bool vsock_is_cid(uint32_t cid);
+/* A CID that hardly anybody else has. */
+int vsock_make_cid(uint32_t *cid, struct foal_error *err);
 
 /* cid=N,path=SOCK, in any order. @out->path may be set on error. */
 int vsock_option_parse(const char *name, const char *value, struct vsock_option *out,

@@ -20,6 +20,8 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "devices/fd_passing.h"
@@ -46,17 +48,52 @@ static void give_up(int signal_nr)
 	_exit(1);
 }
 
-/* All of a record, or false: foal closed the socket, or sent a part and stopped. */
-static bool receive(void *record, size_t len)
+/*
+ * All of a record, or false: foal closed the socket, or sent a part and stopped. *@fd came with it,
+ * -1: none.
+ */
+static bool receive(void *record, size_t len, int *fd)
 {
-	ssize_t n = recv(FOAL_FD, record, len, MSG_WAITALL);
-
-	return n == (ssize_t)len;
+	if (fd_recv(FOAL_FD, record, len, MSG_WAITALL, fd) == (ssize_t)len)
+		return true;
+	if (*fd >= 0)
+		close(*fd);
+	return false;
 }
 
 static bool answer(const void *record, size_t len)
 {
 	return send(FOAL_FD, record, len, MSG_NOSIGNAL) == (ssize_t)len;
+}
+
+/* --- another for the same disk ----------------------------------------------------------- */
+
+static char *const *own_argv;
+
+/* This program once more. That it cannot be is seen by whoever has the other end of @fd. */
+static void become_another(int fd)
+{
+	if (dup2(fd, FOAL_FD) != FOAL_FD)
+		_exit(1);
+	/* The window, the server's socket, what libnbd has open. */
+	syscall(SYS_close_range, FOAL_FD + 1, ~0U, 4 /* CLOSE_RANGE_CLOEXEC */);
+	execv("/proc/self/exe", own_argv);
+	_exit(1);
+}
+
+/* Nobody's child, since it may outlive this one. @fd is closed. */
+static void start_another(int fd)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		if (fork() == 0)
+			become_another(fd);
+		_exit(0);
+	}
+	while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	close(fd);
 }
 
 /* --- starting -------------------------------------------------------------------------- */
@@ -68,11 +105,16 @@ static int take_setup(struct companion *c)
 	struct stat st;
 	int fd;
 
-	if (fd_recv(FOAL_FD, &setup, sizeof(setup), MSG_WAITALL, &fd) != sizeof(setup) || fd < 0 ||
-	    setup.magic != NBD_MAGIC || setup.version != NBD_VERSION ||
-	    setup.window_bytes != NBD_WINDOW_BYTES)
-		return -EPROTO;
-	if (fstat(fd, &st) || st.st_size != NBD_WINDOW_BYTES)
+	for (;;) {
+		if (!receive(&setup, sizeof(setup), &fd) || fd < 0 || setup.magic != NBD_MAGIC ||
+		    setup.version != NBD_VERSION)
+			return -EPROTO;
+		if (setup.window_bytes)
+			break;
+		start_another(fd);
+	}
+	if (setup.window_bytes != NBD_WINDOW_BYTES || fstat(fd, &st) ||
+	    st.st_size != NBD_WINDOW_BYTES)
 		return -EPROTO;
 	c->window = mmap(NULL, NBD_WINDOW_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	close(fd);
@@ -197,6 +239,7 @@ static int serve(struct companion *c, const struct nbd_request *rq)
 	case NBD_ZERO:
 	case NBD_ZERO_UNMAP:
 		return zero(c, rq);
+	case NBD_SHARE:
 	case NBD_NR_OPS:
 		break;
 	}
@@ -222,8 +265,15 @@ static int serve_checked(struct companion *c, const struct nbd_request *rq)
 static void serve_all(struct companion *c)
 {
 	struct nbd_request rq;
+	int fd;
 
-	while (receive(&rq, sizeof(rq)) && rq.magic == NBD_MAGIC) {
+	while (receive(&rq, sizeof(rq), &fd) && rq.magic == NBD_MAGIC) {
+		if (rq.op == NBD_SHARE && fd >= 0 && !c->writable) {
+			start_another(fd);
+			continue;
+		}
+		if (fd >= 0)
+			close(fd);
 		struct nbd_answer out = {
 		    .magic = NBD_MAGIC, .error = serve_checked(c, &rq), .tag = rq.tag};
 
@@ -247,6 +297,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "foal-nbd: a part of foal, not to be started by hand\n");
 		return 2;
 	}
+	own_argv = argv;
 	snprintf(gave_up, sizeof(gave_up), "foal-nbd: %.120s: no answer for %d s\n", argv[2],
 		 NBD_SERVER_SECONDS);
 	signal(SIGALRM, give_up);

@@ -7,6 +7,11 @@
  *   foal -> companion   request     one at a time, answered in turn
  *   companion -> foal   answer
  *
+ * A setup whose window is 0 bytes, any number of times before the other, and a request NBD_SHARE
+ * come with a socket instead: another companion is started for it, which serves the same, and
+ * waits for its own setup. There is no answer. VMs that were forked get theirs by that: they start
+ * no program, and whoever asks cannot choose what is served.
+ *
  * Data lies at the start of the window, a memfd that can neither grow nor
  * shrink. Neither side trusts what the other says.
  */
@@ -16,7 +21,7 @@
 #include <stdint.h>
 
 #define NBD_MAGIC	   0x646e6f66u /* "fond" */
-#define NBD_VERSION	   1
+#define NBD_VERSION	   2
 #define NBD_WINDOW_BYTES   (1u << 20)
 #define NBD_TEXT_BYTES	   200
 
@@ -25,8 +30,8 @@
 
 struct nbd_setup {
 	uint32_t magic, version;
-	uint32_t window_bytes;
-	uint32_t writable; /* 0: nothing but reads will come */
+	uint32_t window_bytes; /* 0: the descriptor is another companion's socket */
+	uint32_t writable;     /* 0: nothing but reads will come */
 };
 
 struct nbd_hello {
@@ -44,6 +49,7 @@ enum nbd_op {
 	NBD_DISCARD,	/* the range's contents are no longer needed */
 	NBD_ZERO,	/* the range reads as zeroes, its storage kept */
 	NBD_ZERO_UNMAP, /* the same, storage may go */
+	NBD_SHARE,	/* the descriptor is another companion's socket */
 	NBD_NR_OPS
 };
 

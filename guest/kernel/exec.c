@@ -3,12 +3,12 @@
  * touches them. The new address space is complete before the old one goes, so a file that is no
  * program leaves its caller alive.
  */
-#include "guest/include/cpu.h"
 #include "guest/include/elf.h"
 #include "guest/include/errno.h"
 #include "guest/include/file.h"
 #include "guest/include/file_rw.h"
 #include "guest/include/mm.h"
+#include "guest/include/random.h"
 #include "guest/include/string.h"
 #include "guest/include/task.h"
 #include "guest/include/trap.h"
@@ -160,7 +160,7 @@ static int build_stack(struct image *im, const char *const *argv, unsigned argc,
 {
 	size_t words = 1 + argc + 1 + envc + 1 + AUXV_WORDS, n;
 	u64 *v = kzalloc(words * sizeof(*v));
-	u64 random[2] = {rdtsc() * 0x9e3779b97f4a7c15UL, rdtsc() * 0xc2b2ae3d27d4eb4fUL};
+	u64 random[2] = {random_u64(), random_u64()};
 	int err = -ENOMEM;
 
 	if (!v)

@@ -10,6 +10,7 @@
 #include "guest/include/mm.h"
 #include "guest/include/mm_init.h"
 #include "guest/include/printk.h"
+#include "guest/include/random.h"
 #include "guest/include/string.h"
 #include "guest/include/syscall.h"
 #include "guest/include/task.h"
@@ -67,6 +68,7 @@ static void init_main(void *arg)
 	int err;
 
 	(void)arg;
+	random_init();
 	drivers_init();
 	free_at_start = nr_free_pages();
 	mount_root();

@@ -1,8 +1,8 @@
 /* System calls on tasks, time and the machine. */
-#include "guest/include/cpu.h"
 #include "guest/include/errno.h"
 #include "guest/include/fs.h"
 #include "guest/include/mm.h"
+#include "guest/include/random.h"
 #include "guest/include/string.h"
 #include "guest/include/syscall.h"
 #include "guest/include/task.h"
@@ -191,18 +191,13 @@ SYSCALL(getrusage)
 	return copy_to_user(regs->rsi, &ru, sizeof(ru)) ? -EFAULT : 0;
 }
 
-/* For seeds of hash tables and the like; there is no source of real entropy yet. */
 SYSCALL(getrandom)
 {
-	u64 x = rdtsc();
 	size_t n = MIN(regs->rsi, 256UL);
 
 	for (size_t done = 0; done < n; done += 8) {
-		u64 r = x += 0x9e3779b97f4a7c15UL;
+		u64 r = random_u64();
 
-		r = (r ^ r >> 30) * 0xbf58476d1ce4e5b9UL;
-		r = (r ^ r >> 27) * 0x94d049bb133111ebUL;
-		r ^= r >> 31;
 		if (copy_to_user(regs->rdi + done, &r, MIN(n - done, sizeof(r))))
 			return -EFAULT;
 	}

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -45,6 +46,52 @@ static int shell(const char *command)
 
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
+
+/* In mode cow: another companion for the same disk, and one more of that, which outlives both. */
+START_TEST(shared_with_others)
+{
+	const char *image = scratch("shared.qcow2");
+	struct disk_backend *last;
+	char command[512], companion[256];
+	int ends[2][2];
+	pid_t pid;
+
+	if (!find_companion(companion, sizeof(companion)) ||
+	    shell("command -v qemu-nbd qemu-img >/dev/null")) {
+		fprintf(stderr, "skipped: no foal-nbd or no qemu-utils here\n");
+		return;
+	}
+	snprintf(command, sizeof(command), "qemu-img create -q -f qcow2 %s 8M", image);
+	ck_assert_int_eq(shell(command), 0);
+	pid = start(companion, "qcow2", image);
+	ck_assert_int_eq(disk_remote_open(remote.socket[0], false, &remote.backend, remote.text),
+			 0);
+	for (int i = 0; i < 2; i++)
+		ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends[i]), 0);
+	ck_assert_int_eq(remote.backend->ops->share(remote.backend, ends[0][1]), 0);
+	ck_assert_int_eq(remote_read(0, 4096), 0); /* it serves on */
+	ck_assert_int_eq(disk_remote_share(ends[0][0], ends[1][1]), 0);
+	for (int i = 0; i < 2; i++)
+		close(ends[i][1]);
+	ck_assert_int_eq(fcntl(ends[1][0], F_SETFL, O_NONBLOCK), 0);
+	ck_assert_msg(disk_remote_open(ends[1][0], false, &last, remote.text) == 0, "%s",
+		      remote.text);
+	disk_backend_close(remote.backend);
+	remote.backend = NULL;
+	close(remote.socket[0]);
+	close(remote.socket[1]);
+	close(ends[0][0]);
+	ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+	ck_assert_uint_eq(last->size, REMOTE_SIZE);
+	remote.backend = last;
+	memset(remote_buffer, 1, 4096);
+	ck_assert_int_eq(remote_read(1 << 20, 4096), 0);
+	ck_assert_uint_eq(remote_buffer[0], 0);
+	disk_backend_close(last);
+	remote.backend = NULL;
+	close(ends[1][0]);
+}
+END_TEST
 
 START_TEST(qcow2)
 {
@@ -96,6 +143,7 @@ Suite *foal_nbd_suite(void)
 	tcase_set_timeout(tc, 60);
 	tcase_add_checked_fixture(tc, remote_set_up, remote_tear_down);
 	tcase_add_test(tc, qcow2);
+	tcase_add_test(tc, shared_with_others);
 	suite_add_tcase(suite, tc);
 	return suite;
 }

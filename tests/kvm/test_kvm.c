@@ -59,6 +59,7 @@ int main(int argc, char **argv)
 	    snapshot_faults_suite,
 	    fork_suite,
 	    clone_suite,
+	    identity_suite,
 	    reset_suite,
 	};
 	int status = no_kvm();

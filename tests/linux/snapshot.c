@@ -139,7 +139,7 @@ START_TEST(goes_on)
 
 	run_start(&run, &how,
 		  ARGS("restore", first, "--name", "linux", "--time-limit", GUEST_LIMIT, "--stats",
-		       "off"));
+		       "off", "--identity", "keep"));
 	tell(fd, "go\n");
 	hear(fd, "rests");
 	command(ARGS("snapshot", "linux", second, "--diff"), "more than");
@@ -161,6 +161,41 @@ START_TEST(goes_on)
 }
 END_TEST
 
+/* Copies of one guest draw other random numbers, and have another address. */
+START_TEST(copies_differ)
+{
+	const char *dir = scratch("copied");
+	struct run_how how = {.plain = true};
+	struct run run, copies[2];
+
+	close(listen_behind_tap());
+	run_start(&run, &(struct run_how){0},
+		  ARGS("--name", "linux", "--kernel", linux_path("vmlinuz"), "--initrd",
+		       linux_path("initrd.gz"), "--memory", "256M", "--time-limit", GUEST_LIMIT,
+		       "--net", "tap=foal0", "--append",
+		       "console=ttyS0 panic=-1 quiet job=random"));
+	run_until(&run, "guest: listening");
+	command(ARGS("snapshot", "linux", dir), "the guest was paused for");
+	kill(run.pid, SIGKILL);
+	run_wait(&run);
+	run_free(&run);
+	for (int i = 0; i < 2; i++) {
+		run_start(&copies[i], &how,
+			  ARGS("restore", dir, "--name", i ? "b" : "a", "--time-limit", GUEST_LIMIT,
+			       "--stats", "off", "--prefetch", "off"));
+		run_type(&copies[i], "\n", 1);
+		run_until(&copies[i], "guest: answered");
+		kill(copies[i].pid, SIGTERM);
+		run_wait(&copies[i]);
+	}
+	ck_assert(strncmp(guest_said(&copies[0], "drawn "), guest_said(&copies[1], "drawn "), 32));
+	ck_assert(
+	    strncmp(guest_said(&copies[0], "address "), guest_said(&copies[1], "address "), 17));
+	run_free(&copies[0]);
+	run_free(&copies[1]);
+}
+END_TEST
+
 Suite *snapshot_suite(void)
 {
 	Suite *suite = suite_create("snapshot");
@@ -168,6 +203,7 @@ Suite *snapshot_suite(void)
 
 	tcase_set_timeout(tc, TEST_LIMIT);
 	tcase_add_test(tc, goes_on);
+	tcase_add_test(tc, copies_differ);
 	suite_add_tcase(suite, tc);
 	return suite;
 }

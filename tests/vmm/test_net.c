@@ -72,7 +72,7 @@ END_TEST
 /* passt itself: it takes what it is given, stays, and ends with its socket. */
 START_TEST(user_mode)
 {
-	struct net_option option = {.forward = ""};
+	struct net_option option, other;
 	struct vm_net net = {.device = NULL};
 	struct pollfd fds[MAX_HELPERS];
 
@@ -80,8 +80,12 @@ START_TEST(user_mode)
 		puts("SKIP user_mode: no passt");
 		return;
 	}
+	ck_assert_int_eq(parse("user", &option), 0);
+	ck_assert_int_eq(parse("user", &other), 0);
 	ck_assert_msg(net_open(&net, &option, &helpers, &err) == 0, "%s", err.text);
 	ck_assert_int_eq(net.config.kind, NET_STREAM);
+	ck_assert_mem_eq(net.config.mac, option.mac, 6);
+	ck_assert_mem_ne(option.mac, other.mac, 6);
 	ck_assert_int_eq(net.config.mtu, 65520);
 	/* Locally administered, a single station's. */
 	ck_assert_int_eq(net.config.mac[0] & 3, 2);

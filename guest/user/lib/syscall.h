@@ -26,6 +26,7 @@ enum {
 	SYS_GETRUSAGE = 98,
 	SYS_CLOCK_GETTIME = 228,
 	SYS_EXIT_GROUP = 231,
+	SYS_GETRANDOM = 318,
 };
 
 enum { O_RDONLY = 0, O_RDWR = 2 };
@@ -89,6 +90,11 @@ static inline long sys_read(int fd, void *buf, size_t len)
 static inline long sys_write(int fd, const void *buf, size_t len)
 {
 	return syscall3(SYS_WRITE, fd, (long)buf, (long)len);
+}
+
+static inline long sys_getrandom(void *buf, size_t len, unsigned flags)
+{
+	return syscall3(SYS_GETRANDOM, (long)buf, (long)len, flags);
 }
 
 static inline long sys_pread(int fd, void *buf, size_t len, uint64_t off)

@@ -111,6 +111,9 @@ struct memmap_entry memory_range(uint32_t type, unsigned index);
  */
 void sweep(uint64_t base, bool is_file);
 
+/* The registers of the @index-th virtio device of @kind, by MMIO; 0: there is none. */
+uint64_t virtio_device(uint32_t kind, unsigned index);
+
 /* --- virtio-pmem ----------------------------------------------------------- */
 
 /* What the @index-th virtio-pmem device announces; ends the guest if there is none. */

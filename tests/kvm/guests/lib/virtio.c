@@ -29,8 +29,7 @@ static struct {
 	} used __attribute__((aligned(4)));
 } queue __attribute__((aligned(16)));
 
-/* 0: there is none. */
-static uint64_t find_device(uint32_t kind, unsigned index)
+uint64_t virtio_device(uint32_t kind, unsigned index)
 {
 	for (unsigned i = 0; i < FOAL_VIRTIO_MMIO_DEVICES; i++) {
 		uint64_t base = FOAL_VIRTIO_MMIO_BASE + i * FOAL_VIRTIO_MMIO_STRIDE;
@@ -44,7 +43,7 @@ static uint64_t find_device(uint32_t kind, unsigned index)
 
 static uint64_t find_pmem(unsigned index)
 {
-	uint64_t base = find_device(DEVICE_PMEM, index);
+	uint64_t base = virtio_device(DEVICE_PMEM, index);
 
 	expect(base != 0, GUEST_NO_PMEM);
 	return base;
@@ -193,7 +192,7 @@ bool disk_transfer(uint64_t sector, void *data, uint32_t len, bool write)
 	static volatile uint8_t status;
 
 	if (!notify_at) {
-		uint64_t base = find_device(DEVICE_BLK, 0);
+		uint64_t base = virtio_device(DEVICE_BLK, 0);
 
 		expect(base != 0, GUEST_BAD_DEVICE);
 		set_up(base);

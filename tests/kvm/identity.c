@@ -1,0 +1,481 @@
+/*
+ * What forks, clones and restored VMs have of their own: addresses, CIDs, sockets, helpers, disks
+ * behind a helper, random numbers. The guest `identity` says what it sees of them.
+ */
+#include <fcntl.h>
+#include <linux/if.h>
+#include <linux/if_tun.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "tests/kvm/snapshot_rig.h"
+#include "tests/kvm/suites.h"
+#include "tests/kvm/told.h"
+
+#define SAID	       192
+#define IDENTITY_GUEST "--kernel", guest_path("identity.elf"), "--memory", "32M", "--halt", "exit"
+
+/* --- asking the guest ------------------------------------------------------------------------ */
+
+static void hear_line(int console, char said[SAID])
+{
+	for (unsigned n = 0;; n++) {
+		ck_assert_uint_lt(n, SAID);
+		ck_assert_int_eq(recv(console, said + n, 1, MSG_WAITALL), 1);
+		if (said[n] == '\n') {
+			said[n] = 0;
+			break;
+		}
+	}
+}
+
+static void ask(const char *name, char what, char said[SAID])
+{
+	struct told vm = tell_to(name);
+
+	ck_assert_int_eq(send(vm.console, &what, 1, MSG_NOSIGNAL), 1);
+	hear_line(vm.console, said);
+	hang_up(&vm);
+}
+
+static uint64_t ask_number(const char *name, char what)
+{
+	char said[SAID];
+
+	ask(name, what, said);
+	return strtoul(said, NULL, 16);
+}
+
+/* In the background, once its guest listens, which it says with @ready. */
+static pid_t start(const char *name, const char *ready, const char *const *args)
+{
+	pid_t pid = background(name, args);
+	int control = control_connect(name), console = control_console(control);
+
+	read_until(console, ready);
+	close(console);
+	close(control);
+	return pid;
+}
+
+/* What comes by an interrupt comes when the device's thread has run. */
+static void wait_for(const char *name, char what, uint64_t value)
+{
+	while (ask_number(name, what) != value)
+		usleep(1000);
+}
+
+static bool is_socket_there(const char *path)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", path);
+	bool is = connect(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0;
+	close(fd);
+	return is;
+}
+
+/* Sockets have short names. */
+static const char *short_path(const char *name)
+{
+	const char *path = scratch("%s", name);
+
+	ck_assert_uint_lt(strlen(path), 80);
+	return strdup(path);
+}
+
+/* passt is a program that stays until its socket is closed. */
+static void stand_in(void)
+{
+	static const char script[] = "#!/bin/sh\nexec cat <&3 >/dev/null\n";
+	char dirs[1024];
+
+	write_file(scratch("passt"), script, sizeof(script) - 1);
+	ck_assert_int_eq(run_tool(NULL, ARGS("chmod", "755", scratch("passt"))), 0);
+	snprintf(dirs, sizeof(dirs), "%s:%s", scratch("."),
+		 getenv("PATH") ? getenv("PATH") : "/usr/bin:/bin");
+	ck_assert_int_eq(setenv("PATH", dirs, 1), 0);
+}
+
+/* --- network and vsock ----------------------------------------------------------------------- */
+
+/* The guest of @name, a copy, is told that its address is another one; link and events. */
+static void expect_told(const char *name)
+{
+	wait_for(name, 'n', 2); /* the configuration changed */
+	ck_assert_uint_eq(ask_number(name, 'l'), 0);
+	wait_for(name, 'n', 2);
+	ck_assert_uint_eq(ask_number(name, 'l'), 1);
+	ck_assert_uint_eq(ask_number(name, 'n') & 2, 0);
+	wait_for(name, 'e', 1);
+}
+
+static void all_differ(const char *const *names, unsigned count, char what)
+{
+	char said[8][SAID];
+
+	for (unsigned i = 0; i < count; i++) {
+		ask(names[i], what, said[i]);
+		for (unsigned k = 0; k < i; k++)
+			ck_assert_msg(strcmp(said[i], said[k]) != 0, "%s and %s, '%c': %s",
+				      names[i], names[k], what, said[i]);
+	}
+}
+
+static void start_connected(const char *name)
+{
+	char vsock[256];
+
+	stand_in();
+	snprintf(vsock, sizeof(vsock), "cid=7,path=%s", short_path("v"));
+	start(name, "ready\n",
+	      ARGS(IDENTITY_GUEST, "--net", "user", "--vsock", vsock, "--rng", "on"));
+	ck_assert_uint_eq(ask_number(name, 'c'), 7);
+	ck_assert_uint_eq(ask_number(name, 'l'), 1);
+}
+
+static const char *pattern_of(const char *name)
+{
+	char *words;
+
+	ck_assert_int_gt(asprintf(&words, "path=%s", short_path(name)), 0);
+	return words;
+}
+
+START_TEST(forks_have_their_own)
+{
+	static const char *const names[] = {"net", "net.1", "net.2", "net.1.1"};
+	uint64_t address;
+
+	start_connected("net");
+	address = ask_number("net", 'a');
+	expect_command(ARGS("fork", "net", "-n", "2", "--net", "user", "--vsock", pattern_of("v%")),
+		       0, "net.2: running");
+	expect_told("net.1");
+	expect_told("net.2");
+	expect_command(ARGS("fork", "net.1", "--net", "user,mac=02:00:00:00:00:11", "--vsock",
+			    pattern_of("w%,cid=99")),
+		       0, "net.1.1: running");
+	ck_assert_uint_eq(ask_number("net.1.1", 'a'), 0x020000000011);
+	ck_assert_uint_eq(ask_number("net.1.1", 'c'), 99);
+	all_differ(names, 4, 'a');
+	all_differ(names, 4, 'c');
+	all_differ(names, 4, 'i');
+	ck_assert(is_socket_there(short_path("v1")) && is_socket_there(short_path("v2")) &&
+		  is_socket_there(short_path("w1")));
+	/* The VM itself was not changed. */
+	ck_assert_uint_eq(ask_number("net", 'a'), address);
+	ck_assert_uint_eq(ask_number("net", 'c'), 7);
+	ck_assert_uint_eq(ask_number("net", 'n') & 2, 0);
+	ck_assert_uint_eq(ask_number("net", 'e'), 0);
+	/* What it was given goes with it. */
+	expect_command(ARGS("stop", "net.2", "--kill"), 0, "gone");
+	while (exists(short_path("v2")))
+		usleep(1000);
+	ck_assert(exists(short_path("v1")));
+}
+END_TEST
+
+START_TEST(clones_have_their_own)
+{
+	static const char *const names[] = {"net", "c1", "c2"};
+
+	start_connected("net");
+	expect_command(ARGS("template", "net"), 0, "net.template: template");
+	expect_command(ARGS("clone", "net.template"), 113, "--net user");
+	expect_command(ARGS("clone", "net.template", "-n", "2", "--name", "c%", "--net", "user",
+			    "--vsock", pattern_of("v%")),
+		       0, "c2: running");
+	expect_told("c1");
+	expect_told("c2");
+	all_differ(names, 3, 'a');
+	all_differ(names, 3, 'c');
+	all_differ(names, 3, 'i');
+}
+END_TEST
+
+START_TEST(restored_have_their_own)
+{
+	static const char *const names[] = {"net", "back", "fork"};
+	const char *dir = scratch("identity");
+	uint64_t address;
+
+	if (!have_userfaultfd())
+		skip("no userfaultfd");
+	start_connected("net");
+	address = ask_number("net", 'a');
+	expect_command(
+	    ARGS("fork", "net", "--name", "fork", "--net", "user", "--vsock", pattern_of("f")), 0,
+	    "running");
+	snapshot("net", dir);
+	/* Its socket is the first one's. */
+	expect_command(ARGS("restore", dir, "-d", "--name", "back"), 101,
+		       "another program listens");
+	expect_command(ARGS("restore", dir, "-d", "--name", "back", "--time-limit", GUEST_LIMIT,
+			    "--net", "user", "--vsock", pattern_of("b")),
+		       0, "back: running");
+	expect_told("back");
+	all_differ(names, 3, 'a');
+	all_differ(names, 3, 'c');
+	all_differ(names, 3, 'i');
+	/* One that goes on for the first, and is no copy of it. */
+	expect_command(ARGS("stop", "net", "--kill"), 0, "gone");
+	while (exists(short_path("v")))
+		usleep(1000);
+	expect_command(ARGS("restore", dir, "-d", "--name", "net", "--time-limit", GUEST_LIMIT,
+			    "--identity", "keep"),
+		       0, "net: running");
+	ck_assert_uint_eq(ask_number("net", 'a'), address);
+	ck_assert_uint_eq(ask_number("net", 'c'), 7);
+	wait_for("net", 'e', 1); /* its connections are no more */
+	/* A fork's snapshot is of what the fork has. */
+	snapshot("fork", dir);
+	address = ask_number("fork", 'a');
+	expect_command(ARGS("stop", "fork", "--kill"), 0, "gone");
+	while (exists(short_path("f")))
+		usleep(1000);
+	expect_command(ARGS("restore", dir, "-d", "--name", "again", "--time-limit", GUEST_LIMIT,
+			    "--identity", "keep"),
+		       0, "again: running");
+	ck_assert_uint_eq(ask_number("again", 'a'), address);
+	ck_assert(is_socket_there(short_path("f")));
+}
+END_TEST
+
+START_TEST(refused)
+{
+	start_connected("net");
+	expect_command(ARGS("fork", "net"), 113, "no fork: --net user: each VM needs");
+	expect_command(ARGS("fork", "net", "--net", "user"), 113, "no fork: --vsock");
+	expect_command(
+	    ARGS("fork", "net", "--net", "user", "--net", "user", "--vsock", pattern_of("v%")), 113,
+	    "has fewer networks");
+	expect_command(ARGS("fork", "net", "-n", "2", "--net", "user,mac=02:00:00:00:00:11"), 100,
+		       "a mac of its own");
+	expect_command(ARGS("fork", "net", "-n", "2", "--net", "user,forward=2222:22"), 100,
+		       "ports of its own");
+	expect_command(ARGS("fork", "net", "-n", "2", "--vsock", pattern_of("v")), 100,
+		       "a path of its own");
+	expect_command(ARGS("fork", "net", "-n", "2", "--vsock", pattern_of("v%,cid=8")), 100,
+		       "a cid of its own");
+	expect_command(ARGS("fork", "net", "--net", "bridge"), 100, "give tap=NAME or user");
+	start("plain", "ready\n", ARGS(IDENTITY_GUEST));
+	expect_command(ARGS("fork", "plain", "--net", "user"), 113, "the VM itself has no network");
+	expect_command(ARGS("fork", "plain", "--vsock", pattern_of("p%")), 113, "has no vsock");
+	ck_assert(!exists(short_path("p1")) || !is_socket_there(short_path("p1")));
+	int fd = control_connect("plain");
+	control_refused(fd, "{\"command\":\"fork\",\"nets\":[\"bridge\"]}", "bad-request");
+	control_refused(fd, "{\"command\":\"fork\",\"nets\":\"tap\"}", "bad-request");
+	control_refused(fd, "{\"command\":\"fork\",\"vsock\":1}", "bad-request");
+	close(fd);
+}
+END_TEST
+
+/* --- tap ------------------------------------------------------------------------------------- */
+
+static bool make_tap(const char *name)
+{
+	struct ifreq ifr = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
+	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+	bool ok;
+
+	memcpy(ifr.ifr_name, name, strlen(name)); /* shorter than that */
+	ok = fd >= 0 && ioctl(fd, TUNSETIFF, &ifr) == 0 && ioctl(fd, TUNSETPERSIST, 1) == 0;
+	if (fd >= 0)
+		close(fd);
+	return ok;
+}
+
+static void remove_tap(const char *name)
+{
+	struct ifreq ifr = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
+	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+
+	memcpy(ifr.ifr_name, name, strlen(name)); /* shorter than that */
+	if (fd >= 0 && ioctl(fd, TUNSETIFF, &ifr) == 0)
+		ioctl(fd, TUNSETPERSIST, 0);
+	if (fd >= 0)
+		close(fd);
+}
+
+START_TEST(taps)
+{
+	char names[3][IFNAMSIZ], option[32], pattern[32];
+
+	for (int i = 0; i < 3; i++)
+		snprintf(names[i], sizeof(names[i]), "fid%x-%d", (unsigned)getpid() & 0xffffff, i);
+	for (int i = 0; i < 3; i++)
+		if (!make_tap(names[i]))
+			skip("no tap interfaces here");
+	snprintf(option, sizeof(option), "tap=%s", names[0]);
+	snprintf(pattern, sizeof(pattern), "tap=%.*s%%", (int)strlen(names[0]) - 1, names[0]);
+	start("tap", "ready\n", ARGS(IDENTITY_GUEST, "--net", option));
+	ask_number("tap", 'l');
+	expect_command(ARGS("fork", "tap"), 113, "each VM needs an interface of its own");
+	expect_command(ARGS("fork", "tap", "--net", "user"), 113, "each VM needs an interface");
+	expect_command(ARGS("fork", "tap", "--net", option), 101, "another program uses it");
+	expect_command(ARGS("fork", "tap", "-n", "2", "--net", pattern), 0, "tap.2: running");
+	wait_for("tap.1", 'n', 2);
+	ck_assert_uint_eq(ask_number("tap.1", 'l'), 0);
+	ck_assert_uint_ne(ask_number("tap.1", 'a'), ask_number("tap.2", 'a'));
+	ck_assert_uint_ne(ask_number("tap.1", 'a'), ask_number("tap", 'a'));
+	end_all();
+	for (int i = 0; i < 3; i++)
+		remove_tap(names[i]);
+}
+END_TEST
+
+/* --- disks behind a helper ---------------------------------------------------------------------
+ */
+
+START_TEST(disks_behind_a_helper)
+{
+	const char *raw = scratch("helped.raw"), *image = scratch("helped.qcow2");
+	char option[256];
+	uint64_t was;
+
+	if (run_tool(NULL, ARGS("qemu-nbd", "--version")) ||
+	    run_tool(NULL, ARGS("qemu-img", "--version")))
+		skip("no qemu-utils here");
+	write_file(raw, "disk", 4);
+	ck_assert_int_eq(truncate(raw, 1 << 20), 0);
+	ck_assert_int_eq(run_tool(NULL, ARGS("qemu-img", "convert", "-q", "-f", "raw", "-O",
+					     "qcow2", raw, image)),
+			 0);
+	snprintf(option, sizeof(option), "%s,format=qcow2,mode=cow", image);
+	pid_t pid = start("q", "ready\n", ARGS(IDENTITY_GUEST, "--disk", option));
+	was = ask_number("q", 'B');
+	ck_assert_uint_eq(ask_number("q", 'b'), was + 1);
+	expect_command(ARGS("fork", "q", "-n", "2"), 0, "q.2: running");
+	ck_assert_uint_eq(ask_number("q", 'B'), was + 1);
+	ck_assert_uint_eq(ask_number("q.1", 'b'), was + 1);
+	ck_assert_uint_eq(ask_number("q.1", 'B'), was + 1);
+	ck_assert_uint_eq(ask_number("q.1", 'B'), was + 2);
+	expect_command(ARGS("fork", "q.1"), 0, "q.1.1: running");
+	expect_command(ARGS("template", "q"), 0, "q.template: template");
+	kill_and_wait(pid); /* and its helper */
+	ck_assert_uint_eq(ask_number("q.1.1", 'b'), was + 3);
+	ck_assert_uint_eq(ask_number("q.2", 'b'), was + 1);
+	expect_command(ARGS("clone", "q.template", "-n", "2"), 0, "q.template.2: running");
+	ck_assert_uint_eq(ask_number("q.template.1", 'B'), was + 2);
+	ck_assert_uint_eq(ask_number("q.template.2", 'b'), was + 2);
+}
+END_TEST
+
+/* --- random numbers ------------------------------------------------------------------------- */
+
+#define DRAWS  8
+#define COPIES 6
+
+/* Of all copies, with frozen clocks, from where they were forked on: no number comes twice. */
+static void expect_all_new(char said[][SAID], unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		for (unsigned k = 0; k < i; k++)
+			ck_assert_msg(strcmp(said[i], said[k]) != 0, "drawn twice: %s", said[i]);
+}
+
+static void draw_in(const char *name, const char *what, char said[][SAID])
+{
+	struct told vm = tell_to(name);
+
+	for (unsigned i = 0; i < DRAWS; i++) {
+		ck_assert_int_eq(send(vm.console, what, strlen(what), MSG_NOSIGNAL),
+				 (ssize_t)strlen(what));
+		do
+			hear_line(vm.console, said[i]);
+		while (strlen(said[i]) < 64 && strcmp(said[i], "none") != 0); /* not its echo */
+	}
+	hang_up(&vm);
+}
+
+/* Forks, clones from the pool and not, and restored ones of @name. */
+static unsigned copies_of(const char *name, const char *names[COPIES])
+{
+	const char *dir = scratch("drawn");
+	unsigned n = 0;
+
+	expect_command(ARGS("fork", name, "-n", "2", "--name", "f%"), 0, "f2: running");
+	expect_command(ARGS("template", name, "--name", "t", "--pool", "1"), 0, "t: template");
+	expect_command(ARGS("clone", "t", "-n", "2", "--name", "c%"), 0, "c2: running");
+	names[n++] = "f1";
+	names[n++] = "f2";
+	names[n++] = "c1";
+	names[n++] = "c2";
+	if (!have_userfaultfd())
+		return n;
+	snapshot(name, dir);
+	for (int i = 0; i < 2; i++) {
+		names[n] = in_round("r%d", i);
+		expect_command(
+		    ARGS("restore", dir, "-d", "--name", names[n++], "--time-limit", GUEST_LIMIT),
+		    0, "running");
+	}
+	return n;
+}
+
+START_TEST(devices_never_draw_the_same)
+{
+	static char said[(COPIES + 1) * DRAWS][SAID];
+	const char *names[COPIES];
+	unsigned n;
+
+	start("rng", "ready\n", ARGS(IDENTITY_GUEST, "--rng", "on"));
+	draw_in("rng", "r", said);
+	n = copies_of("rng", names);
+	for (unsigned i = 0; i < n; i++)
+		draw_in(names[i], "r", said + (i + 1) * DRAWS);
+	expect_all_new(said, (n + 1) * DRAWS);
+	/* The processor's own, where it has any. */
+	for (unsigned i = 0; i < n; i++)
+		draw_in(names[i], "h", said + i * DRAWS);
+	if (strcmp(said[0], "none") != 0)
+		expect_all_new(said, n * DRAWS);
+}
+END_TEST
+
+/* The tiny kernel's, which are made of the VM generation ID. */
+START_TEST(kernels_never_draw_the_same)
+{
+	static char said[(COPIES + 1) * DRAWS][SAID];
+	const char *names[COPIES];
+	unsigned n;
+
+	if (access(image_path("kernel.elf"), R_OK) || access(image_path("disk.img"), R_OK))
+		skip("no guest kernel or images here");
+	start("kernel", "random: ready",
+	      ARGS("--kernel", image_path("kernel.elf"), "--disk",
+		   copy_file(image_path("disk.img"), "drawn.img"), "--memory", "64M", "--append",
+		   "quiet root=/dev/vda init=/bin/random", "--halt", "exit"));
+	n = copies_of("kernel", names);
+	for (unsigned i = 0; i < n; i++)
+		draw_in(names[i], "\n", said + i * DRAWS);
+	draw_in("kernel", "\n", said + n * DRAWS);
+	expect_all_new(said, (n + 1) * DRAWS);
+}
+END_TEST
+
+Suite *identity_suite(void)
+{
+	Suite *suite = suite_create("identity");
+	TCase *tc = tcase_create("identity");
+
+	tcase_set_timeout(tc, TEST_LIMIT);
+	tcase_add_checked_fixture(tc, NULL, end_all);
+	tcase_add_test(tc, forks_have_their_own);
+	tcase_add_test(tc, clones_have_their_own);
+	tcase_add_test(tc, restored_have_their_own);
+	tcase_add_test(tc, refused);
+	tcase_add_test(tc, taps);
+	tcase_add_test(tc, disks_behind_a_helper);
+	tcase_add_test(tc, devices_never_draw_the_same);
+	tcase_add_test(tc, kernels_never_draw_the_same);
+	suite_add_tcase(suite, tc);
+	return suite;
+}
