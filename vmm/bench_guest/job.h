@@ -47,6 +47,8 @@ struct bench_job {
 	/* With serial, what it does until a byte comes: */
 	uint32_t gap;	/* writes pages all the time; then it says the longest time between two */
 	uint32_t again; /* nothing; then it writes so many pages, says "done", waits for one more */
+	uint32_t bell;	/* with again: it rings the reset bell behind them, so often */
+	uint32_t ring;	/* what it rings: FOAL_RESET_* */
 	/*
 	 * Or with clone, until its VM has another generation ID: then it reads and writes so many
 	 * pages, scattered, none twice; says how long that took, and rests.
