@@ -236,6 +236,7 @@ static bool hear_one(struct forking *f)
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return true;
+	reply_make_printable(said);
 	if (one) {
 		one->said = said;
 		f->heard++;

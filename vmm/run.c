@@ -261,6 +261,8 @@ out:
 		vm->abandoned = true;
 		return status;
 	}
+	if (vm->abandoned)
+		return status;
 	vm_destroy(vm);
 	stats_close(vm);
 	return status;
