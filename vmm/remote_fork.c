@@ -354,7 +354,7 @@ static void tell_failures(struct forking *f, struct foal_error *err)
 				  one->name,
 				  one->said  ? reply_text(one->said, "message")
 				  : f->other ? reply_text(f->other, "message")
-					     : "its process ended early");
+					     : "its process, or that which forks it, was killed");
 	}
 }
 
