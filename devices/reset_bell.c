@@ -16,7 +16,8 @@ static void reset_bell_write(struct device *dev, uint64_t offset, unsigned len, 
 {
 	(void)len;
 	bool back = value & FOAL_RESET_BACK &&
-		    !(value & ~(uint64_t)(FOAL_RESET_BACK | FOAL_RESET_SAME | FOAL_RESET_TABLES));
+		    !(value & ~(uint64_t)(FOAL_RESET_BACK | FOAL_RESET_SAME | FOAL_RESET_TABLES |
+					  FOAL_RESET_CONTROLS));
 
 	if (offset == 0 && (back || value == FOAL_RESET_POINT))
 		dev->host->reset_bell(dev->host->ctx, (uint8_t)value);

@@ -5,17 +5,32 @@
  */
 #include "ept/handlers.h"
 #include "ept/object_snapshot.h"
+#include "ept/staging.h"
 
 #include <errno.h>
 #include <string.h>
 
+/* Entries of a leaf, a bit each. */
+struct entries {
+	uint64_t bit[EPT_TABLE_SIZE / 64];
+};
+
+static bool has(const struct entries *e, unsigned index)
+{
+	return e->bit[index / 64] >> index % 64 & 1;
+}
+
+static void put_in(struct entries *e, unsigned index)
+{
+	e->bit[index / 64] |= 1UL << index % 64;
+}
+
 /* The part of the leaf that comes in together. */
-struct extent {
+struct window {
 	unsigned first, end;
-	uint64_t page; /* the area's at first */
-	uint16_t mine; /* bits: this fault put in transit */
-	uint16_t have; /* came */
-	char why[256]; /* it did not */
+	struct entries mine; /* this fault put in transit */
+	struct entries have; /* came */
+	char why[256];	     /* what was asked for did not */
 };
 
 static bool discarded(const struct fault *f, unsigned index)
@@ -31,61 +46,113 @@ static bool empty(const struct ept_leaf *leaf, unsigned index)
 }
 
 /*
- * Extents do not cross leaves. Under a memory limit no more than a fault may bring; who
- * records wants to see each page asked for.
+ * An extent, the first time that something of the leaf is asked for; SOME of them the second
+ * time, and all of it the third: by then the events cost as much as what they leave out. Who
+ * asks for all by itself needs no more than is missing.
  */
-static struct extent extent_of(const struct fault *f)
+#define SOME	   4U /* extents */
+#define SOME_PAGES (SOME * EPT_EXTENT_PAGES)
+
+static unsigned grown(const struct fault *f)
 {
-	const struct ept_area *area = f->area;
-	uint64_t start = f->req->gpa.v & ~(EPT_EXTENT - 1), end = start + EPT_EXTENT;
-	const struct ept_space *space = area->space;
-	unsigned window = space->prefetch.noted	 ? 1
-			  : space->reclaim.limit ? space->reclaim.window
-						 : 0;
-	struct extent x = {0};
+	static const unsigned pages[] = {EPT_EXTENT_PAGES, SOME_PAGES, EPT_TABLE_SIZE};
+	const unsigned last = sizeof(pages) / sizeof(pages[0]) - 1;
 
-	start = start > area->start ? start : area->start;
-	end = end < area->end ? end : area->end;
-	x.first = ept_leaf_index(GPA(start));
-	x.end = x.first + (unsigned)((end - start) >> EPT_PAGE_SHIFT);
-	if (window && window < EPT_EXTENT_PAGES) {
-		unsigned low = f->index & ~(window - 1);
-
-		x.first = x.first > low ? x.first : low;
-		x.end = x.end < low + window ? x.end : low + window;
-	}
-	x.page = ((fault_leaf_start(f) - area->start) >> EPT_PAGE_SHIFT) + x.first;
-	return x;
-}
-
-static bool is_mine(const struct extent *x, unsigned index)
-{
-	return x->mine >> (index - x->first) & 1;
+	if (f->req->origin == EPT_ORIGIN_LOADER || !f->area->space->staging)
+		return EPT_EXTENT_PAGES;
+	return pages[f->leaf->asked < last ? f->leaf->asked : last];
 }
 
 /*
- * Read the extent with the lock dropped, its entries in transit; the page that is asked
+ * Windows do not cross leaves. Under a memory limit no more than a fault may bring; who
+ * records wants to see each page asked for.
+ */
+static struct window window_of(const struct fault *f)
+{
+	const struct ept_area *area = f->area;
+	const struct ept_space *space = area->space;
+	uint64_t leaf = fault_leaf_start(f), end = ept_leaf_end(leaf, area->end);
+	unsigned pages = space->prefetch.noted	? 1
+			 : space->reclaim.limit ? space->reclaim.window
+						: grown(f);
+	struct window w;
+
+	if (space->reclaim.limit && pages > EPT_EXTENT_PAGES)
+		pages = EPT_EXTENT_PAGES;
+	w = (struct window){.first = f->index & ~(pages - 1)};
+	w.end = w.first + pages;
+	if (leaf + ((uint64_t)w.first << EPT_PAGE_SHIFT) < area->start)
+		w.first = ept_leaf_index(GPA(area->start));
+	if (leaf + ((uint64_t)w.end << EPT_PAGE_SHIFT) > end)
+		w.end = (unsigned)((end - leaf) >> EPT_PAGE_SHIFT);
+	return w;
+}
+
+static uint64_t area_page(const struct fault *f, unsigned index)
+{
+	return ((fault_leaf_start(f) - f->area->start) >> EPT_PAGE_SHIFT) + index;
+}
+
+/* Entries [first, end) are of one extent. What is not asked for has time to be read again. */
+static int read_extent(struct fault *f, struct window *w, unsigned first, unsigned end, char *to,
+		       uint64_t *bytes)
+{
+	bool asked = f->index >= first && f->index < end;
+	uint16_t have = 0;
+	char why[sizeof(w->why)] = "";
+	int err = ept_layers_read(f->area->obj, area_page(f, first), area_page(f, end),
+				  to + ((size_t)(first - w->first) << EPT_PAGE_SHIFT), &have, bytes,
+				  why, sizeof(why));
+
+	for (unsigned i = first; i < end && !err; i++)
+		if (have >> (i - first) & 1)
+			put_in(&w->have, i);
+	if (asked && err)
+		memcpy(w->why, why, sizeof(why));
+	return asked ? err : 0;
+}
+
+static int read_window(struct fault *f, struct window *w, char *to, uint64_t *bytes)
+{
+	int err = 0;
+
+	if (w->end - w->first > EPT_EXTENT_PAGES)
+		ept_layers_will_need(f->area->obj, area_page(f, w->first), area_page(f, w->end));
+	for (unsigned i = w->first, end; i < w->end && !err; i = end) {
+		bool wanted = false;
+
+		end = (i | (EPT_EXTENT_PAGES - 1)) + 1;
+		end = end < w->end ? end : w->end;
+		for (unsigned k = i; k < end; k++)
+			wanted |= has(&w->mine, k);
+		if (wanted)
+			err = read_extent(f, w, i, end, to, bytes);
+	}
+	return err;
+}
+
+/*
+ * Read it with the lock dropped, its entries in transit; the page that is asked
  * for is one of them. They are back at none when it returns.
  */
-static int read_aside(struct fault *f, struct extent *x, char *to)
+static int read_aside(struct fault *f, struct window *w, char *to)
 {
 	uint64_t bytes = 0;
 	int err;
 
-	for (unsigned i = x->first; i < x->end; i++)
+	for (unsigned i = w->first; i < w->end; i++)
 		if (ept_pte_get(f->leaf, i) == EPT_PTE_NONE && !discarded(f, i)) {
 			ept_pte_set(f->leaf, i, EPT_PTE_TRANSIT);
-			x->mine |= (uint16_t)(1U << (i - x->first));
+			put_in(&w->mine, i);
 		}
 	pthread_mutex_unlock(&f->leaf->lock);
 	fault_waits(f, EPT_WAIT_READ);
 
-	err = ept_layers_read(f->area->obj, x->page, x->page + x->end - x->first, to, &x->have,
-			      &bytes, x->why, sizeof(x->why));
+	err = read_window(f, w, to, &bytes);
 
 	fault_lock_leaf(f);
-	for (unsigned i = x->first; i < x->end; i++)
-		if (is_mine(x, i))
+	for (unsigned i = w->first; i < w->end; i++)
+		if (has(&w->mine, i))
 			ept_pte_set(f->leaf, i, EPT_PTE_NONE);
 	pthread_cond_broadcast(&f->leaf->arrived);
 	f->res->bytes_read += bytes;
@@ -94,18 +161,18 @@ static int read_aside(struct fault *f, struct extent *x, char *to)
 	return !err && ept_dying(f->area->space) ? -ESHUTDOWN : err;
 }
 
-static bool goes_in(const struct fault *f, const struct extent *x, unsigned index)
+static bool goes_in(const struct fault *f, const struct window *w, unsigned index)
 {
-	return is_mine(x, index) && x->have >> (index - x->first) & 1 &&
+	return has(&w->mine, index) && has(&w->have, index) &&
 	       ept_pte_get(f->leaf, index) == EPT_PTE_NONE;
 }
 
-static int copy_run(struct fault *f, const struct extent *x, unsigned first, unsigned end,
+static int copy_run(struct fault *f, const struct window *w, unsigned first, unsigned end,
 		    const char *from)
 {
 	size_t done;
 	int err = ept_install_copies(fault_installer(f), fault_hva(f, first),
-				     from + ((size_t)(first - x->first) << EPT_PAGE_SHIFT),
+				     from + ((size_t)(first - w->first) << EPT_PAGE_SHIFT),
 				     (size_t)(end - first) << EPT_PAGE_SHIFT, &done);
 	unsigned stop = first + (unsigned)(done >> EPT_PAGE_SHIFT);
 
@@ -116,15 +183,15 @@ static int copy_run(struct fault *f, const struct extent *x, unsigned first, uns
 	return f->index >= stop && f->index < end ? err : 0;
 }
 
-static int copy_in(struct fault *f, const struct extent *x, const char *from)
+static int copy_in(struct fault *f, const struct window *w, const char *from)
 {
 	int err = 0;
 
-	for (unsigned i = x->first, run = i; i <= x->end; i++) {
-		if (i < x->end && goes_in(f, x, i))
+	for (unsigned i = w->first, run = i; i <= w->end; i++) {
+		if (i < w->end && goes_in(f, w, i))
 			continue;
 		if (run < i) {
-			int run_err = copy_run(f, x, run, i, from);
+			int run_err = copy_run(f, w, run, i, from);
 
 			err = err ? err : run_err;
 		}
@@ -134,12 +201,12 @@ static int copy_in(struct fault *f, const struct extent *x, const char *from)
 }
 
 /* Events of pages that did not get in were left to us; not of the one that failed. */
-static void wake_left_out(struct fault *f, const struct extent *x, int err)
+static void wake_left_out(struct fault *f, const struct window *w, int err)
 {
 	bool keep_asleep = err && err != -EAGAIN && err != -EEXIST;
 
-	for (unsigned i = x->first, run = i; i <= x->end; i++) {
-		if (i < x->end && is_mine(x, i) && ept_pte_get(f->leaf, i) == EPT_PTE_NONE &&
+	for (unsigned i = w->first, run = i; i <= w->end; i++) {
+		if (i < w->end && has(&w->mine, i) && ept_pte_get(f->leaf, i) == EPT_PTE_NONE &&
 		    !(i == f->index && keep_asleep))
 			continue;
 		if (run < i)
@@ -150,40 +217,67 @@ static void wake_left_out(struct fault *f, const struct extent *x, int err)
 }
 
 /* Said here, where file and extent are known. A poisoned page stops nothing. */
-static void say_why(struct fault *f, const struct extent *x, int err)
+static void say_why(struct fault *f, const struct window *w, int err)
 {
 	struct ept_space *space = f->area->space;
 
-	if (!x->why[0] || ept_space_can_poison(space))
+	if (!w->why[0] || ept_space_can_poison(space))
 		return;
 	ept_space_fail(space, EPT_CASE_IO_ERROR, f->req->gpa, err, "%s: %s: %s", space->name,
-		       f->area->name, x->why);
+		       f->area->name, w->why);
+}
+
+/* @aside has room for @w. */
+static enum ept_result bring_window(struct fault *f, struct window *w, char *aside)
+{
+	int err = read_aside(f, w, aside);
+
+	if (!err) {
+		if (f->area->space->prefetch.noted)
+			ept_prefetch_note(f->area->space, f->req->gpa.v);
+		err = copy_in(f, w, aside);
+	}
+	wake_left_out(f, w, err);
+	f->leaf->asked += !err && f->req->origin != EPT_ORIGIN_LOADER;
+	if (f->res->installed)
+		f->res->around = f->res->installed - (!err);
+	if (f->unreadable)
+		say_why(f, w, err);
+	return ept_fault_finish(f, err);
+}
+
+static enum ept_result bring_small(struct fault *f, struct window *w)
+{
+	char aside[SOME_PAGES * EPT_PAGE_SIZE] __attribute__((aligned(EPT_PAGE_SIZE)));
+
+	return bring_window(f, w, aside);
 }
 
 static enum ept_result from_layers(struct fault *f)
 {
-	char bytes[EPT_EXTENT] __attribute__((aligned(EPT_PAGE_SIZE)));
-	enum ept_result whole;
-	struct extent x;
-	int err;
+	struct ept_staging *staging = f->area->space->staging;
+	enum ept_result result;
+	struct window w;
+	char *aside;
 
-	if (ept_snap_whole(f, &whole))
-		return whole;
+	if (ept_snap_whole(f, &result))
+		return result;
 	if (!empty(f->leaf, f->index)) /* the lock was free meanwhile */
 		return EPT_RETRY;
-	x = extent_of(f);
-	err = read_aside(f, &x, bytes);
-	if (!err) {
-		if (f->area->space->prefetch.noted)
-			ept_prefetch_note(f->area->space, f->req->gpa.v);
-		err = copy_in(f, &x, bytes);
+	w = window_of(f);
+	if (w.end - w.first <= SOME_PAGES)
+		return bring_small(f, &w);
+	aside = ept_staging_get(staging, false);
+	if (!aside) { /* as many others wait for files: only what is asked for */
+		w.first = w.first > (f->index & ~(EPT_EXTENT_PAGES - 1))
+			      ? w.first
+			      : f->index & ~(EPT_EXTENT_PAGES - 1);
+		w.end = w.end < w.first + EPT_EXTENT_PAGES ? w.end : w.first + EPT_EXTENT_PAGES;
+		return bring_small(f, &w);
 	}
-	wake_left_out(f, &x, err);
-	if (f->res->installed)
-		f->res->around = f->res->installed - (!err);
-	if (f->unreadable)
-		say_why(f, &x, err);
-	return ept_fault_finish(f, err);
+	result = bring_window(f, &w, aside);
+	ept_staging_put(staging, aside);
+	return result;
 }
 
 /* --- before it is asked for -------------------------------------------------------------- */

@@ -41,6 +41,7 @@ struct ept_leaf {
 	pthread_mutex_t lock;
 	pthread_cond_t arrived; /* an entry left EPT_PTE_TRANSIT */
 	unsigned random_reads;	/* faults that went on with no stream (stream.h) */
+	unsigned asked;		/* how often something of it was, of a snapshot's area */
 	bool huge; /* all of it is one huge page of the host; its entries say private */
 	uint64_t entry[EPT_TABLE_SIZE];
 };

@@ -14,33 +14,6 @@
 /* Of the store, what is not worth a huge page if little is kept. */
 #define SMALL_STORE (2UL << 20)
 
-/* --- what was written, by whom KVM does not see -------------------------------------------- */
-
-static void set_bits(uint64_t *bits, uint64_t first, uint64_t end)
-{
-	for (uint64_t page = first; page < end; page = ept_word_end(page)) {
-		uint64_t mask = ept_word_bits(page, end);
-
-		if ((__atomic_load_n(&bits[page / 64], __ATOMIC_RELAXED) & mask) != mask)
-			__atomic_fetch_or(&bits[page / 64], mask, __ATOMIC_RELAXED);
-	}
-}
-
-void ept_reset_note(struct ept_space *space, uint64_t gpa, uint64_t len, bool gone)
-{
-	const struct ept_reset *r = __atomic_load_n(&space->reset, __ATOMIC_ACQUIRE);
-
-	for (size_t i = 0; r && i < r->nr; i++) {
-		const struct ept_reset_slot *s = &r->slots[i];
-		uint64_t at = gpa - s->slot->gpa.v;
-
-		if (gpa < s->slot->gpa.v || at >= s->slot->size || !s->kept)
-			continue;
-		set_bits(gone ? s->gone : s->noted, at >> EPT_PAGE_SHIFT,
-			 (at + len + EPT_PAGE_SIZE - 1) >> EPT_PAGE_SHIFT);
-	}
-}
-
 /* --- making and freeing ------------------------------------------------------------------- */
 
 static void *map_bits(uint64_t bytes)
@@ -51,11 +24,6 @@ static void *map_bits(uint64_t bytes)
 	return p == MAP_FAILED ? NULL : p;
 }
 
-static uint64_t words_of(const struct ept_reset_slot *s)
-{
-	return (s->pages + 63) / 64;
-}
-
 static void free_reset(struct ept_reset *r)
 {
 	for (size_t i = 0; r->slots && i < r->nr; i++) {
@@ -64,9 +32,11 @@ static void free_reset(struct ept_reset *r)
 		if (s->kept)
 			munmap(s->kept, s->pages * sizeof(*s->kept));
 		if (s->noted)
-			munmap(s->noted, words_of(s) * sizeof(*s->noted));
+			munmap(s->noted, ept_reset_words(s) * sizeof(*s->noted));
 		if (s->gone)
-			munmap(s->gone, words_of(s) * sizeof(*s->gone));
+			munmap(s->gone, ept_reset_words(s) * sizeof(*s->gone));
+		if (s->chunks)
+			munmap(s->chunks, ept_reset_chunk_bytes(s));
 	}
 	if (r->store)
 		munmap(r->store, r->store_size);
@@ -95,9 +65,10 @@ static int map_slot(struct ept_reset_slot *s, const struct ept_slot *slot)
 	if (slot->read_only)
 		return 0;
 	s->kept = map_bits(s->pages * sizeof(*s->kept));
-	s->noted = map_bits(words_of(s) * sizeof(*s->noted));
-	s->gone = map_bits(words_of(s) * sizeof(*s->gone));
-	return s->kept && s->noted && s->gone ? 0 : -ENOMEM;
+	s->noted = map_bits(ept_reset_words(s) * sizeof(*s->noted));
+	s->gone = map_bits(ept_reset_words(s) * sizeof(*s->gone));
+	s->chunks = map_bits(ept_reset_chunk_bytes(s));
+	return s->kept && s->noted && s->gone && s->chunks ? 0 : -ENOMEM;
 }
 
 static struct ept_reset *make_reset(struct ept_space *space)
@@ -128,71 +99,6 @@ void ept_reset_free(struct ept_space *space)
 	__atomic_store_n(&space->reset, NULL, __ATOMIC_RELEASE);
 	if (r)
 		free_reset(r);
-}
-
-/* --- pages that were written --------------------------------------------------------------- */
-
-/* What is done with page @page of @s, which lies in @area; @written: not only given back. */
-typedef int page_fn(struct ept_reset *r, struct ept_reset_slot *s, const struct ept_area *area,
-		    uint64_t page, bool written, void *ctx);
-
-static int each_page(struct ept_reset *r, size_t slot, ept_written written, page_fn *fn, void *ctx)
-{
-	struct ept_reset_slot *s = &r->slots[slot];
-	const uint64_t *log = written ? written[slot] : NULL;
-	const struct ept_area *area = NULL;
-	int err = 0;
-
-	for (uint64_t w = 0; s->kept && w < words_of(s) && !err; w++) {
-		uint64_t by_guest = log ? log[w] : 0;
-		uint64_t wrote = by_guest | __atomic_load_n(&s->noted[w], __ATOMIC_RELAXED);
-		uint64_t any = wrote | __atomic_load_n(&s->gone[w], __ATOMIC_RELAXED);
-
-		for (; any && !err; any &= any - 1) {
-			unsigned bit = (unsigned)__builtin_ctzl(any);
-			uint64_t page = w * 64 + bit, gpa = ept_reset_gpa(s, page);
-
-			if (page >= s->pages)
-				break;
-			if (!area || gpa >= area->end || gpa < area->start)
-				area = ept_area_find(r->space, gpa);
-			if (area)
-				err = fn(r, s, area, page, wrote >> bit & 1, ctx);
-		}
-	}
-	return err;
-}
-
-static int each_slot(struct ept_reset *r, ept_written written, page_fn *fn, void *ctx)
-{
-	int err = 0;
-
-	for (size_t i = 0; i < r->nr && !err; i++)
-		err = each_page(r, i, written, fn, ctx);
-	return err;
-}
-
-/* KVM tells it once. */
-static void note_log(struct ept_reset *r, ept_written written)
-{
-	for (size_t i = 0; i < r->nr; i++)
-		for (uint64_t w = 0; r->slots[i].kept && written[i] && w < words_of(&r->slots[i]);
-		     w++)
-			r->slots[i].noted[w] |= written[i][w];
-}
-
-static void forget_notes(struct ept_reset *r)
-{
-	for (size_t i = 0; i < r->nr; i++) {
-		struct ept_reset_slot *s = &r->slots[i];
-
-		for (uint64_t w = 0; s->kept && w < words_of(s); w++) {
-			if (s->noted[w])
-				s->noted[w] = 0;
-			if (s->gone[w])
-				s->gone[w] = 0;
-		}
-	}
 }
 
 /* --- the point -------------------------------------------------------------------------------- */
@@ -244,8 +150,8 @@ int ept_reset_point(struct ept_space *space, ept_written written, char *why, siz
 		return -ESHUTDOWN;
 	if (!space->reset)
 		return first_point(space, why, size);
-	err = each_slot(space->reset, written, keep_again, NULL);
-	forget_notes(space->reset);
+	err = ept_reset_each(space->reset, written, keep_again, NULL);
+	ept_reset_forget_notes(space->reset);
 	if (err)
 		ept_reset_free(space);
 	return err;
@@ -332,12 +238,12 @@ int ept_reset_back(struct ept_space *space, ept_written written, struct ept_rese
 	snprintf(why, size, "%s: it has no reset point", space->name);
 	if (!r)
 		return -EINVAL;
-	err = each_slot(r, written, have_page, &b);
+	err = ept_reset_each(r, written, have_page, &b);
 	if (err) {
-		note_log(r, written);
+		ept_reset_note_log(r, written);
 		return err;
 	}
-	err = each_slot(r, written, bring_back, &b);
+	err = ept_reset_each(r, written, bring_back, &b);
 	_mm_sfence();
 	if (!err && ept_lost(space))
 		err = -EIO;
@@ -346,7 +252,7 @@ int ept_reset_back(struct ept_space *space, ept_written written, struct ept_rese
 			 strerrordesc_np(-err));
 		return err;
 	}
-	forget_notes(r);
+	ept_reset_forget_notes(r);
 	out->kept = ept_reset_kept(space);
 	return 0;
 }

@@ -19,8 +19,9 @@ struct ept_reset_slot {
 	const struct ept_slot *slot;
 	uint64_t pages;
 	uint32_t *kept;
-	/* Noted by the monitor's threads, atomic: written; given back, and so zero. */
-	uint64_t *noted, *gone;
+	/* Noted by the monitor's threads, atomic: written; given back, and so zero. And in which
+	   chunks of them anything is: a bit for 64 words. */
+	uint64_t *noted, *gone, *chunks;
 };
 
 struct ept_reset {
@@ -41,7 +42,25 @@ static inline void ept_reset_forget(struct ept_space *space)
 	space->reset = NULL;
 }
 
-/* reset_point.c: make sure that page @page of @s, of @area, is kept; *@read counts. */
+/* --- reset_pages.c ------------------------------------------------------------------------ */
+
+/* Sizes of a slot's bitmaps: words of `noted` and `gone`, bytes of `chunks`. */
+uint64_t ept_reset_words(const struct ept_reset_slot *s);
+size_t ept_reset_chunk_bytes(const struct ept_reset_slot *s);
+
+/* What is done with page @page of @s, which lies in @area; @written: not only given back. */
+typedef int ept_reset_page_fn(struct ept_reset *r, struct ept_reset_slot *s,
+			      const struct ept_area *area, uint64_t page, bool written, void *ctx);
+
+/* All pages that were written, or given back, until one fails. */
+int ept_reset_each(struct ept_reset *r, ept_written written, ept_reset_page_fn *fn, void *ctx);
+/* What KVM's log says is noted: it tells it once. */
+void ept_reset_note_log(struct ept_reset *r, ept_written written);
+void ept_reset_forget_notes(struct ept_reset *r);
+
+/* --- reset_point.c ------------------------------------------------------------------------ */
+
+/* Make sure that page @page of @s, of @area, is kept; *@read counts. */
 int ept_reset_keep(struct ept_reset *r, struct ept_reset_slot *s, const struct ept_area *area,
 		   uint64_t page, uint64_t *read, char *why, size_t size);
 /* The first copy of all that is the space's own. */

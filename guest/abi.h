@@ -137,8 +137,9 @@
 #define FOAL_PORT_RESET_BELL_LEN 4
 #define FOAL_RESET_POINT	 1
 #define FOAL_RESET_BACK		 2
-#define FOAL_RESET_SAME		 4 /* with the same VM generation ID, and random numbers */
-#define FOAL_RESET_TABLES	 8 /* no page table was written since, nor its accessed bits */
+#define FOAL_RESET_SAME		 4  /* with the same VM generation ID, and random numbers */
+#define FOAL_RESET_TABLES	 8  /* no page table was written since, nor its accessed bits */
+#define FOAL_RESET_CONTROLS	 16 /* nor, on this processor, XCR0 and debug registers */
 
 /* CPUID leaf whose EAX is the TSC's and EBX the local APIC timer's rate, kHz. */
 #define FOAL_CPUID_TIMING	 0x40000010U

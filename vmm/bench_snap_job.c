@@ -129,7 +129,7 @@ static int make_kernel(struct snap_bench *bench, const char *name, const struct 
 	return done ? 0 : snap_cannot(bench, "%s: cannot be written", path);
 }
 
-/* One that runs, and has said "ready". */
+/* One that runs, and has said "ready\n". */
 static int start_vm(struct snap_bench *bench, const char *name, const char *kernel,
 		    const char *memory, const char *huge, struct snap_job *vm)
 {
@@ -140,7 +140,7 @@ static int start_vm(struct snap_bench *bench, const char *name, const char *kern
 
 	if (snap_start_self(bench, argv, false, vm))
 		return -1;
-	if (snap_hear(vm, "ready", text, sizeof(text)) == 0)
+	if (snap_hear(vm, "ready\n", text, sizeof(text)) == 0)
 		return 0;
 	snap_kill(vm);
 	return snap_cannot(bench, "a VM did not get as far as touching its memory");

@@ -1,6 +1,7 @@
 #include "vmm/frozen.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -10,6 +11,57 @@
 
 /* How long memory's own threads may take to come to rest. */
 #define HOLD_MS 5000
+/* More than the state of most VMs takes while it is made. */
+#define ROOM	(128UL << 10)
+
+/*
+ * The child begins when the VM goes on: until then it would take processors, and the locks
+ * of memory, from it. A pipe of which the parent's end is closed then, or by its death.
+ */
+struct latch {
+	int ends[2]; /* -1: none, it begins at once */
+};
+
+static void latch_make(struct latch *latch)
+{
+	if (pipe2(latch->ends, O_CLOEXEC))
+		latch->ends[0] = latch->ends[1] = -1;
+}
+
+static void latch_shut(const struct latch *latch)
+{
+	for (int i = 0; i < 2; i++)
+		if (latch->ends[i] >= 0)
+			close(latch->ends[i]);
+}
+
+/* In the child. */
+static void latch_pass(const struct latch *latch)
+{
+	char byte;
+
+	if (latch->ends[0] < 0)
+		return;
+	close(latch->ends[1]);
+	while (read(latch->ends[0], &byte, 1) < 0 && errno == EINTR)
+		;
+	close(latch->ends[0]);
+}
+
+/* What allocates in the pause finds memory that is there. */
+static void make_room(void)
+{
+	char *room = malloc(ROOM);
+
+	if (room)
+		explicit_bzero(room, ROOM); /* which no compiler leaves out */
+	free(room);
+}
+
+struct state_bytes {
+	uint8_t *bytes;
+	size_t len;
+};
 
 static int no_child(const struct vm *vm, const struct frozen_how *how, int r, const char *what,
 		    struct foal_error *err)
@@ -18,9 +70,21 @@ static int no_child(const struct vm *vm, const struct frozen_how *how, int r, co
 			 what, strerror(-r));
 }
 
-static int fork_child(struct vm *vm, struct frozen_child *child, const struct frozen_how *how,
-		      const uint8_t *state, size_t len, struct foal_error *err)
+/* A VM that ends meanwhile is not paused any more. */
+static void go_on(struct vm *vm, struct frozen_pause *out)
 {
+	struct foal_error ignored = {0};
+
+	if (!out->was_paused && !out->paused)
+		vm_resume(vm, &out->paused, &ignored);
+}
+
+/* The guest goes on before memory does: what it faults on waits that long, and nothing else. */
+static int fork_child(struct vm *vm, struct frozen_child *child, const struct frozen_how *how,
+		      const struct latch *latch, struct frozen_pause *out, struct state_bytes s,
+		      struct foal_error *err)
+{
+	uint64_t begun = now_ns();
 	int r = ept_space_hold(vm->space, HOLD_MS);
 
 	if (r)
@@ -31,9 +95,13 @@ static int fork_child(struct vm *vm, struct frozen_child *child, const struct fr
 		return no_child(vm, how, r, "guest memory", err);
 	}
 	pid_t pid = fork();
-	if (pid == 0)
-		how->run(vm, how->arg, &child->fork, state, len);
+	if (pid == 0) {
+		latch_pass(latch);
+		how->run(vm, how->arg, &child->fork, s.bytes, s.len);
+	}
 	r = pid < 0 ? -errno : 0;
+	out->fork = now_ns() - begun;
+	go_on(vm, out);
 	ept_space_fork_parent(vm->space);
 	ept_space_release(vm->space);
 	if (r) {
@@ -45,37 +113,37 @@ static int fork_child(struct vm *vm, struct frozen_child *child, const struct fr
 }
 
 static int freeze(struct vm *vm, struct frozen_child *child, const struct frozen_how *how,
-		  struct frozen_pause *out, struct foal_error *err)
+		  const struct latch *latch, struct frozen_pause *out, struct foal_error *err)
 {
+	struct state_bytes state = {0};
 	uint64_t begun = now_ns();
-	uint8_t *state = NULL;
-	size_t len = 0;
-	int r = vm_state_save(vm, &state, &len, err);
+	int r = vm_state_save(vm, &state.bytes, &state.len, err);
 
 	if (r == 0)
 		r = how->freeze_disks(vm, err);
 	out->state = now_ns() - begun;
 	if (r == 0)
-		r = fork_child(vm, child, how, state, len, err);
-	out->fork = now_ns() - begun - out->state;
-	free(state);
+		r = fork_child(vm, child, how, latch, out, state, err);
+	free(state.bytes);
 	return r;
 }
 
 int frozen_begin(struct vm *vm, struct frozen_child *child, const struct frozen_how *how,
 		 struct frozen_pause *out, struct foal_error *err)
 {
-	struct foal_error ignored = {0};
-	int r = vm_pause(vm, PAUSE_LIMIT_NS, &out->stopping, err);
+	struct latch latch;
+	int r;
 
+	make_room();
+	latch_make(&latch);
+	r = vm_pause(vm, PAUSE_LIMIT_NS, &out->stopping, err);
 	out->was_paused = r == -EALREADY;
-	if (r && !out->was_paused)
-		return r;
-	*err = (struct foal_error){0};
-	r = freeze(vm, child, how, out, err);
-	/* A VM that ends meanwhile is not paused any more. */
-	if (!out->was_paused)
-		vm_resume(vm, &out->paused, &ignored);
+	if (r == 0 || out->was_paused) {
+		*err = (struct foal_error){0};
+		r = freeze(vm, child, how, &latch, out, err);
+		go_on(vm, out);
+	}
+	latch_shut(&latch);
 	return r;
 }
 

@@ -1,5 +1,6 @@
 /* foal: virtual machines whose memory is not there until it is touched. */
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -60,6 +61,9 @@ int main(int argc, char **argv)
 {
 	uint64_t main_ns = now_ns();
 
+	/* Nothing allocates often; an arena a thread would be pages and tables that each copy of
+	   a VM has. */
+	mallopt(M_ARENA_MAX, 1);
 	hold_standard_descriptors();
 	if (argc < 2)
 		exit(usage_error("a command is needed; see foal help"));

@@ -237,14 +237,15 @@ static int bring_memory_back(struct vm *vm, struct reset_how how, struct reset_r
 	return stats.pages && !how.same_tables ? forget_shadows(vm, err) : 0;
 }
 
-static int bring_rest_back(struct vm *vm, struct vcpu *self, bool renew, struct foal_error *err)
+static int bring_rest_back(struct vm *vm, struct vcpu *self, struct reset_how how,
+			   struct foal_error *err)
 {
 	int r;
 
 	for (unsigned i = 0; i < vm->opt->disk_count; i++)
 		virtio_blk_go_back(vm->disks[i].device);
-	r = vm_state_go_back(vm, &vm->reset.from, self, err);
-	if (r == 0 && renew && (r = vmgenid_renew(&vm->host, vm->acpi_pm)))
+	r = vm_state_go_back(vm, &vm->reset.from, self, how.same_controls, err);
+	if (r == 0 && !how.same_generation && (r = vmgenid_renew(&vm->host, vm->acpi_pm)))
 		error_set(err, FOAL_EXIT_HOST, r, "%s: VM generation ID: %s", vm->opt->name,
 			  strerror(-r));
 	return r;
@@ -267,7 +268,7 @@ int reset_go_back(struct vm *vm, struct vcpu *self, struct reset_how how, struct
 	if (r && !begun)
 		return r;
 	if (r == 0)
-		r = bring_rest_back(vm, self, !how.same_generation, err);
+		r = bring_rest_back(vm, self, how, err);
 	if (r) {
 		forget_point(reset);
 		vm_end(vm, FOAL_EXIT_FAULT, "%s: half way back to its reset point: %s",

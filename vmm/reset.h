@@ -62,6 +62,7 @@ int reset_point_at_start(struct vm *vm, struct foal_error *err);
 struct reset_how {
 	bool same_generation; /* it keeps its VM generation ID */
 	bool same_tables;     /* it has not written to page tables since the point */
+	bool same_controls;   /* nor, on the vCPU that rang, to XCR0 and debug registers */
 };
 
 /*

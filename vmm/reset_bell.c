@@ -42,7 +42,8 @@ static int answer(struct vcpu *vcpu, struct foal_error *err)
 	if (!vm->reset.set)
 		return 0;
 	struct reset_how how = {.same_generation = vcpu->rang & FOAL_RESET_SAME,
-				.same_tables = vcpu->rang & FOAL_RESET_TABLES};
+				.same_tables = vcpu->rang & FOAL_RESET_TABLES,
+				.same_controls = vcpu->rang & FOAL_RESET_CONTROLS};
 	return reset_go_back(vm, vcpu, how, &result, err);
 }
 

@@ -144,7 +144,7 @@ static void read_msrs(const struct vcpu *vcpu, struct msr_set *set)
 }
 
 /* KVM stops at what it does not take. Where it is so already, nothing is lost. */
-static bool write_msrs(const struct vcpu *vcpu, struct state *s, struct msr_set *set)
+static bool write_one_by_one(const struct vcpu *vcpu, struct state *s, struct msr_set *set)
 {
 	uint32_t at = 0, nr = set->head.nmsrs;
 	struct msr_set *rest = calloc(1, sizeof(*rest));
@@ -169,6 +169,12 @@ static bool write_msrs(const struct vcpu *vcpu, struct state *s, struct msr_set 
 	}
 	free(rest);
 	return state_ok(s);
+}
+
+static bool write_msrs(const struct vcpu *vcpu, struct state *s, struct msr_set *set)
+{
+	return ioctl(vcpu->fd, KVM_SET_MSRS, set) == (int)set->head.nmsrs ||
+	       write_one_by_one(vcpu, s, set);
 }
 
 static void push(struct msr_set *set, uint32_t index, uint64_t value)

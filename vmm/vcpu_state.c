@@ -22,12 +22,26 @@ struct part {
 	struct vcpu *vcpu;
 	struct state *s;
 	uint64_t elapsed;
+	struct kvm_mp_state mp; /* saving: what it waits for */
 	struct vcpu_back *back; /* it goes back to a state of its own; NULL: all is new to KVM */
 };
 
-static int capability(const struct vcpu *vcpu, int cap)
+/* What KVM can is asked once: a reset has no time for it. */
+static int capability(struct vcpu *vcpu, enum vcpu_can what)
 {
-	return ioctl(vcpu->vm->kvm.vm_fd, KVM_CHECK_EXTENSION, cap);
+	static const int caps[] = {
+	    [VCPU_CAN_SREGS2] = KVM_CAP_SREGS2,
+	    [VCPU_CAN_SYNC_REGS] = KVM_CAP_SYNC_REGS,
+	    [VCPU_CAN_XSAVE2] = KVM_CAP_XSAVE2,
+	    [VCPU_CAN_NESTED_STATE] = KVM_CAP_NESTED_STATE,
+	    [VCPU_CAN_TSC_CONTROL] = KVM_CAP_TSC_CONTROL,
+	};
+	struct vcpu_answer *answer = &vcpu->can[what];
+
+	if (!answer->known)
+		answer->value = ioctl(vcpu->vm->kvm.vm_fd, KVM_CHECK_EXTENSION, caps[what]);
+	answer->known = true;
+	return answer->value;
 }
 
 static bool refused(const struct part *p, const char *what)
@@ -46,6 +60,12 @@ static void plain(const struct part *p, void *data, size_t len, unsigned long ge
 		refused(p, what);
 	if (state_bytes(s, data, len) && s->loading && ioctl(p->vcpu->fd, set, data))
 		refused(p, what);
+}
+
+/* It is as it was, says the guest, and so stays. */
+static bool kept(const struct part *p, void *data, size_t len)
+{
+	return p->back && p->back->same_controls && state_bytes(p->s, data, len);
 }
 
 /*
@@ -98,11 +118,11 @@ static void sregs2_part(const struct part *p)
 static void sregs_part(const struct part *p)
 {
 	struct kvm_sregs one = {0};
-	bool new = capability(p->vcpu, KVM_CAP_SREGS2) > 0, can = new;
+	bool new = capability(p->vcpu, VCPU_CAN_SREGS2) > 0, can = new;
 
 	if (p->back)
 		p->back->enters &=
-		    new &&capability(p->vcpu, KVM_CAP_SYNC_REGS) == KVM_SYNC_X86_VALID_FIELDS;
+		    new &&capability(p->vcpu, VCPU_CAN_SYNC_REGS) == KVM_SYNC_X86_VALID_FIELDS;
 	state_bool(p->s, &new);
 	if (p->s->loading && new && !can)
 		state_refuse(p->s, "this host's KVM has no KVM_SET_SREGS2 (Linux 5.14)");
@@ -127,13 +147,15 @@ static void xcrs_part(const struct part *p)
 {
 	struct kvm_xcrs xcrs = {0};
 
+	if (kept(p, &xcrs, sizeof(xcrs)))
+		return;
 	plain(p, &xcrs, sizeof(xcrs), KVM_GET_XCRS, KVM_SET_XCRS, "extended control registers");
 }
 
 /* What the host's area holds, of which the guest's features are a part. */
-static uint32_t xsave_size(const struct vcpu *vcpu)
+static uint32_t xsave_size(struct vcpu *vcpu)
 {
-	int size = capability(vcpu, KVM_CAP_XSAVE2);
+	int size = capability(vcpu, VCPU_CAN_XSAVE2);
 
 	return size > (int)sizeof(struct kvm_xsave) ? (uint32_t)size : sizeof(struct kvm_xsave);
 }
@@ -161,6 +183,8 @@ static void debug_part(const struct part *p)
 {
 	struct kvm_debugregs regs = {0};
 
+	if (kept(p, &regs, sizeof(regs)))
+		return;
 	plain(p, &regs, sizeof(regs), KVM_GET_DEBUGREGS, KVM_SET_DEBUGREGS, "debug registers");
 }
 
@@ -188,7 +212,7 @@ static void set_rate(const struct part *p, uint32_t khz)
 
 	if (own > 0 && (uint64_t)llabs((long long)khz - own) <= most)
 		return;
-	if (capability(p->vcpu, KVM_CAP_TSC_CONTROL) <= 0 ||
+	if (capability(p->vcpu, VCPU_CAN_TSC_CONTROL) <= 0 ||
 	    ioctl(p->vcpu->fd, KVM_SET_TSC_KHZ, khz))
 		state_refuse(p->s, "its TSC counts %u kHz, and this host, at %d kHz, cannot", khz,
 			     own);
@@ -276,7 +300,7 @@ static void msrs_part(const struct part *p)
 /* Empty where KVM lets no guest run guests. */
 static void nested_part(const struct part *p)
 {
-	int room = capability(p->vcpu, KVM_CAP_NESTED_STATE);
+	int room = capability(p->vcpu, VCPU_CAN_NESTED_STATE);
 	struct kvm_nested_state *nested = calloc(1, room > 0 ? (size_t)room : sizeof(*nested));
 	uint32_t len = 0;
 
@@ -303,17 +327,15 @@ static void nested_part(const struct part *p)
 
 static void mp_part(const struct part *p)
 {
-	struct kvm_mp_state mp = {0};
+	struct kvm_mp_state mp = p->mp;
 
+	if (!state_bytes(p->s, &mp, sizeof(mp)) || !p->s->loading)
+		return;
 	/* Who enters KVM_RUN of itself waits for nothing. */
-	if (p->back && p->back->enters && state_bytes(p->s, &mp, sizeof(mp)) &&
-	    mp.mp_state == KVM_MP_STATE_RUNNABLE)
+	if (p->back && p->back->enters && mp.mp_state == KVM_MP_STATE_RUNNABLE)
 		return;
-	if (p->back && p->back->enters && ioctl(p->vcpu->fd, KVM_SET_MP_STATE, &mp))
+	if (ioctl(p->vcpu->fd, KVM_SET_MP_STATE, &mp))
 		refused(p, "what it waits for");
-	if (p->back && p->back->enters)
-		return;
-	plain(p, &mp, sizeof(mp), KVM_GET_MP_STATE, KVM_SET_MP_STATE, "what it waits for");
 }
 
 static void events_part(const struct part *p)
@@ -354,10 +376,9 @@ static const struct {
 void vcpu_state(struct vcpu *vcpu, struct state *s, uint64_t elapsed, struct vcpu_back *back)
 {
 	struct part p = {.vcpu = vcpu, .s = s, .elapsed = elapsed, .back = back};
-	struct kvm_mp_state mp;
 
 	/* Asking has an INIT or SIPI that waits take place, which changes registers. */
-	if (!s->loading && ioctl(vcpu->fd, KVM_GET_MP_STATE, &mp))
+	if (!s->loading && ioctl(vcpu->fd, KVM_GET_MP_STATE, &p.mp))
 		refused(&p, "what it waits for");
 	if (!state_begin(s, "vcpu", vcpu->index, 1))
 		return;

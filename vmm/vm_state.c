@@ -234,7 +234,7 @@ static void devices_go_back(struct vm *vm, struct state *s)
 
 /* The devices' interrupts come last, as when a VM is restored: the local APICs take them. */
 int vm_state_go_back(struct vm *vm, const struct vm_restore *from, struct vcpu *self,
-		     struct foal_error *err)
+		     bool same_controls, struct foal_error *err)
 {
 	const struct vm_restore *born = vm->restore;
 	bool freeze = from->clock == CLOCK_FREEZE;
@@ -246,7 +246,9 @@ int vm_state_go_back(struct vm *vm, const struct vm_restore *from, struct vcpu *
 	if (!freeze)
 		state_find(&s, "vcpu", 0);
 	for (unsigned i = 0; i < vm->vcpu_count && state_ok(&s); i++) {
-		struct vcpu_back back = {.enters = &vm->vcpus[i] == self, .freeze = freeze};
+		bool is_self = &vm->vcpus[i] == self;
+		struct vcpu_back back = {
+		    .enters = is_self, .freeze = freeze, .same_controls = is_self && same_controls};
 
 		vcpu_state(&vm->vcpus[i], &s, 0, &back);
 	}

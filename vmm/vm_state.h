@@ -84,19 +84,35 @@ int vm_state_reload(struct vm *vm, const struct vm_restore *from, struct foal_er
 /*
  * The same for a state of its own, faster: what did not change since is left alone (of the
  * devices), what KVM takes with KVM_RUN waits for it (of vCPU @self, NULL or the caller's,
- * which enters KVM_RUN next). CLOCK_JUMP: the clocks are not touched.
+ * which enters KVM_RUN next). CLOCK_JUMP: the clocks are not touched. @same_controls: of
+ * @self, XCR0 and the debug registers are not.
  */
 int vm_state_go_back(struct vm *vm, const struct vm_restore *from, struct vcpu *self,
-		     struct foal_error *err);
+		     bool same_controls, struct foal_error *err);
 
 /* --- vcpu_state.c, vcpu_msrs.c ---------------------------------------------------------- */
+
+/* What KVM was asked that a vCPU's state depends on, and its answers. */
+enum vcpu_can {
+	VCPU_CAN_SREGS2,
+	VCPU_CAN_SYNC_REGS,
+	VCPU_CAN_XSAVE2,
+	VCPU_CAN_NESTED_STATE,
+	VCPU_CAN_TSC_CONTROL,
+	VCPU_CANS,
+};
+struct vcpu_answer {
+	bool known;
+	int value;
+};
 
 /* Of loading into a vCPU that was in this state before, in this process. */
 struct vcpu_back {
 	bool enters; /* the caller is its thread, and KVM_RUN is next: what KVM can take there waits
 			for it. Taken back where KVM cannot. */
 	bool freeze; /* its TSC goes back, too */
-	bool has_offset; /* in between: */
+	bool same_controls; /* XCR0 and the debug registers are as they were */
+	bool has_offset;    /* in between: */
 	uint64_t tsc, offset;
 };
 

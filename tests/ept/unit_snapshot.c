@@ -5,13 +5,14 @@
 #include "tests/ept/unit_suites.h"
 #include "tests/ept/util.h"
 
-#define PAGES 64UL
+#define PAGES 640UL /* a leaf, and some of the next */
 
 static struct ept_resolution res;
 
 struct restored {
 	struct vm vm;
 	struct ept_snapshot *snapshot;
+	int memory; /* its file */
 };
 
 /* All of its pages but 20 to 23 hold their pattern. */
@@ -42,7 +43,7 @@ static struct restored restored_with(const struct ept_config *config)
 	ck_assert_int_eq(ept_snapshot_open(options.memory_fd, options.index_fd, "snap", &r.snapshot,
 					   why, sizeof(why)),
 			 0);
-	close(options.memory_fd);
+	r.memory = options.memory_fd;
 	close(options.index_fd);
 	ck_assert_int_eq(ept_object_snapshot(&r.snapshot, 1, GPA(0), r.vm.size, NULL, &obj), 0);
 	ck_assert_int_eq(ept_space_create(config, &r.vm.space), 0);
@@ -70,6 +71,7 @@ static void done(struct restored *r)
 	ck_assert_uint_eq(fake_double_installs(), 0);
 	vm_destroy(&r->vm);
 	ept_snapshot_close(r->snapshot);
+	close(r->memory);
 }
 
 static enum ept_result touch(const struct restored *r, uint64_t page, enum ept_access access)
@@ -171,6 +173,51 @@ START_TEST(page_is_there)
 }
 END_TEST
 
+/* Who asks again and again gets more at once, up to the 2 MiB; the next ones begin anew. */
+START_TEST(windows_grow)
+{
+	struct restored r = restored();
+	const uint64_t zeros = 4, leaf = EPT_TABLE_SIZE;
+
+	ck_assert_int_eq(touch(&r, 35, EPT_READ), EPT_RESOLVED);
+	ck_assert_uint_eq(res.installed, 16);
+	ck_assert_int_eq(touch(&r, 100, EPT_WRITE), EPT_RESOLVED);
+	ck_assert_uint_eq(res.installed, 64);
+	ck_assert_uint_eq(res.bytes_read, 64 * PAGE);
+	ck_assert_int_eq(touch(&r, 300, EPT_READ), EPT_RESOLVED);
+	ck_assert_uint_eq(res.installed, leaf - 16 - 64 - zeros);
+	ck_assert_uint_eq(res.bytes_read, (leaf - 16 - 64) * PAGE);
+	for (uint64_t page = 0; page < leaf; page++)
+		ck_assert(page / zeros == 5 ? fake_page(page_at(&r, page)) == FAKE_NONE
+					    : came(&r, page));
+	ck_assert_int_eq(touch(&r, leaf + 50, EPT_READ), EPT_RESOLVED);
+	ck_assert_uint_eq(res.installed, 16);
+	done(&r);
+}
+END_TEST
+
+/* An extent that is damaged stays out of the others' window, and is refused to who asks for it. */
+START_TEST(damage_in_a_window)
+{
+	struct restored r = restored();
+	const uint64_t bad = 200;
+
+	ck_assert_int_eq(pwrite(r.memory, "!", 1, (off_t)(bad * PAGE)), 1);
+	ck_assert_int_eq(touch(&r, 35, EPT_READ), EPT_RESOLVED);
+	ck_assert_int_eq(touch(&r, 100, EPT_READ), EPT_RESOLVED);
+	ck_assert_int_eq(touch(&r, 300, EPT_READ), EPT_RESOLVED);
+	for (uint64_t page = 24; page < EPT_TABLE_SIZE; page++)
+		ck_assert(page / 16 == bad / 16 ? fake_page(page_at(&r, page)) == FAKE_NONE
+						: came(&r, page));
+	ck_assert_uint_gt(fake_wakes(page_at(&r, bad)), 0);
+	ck_assert_ptr_null(ept_space_failure(r.vm.space));
+	ck_assert_int_ne(touch(&r, bad + 3, EPT_READ), EPT_RESOLVED);
+	ck_assert_int_eq(fake_page(page_at(&r, bad + 3)), FAKE_NONE);
+	ck_assert_ptr_nonnull(strstr(ept_space_failure(r.vm.space)->message, "0xc0000"));
+	done(&r);
+}
+END_TEST
+
 /* What the limit lets a fault bring at once is no more than that of an extent. */
 START_TEST(under_a_limit)
 {
@@ -251,6 +298,8 @@ Suite *suite_snapshot(void)
 	tcase_add_test(tc, zeros_among_pages);
 	tcase_add_loop_test(tc, races_and_errors, 0, 3);
 	tcase_add_test(tc, page_is_there);
+	tcase_add_test(tc, windows_grow);
+	tcase_add_test(tc, damage_in_a_window);
 	tcase_add_test(tc, under_a_limit);
 	tcase_add_test(tc, windows_of_zeros);
 	tcase_add_test(tc, brought_in_under_a_limit);

@@ -115,11 +115,17 @@ static void say_cycles(uint64_t cycles)
 	say(text);
 }
 
-/* A look at COM1 leaves the guest for some microseconds, which is part of what is told. */
+/*
+ * A look at COM1 leaves the guest for some microseconds, which is part of what is told. So is the
+ * end of the word: whoever hears it may begin, and nothing after it goes unseen.
+ */
 static void write_all_the_time(void)
 {
-	uint64_t longest = 0, last = read_tsc();
+	uint64_t longest = 0, last;
 
+	say("ready");
+	last = read_tsc();
+	say("\n");
 	for (uint32_t page = 0;; page = (page + 1) % bench_job.touches) {
 		*(volatile uint64_t *)(bench_job.base + page * PAGE + 8) = page;
 		uint64_t now = read_tsc();
@@ -144,6 +150,7 @@ static _Noreturn void be_cloned(void)
 	const volatile uint64_t *id = (const volatile uint64_t *)FOAL_VMGENID;
 	uint64_t before = *id, start;
 
+	say("ready\n");
 	while (*id == before)
 		__asm__ volatile("pause");
 	start = read_tsc();
@@ -165,6 +172,8 @@ static _Noreturn void end_on_request(void)
 		be_cloned();
 	if (bench_job.gap)
 		write_all_the_time();
+	else
+		say("ready\n");
 	if (bench_job.again) {
 		wait_for_byte();
 		go_over(again, TOUCH_WRITE);
@@ -197,14 +206,10 @@ void bench_user(uint32_t cpu)
 	bench_job.cpu[cpu].end = read_tsc();
 	bench_job.cpu[cpu].ticks = bench_ticks[cpu] - ticks;
 	if (bench_job.serial)
-		say("ready\n");
-	else
-		out8(BENCH_PORT_DONE, (uint8_t)cpu);
-	bench_job.cpu[cpu].sum = go_over(bench_job.first ? once : part, TOUCH_SUM);
-	if (!bench_job.serial)
-		out8(BENCH_PORT_DONE, (uint8_t)cpu);
-	if (bench_job.serial)
 		end_on_request();
+	out8(BENCH_PORT_DONE, (uint8_t)cpu);
+	bench_job.cpu[cpu].sum = go_over(bench_job.first ? once : part, TOUCH_SUM);
+	out8(BENCH_PORT_DONE, (uint8_t)cpu);
 	for (;;)
 		__asm__ volatile("pause");
 }

@@ -171,6 +171,7 @@ const struct rule rules[] = {
      {{0, SCMP_CMP_EQ, CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID | SIGCHLD, 0}},
      0},
     CALL(C, set_robust_list),
+    CALL(C, pipe2), /* at which the child waits until the VM goes on */
     /* What a vCPU remembers. */
     IOCTL(W | C, KVM_CHECK_EXTENSION),
     IOCTL(W | C, KVM_GET_MSR_INDEX_LIST),
@@ -217,7 +218,6 @@ const struct rule rules[] = {
     CALL(K, eventfd2),
     CALL(K, signalfd4),
     CALL(K, epoll_create1),
-    CALL(K, pipe2),
     CALL(K, socketpair),
     CALL(K, dup2),
     CALL(K, fcntl),

@@ -3,7 +3,8 @@
  * memory (`pages=`, `stride=` pages apart, from 32 MiB on), registers, model specific
  * registers, the local APIC, serial line, clock and interrupt controller, and page tables;
  * and finds all as it was. `say=1`: a line a round. `same=1`: with the same VM
- * generation ID, `tables=1`: saying that no page table was written. `wait=1`: it rings no bell, but
+ * generation ID, `tables=1`: saying that no page table was written, `controls=1`: nor debug
+ * registers (which are: they stay as they were changed). `wait=1`: it rings no bell, but
  * waits to be reset. `bare=1`: memory alone.
  */
 #include "tests/kvm/guests/lib/guest.h"
@@ -203,7 +204,8 @@ unsigned guest_main(const struct start_info *info)
 {
 	uint64_t rounds = param("rounds", 100);
 	uint8_t how = (uint8_t)(FOAL_RESET_BACK | (param("same", 0) ? FOAL_RESET_SAME : 0) |
-				(param("tables", 0) ? FOAL_RESET_TABLES : 0));
+				(param("tables", 0) ? FOAL_RESET_TABLES : 0) |
+				(param("controls", 0) ? FOAL_RESET_CONTROLS : 0));
 	uint32_t round;
 
 	(void)info;
