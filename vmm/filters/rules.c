@@ -121,8 +121,8 @@ const struct rule rules[] = {
      0},
     /* Reading ahead, on a ring that can do nothing but read. */
     CALL(R, io_uring_enter),
-    /* Reading ahead of files that the host maps. */
-    CALL(F, fadvise64),
+    /* Reading ahead: what will be read, or is mapped. */
+    CALL(ALL, fadvise64),
     /* What the governor looks at, and how it waits. */
     CALL(TOUCHES, mincore),
     CALL(F, getrusage),
