@@ -274,6 +274,32 @@ START_TEST(brought_in_under_a_limit)
 }
 END_TEST
 
+/* What the guest made zeros of is zeros when reclaim has taken it, not the snapshot's page. */
+START_TEST(zeros_that_were_written)
+{
+	struct ept_swap_file swap = {.fd = temp_file(0), .name = "swap.img", .size = 1UL << 20};
+	struct ept_config config = {
+	    .vm_name = "test", .vcpus = 1, .memory_limit = EPT_LIMIT_FLOOR, .swap = &swap};
+	struct restored r = restored_with(&config);
+	struct ept_reclaim *reclaim = &r.vm.space->reclaim;
+
+	reclaim->manual = true; /* its thread sleeps till the end */
+	ck_assert_int_eq(touch(&r, 35, EPT_WRITE), EPT_RESOLVED);
+	ck_assert(came(&r, 35));
+	memset(page_at(&r, 35), 0, PAGE);
+	for (unsigned i = 0; i < 64 && reclaim->own; i++) {
+		ept_reclaim_sample(r.vm.space, 32);
+		ept_reclaim_evict(r.vm.space, 32);
+	}
+	ck_assert_uint_eq(reclaim->own, 0);
+	ck_assert_uint_eq(reclaim->counts.zeroed, 1);
+	ck_assert_int_eq(touch(&r, 35, EPT_READ), EPT_RESOLVED);
+	ck_assert_str_eq(ept_case_name(res.kase), "anon_read");
+	done(&r);
+	close(swap.fd);
+}
+END_TEST
+
 /* The kernel's engine would use what nobody checked. */
 START_TEST(kernel_engine_is_refused)
 {
@@ -303,6 +329,7 @@ Suite *suite_snapshot(void)
 	tcase_add_test(tc, under_a_limit);
 	tcase_add_test(tc, windows_of_zeros);
 	tcase_add_test(tc, brought_in_under_a_limit);
+	tcase_add_test(tc, zeros_that_were_written);
 	tcase_add_test(tc, kernel_engine_is_refused);
 	suite_add_tcase(suite, tc);
 	return suite;
