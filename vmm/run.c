@@ -265,6 +265,8 @@ out:
 		vm->abandoned = true;
 		return status;
 	}
+	if (vm->abandoned)
+		return status;
 	vm_destroy(vm);
 	stats_close(vm);
 	return status;

@@ -197,6 +197,20 @@ int vm_state_load_vcpus(struct vm *vm, struct foal_error *err)
 	return result(vm, &s, err);
 }
 
+int vm_state_load_clocks(struct vm *vm, struct foal_error *err)
+{
+	struct state s;
+
+	if (begin(vm, &s, "clock"))
+		clock_state(vm, &s);
+	for (unsigned i = 0; i < vm->vcpu_count && state_ok(&s); i++) {
+		struct vcpu_back back = {.freeze = true, .clocks = true};
+
+		vcpu_state(&vm->vcpus[i], &s, 0, &back);
+	}
+	return result(vm, &s, err);
+}
+
 int vm_state_load_devices(struct vm *vm, struct foal_error *err)
 {
 	struct state s;
@@ -236,6 +250,7 @@ static void devices_go_back(struct vm *vm, struct state *s)
 int vm_state_go_back(struct vm *vm, const struct vm_restore *from, struct vcpu *self,
 		     bool same_controls, struct foal_error *err)
 {
+	const struct vm_restore *born = vm->restore;
 	bool freeze = from->clock == CLOCK_FREEZE;
 	struct state s;
 
@@ -253,6 +268,7 @@ int vm_state_go_back(struct vm *vm, const struct vm_restore *from, struct vcpu *
 	}
 	if (state_ok(&s) && state_find(&s, "devices", 0))
 		devices_go_back(vm, &s);
+	vm->restore = born; /* what it records, and where it came from, is as it was */
 	return result(vm, &s, err);
 }
 

@@ -121,8 +121,8 @@ const struct rule rules[] = {
      0},
     /* Reading ahead, on a ring that can do nothing but read. */
     CALL(R, io_uring_enter),
-    /* Reading ahead of files that the host maps, and of snapshots. */
-    CALL(TOUCHES, fadvise64),
+    /* Reading ahead: what will be read, or is mapped. */
+    CALL(ALL, fadvise64),
     /* What the governor looks at, and how it waits. */
     CALL(TOUCHES, mincore),
     CALL(F, getrusage),
@@ -151,7 +151,7 @@ const struct rule rules[] = {
     CALL(D, writev),
     CALL(W | D | C, getrandom),
     CALL(D | C, recvfrom),
-    CALL(D | C, sendto),
+    CALL(M | D | C, sendto),
     CALL(D, sendmsg),
     IOCTL(D | K, TUNSETOFFLOAD),
     /* Sockets of vsock, which come from the listener or from the connector; and control's. */
