@@ -1,5 +1,6 @@
 #include "vmm/error.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -40,6 +41,19 @@ static void line_out(const char *text)
 	line[n++] = '\n';
 	if (write(STDERR_FILENO, line, (size_t)n) < 0)
 		return; /* nobody is listening */
+}
+
+const char *error_text(int error)
+{
+	switch (-error) {
+	case EAGAIN:
+		return "no process or thread more: raise the limit (ulimit -u, a cgroup's "
+		       "pids.max)";
+	case EMFILE:
+		return "too many open files: raise the limit (ulimit -n)";
+	default:
+		return strerror(-error);
+	}
 }
 
 void error_print(const struct foal_error *err)

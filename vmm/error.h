@@ -46,6 +46,12 @@ struct foal_error {
 int error_set(struct foal_error *err, enum foal_exit status, int error, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 
+/*
+ * strerror(-@error) of a negative errno, and where it is a limit of the host's that stands in the
+ * way, which: of processes and threads (EAGAIN), of open files (EMFILE). A literal or libc's.
+ */
+const char *error_text(int error);
+
 /* Print "foal: <text>" as one line on stderr; control characters are shown as '?'. */
 void error_print(const struct foal_error *err);
 

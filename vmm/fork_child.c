@@ -367,7 +367,7 @@ static _Noreturn void become_fork(struct vm *vm, const struct fork_request *requ
 	close(adopted[0]);
 	close(adopted[1]);
 	if (r) {
-		tell_failure(request->channel, order->name, strerror(-r));
+		tell_failure(request->channel, order->name, error_text(r));
 		process_end(FOAL_EXIT_MEMORY);
 	}
 	become_vm(vm, birth, order, request->channel);
@@ -414,7 +414,7 @@ static void fork_template(struct vm *vm, const struct fork_request *request,
 		template_serve(vm, request, birth, memory, adopted[1]);
 	}
 	if (pid < 0)
-		tell_failure(request->channel, "", strerror(errno));
+		tell_failure(request->channel, "", error_text(-errno));
 }
 
 static void fork_one(struct vm *vm, const struct fork_request *request, struct fork_birth *birth,
@@ -429,7 +429,7 @@ static void fork_one(struct vm *vm, const struct fork_request *request, struct f
 	if (pid == 0)
 		become_fork(vm, request, birth, memory, order, adopted);
 	if (pid < 0)
-		tell_failure(request->channel, order->name, gone ? gone : strerror(errno));
+		tell_failure(request->channel, order->name, gone ? gone : error_text(-errno));
 }
 
 _Noreturn void fork_frozen(struct vm *vm, const struct fork_request *request,

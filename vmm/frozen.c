@@ -67,7 +67,7 @@ static int no_child(const struct vm *vm, const struct frozen_how *how, int r, co
 		    struct foal_error *err)
 {
 	return error_set(err, FOAL_EXIT_CONTROL, r, "%s: no %s: %s: %s", vm->opt->name, how->what,
-			 what, strerror(-r));
+			 what, error_text(r));
 }
 
 /* A VM that ends meanwhile is not paused any more. */

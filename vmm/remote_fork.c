@@ -122,7 +122,7 @@ static int prepare_one(struct forking *f, struct one *one, struct foal_error *er
 	one->files[FORK_LOG] = name_log(f->dir, one->name);
 	if (one->files[FORK_LOG] < 0)
 		return error_set(err, FOAL_EXIT_HOST, one->files[FORK_LOG], "%s/%s.log: %s",
-				 f->dir->path, one->name, strerror(-one->files[FORK_LOG]));
+				 f->dir->path, one->name, error_text(one->files[FORK_LOG]));
 	name_hand_over(f->dir, one->name);
 	r = open_swap(f, one, number, err);
 	if (r == 0)

@@ -271,7 +271,7 @@ int name_listen(const struct run_dir *dir, const char *name, struct foal_error *
 	int r = -errno;
 	if (fd >= 0)
 		close(fd);
-	return error_set(err, FOAL_EXIT_HOST, r, "%s/%s.sock: %s", dir->path, name, strerror(-r));
+	return error_set(err, FOAL_EXIT_HOST, r, "%s/%s.sock: %s", dir->path, name, error_text(r));
 }
 
 int name_log(const struct run_dir *dir, const char *name)

@@ -120,7 +120,8 @@ static int start_vcpu(struct vm *vm, unsigned index, struct foal_error *err)
 {
 	vm_thread_expected(vm);
 	int r = vcpu_start(&vm->vcpus[index]);
-	return r ? error_set(err, FOAL_EXIT_HOST, r, "vCPU thread %u: %s", index, strerror(-r)) : 0;
+	return r ? error_set(err, FOAL_EXIT_HOST, r, "vCPU thread %u: %s", index, error_text(r))
+		 : 0;
 }
 
 int vm_start_first_vcpu(struct vm *vm, struct foal_error *err)
@@ -153,7 +154,7 @@ static int start_rest(struct vm *vm, struct foal_error *err)
 	if (r == 0)
 		r = bus_start(vm->mmio);
 	return r ? error_set(err, FOAL_EXIT_HOST, r, "%s: starting its threads: %s", vm->opt->name,
-			     strerror(-r))
+			     error_text(r))
 		 : 0;
 }
 

@@ -53,7 +53,7 @@ static pid_t fork_clone(struct vm *vm, const struct order *order, int channel, i
 			channel = -1;
 		}
 		if (r && order)
-			tell_failure(channel, order->name, strerror(-r));
+			tell_failure(channel, order->name, error_text(r));
 		if (r)
 			process_end(FOAL_EXIT_MEMORY);
 		become_vm(vm, t->birth, order, channel);
@@ -182,7 +182,7 @@ static bool clone_one(struct vm *vm, const struct fork_request *request, struct 
 	if (request->clock == CLOCK_FREEZE && from_pool(t, order, request->channel))
 		return true;
 	r = fork_clone(vm, order, request->channel, -1);
-	return r >= 0 || tell_failure(request->channel, order->name, strerror(-r)) == 0;
+	return r >= 0 || tell_failure(request->channel, order->name, error_text(r)) == 0;
 }
 
 void template_clone(struct vm *vm, const struct fork_request *request)

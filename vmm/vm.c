@@ -132,7 +132,7 @@ static int start_space(struct vm *vm, struct foal_error *err)
 
 	if (r)
 		return error_set(err, FOAL_EXIT_MEMORY, r, "%s: guest memory: %s", vm->opt->name,
-				 strerror(-r));
+				 error_text(r));
 	return vm->restore && vm->restore->memory ? restore_wait(vm, err) : 0;
 }
 
@@ -205,7 +205,7 @@ static int restart_space(struct vm *vm, struct foal_error *err)
 	int r = ept_space_fork_start(vm->space, vm->opt->name);
 
 	return r ? error_set(err, FOAL_EXIT_MEMORY, r, "%s: guest memory: %s", vm->opt->name,
-			     strerror(-r))
+			     error_text(r))
 		 : 0;
 }
 

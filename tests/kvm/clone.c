@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -337,6 +338,21 @@ START_TEST(orders)
 }
 END_TEST
 
+/* A limit that stops it is named, and nothing of those that were to come is left. */
+START_TEST(limits)
+{
+	const struct rlimit few = {64, 64};
+
+	start_told("l", ARGS("--halt", "exit"));
+	expect_command(ARGS("template", "l", "--name", "lt", "--pool", "0"), 0, "lt: template");
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &few), 0); /* of this test's process */
+	expect_command(ARGS("clone", "lt", "-n", "64", "--name", "few-%"), 101,
+		       "too many open files: raise the limit (ulimit -n)");
+	expect_command(ARGS("stat", "few-1"), 112, "no running VM");
+	expect_command(ARGS("clone", "lt", "--name", "few-1"), 0, "few-1: running");
+}
+END_TEST
+
 START_TEST(refused)
 {
 	if (!have_userfaultfd())
@@ -365,6 +381,7 @@ Suite *clone_suite(void)
 	tcase_add_test(tc, huge);
 	tcase_add_test(tc, orders);
 	tcase_add_test(tc, pool_ends);
+	tcase_add_test(tc, limits);
 	tcase_add_test(tc, refused);
 	suite_add_tcase(suite, tc);
 	return suite;
