@@ -89,6 +89,8 @@ bool state_same(struct state *s, const struct state *room);
 bool state_begin(struct state *s, const char *name, unsigned instance, unsigned version);
 /* End it; loading, it must have been read to its end. */
 bool state_end(struct state *s);
+/* Loading: what is left of the innermost record is of no interest. */
+void state_pass(struct state *s);
 
 /* --- fields: each writes *@value, or reads it; false once something failed ---------------- */
 

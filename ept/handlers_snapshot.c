@@ -93,6 +93,17 @@ static uint64_t area_page(const struct fault *f, unsigned index)
 	return ((fault_leaf_start(f) - f->area->start) >> EPT_PAGE_SHIFT) + index;
 }
 
+/* A file's page that nobody wrote comes with its own extent: a difference would take it for new. */
+static bool comes(const struct fault *f, const struct window *w, unsigned index)
+{
+	bool asked = !((index ^ f->index) & ~(EPT_EXTENT_PAGES - 1));
+
+	if (!has(&w->mine, index))
+		return false;
+	return asked || !ept_layers_origin(f->area->obj) ||
+	       ept_layers_what(f->area->obj, area_page(f, index)) == EPT_LAYERS_DATA;
+}
+
 /* Entries [first, end) are of one extent. What is not asked for has time to be read again. */
 static int read_extent(struct fault *f, struct window *w, unsigned first, unsigned end, char *to,
 		       uint64_t *bytes)
@@ -105,7 +116,7 @@ static int read_extent(struct fault *f, struct window *w, unsigned first, unsign
 				  why, sizeof(why));
 
 	for (unsigned i = first; i < end && !err; i++)
-		if (have >> (i - first) & 1)
+		if (have >> (i - first) & 1 && comes(f, w, i))
 			put_in(&w->have, i);
 	if (asked && err)
 		memcpy(w->why, why, sizeof(why));
@@ -124,7 +135,7 @@ static int read_window(struct fault *f, struct window *w, char *to, uint64_t *by
 		end = (i | (EPT_EXTENT_PAGES - 1)) + 1;
 		end = end < w->end ? end : w->end;
 		for (unsigned k = i; k < end; k++)
-			wanted |= has(&w->mine, k);
+			wanted |= comes(f, w, k);
 		if (wanted)
 			err = read_extent(f, w, i, end, to, bytes);
 	}
@@ -248,7 +259,7 @@ static enum ept_result bring_window(struct fault *f, struct window *w, char *asi
 
 static enum ept_result bring_small(struct fault *f, struct window *w)
 {
-	char aside[SOME_PAGES * EPT_PAGE_SIZE] __attribute__((aligned(EPT_PAGE_SIZE)));
+	char aside[SOME * EPT_EXTENT] __attribute__((aligned(EPT_PAGE_SIZE)));
 
 	return bring_window(f, w, aside);
 }

@@ -271,8 +271,6 @@ int control_open(struct control *control, struct vm *vm, struct foal_error *err)
 	control->smaps = stats_open_smaps();
 	if (vm->birth)
 		return 0;
-	/* Its own seed would come out of /dev/urandom, which nobody can open later. */
-	json_object_seed(1);
 	control_know_machine(control);
 	control->listen_fd = name_listen(&control->dir, vm->opt->name, err);
 	return control->listen_fd < 0 ? control->listen_fd : 0;

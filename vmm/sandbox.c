@@ -5,11 +5,11 @@
 #include <linux/capability.h>
 #include <linux/landlock.h>
 #include <linux/seccomp.h>
-#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -132,15 +132,21 @@ bool sandbox_seccomp_there(void)
 static int install_filter(enum thread_kind kind, pid_t pid)
 {
 	const struct thread_filter *filter = &thread_filters[kind];
-	struct sock_filter code[THREAD_FILTER_MAX];
+	/* Not on the stack: its page would be kept, by each thread of each copy of a VM. */
+	struct sock_filter *code = malloc(filter->length * sizeof(*code));
 	struct sock_fprog program = {.len = filter->length, .filter = code};
+	int r;
 
+	if (!code)
+		return -ENOMEM;
 	for (unsigned i = 0; i < filter->length; i++) {
 		code[i] = filter->code[i];
 		if (BPF_CLASS(code[i].code) == BPF_JMP && code[i].k == FILTER_OWN_PID)
 			code[i].k = (uint32_t)pid;
 	}
-	return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) ? -errno : 0;
+	r = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) ? -errno : 0;
+	free(code);
+	return r;
 }
 
 /* --- the steps, in order -------------------------------------------------------- */
@@ -179,9 +185,6 @@ static int open_ruleset(struct sandbox *box, struct foal_error *err)
 	return 0;
 }
 
-/* Left to itself glibc's malloc would open a file at the ninth thread, to count the processors. */
-#define MALLOC_ARENAS 8
-
 int sandbox_prepare(struct sandbox *box, struct foal_error *err)
 {
 	box->ruleset_fd = box->fork_ruleset_fd = -1;
@@ -193,7 +196,6 @@ int sandbox_prepare(struct sandbox *box, struct foal_error *err)
 			    "a kernel with CONFIG_SECCOMP_FILTER has them, --sandbox off does "
 			    "without");
 	catch_traps();
-	mallopt(M_ARENA_MAX, MALLOC_ARENAS);
 	return open_ruleset(box, err);
 }
 

@@ -100,9 +100,13 @@ static uint64_t summed_bytes(unsigned part)
 static int read_manifest(struct snapshot_dir *dir, struct foal_error *err)
 {
 	int fd = openat(dir->fd, SNAPSHOT_MANIFEST, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	char *text = malloc(MANIFEST_MAX + 1);
+	struct stat st = {0};
+	size_t most = fd >= 0 && fstat(fd, &st) == 0 && st.st_size < (off_t)MANIFEST_MAX
+			  ? (size_t)st.st_size + 1 /* or it has grown, and is no JSON */
+			  : MANIFEST_MAX + 1;
+	char *text = malloc(most);
 	json_error_t error;
-	ssize_t n = fd < 0 || !text ? -1 : pread(fd, text, MANIFEST_MAX + 1, 0);
+	ssize_t n = fd < 0 || !text ? -1 : pread(fd, text, most, 0);
 	int r = n < 0 ? -errno : 0;
 
 	if (fd < 0 && errno == ENOENT)

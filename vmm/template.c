@@ -156,7 +156,7 @@ void template_await(struct vm *vm)
 	ept_space_rename(vm->space, order.name); /* else messages say the template's */
 	/* Its clocks and timers stood where they are in the state while it waited. */
 	gate_wait(&vm->loaded);
-	if (!atomic_load(&vm->stopping) && vm_state_load_vcpus(vm, &err)) {
+	if (!atomic_load(&vm->stopping) && vm_state_load_clocks(vm, &err)) {
 		tell_failure(birth->channel, order.name, err.text);
 		process_end(err.status);
 	}

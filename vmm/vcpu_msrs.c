@@ -188,6 +188,8 @@ static void push(struct msr_set *set, uint32_t index, uint64_t value)
 static void load_back(struct vcpu *vcpu, struct state *s, struct msr_set *set, uint64_t deadline,
 		      const struct vcpu_back *back)
 {
+	if (back->clocks)
+		set->head.nmsrs = 0;
 	if (back->freeze)
 		push(set, MSR_IA32_TSC, back->tsc);
 	push(set, MSR_IA32_TSC_DEADLINE, deadline);

@@ -197,6 +197,20 @@ int vm_state_load_vcpus(struct vm *vm, struct foal_error *err)
 	return result(vm, &s, err);
 }
 
+int vm_state_load_clocks(struct vm *vm, struct foal_error *err)
+{
+	struct state s;
+
+	if (begin(vm, &s, "clock"))
+		clock_state(vm, &s);
+	for (unsigned i = 0; i < vm->vcpu_count && state_ok(&s); i++) {
+		struct vcpu_back back = {.freeze = true, .clocks = true};
+
+		vcpu_state(&vm->vcpus[i], &s, 0, &back);
+	}
+	return result(vm, &s, err);
+}
+
 int vm_state_load_devices(struct vm *vm, struct foal_error *err)
 {
 	struct state s;

@@ -59,6 +59,8 @@ int vm_state_save(struct vm *vm, uint8_t **bytes, size_t *len, struct foal_error
  */
 int vm_state_load_devices(struct vm *vm, struct foal_error *err);
 int vm_state_load_vcpus(struct vm *vm, struct foal_error *err);
+/* Again, of vCPUs that have not run since: the clocks, which did, and their timers go back. */
+int vm_state_load_clocks(struct vm *vm, struct foal_error *err);
 /* Before the vCPUs are created: kvm.cpuid becomes what the guest was told. */
 int vm_state_load_cpuid(struct vm *vm, struct foal_error *err);
 
@@ -111,6 +113,7 @@ struct vcpu_back {
 	bool enters; /* the caller is its thread, and KVM_RUN is next: what KVM can take there waits
 			for it. Taken back where KVM cannot. */
 	bool freeze; /* its TSC goes back, too */
+	bool clocks; /* alone, with their timers: the rest is as it was loaded */
 	bool same_controls; /* XCR0 and the debug registers are as they were */
 	bool has_offset;    /* in between: */
 	uint64_t tsc, offset;

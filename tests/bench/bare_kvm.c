@@ -230,6 +230,7 @@ static int clones(int kvm, uint64_t size, unsigned long count)
 		kill(pids[i], SIGKILL);
 	while (wait(NULL) > 0)
 		;
+	free(pids);
 	return 0;
 }
 

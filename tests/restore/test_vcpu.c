@@ -123,16 +123,28 @@ struct saved {
 	size_t len;
 };
 
-static struct saved save(struct vm *vm)
+/* As much of a VM's state as is looked at here; @clock in nanoseconds. */
+static struct saved save_at(struct vm *vm, uint64_t clock)
 {
 	struct saved saved;
 	struct state s;
 
 	state_save(&s);
+	if (clock) {
+		state_begin(&s, "clock", 0, 1);
+		state_u64(&s, &clock);
+		state_u64(&s, &clock); /* of the wall: as long ago as can be */
+		state_end(&s);
+	}
 	for (unsigned i = 0; i < CPUS; i++)
 		vcpu_state(&vm->vcpus[i], &s, 0, NULL);
 	ck_assert_msg(state_saved(&s, &saved.bytes, &saved.len) == 0, "%s", s.error);
 	return saved;
+}
+
+static struct saved save(struct vm *vm)
+{
+	return save_at(vm, 0);
 }
 
 static void load(struct vm *vm, const struct saved *saved)
@@ -245,6 +257,54 @@ START_TEST(every_part)
 }
 END_TEST
 
+/* What a clone that waited takes again: clocks and timers are put back, the rest is left alone. */
+START_TEST(clocks_alone)
+{
+	const uint64_t clock = 1UL << 50;
+	struct kvm_clock_data other = {.clock = 5}, now = {0};
+	struct foal_error err = {0};
+	struct kvm_lapic_state lapic;
+	struct kvm_regs regs;
+	struct saved first;
+	struct vm a, b;
+
+	if (!have_kvm())
+		return;
+	options_defaults(&opt);
+	opt.cpus = CPUS;
+	make(&a);
+	for (unsigned i = 0; i < CPUS; i++)
+		change(&a.vcpus[i], i);
+	first = save_at(&a, clock);
+	make(&b);
+	b.restore =
+	    &(struct vm_restore){.state = first.bytes, .len = first.len, .clock = CLOCK_FREEZE};
+	ck_assert_msg(vm_state_load_vcpus(&b, &err) == 0, "%s", err.text);
+	ck_assert_int_eq(ioctl(b.kvm.vm_fd, KVM_SET_CLOCK, &other), 0);
+	for (unsigned i = 0; i < CPUS; i++) {
+		CALL(&b.vcpus[i], KVM_GET_LAPIC, &lapic);
+		lapic.regs[0x350] = 0x55;
+		CALL(&b.vcpus[i], KVM_SET_LAPIC, &lapic);
+		CALL(&b.vcpus[i], KVM_GET_REGS, &regs);
+		regs.rax = 0x9999;
+		CALL(&b.vcpus[i], KVM_SET_REGS, &regs);
+	}
+	ck_assert_msg(vm_state_load_clocks(&b, &err) == 0, "%s", err.text);
+	ck_assert_int_eq(ioctl(b.kvm.vm_fd, KVM_GET_CLOCK, &now), 0);
+	ck_assert_uint_ge(now.clock, clock);
+	ck_assert_uint_lt(now.clock - clock, A_MINUTE * 1000000000UL);
+	for (unsigned i = 0; i < CPUS; i++) {
+		CALL(&b.vcpus[i], KVM_GET_LAPIC, &lapic);
+		ck_assert_int_eq(lapic.regs[0x350], 0x77);
+		CALL(&b.vcpus[i], KVM_GET_REGS, &regs);
+		ck_assert_uint_eq(regs.rax, 0x9999);
+	}
+	unmake(&a);
+	unmake(&b);
+	free(first.bytes);
+}
+END_TEST
+
 Suite *vcpu_suite(void)
 {
 	Suite *suite = suite_create("vcpu");
@@ -252,6 +312,7 @@ Suite *vcpu_suite(void)
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, every_part);
+	tcase_add_test(tc, clocks_alone);
 	suite_add_tcase(suite, tc);
 	return suite;
 }
