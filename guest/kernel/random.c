@@ -1,8 +1,8 @@
 /*
- * Numbers for seeds of hash tables and the like. They come from the time stamp counter, and
+ * Numbers for seeds of hash tables and the like. They come from the time of the boot, and
  * from the VM generation ID, which the monitor changes whenever the VM may be one of several
- * copies: all else in them is the same, the counter maybe, too. It is looked at for each number:
- * a copy does not wait to be told.
+ * copies: all else in them is the same. It is looked at for each number: a copy does not wait
+ * to be told.
  */
 #include "guest/include/random.h"
 #include "guest/abi.h"
@@ -16,6 +16,7 @@ static u64 state;
 
 void random_init(void)
 {
+	state = rdtsc();
 	generation = ioremap(FOAL_VMGENID, 2 * sizeof(*generation));
 }
 
@@ -30,7 +31,7 @@ u64 random_u64(void)
 {
 	u64 flags = spin_lock_irqsave(&lock), r;
 
-	state = mix(state + 0x9e3779b97f4a7c15UL) ^ rdtsc();
+	state += 0x9e3779b97f4a7c15UL;
 	if (generation)
 		state = mix(mix(state ^ generation[0]) ^ generation[1]);
 	r = mix(state);
