@@ -1,7 +1,6 @@
 /* foal: virtual machines whose memory is not there until it is touched. */
 #include <fcntl.h>
 #include <jansson.h>
-#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -76,10 +75,6 @@ int main(int argc, char **argv)
 {
 	uint64_t main_ns = now_ns();
 
-	/* Nothing allocates often; an arena a thread would be pages and tables that each copy of
-	   a VM has. And no thread of a sandbox may open the files that libc asks for another
-	   (/sys/devices/system/cpu/online) or for less of one (/proc/sys/vm/overcommit_memory). */
-	mallopt(M_ARENA_MAX, 1);
 	hold_standard_descriptors();
 	seed_json();
 	if (argc < 2)
