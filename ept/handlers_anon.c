@@ -29,20 +29,24 @@ static unsigned least(unsigned a, unsigned b)
 	return a < b ? a : b;
 }
 
-/* The window of fault-around, if a quarter of it was touched, and such windows are of use. */
+/*
+ * The window of fault-around, if a quarter of it was touched, or an eighth where no page has
+ * to go for it, and such windows are of use.
+ */
 static struct zeros dense_window(const struct fault *f)
 {
 	const struct ept_area *area = f->area;
 	const struct ept_reclaim *r = &area->space->reclaim;
 	unsigned around = least(area->space->config.fault_around, least(EPT_SYNC_MAX, r->window));
-	unsigned touched = 0;
+	unsigned share = ept_reclaim_is_free(area->space, around) ? 8 : 4, touched = 0;
 	uint64_t leaf = fault_leaf_start(f);
 	struct zeros w;
 
 	w = (struct zeros){f->index & ~(around - 1), (f->index & ~(around - 1)) + around};
 	for (unsigned i = w.first; i < w.end; i++)
 		touched += ept_pte_get(f->leaf, i) != EPT_PTE_NONE;
-	if (touched * 4 < around || leaf + ((uint64_t)w.first << EPT_PAGE_SHIFT) < area->start ||
+	if (touched * share < around ||
+	    leaf + ((uint64_t)w.first << EPT_PAGE_SHIFT) < area->start ||
 	    leaf + ((uint64_t)w.end << EPT_PAGE_SHIFT) > area->end ||
 	    !ept_reclaim_fills(area->space, around))
 		return (struct zeros){f->index, f->index + 1};

@@ -263,18 +263,42 @@ void ept_prefetch_stop(struct ept_space *space)
 		pthread_join(p->thread[--p->running], NULL);
 }
 
-int ept_space_prefetch_wait(struct ept_space *space)
+/* False: it has not ended in EPT_LOOK_NS. */
+static bool join_for_a_look(pthread_t thread)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_nsec += EPT_LOOK_NS % 1000000000;
+	until.tv_sec += (time_t)(EPT_LOOK_NS / 1000000000) + until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	return pthread_timedjoin_np(thread, NULL, &until) == 0;
+}
+
+int ept_space_prefetch_wait(struct ept_space *space, unsigned seconds)
 {
 	struct ept_prefetch *p = &space->prefetch;
+	uint64_t idle = 0, brought = 0, now;
 
-	while (p->running)
-		pthread_join(p->thread[--p->running], NULL);
+	while (p->running) {
+		if (join_for_a_look(p->thread[p->running - 1])) {
+			p->running--;
+			continue;
+		}
+		now = __atomic_load_n(&p->stats.brought, __ATOMIC_RELAXED);
+		idle = now == brought ? idle + EPT_LOOK_NS : 0;
+		brought = now;
+		if (seconds && idle >= seconds * 1000000000ULL)
+			return -ETIMEDOUT;
+	}
 	return __atomic_load_n(&p->error, __ATOMIC_RELAXED);
 }
 
 void ept_prefetch_free(struct ept_space *space)
 {
 	free(space->prefetch.noted);
+	space->prefetch.noted = NULL;
+	space->prefetch.max = 0;
 }
 
 void ept_prefetch_stats(const struct ept_space *space, struct ept_prefetch_stats *out)

@@ -18,6 +18,7 @@
 #include <string.h>
 
 #define MIN_RING	64UL
+#define RING_SHARE	32  /* of the limit; docs/reclaim.md says why */
 #define MAX_WINDOW	64U /* what a stream reads with a miss */
 
 /* All pages of the limit may be dealt with so often, and some more, before a round gives up. */
@@ -331,7 +332,7 @@ static void set_marks(struct ept_reclaim *r, const struct ept_config *config)
 	r->hard = r->limit - (uint64_t)threads * r->window - EPT_RECLAIM_BATCH;
 	r->high = r->hard - r->hard / 64;
 	r->low = r->hard - r->hard / 32;
-	r->ring.size = r->limit / 16 > MIN_RING ? r->limit / 16 : MIN_RING;
+	r->ring.size = r->limit / RING_SHARE > MIN_RING ? r->limit / RING_SHARE : MIN_RING;
 }
 
 int ept_reclaim_init(struct ept_space *space)

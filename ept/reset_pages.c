@@ -7,7 +7,7 @@
 #include <string.h>
 
 /* Few chunks of the bitmaps have anything in them, mostly: the others are not looked at. */
-#define CHUNK_WORDS 64
+#define CHUNK_WORDS 64UL
 #define CHUNK_PAGES (CHUNK_WORDS * 64)
 
 uint64_t ept_reset_words(const struct ept_reset_slot *s)

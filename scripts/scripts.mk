@@ -8,8 +8,9 @@
 # with PARTS_name these suites are run, with PARTS_6.12_name or PARTS_6.1_name on that
 # kernel these alone: on 6.12 what needs nested paging, or a guest whose ring 0 is not
 # emulated, on 6.1 what foal does without MOVE, POISON, CONTINUE_MODE_WP, PAGEMAP_SCAN and
-# KVM_CAP_MEMORY_FAULT_INFO. NESTED_ALL=1, where this machine's KVM runs none of them, and
-# SOAK=1 run all on both.
+# KVM_CAP_MEMORY_FAULT_INFO. Those in NOT_6.12 or NOT_6.1 are not run on that kernel.
+# NESTED_ALL=1, where this machine's KVM runs none of them, and SOAK=1 run all on
+# both.
 
 NESTED_KERNELS ?= 6.12 6.1
 # Seconds for each program.
@@ -71,7 +72,8 @@ setup:
 
 # Each part is a program of its own there: what a host that dies has finished is not repeated.
 parts_of    = $(if $(strip $(2)),$(foreach part,$(2),"$(1) $(part)"),$(1))
-nested_runs = $(foreach test,$(NESTED_TESTS),$(call parts_of,$(test),$(or \
+nested_tests = $(filter-out $(if $(SOAK)$(NESTED_ALL),,$(NOT_$(1))),$(NESTED_TESTS))
+nested_runs = $(foreach test,$(nested_tests),$(call parts_of,$(test),$(or \
 	$(if $(SOAK)$(NESTED_ALL),,$(PARTS_$(1)_$(notdir $(test)))),$(PARTS_$(notdir $(test))))))
 
 test-nested: $(NESTED_TESTS) $(NESTED_FILES)

@@ -45,6 +45,7 @@ soak: export TEST_MINUTES := 240
 soak: export FUZZ_SECONDS := 600
 soak: export FOAL_SNAPSHOT_ROUNDS := 100
 soak: export FOAL_SNAPSHOT_KILLS := 200
+soak: export FOAL_FORK_KILLS := 200
 soak: export FOAL_CHAIN_FLIPS := 100000
 soak: test
 

@@ -120,8 +120,8 @@ struct bench_result {
 	uint64_t installed;	     /* pages of the memory that the host has mapped after it */
 	uint64_t faults;	     /* events that foal's handlers served, until all was touched */
 	uint64_t cases[EPT_NR_CASES]; /* of these, by case */
-	double cpu_us;		     /* CPU time of the process a touch */
-	uint32_t ticks;		     /* timer interrupts meanwhile */
+	double cpu_us;		      /* CPU time of the process a touch */
+	uint32_t ticks;		      /* timer interrupts meanwhile */
 };
 
 /* What a sample is told beside its case. */

@@ -23,9 +23,9 @@ struct bench_report {
 static const struct {
 	const char *suffix, *unit;
 } metrics[BENCH_METRICS] = {
-    [BENCH_TIME] = {"", "us"},	     [BENCH_RATE] = {"", "1/s"},
-    [BENCH_OWN] = {".own", "KiB"},   [BENCH_MEMORY] = {".memory", "MiB"},
-    [BENCH_READ] = {".read", "KiB"},      [BENCH_FIRST] = {".first", "us"},
+    [BENCH_TIME] = {"", "us"},		[BENCH_RATE] = {"", "1/s"},
+    [BENCH_OWN] = {".own", "KiB"},	[BENCH_MEMORY] = {".memory", "MiB"},
+    [BENCH_READ] = {".read", "KiB"},	[BENCH_FIRST] = {".first", "us"},
     [BENCH_STEADY] = {".steady", "us"},
 };
 

@@ -131,11 +131,13 @@ static int make_kernel(struct snap_bench *bench, const char *name, const struct 
 
 /* One that runs, and has said "ready\n". */
 static int start_vm(struct snap_bench *bench, const char *name, const char *kernel,
-		    const char *memory, const char *huge, struct snap_job *vm)
+		    const char *memory, const char *huge, bool bell, struct snap_job *vm)
 {
-	char *argv[] = {"foal",	    "run",	  "--name",	  (char *)name, "--run-dir",
-			bench->dir, "--kernel",	  (char *)kernel, "--memory",	(char *)memory,
-			"--huge",   (char *)huge, "--stats",	  "off",	NULL};
+	char *argv[] = {
+	    "foal",	"run",	      "--name",	      (char *)name, "--run-dir",
+	    bench->dir, "--kernel",   (char *)kernel, "--memory",   (char *)memory,
+	    "--huge",	(char *)huge, "--stats",      "off",	    bell ? "--reset-port" : NULL,
+	    "on",	NULL};
 	char text[512];
 
 	if (snap_start_self(bench, argv, false, vm))
@@ -154,7 +156,7 @@ int snap_start_guest(struct snap_bench *bench, const char *name, const struct be
 	snprintf(kernel, sizeof(kernel), "%s/%s.elf", bench->dir, name);
 	if (access(kernel, F_OK) && make_kernel(bench, name, job, kernel, sizeof(kernel)))
 		return -1;
-	return start_vm(bench, name, kernel, memory, huge, vm);
+	return start_vm(bench, name, kernel, memory, huge, job->bell, vm);
 }
 
 void snap_stop_vm(struct snap_bench *bench, const char *name)

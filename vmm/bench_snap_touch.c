@@ -168,7 +168,7 @@ static void end_side(const struct sample *s, struct side *side, struct touched *
 
 	if (!side->space)
 		return;
-	ept_space_prefetch_wait(side->space); /* it may have more to do than was asked for */
+	ept_space_prefetch_wait(side->space, 0); /* it may have more to do than was asked for */
 	ept_prefetch_stats(side->space, &stats);
 	out->brought = stats.brought;
 	ept_space_events(side->space, by_origin);

@@ -12,13 +12,18 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "guest/abi.h"
 #include "vmm/bench_snapshots.h"
 #include "vmm/bench_vm.h"
 #include "vmm/helper.h"
 
 /* RAM of which 1 GiB lies at BENCH_GPA. */
-#define LARGE_RAM "4G"
-#define SMALL_RAM "1G"
+#define LARGE_RAM    "4G"
+#define SMALL_RAM    "1G"
+/* Pages that one VM writes for the median of its resets, which are no fewer and no more than */
+#define RESET_PAGES  32768
+#define RESETS_LEAST 20
+#define RESETS_MOST  200
 
 /* What foal snapshot says of it. */
 static json_t *snapshot(struct snap_bench *bench, const char *name, const char *dir)
@@ -125,49 +130,58 @@ int snap_pause(struct snap_bench *bench, const struct snap_case *c, unsigned rou
 	return out->ours > 0 ? 0 : snap_cannot(bench, "foal snapshot does not say the pause");
 }
 
-/* --- reset: pages that were written are put back ------------------------------------------------
- */
+/* --- reset: the guest writes pages, and rings ------------------------------------------------ */
 
-/* foal reset @name, with @word if that is not NULL. */
-static json_t *reset(struct snap_bench *bench, const char *name, const char *word)
+/* Of what foal stat says: from the guest's exit at the bell to its next KVM_RUN. */
+static int read_gap(struct snap_bench *bench, const char *name, const struct bench_job *job,
+		    double *us)
 {
-	char *argv[] = {"foal",	  "reset",	"--run-dir",  bench->dir,
-			"--json", (char *)name, (char *)word, NULL};
+	char *argv[] = {"foal", "stat", "--run-dir", bench->dir, "--json", (char *)name, NULL};
+	json_t *said = snap_ask(bench, argv);
+	const json_t *reset = json_object_get(json_object_get(said, "stats"), "reset");
+	double resets = snap_number(reset, "resets"), pages = snap_number(reset, "pages");
 
-	return snap_ask(bench, argv);
+	*us = snap_number(json_object_get(reset, "gap"), "p50_ns") / 1e3;
+	json_decref(said);
+	if (!said)
+		return -1;
+	if (resets < job->bell || pages < resets * job->again)
+		return snap_cannot(bench, "%.0f resets put %.0f pages back, not %u times %u",
+				   resets, pages, job->bell, job->again);
+	return 0;
 }
 
 int snap_reset(struct snap_bench *bench, const struct snap_case *c, unsigned round,
 	       struct snap_pair *out)
 {
-	const struct bench_job dirtying = {.cpus = 1,
-					   .serial = 1,
-					   .write = 1,
-					   .touches = 8192,
-					   .again = c->pages,
-					   .base = RAM_BASE};
-	char name[16], text[512];
+	bool all = c->flags & SNAP_ALL;
+	unsigned resets = RESET_PAGES / c->pages;
+	const struct bench_job dirtying = {
+	    .cpus = 1,
+	    .serial = 1,
+	    .write = 1,
+	    .touches = 8192,
+	    .again = c->pages,
+	    .bell = resets > RESETS_MOST    ? RESETS_MOST
+		    : resets < RESETS_LEAST ? RESETS_LEAST
+					    : resets,
+	    .ring = FOAL_RESET_BACK |
+		    (all ? 0 : FOAL_RESET_SAME | FOAL_RESET_TABLES | FOAL_RESET_CONTROLS),
+	    .base = RAM_BASE};
+	char name[24], text[512];
 	struct snap_job vm;
-	json_t *said;
-	int r;
+	int r = 0;
 
 	(void)round;
-	snprintf(name, sizeof(name), "reset%u", c->pages);
+	snprintf(name, sizeof(name), "reset%u%s", c->pages, all ? "all" : "");
 	if (snap_start_guest(bench, name, &dirtying, SMALL_RAM, "auto", &vm))
 		return -1;
-	said = reset(bench, name, "--here");
-	json_decref(said);
-	r = said ? 0 : -1;
-	if (r == 0 && (write(vm.in, "x", 1) != 1 || snap_hear(&vm, "done", text, sizeof(text))))
+	if (write(vm.in, "x", 1) != 1 || snap_hear(&vm, "done", text, sizeof(text)))
 		r = snap_cannot(bench, "the guest did not write its pages");
-	said = r == 0 ? reset(bench, name, NULL) : NULL;
-	out->ours = snap_number(said, "took_ns") / 1e3;
-	if (said && snap_number(said, "pages") < c->pages)
-		r = snap_cannot(bench, "%.0f pages were put back, not %u",
-				snap_number(said, "pages"), c->pages);
-	json_decref(said);
+	if (r == 0)
+		r = read_gap(bench, name, &dirtying, &out->ours);
 	snap_kill(&vm);
-	return r == 0 && out->ours <= 0 ? -1 : r;
+	return r;
 }
 
 /* --- fork: the longest time that the parent's guest does not run ---------------------------------

@@ -53,6 +53,7 @@ static const struct snap_case fork_again = {
     .measure = snap_fork, .mib = TOUCHED_MIB, .shared = 3, .flags = SNAP_HUGE | SNAP_AGAIN};
 static const struct snap_case fork_small = {.measure = snap_fork, .mib = TOUCHED_MIB, .shared = 3};
 static const struct snap_case reset_few = {.measure = snap_reset, .pages = 8};
+static const struct snap_case reset_all = {.measure = snap_reset, .pages = 8, .flags = SNAP_ALL};
 static const struct snap_case reset_512 = {.measure = snap_reset, .pages = 512};
 static const struct snap_case reset_4096 = {.measure = snap_reset, .pages = 4096};
 
@@ -86,6 +87,7 @@ static const struct {
     {"fork.pause.huge.again", "ms", OURS, 8, &fork_again},
     {"fork.pause.4K", "ms", RATIO, 1.1, &fork_small},
     {"reset.few", "us", OURS, 60, &reset_few},
+    {"reset.few.all", "us", NONE, 0, &reset_all},
     {"reset.512", "us", OURS, 200, &reset_512},
     {"reset.4096", "us", OURS, 2200, &reset_4096},
     {"snapshot.pause", "ms", OURS, 10, &pause_full},

@@ -33,7 +33,7 @@ enum snap_touch_flags {
 	SNAP_HUGE = 4,	 /* --huge always */
 	SNAP_RECORD = 8, /* write the working set; no pair */
 	SNAP_PLAIN = 16, /* the other side */
-	SNAP_ALL = 32,	 /* --prefetch all */
+	SNAP_ALL = 32,	 /* --prefetch all; of a reset: all of the state */
 	SNAP_AGAIN = 64, /* a fork of a fork */
 	SNAP_POOL = 256, /* clones made ahead */
 	SNAP_FORK = 128, /* bench-touch: fork() of a VM */

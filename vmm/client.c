@@ -146,8 +146,7 @@ static int say(struct client *client, json_t *request, int fd, struct foal_error
 	return 0;
 }
 
-/* Nothing that a VM says may steer the terminal: its control characters, C1's in UTF-8, too. */
-static void make_printable(json_t *reply)
+void reply_make_printable(json_t *reply)
 {
 	const char *key;
 	json_t *value;
@@ -189,7 +188,7 @@ json_t *client_ask(struct client *client, const char *command, json_t *members, 
 	}
 	if (reply) {
 		json_object_del(reply, "id"); /* ours had none */
-		make_printable(reply);
+		reply_make_printable(reply);
 	}
 	return reply;
 }

@@ -37,6 +37,12 @@ void client_close(struct client *client);
 json_t *client_ask(struct client *client, const char *command, json_t *members, int fd,
 		   struct foal_error *err);
 
+/*
+ * Nothing that a VM says may steer the terminal: its control characters, C1's in UTF-8, too. Of
+ * the texts right in @reply (NULL: nothing); client_ask() does it.
+ */
+void reply_make_printable(json_t *reply);
+
 /* What @reply says under @key; 0 or "" if it does not. */
 unsigned long long reply_number(const json_t *reply, const char *key);
 const char *reply_text(const json_t *reply, const char *key);

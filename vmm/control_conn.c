@@ -9,6 +9,8 @@
 
 #include "devices/fd_passing.h"
 
+#define ROOM (CONTROL_LINE_MAX + 1)
+
 void conn_open(struct conn *conn, int fd, uint64_t now)
 {
 	*conn = (struct conn){.fd = fd, .passed = -1, .deadline = now + CONN_PATIENCE_NS};
@@ -27,8 +29,9 @@ void conn_close(struct conn *conn)
 		close(conn->fd);
 	drop_passed(conn);
 	conn->fd = -1;
+	free(conn->in);
 	free(conn->out);
-	conn->out = NULL;
+	conn->in = conn->out = NULL;
 	conn->out_len = conn->out_at = conn->in_len = 0;
 	json_decref(conn->owed_id);
 	conn->owed_id = NULL;
@@ -137,7 +140,7 @@ short conn_events(const struct conn *conn)
 
 static bool find_line(struct conn *conn, size_t *len, uint64_t now)
 {
-	const char *end = memchr(conn->in, '\n', conn->in_len);
+	const char *end = conn->in_len ? memchr(conn->in, '\n', conn->in_len) : NULL;
 
 	if (end) {
 		*len = (size_t)(end - conn->in);
@@ -152,8 +155,15 @@ static bool find_line(struct conn *conn, size_t *len, uint64_t now)
 static void take(struct conn *conn, uint64_t now)
 {
 	int fd;
-	ssize_t n = fd_recv(conn->fd, conn->in + conn->in_len, sizeof(conn->in) - conn->in_len,
-			    MSG_DONTWAIT, &fd);
+
+	if (!conn->in)
+		conn->in = malloc(ROOM);
+	if (!conn->in) {
+		conn_close(conn);
+		return;
+	}
+	ssize_t n =
+	    fd_recv(conn->fd, conn->in + conn->in_len, ROOM - conn->in_len, MSG_DONTWAIT, &fd);
 
 	if (fd >= 0) {
 		drop_passed(conn);

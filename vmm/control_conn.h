@@ -20,8 +20,8 @@
 #define CONN_OUT_MAX	 (1U << 20)
 
 struct conn {
-	int fd; /* -1: the place is free */
-	char in[CONTROL_LINE_MAX + 1];
+	int fd;	  /* -1: the place is free */
+	char *in; /* room for CONTROL_LINE_MAX + 1, from when it first said something */
 	size_t in_len;
 	int passed; /* a descriptor that came with the request; -1 */
 	char *out;

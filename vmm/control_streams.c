@@ -10,12 +10,12 @@
 #include "vmm/vm.h"
 
 /* So many pieces of the log go to one, and then to the next. */
-#define TURNS (CONSOLE_LOG_SIZE / sizeof(((struct stream *)0)->out))
+#define TURNS (CONSOLE_LOG_SIZE / sizeof(((struct stream_room *)0)->out))
 
 void streams_init(struct streams *streams)
 {
 	for (int i = 0; i < CONTROL_STREAMS; i++)
-		streams->list[i].fd = -1;
+		streams->list[i] = (struct stream){.fd = -1, .room = &streams->rooms[i]};
 }
 
 /* A client may pass any descriptor: only a socket can be told not to block by each call. */
@@ -39,15 +39,15 @@ struct stream *streams_place(struct streams *streams, int fd)
 
 void stream_begin(struct stream *s, int fd, uint64_t at)
 {
-	*s = (struct stream){.fd = fd, .at = at};
+	*s = (struct stream){.fd = fd, .at = at, .room = s->room};
 }
 
 void stream_type(struct stream *s, const void *data, size_t len)
 {
-	size_t room = sizeof(s->queue) - s->typed;
+	size_t room = sizeof(s->room->queue) - s->typed;
 
 	len = len < room ? len : room;
-	memcpy(s->queue + s->typed, data, len);
+	memcpy(s->room->queue + s->typed, data, len);
 	s->typed += len;
 }
 
@@ -70,7 +70,7 @@ void streams_let_go(struct streams *streams)
 static bool send_out(struct stream *s)
 {
 	while (s->sent < s->left_of) {
-		ssize_t n = send(s->fd, s->out + s->sent, s->left_of - s->sent,
+		ssize_t n = send(s->fd, s->room->out + s->sent, s->left_of - s->sent,
 				 MSG_DONTWAIT | MSG_NOSIGNAL);
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -94,14 +94,14 @@ static void refill(struct stream *s, struct console_log *log)
 	uint64_t lost;
 	size_t note = 0;
 
-	s->left_of = console_log_read(log, &s->at, s->out, sizeof(s->out) - 64, &lost);
+	s->left_of = console_log_read(log, &s->at, s->room->out, sizeof(s->room->out) - 64, &lost);
 	if (lost) {
 		char text[64];
 
 		note =
 		    (size_t)snprintf(text, sizeof(text), "\r\n[%" PRIu64 " bytes lost]\r\n", lost);
-		memmove(s->out + note, s->out, s->left_of);
-		memcpy(s->out, text, note);
+		memmove(s->room->out + note, s->room->out, s->left_of);
+		memcpy(s->room->out, text, note);
 	}
 	s->left_of += note;
 }
@@ -121,7 +121,8 @@ static void follow(struct stream *s, struct console_log *log)
 
 static void listen_to(struct stream *s)
 {
-	ssize_t n = recv(s->fd, s->queue + s->typed, sizeof(s->queue) - s->typed, MSG_DONTWAIT);
+	ssize_t n =
+	    recv(s->fd, s->room->queue + s->typed, sizeof(s->room->queue) - s->typed, MSG_DONTWAIT);
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
@@ -137,11 +138,11 @@ static void type(struct stream *s, struct vm *vm)
 {
 	if (s->fd < 0 || s->typed == 0 || !quiesce_enter(&vm->quiesce))
 		return;
-	size_t taken = vm->hvc ? virtio_console_input(vm->hvc, s->queue, s->typed)
-			       : serial_input(vm->serial, s->queue, s->typed);
+	size_t taken = vm->hvc ? virtio_console_input(vm->hvc, s->room->queue, s->typed)
+			       : serial_input(vm->serial, s->room->queue, s->typed);
 	quiesce_leave(&vm->quiesce);
 	s->typed -= taken;
-	memmove(s->queue, s->queue + taken, s->typed);
+	memmove(s->room->queue, s->room->queue + taken, s->typed);
 }
 
 /* --- all of them --------------------------------------------------------------------------- */
@@ -152,7 +153,7 @@ void streams_poll(const struct streams *streams, struct pollfd *fds)
 		const struct stream *s = &streams->list[i];
 		short events = s->behind ? POLLOUT : 0;
 
-		if (!s->deaf && s->typed < sizeof(s->queue))
+		if (!s->deaf && s->typed < sizeof(s->room->queue))
 			events |= POLLIN;
 		fds[i] = (struct pollfd){.fd = s->fd, .events = events};
 	}

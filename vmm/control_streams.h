@@ -17,6 +17,11 @@ struct vm;
 /* No less than may follow a request that makes its connection the console. */
 #define STREAM_QUEUE	4096
 
+struct stream_room {
+	unsigned char queue[STREAM_QUEUE]; /* typed, not yet taken by the guest */
+	unsigned char out[4096];	   /* from the log */
+};
+
 struct stream {
 	int fd;		/* -1: the place is free */
 	uint64_t at;	/* in the log: what is sent next */
@@ -25,12 +30,12 @@ struct stream {
 	size_t typed;	/* bytes in the queue */
 	size_t left_of; /* bytes of `out` */
 	size_t sent;	/* of these, on their way already */
-	unsigned char queue[STREAM_QUEUE]; /* typed, not yet taken by the guest */
-	unsigned char out[4096];	   /* from the log */
+	struct stream_room *room;
 };
 
 struct streams {
 	struct stream list[CONTROL_STREAMS];
+	struct stream_room rooms[CONTROL_STREAMS]; /* apart: untouched as long as nobody is there */
 };
 
 void streams_init(struct streams *streams);

@@ -87,7 +87,7 @@ static int too_long(const char *option, const char *value, struct foal_error *er
 static int take_vsock(const char *pattern, const char *number, struct vsock_option *out,
 		      struct foal_error *err)
 {
-	char words[WORDS_MAX], *path, *here = NULL;
+	char words[WORDS_MAX], *path = NULL, *here = NULL;
 	int r = 0;
 
 	if (!fill_in(pattern, number, words, sizeof(words) - 24))

@@ -183,7 +183,8 @@ int fork_say(int channel, json_t *message)
 	do {
 		if (poll(&pfd, 1, (int)((until - now) / 1000000)) != 1)
 			return -EPIPE;
-		n = write(channel, text, len);
+		/* Whoever has the channel, too, may have made it wait. */
+		n = send(channel, text, len, MSG_DONTWAIT | MSG_NOSIGNAL);
 	} while (n < 0 && errno == EAGAIN && (now = now_ns()) < until);
 	return n < 0 ? -EPIPE : 0;
 }

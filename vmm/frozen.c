@@ -12,7 +12,7 @@
 /* How long memory's own threads may take to come to rest. */
 #define HOLD_MS 5000
 /* More than the state of most VMs takes while it is made. */
-#define ROOM	(128UL << 10)
+#define ROOM	(64UL << 10)
 
 /*
  * The child begins when the VM goes on: until then it would take processors, and the locks

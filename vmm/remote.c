@@ -64,7 +64,8 @@ int remote_serve(int argc, char **argv, remote_fn serve)
 
 void remote_print(const json_t *reply)
 {
-	json_dumpf(reply, stdout, JSON_INDENT(2));
+	/* A terminal is steered by what is no ASCII, too: C1's control characters. */
+	json_dumpf(reply, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
 	putchar('\n');
 }
 

@@ -236,6 +236,7 @@ static bool hear_one(struct forking *f)
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return true;
+	reply_make_printable(said);
 	if (one) {
 		one->said = said;
 		f->heard++;
@@ -353,7 +354,7 @@ static void tell_failures(struct forking *f, struct foal_error *err)
 				  one->name,
 				  one->said  ? reply_text(one->said, "message")
 				  : f->other ? reply_text(f->other, "message")
-					     : "its process ended early");
+					     : "its process, or that which forks it, was killed");
 	}
 }
 

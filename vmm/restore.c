@@ -28,11 +28,21 @@ int restore_memory(struct vm *vm, struct foal_error *err)
 
 int restore_wait(struct vm *vm, struct foal_error *err)
 {
-	int r = vm->restore->eager && vm->restore->all ? ept_space_prefetch_wait(vm->space) : 0;
+	unsigned limit = vm->opt->fault_timeout;
+	int r =
+	    vm->restore->eager && vm->restore->all ? ept_space_prefetch_wait(vm->space, limit) : 0;
 	const struct ept_failure *failure = ept_space_failure(vm->space);
 
 	if (r == 0)
 		return 0;
+	if (r == -ETIMEDOUT) {
+		vm->abandoned = true; /* its threads sleep in the host's kernel */
+		return error_set(err, FOAL_EXIT_STUCK, r,
+				 "%s: nothing of %s came for %u s; ended without waiting for what "
+				 "hangs",
+				 vm->opt->name, vm->restore->path ? vm->restore->path : "it",
+				 limit);
+	}
 	return error_set(err, FOAL_EXIT_SNAPSHOT, r, "%s",
 			 failure
 			     ? failure->message

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -207,6 +208,9 @@ static void tell_it_runs(struct vm *vm, struct background *bg)
 	if (!atomic_load(&vm->stopping) && (vm->birth ? fork_tell(vm) : background_tell(bg)))
 		vm_end(vm, FOAL_EXIT_QUIT, "%s: who started it in the background is gone",
 		       vm->opt->name);
+	/* What only its beginning needed is memory that each of many copies would keep. */
+	if (vm->birth)
+		malloc_trim(0);
 }
 
 int run_vm(struct vm *vm, struct background *bg, struct foal_error *err)
@@ -261,6 +265,8 @@ out:
 		vm->abandoned = true;
 		return status;
 	}
+	if (vm->abandoned)
+		return status;
 	vm_destroy(vm);
 	stats_close(vm);
 	return status;

@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -132,15 +133,21 @@ bool sandbox_seccomp_there(void)
 static int install_filter(enum thread_kind kind, pid_t pid)
 {
 	const struct thread_filter *filter = &thread_filters[kind];
-	struct sock_filter code[THREAD_FILTER_MAX];
+	/* Not on the stack: its page would be kept, by each thread of each copy of a VM. */
+	struct sock_filter *code = malloc(filter->length * sizeof(*code));
 	struct sock_fprog program = {.len = filter->length, .filter = code};
+	int r;
 
+	if (!code)
+		return -ENOMEM;
 	for (unsigned i = 0; i < filter->length; i++) {
 		code[i] = filter->code[i];
 		if (BPF_CLASS(code[i].code) == BPF_JMP && code[i].k == FILTER_OWN_PID)
 			code[i].k = (uint32_t)pid;
 	}
-	return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) ? -errno : 0;
+	r = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) ? -errno : 0;
+	free(code);
+	return r;
 }
 
 /* --- the steps, in order -------------------------------------------------------- */

@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -11,7 +13,10 @@
 #include "devices/fd_passing.h"
 #include "vmm/fork_child.h"
 #include "vmm/fork_disks.h"
+#include "vmm/run.h"
 #include "vmm/vm.h"
+
+#define POOL_RETRY_NS 1000000000ULL
 
 /* --- clones -------------------------------------------------------------------------------- */
 
@@ -62,13 +67,19 @@ static pid_t fork_clone(struct vm *vm, const struct order *order, int channel, i
 
 /* --- the pool -------------------------------------------------------------------------------- */
 
+/* No process, memory or descriptor is left: there may be one later. */
+static void wait_a_while(struct template *t)
+{
+	t->not_before = now_ns() + POOL_RETRY_NS;
+}
+
 static void fill_pool(struct vm *vm)
 {
 	struct template *t = vm->template;
 	int ends[2];
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends)) {
-		t->wanted = t->ready; /* no descriptor is left */
+		wait_a_while(t);
 		return;
 	}
 	t->birth->state.clock = CLOCK_FREEZE;
@@ -76,7 +87,7 @@ static void fill_pool(struct vm *vm)
 	close(ends[1]);
 	if (pid < 0) {
 		close(ends[0]);
-		t->wanted = t->ready;
+		wait_a_while(t);
 		return;
 	}
 	t->pool[t->ready++] = (struct pooled){.fd = ends[0]};
@@ -125,8 +136,13 @@ void template_await(struct vm *vm)
 	struct foal_error err = {0};
 	struct order order;
 
+	sigset_t ending = ending_signals();
+
+	/* What ends a run ends one that did not begin: there is nothing to put in order. */
+	pthread_sigmask(SIG_UNBLOCK, &ending, NULL);
 	if (!receive_order(birth->await_fd, &order, NULL) || order.count != FORK_FILES)
 		process_end(0); /* nobody wants it any more */
+	pthread_sigmask(SIG_BLOCK, &ending, NULL);
 	close(birth->await_fd);
 	dup2(order.files[FORK_LOG], STDERR_FILENO);
 	close(order.files[FORK_LOG]);
@@ -185,12 +201,16 @@ void template_clone(struct vm *vm, const struct fork_request *request)
 
 bool template_hungry(const struct vm *vm)
 {
-	return vm->template && vm->template->ready < vm->template->wanted;
+	const struct template *t = vm->template;
+
+	return t && t->ready < t->wanted && now_ns() >= t->not_before;
 }
 
 bool template_idle(const struct vm *vm)
 {
-	return !vm->template || !vm->template->children;
+	const struct template *t = vm->template;
+
+	return !t || (!t->children && t->ready >= t->wanted);
 }
 
 bool template_tend(struct vm *vm)

@@ -24,6 +24,7 @@ struct template
 	struct pooled pool[FORK_POOL_MAX];
 	unsigned ready, wanted; /* of the pool: how many are there, and are to be */
 	unsigned children;	/* not reaped yet */
+	uint64_t not_before;	/* now_ns() when the next is to be made: one could not be */
 	int asked_by;		/* the channel of who asked for it, until it was told; -1 */
 };
 

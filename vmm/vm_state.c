@@ -250,6 +250,7 @@ static void devices_go_back(struct vm *vm, struct state *s)
 int vm_state_go_back(struct vm *vm, const struct vm_restore *from, struct vcpu *self,
 		     bool same_controls, struct foal_error *err)
 {
+	const struct vm_restore *born = vm->restore;
 	bool freeze = from->clock == CLOCK_FREEZE;
 	struct state s;
 
@@ -267,6 +268,7 @@ int vm_state_go_back(struct vm *vm, const struct vm_restore *from, struct vcpu *
 	}
 	if (state_ok(&s) && state_find(&s, "devices", 0))
 		devices_go_back(vm, &s);
+	vm->restore = born; /* what it records, and where it came from, is as it was */
 	return result(vm, &s, err);
 }
 

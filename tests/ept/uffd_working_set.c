@@ -171,7 +171,7 @@ START_TEST(all_comes_in)
 	struct snap_files files = snapshot_of_threes(_i % 2);
 	struct snap_restored r = bring_all(&files, huge_modes[_i / 2]);
 
-	ck_assert_int_eq(ept_space_prefetch_wait(r.vm.space), 0);
+	ck_assert_int_eq(ept_space_prefetch_wait(r.vm.space, 0), 0);
 	ck_assert_uint_eq(area_info(&r.vm).resident, (whole ? SNAP_PAGES : SNAP_PAGES - 1) * PAGE);
 	ck_threes(&r.vm);
 	ept_space_stop(r.vm.space);
@@ -189,7 +189,7 @@ START_TEST(all_with_a_wrong_bit)
 
 	snap_flip(files.memory, 700 * PAGE * 8);
 	r = bring_all(&files, huge_modes[_i]);
-	ck_assert_int_eq(ept_space_prefetch_wait(r.vm.space), -EBADMSG);
+	ck_assert_int_eq(ept_space_prefetch_wait(r.vm.space, 0), -EBADMSG);
 	const struct ept_failure *failure = ept_space_failure(r.vm.space);
 	ck_assert(failure && strstr(failure->message, "wrong checksum"));
 	const struct ept_leaf *leaf = ept_mirror_find(&r.vm.space->mirror, GPA(700 * PAGE));

@@ -174,9 +174,17 @@ START_TEST(discard_of_reclaimed_pages)
 {
 	struct vm vm = _i == 0 ? sampled_page(0) : _i == 1 ? pooled_page() : swapped_page();
 	const struct ept_reclaim *r = &vm.space->reclaim;
+	const char *held = NULL;
 
+	if (_i == 0) {
+		ck_assert_int_eq(pte(&vm), EPT_PTE_HELD);
+		held = r->ring.base + (ept_pte_value(leaf_of(&vm), AT) - 1) * PAGE;
+		ck_assert_int_ne(fake_page(held), FAKE_NONE);
+	}
 	discard(&vm, AT, 1);
 	ck_assert_int_eq(pte(&vm), EPT_PTE_NONE);
+	if (held)
+		ck_assert_int_eq(fake_page(held), FAKE_NONE);
 	ck_assert_uint_eq(r->own + r->pool.pages + r->pool.bytes + r->swap.pages + r->swap.used, 0);
 	ck_assert_uint_eq(ept_reclaim_evict(vm.space, 32), 0);
 	ck_assert_int_eq(touch(&vm, AT, R), EPT_RESOLVED);
@@ -207,7 +215,7 @@ END_TEST
 /* Without a swap file own pages come back from the ring, and the fault that waited ends. */
 START_TEST(limit_cannot_be_held)
 {
-	struct vm vm = vm_limited(ANON, true, false);
+	struct vm vm = vm_limited(ANON, _i, false);
 	struct ept_reclaim *r = &vm.space->reclaim;
 
 	for (uint64_t page = 0; page < 8; page++) {
@@ -220,6 +228,14 @@ START_TEST(limit_cannot_be_held)
 	ck_assert_int_eq(res.kase, EPT_CASE_NO_MEMORY);
 	ck_assert_uint_eq(r->own, 8);
 	ck_assert_ptr_nonnull(strstr(ept_space_failure(vm.space)->message, "give a swap file"));
+	for (unsigned page = 0; page < 8; page++) {
+		const char *at = vm.hva + page * PAGE;
+
+		if (ept_pte_get(leaf_of(&vm), page) == EPT_PTE_HELD)
+			at = r->ring.base + (ept_pte_value(leaf_of(&vm), page) - 1) * PAGE;
+		ck_assert_int_ne(fake_page(at), FAKE_NONE);
+		ck_assert_int_eq(*at, 1);
+	}
 	vm_destroy(&vm);
 }
 END_TEST
@@ -270,7 +286,7 @@ Suite *suite_reclaim(void)
 	tcase_add_test(tc, mapped_elsewhere);
 	tcase_add_loop_test(tc, discard_of_reclaimed_pages, 0, 3);
 	tcase_add_test(tc, page_is_busy);
-	tcase_add_test(tc, limit_cannot_be_held);
+	tcase_add_loop_test(tc, limit_cannot_be_held, 0, 2);
 	tcase_add_test(tc, limit_makes_room);
 	tcase_add_test(tc, limits_that_are_refused);
 	suite_add_tcase(suite, tc);

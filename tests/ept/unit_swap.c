@@ -131,6 +131,7 @@ START_TEST(swap_in_ahead_spoilt)
 	struct vm vm = vm_limited(ANON, true, true);
 	struct ept_reclaim *r = &vm.space->reclaim;
 	struct ept_image head = {0};
+	unsigned wakes;
 	uint64_t at;
 
 	vm.space->config.fault_around = 16;
@@ -142,11 +143,12 @@ START_TEST(swap_in_ahead_spoilt)
 	at = (ept_pte_value(leaf_of(&vm), 3) & ((1UL << 34) - 1)) * EPT_IMAGE_ALIGN;
 	ck_assert_int_eq(syscall(SYS_pwrite64, swap.fd, &head, sizeof(head), (off_t)at),
 			 sizeof(head));
+	wakes = fake_wakes(vm.hva + 3 * PAGE);
 	ck_assert_int_eq(touch(&vm, 2, W), EPT_RESOLVED);
 	ck_assert_int_eq(vm.hva[2 * PAGE + 9], 3);
 	ck_assert_int_eq(ept_pte_get(leaf_of(&vm), 3), EPT_PTE_SWAPPED);
 	ck_assert_uint_eq(r->counts.ahead, 0);
-	ck_assert_uint_gt(fake_wakes(vm.hva + 3 * PAGE), 0);
+	ck_assert_uint_gt(fake_wakes(vm.hva + 3 * PAGE), wakes);
 	ck_assert_int_eq(touch(&vm, 3, W), EPT_BUS_ERROR);
 	vm_destroy(&vm);
 }
@@ -169,8 +171,8 @@ START_TEST(first_touches_ahead)
 END_TEST
 
 /*
- * All over the place: a window is filled when a quarter of it was touched; if pages have to
- * go for it, as long as such zeros were of use.
+ * All over the place: a window is filled when an eighth of it was touched; if pages have to
+ * go for it a quarter, and as long as such zeros were of use.
  */
 static const struct {
 	const char *what;
@@ -192,21 +194,22 @@ START_TEST(dense_touches)
 	struct vm vm = vm_limited(ANON, true, true);
 	struct ept_reclaim *r = &vm.space->reclaim;
 	bool fills = windows[_i].fills;
+	unsigned before = windows[_i].pressed ? 4 : 2;
 
 	vm.space->config.fault_around = 16;
 	r->unasked.used = windows[_i].used;
 	r->unasked.unused = windows[_i].unused;
 	if (windows[_i].pressed)
 		r->low = 10;
-	for (uint64_t page = 16; page < 32; page += 4) { /* 4 of 16, and none before them */
-		ck_assert_int_eq(touch(&vm, page, W), EPT_RESOLVED);
+	for (unsigned i = 0; i < before; i++) { /* of 16, and none before them */
+		ck_assert_int_eq(touch(&vm, 16 + 4 * i, W), EPT_RESOLVED);
 		ck_assert_uint_eq(res.installed, 1);
 	}
 	if (windows[_i].balloon)
 		discard(&vm, 20, 1);
 	ck_assert_int_eq(touch(&vm, 25, W), EPT_RESOLVED);
-	ck_assert_uint_eq(res.installed, fills ? 12 : 1);
-	ck_assert_uint_eq(res.around, fills ? 11 : 0);
+	ck_assert_uint_eq(res.installed, fills ? 16 - before : 1);
+	ck_assert_uint_eq(res.around, fills ? 15 - before : 0);
 	ck_assert_int_eq(ept_pte_get(leaf_of(&vm), 18), fills ? EPT_PTE_PRIVATE : EPT_PTE_NONE);
 	ck_assert_int_eq(ept_pte_get(leaf_of(&vm), 15), EPT_PTE_NONE);
 	ck_assert_int_eq(touch(&vm, 40, W), EPT_RESOLVED);
@@ -223,7 +226,7 @@ START_TEST(dense_window_stops)
 	unsigned foreign = _i ? 27 : 25;
 
 	vm.space->config.fault_around = 16;
-	for (uint64_t page = 16; page < 32; page += 4)
+	for (uint64_t page = 16; page < 24; page += 4)
 		ck_assert_int_eq(touch(&vm, page, W), EPT_RESOLVED);
 	fake_set_page(vm.hva + foreign * PAGE, FAKE_FOREIGN);
 	ck_assert_int_eq(touch(&vm, 26, W), EPT_RESOLVED);
@@ -231,7 +234,7 @@ START_TEST(dense_window_stops)
 	ck_assert_int_eq(ept_pte_get(leaf_of(&vm), 26), EPT_PTE_PRIVATE);
 	ck_assert_int_eq(ept_pte_get(leaf_of(&vm), foreign), EPT_PTE_NONE);
 	ck_assert_uint_eq(vm.space->reclaim.own, 15);
-	ck_assert_uint_eq(res.around, 10);
+	ck_assert_uint_eq(res.around, 12);
 	vm_destroy(&vm);
 }
 END_TEST

@@ -2,6 +2,7 @@
  * Templates, and VMs that are cloned from them: each begins where the VM was that the template
  * was made of, whatever that one, other clones or the template's end do.
  */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -186,7 +187,7 @@ START_TEST(programs)
 }
 END_TEST
 
-/* Whoever waits for a name ends with the template, however that ends. */
+/* Whoever waits for a name ends with the template, however that ends; or when it is told to. */
 START_TEST(pool_ends)
 {
 	char path[64];
@@ -205,10 +206,15 @@ START_TEST(pool_ends)
 		n++;
 	fclose(f);
 	ck_assert_int_eq(n, 3);
+	/* One without a name ends as anybody does; whoever asks gets another one. */
+	ck_assert_int_eq(kill(pids[0], SIGTERM), 0);
+	while (kill(pids[0], 0) == 0) /* until its parent has seen it */
+		usleep(1000);
+	expect_command(ARGS("clone", "pt", "--name", "named"), 0, "named: running");
 	kill_and_wait(template);
-	for (int i = 0; i < 3; i++)
-		while (alive(pids[i]))
-			usleep(1000);
+	ck_assert(alive(pids[2]));
+	while (alive(pids[1]))
+		usleep(1000);
 }
 END_TEST
 

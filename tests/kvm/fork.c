@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/kvm/snapshot_rig.h"
@@ -123,6 +124,32 @@ START_TEST(of_a_lazy_restore)
 	vm = tell_to("lazy.2");
 	tell(&vm, "e1");
 	hang_up(&vm);
+}
+END_TEST
+
+/* One that went back to its start: it is still of its snapshot, and has recorded what it read. */
+START_TEST(after_a_reset)
+{
+	const char *dir = scratch("again"), *set = scratch("again/working-set");
+	struct stat st;
+
+	if (!have_userfaultfd())
+		skip("no userfaultfd");
+	start_told("first", ways[0]);
+	tell_once("first", "h1");
+	snapshot("first", dir);
+	expect_command(ARGS("restore", dir, "-d", "--name", "back", "--time-limit", GUEST_LIMIT,
+			    "--reset-point"),
+		       0, "running");
+	tell_once("back", "w7");
+	expect_command(ARGS("reset", "back"), 0, "back");
+	tell_once("back", "e1");
+	expect_command(ARGS("fork", "back"), 0, "back.1: running");
+	tell_once("back.1", "e1");
+	expect_command(ARGS("snapshot", "back.1", scratch("again-diff"), "--diff"), 0, "more than");
+	expect_command(ARGS("stop", "back", "--kill"), 0, "gone");
+	ck_assert_int_eq(stat(set, &st), 0);
+	ck_assert_int_gt(st.st_size, 4096);
 }
 END_TEST
 
@@ -330,6 +357,7 @@ Suite *fork_suite(void)
 	tcase_add_loop_test(tc, nonces, 0, (int)(sizeof(ways) / sizeof(ways[0])));
 	tcase_add_test(tc, under_a_limit);
 	tcase_add_test(tc, of_a_lazy_restore);
+	tcase_add_test(tc, after_a_reset);
 	tcase_add_loop_test(tc, programs, 0, 4);
 	tcase_add_test(tc, generations);
 	tcase_add_test(tc, killed);

@@ -3,9 +3,11 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-#include "tests/kvm/runner.h"
+#include "tests/kvm/control_rig.h"
 #include "tests/kvm/slow_file.h"
 #include "tests/kvm/suites.h"
 
@@ -103,6 +105,37 @@ START_TEST(signal_while_hung)
 }
 END_TEST
 
+/* A snapshot of which nothing comes, and all is waited for before the guest goes on. */
+START_TEST(eager_restore)
+{
+	const char *dir = scratch("eager"), *memory = scratch("eager/memory");
+	struct run_how how = {.plain = true};
+	struct stat st;
+	struct run run;
+	pid_t server;
+
+	if (!is_root() || !have_userfaultfd())
+		skip("only root can mount a file system, and userfaultfd is needed");
+	background("frozen", ARGS("--kernel", guest_path("identity.elf"), "--memory", "16M"));
+	expect_command(ARGS("snapshot", "frozen", dir), 0, "the guest was paused for");
+	expect_command(ARGS("stop", "frozen", "--kill"), 0, "gone");
+	ck_assert_int_eq(stat(memory, &st), 0);
+	server = slow_file_serve(scratch("slow"), (unsigned)(st.st_size / 4096), 0);
+	if (!server)
+		skip("this host has no FUSE");
+	ck_assert_int_eq(mount(scratch("slow/slow.img"), memory, NULL, MS_BIND, NULL), 0);
+	run_start(&run, &how,
+		  ARGS("restore", dir, "--eager", "--fault-timeout", "1", "--stats", "off"));
+	run_until_error(&run, "ended without waiting for what hangs\n");
+	ck_assert_ptr_nonnull(strstr(run.err_text, "nothing of "));
+	slow_file_end(server);
+	run_wait(&run);
+	ck_assert_msg(run.status == 108, "status %d: %s", run.status, run.err_text);
+	ck_assert_uint_eq(foal_lines(&run), 1);
+	run_free(&run);
+}
+END_TEST
+
 Suite *hung_suite(void)
 {
 	Suite *suite = suite_create("hung");
@@ -111,6 +144,7 @@ Suite *hung_suite(void)
 	tcase_set_timeout(tc, TEST_LIMIT);
 	tcase_add_loop_test(tc, hung_read, 0, 2);
 	tcase_add_loop_test(tc, signal_while_hung, 0, 2);
+	tcase_add_test(tc, eager_restore);
 	suite_add_tcase(suite, tc);
 	return suite;
 }

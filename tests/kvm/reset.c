@@ -31,19 +31,27 @@ static uint64_t reset_number(const struct run *run, const char *key)
 
 /* --- by the bell --------------------------------------------------------------------------- */
 
-static const char *const engines[] = {"auto", "handler", "kernel"};
+static const struct {
+	const char *engine, *append;
+	unsigned rounds;
+} bells[] = {
+    {"auto", "rounds=1000", 1000},
+    {"handler", "rounds=100", 100},
+    {"kernel", "rounds=100", 100},
+    {"auto", "rounds=100 controls=1", 100},
+};
 
 /* Each round it has changed everything, and checks everything. */
 START_TEST(bell)
 {
 	struct run run;
 
-	run_foal(&run, ARGS("--kernel", guest_path("reset.elf"), "--reset-port", "on",
-			    "--fault-engine", engines[_i], "--append",
-			    _i ? "rounds=100" : "rounds=1000", "--time-limit", GUEST_LIMIT));
+	run_foal(&run,
+		 ARGS("--kernel", guest_path("reset.elf"), "--reset-port", "on", "--fault-engine",
+		      bells[_i].engine, "--append", bells[_i].append, "--time-limit", GUEST_LIMIT));
 	ck_assert_msg(run.status == 0, "status %d: %s", run.status, run.err_text);
 	ck_assert_uint_eq(reset_number(&run, "points"), 1);
-	ck_assert_uint_eq(reset_number(&run, "resets"), _i ? 100 : 1000);
+	ck_assert_uint_eq(reset_number(&run, "resets"), bells[_i].rounds);
 	run_free(&run);
 }
 END_TEST
@@ -261,7 +269,7 @@ Suite *reset_suite(void)
 
 	tcase_set_timeout(t, TEST_LIMIT);
 	tcase_add_checked_fixture(t, NULL, end_all);
-	tcase_add_loop_test(t, bell, 0, 3);
+	tcase_add_loop_test(t, bell, 0, 4);
 	tcase_add_loop_test(t, counts, 0, 2);
 	tcase_add_loop_test(t, commands, 0, 2);
 	tcase_add_test(t, paused);

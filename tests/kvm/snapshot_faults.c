@@ -199,22 +199,6 @@ END_TEST
 
 enum victim { COMMAND, MONITOR, WRITER, RESTORER, MERGER, VICTIMS };
 
-/* The child of @pid that is there, or 0. */
-static pid_t child_of(pid_t pid)
-{
-	char command[160];
-	int child = 0;
-	FILE *f;
-
-	snprintf(command, sizeof(command), "cat /proc/%d/task/*/children 2>/dev/null", (int)pid);
-	f = popen(command, "r");
-	if (!f || fscanf(f, "%d", &child) != 1)
-		child = 0;
-	if (f)
-		pclose(f);
-	return child;
-}
-
 static pid_t restored(const char *dir)
 {
 	struct run run;

@@ -89,3 +89,18 @@ unsigned descriptors_of(pid_t pid)
 	closedir(list);
 	return n;
 }
+
+pid_t child_of(pid_t pid)
+{
+	char command[160];
+	int child = 0;
+	FILE *f;
+
+	snprintf(command, sizeof(command), "cat /proc/%d/task/*/children 2>/dev/null", (int)pid);
+	f = popen(command, "r");
+	if (!f || fscanf(f, "%d", &child) != 1)
+		child = 0;
+	if (f)
+		pclose(f);
+	return child;
+}

@@ -26,6 +26,8 @@ bool exists(const char *path);
 /* What is half written beside it. */
 unsigned leftovers(const char *dir);
 
+/* A child of @pid that is there, or 0. */
+pid_t child_of(pid_t pid);
 /* Entries of the process's list of descriptors. */
 unsigned descriptors_of(pid_t pid);
 

@@ -60,6 +60,7 @@ int main(int argc, char **argv)
 	    fork_suite,
 	    clone_suite,
 	    identity_suite,
+	    fork_kills_suite,
 	    reset_suite,
 	};
 	int status = no_kvm();

@@ -41,12 +41,14 @@ struct bench_job {
 	uint32_t serial;      /* say "ready" on COM1 when all is done; a byte there ends the VM */
 	uint32_t ordered;     /* the pages are listed at BENCH_ORDER_GPA; else 0, 1, 2, ... */
 	uint32_t touches;     /* by all vCPUs; each has its part, one behind the other */
-	uint32_t first;	      /* of a vCPU's part, those that are timed apart, too: none of them is of
-				 a page touched before, all others are; 0: no such thing */
-	uint64_t base;	      /* of the pages */
+	uint32_t first; /* of a vCPU's part, those that are timed apart, too: none of them is of
+			   a page touched before, all others are; 0: no such thing */
+	uint64_t base;	/* of the pages */
 	/* With serial, what it does until a byte comes: */
 	uint32_t gap;	/* writes pages all the time; then it says the longest time between two */
 	uint32_t again; /* nothing; then it writes so many pages, says "done", waits for one more */
+	uint32_t bell;	/* with again: it rings the reset bell behind them, so often */
+	uint32_t ring;	/* what it rings: FOAL_RESET_* */
 	/*
 	 * Or with clone, until its VM has another generation ID: then it reads and writes so many
 	 * pages, scattered, none twice; says how long that took, and rests.
@@ -58,9 +60,9 @@ struct bench_job {
 	struct {
 		volatile uint64_t start, end; /* TSC */
 		volatile uint64_t mid;	      /* the same, behind `first` */
-		volatile uint64_t sum;	      /* of the first words of the pages touched; with `first`,
-						 of each page once */
-		volatile uint32_t ticks;      /* timer interrupts, start to end */
+		volatile uint64_t sum;	 /* of the first words of the pages touched; with `first`,
+					    of each page once */
+		volatile uint32_t ticks; /* timer interrupts, start to end */
 	} cpu[BENCH_MAX_CPUS];
 };
 

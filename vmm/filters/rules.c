@@ -151,7 +151,7 @@ const struct rule rules[] = {
     CALL(D, writev),
     CALL(W | D | C, getrandom),
     CALL(D | C, recvfrom),
-    CALL(D | C, sendto),
+    CALL(M | D | C, sendto),
     CALL(D, sendmsg),
     IOCTL(D | K, TUNSETOFFLOAD),
     /* Sockets of vsock, which come from the listener or from the connector; and control's. */
