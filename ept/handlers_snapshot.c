@@ -259,7 +259,7 @@ static enum ept_result bring_window(struct fault *f, struct window *w, char *asi
 
 static enum ept_result bring_small(struct fault *f, struct window *w)
 {
-	char aside[SOME * EPT_EXTENT] __attribute__((aligned(EPT_PAGE_SIZE)));
+	char aside[EPT_EXTENT] __attribute__((aligned(EPT_PAGE_SIZE)));
 
 	return bring_window(f, w, aside);
 }
@@ -276,7 +276,7 @@ static enum ept_result from_layers(struct fault *f)
 	if (!empty(f->leaf, f->index)) /* the lock was free meanwhile */
 		return EPT_RETRY;
 	w = window_of(f);
-	if (w.end - w.first <= SOME_PAGES)
+	if (w.end - w.first <= EPT_EXTENT_PAGES)
 		return bring_small(f, &w);
 	aside = ept_staging_get(staging, false);
 	if (!aside) { /* as many others wait for files: only what is asked for */
@@ -286,6 +286,8 @@ static enum ept_result from_layers(struct fault *f)
 		w.end = w.end < w.first + EPT_EXTENT_PAGES ? w.end : w.first + EPT_EXTENT_PAGES;
 		return bring_small(f, &w);
 	}
+	if (w.end - w.first <= SOME_PAGES) /* no huge page for that */
+		aside = ept_staging_small(aside);
 	result = bring_window(f, &w, aside);
 	ept_staging_put(staging, aside);
 	return result;

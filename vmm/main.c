@@ -1,7 +1,6 @@
 /* foal: virtual machines whose memory is not there until it is touched. */
 #include <fcntl.h>
 #include <jansson.h>
-#include <malloc.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,15 +77,12 @@ static void seed_json(void)
 
 /*
  * What every copy of a VM has again: pages of stacks, and of tables of pages, which are fewer if
- * stacks lie side by side; and an arena for each thread, though none allocates often. No thread of
- * a sandbox may open the files that glibc asks for more arenas
- * (/sys/devices/system/cpu/online) or for less of one (/proc/sys/vm/overcommit_memory).
+ * stacks lie side by side. (malloc's arenas: sandbox_prepare().)
  */
-static void use_little_memory(void)
+static void use_small_stacks(void)
 {
 	pthread_attr_t attr;
 
-	mallopt(M_ARENA_MAX, 1);
 	pthread_getattr_default_np(&attr);
 	pthread_attr_setstacksize(&attr, STACK_SIZE);
 	pthread_setattr_default_np(&attr);
@@ -97,7 +93,7 @@ int main(int argc, char **argv)
 {
 	uint64_t main_ns = now_ns();
 
-	use_little_memory();
+	use_small_stacks();
 	hold_standard_descriptors();
 	seed_json();
 	if (argc < 2)

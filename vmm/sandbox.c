@@ -5,6 +5,7 @@
 #include <linux/capability.h>
 #include <linux/landlock.h>
 #include <linux/seccomp.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
@@ -189,6 +190,12 @@ int sandbox_prepare(struct sandbox *box, struct foal_error *err)
 {
 	box->ruleset_fd = box->fork_ruleset_fd = -1;
 	box->pid = getpid();
+	/*
+	 * Nothing allocates often; an arena a thread would be pages and tables that each copy of
+	 * a VM has. And no confined thread may open the files that libc asks for another
+	 * (/sys/devices/system/cpu/online) or for less of one (/proc/sys/vm/overcommit_memory).
+	 */
+	mallopt(M_ARENA_MAX, 1);
 	if (!box->on)
 		return 0;
 	if (!sandbox_seccomp_there())

@@ -218,6 +218,20 @@ END_TEST
 static const struct sandbox *shared_box;
 static pthread_barrier_t all_there;
 
+#define BLOCKS	   16
+#define BLOCK_SIZE 65536 /* not mapped by itself */
+
+/* So much that libc gives memory back to the kernel when it is freed. */
+static void use_much(void)
+{
+	void *volatile blocks[BLOCKS];
+
+	for (unsigned i = 0; i < BLOCKS; i++)
+		blocks[i] = malloc(BLOCK_SIZE);
+	for (unsigned i = BLOCKS; i-- > 0;)
+		free(blocks[i]);
+}
+
 /* Each while the others are still there, so that libc has no memory of theirs to give. */
 static void *allocate(void *unused)
 {
@@ -226,6 +240,7 @@ static void *allocate(void *unused)
 	(void)unused;
 	bool entered = sandbox_enter(shared_box, THREAD_DEVICE, &err) == 0;
 	void *volatile memory = malloc(100);
+	use_much();
 	pthread_barrier_wait(&all_there);
 	free(memory);
 	return entered && memory ? (void *)1 : NULL;
