@@ -70,7 +70,6 @@ static void *fork_thread(void *arg)
 	vm_thread_begins(vm, THREAD_FORK);
 	if (vm->birth && vm->birth->await_fd >= 0) {
 		template_await(vm);
-		gate_arrive(&vm->ready);
 		gate_arrive(&vm->confined);
 	}
 	pthread_mutex_lock(&f->lock);
@@ -108,10 +107,8 @@ int forker_start(struct vm *vm)
 	if (!vm->control)
 		return 0;
 	vm_thread_expected(vm);
-	if (vm->birth && vm->birth->await_fd >= 0) { /* until its name has come */
-		gate_expect(&vm->ready);
-		gate_expect(&vm->confined);
-	}
+	if (vm->birth && vm->birth->await_fd >= 0)
+		gate_expect(&vm->confined); /* until its name has come */
 	sigfillset(&set);
 	for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++)
 		sigdelset(&set, taken[i]);

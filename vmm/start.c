@@ -1,8 +1,7 @@
 /*
  * How a run's threads come to life. All of them are made by the main thread,
  * before it enters the sandbox: a thread inherits what its creator is confined
- * to. Each enters it by itself; a vCPU runs once it and the main thread have, and no exit
- * of its guest is served before the last one has.
+ * to. Each enters it by itself, and no vCPU runs before the last one has.
  *
  * What KVM needs longest for, its CPUID and the vCPUs, the first vCPU's thread
  * does while the main thread builds the rest.
@@ -26,7 +25,6 @@ static void start_failed(struct vm *vm, const struct foal_error *err)
 	if (!vm->start_error.status)
 		vm->start_error = *err;
 	pthread_mutex_unlock(&vm->end.lock);
-	atomic_store(&vm->start_failed, true);
 	atomic_store(&vm->stopping, true);
 }
 
@@ -164,7 +162,6 @@ void vm_give_up(struct vm *vm)
 	gate_break(&vm->created);
 	gate_break(&vm->loaded);
 	gate_break(&vm->built);
-	gate_break(&vm->ready);
 	gate_break(&vm->confined);
 	gate_break(&vm->running);
 }
@@ -204,7 +201,6 @@ int vm_start(struct vm *vm, struct foal_error *err)
 	pthread_mutex_lock(&vm->quiesce.changing);
 	if (begins_paused(vm))
 		atomic_store(&vm->quiesce.wanted, true);
-	gate_arrive(&vm->ready);
 	gate_arrive(&vm->confined);
 	gate_wait(&vm->confined);
 	if (vm->restore)

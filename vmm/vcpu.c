@@ -128,24 +128,12 @@ static void begin(struct vcpu *vcpu)
 		ept_vcpu_on_cpu(vm->space, vcpu->index, sched_getcpu());
 	}
 	vm_thread_begins(vm, vm->opt->reset_port ? THREAD_VCPU_RESET : THREAD_VCPU);
-	if (vcpu->index == 0)
-		gate_arrive(&vm->ready);
-	gate_wait(&vm->ready);
+	gate_wait(&vm->confined);
 	this_run = vcpu->run;
 	memory_error_on_vcpu(vcpu);
 	reset_bell_on_vcpu(vcpu);
 	if (atomic_compare_exchange_strong(&vm->first_run_ns, &unset, now_ns()))
 		gate_arrive(&vm->running);
-}
-
-/*
- * What a guest left for is looked at when every thread is in its sandbox, those too that
- * nobody has woken yet; by then it may be known that one could not enter.
- */
-static bool may_serve(struct vm *vm)
-{
-	gate_wait(&vm->confined);
-	return !atomic_load(&vm->start_failed);
 }
 
 /* In and out of KVM_RUN once, and serve what it left for. False: there was nothing to serve. */
@@ -156,8 +144,6 @@ static bool run_once(struct vcpu *vcpu)
 	count_round(vcpu);
 	ept_vcpu_on_cpu(vcpu->vm->space, vcpu->index, sched_getcpu());
 	bool damaged = memory_error_take(vcpu);
-	if (!may_serve(vcpu->vm))
-		return false;
 	if (r == 0)
 		exit_dispatch(vcpu);
 	else if (!damaged && !goes_on(vcpu, error))

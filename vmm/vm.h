@@ -117,13 +117,11 @@ struct vm {
 	struct vcpu *vcpus;
 	unsigned vcpu_count;	       /* of them; fd is negative until one is created */
 	struct gate created;	       /* kvm.vm_fd is there */
-	struct gate ready;	       /* every vCPU may run: created, main thread in its sandbox */
 	struct gate confined;	       /* every thread is in its sandbox, every vCPU created */
 	struct gate loaded;	       /* the vCPUs are there, and have their state */
 	struct gate running;	       /* the first KVM_RUN is next, or will never be */
 	struct gate built;	       /* memory and devices are there: vCPUs may be loaded */
 	struct foal_error start_error; /* a thread's, before the gate; under end.lock */
-	atomic_bool start_failed;      /* there is one; set before `confined` opens */
 	atomic_bool stopping;
 	atomic_bool stuck; /* a vCPU is, inside the host's kernel */
 	struct quiesce quiesce;
