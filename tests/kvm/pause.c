@@ -61,7 +61,7 @@ START_TEST(accesses_are_whole)
 	int fd = control_connect("whole"), console = control_console(fd);
 
 	read_until(console, "ready\n");
-	for (int i = 0; i < 300; i++) {
+	for (unsigned i = 0; i < rounds_here(300); i++) {
 		control_number(fd, PAUSE, "took_ns");
 		control_number(fd, RESUME, "paused_ns");
 	}
@@ -83,7 +83,7 @@ START_TEST(many_processors)
 	devices_guest("many", "4");
 	int fd = control_connect("many");
 
-	for (int i = 0; i < 100; i++) {
+	for (unsigned i = 0; i < rounds_here(100); i++) {
 		control_number(fd, PAUSE, "took_ns");
 		control_number(fd, RESUME, "paused_ns");
 	}
@@ -404,7 +404,7 @@ START_TEST(nonsense)
 	control_refused(fd, "{\"command\":\"reboot\"}", "unknown-command");
 	control_refused(fd, "{\"command\":\"pause\",\"kill\":true}", "bad-request");
 	srandom(7);
-	for (int i = 0; i < 500; i++) {
+	for (unsigned i = 0; i < rounds_here(500); i++) {
 		size_t n = 1 + (size_t)random() % 100;
 		for (size_t j = 0; j < n; j++)
 			line[j] = letters[(size_t)random() % (sizeof(letters) - 1)];

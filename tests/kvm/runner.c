@@ -270,6 +270,11 @@ bool emulated_host(void)
 	return memcmp(&b, "TCGT", 4) == 0;
 }
 
+unsigned rounds_here(unsigned usual)
+{
+	return emulated_host() ? usual / 4 : usual;
+}
+
 unsigned foal_lines(const struct run *run)
 {
 	unsigned n = 0;

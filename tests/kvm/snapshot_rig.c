@@ -11,7 +11,7 @@ unsigned times(const char *variable, unsigned usual)
 
 	if (said)
 		return (unsigned)strtoul(said, NULL, 10);
-	return emulated_host() ? usual / 4 : usual;
+	return rounds_here(usual);
 }
 
 static unsigned x = 2463534242;
