@@ -47,8 +47,9 @@ static bool empty(const struct ept_leaf *leaf, unsigned index)
 
 /*
  * An extent, the first time that something of the leaf is asked for; SOME of them the second
- * time, and all of it the third: by then the events cost as much as what they leave out. Who
- * asks for all by itself needs no more than is missing.
+ * time, and all of it the third: by then the events cost as much as what they leave out. What
+ * it left out is damaged, or a file's: from then on an extent again. Who asks for all by itself
+ * needs no more than is missing.
  */
 #define SOME	   4U /* extents */
 #define SOME_PAGES (SOME * EPT_EXTENT_PAGES)
@@ -56,11 +57,11 @@ static bool empty(const struct ept_leaf *leaf, unsigned index)
 static unsigned grown(const struct fault *f)
 {
 	static const unsigned pages[] = {EPT_EXTENT_PAGES, SOME_PAGES, EPT_TABLE_SIZE};
-	const unsigned last = sizeof(pages) / sizeof(pages[0]) - 1;
 
-	if (f->req->origin == EPT_ORIGIN_LOADER || !f->area->space->staging)
+	if (f->req->origin == EPT_ORIGIN_LOADER || !f->area->space->staging ||
+	    f->leaf->asked >= sizeof(pages) / sizeof(pages[0]))
 		return EPT_EXTENT_PAGES;
-	return pages[f->leaf->asked < last ? f->leaf->asked : last];
+	return pages[f->leaf->asked];
 }
 
 /*
@@ -279,7 +280,8 @@ static enum ept_result from_layers(struct fault *f)
 	if (w.end - w.first <= EPT_EXTENT_PAGES)
 		return bring_small(f, &w);
 	aside = ept_staging_get(staging, false);
-	if (!aside) { /* as many others wait for files: only what is asked for */
+	if (!aside) { /* as many others wait for files: an extent, and it does not count */
+		f->leaf->asked--;
 		w.first = w.first > (f->index & ~(EPT_EXTENT_PAGES - 1))
 			      ? w.first
 			      : f->index & ~(EPT_EXTENT_PAGES - 1);
