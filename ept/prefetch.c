@@ -275,19 +275,26 @@ static bool join_for_a_look(pthread_t thread)
 	return pthread_timedjoin_np(thread, NULL, &until) == 0;
 }
 
+/* Grows with what was brought, and with each portion of which there was nothing to bring. */
+static uint64_t progress(const struct ept_prefetch *p)
+{
+	return __atomic_load_n(&p->stats.brought, __ATOMIC_RELAXED) +
+	       __atomic_load_n(&p->next, __ATOMIC_RELAXED);
+}
+
 int ept_space_prefetch_wait(struct ept_space *space, unsigned seconds)
 {
 	struct ept_prefetch *p = &space->prefetch;
-	uint64_t idle = 0, brought = 0, now;
+	uint64_t idle = 0, last = progress(p), now;
 
 	while (p->running) {
 		if (join_for_a_look(p->thread[p->running - 1])) {
 			p->running--;
 			continue;
 		}
-		now = __atomic_load_n(&p->stats.brought, __ATOMIC_RELAXED);
-		idle = now == brought ? idle + EPT_LOOK_NS : 0;
-		brought = now;
+		now = progress(p);
+		idle = now == last ? idle + EPT_LOOK_NS : 0;
+		last = now;
 		if (seconds && idle >= seconds * 1000000000ULL)
 			return -ETIMEDOUT;
 	}

@@ -140,7 +140,7 @@ int ept_space_prefetch_all(struct ept_space *space);
 /*
  * Of a started space, by one thread: wait until its prefetch has ended. 0, or why something
  * could not be brought in; ept_space_failure() has the words, unless pages are poisoned.
- * -ETIMEDOUT: nothing came for @seconds (0: for ever), and its threads may not end, either.
+ * -ETIMEDOUT: it got no further for @seconds (0: for ever), and its threads may not end, either.
  */
 int ept_space_prefetch_wait(struct ept_space *space, unsigned seconds);
 void ept_prefetch_cancel(struct ept_space *space);
