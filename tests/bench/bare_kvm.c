@@ -199,6 +199,7 @@ static void be_clone(int kvm, uint64_t size, int file, int report)
 	set_state(kvm, vm, vcpu);
 	run_guest(kvm, vcpu);
 	need(write(report, "x", 1) == 1, "report");
+	close(report); /* the last of them to run, or to fail, ends the wait */
 	for (;;)
 		pause();
 }
