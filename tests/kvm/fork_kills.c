@@ -14,7 +14,7 @@
 #include "tests/kvm/suites.h"
 #include "tests/kvm/told.h"
 
-/* The last two are of clones: their template, and one of the pool. */
+/* The last two are of clones: their template, and one of the pool, or one that begins. */
 enum victim { COMMAND, SOURCE, FROZEN, FORKED, TEMPLATE, POOLED, VICTIMS };
 
 #define COPIES 3
@@ -97,14 +97,16 @@ static unsigned look_at_copies(const struct run *run, unsigned round, enum victi
 	return n;
 }
 
+/* With a pool and without one by turns, whoever is killed. */
 static pid_t make_template(const struct source *s, unsigned round)
 {
+	const char *pool = round / VICTIMS % 2 ? "0" : "2";
 	char name[32];
 	pid_t pid;
 
 	snprintf(name, sizeof(name), "t%u", round);
-	json_t *reply = forks_of(
-	    ARGS("template", s->name, "--name", name, "--pool", round % 2 ? "2" : "0", "--json"));
+	json_t *reply =
+	    forks_of(ARGS("template", s->name, "--name", name, "--pool", pool, "--json"));
 	pid = fork_pid(reply, 0);
 	json_decref(reply);
 	return pid;
@@ -125,7 +127,7 @@ static unsigned one_round(struct source *s, enum victim who, unsigned round)
 	run_start(
 	    &run, &how,
 	    ARGS(clones ? "clone" : "fork", clones ? name : s->name, "-n", "3", "--name", pattern));
-	some_moment(round % 3 ? 15000 : 5000);
+	some_moment(random_below(3) ? 15000 : 5000);
 	kill_it(who, s, &run, template);
 	run_wait(&run);
 	ck_assert_msg(who == COMMAND || run.status == 0 ||
