@@ -19,6 +19,9 @@
 #define TOUCHED_BASE 0x4000000UL
 #define TOUCHED	     16384
 #define GONE_MS	     60000
+/* Memory has come to rest if it changes by no more than 1 MiB from one look to the next. */
+#define LOOK_MS	     500
+#define REST_MS	     20000
 
 /* --- a template ------------------------------------------------------------------------------ */
 
@@ -168,6 +171,20 @@ static double available_mib(void)
 	return (double)kib / 1024;
 }
 
+/* The same, once guests have done what they begin with; where others never rest, after REST_MS. */
+static double rested_mib(void)
+{
+	uint64_t until = now_ns() + REST_MS * 1000000ULL;
+	double last, now = available_mib();
+
+	do {
+		last = now;
+		poll(NULL, 0, LOOK_MS);
+		now = available_mib();
+	} while ((now > last + 1 || now < last - 1) && now_ns() < until);
+	return now;
+}
+
 /* All at once, and wait until they are gone. */
 static int end_clones(struct snap_bench *bench, const json_t *said)
 {
@@ -200,7 +217,7 @@ static int weigh_clones(struct snap_bench *bench, struct snap_pair *out)
 		double us = first_run_us(said, i);
 		last = us > last ? us : last;
 	}
-	out->ours = before - available_mib();
+	out->ours = before - rested_mib();
 	out->also = last / 1e6;
 	int r = said ? end_clones(bench, said) : -1;
 	if (r == 0 && run < SNAP_CLONES)
@@ -224,7 +241,7 @@ static int weigh_bare(struct snap_bench *bench, unsigned mib, double *out)
 	if (snap_start(bench, bench->opt->bare, argv, false, &job))
 		return -1;
 	int r = snap_hear(&job, "\n", text, sizeof(text));
-	*out = before - available_mib();
+	*out = before - rested_mib();
 	return snap_finish(&job) || r ? snap_cannot(bench, "%s failed", bench->opt->bare) : 0;
 }
 

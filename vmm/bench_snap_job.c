@@ -29,7 +29,10 @@ int snap_start(struct snap_bench *bench, const char *path, char *const argv[], b
 	job->pid = helper_program(path, argv, fds[0], stamp, &job->out);
 	job->in = fds[1];
 	close(fds[0]);
-	return job->pid < 0 ? snap_cannot(bench, "%s: cannot be started", argv[0]) : 0;
+	if (job->pid >= 0)
+		return 0;
+	snap_finish(job);
+	return snap_cannot(bench, "%s: cannot be started", argv[0]);
 }
 
 int snap_start_self(struct snap_bench *bench, char *const argv[], bool stamp, struct snap_job *job)
