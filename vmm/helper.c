@@ -137,14 +137,14 @@ int helper_start(struct helpers *helpers, const char *const argv[], const char *
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
 		r = -errno;
 	if (r)
-		return error_set(err, FOAL_EXIT_HOST, r, "%s: socketpair: %s", what, strerror(-r));
+		return error_set(err, FOAL_EXIT_HOST, r, "%s: socketpair: %s", what, error_text(r));
 	fcntl(pair[0], F_SETFL, O_NONBLOCK);
 	r = spawn(helpers, argv, pair[1], &helper->pidfd);
 	close(pair[1]);
 	if (r) {
 		close(pair[0]);
 		return error_set(err, FOAL_EXIT_HOST, r, "%s needs the program %s: %s%s", what,
-				 argv[0], strerror(-r),
+				 argv[0], error_text(r),
 				 r == -ENOENT ? "; install Debian's package of that name" : "");
 	}
 	helper->what = what;

@@ -154,7 +154,7 @@ static int take(const struct run_dir *dir, const char *name, int r, int *lock,
 {
 	if (r < 0)
 		return error_set(err, FOAL_EXIT_HOST, r, "%s/%s.lock: %s", dir->path, name,
-				 strerror(-r));
+				 error_text(r));
 	*lock = r;
 	unlinkat(dir->fd, file_of(name, ".sock").text, 0);
 	unlinkat(dir->fd, file_of(name, ".log").text, 0);

@@ -155,7 +155,7 @@ static const char *why_not(int error)
 		return "another program listens there, or it is another file";
 	if (error == -EWOULDBLOCK)
 		return "another program keeps its directory locked; give another directory";
-	return strerror(-error);
+	return error_text(error);
 }
 
 int vsock_open(struct vm_vsock *vsock, const struct vsock_option *option, struct helpers *helpers,
