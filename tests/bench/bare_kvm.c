@@ -189,11 +189,12 @@ static void run_guest(int kvm, int vcpu)
 	need(ioctl(vcpu, KVM_RUN, 0) == 0 && run->exit_reason == KVM_EXIT_IO, "run");
 }
 
-static void be_clone(int kvm, uint64_t size, int file, int report)
+static void be_clone(int kvm, uint64_t size, int file, int report, pid_t parent)
 {
-	int vm = create_vm(kvm);
-
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(1);
+	int vm = create_vm(kvm);
 	add_slot(vm, 0, 0, size, file);
 	int vcpu = create_vcpu(kvm, vm);
 	set_state(kvm, vm, vcpu);
@@ -207,7 +208,7 @@ static void be_clone(int kvm, uint64_t size, int file, int report)
 static int clones(int kvm, uint64_t size, unsigned long count)
 {
 	int file = memfd_create("template", MFD_CLOEXEC), report[2];
-	pid_t *pids = calloc(count, sizeof(*pids));
+	pid_t *pids = calloc(count, sizeof(*pids)), parent = getpid();
 	char byte;
 
 	need(file >= 0 && pids && pipe(report) == 0 && ftruncate(file, (off_t)size) == 0,
@@ -218,7 +219,7 @@ static int clones(int kvm, uint64_t size, unsigned long count)
 		pids[i] = fork();
 		need(pids[i] >= 0, "fork");
 		if (pids[i] == 0)
-			be_clone(kvm, size, file, report[1]);
+			be_clone(kvm, size, file, report[1], parent);
 	}
 	close(report[1]);
 	for (unsigned long i = 0; i < count; i++)
