@@ -55,6 +55,8 @@ static struct vsock_conn *asked_for(struct virtio_vsock *vsock, uint32_t tag)
 /* Without its connector the guest can begin no connection; the others go on. */
 static void lose_connector(struct virtio_vsock *vsock)
 {
+	/* Closing it is not enough while a forked child has it, too. */
+	(void)epoll_ctl(vsock->in_epoll, EPOLL_CTL_DEL, vsock->connector, NULL);
 	close(vsock->connector);
 	vsock->connector = -1;
 	for (unsigned i = 0; i < VSOCK_CONNS; i++)
