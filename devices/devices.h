@@ -303,7 +303,8 @@ int virtio_blk_create_on(const struct device_host *host, unsigned pin, struct di
 int disk_remote_open(int socket, bool writable, struct disk_backend **out, char *text);
 /*
  * Behind @companion, a socket that was given to virtio_blk_share(), and not opened: have one more
- * companion for the same disk, with @socket, whose other end is to be opened. 0 or -EPIPE.
+ * companion for the same disk, with @socket, whose other end is to be opened. Waits for one that
+ * is busy with others. 0 or -EPIPE.
  */
 int disk_remote_share(int companion, int socket);
 /* One that no disk took. NULL is allowed. */

@@ -25,6 +25,8 @@
 #define SLICE_MS 50
 /* The companion gives up on its server before that, and says why. */
 #define LIMIT_MS ((NBD_SERVER_SECONDS + 5) * 1000L)
+/* How long one that starts others may take to make room for the next. */
+#define SHARE_MS 5000
 
 struct disk_remote {
 	struct disk_backend backend;
@@ -224,8 +226,13 @@ static int remote_share(struct disk_backend *backend, int socket)
 int disk_remote_share(int companion, int socket)
 {
 	const struct nbd_setup setup = {.magic = NBD_MAGIC, .version = NBD_VERSION};
+	struct pollfd room = {.fd = companion, .events = POLLOUT};
+	ssize_t n;
 
-	return fd_send(companion, &setup, sizeof(setup), 0, socket) == sizeof(setup) ? 0 : -EPIPE;
+	do
+		n = fd_send(companion, &setup, sizeof(setup), 0, socket);
+	while (n < 0 && errno == EAGAIN && poll(&room, 1, SHARE_MS) == 1);
+	return n == sizeof(setup) ? 0 : -EPIPE;
 }
 
 static void remote_close(struct disk_backend *backend)

@@ -1,6 +1,9 @@
 /* Disks behind a companion, sound or hostile. */
 #include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "tests/devices/remote_rig.h"
@@ -198,6 +201,35 @@ START_TEST(through_a_device)
 }
 END_TEST
 
+static void *drain(void *socket)
+{
+	char bytes[4096];
+
+	while (recv(*(const int *)socket, bytes, sizeof(bytes), 0) > 0)
+		;
+	return NULL;
+}
+
+/* Many are forked at once: one that is asked for more than fits is waited for. */
+START_TEST(shared_with_many)
+{
+	int ends[2];
+	pthread_t companion;
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+	ck_assert_int_eq(fcntl(ends[0], F_SETFL, O_NONBLOCK), 0);
+	while (send(ends[0], "x", 1, 0) == 1)
+		;
+	ck_assert_int_eq(pthread_create(&companion, NULL, drain, &ends[1]), 0);
+	ck_assert_int_eq(disk_remote_share(ends[0], ends[0]), 0);
+	shutdown(ends[0], SHUT_WR);
+	pthread_join(companion, NULL);
+	close(ends[1]);
+	ck_assert_int_eq(disk_remote_share(ends[0], ends[0]), -EPIPE);
+	close(ends[0]);
+}
+END_TEST
+
 Suite *remote_suite(void)
 {
 	Suite *suite = suite_create("remote disk");
@@ -216,6 +248,7 @@ Suite *remote_suite(void)
 	tcase_add_loop_test(tc, sizes_of_no_disk, 0, 5);
 	tcase_add_test(tc, not_writable);
 	tcase_add_test(tc, through_a_device);
+	tcase_add_test(tc, shared_with_many);
 	suite_add_tcase(suite, tc);
 	return suite;
 }
