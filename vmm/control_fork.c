@@ -8,8 +8,8 @@
 #include "vmm/template.h"
 #include "vmm/vm.h"
 
-/* A frozen child that has forked the last is gone soon. */
-#define REAP_TRIES 100
+/* A frozen child that has forked the last is gone soon, but for what its host does meanwhile. */
+#define REAP_TRIES 1000
 
 static void reap_soon(struct control *control)
 {
