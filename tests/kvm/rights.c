@@ -196,7 +196,7 @@ START_TEST(too_little_address_space)
 		struct run_how how = {.prepare = limit_address_space, .arg = &bytes};
 		run_start(&run, &how, ARGS("--kernel", guest_path("exit.elf")));
 		run_wait(&run);
-		bool started = run.status != 127 && (run.status >= 0 || mib >= 4); /* exec */
+		bool started = run.status != 127 && (run.status >= 0 || mib >= 8); /* exec */
 		ck_assert_msg(run.status == 0 || (run.status >= 100 && run.status < 110) ||
 				  !started,
 			      "%lu MiB: status %d: %s", mib, run.status, run.err_text);
