@@ -50,7 +50,8 @@ static void begin_held_request(void)
 	sem_wait(&arrived);
 }
 
-/* Until a reset waits for the worker: then a queue that there is not cannot be selected. */
+/* Until a reset waits for the worker: then neither a queue that there is nor one that there is not
+   can be selected any more. */
 static void wait_for_standstill(void)
 {
 	for (int i = 0; i < 60000; i++) {
@@ -58,6 +59,8 @@ static void wait_for_standstill(void)
 		if (rig_get(&rig, VIRTIO_MMIO_QUEUE_NUM_MAX) != 0)
 			return;
 		rig_set(&rig, VIRTIO_MMIO_QUEUE_SEL, 0);
+		if (rig_get(&rig, VIRTIO_MMIO_QUEUE_NUM_MAX) == 0)
+			return;
 		usleep(1000);
 	}
 	ck_abort_msg("the reset did not begin");

@@ -203,6 +203,16 @@ Suite *snapshot_suite(void)
 
 	tcase_set_timeout(tc, TEST_LIMIT);
 	tcase_add_test(tc, goes_on);
+	suite_add_tcase(suite, tc);
+	return suite;
+}
+
+Suite *copies_suite(void)
+{
+	Suite *suite = suite_create("copies");
+	TCase *tc = tcase_create("copies");
+
+	tcase_set_timeout(tc, TEST_LIMIT);
 	tcase_add_test(tc, copies_differ);
 	suite_add_tcase(suite, tc);
 	return suite;

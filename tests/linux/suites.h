@@ -13,6 +13,7 @@ Suite *net_suite(void);
 Suite *devices_suite(void);
 Suite *platform_suite(void);
 Suite *snapshot_suite(void);
+Suite *copies_suite(void);
 
 /* A file of build/linux (LINUX_IMAGES in the environment: elsewhere). */
 const char *linux_path(const char *name);

@@ -30,7 +30,7 @@ int main(int argc, char **argv)
 {
 	static Suite *(*const suites[])(void) = {
 	    counts_suite,   boot_suite,	   net_suite,	   devices_suite,
-	    platform_suite, console_suite, snapshot_suite,
+	    platform_suite, console_suite, snapshot_suite, copies_suite,
 	};
 
 	if (access("/dev/kvm", R_OK | W_OK) || !has_nested_paging()) {
