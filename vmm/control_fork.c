@@ -17,14 +17,6 @@ static void reap_soon(struct control *control)
 		poll(NULL, 0, 1);
 }
 
-static json_t *reply_of(const struct control_request *request, const struct frozen_pause *pause)
-{
-	json_t *reply = conn_reply(request->id);
-
-	frozen_say(reply, pause);
-	return reply;
-}
-
 /*
  * Clones begin as the messages with their names are read; nobody stands still. Who asked has
  * the answer before: more names than the channel holds come when it has taken what there is.
@@ -69,8 +61,8 @@ json_t *control_serve_fork(struct control *control, struct conn *conn,
 	} else {
 		reap_soon(control);
 		int r = fork_begin(control->vm, &control->fork, &asked, &pause, &err);
-		reply =
-		    r ? control_failure(control, request->id, r, &err) : reply_of(request, &pause);
+		reply = r ? control_failure(control, request->id, r, &err)
+			  : frozen_say(conn_reply(request->id), &pause);
 	}
 	if (asked.channel >= 0)
 		close(asked.channel);

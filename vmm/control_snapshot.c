@@ -80,14 +80,6 @@ static void reap_soon(struct control *control)
 	}
 }
 
-static json_t *reply_of(const struct control_request *request, const struct frozen_pause *pause)
-{
-	json_t *reply = conn_reply(request->id);
-
-	frozen_say(reply, pause);
-	return reply;
-}
-
 /* Where whoever asked for it said it would be: a parent for the next. */
 static void remember(struct control *control, const char *dir)
 {
@@ -120,8 +112,8 @@ json_t *control_serve_snapshot(struct control *control, struct conn *conn,
 		reap_soon(control);
 		files.how = request->how;
 		int r = snapshot_begin(control->vm, &control->snapshot, &files, &pause, &err);
-		reply =
-		    r ? control_failure(control, request->id, r, &err) : reply_of(request, &pause);
+		reply = r ? control_failure(control, request->id, r, &err)
+			  : frozen_say(conn_reply(request->id), &pause);
 		if (r == 0 && request->dir)
 			remember(control, request->dir);
 	}

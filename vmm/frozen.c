@@ -157,11 +157,12 @@ bool frozen_ended(const struct frozen_child *child, int *status)
 	return true;
 }
 
-void frozen_say(json_t *reply, const struct frozen_pause *pause)
+json_t *frozen_say(json_t *reply, const struct frozen_pause *pause)
 {
 	json_object_set_new(reply, "was_paused", json_boolean(pause->was_paused));
 	json_object_set_new(reply, "paused_ns", json_integer((json_int_t)pause->paused));
 	json_object_set_new(reply, "stop_ns", json_integer((json_int_t)pause->stopping));
 	json_object_set_new(reply, "state_ns", json_integer((json_int_t)pause->state));
 	json_object_set_new(reply, "fork_ns", json_integer((json_int_t)pause->fork));
+	return reply;
 }

@@ -46,7 +46,7 @@ int frozen_begin(struct vm *vm, struct frozen_child *child, const struct frozen_
 /* It has ended: *@status is its exit status, -1: a signal's. Asked for once. */
 bool frozen_ended(const struct frozen_child *child, int *status);
 
-/* Add @pause to a reply (docs/control.md). */
-void frozen_say(json_t *reply, const struct frozen_pause *pause);
+/* Add @pause to @reply (docs/control.md), and return that. */
+json_t *frozen_say(json_t *reply, const struct frozen_pause *pause);
 
 #endif

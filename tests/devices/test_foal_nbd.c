@@ -47,23 +47,32 @@ static int shell(const char *command)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
+/* The companion, for an @image that is made; 0: not here. */
+static pid_t start_qcow2(const char *image)
+{
+	char command[512], companion[256];
+
+	if (!find_companion(companion, sizeof(companion)) ||
+	    shell("command -v qemu-nbd qemu-img >/dev/null")) {
+		fprintf(stderr, "skipped: no foal-nbd or no qemu-utils here\n");
+		return 0;
+	}
+	snprintf(command, sizeof(command), "qemu-img create -q -f qcow2 %s 8M", image);
+	ck_assert_int_eq(shell(command), 0);
+	return start(companion, "qcow2", image);
+}
+
 /* In mode cow: another companion for the same disk, and one more of that, which outlives both. */
 START_TEST(shared_with_others)
 {
 	const char *image = scratch("shared.qcow2");
 	struct disk_backend *last;
-	char command[512], companion[256];
 	int ends[2][2];
 	pid_t pid;
 
-	if (!find_companion(companion, sizeof(companion)) ||
-	    shell("command -v qemu-nbd qemu-img >/dev/null")) {
-		fprintf(stderr, "skipped: no foal-nbd or no qemu-utils here\n");
+	pid = start_qcow2(image);
+	if (!pid)
 		return;
-	}
-	snprintf(command, sizeof(command), "qemu-img create -q -f qcow2 %s 8M", image);
-	ck_assert_int_eq(shell(command), 0);
-	pid = start(companion, "qcow2", image);
 	ck_assert_int_eq(disk_remote_open(remote.socket[0], false, &remote.backend, remote.text),
 			 0);
 	for (int i = 0; i < 2; i++)
@@ -96,18 +105,13 @@ END_TEST
 START_TEST(qcow2)
 {
 	const char *image = scratch("disk.qcow2"), *raw = scratch("raw");
-	char command[512], companion[256];
+	char command[512];
 	int status;
 	pid_t pid;
 
-	if (!find_companion(companion, sizeof(companion)) ||
-	    shell("command -v qemu-nbd qemu-img >/dev/null")) {
-		fprintf(stderr, "skipped: no foal-nbd or no qemu-utils here\n");
+	pid = start_qcow2(image);
+	if (!pid)
 		return;
-	}
-	snprintf(command, sizeof(command), "qemu-img create -q -f qcow2 %s 8M", image);
-	ck_assert_int_eq(shell(command), 0);
-	pid = start(companion, "qcow2", image);
 	ck_assert_int_eq(disk_remote_open(remote.socket[0], true, &remote.backend, remote.text), 0);
 	ck_assert_uint_eq(remote.backend->size, REMOTE_SIZE);
 	ck_assert_int_eq(remote_read(0, 1 << 20), 0);

@@ -16,64 +16,17 @@
  */
 #include "tests/kvm/guests/lib/guest.h"
 #include "tests/kvm/guests/lib/virtio_regs.h"
+#include "tests/kvm/guests/lib/virtqueue.h"
 
 enum { KIND_NET = 1, KIND_BLK = 2, KIND_RNG = 4, KIND_VSOCK = 19 };
-enum { QUEUE_SIZE = 4, DESC_WRITE = 2, NET_F_MAC = 1 << 5, NET_F_STATUS = 1 << 16 };
+enum { NET_F_MAC = 1 << 5, NET_F_STATUS = 1 << 16 };
 enum { REG_INTERRUPT = 0x060, REG_ACK = 0x064 };
 
-struct queue {
-	struct {
-		uint64_t addr;
-		uint32_t len;
-		uint16_t flags, next;
-	} desc[QUEUE_SIZE];
-	struct {
-		uint16_t flags, index, ring[QUEUE_SIZE];
-	} avail;
-	struct {
-		uint16_t flags, index;
-		struct {
-			uint32_t id, len;
-		} ring[QUEUE_SIZE];
-	} used __attribute__((aligned(4)));
-} __attribute__((aligned(16)));
-
-static struct queue rng_queue, event_queue;
+static struct virtqueue rng_queue, event_queue;
 static uint64_t net, vsock, rng;
 
-static void set_address(uint64_t reg, const volatile void *at)
-{
-	poke32(reg, (uint32_t)(uintptr_t)at);
-	poke32(reg + 4, (uint32_t)((uintptr_t)at >> 32));
-}
-
-/* Its queue @index is @queue; NULL: none is needed. */
-static void set_up(uint64_t base, uint32_t features, unsigned index, struct queue *queue)
-{
-	uint32_t status = STATUS_ACKNOWLEDGE | STATUS_DRIVER;
-
-	poke32(base + REG_STATUS, 0);
-	poke32(base + REG_STATUS, status);
-	poke32(base + REG_DRIVER_FEATURES_SEL, 0);
-	poke32(base + REG_DRIVER_FEATURES, features);
-	poke32(base + REG_DRIVER_FEATURES_SEL, 1);
-	poke32(base + REG_DRIVER_FEATURES, 1); /* VIRTIO_F_VERSION_1 */
-	status |= STATUS_FEATURES_OK;
-	poke32(base + REG_STATUS, status);
-	expect(peek32(base + REG_STATUS) == status, GUEST_BAD_DEVICE);
-	if (queue) {
-		poke32(base + REG_QUEUE_SEL, index);
-		poke32(base + REG_QUEUE_NUM, QUEUE_SIZE);
-		set_address(base + REG_QUEUE_DESC, queue->desc);
-		set_address(base + REG_QUEUE_DRIVER, &queue->avail);
-		set_address(base + REG_QUEUE_DEVICE, &queue->used);
-		poke32(base + REG_QUEUE_READY, 1);
-	}
-	poke32(base + REG_STATUS, status | STATUS_DRIVER_OK);
-}
-
 /* Offer the device @len bytes at @at. */
-static void offer(uint64_t base, unsigned index, struct queue *queue, volatile void *at,
+static void offer(uint64_t base, unsigned index, struct virtqueue *queue, volatile void *at,
 		  uint32_t len)
 {
 	uint16_t slot = queue->avail.index % QUEUE_SIZE;
@@ -88,7 +41,7 @@ static void offer(uint64_t base, unsigned index, struct queue *queue, volatile v
 	poke32(base + REG_QUEUE_NOTIFY, index);
 }
 
-static uint16_t used(const struct queue *queue)
+static uint16_t used(const struct virtqueue *queue)
 {
 	return *(const volatile uint16_t *)&queue->used.index;
 }
@@ -196,14 +149,14 @@ unsigned guest_main(const struct start_info *info)
 	vsock = virtio_device(KIND_VSOCK, 0);
 	rng = virtio_device(KIND_RNG, 0);
 	if (net)
-		set_up(net, NET_F_MAC | NET_F_STATUS, 0, NULL);
+		virtio_set_up(net, NET_F_MAC | NET_F_STATUS, 0, NULL);
 	if (vsock) {
-		set_up(vsock, 0, 2, &event_queue);
+		virtio_set_up(vsock, 0, 2, &event_queue);
 		for (unsigned i = 0; i < QUEUE_SIZE; i++)
 			offer(vsock, 2, &event_queue, &events[i], sizeof(events[i]));
 	}
 	if (rng)
-		set_up(rng, 0, 0, &rng_queue);
+		virtio_set_up(rng, 0, 0, &rng_queue);
 	out8(FOAL_PORT_COM1 + 4, 0x0b); /* DTR, RTS, OUT2: input is welcome */
 	say("ready\n");
 	for (;;) {

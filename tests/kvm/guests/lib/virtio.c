@@ -4,30 +4,13 @@
  */
 #include "tests/kvm/guests/lib/guest.h"
 #include "tests/kvm/guests/lib/virtio_regs.h"
-
-#define QUEUE_SIZE 4
+#include "tests/kvm/guests/lib/virtqueue.h"
 
 /* Of the device's configuration. */
 enum { CONFIG_START = REG_CONFIG, CONFIG_SIZE = REG_CONFIG + 8 };
-enum { DESC_NEXT = 1, DESC_WRITE = 2 };
 enum { DEVICE_BLK = 2, DEVICE_PMEM = 27 };
 
-static struct {
-	struct {
-		uint64_t addr;
-		uint32_t len;
-		uint16_t flags, next;
-	} desc[QUEUE_SIZE];
-	struct {
-		uint16_t flags, index, ring[QUEUE_SIZE];
-	} avail;
-	struct {
-		uint16_t flags, index;
-		struct {
-			uint32_t id, len;
-		} ring[QUEUE_SIZE];
-	} used __attribute__((aligned(4)));
-} queue __attribute__((aligned(16)));
+static struct virtqueue queue;
 
 uint64_t virtio_device(uint32_t kind, unsigned index)
 {
@@ -68,23 +51,27 @@ static void set_address(uint64_t reg, const volatile void *at)
 	poke32(reg + 4, (uint32_t)((uintptr_t)at >> 32));
 }
 
-static void set_up(uint64_t base)
+void virtio_set_up(uint64_t base, uint32_t features, unsigned index, struct virtqueue *q)
 {
 	uint32_t status = STATUS_ACKNOWLEDGE | STATUS_DRIVER;
 
 	poke32(base + REG_STATUS, 0);
 	poke32(base + REG_STATUS, status);
+	poke32(base + REG_DRIVER_FEATURES_SEL, 0);
+	poke32(base + REG_DRIVER_FEATURES, features);
 	poke32(base + REG_DRIVER_FEATURES_SEL, 1);
 	poke32(base + REG_DRIVER_FEATURES, 1); /* VIRTIO_F_VERSION_1 */
 	status |= STATUS_FEATURES_OK;
 	poke32(base + REG_STATUS, status);
 	expect(peek32(base + REG_STATUS) == status, GUEST_BAD_DEVICE);
-	poke32(base + REG_QUEUE_SEL, 0);
-	poke32(base + REG_QUEUE_NUM, QUEUE_SIZE);
-	set_address(base + REG_QUEUE_DESC, queue.desc);
-	set_address(base + REG_QUEUE_DRIVER, &queue.avail);
-	set_address(base + REG_QUEUE_DEVICE, &queue.used);
-	poke32(base + REG_QUEUE_READY, 1);
+	if (q) {
+		poke32(base + REG_QUEUE_SEL, index);
+		poke32(base + REG_QUEUE_NUM, QUEUE_SIZE);
+		set_address(base + REG_QUEUE_DESC, q->desc);
+		set_address(base + REG_QUEUE_DRIVER, &q->avail);
+		set_address(base + REG_QUEUE_DEVICE, &q->used);
+		poke32(base + REG_QUEUE_READY, 1);
+	}
 	poke32(base + REG_STATUS, status | STATUS_DRIVER_OK);
 }
 
@@ -170,7 +157,7 @@ uint32_t pmem_flush(void)
 	if (!notify_at) {
 		uint64_t base = find_pmem(0);
 
-		set_up(base);
+		virtio_set_up(base, 0, 0, &queue);
 		notify_at = base + REG_QUEUE_NOTIFY;
 	}
 	request = 0; /* VIRTIO_PMEM_REQ_TYPE_FLUSH */
@@ -195,7 +182,7 @@ bool disk_transfer(uint64_t sector, void *data, uint32_t len, bool write)
 		uint64_t base = virtio_device(DEVICE_BLK, 0);
 
 		expect(base != 0, GUEST_BAD_DEVICE);
-		set_up(base);
+		virtio_set_up(base, 0, 0, &queue);
 		notify_at = base + REG_QUEUE_NOTIFY;
 	}
 	request.type = write;
