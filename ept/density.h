@@ -15,7 +15,6 @@
 #define REGION_DENSE 448 /* pages of 512: worth a huge page whatever comes */
 #define STREAM_PAGES 192 /* in one run, and growing: a stream */
 #define STREAM_NEXT  32	 /* the same, behind a dense region */
-#define STREAM_WHOLE 256 /* from here on a stream's region is taken for dense */
 #define SPREAD_PAGES 4	 /* on average, and in */
 #define SPREAD_GROWN 16	 /* regions at once, again: touched at random all over */
 #define BET	     12	 /* such touches are worth at most so many times their memory */

@@ -132,7 +132,7 @@ static bool worth_it(const struct ept_region *r, bool stream)
 {
 	if (given_back(r))
 		return r->count == REGION_PAGES;
-	return r->count >= (stream ? STREAM_WHOLE : REGION_DENSE);
+	return stream || r->count >= REGION_DENSE;
 }
 
 /* Region @i grew from @old. */

@@ -184,14 +184,14 @@ uint64_t bench_mapped(const void *hva, uint64_t size);
 struct bench_warm {
 	double first_us,
 	    again_us;  /* a page of free memory, touched, and touched again after that */
-	bool needed;   /* the first touch takes longer: before each sample there is one */
+	bool on;       /* before each sample what it will take is touched */
 	uint64_t most; /* bytes touched before a sample, at most */
 };
 
-/* Find out whether it is needed, unless that is known. */
+/* From here on it is done; what it saves is told, measured at the first call. */
 void bench_warm_look(struct bench_warm *warm);
 
-/* If it is needed: touch and free as much memory as @sample will take, whatever its side. */
+/* If it is on: touch and free as much memory as @sample will take, whatever its side. */
 void bench_warm(struct bench_warm *warm, const struct bench_sample *sample);
 /* The same for what takes so many bytes. */
 void bench_warm_bytes(struct bench_warm *warm, uint64_t bytes);

@@ -143,7 +143,7 @@ static void print_end(const struct bench_report *report)
 	if (warm->first_us > 0)
 		printf("; a page of free memory took %.2f us at its first touch, %.2f after that%s",
 		       warm->first_us, warm->again_us,
-		       warm->needed ? ": what a sample takes was touched and freed before it" : "");
+		       warm->on ? ": what a sample takes was touched and freed before it" : "");
 	puts("");
 }
 
@@ -219,7 +219,7 @@ static json_t *row_json(const struct bench_case *c, unsigned m, struct row *row)
 json_t *bench_warm_json(const struct bench_warm *warm)
 {
 	return json_pack("{s:f,s:f,s:b,s:f}", "first_touch_us", warm->first_us, "touched_again_us",
-			 warm->again_us, "warmed", warm->needed, "most_mib",
+			 warm->again_us, "warmed", warm->on, "most_mib",
 			 (double)warm->most / (1 << 20));
 }
 

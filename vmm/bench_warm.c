@@ -2,7 +2,8 @@
  * Free memory of a host that is a VM itself may have been taken back by its own host
  * (free page reporting), which brings it back page by page when it is touched: a cost
  * of neither side, and many times what is measured. So what a sample will take is
- * touched and freed just before it, where a look says that this makes a difference.
+ * touched and freed just before it. Always: a look at some of the memory, as was done
+ * once, finds it warm while what a sample takes after that is not.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -19,7 +20,6 @@
 #define SMALL	   (128 * MIB) /* by 4 KiB, for what is left of blocks that were broken up */
 #define THE_VM	   (64 * MIB)  /* a process, its VM, the kernel's own */
 #define FREE_SHARE 3	       /* of 4: more would push files out of the page cache */
-#define COLD	   2	       /* times as long as memory that was touched before */
 
 static uint64_t clip_to_free(uint64_t bytes)
 {
@@ -85,16 +85,16 @@ void bench_warm_look(struct bench_warm *warm)
 {
 	uint64_t bytes = clip_to_free(LOOK);
 
-	if (warm->needed || !bytes)
+	if (warm->on || !bytes)
 		return;
 	warm->first_us = look_once(bytes);
 	warm->again_us = look_once(bytes);
-	warm->needed = warm->first_us > COLD * warm->again_us;
+	warm->on = true;
 }
 
 void bench_warm_bytes(struct bench_warm *warm, uint64_t bytes)
 {
-	if (!warm->needed)
+	if (!warm->on)
 		return;
 	bytes = clip_to_free(bytes + THE_VM);
 	take_and_free(bytes, SMALL, NULL);

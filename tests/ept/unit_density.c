@@ -94,6 +94,27 @@ START_TEST(sequential)
 }
 END_TEST
 
+/*
+ * The governor comes late: the stream is out of its window and goes on by 4 KiB. The region it
+ * is in becomes huge as soon as that shows.
+ */
+START_TEST(overtaken)
+{
+	const unsigned to = 5; /* the window ends there */
+
+	begin();
+	fake_host_touch(0, 192);
+	look();
+	ck_assert_uint_eq(nr_huge(), 1);
+	ck_assert_uint_eq(wanting(), to - 1);
+	fake_host_touch(REGION_PAGES, (to - 1) * REGION_PAGES);
+	fake_host_touch(to * REGION_PAGES, 80);
+	look();
+	ck_assert_uint_eq(nr_huge(), to + 1);
+	end();
+}
+END_TEST
+
 /* A stream that ends takes no memory but what it touched, and what comes later is small. */
 START_TEST(stream_ends)
 {
@@ -335,6 +356,7 @@ Suite *suite_density(void)
 	TCase *tc = tcase_create("density");
 
 	tcase_add_loop_test(tc, sequential, 0, 2);
+	tcase_add_test(tc, overtaken);
 	tcase_add_test(tc, stream_ends);
 	tcase_add_loop_test(tc, sparse, 0, 5);
 	tcase_add_test(tc, spread);
