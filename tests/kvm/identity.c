@@ -2,6 +2,7 @@
  * What forks, clones and restored VMs have of their own: addresses, CIDs, sockets, helpers, disks
  * behind a helper, random numbers. The guest `identity` says what it sees of them.
  */
+#include <dirent.h>
 #include <fcntl.h>
 #include <linux/if.h>
 #include <linux/if_tun.h>
@@ -10,6 +11,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -334,9 +336,42 @@ END_TEST
 /* --- disks behind a helper ---------------------------------------------------------------------
  */
 
+static bool is_companion(const char *exe)
+{
+	static const char name[] = "/foal-nbd";
+	char path[512];
+	ssize_t n = readlink(exe, path, sizeof(path));
+
+	return n >= (ssize_t)strlen(name) &&
+	       memcmp(path + n - strlen(name), name, strlen(name)) == 0;
+}
+
+/* How many companions of disks have that log for what they have to say. */
+static unsigned helpers_that_say_to(const char *log)
+{
+	DIR *dir = opendir("/proc");
+	const struct dirent *e;
+	struct stat is, its;
+	char path[300];
+	unsigned n = 0;
+
+	ck_assert_ptr_nonnull(dir);
+	ck_assert_int_eq(stat(scratch("run/%s", log), &is), 0);
+	while ((e = readdir(dir))) {
+		snprintf(path, sizeof(path), "/proc/%s/exe", e->d_name);
+		if (e->d_name[0] < '1' || e->d_name[0] > '9' || !is_companion(path))
+			continue;
+		snprintf(path, sizeof(path), "/proc/%s/fd/2", e->d_name);
+		n += stat(path, &its) == 0 && its.st_dev == is.st_dev && its.st_ino == is.st_ino;
+	}
+	closedir(dir);
+	return n;
+}
+
 START_TEST(disks_behind_a_helper)
 {
 	const char *raw = scratch("helped.raw"), *image = scratch("helped.qcow2");
+	const char *other = scratch("other.qcow2");
 	char option[256];
 	uint64_t was;
 
@@ -353,6 +388,8 @@ START_TEST(disks_behind_a_helper)
 	was = ask_number("q", 'B');
 	ck_assert_uint_eq(ask_number("q", 'b'), was + 1);
 	expect_command(ARGS("fork", "q", "-n", "2"), 0, "q.2: running");
+	ck_assert_uint_eq(helpers_that_say_to("q.1.log"), 1);
+	ck_assert_uint_eq(helpers_that_say_to("q.2.log"), 1);
 	ck_assert_uint_eq(ask_number("q", 'B'), was + 1);
 	ck_assert_uint_eq(ask_number("q.1", 'b'), was + 1);
 	ck_assert_uint_eq(ask_number("q.1", 'B'), was + 1);
@@ -366,6 +403,12 @@ START_TEST(disks_behind_a_helper)
 	expect_command(ARGS("clone", "q.template", "-n", "2"), 0, "q.template.2: running");
 	ck_assert_uint_eq(ask_number("q.template.1", 'B'), was + 2);
 	ck_assert_uint_eq(ask_number("q.template.2", 'b'), was + 2);
+	/* Another image of the same name, size and time: those that run have theirs. */
+	ck_assert_int_eq(run_tool(NULL, ARGS("cp", "-p", image, other)), 0);
+	ck_assert_int_eq(rename(other, image), 0);
+	expect_command(ARGS("fork", "q.1"), 113, "it was replaced or changed");
+	expect_command(ARGS("clone", "q.template"), 113, "it was replaced or changed");
+	ck_assert_uint_eq(ask_number("q.1", 'b'), was + 3);
 }
 END_TEST
 
