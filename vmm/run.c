@@ -134,19 +134,20 @@ static void wait_for_end(struct vm *vm, struct console *con, int signals)
 {
 	struct watchdog dog;
 	uint64_t last_look = now_ns();
-	bool typed_left = false;
+	bool typed_left = false, asked = false;
 
 	if (watchdog_init(&dog, vm))
 		vm_end(vm, FOAL_EXIT_HOST, "%s: out of memory for the watchdog", vm->opt->name);
 	while (!atomic_load(&vm->stopping)) {
-		struct pollfd fds[4 + MAX_HELPERS] = {
+		struct pollfd fds[5 + MAX_HELPERS] = {
 		    {.fd = vm->end.fd, .events = POLLIN},
 		    {.fd = ept_space_failure_fd(vm->space), .events = POLLIN},
 		    {.fd = signals, .events = POLLIN},
 		    {.fd = console_poll_fd(con), .events = POLLIN},
+		    {.fd = control_poll_fd(vm->control, asked), .events = POLLIN},
 		};
-		helpers_poll(&vm->helpers, fds + 4);
-		if (poll(fds, 4 + vm->helpers.count, next_timeout(vm, last_look, typed_left)) < 0 &&
+		helpers_poll(&vm->helpers, fds + 5);
+		if (poll(fds, 5 + vm->helpers.count, next_timeout(vm, last_look, typed_left)) < 0 &&
 		    errno != EINTR)
 			vm_end(vm, FOAL_EXIT_INTERNAL, "%s: poll: %s", vm->opt->name,
 			       strerror(errno));
@@ -158,11 +159,15 @@ static void wait_for_end(struct vm *vm, struct console *con, int signals)
 			take_signal(vm, signals);
 		if (fds[3].revents)
 			serve_request(vm, con);
-		helpers_look(&vm->helpers, fds + 4, vm->opt->name);
+		if (fds[4].revents)
+			later_make(vm, LATER_CONTROL);
+		asked |= fds[4].revents != 0;
+		helpers_look(&vm->helpers, fds + 5, vm->opt->name);
 		typed_left = pump_console(vm, con);
 		check_time_limit(vm);
 		if (now_ns() - last_look >= WATCHDOG_PERIOD_MS * 1000000ULL) {
 			watchdog_look(&dog, vm);
+			asked = false; /* once more, if there could be no thread */
 			last_look = now_ns();
 		}
 	}

@@ -20,9 +20,11 @@
 /* From here on the soft limit of open files may be too low. */
 #define MANY_CPUS 64
 
-/* The first reason not to run. */
+/* The first reason not to run, or to run no longer. */
 static void start_failed(struct vm *vm, const struct foal_error *err)
 {
+	if (atomic_load(&vm->first_run_ns))
+		vm_end(vm, err->status, "%s", err->text);
 	pthread_mutex_lock(&vm->end.lock);
 	if (!vm->start_error.status)
 		vm->start_error = *err;
@@ -50,7 +52,7 @@ void vm_thread_expected(struct vm *vm)
 }
 
 /* A vCPU that passes the gate sees that it is not to run. */
-void vm_thread_begins(struct vm *vm, enum thread_kind kind)
+bool vm_thread_begins(struct vm *vm, enum thread_kind kind)
 {
 	struct foal_error err = {0}, whose = {0};
 	char name[16] = "";
@@ -62,6 +64,7 @@ void vm_thread_begins(struct vm *vm, enum thread_kind kind)
 		start_failed(vm, &whose);
 	}
 	gate_arrive(&vm->confined);
+	return !whose.status;
 }
 
 /* --- the vCPUs, by the first one's thread ------------------------------------------ */

@@ -99,6 +99,18 @@ static int stop(struct vm *vm)
 	return r;
 }
 
+void stopper_run(struct vm *vm)
+{
+	struct vm_stopper *s = &vm->stopper;
+	int r = stop(vm);
+
+	pthread_mutex_lock(&s->lock);
+	s->result = r;
+	s->done = true;
+	pthread_cond_broadcast(&s->changed);
+	pthread_mutex_unlock(&s->lock);
+}
+
 static void *stopper_thread(void *arg)
 {
 	struct vm *vm = arg;
@@ -111,14 +123,8 @@ static void *stopper_thread(void *arg)
 		pthread_cond_wait(&s->changed, &s->lock);
 	bool dismissed = s->dismissed;
 	pthread_mutex_unlock(&s->lock);
-	if (dismissed)
-		return NULL;
-	int r = stop(vm);
-	pthread_mutex_lock(&s->lock);
-	s->result = r;
-	s->done = true;
-	pthread_cond_broadcast(&s->changed);
-	pthread_mutex_unlock(&s->lock);
+	if (!dismissed)
+		stopper_run(vm);
 	return NULL;
 }
 
@@ -156,6 +162,8 @@ void stopper_destroy(struct vm *vm)
 
 int stopper_start(struct vm *vm)
 {
+	if (later_has(vm))
+		return 0;
 	vm_thread_expected(vm);
 	int r = vm_thread_create(&vm->stopper.thread, stopper_thread, vm);
 
@@ -197,7 +205,7 @@ bool vm_stop(struct vm *vm, int *unwritten)
 	uint64_t limit = vm->opt->fault_timeout * 1000000000ULL;
 
 	atomic_store(&vm->stopping, true);
-	if (!s->started) {
+	if (!s->started && !later_stop(vm)) {
 		*unwritten = stop(vm);
 		return true;
 	}
@@ -218,7 +226,8 @@ bool vm_stop(struct vm *vm, int *unwritten)
 		if (hung_since && now_ns() - hung_since > HUNG_PATIENCE_NS)
 			return false;
 	}
-	pthread_join(s->thread, NULL);
+	if (s->started)
+		pthread_join(s->thread, NULL);
 	s->started = false;
 	*unwritten = s->result;
 	return true;

@@ -182,7 +182,10 @@ void vm_destroy(struct vm *vm);
 
 /* stop.c: the thread that does it, at hand from the start. 0 or a negative errno. */
 void stopper_init(struct vm *vm);
-int stopper_start(struct vm *vm); /* when the sandbox is prepared */
+/* When the sandbox is prepared. Not of a forked VM, whose foal-fork calls stopper_run(). */
+int stopper_start(struct vm *vm);
+void stopper_run(struct vm *vm);
+/* There is nothing to stop: the thread ends. */
 void stopper_dismiss(struct vm *vm);
 void stopper_destroy(struct vm *vm);
 /* Wait for every vCPU thread that was started. */
@@ -224,8 +227,8 @@ int vm_thread_create(pthread_t *thread, void *(*body)(void *), void *arg);
 
 /* A thread is about to be made; by its creator, and for each thread that is to begin. */
 void vm_thread_expected(struct vm *vm);
-/* The calling thread enters the sandbox; if it cannot, the run ends before it began. */
-void vm_thread_begins(struct vm *vm, enum thread_kind kind);
+/* The calling thread enters the sandbox. False: it cannot, and the run ends, or never begins. */
+bool vm_thread_begins(struct vm *vm, enum thread_kind kind);
 
 /* --- boot.c: what lies where in guest memory at the first instruction --------- */
 
@@ -301,6 +304,7 @@ struct watchdog {
 	uint64_t looked;   /* now_ns() of the last look */
 	bool told;	   /* of the first poisoned page */
 	bool swap_trouble; /* was said */
+	bool files;	   /* the thread that looks at files is there, or was asked for */
 };
 
 #define WATCHDOG_PERIOD_MS (EPT_LOOK_NS / 1000000)
