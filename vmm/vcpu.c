@@ -128,6 +128,7 @@ static void begin(struct vcpu *vcpu)
 		ept_vcpu_on_cpu(vm->space, vcpu->index, sched_getcpu());
 	}
 	vm_thread_begins(vm, vm->opt->reset_port ? THREAD_VCPU_RESET : THREAD_VCPU);
+	fork_trim_stack(vm);
 	gate_wait(&vm->confined);
 	this_run = vcpu->run;
 	memory_error_on_vcpu(vcpu);
