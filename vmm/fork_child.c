@@ -33,7 +33,7 @@
 #include "vmm/vm.h"
 
 /* How long a VM that runs waits for who asked for it to listen. */
-#define TELL_MS 5000
+#define TELL_MS	      5000
 /* Of a thread's stack, below what it uses while it waits. Each began near the end of 512 KiB. */
 #define STACK_KEPT    1024UL
 #define STACK_DROPPED (128UL << 10)
