@@ -307,6 +307,9 @@ int disk_remote_open(int socket, bool writable, struct disk_backend **out, char 
  * is busy with others. 0 or -EPIPE.
  */
 int disk_remote_share(int companion, int socket);
+/* The same that is about to be opened: what it has to say goes to @fd, else nowhere. 0 or -EPIPE.
+ */
+int disk_remote_log(int companion, int fd);
 /* One that no disk took. NULL is allowed. */
 void disk_backend_close(struct disk_backend *backend);
 

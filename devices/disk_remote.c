@@ -223,16 +223,27 @@ static int remote_share(struct disk_backend *backend, int socket)
 	return 0;
 }
 
-int disk_remote_share(int companion, int socket)
+/* A setup before that of the window. */
+static int send_early(int companion, enum nbd_setup_op op, int fd)
 {
-	const struct nbd_setup setup = {.magic = NBD_MAGIC, .version = NBD_VERSION};
+	const struct nbd_setup setup = {.magic = NBD_MAGIC, .version = NBD_VERSION, .op = op};
 	struct pollfd room = {.fd = companion, .events = POLLOUT};
 	ssize_t n;
 
 	do
-		n = fd_send(companion, &setup, sizeof(setup), 0, socket);
+		n = fd_send(companion, &setup, sizeof(setup), 0, fd);
 	while (n < 0 && errno == EAGAIN && poll(&room, 1, SHARE_MS) == 1);
 	return n == sizeof(setup) ? 0 : -EPIPE;
+}
+
+int disk_remote_share(int companion, int socket)
+{
+	return send_early(companion, NBD_SETUP_SHARE, socket);
+}
+
+int disk_remote_log(int companion, int fd)
+{
+	return send_early(companion, NBD_SETUP_LOG, fd);
 }
 
 static void remote_close(struct disk_backend *backend)
@@ -271,6 +282,7 @@ static int send_setup(const struct disk_remote *remote, bool writable)
 {
 	struct nbd_setup setup = {.magic = NBD_MAGIC,
 				  .version = NBD_VERSION,
+				  .op = NBD_SETUP_WINDOW,
 				  .window_bytes = NBD_WINDOW_BYTES,
 				  .writable = writable};
 

@@ -6,9 +6,24 @@
 #ifndef FOAL_DEVICES_FD_PASSING_H
 #define FOAL_DEVICES_FD_PASSING_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
+
+#ifndef SCM_PIDFD /* Linux 6.5's, which Debian 12's header lacks */
+#	define SCM_PIDFD 4
+#endif
+
+/*
+ * Of a socket that the other end made: it may have asked for what nobody sends (SO_PASSCRED,
+ * SO_PASSPIDFD).
+ */
+static inline bool brings_fds(const struct cmsghdr *cmsg)
+{
+	return cmsg->cmsg_level == SOL_SOCKET &&
+	       (cmsg->cmsg_type == SCM_RIGHTS || cmsg->cmsg_type == SCM_PIDFD);
+}
 
 /* As sendmsg(2), never with a signal; @fd -1: none. It stays the caller's. */
 static inline ssize_t fd_send(int socket, const void *record, size_t len, int flags, int fd)

@@ -274,6 +274,7 @@ enum ept_result handle_ept_fault(struct ept_space *space, const struct ept_reque
 		ept_area_note_poison(f.area, req->gpa, f.poisoned);
 	}
 	ept_fault_read_ahead(&f);
+	ept_rest_leave(&f);
 	if (space->reclaim.limit && res->installed)
 		ept_reclaim_note(space);
 	count(space, f.area, req, res);

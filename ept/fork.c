@@ -174,9 +174,7 @@ static void no_waiters(struct ept_space *space)
 	space->nr_threads = 0;
 	space->reclaim.has_thread = false;
 	space->files.running = false;
-	space->prefetch.running = 0;
-	/* It records nothing: who does is asked for each page by itself. */
-	ept_prefetch_free(space);
+	ept_prefetch_forked(space);
 	space->files.since = 0;
 	memset(space->files.queue.jobs, 0, sizeof(space->files.queue.jobs)); /* the parent's */
 }

@@ -6,6 +6,7 @@
 #define FOAL_EPT_HANDLERS_H
 
 #include "ept/fault.h"
+#include "ept/object_snapshot.h"
 #include "ept/space.h"
 #include "ept/watch.h"
 
@@ -22,6 +23,7 @@ struct fault {
 	struct ept_step step;	     /* of a file area: what the fault's stream says */
 	bool unreadable;	     /* the object did not give the page */
 	int poisoned;		     /* so it was poisoned: the object's error, to be noted */
+	struct ept_rest rest;	     /* of a snapshot's window; to be brought in behind it */
 	struct ept_pending pending;
 };
 
@@ -51,6 +53,12 @@ bool ept_snap_whole(struct fault *f, enum ept_result *result);
 /* handlers_snapshot.c */
 enum ept_result ept_snap_read(struct fault *f);
 enum ept_result ept_snap_write(struct fault *f);
+/* Was nothing put in at entry @index of an area of layers, and nothing given back? */
+static inline bool ept_snap_empty(const struct ept_leaf *leaf, unsigned index)
+{
+	return ept_pte_get(leaf, index) == EPT_PTE_NONE &&
+	       ept_pte_value(leaf, index) != EPT_VALUE_DISCARDED;
+}
 /* Is the page of empty entry @index zeros, by the snapshot or because it was given back? */
 bool ept_snap_zeros(const struct fault *f, unsigned index);
 /*

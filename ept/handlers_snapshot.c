@@ -1,11 +1,10 @@
 /*
  * Pages of a snapshot: the whole extent is read aside and checked, then the guest gets own
- * copies of what of it is not there yet. What no layer has and no file is behind is
- * anonymous memory.
+ * copies of what of it is not there yet; the rest of its window comes behind the fault (rest.h).
+ * What no layer has and no file is behind is anonymous memory.
  */
 #include "ept/handlers.h"
 #include "ept/object_snapshot.h"
-#include "ept/staging.h"
 
 #include <errno.h>
 #include <string.h>
@@ -25,7 +24,7 @@ static void put_in(struct entries *e, unsigned index)
 	e->bit[index / 64] |= 1UL << index % 64;
 }
 
-/* The part of the leaf that comes in together. */
+/* The part of an extent that comes in together. */
 struct window {
 	unsigned first, end;
 	struct entries mine; /* this fault put in transit */
@@ -37,12 +36,6 @@ static bool discarded(const struct fault *f, unsigned index)
 {
 	return ept_pte_get(f->leaf, index) == EPT_PTE_NONE &&
 	       ept_pte_value(f->leaf, index) == EPT_VALUE_DISCARDED;
-}
-
-static bool empty(const struct ept_leaf *leaf, unsigned index)
-{
-	return ept_pte_get(leaf, index) == EPT_PTE_NONE &&
-	       ept_pte_value(leaf, index) != EPT_VALUE_DISCARDED;
 }
 
 /*
@@ -58,8 +51,9 @@ static unsigned grown(const struct fault *f)
 {
 	static const unsigned pages[] = {EPT_EXTENT_PAGES, SOME_PAGES, EPT_TABLE_SIZE};
 
+	/* Where all of it is to come the rest does so by itself. */
 	if (f->req->origin == EPT_ORIGIN_LOADER || !f->area->space->staging ||
-	    f->leaf->asked >= sizeof(pages) / sizeof(pages[0]))
+	    f->area->space->prefetch.all || f->leaf->asked >= sizeof(pages) / sizeof(pages[0]))
 		return EPT_EXTENT_PAGES;
 	return pages[f->leaf->asked];
 }
@@ -105,46 +99,30 @@ static bool comes(const struct fault *f, const struct window *w, unsigned index)
 	       ept_layers_what(f->area->obj, area_page(f, index)) == EPT_LAYERS_DATA;
 }
 
-/* Entries [first, end) are of one extent. What is not asked for has time to be read again. */
-static int read_extent(struct fault *f, struct window *w, unsigned first, unsigned end, char *to,
-		       uint64_t *bytes)
+/* What is not asked for has time to be read again. */
+static int read_extent(struct fault *f, struct window *w, char *to, uint64_t *bytes)
 {
-	bool asked = f->index >= first && f->index < end;
+	bool asked = f->index >= w->first && f->index < w->end, wanted = false;
 	uint16_t have = 0;
 	char why[sizeof(w->why)] = "";
-	int err = ept_layers_read(f->area->obj, area_page(f, first), area_page(f, end),
-				  to + ((size_t)(first - w->first) << EPT_PAGE_SHIFT), &have, bytes,
-				  why, sizeof(why));
+	int err;
 
-	for (unsigned i = first; i < end && !err; i++)
-		if (have >> (i - first) & 1 && comes(f, w, i))
+	for (unsigned i = w->first; i < w->end; i++)
+		wanted |= comes(f, w, i);
+	if (!wanted)
+		return 0;
+	err = ept_layers_read(f->area->obj, area_page(f, w->first), area_page(f, w->end), to, &have,
+			      bytes, why, sizeof(why));
+	for (unsigned i = w->first; i < w->end && !err; i++)
+		if (have >> (i - w->first) & 1 && comes(f, w, i))
 			put_in(&w->have, i);
 	if (asked && err)
 		memcpy(w->why, why, sizeof(why));
 	return asked ? err : 0;
 }
 
-static int read_window(struct fault *f, struct window *w, char *to, uint64_t *bytes)
-{
-	int err = 0;
-
-	if (w->end - w->first > EPT_EXTENT_PAGES)
-		ept_layers_will_need(f->area->obj, area_page(f, w->first), area_page(f, w->end));
-	for (unsigned i = w->first, end; i < w->end && !err; i = end) {
-		bool wanted = false;
-
-		end = (i | (EPT_EXTENT_PAGES - 1)) + 1;
-		end = end < w->end ? end : w->end;
-		for (unsigned k = i; k < end; k++)
-			wanted |= comes(f, w, k);
-		if (wanted)
-			err = read_extent(f, w, i, end, to, bytes);
-	}
-	return err;
-}
-
 /*
- * Read it with the lock dropped, its entries in transit; the page that is asked
+ * Read it with the lock dropped, its entries in transit; a page that is asked
  * for is one of them. They are back at none when it returns.
  */
 static int read_aside(struct fault *f, struct window *w, char *to)
@@ -160,7 +138,7 @@ static int read_aside(struct fault *f, struct window *w, char *to)
 	pthread_mutex_unlock(&f->leaf->lock);
 	fault_waits(f, EPT_WAIT_READ);
 
-	err = read_window(f, w, to, &bytes);
+	err = read_extent(f, w, to, &bytes);
 
 	fault_lock_leaf(f);
 	for (unsigned i = w->first; i < w->end; i++)
@@ -239,9 +217,9 @@ static void say_why(struct fault *f, const struct window *w, int err)
 		       f->area->name, w->why);
 }
 
-/* @aside has room for @w. */
-static enum ept_result bring_window(struct fault *f, struct window *w, char *aside)
+static enum ept_result bring_window(struct fault *f, struct window *w)
 {
+	char aside[EPT_EXTENT] __attribute__((aligned(EPT_PAGE_SIZE)));
 	int err = read_aside(f, w, aside);
 
 	if (!err) {
@@ -258,140 +236,75 @@ static enum ept_result bring_window(struct fault *f, struct window *w, char *asi
 	return ept_fault_finish(f, err);
 }
 
-static enum ept_result bring_small(struct fault *f, struct window *w)
+/* Keep of @w the extent that is asked for. */
+static void take_extent(const struct fault *f, struct window *w)
 {
-	char aside[EPT_EXTENT] __attribute__((aligned(EPT_PAGE_SIZE)));
+	unsigned first = f->index & ~(unsigned)(EPT_EXTENT_PAGES - 1);
 
-	return bring_window(f, w, aside);
+	w->first = w->first > first ? w->first : first;
+	w->end = w->end < first + EPT_EXTENT_PAGES ? w->end : first + EPT_EXTENT_PAGES;
 }
 
 static enum ept_result from_layers(struct fault *f)
 {
-	struct ept_staging *staging = f->area->space->staging;
+	struct ept_rest rest;
 	enum ept_result result;
 	struct window w;
-	char *aside;
 
 	if (ept_snap_whole(f, &result))
 		return result;
-	if (!empty(f->leaf, f->index)) /* the lock was free meanwhile */
+	if (!ept_snap_empty(f->leaf, f->index)) /* the lock was free meanwhile */
 		return EPT_RETRY;
 	w = window_of(f);
-	if (w.end - w.first <= EPT_EXTENT_PAGES)
-		return bring_small(f, &w);
-	aside = ept_staging_get(staging, false);
-	if (!aside) { /* as many others wait for files: an extent, and it does not count */
-		f->leaf->asked--;
-		w.first = w.first > (f->index & ~(EPT_EXTENT_PAGES - 1))
-			      ? w.first
-			      : f->index & ~(EPT_EXTENT_PAGES - 1);
-		w.end = w.end < w.first + EPT_EXTENT_PAGES ? w.end : w.first + EPT_EXTENT_PAGES;
-		return bring_small(f, &w);
-	}
-	if (w.end - w.first <= SOME_PAGES) /* no huge page for that */
-		aside = ept_staging_small(aside);
-	result = bring_window(f, &w, aside);
-	ept_staging_put(staging, aside);
+	rest = (struct ept_rest){.area = f->area,
+				 .gpa = fault_leaf_start(f),
+				 .first = (uint16_t)w.first,
+				 .end = (uint16_t)w.end,
+				 .asked = (uint16_t)f->index};
+	take_extent(f, &w);
+	result = bring_window(f, &w);
+	if (result == EPT_RESOLVED && (rest.first < w.first || rest.end > w.end))
+		f->rest = rest;
 	return result;
 }
 
-/* --- before it is asked for -------------------------------------------------------------- */
-
-/* Pages of a list, a bit each. */
-struct pages {
-	uint64_t bit[EPT_SET_CHUNK / 64];
-};
-
-static bool is_in(const struct pages *p, unsigned i)
+static bool any_missing(const struct ept_rest *rest, const struct ept_leaf *leaf, unsigned first,
+			unsigned end)
 {
-	return p->bit[i / 64] >> i % 64 & 1;
+	uint64_t page = (rest->gpa - rest->area->start) >> EPT_PAGE_SHIFT;
+	bool missing = false;
+
+	for (unsigned i = first; i < end && !missing; i++)
+		missing = ept_snap_empty(leaf, i) &&
+			  ept_layers_what(rest->area->obj, page + i) == EPT_LAYERS_DATA;
+	return missing;
 }
 
-/* The leaf of a page of the list; NULL: it is none of an area of layers, or there is no memory. */
-static struct ept_leaf *leaf_of(struct ept_space *space, uint64_t gpa, struct ept_area **area)
+/* Nobody asked: no entry is that of the request. */
+unsigned ept_snap_bring_rest(const struct ept_rest *rest, unsigned first, unsigned end,
+			     uint64_t *bytes)
 {
-	*area = ept_area_find(space, gpa);
-	if (!*area || (*area)->kind != EPT_KIND_LAYERS || gpa & ~EPT_PAGE_MASK)
-		return NULL;
-	return ept_mirror_get(&space->mirror, GPA(gpa));
-}
+	const struct ept_request req = {.gpa = GPA(rest->gpa), .origin = EPT_ORIGIN_LOADER};
+	char aside[EPT_EXTENT] __attribute__((aligned(EPT_PAGE_SIZE)));
+	struct window w = {.first = first, .end = end};
+	struct ept_resolution res = {0};
+	struct fault f = {.area = rest->area,
+			  .leaf = ept_mirror_find(&rest->area->space->mirror, req.gpa),
+			  .req = &req,
+			  .res = &res,
+			  .index = EPT_TABLE_SIZE};
 
-/* Who asks for one of them from now on waits until it is in. */
-static void begin_transit(struct ept_space *space, const uint64_t *gpa, unsigned count,
-			  struct pages *mine)
-{
-	for (unsigned i = 0; i < count; i++) {
-		struct ept_area *area;
-		struct ept_leaf *leaf = leaf_of(space, gpa[i], &area);
-		unsigned index = ept_leaf_index(GPA(gpa[i]));
-
-		if (!leaf || !empty(leaf, index)) /* a hint */
-			continue;
-		pthread_mutex_lock(&leaf->lock);
-		if (empty(leaf, index)) {
-			ept_pte_set(leaf, index, EPT_PTE_TRANSIT);
-			mine->bit[i / 64] |= 1UL << i % 64;
-		}
-		pthread_mutex_unlock(&leaf->lock);
-	}
-}
-
-/* Pages [i, end) of the list that go in by one call: neighbours in one leaf of one area. */
-static unsigned run_from(const uint64_t *gpa, unsigned i, unsigned count, const struct pages *mine,
-			 const struct ept_area *area)
-{
-	uint64_t limit = ept_leaf_end(gpa[i], area->end);
-	unsigned end = i + 1;
-
-	while (end < count && is_in(mine, end) && gpa[end] == gpa[end - 1] + EPT_PAGE_SIZE &&
-	       gpa[end] < limit)
-		end++;
-	return end;
-}
-
-/* What does not get in is as it was, and who asked for it asks again. */
-static unsigned put_run(struct ept_area *area, struct ept_leaf *leaf, uint64_t gpa,
-			const char *bytes, unsigned pages)
-{
-	struct ept_installer *in = &area->space->installer;
-	unsigned first = ept_leaf_index(GPA(gpa)), put;
-	char *hva = ept_hva(area, gpa);
-	size_t len = (size_t)pages << EPT_PAGE_SHIFT, done = 0;
-
-	pthread_mutex_lock(&leaf->lock);
-	if (!ept_dying(area->space))
-		(void)ept_install_copies(in, hva, bytes, len, &done);
-	put = (unsigned)(done >> EPT_PAGE_SHIFT);
-	ept_area_set_ptes(area, leaf, first, first + put, EPT_PTE_PRIVATE);
-	ept_area_set_ptes(area, leaf, first + put, first + pages, EPT_PTE_NONE);
-	pthread_cond_broadcast(&leaf->arrived);
-	pthread_mutex_unlock(&leaf->lock);
-	if (done < len)
-		ept_install_wake(in, hva + done, len - done);
-	return put;
-}
-
-unsigned ept_snap_put(struct ept_space *space, const uint64_t *gpa, const char *bytes,
-		      unsigned count)
-{
-	struct pages mine = {0};
-	unsigned put = 0;
-
-	begin_transit(space, gpa, count, &mine);
-	for (unsigned i = 0, end; i < count; i = end) {
-		struct ept_area *area;
-		struct ept_leaf *leaf;
-
-		end = i + 1;
-		if (!is_in(&mine, i))
-			continue;
-		leaf = leaf_of(space, gpa[i], &area);
-		end = run_from(gpa, i, count, &mine, area);
-		put += put_run(area, leaf, gpa[i], bytes + ((size_t)i << EPT_PAGE_SHIFT), end - i);
-	}
-	if (space->reclaim.limit && put)
-		ept_reclaim_note(space);
-	return put;
+	if (!f.leaf || !any_missing(rest, f.leaf, first, end)) /* a hint */
+		return 0;
+	fault_lock_leaf(&f);
+	ept_install_keep_wakes();
+	if (!read_aside(&f, &w, aside))
+		copy_in(&f, &w, aside);
+	wake_left_out(&f, &w, 0);
+	pthread_mutex_unlock(&f.leaf->lock);
+	ept_install_wake_kept(fault_installer(&f));
+	*bytes += res.bytes_read;
+	return (unsigned)res.installed;
 }
 
 /* --- the cases --------------------------------------------------------------------------- */

@@ -21,6 +21,9 @@
 #define CHUNK_BYTES (EPT_SET_CHUNK << EPT_PAGE_SHIFT)
 #define AHEAD	    4 /* chunks that the host is told of */
 
+/* That only bring in the rest of windows. */
+#define REST_THREADS 2
+
 int ept_space_prefetch(struct ept_space *space, const struct ept_working_set *set)
 {
 	struct ept_prefetch *p = &space->prefetch;
@@ -28,6 +31,7 @@ int ept_space_prefetch(struct ept_space *space, const struct ept_working_set *se
 	if (space->life != EPT_LIFE_NEW || p->set || p->all)
 		return -EINVAL;
 	p->set = set;
+	p->rest = true;
 	p->stats.wanted = set->count;
 	return 0;
 }
@@ -39,6 +43,14 @@ int ept_space_prefetch_all(struct ept_space *space)
 	if (space->life != EPT_LIFE_NEW || p->set || p->all || space->config.memory_limit)
 		return -EINVAL;
 	p->all = true;
+	return 0;
+}
+
+int ept_space_prefetch_rest(struct ept_space *space)
+{
+	if (space->life != EPT_LIFE_NEW)
+		return -EINVAL;
+	space->prefetch.rest = true;
 	return 0;
 }
 
@@ -203,9 +215,16 @@ static void *prefetch_thread(void *arg)
 	struct ept_prefetch *p = &space->prefetch;
 
 	ept_thread_begins(&space->config, "foal-prefetch", "prefetch");
-	bring(space);
-	if (__atomic_sub_fetch(&p->working, 1, __ATOMIC_ACQ_REL) == 0)
+	if (p->set || p->all)
+		bring(space);
+	pthread_mutex_lock(&p->lock);
+	if (__atomic_sub_fetch(&p->working, 1, __ATOMIC_ACQ_REL) == 0) {
 		__atomic_store_n(&p->stats.done, true, __ATOMIC_RELEASE);
+		pthread_cond_broadcast(&p->idle);
+	}
+	pthread_mutex_unlock(&p->lock);
+	if (p->rests.served)
+		ept_rests_serve(space);
 	return NULL;
 }
 
@@ -214,6 +233,7 @@ static unsigned wanted_threads(const struct ept_space *space)
 {
 	const struct ept_prefetch *p = &space->prefetch;
 	uint64_t n = p->all		? p->cpus
+		     : !p->set		? REST_THREADS
 		     : by_leaves(space) ? p->set->count
 					: ept_set_chunks(p->set->count);
 
@@ -229,11 +249,38 @@ static unsigned count_cpus(void)
 	return n < EPT_PREFETCH_THREADS ? (unsigned)n : EPT_PREFETCH_THREADS;
 }
 
+/* Is there a window larger than an extent? */
+static bool has_rests(const struct ept_space *space)
+{
+	return space->config.huge != EPT_HUGE_NEVER && !space->config.memory_limit &&
+	       !space->prefetch.noted && !space->prefetch.all;
+}
+
 int ept_prefetch_init(struct ept_space *space)
 {
-	if (space->prefetch.set || space->prefetch.all)
-		space->prefetch.cpus = count_cpus();
-	return ept_notes_init(space);
+	struct ept_prefetch *p = &space->prefetch;
+	int err = ept_notes_init(space);
+
+	p->rest = p->rest && has_rests(space);
+	if (p->set || p->all || p->rest)
+		p->cpus = count_cpus();
+	pthread_mutex_init(&p->lock, NULL);
+	pthread_cond_init(&p->idle, NULL);
+	ept_rests_init(&p->rests);
+	return err;
+}
+
+void ept_prefetch_forked(struct ept_space *space)
+{
+	struct ept_prefetch *p = &space->prefetch;
+
+	p->running = p->working = 0;
+	p->rest = false; /* what is copied often has no more threads than it needs */
+	pthread_mutex_init(&p->lock, NULL);
+	pthread_cond_init(&p->idle, NULL);
+	ept_rests_init(&p->rests);
+	/* It records nothing: who does is asked for each page by itself. */
+	ept_prefetch_free(space);
 }
 
 int ept_prefetch_start(struct ept_space *space)
@@ -242,10 +289,11 @@ int ept_prefetch_start(struct ept_space *space)
 	unsigned wanted;
 	int err = 0;
 
-	if ((!p->set && !p->all) || p->stats.done)
+	if ((!p->set && !p->all && !p->rest) || p->stats.done)
 		return 0;
 	wanted = wanted_threads(space);
 	p->working = wanted;
+	p->rests.served = p->rest;
 	while (p->running < wanted && !err) {
 		err = ept_thread_create(&space->config, &p->thread[p->running], prefetch_thread,
 					space);
@@ -259,20 +307,29 @@ void ept_prefetch_stop(struct ept_space *space)
 	struct ept_prefetch *p = &space->prefetch;
 
 	ept_prefetch_cancel(space);
+	if (p->running)
+		ept_rests_stop(&p->rests);
 	while (p->running)
 		pthread_join(p->thread[--p->running], NULL);
 }
 
 /* False: it has not ended in EPT_LOOK_NS. */
-static bool join_for_a_look(pthread_t thread)
+static bool wait_for_a_look(struct ept_prefetch *p)
 {
 	struct timespec until;
+	bool ended;
 
-	clock_gettime(CLOCK_REALTIME, &until);
+	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_nsec += EPT_LOOK_NS % 1000000000;
 	until.tv_sec += (time_t)(EPT_LOOK_NS / 1000000000) + until.tv_nsec / 1000000000;
 	until.tv_nsec %= 1000000000;
-	return pthread_timedjoin_np(thread, NULL, &until) == 0;
+	pthread_mutex_lock(&p->lock);
+	while (p->working &&
+	       !pthread_cond_clockwait(&p->idle, &p->lock, CLOCK_MONOTONIC, &until))
+		;
+	ended = !p->working;
+	pthread_mutex_unlock(&p->lock);
+	return ended;
 }
 
 /* Grows with what was brought, and with each portion of which there was nothing to bring. */
@@ -287,11 +344,7 @@ int ept_space_prefetch_wait(struct ept_space *space, unsigned seconds)
 	struct ept_prefetch *p = &space->prefetch;
 	uint64_t idle = 0, last = progress(p), now;
 
-	while (p->running) {
-		if (join_for_a_look(p->thread[p->running - 1])) {
-			p->running--;
-			continue;
-		}
+	while (!wait_for_a_look(p)) {
 		now = progress(p);
 		idle = now == last ? idle + EPT_LOOK_NS : 0;
 		last = now;
@@ -316,4 +369,6 @@ void ept_prefetch_stats(const struct ept_space *space, struct ept_prefetch_stats
 	out->done = __atomic_load_n(&p->stats.done, __ATOMIC_ACQUIRE);
 	out->wanted = __atomic_load_n(&p->stats.wanted, __ATOMIC_RELAXED);
 	out->brought = __atomic_load_n(&p->stats.brought, __ATOMIC_RELAXED);
+	out->windows = __atomic_load_n(&p->rests.windows, __ATOMIC_RELAXED);
+	out->behind = __atomic_load_n(&p->rests.pages, __ATOMIC_RELAXED);
 }

@@ -2,6 +2,7 @@
 #ifndef FOAL_EPT_PREFETCH_H
 #define FOAL_EPT_PREFETCH_H
 
+#include "ept/rest.h"
 #include "ept/working_set.h"
 
 #include <pthread.h>
@@ -16,12 +17,16 @@ struct ept_prefetch {
 
 	const struct ept_working_set *set; /* to be brought in; NULL: none */
 	bool all;			   /* everything is, whatever @set says */
+	bool rest;			   /* and then the rest of windows; also without these */
 	int error;			   /* atomic: of all, something cannot be */
 	uint64_t next;			   /* atomic: the first portion that nobody has taken */
 	unsigned cpus;			   /* that threads may have, at most as many */
 	pthread_t thread[EPT_PREFETCH_THREADS];
 	unsigned running;		 /* of them */
-	unsigned working;		 /* atomic: of them, have not ended */
+	unsigned working;		 /* of them, still bring in @set or all; atomic */
+	pthread_mutex_t lock;
+	pthread_cond_t idle;		 /* working is 0 */
+	struct ept_rests rests;
 	bool stop;			 /* atomic */
 	struct ept_prefetch_stats stats; /* atomics */
 };
@@ -31,6 +36,8 @@ int ept_prefetch_init(struct ept_space *space);
 int ept_prefetch_start(struct ept_space *space);
 void ept_prefetch_stop(struct ept_space *space);
 void ept_prefetch_free(struct ept_space *space);
+/* In a forked child, whose threads are not there: async-signal-safe. */
+void ept_prefetch_forked(struct ept_space *space);
 
 /*
  * handlers_snapshot.c: put in the @count pages whose addresses are @gpa and whose bytes follow

@@ -138,6 +138,12 @@ int ept_space_prefetch(struct ept_space *space, const struct ept_working_set *se
  */
 int ept_space_prefetch_all(struct ept_space *space);
 /*
+ * Of one that neither prefetches nor records: who asks for a page of the layers waits for its
+ * extent alone, as with a working set; the rest of its window comes by threads "prefetch". (Without
+ * this it comes behind the fault, by the thread that resolved it.) Before ept_space_start(). -EINVAL.
+ */
+int ept_space_prefetch_rest(struct ept_space *space);
+/*
  * Of a started space, by one thread: wait until its prefetch has ended. 0, or why something
  * could not be brought in; ept_space_failure() has the words, unless pages are poisoned.
  * -ETIMEDOUT: it got no further for @seconds (0: for ever), and its threads may not end, either.
@@ -147,6 +153,7 @@ void ept_prefetch_cancel(struct ept_space *space);
 
 struct ept_prefetch_stats {
 	uint64_t wanted, brought; /* pages; the rest was there already, or could not be read */
+	uint64_t windows, behind; /* whose rest came behind the fault; pages of these */
 	bool done;
 };
 

@@ -8,8 +8,7 @@
 # with PARTS_name these suites are run, with PARTS_6.12_name or PARTS_6.1_name on that
 # kernel these alone: on 6.12 what needs nested paging, or a guest whose ring 0 is not
 # emulated, on 6.1 what foal does without MOVE, POISON, CONTINUE_MODE_WP, PAGEMAP_SCAN and
-# KVM_CAP_MEMORY_FAULT_INFO; those of ONE_CPU_6.12_name in a host of their own, with one
-# processor (docs/hosts.md). Those in NOT_6.12 or NOT_6.1 are not run on that kernel.
+# KVM_CAP_MEMORY_FAULT_INFO. Those in NOT_6.12 or NOT_6.1 are not run on that kernel.
 # NESTED_ALL=1, where this machine's KVM runs none of them, and SOAK=1 run all on
 # both.
 
@@ -76,15 +75,13 @@ parts_of    = $(if $(strip $(2)),$(foreach part,$(2),"$(1) $(part)"),$(1))
 nested_tests = $(filter-out $(if $(SOAK)$(NESTED_ALL),,$(NOT_$(1))),$(NESTED_TESTS))
 nested_runs = $(foreach test,$(nested_tests),$(call parts_of,$(test),$(or \
 	$(if $(SOAK)$(NESTED_ALL),,$(PARTS_$(1)_$(notdir $(test)))),$(PARTS_$(notdir $(test))))))
-one_cpu_runs = $(foreach test,$(nested_tests),$(foreach part,$(ONE_CPU_$(1)_$(notdir $(test))),"$(test) $(part)"))
 # $(call on_host,KERNEL,PROGRAMS): or nothing, if there are none.
 on_host     = $(if $(strip $(2)),scripts/test-nested --limit $(NESTED_LIMIT) --kernel $(1) \
 		$(addprefix --file ,$(NESTED_FILES)) $(2) || failed=1;)
 
 test-nested: $(NESTED_TESTS) $(NESTED_FILES)
 	@failed=0; $(foreach kernel,$(NESTED_KERNELS), \
-		$(call on_host,$(kernel),$(call nested_runs,$(kernel))) export NESTED_CPUS=1; \
-		$(call on_host,$(kernel),$(call one_cpu_runs,$(kernel))) unset NESTED_CPUS;) \
+		$(call on_host,$(kernel),$(call nested_runs,$(kernel)))) \
 	exit $$failed
 
 # Bochs is slow: what differs between the two, or could. What is left out halts a

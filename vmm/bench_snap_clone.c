@@ -19,6 +19,9 @@
 #define TOUCHED_BASE 0x4000000UL
 #define TOUCHED	     16384
 #define GONE_MS	     60000
+/* --pages: a quick look. */
+#define CLONES	     1000
+#define CLONES_FEW   8
 /* Memory has come to rest if it changes by no more than 1 MiB from one look to the next. */
 #define LOOK_MS	     500
 #define REST_MS	     20000
@@ -50,8 +53,16 @@ static void end_template(struct snap_bench *bench, const char *name)
 	snap_stop_vm(bench, template);
 }
 
-/* What foal clone says of @count clones, called "cloned" (one), cloned-1, cloned-2, ... */
-static json_t *clone_vm(struct snap_bench *bench, const char *name, const char *count)
+unsigned snap_clone_count(const struct snap_bench *bench)
+{
+	return bench->opt->pages ? CLONES_FEW : CLONES;
+}
+
+/*
+ * What foal clone says of @count clones, called "cloned" (one), cloned-1, cloned-2, ...; with
+ * *@failed (NULL: it says nothing then) of those that run, too.
+ */
+static json_t *clone_vm(struct snap_bench *bench, const char *name, const char *count, bool *failed)
 {
 	char template[64];
 	char *pattern = count ? "cloned-%" : "cloned";
@@ -59,7 +70,7 @@ static json_t *clone_vm(struct snap_bench *bench, const char *name, const char *
 			pattern, template, count ? "-n" : NULL, (char *)count, NULL};
 
 	snprintf(template, sizeof(template), "%s.template", name);
-	return snap_ask(bench, argv);
+	return failed ? snap_ask_all(bench, argv, failed) : snap_ask(bench, argv);
 }
 
 static double first_run_us(const json_t *said, size_t clone)
@@ -73,7 +84,7 @@ static double first_run_us(const json_t *said, size_t clone)
 
 static int time_clone(struct snap_bench *bench, double *us)
 {
-	json_t *said = clone_vm(bench, "cloner", NULL);
+	json_t *said = clone_vm(bench, "cloner", NULL, NULL);
 
 	*us = first_run_us(said, 0);
 	json_decref(said);
@@ -143,7 +154,7 @@ int snap_clone_touch(struct snap_bench *bench, const struct snap_case *c, unsign
 	(void)round;
 	if (make_template(bench, "toucher", &touching, huge, "4"))
 		return -1;
-	said = clone_vm(bench, "toucher", NULL);
+	said = clone_vm(bench, "toucher", NULL, NULL);
 	out->ours = first_run_us(said, 0);
 	int r = said ? hear_clone(bench, &touched) : -1;
 	if (said)
@@ -171,10 +182,13 @@ static double available_mib(void)
 	return (double)kib / 1024;
 }
 
-/* The same, once guests have done what they begin with; where others never rest, after REST_MS. */
-static double rested_mib(void)
+/*
+ * The same, once guests have done what they begin with; where others never rest, after
+ * REST_MS. A quick look takes one.
+ */
+static double rested_mib(const struct snap_bench *bench)
 {
-	uint64_t until = now_ns() + REST_MS * 1000000ULL;
+	uint64_t until = now_ns() + (bench->opt->pages ? 0 : REST_MS * 1000000ULL);
 	double last, now = available_mib();
 
 	do {
@@ -204,24 +218,44 @@ static int end_clones(struct snap_bench *bench, const json_t *said)
 	return now_ns() < until ? 0 : snap_cannot(bench, "killed clones do not end");
 }
 
+/* Why the first of those did not that did not. */
+static const char *not_run(const json_t *said)
+{
+	const json_t *one;
+	size_t i;
+
+	json_array_foreach(json_object_get(said, "forks"), i, one)
+	{
+		const char *why = json_string_value(json_object_get(one, "message"));
+		if (why)
+			return why;
+	}
+	return "foal clone does not say why";
+}
+
 static int weigh_clones(struct snap_bench *bench, struct snap_pair *out)
 {
 	char count[16];
 	double before = available_mib(), last = 0;
+	unsigned asked = snap_clone_count(bench), run = 0;
+	bool failed;
 
-	snprintf(count, sizeof(count), "%d", SNAP_CLONES);
-	json_t *said = clone_vm(bench, "many", count);
-	size_t run = json_array_size(json_object_get(said, "forks"));
+	snprintf(count, sizeof(count), "%u", asked);
+	json_t *said = clone_vm(bench, "many", count, &failed);
 
-	for (size_t i = 0; i < run; i++) {
+	for (size_t i = 0; i < json_array_size(json_object_get(said, "forks")); i++) {
 		double us = first_run_us(said, i);
+		run += us > 0;
 		last = us > last ? us : last;
 	}
-	out->ours = before - rested_mib();
+	if (!failed)
+		out->ours = before - rested_mib(bench);
 	out->also = last / 1e6;
 	int r = said ? end_clones(bench, said) : -1;
-	if (r == 0 && run < SNAP_CLONES)
-		r = snap_cannot(bench, "%zu of %d clones ran", run, SNAP_CLONES);
+	if (said && run < asked)
+		r = snap_cannot(bench, "%u of %u clones ran: %s", run, asked, not_run(said));
+	else if (failed)
+		r = -1;
 	json_decref(said);
 	return r;
 }
@@ -237,11 +271,11 @@ static int weigh_bare(struct snap_bench *bench, unsigned mib, double *out)
 	if (!bench->opt->bare)
 		return 0;
 	snprintf(size, sizeof(size), "%u", mib);
-	snprintf(count, sizeof(count), "%d", SNAP_CLONES);
+	snprintf(count, sizeof(count), "%u", snap_clone_count(bench));
 	if (snap_start(bench, bench->opt->bare, argv, false, &job))
 		return -1;
 	int r = snap_hear(&job, "\n", text, sizeof(text));
-	*out = before - rested_mib();
+	*out = before - rested_mib(bench);
 	return snap_finish(&job) || r ? snap_cannot(bench, "%s failed", bench->opt->bare) : 0;
 }
 

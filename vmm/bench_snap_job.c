@@ -88,11 +88,12 @@ int snap_stamp(struct snap_job *job, uint64_t *ns)
 
 #define SAID_MOST (1UL << 20) /* of 1,000 clones */
 
-json_t *snap_ask(struct snap_bench *bench, char *const argv[])
+json_t *snap_ask_all(struct snap_bench *bench, char *const argv[], bool *failed)
 {
 	struct snap_job job;
 	json_t *said = NULL;
 
+	*failed = true;
 	if (snap_start_self(bench, argv, false, &job))
 		return NULL;
 	/* Not a static one: each VM would have its page tables, and none uses it. */
@@ -100,12 +101,21 @@ json_t *snap_ask(struct snap_bench *bench, char *const argv[])
 	if (text && snap_hear(&job, NULL, text, SAID_MOST) == 0)
 		said = json_loads(text, 0, NULL);
 	free(text);
-	if (snap_finish(&job) || !said) {
-		json_decref(said);
+	*failed = snap_finish(&job) || !said;
+	if (*failed)
 		snap_cannot(bench, "foal %s failed", argv[1]);
-		return NULL;
-	}
 	return said;
+}
+
+json_t *snap_ask(struct snap_bench *bench, char *const argv[])
+{
+	bool failed;
+	json_t *said = snap_ask_all(bench, argv, &failed);
+
+	if (!failed)
+		return said;
+	json_decref(said);
+	return NULL;
 }
 
 double snap_number(const json_t *said, const char *field)

@@ -128,6 +128,8 @@ static int our_side(const struct sample *s, struct side *side, char *why, size_t
 		r = ept_space_prefetch_all(side->space);
 	if (r == 0 && s->flags & SNAP_RECORD)
 		r = ept_space_record(side->space);
+	else if (r == 0)
+		r = ept_space_prefetch_rest(side->space);
 	if (r == 0)
 		r = ept_space_start(side->space);
 	if (r == 0)

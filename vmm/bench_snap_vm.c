@@ -25,6 +25,8 @@
 #define RESET_PAGES  32768
 #define RESETS_LEAST 20
 #define RESETS_MOST  200
+/* --pages: a quick look. */
+#define RESETS_FEW   4
 
 /* What foal snapshot says of it. */
 static json_t *snapshot(struct snap_bench *bench, const char *name, const char *dir)
@@ -155,20 +157,25 @@ static int read_gap(struct snap_bench *bench, const char *name, const struct ben
 	return 0;
 }
 
+static unsigned resets_for(const struct snap_case *c)
+{
+	unsigned resets = RESET_PAGES / c->pages;
+
+	return resets > RESETS_MOST ? RESETS_MOST : resets < RESETS_LEAST ? RESETS_LEAST : resets;
+}
+
 int snap_reset(struct snap_bench *bench, const struct snap_case *c, unsigned round,
 	       struct snap_pair *out)
 {
 	bool all = c->flags & SNAP_ALL;
-	unsigned resets = RESET_PAGES / c->pages;
+	unsigned resets = bench->opt->pages ? RESETS_FEW : resets_for(c);
 	const struct bench_job dirtying = {
 	    .cpus = 1,
 	    .serial = 1,
 	    .write = 1,
 	    .touches = 8192,
 	    .again = c->pages,
-	    .bell = resets > RESETS_MOST    ? RESETS_MOST
-		    : resets < RESETS_LEAST ? RESETS_LEAST
-					    : resets,
+	    .bell = resets,
 	    .ring = FOAL_RESET_BACK |
 		    (all ? 0 : FOAL_RESET_SAME | FOAL_RESET_TABLES | FOAL_RESET_CONTROLS),
 	    .base = RAM_BASE};
@@ -213,12 +220,9 @@ static int ask_gap(struct snap_bench *bench, struct snap_job *vm, double *ms)
 int snap_fork(struct snap_bench *bench, const struct snap_case *c, unsigned round,
 	      struct snap_pair *out)
 {
-	const struct bench_job writing = {.cpus = 1,
-					  .serial = 1,
-					  .write = 1,
-					  .gap = 1,
-					  .touches = c->mib << 8,
-					  .base = BENCH_GPA};
+	const uint32_t pages = bench->opt->pages ? (uint32_t)bench->opt->pages : c->mib << 8;
+	const struct bench_job writing = {
+	    .cpus = 1, .serial = 1, .write = 1, .gap = 1, .touches = pages, .base = BENCH_GPA};
 	bool huge = c->flags & SNAP_HUGE, again = c->flags & SNAP_AGAIN;
 	json_t *first = NULL, *second = NULL;
 	struct snap_job vm;

@@ -57,7 +57,7 @@ static const struct snap_case reset_all = {.measure = snap_reset, .pages = 8, .f
 static const struct snap_case reset_512 = {.measure = snap_reset, .pages = 512};
 static const struct snap_case reset_4096 = {.measure = snap_reset, .pages = 4096};
 
-/* What is to be no more; ALSO: the pair's other value; SHARE: KiB of each of SNAP_CLONES. */
+/* What is to be no more; ALSO: the pair's other value; SHARE: KiB of each of snap_clone_count(). */
 enum bar { NONE, OURS, RATIO, ALSO, SHARE };
 
 static const struct {
@@ -159,7 +159,7 @@ static void add_pair(struct row *all, const struct snap_bench *bench, const stru
 			snprintf(all[i].why, sizeof(all[i].why), "%s", bench->why);
 			continue;
 		}
-		double scale = rows[i].bar == SHARE ? 1024.0 / SNAP_CLONES : 1;
+		double scale = rows[i].bar == SHARE ? 1024.0 / snap_clone_count(bench) : 1;
 		series_add(&all[i].ours, rows[i].bar == ALSO ? pair->also : pair->ours * scale);
 		if (pair->plain > 0 && rows[i].bar != ALSO)
 			series_add(&all[i].plain, pair->plain * scale);

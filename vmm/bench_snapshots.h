@@ -67,7 +67,7 @@ int snap_clone_touch(struct snap_bench *bench, const struct snap_case *c, unsign
 int snap_clones(struct snap_bench *bench, const struct snap_case *c, unsigned round,
 		struct snap_pair *out);
 /* Beside what snap_clones() measures: how many. */
-#define SNAP_CLONES 1000
+unsigned snap_clone_count(const struct snap_bench *bench);
 
 /* Milliseconds of a fork() of a process with a VM of @c's memory, in 4 KiB pages. */
 int snap_bare_fork(struct snap_bench *bench, const struct snap_case *c, double *ms);
@@ -103,6 +103,8 @@ void snap_kill(struct snap_job *job);
 
 /* A foal command, to its end; what it says is JSON. NULL with bench->why; else the caller's. */
 json_t *snap_ask(struct snap_bench *bench, char *const argv[]);
+/* The same, but one that failed may have done a part: what it says of that, or NULL. */
+json_t *snap_ask_all(struct snap_bench *bench, char *const argv[], bool *failed);
 double snap_number(const json_t *said, const char *field);
 
 /* A VM with the bench's guest that has said "ready"; its kernel is made for its name, once. */

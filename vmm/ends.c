@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "vmm/options.h"
+#include "vmm/passed_files.h"
 
 #define WORDS_MAX 300
 
@@ -237,8 +238,10 @@ int ends_possible(const struct run_options *opt, const struct end_kinds *kinds,
 	return 0;
 }
 
-static bool take_described_net(const json_t *said, bool tap, int fd, struct net_option *option,
-			       struct net_config *config)
+static const char no_sense[] = "a message does not say what the networks and the vsock are";
+
+static const char *take_described_net(const json_t *said, bool tap, int fd,
+				      struct net_option *option, struct net_config *config)
 {
 	const char *words = json_string_value(json_array_get(said, 0));
 	json_int_t mtu = json_integer_value(json_array_get(said, 1));
@@ -246,46 +249,54 @@ static bool take_described_net(const json_t *said, bool tap, int fd, struct net_
 
 	if (!words || mtu < 0 || mtu > UINT16_MAX ||
 	    net_option_parse("net", words, option, &ignored) || (option->tap[0] != 0) != tap)
-		return false;
+		return no_sense;
+	if (tap && !passed_tap(fd, option->tap))
+		return "what came for a network is not its tap interface (IFF_TAP, IFF_NO_PI, "
+		       "IFF_VNET_HDR, a header of 12 bytes, O_NONBLOCK)";
+	if (!tap && !passed_stream(fd))
+		return "what came for a network is no non-blocking Unix stream socket";
 	*config =
 	    (struct net_config){.fd = fd, .kind = tap ? NET_TAP : NET_STREAM, .mtu = (uint16_t)mtu};
 	memcpy(config->mac, option->mac, sizeof(config->mac));
-	return true;
+	return NULL;
 }
 
-static bool take_described_vsock(const json_t *said, struct vsock_option *out)
+static const char *take_described_vsock(const json_t *said, const int files[2], struct ends *ends)
 {
+	struct vsock_option *out = &ends->vsock_option;
 	const char *path = json_string_value(json_array_get(said, 1));
 	json_int_t cid = json_integer_value(json_array_get(said, 0));
 	struct foal_error ignored = {0};
 
 	out->cid = (uint32_t)cid;
+	if (!passed_listener(files[0]))
+		return "what came for the vsock is no non-blocking Unix stream socket that "
+		       "listens";
+	if (!passed_stream(files[1]))
+		return "what came for the vsock's connector is no non-blocking Unix stream socket";
+	ends->vsock.listener = files[0];
+	ends->vsock.connector = files[1];
 	return path && path[0] == '/' && vsock_is_cid(out->cid) &&
-	       vsock_take_path("vsock", path, path, out, &ignored) == 0;
+		       vsock_take_path("vsock", path, path, out, &ignored) == 0
+		   ? NULL
+		   : no_sense;
 }
 
-bool ends_take(const struct end_kinds *kinds, const char *described, const int *files,
-	       struct ends *out)
+const char *ends_take(const struct end_kinds *kinds, const char *described, const int *files,
+		      struct ends *out)
 {
 	json_t *said = json_loads(described, JSON_REJECT_DUPLICATES, NULL);
 	const json_t *nets = json_object_get(said, "nets");
-	bool ok = said && json_array_size(nets) == kinds->nets;
+	const char *fault = said && json_array_size(nets) == kinds->nets ? NULL : no_sense;
 
 	*out = (struct ends){.vsock = {.listener = -1, .connector = -1}};
-	for (unsigned i = 0; ok && i < kinds->nets; i++, out->net_count++)
-		ok = take_described_net(json_array_get(nets, i), kinds->taps[i], *files++,
-					&out->net_options[i], &out->nets[i]);
-	if (ok && kinds->vsock) {
-		out->vsock.listener = files[0];
-		out->vsock.connector = files[1];
-		ok = take_described_vsock(json_object_get(said, "vsock"), &out->vsock_option);
-	}
-	if (!ok) {
-		free(out->vsock_option.path);
-		out->vsock_option.path = NULL;
-	}
+	for (unsigned i = 0; !fault && i < kinds->nets; i++, out->net_count++)
+		fault = take_described_net(json_array_get(nets, i), kinds->taps[i], *files++,
+					   &out->net_options[i], &out->nets[i]);
+	if (!fault && kinds->vsock)
+		fault = take_described_vsock(json_object_get(said, "vsock"), files, out);
 	json_decref(said);
-	return ok;
+	return fault;
 }
 
 /* --- foal restore ------------------------------------------------------------------------------

@@ -70,11 +70,11 @@ unsigned ends_count(const struct end_kinds *kinds);
 int ends_possible(const struct run_options *opt, const struct end_kinds *kinds,
 		  struct foal_error *err);
 /*
- * @described and @files are what came, hostile. The descriptors stay the caller's. False: it makes
- * no sense; nothing is to be freed.
+ * @described and @files are what came, hostile. The descriptors stay the caller's. NULL, or what is
+ * wrong with them; nothing is to be freed then.
  */
-bool ends_take(const struct end_kinds *kinds, const char *described, const int *files,
-	       struct ends *out);
+const char *ends_take(const struct end_kinds *kinds, const char *described, const int *files,
+		      struct ends *out);
 
 /* --- foal restore ------------------------------------------------------------------------------
  */

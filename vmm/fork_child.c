@@ -23,10 +23,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "devices/fd_passing.h"
 #include "vmm/background.h"
 #include "vmm/fork_child.h"
 #include "vmm/fork_disks.h"
 #include "vmm/manifest.h"
+#include "vmm/passed_files.h"
 #include "vmm/run.h"
 #include "vmm/stats.h"
 #include "vmm/template.h"
@@ -105,7 +107,7 @@ static void keep_files(struct order *order, struct msghdr *msg)
 	for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(msg); cmsg; cmsg = CMSG_NXTHDR(msg, cmsg)) {
 		size_t len = cmsg->cmsg_len - CMSG_LEN(0);
 
-		if (cmsg->cmsg_level != SOL_SOCKET || cmsg->cmsg_type != SCM_RIGHTS)
+		if (!brings_fds(cmsg))
 			continue;
 		for (size_t at = 0; at + sizeof(int) <= len; at += sizeof(int)) {
 			int fd;
@@ -405,14 +407,38 @@ static void take_apart(struct vm *vm, struct fork_birth *birth)
 	stats_close(vm);
 }
 
-bool well_formed(struct order *order, const struct fork_request *request)
+static const char *files_fault(const struct order *order, bool has_swap)
+{
+	if (!passed_null(order->files[FORK_NULL]))
+		return "the first file of a VM is not /dev/null, for reading and writing";
+	if (!passed_regular(order->files[FORK_LOCK]))
+		return "what came as the lock is no regular file";
+	if (!passed_listener(order->files[FORK_LISTEN]))
+		return "what came as the control socket is no non-blocking Unix stream socket that "
+		       "listens";
+	if (!passed_writable(order->files[FORK_LOG]))
+		return "what came as the log is no regular file open for writing";
+	if (has_swap && !passed_empty(order->files[FORK_SWAP]))
+		return "what came to swap to is no empty regular file open for reading and writing";
+	return NULL;
+}
+
+const char *order_fault(struct order *order, const struct fork_request *request)
 {
 	unsigned own = request->has_swap ? FORK_FILES : FORK_SWAP, n = ends_count(&request->ends);
 	const char *behind = strchr(order->text, '\n');
 
 	if (order->count != own + n || vm_name_fault(order->name) || !behind != !n)
-		return false;
-	return n == 0 || ends_take(&request->ends, behind + 1, order->files + own, &order->ends);
+		return "a message is no name with its files";
+	const char *fault = files_fault(order, request->has_swap);
+	return fault || n == 0
+		   ? fault
+		   : ends_take(&request->ends, behind + 1, order->files + own, &order->ends);
+}
+
+void tell_fault(int channel, const struct order *order, const char *fault)
+{
+	tell_failure(channel, vm_name_fault(order->name) ? "" : order->name, fault);
 }
 
 /* A process of its own: its parent is forked again while it lives. */
@@ -432,8 +458,9 @@ static void fork_template(struct vm *vm, const struct fork_request *request,
 static void fork_one(struct vm *vm, const struct fork_request *request, struct fork_birth *birth,
 		     struct ept_fork *memory, struct order *order, const int adopted[2])
 {
-	if (!well_formed(order, request)) {
-		tell_failure(request->channel, "", "a message is no name with its files");
+	const char *fault = order_fault(order, request);
+	if (fault) {
+		tell_fault(request->channel, order, fault);
 		return;
 	}
 	const char *gone = fork_disks_share(vm, order->disks);

@@ -22,8 +22,12 @@ struct order {
  * is taken.
  */
 bool receive_order(int channel, struct order *order, int *left_ms);
-/* It is what @request announced; takes @order->ends from it. */
-bool well_formed(struct order *order, const struct fork_request *request);
+/*
+ * NULL: it is what @request announced, and each file is what it is passed as; takes @order->ends
+ * from it. Else what is wrong, for tell_fault().
+ */
+const char *order_fault(struct order *order, const struct fork_request *request);
+void tell_fault(int channel, const struct order *order, const char *fault);
 void close_order(struct order *order);
 
 /* Send @message, which is used up. Who asked may be slow, but is not waited for for ever. -EPIPE.

@@ -99,6 +99,8 @@ int fork_disks_open(struct vm *vm, struct foal_error *err)
 
 		if (!remote_disk_wanted(disk->option))
 			continue;
+		/* One that is gone is told by the next. */
+		(void)disk_remote_log(disk->companion, STDERR_FILENO);
 		r = remote_disk_connect(disk->option, disk->companion, &disk->backend, err);
 		close(disk->companion);
 		disk->companion = -1;

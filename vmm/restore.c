@@ -21,6 +21,8 @@ int restore_memory(struct vm *vm, struct foal_error *err)
 		r = ept_space_prefetch_all(vm->space);
 	else if (r == 0 && from->ahead)
 		r = ept_space_prefetch(vm->space, from->ahead);
+	else if (r == 0 && from->record_fd < 0)
+		r = ept_space_prefetch_rest(vm->space);
 	if (r == 0 && from->record_fd >= 0)
 		r = ept_space_record(vm->space);
 	return r ? error_set(err, FOAL_EXIT_SNAPSHOT, r, "%s: %s", vm->opt->name, why) : 0;

@@ -294,12 +294,12 @@ static int no_memory(struct foal_error *err)
 }
 
 /* *@abandoned: threads still run, and nothing may be taken apart. */
-static int run(const struct run_options *opt, const struct vm_restore *restore,
+static int run(struct vm *vm, const struct run_options *opt, const struct vm_restore *restore,
 	       struct control *control, struct background *bg, uint64_t main_ns, bool *abandoned,
 	       struct foal_error *err)
 {
-	struct vm *vm = calloc(1, sizeof(*vm));
-
+	if (!vm)
+		vm = calloc(1, sizeof(*vm));
 	if (!vm)
 		return no_memory(err);
 	vm->opt = opt;
@@ -329,7 +329,8 @@ static int claim_name(struct control **control, const struct run_options *opt,
 	return 0;
 }
 
-int run_machine(struct run_options *opt, const struct vm_restore *restore, uint64_t main_ns)
+int run_machine(struct run_options *opt, const struct vm_restore *restore, struct vm *vm,
+		uint64_t main_ns)
 {
 	struct control *control = NULL;
 	struct background bg = {.tell = -1};
@@ -341,7 +342,9 @@ int run_machine(struct run_options *opt, const struct vm_restore *restore, uint6
 	if (r == 0 && opt->background)
 		r = background_start(&bg, &control->dir, opt->name, &status, &err);
 	if (r == 0)
-		status = run(opt, restore, control, &bg, main_ns, &abandoned, &err);
+		status = run(vm, opt, restore, control, &bg, main_ns, &abandoned, &err);
+	else
+		vm_forget(vm, opt);
 	if (err.status) {
 		error_print(&err);
 		status = err.status;
@@ -362,5 +365,5 @@ int command_run(int argc, char **argv, uint64_t main_ns)
 		error_print(&err);
 		return err.status;
 	}
-	return run_machine(&opt, NULL, main_ns);
+	return run_machine(&opt, NULL, NULL, main_ns);
 }

@@ -5,9 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#ifndef SCM_PIDFD /* Linux 6.5's, which Debian 12's header lacks */
-#	define SCM_PIDFD 4
-#endif
+#include "devices/fd_passing.h"
 
 void channel_close(struct passed *passed)
 {
@@ -15,13 +13,11 @@ void channel_close(struct passed *passed)
 		close(passed->fds[--passed->count]);
 }
 
-/* The client made the socket, and may have asked for credentials (SO_PASSCRED, SO_PASSPIDFD). */
 static void keep(struct passed *passed, const struct cmsghdr *cmsg)
 {
 	size_t len = cmsg->cmsg_len - CMSG_LEN(0);
 
-	if (cmsg->cmsg_level != SOL_SOCKET ||
-	    (cmsg->cmsg_type != SCM_RIGHTS && cmsg->cmsg_type != SCM_PIDFD))
+	if (!brings_fds(cmsg))
 		return;
 	for (size_t at = 0; at + sizeof(int) <= len && passed->count <= SNAPSHOT_FILES_MAX;
 	     at += sizeof(int))

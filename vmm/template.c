@@ -171,8 +171,9 @@ static bool clone_one(struct vm *vm, const struct fork_request *request, struct 
 	struct template *t = vm->template;
 	int r;
 
-	if (!well_formed(order, request)) {
-		tell_failure(request->channel, "", "a message is no name with its files");
+	const char *fault = order_fault(order, request);
+	if (fault) {
+		tell_fault(request->channel, order, fault);
 		return false;
 	}
 	t->birth->state.clock = request->clock;
@@ -261,8 +262,11 @@ _Noreturn void template_serve(struct vm *vm, const struct fork_request *request,
 	struct order order;
 	int left_ms = FORK_WAIT_MS;
 
-	if (!receive_order(request->channel, &order, &left_ms) || !well_formed(&order, request)) {
-		tell_failure(request->channel, "", "a message is no name with its files");
+	if (!receive_order(request->channel, &order, &left_ms))
+		process_end(FOAL_EXIT_USAGE);
+	const char *fault = order_fault(&order, request);
+	if (fault) {
+		tell_fault(request->channel, &order, fault);
 		process_end(FOAL_EXIT_USAGE);
 	}
 	if (become_template(vm, birth, memory, adopted, &order, &err)) {

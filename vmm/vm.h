@@ -115,6 +115,9 @@ struct vm {
 	unsigned virtio_count; /* virtio devices attached */
 	pthread_mutex_t routes_lock;
 	struct kvm_irq_routing *routes; /* one entry a pin; under routes_lock */
+	pthread_t first_vcpu;	       /* its thread, until there are vcpus */
+	bool first_started;	       /* and it has not been joined */
+	bool begun;		       /* vm_begin() was called */
 	struct vcpu *vcpus;
 	unsigned vcpu_count;	       /* of them; fd is negative until one is created */
 	struct gate created;	       /* kvm.vm_fd is there */
@@ -140,9 +143,17 @@ struct vm {
 };
 
 /*
- * Open files, lay out memory, load the kernel, create VM, devices and vCPUs.
- * @vm is zeroed by the caller but for opt, control, restore, console_out and main_ns. On error
- * vm_destroy() is still to be called.
+ * What needs nothing to be known of the machine, and takes KVM long: create the VM, ask for
+ * CPUID. For who has something to read meanwhile; @vm is all zeros. What fails, vm_build() returns.
+ */
+void vm_begin(struct vm *vm);
+/* It came to nothing: take apart and free what vm_begin() began, or NULL. */
+void vm_forget(struct vm *vm, const struct run_options *opt);
+
+/*
+ * Open files, lay out memory, load the kernel, create devices and vCPUs; VM, too, if vm_begin() was
+ * not called. @vm is zeroed by the caller but for opt, control, restore, console_out and main_ns.
+ * On error vm_destroy() is still to be called.
  */
 int vm_build(struct vm *vm, struct foal_error *err);
 
@@ -190,11 +201,11 @@ uint64_t now_ns(void);
 
 /* --- start.c: the threads ------------------------------------------------------- */
 
-/*
- * Make the vCPUs' table and start the first one's thread; when the sandbox is
- * prepared and helpers have been started.
- */
+/* Start the first vCPU's thread, once /dev/kvm is open; it waits for the VM that it is of. */
 int vm_start_first_vcpu(struct vm *vm, struct foal_error *err);
+
+/* Make the vCPUs' table; that thread is the first one's from then on. */
+int vm_make_vcpus(struct vm *vm, struct foal_error *err);
 
 /* On that thread: create all vCPUs, once there is a VM. What fails, vm_start() returns. */
 void vm_create_vcpus(struct vm *vm);
@@ -232,7 +243,7 @@ int firmware_configure(struct vm *vm, struct foal_error *err);
 
 /* --- files.c ------------------------------------------------------------------- */
 
-/* Also starts helpers: before any thread. */
+/* Also starts helpers: no thread but the first vCPU's is there, which asks KVM for CPUID. */
 int files_open(struct vm *vm, struct foal_error *err);
 void files_close(struct vm *vm);
 
@@ -242,8 +253,9 @@ int machine_build(struct vm *vm, struct foal_error *err);
 
 /* --- vcpu.c ---------------------------------------------------------------------- */
 
-/* Start its thread; 0 or a negative errno. */
+/* Start its thread; 0 or a negative errno. first: of vCPU 0, which need not be there yet. */
 int vcpu_start(struct vcpu *vcpu);
+int vcpu_start_first(struct vm *vm);
 void vcpu_kick(struct vcpu *vcpu);
 /* Install the kick's signal handler; once a process. */
 void vcpu_init_kick(void);

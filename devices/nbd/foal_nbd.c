@@ -9,8 +9,12 @@
  *
  * Descriptor 3 is the socket to foal (devices/nbd/protocol.h). It ends when
  * foal closes that, when foal dies, or when the server no longer answers.
+ *
+ * A third argument, of one that another has started, says which file that one opened: a copy of a
+ * VM must not go on with another.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <libnbd.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -35,7 +39,13 @@ struct companion {
 	uint64_t size;
 	bool writable;
 	bool can_flush, can_trim, can_zero;
+	const char *fault; /* it was opened, but cannot be served */
 };
+
+/* Which file it is, and that nobody has touched it: stat(2)'s, as text. */
+#define STAMP_SIZE 128
+
+static char stamp[STAMP_SIZE]; /* of the image; empty: nobody can tell */
 
 /* What the alarm says, made before: a handler must not format. */
 static char gave_up[NBD_TEXT_BYTES];
@@ -68,16 +78,26 @@ static bool answer(const void *record, size_t len)
 
 /* --- another for the same disk ----------------------------------------------------------- */
 
-static char *const *own_argv;
+static const char *own_argv[5];
 
-/* This program once more. That it cannot be is seen by whoever has the other end of @fd. */
+static bool talk_to(int fd)
+{
+	return dup2(fd, STDOUT_FILENO) == STDOUT_FILENO && dup2(fd, STDERR_FILENO) == STDERR_FILENO;
+}
+
+/*
+ * This program once more, for another VM, whose log it is told. That it cannot be is seen by
+ * whoever has the other end of @fd.
+ */
 static void become_another(int fd)
 {
-	if (dup2(fd, FOAL_FD) != FOAL_FD)
+	int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+
+	if (dup2(fd, FOAL_FD) != FOAL_FD || null < 0 || !talk_to(null))
 		_exit(1);
 	/* The window, the server's socket, what libnbd has open. */
 	syscall(SYS_close_range, FOAL_FD + 1, ~0U, 4 /* CLOSE_RANGE_CLOEXEC */);
-	execv("/proc/self/exe", own_argv);
+	execv("/proc/self/exe", (char *const *)own_argv);
 	_exit(1);
 }
 
@@ -107,11 +127,14 @@ static int take_setup(struct companion *c)
 
 	for (;;) {
 		if (!receive(&setup, sizeof(setup), &fd) || fd < 0 || setup.magic != NBD_MAGIC ||
-		    setup.version != NBD_VERSION)
+		    setup.version != NBD_VERSION || setup.op > NBD_SETUP_LOG)
 			return -EPROTO;
-		if (setup.window_bytes)
+		if (setup.op == NBD_SETUP_WINDOW)
 			break;
-		start_another(fd);
+		if (setup.op == NBD_SETUP_SHARE)
+			start_another(fd);
+		else if (!talk_to(fd) || close(fd))
+			return -EIO;
 	}
 	if (setup.window_bytes != NBD_WINDOW_BYTES || fstat(fd, &st) ||
 	    st.st_size != NBD_WINDOW_BYTES)
@@ -146,12 +169,47 @@ static int connect_server(struct companion *c, const char *how, const char *what
 	return nbd_connect_uri(c->nbd, what);
 }
 
+static void look_at(const char *file, char out[STAMP_SIZE])
+{
+	struct stat st;
+
+	if (stat(file, &st))
+		out[0] = 0;
+	else
+		snprintf(out, STAMP_SIZE, "%llx:%llx:%llx:%lld.%ld:%lld.%ld",
+			 (unsigned long long)st.st_dev, (unsigned long long)st.st_ino,
+			 (unsigned long long)st.st_size, (long long)st.st_mtim.tv_sec,
+			 st.st_mtim.tv_nsec, (long long)st.st_ctim.tv_sec, st.st_ctim.tv_nsec);
+}
+
+/* qemu-nbd opens it by name: before and after, that has to be the file that @stamp is of. */
+static int open_same(struct companion *c, const char *how, const char *what)
+{
+	char seen[STAMP_SIZE];
+	bool same = true;
+
+	look_at(what, seen);
+	if (stamp[0])
+		same = strcmp(stamp, seen) == 0;
+	else
+		memcpy(stamp, seen, sizeof(stamp));
+	if (same && connect_server(c, how, what))
+		return -1;
+	look_at(what, seen);
+	if (same && strcmp(stamp, seen) == 0)
+		return 0;
+	c->fault = "it was replaced or changed after the VM had opened it, so no copy of the VM "
+		   "can have it";
+	return -1;
+}
+
 static int open_disk(struct companion *c, const char *how, const char *what)
 {
+	bool file = strcmp(how, "qcow2") == 0 && !c->writable;
 	int64_t size;
 
 	c->nbd = nbd_create();
-	if (!c->nbd || connect_server(c, how, what))
+	if (!c->nbd || (file ? open_same(c, how, what) : connect_server(c, how, what)))
 		return -1;
 	size = nbd_get_size(c->nbd);
 	if (size < 0)
@@ -179,9 +237,9 @@ static bool say_hello(const struct companion *c, int rc)
 	    .magic = NBD_MAGIC, .version = NBD_VERSION, .size = c->size, .read_only = !c->writable};
 
 	if (rc) {
-		const char *text = nbd_get_error();
+		const char *text = c->fault ? c->fault : nbd_get_error();
 
-		hello.error = last_error();
+		hello.error = c->fault ? -ESTALE : last_error();
 		snprintf(hello.text, sizeof(hello.text), "%s",
 			 text ? text : strerror(-hello.error));
 	}
@@ -293,11 +351,14 @@ int main(int argc, char **argv)
 	struct companion c = {0};
 	int rc;
 
-	if (argc != 3 || !known(argv[1])) {
+	if ((argc != 3 && argc != 4) || !known(argv[1])) {
 		fprintf(stderr, "foal-nbd: a part of foal, not to be started by hand\n");
 		return 2;
 	}
-	own_argv = argv;
+	for (int i = 0; i < 3; i++)
+		own_argv[i] = argv[i];
+	snprintf(stamp, sizeof(stamp), "%s", argc > 3 ? argv[3] : "");
+	own_argv[3] = stamp;
 	snprintf(gave_up, sizeof(gave_up), "foal-nbd: %.120s: no answer for %d s\n", argv[2],
 		 NBD_SERVER_SECONDS);
 	signal(SIGALRM, give_up);

@@ -7,10 +7,11 @@
  *   foal -> companion   request     one at a time, answered in turn
  *   companion -> foal   answer
  *
- * A setup whose window is 0 bytes, any number of times before the other, and a request NBD_SHARE
+ * A setup NBD_SETUP_SHARE, any number of times before that of the window, and a request NBD_SHARE
  * come with a socket instead: another companion is started for it, which serves the same, and
  * waits for its own setup. There is no answer. VMs that were forked get theirs by that: they start
- * no program, and whoever asks cannot choose what is served.
+ * no program, and whoever asks cannot choose what is served. What such a companion has to say goes
+ * where a setup NBD_SETUP_LOG tells it, and nowhere before.
  *
  * Data lies at the start of the window, a memfd that can neither grow nor
  * shrink. Neither side trusts what the other says.
@@ -21,17 +22,24 @@
 #include <stdint.h>
 
 #define NBD_MAGIC	   0x646e6f66u /* "fond" */
-#define NBD_VERSION	   2
+#define NBD_VERSION	   3
 #define NBD_WINDOW_BYTES   (1u << 20)
 #define NBD_TEXT_BYTES	   200
 
 /* How long a server may take over one request before the companion gives up. */
 #define NBD_SERVER_SECONDS 25
 
+enum nbd_setup_op {
+	NBD_SETUP_WINDOW, /* the descriptor is the window; the last setup */
+	NBD_SETUP_SHARE,  /* it is another companion's socket */
+	NBD_SETUP_LOG,	  /* it is where the companion's messages go */
+};
+
 struct nbd_setup {
 	uint32_t magic, version;
-	uint32_t window_bytes; /* 0: the descriptor is another companion's socket */
-	uint32_t writable;     /* 0: nothing but reads will come */
+	uint32_t op;
+	uint32_t window_bytes;
+	uint32_t writable; /* 0: nothing but reads will come */
 };
 
 struct nbd_hello {

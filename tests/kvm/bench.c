@@ -179,6 +179,41 @@ START_TEST(restored_vms)
 }
 END_TEST
 
+/* Of @only each row has a value, but for those beside the bare program, which is not given. */
+static void expect_rows(const char *only, size_t want)
+{
+	json_t *rows = bench_snapshots(only);
+
+	ck_assert_uint_eq(json_array_size(rows), want);
+	for (size_t i = 0; i < want; i++) {
+		const json_t *row = json_array_get(rows, i);
+		const char *why = json_string_value(json_object_get(row, "not_measured"));
+
+		ck_assert_msg(!why || strstr(why, "--bare FILE was not given"), "%s: %s",
+			      json_string_value(json_object_get(row, "name")), why);
+		ck_assert(json_is_number(json_object_get(row, "ours")));
+	}
+	json_decref(rows);
+}
+
+START_TEST(cloned_vms)
+{
+	expect_rows("clone*", 7);
+}
+END_TEST
+
+START_TEST(forked_vms)
+{
+	expect_rows("fork.*", 3);
+}
+END_TEST
+
+START_TEST(reset_vms)
+{
+	expect_rows("reset.*", 4);
+}
+END_TEST
+
 /* --- counts ---------------------------------------------------------------------------------- */
 
 /* A page a fault: as many are installed as were touched, by us and by the host kernel. */
@@ -395,6 +430,9 @@ Suite *bench_suite(void)
 		tcase_add_test(tc, every_row);
 		tcase_add_test(tc, restored_memory);
 		tcase_add_test(tc, restored_vms);
+		tcase_add_test(tc, cloned_vms);
+		tcase_add_test(tc, forked_vms);
+		tcase_add_test(tc, reset_vms);
 		tcase_add_test(tc, anonymous_counts);
 		tcase_add_test(tc, window_counts);
 		tcase_add_test(tc, two_vcpus);

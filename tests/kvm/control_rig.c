@@ -194,23 +194,31 @@ void control_refused(int fd, const char *request, const char *code)
 	json_decref(reply);
 }
 
-void control_pass(int fd, const char *text, int passed, unsigned times)
+void control_pass_all(int fd, const char *text, const int *passed, unsigned count)
 {
 	char control[CMSG_SPACE(16 * sizeof(int))] = {0};
 	struct iovec iov = {(void *)(uintptr_t)text, strlen(text)};
 	struct msghdr msg = {.msg_iov = &iov,
 			     .msg_iovlen = 1,
 			     .msg_control = control,
-			     .msg_controllen = CMSG_SPACE(times * sizeof(int))};
+			     .msg_controllen = CMSG_SPACE(count * sizeof(int))};
 	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
 
-	ck_assert_uint_le(times, 16);
+	ck_assert_uint_le(count, 16);
 	cmsg->cmsg_level = SOL_SOCKET;
 	cmsg->cmsg_type = SCM_RIGHTS;
-	cmsg->cmsg_len = CMSG_LEN(times * sizeof(int));
-	for (unsigned i = 0; i < times; i++)
-		memcpy(CMSG_DATA(cmsg) + i * sizeof(int), &passed, sizeof(int));
+	cmsg->cmsg_len = CMSG_LEN(count * sizeof(int));
+	memcpy(CMSG_DATA(cmsg), passed, count * sizeof(int));
 	ck_assert_int_eq(sendmsg(fd, &msg, MSG_NOSIGNAL), (ssize_t)strlen(text));
+}
+
+void control_pass(int fd, const char *text, int passed, unsigned times)
+{
+	int same[16];
+
+	for (unsigned i = 0; i < 16; i++)
+		same[i] = passed;
+	control_pass_all(fd, text, same, times);
 }
 
 static int attach(int fd, uint64_t *history)

@@ -26,6 +26,8 @@ int control_connect_soon(const char *name);
 void control_send(int fd, const char *text);
 /* The same, with a descriptor that is @passed so many @times (SCM_RIGHTS; 1 to 16). */
 void control_pass(int fd, const char *text, int passed, unsigned times);
+/* The same, with @count (1 to 16) that may differ. */
+void control_pass_all(int fd, const char *text, const int *passed, unsigned count);
 /* The next line; NULL at the end. json_decref() it. */
 json_t *control_line(int fd);
 /* Ask and hear; the reply, ok or not. */

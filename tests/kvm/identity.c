@@ -2,6 +2,7 @@
  * What forks, clones and restored VMs have of their own: addresses, CIDs, sockets, helpers, disks
  * behind a helper, random numbers. The guest `identity` says what it sees of them.
  */
+#include <dirent.h>
 #include <fcntl.h>
 #include <linux/if.h>
 #include <linux/if_tun.h>
@@ -10,6 +11,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -277,6 +279,82 @@ START_TEST(refused)
 }
 END_TEST
 
+/* --- what a client passes -------------------------------------------------------------------- */
+
+enum { NOTHING, LOCK, LISTEN, LOG, NET, VSOCK, CONNECTOR, PASSED };
+
+/* A fork of "net" into @files; what the VM says of it. */
+static void fork_into(int control, const int files[PASSED], char *said, size_t size)
+{
+	static const char order[] =
+	    "fork\n{\"nets\":[[\"user,mac=02:00:00:00:00:11\",1500]],\"vsock\":[9,\"/v\"]}";
+	int ends[2];
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+	control_pass_all(ends[0], order, files, PASSED);
+	control_pass(control, "{\"command\":\"fork\",\"nets\":[\"user\"],\"vsock\":true}\n",
+		     ends[1], 1);
+	close(ends[1]);
+	json_t *reply = control_line(control);
+	ck_assert(json_is_true(json_object_get(reply, "ok")));
+	json_decref(reply);
+	ssize_t n = recv(ends[0], said, size - 1, 0);
+	ck_assert_int_gt(n, 0);
+	said[n] = 0;
+	close(ends[0]);
+}
+
+/* Each of the descriptors in turn is another thing than it is passed as. */
+START_TEST(hostile_ends)
+{
+	static const struct {
+		int which;
+		const char *words;
+	} cases[] = {
+	    {NOTHING, "not /dev/null"}, {LOCK, "as the lock"},	{LISTEN, "the control socket"},
+	    {LOG, "as the log"},	{NET, "for a network"}, {VSOCK, "for the vsock is no"},
+	    {CONNECTOR, "connector"},
+	};
+	const struct sockaddr_un anywhere = {.sun_family = AF_UNIX};
+	const char *log = scratch("log");
+	int pair[2], slow[2], files[PASSED], control;
+	char said[1200];
+
+	start_connected("net");
+	control = control_connect("net");
+	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	ck_assert_int_eq(bind(listener, (const void *)&anywhere, sizeof(sa_family_t)), 0);
+	ck_assert_int_eq(listen(listener, 1), 0);
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, slow), 0);
+	const int right[PASSED] = {open("/dev/null", O_RDWR),
+				   open(log, O_RDWR | O_CREAT, 0600),
+				   listener,
+				   open(log, O_WRONLY),
+				   pair[0],
+				   listener,
+				   pair[1]};
+	/* Reading it would wait; nobody connects to it; it cannot be written. */
+	const int wrong[] = {slow[0], listener, pair[0], open(log, O_RDONLY), open("/dev/null", 0)};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		for (size_t w = 0; w < sizeof(wrong) / sizeof(wrong[0]); w++) {
+			bool listens = cases[i].which == LISTEN || cases[i].which == VSOCK;
+			bool stream = cases[i].which == NET || cases[i].which == CONNECTOR;
+
+			if ((listens && w == 1) || (stream && w == 2) ||
+			    (cases[i].which == LOCK && w == 3))
+				continue; /* that is right */
+			memcpy(files, right, sizeof(files));
+			files[cases[i].which] = wrong[w];
+			fork_into(control, files, said, sizeof(said));
+			ck_assert_msg(strstr(said, cases[i].words) != NULL, "%zu, %zu: %s", i, w,
+				      said);
+		}
+	control_number(control, "{\"command\":\"status\"}", "vcpus");
+	close(control);
+}
+END_TEST
+
 /* --- tap ------------------------------------------------------------------------------------- */
 
 static bool make_tap(const char *name)
@@ -334,9 +412,42 @@ END_TEST
 /* --- disks behind a helper ---------------------------------------------------------------------
  */
 
+static bool is_companion(const char *exe)
+{
+	static const char name[] = "/foal-nbd";
+	char path[512];
+	ssize_t n = readlink(exe, path, sizeof(path));
+
+	return n >= (ssize_t)strlen(name) &&
+	       memcmp(path + n - strlen(name), name, strlen(name)) == 0;
+}
+
+/* How many companions of disks have that log for what they have to say. */
+static unsigned helpers_that_say_to(const char *log)
+{
+	DIR *dir = opendir("/proc");
+	const struct dirent *e;
+	struct stat is, its;
+	char path[300];
+	unsigned n = 0;
+
+	ck_assert_ptr_nonnull(dir);
+	ck_assert_int_eq(stat(scratch("run/%s", log), &is), 0);
+	while ((e = readdir(dir))) {
+		snprintf(path, sizeof(path), "/proc/%s/exe", e->d_name);
+		if (e->d_name[0] < '1' || e->d_name[0] > '9' || !is_companion(path))
+			continue;
+		snprintf(path, sizeof(path), "/proc/%s/fd/2", e->d_name);
+		n += stat(path, &its) == 0 && its.st_dev == is.st_dev && its.st_ino == is.st_ino;
+	}
+	closedir(dir);
+	return n;
+}
+
 START_TEST(disks_behind_a_helper)
 {
 	const char *raw = scratch("helped.raw"), *image = scratch("helped.qcow2");
+	const char *other = scratch("other.qcow2");
 	char option[256];
 	uint64_t was;
 
@@ -353,6 +464,8 @@ START_TEST(disks_behind_a_helper)
 	was = ask_number("q", 'B');
 	ck_assert_uint_eq(ask_number("q", 'b'), was + 1);
 	expect_command(ARGS("fork", "q", "-n", "2"), 0, "q.2: running");
+	ck_assert_uint_eq(helpers_that_say_to("q.1.log"), 1);
+	ck_assert_uint_eq(helpers_that_say_to("q.2.log"), 1);
 	ck_assert_uint_eq(ask_number("q", 'B'), was + 1);
 	ck_assert_uint_eq(ask_number("q.1", 'b'), was + 1);
 	ck_assert_uint_eq(ask_number("q.1", 'B'), was + 1);
@@ -366,6 +479,12 @@ START_TEST(disks_behind_a_helper)
 	expect_command(ARGS("clone", "q.template", "-n", "2"), 0, "q.template.2: running");
 	ck_assert_uint_eq(ask_number("q.template.1", 'B'), was + 2);
 	ck_assert_uint_eq(ask_number("q.template.2", 'b'), was + 2);
+	/* Another image of the same name, size and time: those that run have theirs. */
+	ck_assert_int_eq(run_tool(NULL, ARGS("cp", "-p", image, other)), 0);
+	ck_assert_int_eq(rename(other, image), 0);
+	expect_command(ARGS("fork", "q.1"), 113, "it was replaced or changed");
+	expect_command(ARGS("clone", "q.template"), 113, "it was replaced or changed");
+	ck_assert_uint_eq(ask_number("q.1", 'b'), was + 3);
 }
 END_TEST
 
@@ -473,6 +592,7 @@ Suite *identity_suite(void)
 	tcase_add_test(tc, clones_have_their_own);
 	tcase_add_test(tc, restored_have_their_own);
 	tcase_add_test(tc, refused);
+	tcase_add_test(tc, hostile_ends);
 	tcase_add_test(tc, taps);
 	tcase_add_test(tc, disks_behind_a_helper);
 	tcase_add_test(tc, devices_never_draw_the_same);

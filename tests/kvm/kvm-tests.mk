@@ -28,10 +28,7 @@ NESTED_TESTS      += $(OUT)/tests/test_kvm
 # What guests, their processors and the host's memory have to do with. The rest (files, sockets,
 # clients, words) is the same on any host with KVM.
 PARTS_6.12_test_kvm := runs cases files firmware cpus platform led huge poison hung memory_limit \
-	trouble pause confined guest_kernel main_job snapshot
-# VMs that fork: most of what goes wrong on two emulated processors. (reset fails on two, and
-# does not come to its end on one: docs/hosts.md.)
-ONE_CPU_6.12_test_kvm := fork clone snapshot_diff
+	trouble pause confined guest_kernel main_job snapshot snapshot_diff fork clone
 # What faults, and what foal tells of the host.
 PARTS_6.1_test_kvm := cases huge poison memory_limit doctor main_job
 NESTED_FILES      += $(OUT)/foal $(KVM_GUESTS) $(GUEST_KERNEL) $(GUEST_DISK) $(GUEST_PMEM) \

@@ -157,12 +157,12 @@ static unsigned pause_while_running(int fd, unsigned most)
 /* The guest kernel reads its disk and its pmem, sums them and writes both, paused all the time. */
 START_TEST(with_io_in_flight)
 {
-	unsigned rounds = 0;
+	unsigned rounds = 0, wanted = rounds_here(ROUNDS);
 	char line[160], disk_option[600], pmem_option[600];
 
 	if (access(image_path("kernel.elf"), R_OK) || run_tool(NULL, ARGS("debugfs", "-V")))
 		skip("no guest kernel, or no debugfs here");
-	for (int i = 0; (i < 20 && rounds < ROUNDS) || !rounds; i++) {
+	for (int i = 0; (i < 20 && rounds < wanted) || !rounds; i++) {
 		struct run run;
 		const char *disk = copy_file(image_path("disk.img"), "disk.img");
 		const char *pmem = copy_file(image_path("pmem.img"), "pmem.img");
@@ -175,7 +175,7 @@ START_TEST(with_io_in_flight)
 			       "quiet init=/bin/main root=/dev/vda -- nonce=seven"));
 		run_until(&run, "\n");
 		int fd = control_connect("io");
-		rounds += pause_while_running(fd, ROUNDS - rounds);
+		rounds += pause_while_running(fd, wanted - rounds);
 		run_wait(&run);
 		close(fd);
 		ck_assert_msg(run.status == 0 && strstr(run.out_text, "main: ok"),

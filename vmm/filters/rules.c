@@ -154,6 +154,9 @@ const struct rule rules[] = {
     CALL(M | D | C, sendto),
     CALL(D, sendmsg),
     IOCTL(D | K, TUNSETOFFLOAD),
+    /* Is what a client passed a tap interface? */
+    IOCTL(K, TUNGETIFF),
+    IOCTL(K, TUNGETVNETHDRSZ),
     /* Sockets of vsock, which come from the listener or from the connector; and control's. */
     CALL(D | C, accept4),
     CALL(D | C, recvmsg),
