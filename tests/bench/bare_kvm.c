@@ -5,10 +5,12 @@
  *
  *   bare_kvm MEBIBYTES [restore]
  *   bare_kvm MEBIBYTES clones COUNT
+ *   bare_kvm MEBIBYTES clone
  *
  * restore: it also gives the vCPU and the VM's clock a state, as foal restore does.
  * clones: COUNT processes are forked that do all that, map one memory file privately, and run
  * a guest that writes ten pages. Prints a line when all have, and ends with its standard input.
+ * clone: says "ready"; at a byte it forks one such process, which prints its moment and ends.
  */
 #include <fcntl.h>
 #include <linux/kvm.h>
@@ -277,17 +279,51 @@ static int clones(int kvm, uint64_t size, unsigned long count)
 	return 0;
 }
 
+static void print_now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	printf("%llu\n",
+	       (unsigned long long)ts.tv_sec * 1000000000ULL + (unsigned long long)ts.tv_nsec);
+	fflush(stdout);
+}
+
+static int clone_on_request(int kvm, uint64_t size)
+{
+	int file = memfd_create("template", MFD_CLOEXEC), status = 1;
+	char byte;
+
+	need(file >= 0 && ftruncate(file, (off_t)size) == 0, "memory file");
+	write_guest(file, size);
+	puts("ready");
+	fflush(stdout);
+	need(read(STDIN_FILENO, &byte, 1) == 1, "request");
+	pid_t pid = fork();
+	need(pid >= 0, "fork");
+	if (pid == 0) {
+		int vm = create_vm(kvm);
+		add_slot(vm, 0, 0, size, file);
+		set_state(kvm, vm, create_vcpu(kvm, vm));
+		print_now();
+		_exit(0);
+	}
+	need(waitpid(pid, &status, 0) == pid && status == 0, "clone");
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	uint64_t size = argc > 1 ? strtoull(argv[1], NULL, 10) << 20 : 256UL << 20;
 	uint64_t low = size < FOAL_MMIO_GAP_START ? size : FOAL_MMIO_GAP_START;
-	struct timespec ts;
 	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 
 	need(kvm >= 0, "/dev/kvm");
 	check_caps(kvm);
 	if (argc > 3 && strcmp(argv[2], "clones") == 0)
 		return clones(kvm, low, strtoul(argv[3], NULL, 10));
+	if (argc > 2 && strcmp(argv[2], "clone") == 0)
+		return clone_on_request(kvm, low);
 	int vm = create_vm(kvm);
 	add_slot(vm, 0, 0, low, -1);
 	if (size > low)
@@ -295,8 +331,6 @@ int main(int argc, char **argv)
 	int vcpu = create_vcpu(kvm, vm);
 	if (argc > 2)
 		set_state(kvm, vm, vcpu);
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	printf("%llu\n",
-	       (unsigned long long)ts.tv_sec * 1000000000ULL + (unsigned long long)ts.tv_nsec);
+	print_now();
 	return 0;
 }
