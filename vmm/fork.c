@@ -71,6 +71,7 @@ static void *fork_thread(void *arg)
 		template_await(vm);
 		gate_arrive(&vm->confined);
 	}
+	fork_trim_stack(vm);
 	pthread_mutex_lock(&f->lock);
 	while (!f->ending) {
 		if (later_do(vm))

@@ -35,7 +35,10 @@
 #include "vmm/vm.h"
 
 /* How long a VM that runs waits for who asked for it to listen. */
-#define TELL_MS 5000
+#define TELL_MS	      5000
+/* Of a thread's stack, below what it uses while it waits. Each began near the end of 512 KiB. */
+#define STACK_KEPT    1024UL
+#define STACK_DROPPED (128UL << 10)
 
 #ifdef __SANITIZE_THREAD__
 /* Threads are made in processes that were forked by one of several. */
@@ -302,6 +305,15 @@ void become_process(void)
 	pthread_setname_np(pthread_self(), "foal");
 	sigemptyset(&none);
 	pthread_sigmask(SIG_SETMASK, &none, NULL);
+}
+
+void fork_trim_stack(const struct vm *vm)
+{
+	uintptr_t end = (uintptr_t)__builtin_frame_address(0) - STACK_KEPT;
+
+	end &= ~(uintptr_t)(EPT_PAGE_SIZE - 1);
+	if (vm->birth)
+		madvise((char *)end - STACK_DROPPED, STACK_DROPPED, MADV_DONTNEED);
 }
 
 void become_background(const struct order *order)

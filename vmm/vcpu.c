@@ -150,6 +150,7 @@ static void begin(struct vcpu *vcpu)
 		ept_vcpu_on_cpu(vm->space, vcpu->index, sched_getcpu());
 	}
 	vm_thread_begins(vm, vm->opt->reset_port ? THREAD_VCPU_RESET : THREAD_VCPU);
+	fork_trim_stack(vm);
 	this_run = vcpu->run;
 	wait_for_others(vcpu);
 	memory_error_on_vcpu(vcpu);

@@ -20,6 +20,7 @@
 #include "vmm/helper.h"
 #include "vmm/image.h"
 #include "vmm/kvm.h"
+#include "vmm/kvmstats.h"
 #include "vmm/net.h"
 #include "vmm/options.h"
 #include "vmm/quiesce.h"
@@ -293,6 +294,8 @@ void memory_error_at(struct vcpu *vcpu, gpa_t gpa);
 
 /* One vCPU at the last look. */
 struct vcpu_look {
+	struct kvm_pick faults; /* where KVM counts them, once it was looked for */
+	bool picked;
 	uint64_t taken, resolved; /* its faults */
 	unsigned stuck;		  /* looks in a row without progress */
 	uint64_t rounds;	  /* as the vCPU has it, and */
