@@ -184,6 +184,7 @@ static void *vcpu_thread(void *arg)
 			finish_exit(vcpu);
 			reset_answer(vcpu);
 		} else {
+			reset_gap_ends(vcpu);
 			run_once(vcpu);
 		}
 		vcpu->run->immediate_exit = 0;
