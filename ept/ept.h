@@ -457,6 +457,12 @@ bool ept_space_check(struct ept_space *space);
  */
 void ept_space_check_files(struct ept_space *space);
 
+/*
+ * In a template's clone nobody does so before this is called, from a thread that may make
+ * another: there may be a thousand, which do nothing. 0, -EAGAIN.
+ */
+int ept_space_watch_files(struct ept_space *space);
+
 #define EPT_LOOK_NS 500000000UL
 /*
  * The time from *@looked, the last look, to @now (CLOCK_MONOTONIC, ns), EPT_LOOK_NS at

@@ -302,7 +302,7 @@ static void *governor_thread(void *arg)
 	return NULL;
 }
 
-static bool of_template(const struct ept_space *space)
+bool ept_of_template(const struct ept_space *space)
 {
 	for (size_t i = 0; i < space->nr_areas; i++)
 		if (space->areas[i]->template)
@@ -318,7 +318,7 @@ int ept_governor_start(struct ept_space *space)
 	struct ept_governor *g = space->governor;
 	int err;
 
-	if (!g && !of_template(space))
+	if (!g && !ept_of_template(space))
 		g = ept_governor_create(space, huge, files);
 	if (!g)
 		return 0; /* nothing to govern */

@@ -262,6 +262,8 @@ int ept_fault_threads_dead(struct ept_space *space);
 int ept_governor_start(struct ept_space *space);
 void ept_governor_stop(struct ept_space *space);
 void ept_governor_free(struct ept_governor *governor);
+/* Are its areas a template's, which nobody governs? */
+bool ept_of_template(const struct ept_space *space);
 /* Drop [gpa, end) of @area, which the host kernel backs; not soon huge again. */
 int ept_governor_give_back(struct ept_area *area, uint64_t gpa, uint64_t end);
 

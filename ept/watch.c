@@ -211,6 +211,17 @@ int ept_file_watch_start(struct ept_space *space)
 	return err;
 }
 
+int ept_space_watch_files(struct ept_space *space)
+{
+	int err = 0;
+
+	pthread_mutex_lock(&space->life_lock);
+	if (space->life == EPT_LIFE_STARTED && !space->files.running)
+		err = ept_file_watch_start(space);
+	pthread_mutex_unlock(&space->life_lock);
+	return err;
+}
+
 void ept_file_watch_stop(struct ept_space *space)
 {
 	uint64_t one = 1;

@@ -86,7 +86,9 @@ int bench_vm_create(struct bench_vm *vm, const struct kvm_machine *machine, stru
 	pthread_cond_init(&vm->moved, NULL);
 	int r = kvm_open(&vm->kvm, err);
 	if (r == 0)
-		r = kvm_create_vm(&vm->kvm, machine, err);
+		r = kvm_create_vm(&vm->kvm, err);
+	if (r == 0)
+		r = kvm_configure_vm(&vm->kvm, machine, err);
 	if (r == 0)
 		r = kvm_read_cpuid(&vm->kvm, err);
 	if (r == 0)

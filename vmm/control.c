@@ -204,9 +204,10 @@ static void *control_thread(void *arg)
 	struct control *control = arg;
 
 	pthread_setname_np(pthread_self(), "foal-control");
-	vm_thread_begins(control->vm, THREAD_CONTROL);
+	bool confined = vm_thread_begins(control->vm, THREAD_CONTROL);
 	gate_wait(&control->vm->confined);
-	control_run(control);
+	if (confined)
+		control_run(control);
 	return NULL;
 }
 
@@ -291,9 +292,19 @@ static int create_thread(struct control *control)
 	return -r;
 }
 
+int control_poll_fd(const struct control *control, bool asked)
+{
+	return control && !asked && !atomic_load(&control->started) ? control->listen_fd : -1;
+}
+
 int control_start(struct control *control)
 {
-	if (!control)
+	return !control || later_has(control->vm) ? 0 : control_begin(control);
+}
+
+int control_begin(struct control *control)
+{
+	if (control->started)
 		return 0;
 	vm_thread_expected(control->vm);
 	int r = create_thread(control);

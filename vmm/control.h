@@ -42,7 +42,7 @@ struct control {
 	char *last_snapshot;	 /* directory, as it was said; NULL: none */
 	FILE *smaps;		 /* its own, of /proc/self/smaps */
 	pthread_t thread;
-	bool started;
+	atomic_bool started;
 	struct console_log log;
 
 	/* The control thread's. */
@@ -78,8 +78,14 @@ void control_forked(struct control *control, int lock_fd, int listen_fd);
 /* Serve it on the calling thread, until `ended` is set. */
 void control_run(struct control *control);
 
-/* Start the thread, on the main thread, before it enters the sandbox. 0 or a negative errno. */
+/*
+ * Start the thread, on the main thread, before it enters the sandbox; of a forked VM on
+ * foal-fork, by control_begin(), when the first client is there. 0 or a negative errno.
+ */
 int control_start(struct control *control);
+int control_begin(struct control *control);
+/* Where clients are seen as long as the thread is not there, nor @asked for; else -1. */
+int control_poll_fd(const struct control *control, bool asked);
 
 /* What the guest wrote to a console. Any thread. */
 void control_console(struct control *control, const void *data, size_t len);

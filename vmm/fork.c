@@ -74,6 +74,8 @@ static void *fork_thread(void *arg)
 	}
 	pthread_mutex_lock(&f->lock);
 	while (!f->ending) {
+		if (later_do(vm))
+			continue;
 		if (!f->wanted) {
 			pthread_cond_wait(&f->changed, &f->lock);
 			continue;

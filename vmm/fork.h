@@ -57,6 +57,8 @@ struct forker {
 	pthread_mutex_t lock; /* all below */
 	pthread_cond_t changed;
 	bool wanted, done, ending;
+	unsigned later; /* enum later: what is to be done */
+	bool settled;	/* nothing more is */
 	const struct fork_request *request;
 	struct frozen_child *job;
 	struct frozen_pause *pause;
@@ -79,6 +81,19 @@ void forker_init(struct vm *vm);
 int forker_start(struct vm *vm);
 /* The thread is gone. */
 void forker_end(struct vm *vm);
+
+/* --- fork_later.c: what threads a forked VM begins without -------------------------------- */
+
+enum later { LATER_CONTROL = 1, LATER_FILES = 2, LATER_STOP = 4 };
+
+/* Does @vm begin without foal-control, foal-files and foal-stop? */
+bool later_has(const struct vm *vm);
+/* Have foal-fork make it; asking again does nothing. Else it is there. */
+void later_make(struct vm *vm, enum later what);
+/* foal-fork is to stop @vm, and makes nothing more. False: it is not its to do. */
+bool later_stop(struct vm *vm);
+/* On foal-fork, with its lock held, which it drops meanwhile. False: nothing was asked. */
+bool later_do(struct vm *vm);
 
 /* Why @vm cannot be forked, whatever is asked: -EOPNOTSUPP and @err, or 0. */
 int fork_possible(const struct vm *vm, const struct fork_request *request, struct foal_error *err);

@@ -194,12 +194,8 @@ static int check_cpus(const struct kvm *kvm, unsigned cpus, struct foal_error *e
 	return 0;
 }
 
-int kvm_create_vm(struct kvm *kvm, const struct kvm_machine *machine, struct foal_error *err)
+int kvm_create_vm(struct kvm *kvm, struct foal_error *err)
 {
-	int r = check_cpus(kvm, machine->cpus, err);
-
-	if (r)
-		return r;
 	do {
 		kvm->vm_fd = ioctl(kvm->dev_fd, KVM_CREATE_VM, 0);
 	} while (kvm->vm_fd < 0 && errno == EINTR);
@@ -208,7 +204,14 @@ int kvm_create_vm(struct kvm *kvm, const struct kvm_machine *machine, struct foa
 	if (enable_cap(kvm, KVM_CAP_SPLIT_IRQCHIP, FOAL_IOAPIC_PINS))
 		return host_error(err, "split irqchip");
 	widen_destinations(kvm);
-	return machine->halt_exits ? 0 : keep_halt_in_guest(kvm, err);
+	return 0;
+}
+
+int kvm_configure_vm(struct kvm *kvm, const struct kvm_machine *machine, struct foal_error *err)
+{
+	int r = check_cpus(kvm, machine->cpus, err);
+
+	return r || machine->halt_exits ? r : keep_halt_in_guest(kvm, err);
 }
 
 int kvm_add_slot(struct kvm *kvm, const struct ept_slot *slot, struct foal_error *err)

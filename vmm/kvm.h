@@ -43,7 +43,10 @@ int kvm_open(struct kvm *kvm, struct foal_error *err);
 bool kvm_shadows(void);
 
 /* Create the VM with a split irqchip. */
-int kvm_create_vm(struct kvm *kvm, const struct kvm_machine *machine, struct foal_error *err);
+int kvm_create_vm(struct kvm *kvm, struct foal_error *err);
+
+/* Make it one of @machine; before it has vCPUs. */
+int kvm_configure_vm(struct kvm *kvm, const struct kvm_machine *machine, struct foal_error *err);
 
 /*
  * Ask KVM what CPUID it supports: slow where the host is a VM itself, since every

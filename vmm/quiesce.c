@@ -269,7 +269,7 @@ uint64_t vm_paused_for(struct vm *vm)
 }
 
 /* Devices stay held: they are stopped next, and find nothing to do. */
-void quiesce_end(struct vm *vm)
+void quiesce_break(struct vm *vm)
 {
 	struct quiesce *q = &vm->quiesce;
 
@@ -279,6 +279,13 @@ void quiesce_end(struct vm *vm)
 	pthread_cond_broadcast(&q->go);
 	pthread_cond_broadcast(&q->parked_one);
 	pthread_mutex_unlock(&q->lock);
+}
+
+void quiesce_end(struct vm *vm)
+{
+	struct quiesce *q = &vm->quiesce;
+
+	quiesce_break(vm);
 	/* A pause that was under way sees that the run ends. */
 	pthread_mutex_lock(&q->changing);
 	atomic_store(&q->paused_since, 0);

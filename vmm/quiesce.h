@@ -75,7 +75,8 @@ void vm_resume_by_vcpu(struct vcpu *self);
 /* ns since the pause that holds was asked for; 0: the VM is not paused. Any thread. */
 uint64_t vm_paused_for(struct vm *vm);
 
-/* The run ends: whoever is parked goes, and nobody parks any more. */
+/* The run ends: whoever is parked goes, and nobody parks any more. break: waits for no pause. */
+void quiesce_break(struct vm *vm);
 void quiesce_end(struct vm *vm);
 
 /* For a vCPU's thread, before KVM_RUN; and when it is out, its exit completed: returns when it may

@@ -209,6 +209,17 @@ static void working_set(struct snapshot_dir *dir, struct ept_working_set **set, 
 
 /* --- restore ----------------------------------------------------------------------------- */
 
+/* KVM is slow: it begins while the snapshot is read. Not in a process that will fork another. */
+static struct vm *begin_ahead(const struct run_options *opt)
+{
+	struct vm *vm = opt->background ? NULL : calloc(1, sizeof(*vm));
+
+	if (vm)
+		vm_begin(vm);
+	return vm;
+}
+
+
 int command_restore(int argc, char **argv, uint64_t main_ns)
 {
 	struct restore_options own = {.prefetch = PREFETCH_AUTO};
@@ -217,12 +228,15 @@ int command_restore(int argc, char **argv, uint64_t main_ns)
 	struct snapshot_dir dir;
 	struct run_options opt;
 	struct ept_working_set *ahead = NULL;
+	struct vm *vm = NULL;
 	char where[400];
 	const char *path;
 
 	options_defaults(&opt);
 	snapshot_dir_init(&dir);
 	int r = parse(argc, argv, &path, &own, &opt, &err);
+	if (r == 0)
+		vm = begin_ahead(&opt);
 	if (r == 0)
 		r = snapshot_open(&dir, path, &opt, &err);
 	if (r == 0) {
@@ -241,6 +255,7 @@ int command_restore(int argc, char **argv, uint64_t main_ns)
 			      "restore: --fault-engine kernel: nobody would check what is read");
 	if (r) {
 		error_print(&err);
+		vm_forget(vm, &opt);
 		options_free(&opt);
 		snapshot_dir_close(&dir);
 		return err.status;
@@ -260,7 +275,7 @@ int command_restore(int argc, char **argv, uint64_t main_ns)
 	from.below = dir.below;
 	from.path = realpath(path, NULL);
 	from.ahead = ahead;
-	int status = run_machine(&opt, &from, main_ns);
+	int status = run_machine(&opt, &from, vm, main_ns);
 	return status; /* threads of a VM that hangs may still read the snapshot */
 }
 

@@ -134,19 +134,20 @@ static void wait_for_end(struct vm *vm, struct console *con, int signals)
 {
 	struct watchdog dog;
 	uint64_t last_look = now_ns();
-	bool typed_left = false;
+	bool typed_left = false, asked = false;
 
 	if (watchdog_init(&dog, vm))
 		vm_end(vm, FOAL_EXIT_HOST, "%s: out of memory for the watchdog", vm->opt->name);
 	while (!atomic_load(&vm->stopping)) {
-		struct pollfd fds[4 + MAX_HELPERS] = {
+		struct pollfd fds[5 + MAX_HELPERS] = {
 		    {.fd = vm->end.fd, .events = POLLIN},
 		    {.fd = ept_space_failure_fd(vm->space), .events = POLLIN},
 		    {.fd = signals, .events = POLLIN},
 		    {.fd = console_poll_fd(con), .events = POLLIN},
+		    {.fd = control_poll_fd(vm->control, asked), .events = POLLIN},
 		};
-		helpers_poll(&vm->helpers, fds + 4);
-		if (poll(fds, 4 + vm->helpers.count, next_timeout(vm, last_look, typed_left)) < 0 &&
+		helpers_poll(&vm->helpers, fds + 5);
+		if (poll(fds, 5 + vm->helpers.count, next_timeout(vm, last_look, typed_left)) < 0 &&
 		    errno != EINTR)
 			vm_end(vm, FOAL_EXIT_INTERNAL, "%s: poll: %s", vm->opt->name,
 			       strerror(errno));
@@ -158,11 +159,15 @@ static void wait_for_end(struct vm *vm, struct console *con, int signals)
 			take_signal(vm, signals);
 		if (fds[3].revents)
 			serve_request(vm, con);
-		helpers_look(&vm->helpers, fds + 4, vm->opt->name);
+		if (fds[4].revents)
+			later_make(vm, LATER_CONTROL);
+		asked |= fds[4].revents != 0;
+		helpers_look(&vm->helpers, fds + 5, vm->opt->name);
 		typed_left = pump_console(vm, con);
 		check_time_limit(vm);
 		if (now_ns() - last_look >= WATCHDOG_PERIOD_MS * 1000000ULL) {
 			watchdog_look(&dog, vm);
+			asked = false; /* once more, if there could be no thread */
 			last_look = now_ns();
 		}
 	}
@@ -289,12 +294,12 @@ static int no_memory(struct foal_error *err)
 }
 
 /* *@abandoned: threads still run, and nothing may be taken apart. */
-static int run(const struct run_options *opt, const struct vm_restore *restore,
+static int run(struct vm *vm, const struct run_options *opt, const struct vm_restore *restore,
 	       struct control *control, struct background *bg, uint64_t main_ns, bool *abandoned,
 	       struct foal_error *err)
 {
-	struct vm *vm = calloc(1, sizeof(*vm));
-
+	if (!vm)
+		vm = calloc(1, sizeof(*vm));
 	if (!vm)
 		return no_memory(err);
 	vm->opt = opt;
@@ -324,7 +329,8 @@ static int claim_name(struct control **control, const struct run_options *opt,
 	return 0;
 }
 
-int run_machine(struct run_options *opt, const struct vm_restore *restore, uint64_t main_ns)
+int run_machine(struct run_options *opt, const struct vm_restore *restore, struct vm *vm,
+		uint64_t main_ns)
 {
 	struct control *control = NULL;
 	struct background bg = {.tell = -1};
@@ -336,7 +342,9 @@ int run_machine(struct run_options *opt, const struct vm_restore *restore, uint6
 	if (r == 0 && opt->background)
 		r = background_start(&bg, &control->dir, opt->name, &status, &err);
 	if (r == 0)
-		status = run(opt, restore, control, &bg, main_ns, &abandoned, &err);
+		status = run(vm, opt, restore, control, &bg, main_ns, &abandoned, &err);
+	else
+		vm_forget(vm, opt);
 	if (err.status) {
 		error_print(&err);
 		status = err.status;
@@ -357,5 +365,5 @@ int command_run(int argc, char **argv, uint64_t main_ns)
 		error_print(&err);
 		return err.status;
 	}
-	return run_machine(&opt, NULL, main_ns);
+	return run_machine(&opt, NULL, NULL, main_ns);
 }

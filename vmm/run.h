@@ -16,12 +16,17 @@ int command_help(int argc, char **argv, uint64_t main_ns);
 struct run_options;
 struct vm_restore;
 
-/* Run the machine of @opt, restored from @restore or booted (NULL); frees @opt. An exit status. */
-int run_machine(struct run_options *opt, const struct vm_restore *restore, uint64_t main_ns);
+struct vm;
+
+/*
+ * Run the machine of @opt, restored from @restore or booted (NULL); frees @opt. An exit status.
+ * @vm: one that vm_begin() began, from malloc(), taken over; or NULL.
+ */
+int run_machine(struct run_options *opt, const struct vm_restore *restore, struct vm *vm,
+		uint64_t main_ns);
 
 struct background;
 struct foal_error;
-struct vm;
 
 /* Build @vm (or rebuild one that was forked), run it to its end, report, take it apart. */
 int run_vm(struct vm *vm, struct background *bg, struct foal_error *err);

@@ -4,7 +4,8 @@
  * to. Each enters it by itself, and no vCPU runs before the last one has.
  *
  * What KVM needs longest for, its CPUID and the vCPUs, the first vCPU's thread
- * does while the main thread builds the rest.
+ * does while the main thread builds the rest. It is the first thing that a restore makes:
+ * before it is woken and KVM has answered, the snapshot is read and the VM is there.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -18,9 +19,11 @@
 /* From here on the soft limit of open files may be too low. */
 #define MANY_CPUS 64
 
-/* The first reason not to run. */
+/* The first reason not to run, or to run no longer. */
 static void start_failed(struct vm *vm, const struct foal_error *err)
 {
+	if (atomic_load(&vm->first_run_ns))
+		vm_end(vm, err->status, "%s", err->text);
 	pthread_mutex_lock(&vm->end.lock);
 	if (!vm->start_error.status)
 		vm->start_error = *err;
@@ -34,7 +37,7 @@ void vm_thread_expected(struct vm *vm)
 }
 
 /* A vCPU that passes the gate sees that it is not to run. */
-void vm_thread_begins(struct vm *vm, enum thread_kind kind)
+bool vm_thread_begins(struct vm *vm, enum thread_kind kind)
 {
 	struct foal_error err = {0}, whose = {0};
 	char name[16] = "";
@@ -46,6 +49,7 @@ void vm_thread_begins(struct vm *vm, enum thread_kind kind)
 		start_failed(vm, &whose);
 	}
 	gate_arrive(&vm->confined);
+	return !whose.status;
 }
 
 /* --- the vCPUs, by the first one's thread ------------------------------------------ */
@@ -69,7 +73,6 @@ static int load_vcpus(struct vm *vm, struct foal_error *err)
 static int create_vcpus(struct vm *vm, struct foal_error *err)
 {
 	const struct kvm_machine machine = kvm_machine_of(vm->opt);
-	/* One that was forked has the table that its parent made. */
 	int r = vm->birth ? 0 : kvm_finish_cpuid(&vm->kvm, &machine, err);
 
 	if (r == 0 && vm->restore && !vm->birth)
@@ -90,6 +93,7 @@ static int create_vcpus(struct vm *vm, struct foal_error *err)
 void vm_create_vcpus(struct vm *vm)
 {
 	struct foal_error err = {0};
+	/* One that was forked has the table that its parent made. */
 	int r = vm->birth ? 0 : kvm_read_cpuid(&vm->kvm, &err);
 
 	gate_wait(&vm->created);
@@ -124,19 +128,29 @@ static int start_vcpu(struct vm *vm, unsigned index, struct foal_error *err)
 
 int vm_start_first_vcpu(struct vm *vm, struct foal_error *err)
 {
+	if (!vm->birth)
+		vcpu_init_kick(); /* else it was done in its parent */
+	vm_thread_expected(vm);
+	int r = vcpu_start_first(vm);
+	return r ? error_set(err, FOAL_EXIT_HOST, r, "vCPU thread 0: %s", error_text(r)) : 0;
+}
+
+int vm_make_vcpus(struct vm *vm, struct foal_error *err)
+{
 	unsigned cpus = vm->opt->cpus;
 
-	if (!vm->birth) { /* else it was done in its parent */
+	if (!vm->birth)
 		allow_descriptors(cpus);
-		vcpu_init_kick();
-	}
 	vm->vcpus = calloc(cpus, sizeof(*vm->vcpus));
 	if (!vm->vcpus)
 		return error_set(err, FOAL_EXIT_HOST, -ENOMEM, "out of memory for vCPUs");
 	for (unsigned i = 0; i < cpus; i++)
 		vm->vcpus[i] = (struct vcpu){.vm = vm, .index = i, .fd = -1, .stats_fd = -1};
 	vm->vcpu_count = cpus;
-	return start_vcpu(vm, 0, err);
+	vm->vcpus[0].thread = vm->first_vcpu;
+	vm->vcpus[0].started = true;
+	vm->first_started = false;
+	return 0;
 }
 
 static int start_rest(struct vm *vm, struct foal_error *err)

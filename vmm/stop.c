@@ -99,6 +99,18 @@ static int stop(struct vm *vm)
 	return r;
 }
 
+void stopper_run(struct vm *vm)
+{
+	struct vm_stopper *s = &vm->stopper;
+	int r = stop(vm);
+
+	pthread_mutex_lock(&s->lock);
+	s->result = r;
+	s->done = true;
+	pthread_cond_broadcast(&s->changed);
+	pthread_mutex_unlock(&s->lock);
+}
+
 static void *stopper_thread(void *arg)
 {
 	struct vm *vm = arg;
@@ -110,12 +122,7 @@ static void *stopper_thread(void *arg)
 	while (!s->wanted)
 		pthread_cond_wait(&s->changed, &s->lock);
 	pthread_mutex_unlock(&s->lock);
-	int r = stop(vm);
-	pthread_mutex_lock(&s->lock);
-	s->result = r;
-	s->done = true;
-	pthread_cond_broadcast(&s->changed);
-	pthread_mutex_unlock(&s->lock);
+	stopper_run(vm);
 	return NULL;
 }
 
@@ -139,6 +146,8 @@ void stopper_destroy(struct vm *vm)
 
 int stopper_start(struct vm *vm)
 {
+	if (later_has(vm))
+		return 0;
 	vm_thread_expected(vm);
 	int r = pthread_create(&vm->stopper.thread, NULL, stopper_thread, vm);
 
@@ -180,7 +189,7 @@ bool vm_stop(struct vm *vm, int *unwritten)
 	uint64_t limit = vm->opt->fault_timeout * 1000000000ULL;
 
 	atomic_store(&vm->stopping, true);
-	if (!s->started) {
+	if (!s->started && !later_stop(vm)) {
 		*unwritten = stop(vm);
 		return true;
 	}
@@ -201,7 +210,8 @@ bool vm_stop(struct vm *vm, int *unwritten)
 		if (hung_since && now_ns() - hung_since > HUNG_PATIENCE_NS)
 			return false;
 	}
-	pthread_join(s->thread, NULL);
+	if (s->started)
+		pthread_join(s->thread, NULL);
 	*unwritten = s->result;
 	return true;
 }

@@ -111,18 +111,19 @@ static void count_round(struct vcpu *vcpu)
 	atomic_store_explicit(&vcpu->rounds, rounds + 1, memory_order_relaxed);
 }
 
+static void set_name(unsigned index)
+{
+	char name[16];
+
+	snprintf(name, sizeof(name), "foal-vcpu/%u", index);
+	pthread_setname_np(pthread_self(), name);
+}
+
 static void begin(struct vcpu *vcpu)
 {
 	struct vm *vm = vcpu->vm;
 	uint64_t unset = 0;
-	char name[16];
 
-	snprintf(name, sizeof(name), "foal-vcpu/%u", vcpu->index);
-	pthread_setname_np(pthread_self(), name);
-	if (vcpu->index == 0) {
-		vm_create_vcpus(vm);
-		gate_arrive(&vm->loaded);
-	}
 	if (!atomic_load(&vm->stopping)) { /* if it is, there may be no space */
 		ept_vcpu_bind(vm->space, vcpu->index, (pid_t)syscall(SYS_gettid));
 		ept_vcpu_on_cpu(vm->space, vcpu->index, sched_getcpu());
@@ -169,9 +170,8 @@ static void tell_of_pause(const struct vcpu *vcpu)
 	ioctl(vcpu->fd, KVM_KVMCLOCK_CTRL, 0); /* EINVAL: it has no such clock */
 }
 
-static void *vcpu_thread(void *arg)
+static void run(struct vcpu *vcpu)
 {
-	struct vcpu *vcpu = arg;
 	struct vm *vm = vcpu->vm;
 
 	begin(vcpu);
@@ -190,6 +190,27 @@ static void *vcpu_thread(void *arg)
 		vcpu->run->immediate_exit = 0;
 	}
 	this_run = NULL;
+}
+
+static void *vcpu_thread(void *arg)
+{
+	struct vcpu *vcpu = arg;
+
+	set_name(vcpu->index);
+	run(vcpu);
+	return NULL;
+}
+
+/* It begins before anything is known of its VM, which may turn out not to be. */
+static void *first_thread(void *arg)
+{
+	struct vm *vm = arg;
+
+	set_name(0);
+	vm_create_vcpus(vm);
+	gate_arrive(&vm->loaded);
+	if (vm->vcpus)
+		run(&vm->vcpus[0]);
 	return NULL;
 }
 
@@ -198,7 +219,7 @@ static void *vcpu_thread(void *arg)
  * past the handler that restores the terminal. Inherited, so that there is no
  * moment at which it takes another signal.
  */
-int vcpu_start(struct vcpu *vcpu)
+static int start(pthread_t *thread, void *(*body)(void *), void *arg)
 {
 	static const int taken[] = {KICK_SIGNAL, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGSYS};
 	sigset_t set, old;
@@ -207,8 +228,23 @@ int vcpu_start(struct vcpu *vcpu)
 	for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++)
 		sigdelset(&set, taken[i]);
 	pthread_sigmask(SIG_SETMASK, &set, &old);
-	int r = pthread_create(&vcpu->thread, NULL, vcpu_thread, vcpu);
+	int r = pthread_create(thread, NULL, body, arg);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	vcpu->started = r == 0;
 	return -r;
+}
+
+int vcpu_start(struct vcpu *vcpu)
+{
+	int r = start(&vcpu->thread, vcpu_thread, vcpu);
+
+	vcpu->started = r == 0;
+	return r;
+}
+
+int vcpu_start_first(struct vm *vm)
+{
+	int r = start(&vm->first_vcpu, first_thread, vm);
+
+	vm->first_started = r == 0;
+	return r;
 }

@@ -184,12 +184,39 @@ static void push(struct msr_set *set, uint32_t index, uint64_t value)
 		    (struct kvm_msr_entry){.index = index, .data = value};
 }
 
+/* The one that turns asynchronous page faults on: later, by vcpu_load_async_pf(). */
+static void put_off_async_pf(struct msr_set *set, struct vcpu_back *back)
+{
+	for (uint32_t i = 0; i < set->head.nmsrs; i++) {
+		if (set->entries[i].index != MSR_KVM_ASYNC_PF_EN)
+			continue;
+		back->has_async_pf = true;
+		back->async_pf = set->entries[i].data;
+		set->entries[i] = set->entries[--set->head.nmsrs];
+		return;
+	}
+}
+
+bool vcpu_load_async_pf(const struct vcpu *vcpu, const struct vcpu_back *back, bool runnable)
+{
+	uint64_t wanted = back->async_pf, now;
+
+	if (!back->has_async_pf)
+		return true;
+	if (runnable && !(wanted & KVM_ASYNC_PF_ENABLED) &&
+	    vcpu_get_msr(vcpu, MSR_KVM_ASYNC_PF_EN, &now) == 0 && now == wanted)
+		return true;
+	return vcpu_set_msr(vcpu, MSR_KVM_ASYNC_PF_EN, wanted) == 0;
+}
+
 /* All in one call: the TSC before the deadline that counts it, and the deadline last. */
 static void load_back(struct vcpu *vcpu, struct state *s, struct msr_set *set, uint64_t deadline,
-		      const struct vcpu_back *back)
+		      struct vcpu_back *back)
 {
 	if (back->clocks)
 		set->head.nmsrs = 0;
+	if (!back->enters)
+		put_off_async_pf(set, back);
 	if (back->freeze)
 		push(set, MSR_IA32_TSC, back->tsc);
 	push(set, MSR_IA32_TSC_DEADLINE, deadline);
@@ -197,7 +224,7 @@ static void load_back(struct vcpu *vcpu, struct state *s, struct msr_set *set, u
 }
 
 static void set_state(struct vcpu *vcpu, struct state *s, struct msr_set *set,
-		      const struct vcpu_back *back)
+		      struct vcpu_back *back)
 {
 	uint64_t deadline = 0;
 
@@ -228,7 +255,7 @@ static void set_state(struct vcpu *vcpu, struct state *s, struct msr_set *set,
 			     name_of(MSR_IA32_TSC_DEADLINE));
 }
 
-void vcpu_msrs_state(struct vcpu *vcpu, struct state *s, const struct vcpu_back *back)
+void vcpu_msrs_state(struct vcpu *vcpu, struct state *s, struct vcpu_back *back)
 {
 	struct msr_set *set = calloc(1, sizeof(*set));
 	int r = set ? 0 : -ENOMEM;

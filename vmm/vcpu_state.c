@@ -331,6 +331,8 @@ static void mp_part(const struct part *p)
 
 	if (!state_bytes(p->s, &mp, sizeof(mp)) || !p->s->loading)
 		return;
+	if (p->back && !vcpu_load_async_pf(p->vcpu, p->back, mp.mp_state == KVM_MP_STATE_RUNNABLE))
+		refused(p, "asynchronous page faults");
 	/* Who enters KVM_RUN of itself waits for nothing. */
 	if (p->back && p->back->enters && mp.mp_state == KVM_MP_STATE_RUNNABLE)
 		return;

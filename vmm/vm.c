@@ -116,10 +116,10 @@ struct kvm_machine kvm_machine_of(const struct run_options *opt)
 }
 
 /* From here on the first vCPU's thread makes the vCPUs. */
-static int create_vm(struct vm *vm, struct foal_error *err)
+static int configure_vm(struct vm *vm, struct foal_error *err)
 {
 	const struct kvm_machine machine = kvm_machine_of(vm->opt);
-	int r = kvm_create_vm(&vm->kvm, &machine, err);
+	int r = kvm_configure_vm(&vm->kvm, &machine, err);
 
 	if (r == 0)
 		gate_arrive(&vm->created);
@@ -164,8 +164,6 @@ static int restore(struct vm *vm, struct foal_error *err)
 
 static int init(struct vm *vm, struct foal_error *err)
 {
-	int r = vm->opt->reset_port ? snapshot_possible(vm->opt, err) : 0;
-
 	pthread_mutex_init(&vm->end.lock, NULL);
 	pthread_mutex_init(&vm->routes_lock, NULL);
 	stopper_init(vm);
@@ -178,23 +176,41 @@ static int init(struct vm *vm, struct foal_error *err)
 	gate_init(&vm->running, 1);  /* the first vCPU to run */
 	gate_init(&vm->built, 1);    /* main thread */
 	vm->end.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (r)
-		return r;
 	if (vm->end.fd < 0)
 		return error_set(err, FOAL_EXIT_HOST, -errno, "eventfd: %s", strerror(errno));
 	return 0;
+}
+
+void vm_begin(struct vm *vm)
+{
+	struct foal_error *err = &vm->start_error; /* nobody else has it yet */
+
+	forget_fds(vm);
+	vm->begun = true;
+	if (init(vm, err) || kvm_open(&vm->kvm, err) || vm_start_first_vcpu(vm, err))
+		return;
+	kvm_create_vm(&vm->kvm, err);
+}
+
+/* What became of vm_begin(); a thread's errors are there once more than that was done. */
+static int begun(struct vm *vm, struct foal_error *err)
+{
+	if (!vm->begun)
+		vm_begin(vm);
+	if (vm->start_error.status)
+		*err = vm->start_error;
+	return err->status ? -ECANCELED : 0;
 }
 
 int vm_build(struct vm *vm, struct foal_error *err)
 {
 	int r;
 
-	forget_fds(vm);
-	if ((r = init(vm, err)) || (r = kvm_open(&vm->kvm, err)) || (r = files_open(vm, err)) ||
-	    (r = prepare_sandbox(vm, err)) || (r = vm_start_first_vcpu(vm, err)) ||
-	    (r = create_space(vm, err)) || (r = boot_declare(vm, err)) ||
-	    (r = start_space(vm, err)) || (r = create_vm(vm, err)) ||
-	    (r = kvm_add_slots(&vm->kvm, vm->space, err)) || (r = machine_build(vm, err)))
+	if ((r = begun(vm, err)) || (vm->opt->reset_port && (r = snapshot_possible(vm->opt, err))) ||
+	    (r = files_open(vm, err)) || (r = prepare_sandbox(vm, err)) ||
+	    (r = vm_make_vcpus(vm, err)) || (r = create_space(vm, err)) ||
+	    (r = boot_declare(vm, err)) || (r = start_space(vm, err)) ||
+	    (r = configure_vm(vm, err)) || (r = kvm_add_slots(&vm->kvm, vm->space, err)) || (r = machine_build(vm, err)))
 		return r;
 	return vm->restore ? restore(vm, err) : boot_write(vm, err);
 }
@@ -222,7 +238,8 @@ int vm_rebuild(struct vm *vm, struct foal_error *err)
 	int r;
 
 	if ((r = init(vm, err)) || (r = restart_space(vm, err)) ||
-	    (r = vm_start_first_vcpu(vm, err)) || (r = create_vm(vm, err)) ||
+	    (r = vm_start_first_vcpu(vm, err)) || (r = vm_make_vcpus(vm, err)) ||
+	    (r = kvm_create_vm(&vm->kvm, err)) || (r = configure_vm(vm, err)) ||
 	    (r = kvm_add_slots(&vm->kvm, vm->space, err)) || (r = fork_disks_open(vm, err)) ||
 	    (r = machine_build(vm, err)))
 		return r;
@@ -257,6 +274,8 @@ void vm_destroy(struct vm *vm)
 	vm_give_up(vm); /* if it was not even started */
 	forker_end(vm);
 	vm_join_vcpus(vm);
+	if (vm->first_started)
+		pthread_join(vm->first_vcpu, NULL);
 	for (unsigned i = 0; i < vm->vcpu_count; i++) {
 		if (vm->vcpus[i].run)
 			munmap(vm->vcpus[i].run, vm->kvm.run_size);
@@ -288,4 +307,13 @@ void vm_destroy(struct vm *vm)
 	quiesce_destroy(&vm->quiesce);
 	pthread_mutex_destroy(&vm->routes_lock);
 	pthread_mutex_destroy(&vm->end.lock);
+}
+
+void vm_forget(struct vm *vm, const struct run_options *opt)
+{
+	if (!vm)
+		return;
+	vm->opt = opt;
+	vm_destroy(vm);
+	free(vm);
 }

@@ -115,6 +115,9 @@ struct vm {
 	unsigned virtio_count; /* virtio devices attached */
 	pthread_mutex_t routes_lock;
 	struct kvm_irq_routing *routes; /* one entry a pin; under routes_lock */
+	pthread_t first_vcpu;	       /* its thread, until there are vcpus */
+	bool first_started;	       /* and it has not been joined */
+	bool begun;		       /* vm_begin() was called */
 	struct vcpu *vcpus;
 	unsigned vcpu_count;	       /* of them; fd is negative until one is created */
 	struct gate created;	       /* kvm.vm_fd is there */
@@ -140,9 +143,17 @@ struct vm {
 };
 
 /*
- * Open files, lay out memory, load the kernel, create VM, devices and vCPUs.
- * @vm is zeroed by the caller but for opt, control, restore, console_out and main_ns. On error
- * vm_destroy() is still to be called.
+ * What needs nothing to be known of the machine, and takes KVM long: create the VM, ask for
+ * CPUID. For who has something to read meanwhile; @vm is all zeros. What fails, vm_build() returns.
+ */
+void vm_begin(struct vm *vm);
+/* It came to nothing: take apart and free what vm_begin() began, or NULL. */
+void vm_forget(struct vm *vm, const struct run_options *opt);
+
+/*
+ * Open files, lay out memory, load the kernel, create devices and vCPUs; VM, too, if vm_begin() was
+ * not called. @vm is zeroed by the caller but for opt, control, restore, console_out and main_ns.
+ * On error vm_destroy() is still to be called.
  */
 int vm_build(struct vm *vm, struct foal_error *err);
 
@@ -171,7 +182,9 @@ void vm_destroy(struct vm *vm);
 
 /* stop.c: the thread that does it, at hand from the start. 0 or a negative errno. */
 void stopper_init(struct vm *vm);
+/* Not of a forked VM, whose foal-fork calls stopper_run(). */
 int stopper_start(struct vm *vm);
+void stopper_run(struct vm *vm);
 void stopper_destroy(struct vm *vm);
 /* Wait for every vCPU thread that was started. */
 void vm_join_vcpus(struct vm *vm);
@@ -188,11 +201,11 @@ uint64_t now_ns(void);
 
 /* --- start.c: the threads ------------------------------------------------------- */
 
-/*
- * Make the vCPUs' table and start the first one's thread; when the sandbox is
- * prepared and helpers have been started.
- */
+/* Start the first vCPU's thread, once /dev/kvm is open; it waits for the VM that it is of. */
 int vm_start_first_vcpu(struct vm *vm, struct foal_error *err);
+
+/* Make the vCPUs' table; that thread is the first one's from then on. */
+int vm_make_vcpus(struct vm *vm, struct foal_error *err);
 
 /* On that thread: create all vCPUs, once there is a VM. What fails, vm_start() returns. */
 void vm_create_vcpus(struct vm *vm);
@@ -209,8 +222,8 @@ void vm_give_up(struct vm *vm);
 
 /* A thread is about to be made; by its creator, and for each thread that is to begin. */
 void vm_thread_expected(struct vm *vm);
-/* The calling thread enters the sandbox; if it cannot, the run ends before it began. */
-void vm_thread_begins(struct vm *vm, enum thread_kind kind);
+/* The calling thread enters the sandbox. False: it cannot, and the run ends, or never begins. */
+bool vm_thread_begins(struct vm *vm, enum thread_kind kind);
 
 /* --- boot.c: what lies where in guest memory at the first instruction --------- */
 
@@ -230,7 +243,7 @@ int firmware_configure(struct vm *vm, struct foal_error *err);
 
 /* --- files.c ------------------------------------------------------------------- */
 
-/* Also starts helpers: before any thread. */
+/* Also starts helpers: no thread but the first vCPU's is there, which asks KVM for CPUID. */
 int files_open(struct vm *vm, struct foal_error *err);
 void files_close(struct vm *vm);
 
@@ -240,8 +253,9 @@ int machine_build(struct vm *vm, struct foal_error *err);
 
 /* --- vcpu.c ---------------------------------------------------------------------- */
 
-/* Start its thread; 0 or a negative errno. */
+/* Start its thread; 0 or a negative errno. first: of vCPU 0, which need not be there yet. */
 int vcpu_start(struct vcpu *vcpu);
+int vcpu_start_first(struct vm *vm);
 void vcpu_kick(struct vcpu *vcpu);
 /* Install the kick's signal handler; once a process. */
 void vcpu_init_kick(void);
@@ -285,6 +299,7 @@ struct watchdog {
 	uint64_t looked;   /* now_ns() of the last look */
 	bool told;	   /* of the first poisoned page */
 	bool swap_trouble; /* was said */
+	bool files;	   /* the thread that looks at files is there, or was asked for */
 };
 
 #define WATCHDOG_PERIOD_MS (EPT_LOOK_NS / 1000000)

@@ -117,6 +117,8 @@ struct vcpu_back {
 	bool same_controls; /* XCR0 and the debug registers are as they were */
 	bool has_offset;    /* in between: */
 	uint64_t tsc, offset;
+	bool has_async_pf; /* what vcpu_load_async_pf() is to load */
+	uint64_t async_pf;
 };
 
 /*
@@ -128,7 +130,17 @@ void vcpu_state(struct vcpu *vcpu, struct state *s, uint64_t elapsed, struct vcp
 
 /* Its model specific registers, but the TSC only of @back, those of KVM's paravirtual features
    among them. */
-void vcpu_msrs_state(struct vcpu *vcpu, struct state *s, const struct vcpu_back *back);
+void vcpu_msrs_state(struct vcpu *vcpu, struct state *s, struct vcpu_back *back);
+
+/*
+ * MSR_KVM_ASYNC_PF_EN, where the call above put it off until it is known what the vCPU waits for;
+ * false: KVM does not take it. A guest that knows nothing of asynchronous page faults is halted
+ * for one by KVM, in no state that can be read or loaded, and woken when the page is there;
+ * whoever turns them off, also when they are off, has KVM forget the page and wake nobody. So
+ * what is off and stays off is not written of a vCPU that is to run (@runnable): it runs when the
+ * page is there. One that is to wait is woken from both by what it waits for.
+ */
+bool vcpu_load_async_pf(const struct vcpu *vcpu, const struct vcpu_back *back, bool runnable);
 /* One register; 0 or a negative errno. */
 int vcpu_get_msr(const struct vcpu *vcpu, uint32_t index, uint64_t *value);
 int vcpu_set_msr(const struct vcpu *vcpu, uint32_t index, uint64_t value);

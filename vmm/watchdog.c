@@ -104,6 +104,19 @@ static void tell_of_poison(struct watchdog *dog, const struct vm *vm)
 	dog->told |= poison != NULL;
 }
 
+/* A vCPU that faults on what is gone has soon as many, and none that does nothing has. */
+static void look_for_faults(struct watchdog *dog, struct vm *vm)
+{
+	uint64_t taken = 0;
+
+	for (unsigned i = 0; i < vm->vcpu_count; i++)
+		taken += dog->vcpus[i].taken;
+	if (dog->files || taken <= STUCK_FAULTS)
+		return;
+	dog->files = true;
+	later_make(vm, LATER_FILES);
+}
+
 int watchdog_init(struct watchdog *dog, const struct vm *vm)
 {
 	*dog = (struct watchdog){.vcpus = calloc(vm->vcpu_count, sizeof(*dog->vcpus))};
@@ -123,6 +136,7 @@ void watchdog_look(struct watchdog *dog, struct vm *vm)
 		look_for_loop(&dog->vcpus[i], &vm->vcpus[i]);
 		look_for_sleeper(&dog->vcpus[i], &vm->vcpus[i], passed);
 	}
+	look_for_faults(dog, vm);
 }
 
 void watchdog_end(struct watchdog *dog)

@@ -1,6 +1,7 @@
 /* The kernel's engine: the same contents by the host's own path. Needs no userfaultfd. */
 #include "ept/host_pages.h"
 #include "ept/lead.h"
+#include "tests/ept/fork_rig.h"
 #include "tests/ept/uffd_suites.h"
 #include "tests/ept/util.h"
 
@@ -179,6 +180,35 @@ START_TEST(truncated_after_it_was_mapped)
 }
 END_TEST
 
+/* In a template's clone nobody looks at files before somebody has it done. */
+START_TEST(clone_looks_when_told)
+{
+	int fd = temp_file(64 * PAGE);
+	struct vm vm = kernel_vm(fd, 0, 64 * PAGE, EPT_FILE_COW);
+
+	ept_file_watch_stop(vm.space); /* the parent's */
+	make_template(&vm);
+	struct pair p = fork_space(&vm);
+	if (!p.child) {
+		struct pollfd failed = {.fd = ept_space_failure_fd(vm.space), .events = POLLIN};
+
+		child_assert(!vm.space->files.running);
+		child_assert(ftruncate(fd, 20 * PAGE) == 0);
+		child_assert(ept_space_watch_files(vm.space) == 0);
+		child_assert(ept_space_watch_files(vm.space) == 0);
+		child_assert(poll(&failed, 1, -1) == 1);
+		child_assert(strstr(ept_space_failure(vm.space)->message, "shrank"));
+		ept_space_stop(vm.space);
+		child_assert(ept_space_watch_files(vm.space) == 0);
+		child_assert(!vm.space->files.running);
+		_exit(0);
+	}
+	join(&vm, &p);
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
 START_TEST(access_rights_are_kept)
 {
 	int fd = temp_file(4 * PAGE);
@@ -352,6 +382,7 @@ Suite *suite_kernel_engine(void)
 	tcase_add_test(tc, sync_writes_what_differs);
 	tcase_add_test(tc, truncated_file_is_an_error);
 	tcase_add_loop_test(tc, truncated_after_it_was_mapped, 0, 2);
+	tcase_add_test(tc, clone_looks_when_told);
 	tcase_add_test(tc, access_rights_are_kept);
 	tcase_add_loop_test(tc, led_reader, 0, 2);
 	tcase_add_test(tc, led_writer);

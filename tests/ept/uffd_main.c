@@ -21,7 +21,7 @@ int main(int argc, char **argv)
 	    suite_uffd_races,  suite_kernel_engine, suite_uffd_huge,  suite_uffd_poison,
 	    suite_uffd_stress, suite_uffd_reclaim,  suite_uffd_fork,  suite_uffd_snapshot,
 	    suite_uffd_hold,   suite_uffd_damage,   suite_uffd_chain, suite_uffd_working_set,
-	    suite_uffd_reset,
+	    suite_uffd_reset,  suite_uffd_rest,
 	};
 	struct ept_host host;
 

@@ -20,5 +20,6 @@ Suite *suite_uffd_chain(void);
 Suite *suite_uffd_damage(void);
 Suite *suite_uffd_working_set(void);
 Suite *suite_uffd_reset(void);
+Suite *suite_uffd_rest(void);
 
 #endif

@@ -2,6 +2,7 @@
  * Templates, and VMs that are cloned from them: each begins where the VM was that the template
  * was made of, whatever that one, other clones or the template's end do.
  */
+#include <dirent.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -153,6 +154,48 @@ START_TEST(resets)
 	tell_once("rf", "a3");
 	expect_command(ARGS("reset", "rc"), 0, "rc");
 	tell_once("rc", "e1");
+}
+END_TEST
+
+static bool has_thread(pid_t pid, const char *name)
+{
+	char path[320], comm[32];
+	bool has = false;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+	DIR *dir = opendir(path);
+	ck_assert_ptr_nonnull(dir);
+	for (struct dirent *e; (e = readdir(dir));) {
+		snprintf(path, sizeof(path), "/proc/%d/task/%.20s/comm", (int)pid, e->d_name);
+		FILE *f = e->d_name[0] == '.' ? NULL : fopen(path, "re");
+		has |= f && fscanf(f, "%31s", comm) == 1 && strcmp(comm, name) == 0;
+		if (f)
+			fclose(f);
+	}
+	closedir(dir);
+	return has;
+}
+
+/* A clone that does nothing has few threads; the first client has one made. */
+START_TEST(rests)
+{
+	static const char *const pools[] = {"0", "1"};
+	const char *source = in_round("resting%d", _i);
+	const char *template = in_round("rest%d", _i), *name = in_round("rests%d", _i);
+
+	start_told(source, ARGS("--halt", "exit"));
+	expect_command(ARGS("template", source, "--name", template, "--pool", pools[_i]), 0,
+		       "template");
+	json_t *reply = forks_of(ARGS("clone", template, "--name", name, "--json"));
+	pid_t pid = fork_pid(reply, 0);
+	json_decref(reply);
+	ck_assert(has_thread(pid, "foal-vcpu/0"));
+	ck_assert(has_thread(pid, "foal-fork"));
+	ck_assert(!has_thread(pid, "foal-stop"));
+	ck_assert(!has_thread(pid, "foal-control"));
+	tell_once(name, "h1");
+	ck_assert(has_thread(pid, "foal-control"));
+	expect_command(ARGS("stop", name), 0, "gone");
 }
 END_TEST
 
@@ -376,6 +419,7 @@ Suite *clone_suite(void)
 	tcase_add_loop_test(tc, nonces, 0, (int)(sizeof(ways) / sizeof(ways[0])));
 	tcase_add_test(tc, snapshots);
 	tcase_add_test(tc, resets);
+	tcase_add_loop_test(tc, rests, 0, 2);
 	tcase_add_loop_test(tc, programs, 0, 2);
 	tcase_add_test(tc, many);
 	tcase_add_test(tc, huge);

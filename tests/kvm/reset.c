@@ -176,6 +176,32 @@ START_TEST(processors)
 }
 END_TEST
 
+/*
+ * One that waits for a page when it is taken back, halted by KVM until it is there, goes on all
+ * the same: it hears what is typed.
+ */
+START_TEST(waits_for_pages)
+{
+	struct run run;
+
+	run_start(&run, NULL,
+		  ARGS("--name", "waits", "--kernel", guest_path("waits.elf"), "--memory", "64M",
+		       "--memory-limit", "16M", "--swap", scratch("reset-swap"), "--time-limit",
+		       GUEST_LIMIT));
+	run_until(&run, "ready\n");
+	int fd = control_connect_soon("waits");
+	for (unsigned i = 0; i < rounds_here(60); i++) {
+		some_moment(5000);
+		control_number(fd, i ? RESET : HERE, "took_ns");
+	}
+	run_type(&run, "q", 1);
+	run_wait(&run);
+	ck_assert_msg(run.status == 0, "status %d: %s", run.status, run.err_text);
+	close(fd);
+	run_free(&run);
+}
+END_TEST
+
 /* --- a kernel, its programs, its disk ------------------------------------------------------- */
 
 /* False: it has ended instead. */
@@ -275,6 +301,7 @@ Suite *reset_suite(void)
 	tcase_add_test(t, paused);
 	tcase_add_test(t, refused);
 	tcase_add_test(t, processors);
+	tcase_add_test(t, waits_for_pages);
 	tcase_add_loop_test(t, programs, 0, 4);
 	tcase_add_test(t, restored);
 	suite_add_tcase(s, t);

@@ -32,7 +32,8 @@ static void make(struct vm *vm)
 
 	*vm = (struct vm){.opt = &opt, .vcpu_count = CPUS};
 	ck_assert_msg(kvm_open(&vm->kvm, &err) == 0 && kvm_read_cpuid(&vm->kvm, &err) == 0 &&
-			  kvm_create_vm(&vm->kvm, &machine, &err) == 0 &&
+			  kvm_create_vm(&vm->kvm, &err) == 0 &&
+			  kvm_configure_vm(&vm->kvm, &machine, &err) == 0 &&
 			  kvm_finish_cpuid(&vm->kvm, &machine, &err) == 0,
 		      "%s", err.text);
 	vm->vcpus = calloc(CPUS, sizeof(*vm->vcpus));

@@ -129,6 +129,17 @@ bool disk_transfer(uint64_t sector, void *data, uint32_t len, bool write);
 void pmem_set_up_pci(uint64_t bar);
 void pmem_moved_pci(uint64_t bar);
 
+/* --- touches that may end in an exception, in ring 3 if need be ------------ */
+
+/* None: it came to its end (#UD); #PF; #MC. */
+enum { TOUCHED = 6, TOUCH_PF = 14, TOUCH_MC = 18 };
+
+void set_up_touch(void);
+/* Ring 3 may touch all of the 2 MiB around @gpa. */
+void open_to_user(uint64_t gpa);
+/* Read or write one word in ring @ring (0 or 3: interrupts are on there); what it ended in. */
+unsigned touch(uint64_t gpa, bool write, unsigned ring);
+
 /* --- the other processor --------------------------------------------------- */
 
 /* Start processor @apic_id in ap_main(), by INIT and STARTUP. */
