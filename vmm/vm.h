@@ -115,9 +115,9 @@ struct vm {
 	unsigned virtio_count; /* virtio devices attached */
 	pthread_mutex_t routes_lock;
 	struct kvm_irq_routing *routes; /* one entry a pin; under routes_lock */
-	pthread_t first_vcpu;	       /* its thread, until there are vcpus */
-	bool first_started;	       /* and it has not been joined */
-	bool begun;		       /* vm_begin() was called */
+	pthread_t first_vcpu;		/* its thread, until there are vcpus */
+	bool first_started;		/* and it has not been joined */
+	bool begun;			/* vm_begin() was called */
 	struct vcpu *vcpus;
 	unsigned vcpu_count;	       /* of them; fd is negative until one is created */
 	struct gate created;	       /* kvm.vm_fd is there */
