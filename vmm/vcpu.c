@@ -206,6 +206,7 @@ static void run(struct vcpu *vcpu)
 			finish_exit(vcpu);
 			reset_answer(vcpu);
 		} else {
+			reset_gap_ends(vcpu);
 			run_once(vcpu);
 		}
 		vcpu->run->immediate_exit = 0;

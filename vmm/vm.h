@@ -41,6 +41,7 @@ struct vcpu {
 	_Atomic uint64_t rounds; /* in and out of KVM_RUN: odd while it is in there */
 	uint8_t rang;		 /* FOAL_RESET_*, to be answered; 0: nothing. Its own thread's */
 	uint64_t rang_ns;	 /* and when: now_ns() */
+	uint64_t back_since;	 /* the same, of a reset that it has not run after; 0: none */
 	struct vcpu_answer can[VCPU_CANS]; /* whoever saves or loads its state */
 	bool has_mce; /* the machine check registers are set up; its own thread's */
 };
