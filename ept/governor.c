@@ -302,14 +302,6 @@ static void *governor_thread(void *arg)
 	return NULL;
 }
 
-bool ept_of_template(const struct ept_space *space)
-{
-	for (size_t i = 0; i < space->nr_areas; i++)
-		if (space->areas[i]->template)
-			return true;
-	return false;
-}
-
 int ept_governor_start(struct ept_space *space)
 {
 	bool huge = space->config.huge == EPT_HUGE_AUTO && ept_host_gives_huge();
@@ -318,7 +310,7 @@ int ept_governor_start(struct ept_space *space)
 	struct ept_governor *g = space->governor;
 	int err;
 
-	if (!g && !ept_of_template(space))
+	if (!g && !space->of_template)
 		g = ept_governor_create(space, huge, files);
 	if (!g)
 		return 0; /* nothing to govern */

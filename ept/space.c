@@ -166,7 +166,7 @@ int ept_threads_start(struct ept_space *space)
 		err = ept_governor_start(space);
 	if (!err)
 		err = ept_reclaim_start(space);
-	if (!err && !ept_of_template(space)) /* else ept_space_watch_files() */
+	if (!err && !space->of_template) /* else ept_space_watch_files() */
 		err = ept_file_watch_start(space);
 	if (!err)
 		err = ept_prefetch_start(space);

@@ -120,6 +120,7 @@ struct ept_space {
 	struct ept_governor *governor; /* NULL: none; set by ept_space_start() */
 	struct ept_file_watch files;   /* watch.h */
 	struct ept_prefetch prefetch;
+	bool of_template;		 /* it, or what it was forked from, was made one */
 	struct ept_reset *reset;	 /* reset.h; NULL: it has no reset point; atomic */
 	int pagemap_fd;			 /* of this process, for the kernel engine; -1: not open */
 	int stop_fd;			 /* readable: fault threads end */
@@ -262,8 +263,6 @@ int ept_fault_threads_dead(struct ept_space *space);
 int ept_governor_start(struct ept_space *space);
 void ept_governor_stop(struct ept_space *space);
 void ept_governor_free(struct ept_governor *governor);
-/* Are its areas a template's, which nobody governs? */
-bool ept_of_template(const struct ept_space *space);
 /* Drop [gpa, end) of @area, which the host kernel backs; not soon huge again. */
 int ept_governor_give_back(struct ept_area *area, uint64_t gpa, uint64_t end);
 

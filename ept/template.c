@@ -161,6 +161,7 @@ int ept_space_template(struct ept_space *space)
 	for (size_t i = 0; i < space->nr_areas && !err; i++)
 		if (converts(space->areas[i]))
 			err = convert(space->areas[i]);
+	space->of_template = true;
 	/* What is dense is known; what comes now is a few pages each. */
 	space->config.huge = EPT_HUGE_NEVER;
 	ept_governor_free(space->governor);
