@@ -18,8 +18,8 @@
 #include <sched.h>
 #include <stdlib.h>
 
-#define CHUNK_BYTES (EPT_SET_CHUNK << EPT_PAGE_SHIFT)
-#define AHEAD	    4 /* chunks that the host is told of */
+#define CHUNK_BYTES  (EPT_SET_CHUNK << EPT_PAGE_SHIFT)
+#define AHEAD	     4 /* chunks that the host is told of */
 
 /* That only bring in the rest of windows. */
 #define REST_THREADS 2
@@ -324,8 +324,7 @@ static bool wait_for_a_look(struct ept_prefetch *p)
 	until.tv_sec += (time_t)(EPT_LOOK_NS / 1000000000) + until.tv_nsec / 1000000000;
 	until.tv_nsec %= 1000000000;
 	pthread_mutex_lock(&p->lock);
-	while (p->working &&
-	       !pthread_cond_clockwait(&p->idle, &p->lock, CLOCK_MONOTONIC, &until))
+	while (p->working && !pthread_cond_clockwait(&p->idle, &p->lock, CLOCK_MONOTONIC, &until))
 		;
 	ended = !p->working;
 	pthread_mutex_unlock(&p->lock);
@@ -359,6 +358,46 @@ void ept_prefetch_free(struct ept_space *space)
 	free(space->prefetch.noted);
 	space->prefetch.noted = NULL;
 	space->prefetch.max = 0;
+}
+
+/* Pages of the set that somebody has begun with. */
+static uint64_t begun(const struct ept_space *space)
+{
+	const struct ept_prefetch *p = &space->prefetch;
+	uint64_t next = __atomic_load_n(&p->next, __ATOMIC_RELAXED);
+
+	if (!p->set || p->all)
+		return 0;
+	if (!by_leaves(space))
+		next *= EPT_SET_CHUNK;
+	return next < p->set->count ? next : p->set->count;
+}
+
+static bool is_there(const struct ept_space *space, uint64_t gpa)
+{
+	const struct ept_leaf *leaf = ept_mirror_find(&space->mirror, GPA(gpa));
+
+	return leaf && ept_pte_get(leaf, ept_leaf_index(GPA(gpa))) == EPT_PTE_PRIVATE;
+}
+
+bool ept_prefetch_there(const struct ept_space *space, uint64_t *at, gpa_t *gpa, uint64_t *bytes)
+{
+	const struct ept_working_set *set = space->prefetch.set;
+	uint64_t i = *at, end, limit = begun(space);
+
+	while (i < limit && !is_there(space, set->gpa[i]))
+		i++;
+	end = i;
+	while (end < limit && end - i < EPT_TABLE_SIZE &&
+	       set->gpa[end] == set->gpa[i] + ((end - i) << EPT_PAGE_SHIFT) &&
+	       is_there(space, set->gpa[end]))
+		end++;
+	*at = end;
+	if (end == i)
+		return false;
+	*gpa = GPA(set->gpa[i]);
+	*bytes = (end - i) << EPT_PAGE_SHIFT;
+	return true;
 }
 
 void ept_prefetch_stats(const struct ept_space *space, struct ept_prefetch_stats *out)

@@ -22,10 +22,10 @@ struct ept_prefetch {
 	uint64_t next;			   /* atomic: the first portion that nobody has taken */
 	unsigned cpus;			   /* that threads may have, at most as many */
 	pthread_t thread[EPT_PREFETCH_THREADS];
-	unsigned running;		 /* of them */
-	unsigned working;		 /* of them, still bring in @set or all; atomic */
+	unsigned running; /* of them */
+	unsigned working; /* of them, still bring in @set or all; atomic */
 	pthread_mutex_t lock;
-	pthread_cond_t idle;		 /* working is 0 */
+	pthread_cond_t idle; /* working is 0 */
 	struct ept_rests rests;
 	bool stop;			 /* atomic */
 	struct ept_prefetch_stats stats; /* atomics */

@@ -140,7 +140,8 @@ int ept_space_prefetch_all(struct ept_space *space);
 /*
  * Of one that neither prefetches nor records: who asks for a page of the layers waits for its
  * extent alone, as with a working set; the rest of its window comes by threads "prefetch". (Without
- * this it comes behind the fault, by the thread that resolved it.) Before ept_space_start(). -EINVAL.
+ * this it comes behind the fault, by the thread that resolved it.) Before ept_space_start().
+ * -EINVAL.
  */
 int ept_space_prefetch_rest(struct ept_space *space);
 /*
@@ -150,6 +151,14 @@ int ept_space_prefetch_rest(struct ept_space *space);
  */
 int ept_space_prefetch_wait(struct ept_space *space, unsigned seconds);
 void ept_prefetch_cancel(struct ept_space *space);
+
+/*
+ * From the @*at-th page of the working set on (0 at first): the next run of pages that were brought
+ * in, neighbours in the guest and in the set, 2 MiB at most. They may be taken away again at any
+ * time, which does no harm. False: there is none, of what was begun with. Of a started space, from
+ * any thread.
+ */
+bool ept_prefetch_there(const struct ept_space *space, uint64_t *at, gpa_t *gpa, uint64_t *bytes);
 
 struct ept_prefetch_stats {
 	uint64_t wanted, brought; /* pages; the rest was there already, or could not be read */

@@ -15,13 +15,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "vmm/pre_fault.h"
 #include "vmm/series.h"
 #include "vmm/vm.h"
 
-#define TOUCHED_MIB	     1024
-
-/* Linux 6.11's, which Debian 12's header lacks: only with nested paging. */
-#define CAP_PRE_FAULT_MEMORY 236
+#define TOUCHED_MIB 1024
 
 /* --- what is measured ------------------------------------------------------------------ */
 
@@ -109,7 +107,7 @@ static bool chosen(const struct bench_options *opt, size_t row)
 static bool can_pre_fault(void)
 {
 	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	bool there = kvm >= 0 && ioctl(kvm, KVM_CHECK_EXTENSION, CAP_PRE_FAULT_MEMORY) > 0;
+	bool there = kvm >= 0 && pre_fault_can(kvm);
 
 	if (kvm >= 0)
 		close(kvm);

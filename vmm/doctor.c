@@ -7,12 +7,12 @@
 #include <unistd.h>
 
 #include "vmm/kvm.h"
+#include "vmm/pre_fault.h"
 #include "vmm/run.h"
 #include "vmm/sandbox.h"
 
 /* Values of Linux 6.x that Debian 12's headers do not have yet. */
 #define CAP_MEMORY_FAULT_INFO 232
-#define CAP_PRE_FAULT_MEMORY  236
 
 static void line(const char *mark, const char *what, const char *value, const char *mend)
 {
@@ -46,7 +46,8 @@ static const struct {
     {"KVM statistics", KVM_CAP_BINARY_STATS_FD, "the report lacks KVM's own counts"},
     {"TSC-deadline timer", KVM_CAP_TSC_DEADLINE_TIMER, "a guest that uses it gets no interrupt"},
     {"memory fault information", CAP_MEMORY_FAULT_INFO, "nothing is lost: not used yet"},
-    {"pre-fault of nested pages", CAP_PRE_FAULT_MEMORY, "nothing is lost: not used yet"},
+    {"pre-fault of nested pages", KVM_CAP_PRE_FAULT_MEMORY,
+     "a restored guest's first touches of what was brought in ahead are exits"},
 };
 
 static int doctor_kvm(void)

@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "devices/fd_passing.h"
+#include "ept/fork_threads.h"
 #include "vmm/background.h"
 #include "vmm/fork_child.h"
 #include "vmm/fork_disks.h"
@@ -46,26 +47,6 @@ const char *__tsan_default_options(void);
 const char *__tsan_default_options(void)
 {
 	return "die_after_fork=0";
-}
-
-/*
- * ThreadSanitizer takes a thread on the stack of one that the fork left behind for that
- * one: larger stacks are new ones.
- */
-static void use_other_stacks(void)
-{
-	pthread_attr_t attr;
-	size_t size;
-
-	pthread_getattr_default_np(&attr);
-	pthread_attr_getstacksize(&attr, &size);
-	pthread_attr_setstacksize(&attr, size + (1UL << 20));
-	pthread_setattr_default_np(&attr);
-	pthread_attr_destroy(&attr);
-}
-#else
-static void use_other_stacks(void)
-{
 }
 #endif
 
@@ -300,7 +281,7 @@ void become_process(void)
 	sigset_t none;
 
 	setsid();
-	use_other_stacks();
+	ept_use_other_stacks();
 	__fpurge(stdout);
 	pthread_setname_np(pthread_self(), "foal");
 	sigemptyset(&none);

@@ -9,6 +9,7 @@
 #define FOAL_VMM_GATE_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 struct gate {
@@ -29,5 +30,10 @@ void gate_break(struct gate *gate);
 
 /* Return once it is open. */
 void gate_wait(struct gate *gate);
+
+static inline bool gate_is_open(struct gate *gate)
+{
+	return atomic_load(&gate->missing) <= 0;
+}
 
 #endif

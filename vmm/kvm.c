@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "vmm/cpu.h"
+#include "vmm/pre_fault.h"
 
 /*
  * Bits 8 to 14 of an interrupt's destination: in the address a guest writes, as
@@ -92,6 +93,7 @@ int kvm_open(struct kvm *kvm, struct foal_error *err)
 		return host_error(err, "size of a vCPU's mapping");
 	kvm->run_size = (size_t)size;
 	kvm->shadow = kvm_shadows();
+	kvm->pre_faults = pre_fault_can(kvm->dev_fd);
 	kvm->cpuid = calloc(1, sizeof(*kvm->cpuid) + CPU_LEAVES * sizeof(struct kvm_cpuid_entry2));
 	return kvm->cpuid ? 0 : error_set(err, FOAL_EXIT_HOST, -ENOMEM, "out of memory for CPUID");
 }

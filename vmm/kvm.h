@@ -22,6 +22,7 @@ struct kvm {
 	unsigned slots;		  /* memory slots registered */
 	bool wide_destinations;	  /* interrupts reach APIC ids above 254 */
 	bool shadow;		  /* it shadows guests' page tables */
+	bool pre_faults;	  /* pre_fault.h */
 };
 
 struct cpu_mask;

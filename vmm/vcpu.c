@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "vmm/pre_fault.h"
 #include "vmm/vm.h"
 
 #define KICK_SIGNAL SIGUSR1
@@ -111,6 +112,26 @@ static void count_round(struct vcpu *vcpu)
 	atomic_store_explicit(&vcpu->rounds, rounds + 1, memory_order_relaxed);
 }
 
+/* While others are not confined, and nobody wants the vCPU elsewhere. */
+static bool still_waits(void *arg)
+{
+	struct vcpu *vcpu = arg;
+
+	return !gate_is_open(&vcpu->vm->confined) && !atomic_load(&vcpu->vm->stopping) &&
+	       !vcpu->run->immediate_exit;
+}
+
+static void wait_for_others(struct vcpu *vcpu)
+{
+	struct vm *vm = vcpu->vm;
+	struct pre_fault p = {
+	    .vcpu_fd = vcpu->fd, .call = pre_fault_call, .goes_on = still_waits, .ctx = vcpu};
+
+	if (vcpu->index == 0 && vm->kvm.pre_faults && vm->restore && still_waits(vcpu))
+		pre_fault_set(&p, vm->space);
+	gate_wait(&vm->confined);
+}
+
 static void set_name(unsigned index)
 {
 	char name[16];
@@ -130,8 +151,8 @@ static void begin(struct vcpu *vcpu)
 	}
 	vm_thread_begins(vm, vm->opt->reset_port ? THREAD_VCPU_RESET : THREAD_VCPU);
 	fork_trim_stack(vm);
-	gate_wait(&vm->confined);
 	this_run = vcpu->run;
+	wait_for_others(vcpu);
 	memory_error_on_vcpu(vcpu);
 	reset_bell_on_vcpu(vcpu);
 	if (atomic_compare_exchange_strong(&vm->first_run_ns, &unset, now_ns()))
@@ -185,6 +206,7 @@ static void run(struct vcpu *vcpu)
 			finish_exit(vcpu);
 			reset_answer(vcpu);
 		} else {
+			reset_gap_ends(vcpu);
 			run_once(vcpu);
 		}
 		vcpu->run->immediate_exit = 0;

@@ -16,6 +16,7 @@ Suite *image_suite(void);
 Suite *manifest_suite(void);
 Suite *net_suite(void);
 Suite *options_suite(void);
+Suite *pre_fault_suite(void);
 Suite *sandbox_suite(void);
 Suite *snapshot_dir_suite(void);
 Suite *vsock_option_suite(void);

@@ -14,6 +14,7 @@
 
 #include "ept/uffd_compat.h"
 #include "vmm/filters/filters.h"
+#include "vmm/pre_fault.h"
 
 #ifndef UFFDIO_MOVE /* Linux 6.8's, which Debian 12's header lacks */
 #	define UFFDIO_MOVE _IOC(_IOC_READ | _IOC_WRITE, UFFDIO, 5, 40)
@@ -138,6 +139,8 @@ const struct rule rules[] = {
     /* The guest. */
     IOCTL(V, KVM_RUN),
     IOCTL(V, KVM_KVMCLOCK_CTRL),
+    /* What was brought in ahead of the guest. */
+    IOCTL(V, KVM_PRE_FAULT_MEMORY),
     IOCTL(V | M | C, KVM_GET_REGS),
     IOCTL(V | M | C, KVM_GET_SREGS),
     IOCTL(V | C, KVM_GET_MSRS),
