@@ -29,32 +29,18 @@ static int read_all(int fd, void *buf, size_t len, uint64_t offset)
 	return n == (ssize_t)len ? 0 : n < 0 ? -errno : -EIO;
 }
 
-/* What @fd counts: the caller's to free. */
-static int read_descs(int fd, struct kvm_stats_header *head, char **descs, size_t *step)
-{
-	int r = read_all(fd, head, sizeof(*head), 0);
-
-	if (r)
-		return r;
-	*step = sizeof(struct kvm_stats_desc) + head->name_size;
-	*descs = malloc(*step * head->num_desc);
-	if (!*descs)
-		return -ENOMEM;
-	r = read_all(fd, *descs, *step * head->num_desc, head->desc_offset);
-	if (r)
-		free(*descs);
-	return r;
-}
-
 int kvm_stats_add(struct kvm_stats *stats, int fd)
 {
 	struct kvm_stats_header head;
-	size_t step;
-	char *descs;
-	int r = read_descs(fd, &head, &descs, &step);
+	int r = read_all(fd, &head, sizeof(head), 0);
 
 	if (r)
 		return r;
+	size_t step = sizeof(struct kvm_stats_desc) + head.name_size;
+	char *descs = malloc(step * head.num_desc);
+	if (!descs)
+		return -ENOMEM;
+	r = read_all(fd, descs, step * head.num_desc, head.desc_offset);
 	for (uint32_t i = 0; i < head.num_desc && r == 0; i++) {
 		struct kvm_stats_desc *d = (struct kvm_stats_desc *)(descs + i * step);
 		uint64_t value;
@@ -71,6 +57,7 @@ int kvm_stats_add(struct kvm_stats *stats, int fd)
 
 /* Counts of one VM or vCPU lie together. */
 #define PICK_BYTES 1024
+#define NAME_MOST  256
 
 static void pick_one(struct kvm_pick *pick, const struct kvm_stats_desc *d, uint32_t at,
 		     const char *const names[], unsigned count)
@@ -85,22 +72,29 @@ static void pick_one(struct kvm_pick *pick, const struct kvm_stats_desc *d, uint
 	}
 }
 
+/* One after the other: what all of them take would stay with each of many copies of a VM. */
 int kvm_stats_pick(struct kvm_pick *pick, int fd, const char *const names[], unsigned count)
 {
+	union {
+		struct kvm_stats_desc desc;
+		char bytes[sizeof(struct kvm_stats_desc) + NAME_MOST];
+	} one;
 	struct kvm_stats_header head;
-	size_t step;
-	char *descs;
-	int r = count > KVM_PICK_MAX ? -EINVAL : read_descs(fd, &head, &descs, &step);
+	int r = count > KVM_PICK_MAX ? -EINVAL : read_all(fd, &head, sizeof(head), 0);
 
 	*pick = (struct kvm_pick){.first = UINT32_MAX};
 	memset(pick->at, 0xff, sizeof(pick->at));
+	if (r == 0 && head.name_size > NAME_MOST)
+		r = -EINVAL;
+	for (uint32_t i = 0; r == 0 && i < head.num_desc; i++) {
+		size_t step = sizeof(one.desc) + head.name_size;
+
+		r = read_all(fd, &one, step, head.desc_offset + i * step);
+		if (r == 0)
+			pick_one(pick, &one.desc, head.data_offset + one.desc.offset, names, count);
+	}
 	if (r)
 		return r;
-	for (uint32_t i = 0; i < head.num_desc; i++) {
-		const struct kvm_stats_desc *d = (struct kvm_stats_desc *)(descs + i * step);
-		pick_one(pick, d, head.data_offset + d->offset, names, count);
-	}
-	free(descs);
 	if (pick->first > pick->end)
 		pick->first = pick->end;
 	for (unsigned i = 0; i < KVM_PICK_MAX; i++)

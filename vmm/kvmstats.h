@@ -36,7 +36,7 @@ struct kvm_pick {
 	uint32_t at[KVM_PICK_MAX]; /* from @first on; UINT32_MAX: KVM has no such count */
 };
 
-/* Find @count @names. 0, -EINVAL (too many, too far apart), -ENOMEM, or as above. */
+/* Find @count @names. 0, -EINVAL (too many, too far apart), or as above. */
 int kvm_stats_pick(struct kvm_pick *pick, int fd, const char *const names[], unsigned count);
 /* Their values now, 0 where there is none. 0 or a negative errno. */
 int kvm_stats_read(const struct kvm_pick *pick, int fd, uint64_t values[], unsigned count);
