@@ -323,7 +323,8 @@ void virtio_blk_stats(struct device *blk, struct disk_stats *out);
  * each block checked when it is read: one that is damaged is an I/O error to the guest. 0 or
  * a negative errno: -EINVAL, no layer of this disk; -EBADMSG, damaged.
  */
-int virtio_blk_freeze(struct device *blk);
+#define DISK_LAYERS_MAX 256		   /* each is a descriptor, and looked at for a block */
+int virtio_blk_freeze(struct device *blk); /* also -EMLINK: it has so many */
 int virtio_blk_save_layers(struct device *blk, int fd);
 /* Several times: oldest first, each the difference to those before. */
 int virtio_blk_load_layer(struct device *blk, int fd);

@@ -296,9 +296,12 @@ static int freeze(struct disk *disk)
 	return 0;
 }
 
+/* What a fork or a reset point froze stays. */
 int disk_freeze(struct disk *disk)
 {
 	forget_folded(disk);
+	if (disk->overlay >= 0 && disk_layer_count(disk->layers) >= DISK_LAYERS_MAX)
+		return -EMLINK;
 	int rc = freeze(disk);
 	disk_layer_keep(disk->layers);
 	return rc;

@@ -56,10 +56,11 @@ int disk_write_zeroes(struct disk *disk, uint64_t offset, uint64_t len, bool unm
 
 /*
  * Of a copy-on-write disk (others: nothing happens): what was written so far is a layer from
- * now on, which is not written again. -ENOMEM.
+ * now on, which is not written again. -ENOMEM; -EMLINK: DISK_LAYERS_MAX such are there, and
+ * nothing has changed.
  */
 int disk_freeze(struct disk *disk);
-/* Freeze it, to have it back as it is now: what was written since is dropped. -ENOMEM. */
+/* Freeze it, to have it back as it is now: what was written since is dropped. The same errors. */
 int disk_mark(struct disk *disk);
 void disk_go_back(struct disk *disk);
 /*

@@ -56,11 +56,11 @@ static int file_flush(struct disk_backend *backend)
 
 static int write_zeroes(const struct disk_file *file, uint64_t offset, uint64_t len)
 {
-	static uint8_t zeroes[64 * 1024];
+	static const uint8_t zeroes[64 * 1024];
 
 	while (len > 0) {
 		uint64_t n = len < sizeof(zeroes) ? len : sizeof(zeroes);
-		struct iovec iov = {zeroes, n};
+		struct iovec iov = {(void *)(uintptr_t)zeroes, n};
 		struct iov_cursor cursor = {&iov, 1};
 		int rc = file_transfer(file->fd, TO_FILE, &cursor, n, offset);
 

@@ -47,6 +47,15 @@ struct disk_layer *disk_layer_freeze(int overlay, uint64_t *map, struct disk_lay
 	return layer;
 }
 
+unsigned disk_layer_count(const struct disk_layer *top)
+{
+	unsigned n = 0;
+
+	for (; top; top = top->below)
+		n++;
+	return n;
+}
+
 bool disk_layer_is_file(const struct disk_layer *layer)
 {
 	return !layer->map;

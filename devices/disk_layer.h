@@ -23,6 +23,9 @@ struct disk_layer;
  */
 struct disk_layer *disk_layer_freeze(int overlay, uint64_t *map, struct disk_layer *below);
 
+/* How many. */
+unsigned disk_layer_count(const struct disk_layer *top);
+
 /* Is it one that was opened? */
 bool disk_layer_is_file(const struct disk_layer *layer);
 

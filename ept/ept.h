@@ -481,7 +481,7 @@ struct ept_hist {
 	uint32_t bucket[EPT_HIST_BUCKETS];
 };
 
-/* One thread at a time. */
+/* Any thread. */
 void ept_hist_add(struct ept_hist *h, uint64_t ns);
 
 /* The value (ns) below which @percent of the samples lie; 0 without samples. */

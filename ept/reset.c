@@ -24,7 +24,7 @@ static void *map_bits(uint64_t bytes)
 	return p == MAP_FAILED ? NULL : p;
 }
 
-static void free_reset(struct ept_reset *r)
+static void unmap_bits(const struct ept_reset *r)
 {
 	for (size_t i = 0; r->slots && i < r->nr; i++) {
 		struct ept_reset_slot *s = &r->slots[i];
@@ -38,10 +38,23 @@ static void free_reset(struct ept_reset *r)
 		if (s->chunks)
 			munmap(s->chunks, ept_reset_chunk_bytes(s));
 	}
+}
+
+static void free_reset(struct ept_reset *r)
+{
+	unmap_bits(r);
 	if (r->store)
 		munmap(r->store, r->store_size);
 	free(r->slots);
 	free(r);
+}
+
+/* The store is not there: MADV_DONTFORK. */
+void ept_reset_forget(struct ept_space *space)
+{
+	if (space->reset)
+		unmap_bits(space->reset);
+	space->reset = NULL;
 }
 
 /* A forked child has no use for it. */

@@ -36,11 +36,11 @@ struct ept_reset {
 /* The monitor is about to write, or to give back, what lies in an area. Any thread. */
 void ept_reset_note(struct ept_space *space, uint64_t gpa, uint64_t len, bool gone);
 
-/* In a forked child, which has no point: the parent's memory of it is let go of. */
-static inline void ept_reset_forget(struct ept_space *space)
-{
-	space->reset = NULL;
-}
+/*
+ * In a forked child, which has no point: the parent's memory of it is let go of, by system calls
+ * alone. What is left are some bytes a slot.
+ */
+void ept_reset_forget(struct ept_space *space);
 
 /* --- reset_pages.c ------------------------------------------------------------------------ */
 

@@ -21,6 +21,7 @@
 #define LARGE_RAM    "4G"
 #define SMALL_RAM    "1G"
 /* Pages that one VM writes for the median of its resets, which are no fewer and no more than */
+#define STATS_MOST   (1UL << 18)
 #define RESET_PAGES  32768
 #define RESETS_LEAST 20
 #define RESETS_MOST  200
@@ -59,19 +60,22 @@ static int make_snapshot(struct snap_bench *bench, const struct snap_case *c, co
 static int time_restore(struct snap_bench *bench, const char *dir, double *us)
 {
 	char *argv[] = {"foal", "restore", (char *)dir, "--stats", "json", NULL};
-	static char text[1 << 18];
+	char *text = malloc(STATS_MOST);
 	json_t *root = NULL, *ns = NULL;
 	uint64_t exec_ns = 0;
 	struct snap_job job;
 	int r;
 
-	if (snap_start_self(bench, argv, true, &job))
+	if (!text || snap_start_self(bench, argv, true, &job)) {
+		free(text);
 		return -1;
+	}
 	r = snap_stamp(&job, &exec_ns);
 	if (r == 0 && write(job.in, "x", 1) == 1)
-		r = snap_hear(&job, NULL, text, sizeof(text));
+		r = snap_hear(&job, NULL, text, STATS_MOST);
 	if (snap_finish(&job) == 0 && r == 0)
 		root = json_loads(text, 0, NULL);
+	free(text);
 	ns = json_object_get(json_object_get(root, "start"), "first_run_ns");
 	*us = json_is_number(ns) ? (json_number_value(ns) - (double)exec_ns) / 1000 : 0;
 	json_decref(root);

@@ -55,8 +55,8 @@ static const struct snap_case reset_all = {.measure = snap_reset, .pages = 8, .f
 static const struct snap_case reset_512 = {.measure = snap_reset, .pages = 512};
 static const struct snap_case reset_4096 = {.measure = snap_reset, .pages = 4096};
 
-/* What is to be no more; ALSO: the pair's other value; SHARE: KiB of each of snap_clone_count(). */
-enum bar { NONE, OURS, RATIO, ALSO, SHARE };
+/* What is to be no more; ALSO: the pair's other value; OWN: its third. */
+enum bar { NONE, OURS, RATIO, ALSO, OWN };
 
 static const struct {
 	const char *name, *unit;
@@ -80,7 +80,7 @@ static const struct {
     {"clone.touch.huge", "us", OURS, 2000, &clone_touch_huge},
     {"clones.1000.memory", "MiB", RATIO, 1.15, &clones},
     {"clones.1000.time", "s", ALSO, 2, &clones},
-    {"clone.own", "KiB", SHARE, 300, &clones},
+    {"clone.own", "KiB", OWN, 300, &clones},
     {"fork.pause.huge", "ms", OURS, 2, &fork_huge},
     {"fork.pause.huge.again", "ms", OURS, 8, &fork_again},
     {"fork.pause.4K", "ms", RATIO, 1.1, &fork_small},
@@ -127,7 +127,7 @@ static double most(size_t row)
 static void bar_text(size_t row, char *buf, size_t size)
 {
 	static const char *const what[] = {
-	    [OURS] = "ours", [RATIO] = "ratio", [ALSO] = "ours", [SHARE] = "ours"};
+	    [OURS] = "ours", [RATIO] = "ratio", [ALSO] = "ours", [OWN] = "ours"};
 
 	if (rows[row].bar == NONE)
 		snprintf(buf, size, "none");
@@ -147,6 +147,11 @@ int snap_cannot(struct snap_bench *bench, const char *fmt, ...)
 
 /* --- the samples -------------------------------------------------------------------------- */
 
+static double value_of(const struct snap_pair *pair, enum bar bar)
+{
+	return bar == ALSO ? pair->also : bar == OWN ? pair->own : pair->ours;
+}
+
 static void add_pair(struct row *all, const struct snap_bench *bench, const struct snap_case *c,
 		     int r, const struct snap_pair *pair)
 {
@@ -157,10 +162,9 @@ static void add_pair(struct row *all, const struct snap_bench *bench, const stru
 			snprintf(all[i].why, sizeof(all[i].why), "%s", bench->why);
 			continue;
 		}
-		double scale = rows[i].bar == SHARE ? 1024.0 / snap_clone_count(bench) : 1;
-		series_add(&all[i].ours, rows[i].bar == ALSO ? pair->also : pair->ours * scale);
-		if (pair->plain > 0 && rows[i].bar != ALSO)
-			series_add(&all[i].plain, pair->plain * scale);
+		series_add(&all[i].ours, value_of(pair, rows[i].bar));
+		if (pair->plain > 0 && rows[i].bar != ALSO && rows[i].bar != OWN)
+			series_add(&all[i].plain, pair->plain);
 		if (pair->cpu > 0) {
 			series_add(&all[i].cpu, pair->cpu);
 			series_add(&all[i].cpu_plain, pair->cpu_plain);

@@ -22,7 +22,7 @@ struct snap_bench {
 /* One measurement of a case: plain 0 where there is no other side. */
 struct snap_pair {
 	double ours, plain;
-	double also;		  /* of ours, for rows that say so */
+	double also, own;	  /* of ours, for rows that say so */
 	double cpu, cpu_plain;	  /* ms of CPU time of the process; 0: not looked at */
 	uint64_t faults, brought; /* of our side: as its counters say */
 };
@@ -66,8 +66,6 @@ int snap_clone_touch(struct snap_bench *bench, const struct snap_case *c, unsign
 		     struct snap_pair *out);
 int snap_clones(struct snap_bench *bench, const struct snap_case *c, unsigned round,
 		struct snap_pair *out);
-/* Beside what snap_clones() measures: how many. */
-unsigned snap_clone_count(const struct snap_bench *bench);
 
 /* Milliseconds of a fork() of a process with a VM of @c's memory, in 4 KiB pages. */
 int snap_bare_fork(struct snap_bench *bench, const struct snap_case *c, double *ms);

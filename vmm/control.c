@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -277,21 +276,6 @@ int control_open(struct control *control, struct vm *vm, struct foal_error *err)
 	return control->listen_fd < 0 ? control->listen_fd : 0;
 }
 
-/* Signals are the main thread's, but for those of a crash. */
-static int create_thread(struct control *control)
-{
-	static const int taken[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGSYS};
-	sigset_t set, old;
-
-	sigfillset(&set);
-	for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++)
-		sigdelset(&set, taken[i]);
-	pthread_sigmask(SIG_SETMASK, &set, &old);
-	int r = pthread_create(&control->thread, NULL, control_thread, control);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	return -r;
-}
-
 int control_poll_fd(const struct control *control, bool asked)
 {
 	return control && !asked && !atomic_load(&control->started) ? control->listen_fd : -1;
@@ -307,7 +291,7 @@ int control_begin(struct control *control)
 	if (control->started)
 		return 0;
 	vm_thread_expected(control->vm);
-	int r = create_thread(control);
+	int r = vm_thread_create(&control->thread, control_thread, control);
 	control->started = r == 0;
 	return r;
 }

@@ -1,6 +1,5 @@
 /* The request of a fork: the channel that comes with it brings the names, after the answer. */
 #include <errno.h>
-#include <poll.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -9,13 +8,7 @@
 #include "vmm/vm.h"
 
 /* A frozen child that has forked the last is gone soon, but for what its host does meanwhile. */
-#define REAP_TRIES 1000
-
-static void reap_soon(struct control *control)
-{
-	for (int i = 0; i < REAP_TRIES && !fork_reap(control->vm, &control->fork); i++)
-		poll(NULL, 0, 1);
-}
+#define REAP_MS 1000
 
 /*
  * Clones begin as the messages with their names are read; nobody stands still. Who asked has
@@ -59,7 +52,7 @@ json_t *control_serve_fork(struct control *control, struct conn *conn,
 	} else if (control->vm->template) {
 		reply = serve_clone(control, conn, request, &asked);
 	} else {
-		reap_soon(control);
+		frozen_reap_soon(control->vm, &control->fork, fork_reap, REAP_MS);
 		int r = fork_begin(control->vm, &control->fork, &asked, &pause, &err);
 		reply = r ? control_failure(control, request->id, r, &err)
 			  : frozen_say(conn_reply(request->id), &pause);

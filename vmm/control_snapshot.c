@@ -1,7 +1,6 @@
 /* The requests of a snapshot: what machine it is of, and "write one into these files". */
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -14,8 +13,8 @@
 #include "vmm/snapshot_channel.h"
 #include "vmm/vm.h"
 
-/* A child that has told its result is gone soon. */
-#define REAP_TRIES 20
+/* One that is being written takes seconds, and is refused at once. */
+#define REAP_MS 20
 
 /* --- the files that came ----------------------------------------------------------------- */
 
@@ -70,16 +69,6 @@ json_t *control_serve_machine(struct control *control, struct conn *conn,
 	return reply;
 }
 
-/* One that was finished a moment ago does not count. */
-static void reap_soon(struct control *control)
-{
-	for (int i = 0; i < REAP_TRIES; i++) {
-		if (snapshot_reap(control->vm, &control->snapshot))
-			return;
-		poll(NULL, 0, 1);
-	}
-}
-
 /* Where whoever asked for it said it would be: a parent for the next. */
 static void remember(struct control *control, const char *dir)
 {
@@ -109,7 +98,7 @@ json_t *control_serve_snapshot(struct control *control, struct conn *conn,
 	else if (wrong)
 		reply = conn_error(request->id, CONTROL_ERROR_BAD_REQUEST, wrong);
 	if (!reply) {
-		reap_soon(control);
+		frozen_reap_soon(control->vm, &control->snapshot, snapshot_reap, REAP_MS);
 		files.how = request->how;
 		int r = snapshot_begin(control->vm, &control->snapshot, &files, &pause, &err);
 		reply = r ? control_failure(control, request->id, r, &err)

@@ -1,7 +1,6 @@
 #include "vmm/fork.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -72,6 +71,7 @@ static void *fork_thread(void *arg)
 		template_await(vm);
 		gate_arrive(&vm->confined);
 	}
+	fork_trim_stack(vm);
 	pthread_mutex_lock(&f->lock);
 	while (!f->ending) {
 		if (later_do(vm))
@@ -100,25 +100,16 @@ void forker_init(struct vm *vm)
 	pthread_cond_init(&vm->forker.changed, NULL);
 }
 
-/* Signals are the main thread's, but for those of a crash. */
 int forker_start(struct vm *vm)
 {
-	static const int taken[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGSYS};
-	sigset_t set, old;
-
 	if (!vm->control)
 		return 0;
 	vm_thread_expected(vm);
 	if (vm->birth && vm->birth->await_fd >= 0)
 		gate_expect(&vm->confined); /* until its name has come */
-	sigfillset(&set);
-	for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++)
-		sigdelset(&set, taken[i]);
-	pthread_sigmask(SIG_SETMASK, &set, &old);
-	int r = pthread_create(&vm->forker.thread, NULL, fork_thread, vm);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	int r = vm_thread_create(&vm->forker.thread, fork_thread, vm);
 	vm->forker.started = r == 0;
-	return -r;
+	return r;
 }
 
 void forker_end(struct vm *vm)

@@ -76,6 +76,12 @@ struct fork_birth {
 	uint64_t forked_ns; /* now_ns() as its process began */
 };
 
+/*
+ * What only the beginning of a thread needed of its stack is memory that each of many copies
+ * would keep: given back, if @vm is one.
+ */
+void fork_trim_stack(const struct vm *vm);
+
 void forker_init(struct vm *vm);
 /* On the main thread, before it enters the sandbox. 0 or a negative errno. */
 int forker_start(struct vm *vm);

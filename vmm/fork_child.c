@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "devices/fd_passing.h"
+#include "ept/fork_threads.h"
 #include "vmm/background.h"
 #include "vmm/fork_child.h"
 #include "vmm/fork_disks.h"
@@ -35,7 +36,10 @@
 #include "vmm/vm.h"
 
 /* How long a VM that runs waits for who asked for it to listen. */
-#define TELL_MS 5000
+#define TELL_MS	      5000
+/* Of a thread's stack, below what it uses while it waits. Each began near the end of 512 KiB. */
+#define STACK_KEPT    1024UL
+#define STACK_DROPPED (128UL << 10)
 
 #ifdef __SANITIZE_THREAD__
 /* Threads are made in processes that were forked by one of several. */
@@ -43,26 +47,6 @@ const char *__tsan_default_options(void);
 const char *__tsan_default_options(void)
 {
 	return "die_after_fork=0";
-}
-
-/*
- * ThreadSanitizer takes a thread on the stack of one that the fork left behind for that
- * one: larger stacks are new ones.
- */
-static void use_other_stacks(void)
-{
-	pthread_attr_t attr;
-	size_t size;
-
-	pthread_getattr_default_np(&attr);
-	pthread_attr_getstacksize(&attr, &size);
-	pthread_attr_setstacksize(&attr, size + (1UL << 20));
-	pthread_setattr_default_np(&attr);
-	pthread_attr_destroy(&attr);
-}
-#else
-static void use_other_stacks(void)
-{
 }
 #endif
 
@@ -297,11 +281,20 @@ void become_process(void)
 	sigset_t none;
 
 	setsid();
-	use_other_stacks();
+	ept_use_other_stacks();
 	__fpurge(stdout);
 	pthread_setname_np(pthread_self(), "foal");
 	sigemptyset(&none);
 	pthread_sigmask(SIG_SETMASK, &none, NULL);
+}
+
+void fork_trim_stack(const struct vm *vm)
+{
+	uintptr_t end = (uintptr_t)__builtin_frame_address(0) - STACK_KEPT;
+
+	end &= ~(uintptr_t)(EPT_PAGE_SIZE - 1);
+	if (vm->birth)
+		madvise((char *)end - STACK_DROPPED, STACK_DROPPED, MADV_DONTNEED);
 }
 
 void become_background(const struct order *order)

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -165,4 +166,11 @@ json_t *frozen_say(json_t *reply, const struct frozen_pause *pause)
 	json_object_set_new(reply, "state_ns", json_integer((json_int_t)pause->state));
 	json_object_set_new(reply, "fork_ns", json_integer((json_int_t)pause->fork));
 	return reply;
+}
+
+void frozen_reap_soon(struct vm *vm, struct frozen_child *child,
+		      bool (*reap)(struct vm *vm, struct frozen_child *child), int ms)
+{
+	for (; !reap(vm, child) && ms > 0; ms--)
+		poll(NULL, 0, 1);
 }

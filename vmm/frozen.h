@@ -46,6 +46,13 @@ int frozen_begin(struct vm *vm, struct frozen_child *child, const struct frozen_
 /* It has ended: *@status is its exit status, -1: a signal's. Asked for once. */
 bool frozen_ended(const struct frozen_child *child, int *status);
 
+/*
+ * One that is done is gone soon, but for what its host does meanwhile: wait for it to be reaped,
+ * @ms at most.
+ */
+void frozen_reap_soon(struct vm *vm, struct frozen_child *child,
+		      bool (*reap)(struct vm *vm, struct frozen_child *child), int ms);
+
 /* Add @pause to @reply (docs/control.md), and return that. */
 json_t *frozen_say(json_t *reply, const struct frozen_pause *pause);
 

@@ -29,18 +29,32 @@ static int read_all(int fd, void *buf, size_t len, uint64_t offset)
 	return n == (ssize_t)len ? 0 : n < 0 ? -errno : -EIO;
 }
 
-int kvm_stats_add(struct kvm_stats *stats, int fd)
+/* What @fd counts: the caller's to free. */
+static int read_descs(int fd, struct kvm_stats_header *head, char **descs, size_t *step)
 {
-	struct kvm_stats_header head;
-	int r = read_all(fd, &head, sizeof(head), 0);
+	int r = read_all(fd, head, sizeof(*head), 0);
 
 	if (r)
 		return r;
-	size_t step = sizeof(struct kvm_stats_desc) + head.name_size;
-	char *descs = malloc(step * head.num_desc);
-	if (!descs)
+	*step = sizeof(struct kvm_stats_desc) + head->name_size;
+	*descs = malloc(*step * head->num_desc);
+	if (!*descs)
 		return -ENOMEM;
-	r = read_all(fd, descs, step * head.num_desc, head.desc_offset);
+	r = read_all(fd, *descs, *step * head->num_desc, head->desc_offset);
+	if (r)
+		free(*descs);
+	return r;
+}
+
+int kvm_stats_add(struct kvm_stats *stats, int fd)
+{
+	struct kvm_stats_header head;
+	size_t step;
+	char *descs;
+	int r = read_descs(fd, &head, &descs, &step);
+
+	if (r)
+		return r;
 	for (uint32_t i = 0; i < head.num_desc && r == 0; i++) {
 		struct kvm_stats_desc *d = (struct kvm_stats_desc *)(descs + i * step);
 		uint64_t value;
@@ -52,6 +66,58 @@ int kvm_stats_add(struct kvm_stats *stats, int fd)
 			s->value += value;
 	}
 	free(descs);
+	return r;
+}
+
+/* Counts of one VM or vCPU lie together. */
+#define PICK_BYTES 1024
+
+static void pick_one(struct kvm_pick *pick, const struct kvm_stats_desc *d, uint32_t at,
+		     const char *const names[], unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		if (d->size != 1 || strcmp(d->name, names[i]) != 0)
+			continue;
+		pick->at[i] = at;
+		pick->first = at < pick->first ? at : pick->first;
+		pick->end =
+		    at + sizeof(uint64_t) > pick->end ? at + (uint32_t)sizeof(uint64_t) : pick->end;
+	}
+}
+
+int kvm_stats_pick(struct kvm_pick *pick, int fd, const char *const names[], unsigned count)
+{
+	struct kvm_stats_header head;
+	size_t step;
+	char *descs;
+	int r = count > KVM_PICK_MAX ? -EINVAL : read_descs(fd, &head, &descs, &step);
+
+	*pick = (struct kvm_pick){.first = UINT32_MAX};
+	memset(pick->at, 0xff, sizeof(pick->at));
+	if (r)
+		return r;
+	for (uint32_t i = 0; i < head.num_desc; i++) {
+		const struct kvm_stats_desc *d = (struct kvm_stats_desc *)(descs + i * step);
+		pick_one(pick, d, head.data_offset + d->offset, names, count);
+	}
+	free(descs);
+	if (pick->first > pick->end)
+		pick->first = pick->end;
+	for (unsigned i = 0; i < KVM_PICK_MAX; i++)
+		pick->at[i] -= pick->at[i] == UINT32_MAX ? 0 : pick->first;
+	return pick->end - pick->first > PICK_BYTES ? -EINVAL : 0;
+}
+
+int kvm_stats_read(const struct kvm_pick *pick, int fd, uint64_t values[], unsigned count)
+{
+	char bytes[PICK_BYTES];
+	int r = read_all(fd, bytes, pick->end - pick->first, pick->first);
+
+	for (unsigned i = 0; i < count; i++) {
+		values[i] = 0;
+		if (r == 0 && pick->at[i] != UINT32_MAX)
+			memcpy(&values[i], bytes + pick->at[i], sizeof(values[i]));
+	}
 	return r;
 }
 

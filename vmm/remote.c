@@ -124,6 +124,17 @@ int command_pause(int argc, char **argv, uint64_t main_ns)
 	return r ? r : ask_one(&opt, timeout_member(&opt), -1, timeout_of(&opt), say_paused);
 }
 
+/* A command that asks for one thing, at once. @members NULL: with nothing more. */
+static int parse_and_ask(int argc, char **argv,
+			 json_t *(*members)(const struct remote_options *opt),
+			 void (*say)(const struct remote_options *opt, const json_t *reply))
+{
+	struct remote_options opt;
+	int r = remote_parse(argc, argv, &opt);
+
+	return r ? r : ask_one(&opt, members ? members(&opt) : NULL, -1, GRACE_MS, say);
+}
+
 static void say_resumed(const struct remote_options *opt, const json_t *reply)
 {
 	printf("%s: goes on; it was paused for %.3f ms\n", opt->name,
@@ -132,11 +143,8 @@ static void say_resumed(const struct remote_options *opt, const json_t *reply)
 
 int command_resume(int argc, char **argv, uint64_t main_ns)
 {
-	struct remote_options opt;
-	int r = remote_parse(argc, argv, &opt);
-
 	(void)main_ns;
-	return r ? r : ask_one(&opt, NULL, -1, GRACE_MS, say_resumed);
+	return parse_and_ask(argc, argv, NULL, say_resumed);
 }
 
 static void say_stat(const struct remote_options *opt, const json_t *reply)
@@ -145,17 +153,15 @@ static void say_stat(const struct remote_options *opt, const json_t *reply)
 	fputs(reply_text(reply, "table"), stdout);
 }
 
+static json_t *stat_members(const struct remote_options *opt)
+{
+	return json_pack("{s:s}", "format", opt->json ? "json" : "table");
+}
+
 int command_stat(int argc, char **argv, uint64_t main_ns)
 {
-	struct remote_options opt;
-	int r = remote_parse(argc, argv, &opt);
-
 	(void)main_ns;
-	if (r)
-		return r;
-	json_t *members = json_object();
-	json_object_set_new(members, "format", json_string(opt.json ? "json" : "table"));
-	return ask_one(&opt, members, -1, GRACE_MS, say_stat);
+	return parse_and_ask(argc, argv, stat_members, say_stat);
 }
 
 static void say_balloon(const struct remote_options *opt, const json_t *reply)
@@ -164,17 +170,15 @@ static void say_balloon(const struct remote_options *opt, const json_t *reply)
 	       reply_number(reply, "target") >> 20);
 }
 
+static json_t *balloon_members(const struct remote_options *opt)
+{
+	return json_pack("{s:I}", "size", (json_int_t)opt->size);
+}
+
 int command_balloon(int argc, char **argv, uint64_t main_ns)
 {
-	struct remote_options opt;
-	int r = remote_parse(argc, argv, &opt);
-
 	(void)main_ns;
-	if (r)
-		return r;
-	json_t *members = json_object();
-	json_object_set_new(members, "size", json_integer((json_int_t)opt.size));
-	return ask_one(&opt, members, -1, GRACE_MS, say_balloon);
+	return parse_and_ask(argc, argv, balloon_members, say_balloon);
 }
 
 static void say_reset(const struct remote_options *opt, const json_t *reply)
@@ -191,20 +195,21 @@ static void say_reset(const struct remote_options *opt, const json_t *reply)
 		       (double)reply_number(reply, "paused_ns") / 1e6);
 }
 
+static json_t *reset_members(const struct remote_options *opt)
+{
+	json_t *members = json_object();
+
+	if (opt->here)
+		json_object_set_new(members, "here", json_true());
+	if (opt->clock)
+		json_object_set_new(members, "clock", json_string(opt->clock));
+	return members;
+}
+
 int command_reset(int argc, char **argv, uint64_t main_ns)
 {
-	struct remote_options opt;
-	int r = remote_parse(argc, argv, &opt);
-
 	(void)main_ns;
-	if (r)
-		return r;
-	json_t *members = json_object();
-	if (opt.here)
-		json_object_set_new(members, "here", json_true());
-	if (opt.clock)
-		json_object_set_new(members, "clock", json_string(opt.clock));
-	return ask_one(&opt, members, -1, GRACE_MS, say_reset);
+	return parse_and_ask(argc, argv, reset_members, say_reset);
 }
 
 /* --- stop ----------------------------------------------------------------------------------- */

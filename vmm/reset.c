@@ -133,9 +133,7 @@ static int mark_disks(struct vm *vm, struct foal_error *err)
 
 	for (unsigned i = 0; i < vm->opt->disk_count && r == 0; i++)
 		r = virtio_blk_mark(vm->disks[i].device);
-	return r ? error_set(err, FOAL_EXIT_CONTROL, r, "%s: no memory for the layers of disks",
-			     vm->opt->name)
-		 : 0;
+	return r ? vm_no_layer(vm, r, err) : 0;
 }
 
 /* A point that was set is written over: what of it was not written since is kept already. */

@@ -82,5 +82,7 @@ void reset_bell(struct vm *vm, uint8_t what);
 uint32_t reset_count(struct vm *vm);
 /* The thread of a vCPU that rang, out of KVM_RUN with its exit completed. */
 void reset_answer(struct vcpu *vcpu);
+/* It enters the guest now: if it has gone back, that is what the guest saw (vm_reset.gap). */
+void reset_gap_ends(struct vcpu *vcpu);
 
 #endif

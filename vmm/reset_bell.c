@@ -47,6 +47,14 @@ static int answer(struct vcpu *vcpu, struct foal_error *err)
 	return reset_go_back(vm, vcpu, how, &result, err);
 }
 
+void reset_gap_ends(struct vcpu *vcpu)
+{
+	if (!vcpu->back_since)
+		return;
+	ept_hist_add(&vcpu->vm->reset.gap, now_ns() - vcpu->back_since);
+	vcpu->back_since = 0;
+}
+
 void reset_answer(struct vcpu *vcpu)
 {
 	struct vm *vm = vcpu->vm;
@@ -58,9 +66,11 @@ void reset_answer(struct vcpu *vcpu)
 		return;
 	}
 	if (r == 0) {
+		bool back = vcpu->rang != FOAL_RESET_POINT && vm->reset.set;
+
 		r = answer(vcpu, &err);
-		if (vcpu->rang != FOAL_RESET_POINT)
-			ept_hist_add(&vm->reset.gap, now_ns() - vcpu->rang_ns);
+		if (back && r == 0)
+			vcpu->back_since = vcpu->rang_ns;
 		vm_resume_by_vcpu(vcpu);
 	}
 	vcpu->rang = 0;

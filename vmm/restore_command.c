@@ -219,7 +219,6 @@ static struct vm *begin_ahead(const struct run_options *opt)
 	return vm;
 }
 
-
 int command_restore(int argc, char **argv, uint64_t main_ns)
 {
 	struct restore_options own = {.prefetch = PREFETCH_AUTO};

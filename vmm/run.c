@@ -213,9 +213,9 @@ static void tell_it_runs(struct vm *vm, struct background *bg)
 	if (!atomic_load(&vm->stopping) && (vm->birth ? fork_tell(vm) : background_tell(bg)))
 		vm_end(vm, FOAL_EXIT_QUIT, "%s: who started it in the background is gone",
 		       vm->opt->name);
-	/* What only its beginning needed is memory that each of many copies would keep. */
 	if (vm->birth)
 		malloc_trim(0);
+	fork_trim_stack(vm);
 }
 
 int run_vm(struct vm *vm, struct background *bg, struct foal_error *err)

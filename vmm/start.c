@@ -8,6 +8,7 @@
  * before it is woken and KVM has answered, the snapshot is read and the VM is there.
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -29,6 +30,20 @@ static void start_failed(struct vm *vm, const struct foal_error *err)
 		vm->start_error = *err;
 	pthread_mutex_unlock(&vm->end.lock);
 	atomic_store(&vm->stopping, true);
+}
+
+int vm_thread_create(pthread_t *thread, void *(*body)(void *), void *arg)
+{
+	static const int taken[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGSYS};
+	sigset_t set, old;
+
+	sigfillset(&set);
+	for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++)
+		sigdelset(&set, taken[i]);
+	pthread_sigmask(SIG_SETMASK, &set, &old);
+	int r = pthread_create(thread, NULL, body, arg);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return -r;
 }
 
 void vm_thread_expected(struct vm *vm)
@@ -66,7 +81,6 @@ static int set_entry(struct vm *vm, int vcpu_fd, struct foal_error *err)
 /* KVM's paravirtual clocks and the like lie in guest memory: that has to be there. */
 static int load_vcpus(struct vm *vm, struct foal_error *err)
 {
-	gate_wait(&vm->built);
 	return atomic_load(&vm->stopping) ? 0 : vm_state_load_vcpus(vm, err);
 }
 
@@ -87,6 +101,7 @@ static int create_vcpus(struct vm *vm, struct foal_error *err)
 	}
 	if (r)
 		return r;
+	gate_wait(&vm->built);
 	return vm->restore ? load_vcpus(vm, err) : set_entry(vm, vm->vcpus[0].fd, err);
 }
 
@@ -155,10 +170,8 @@ int vm_make_vcpus(struct vm *vm, struct foal_error *err)
 
 static int start_rest(struct vm *vm, struct foal_error *err)
 {
-	int r = stopper_start(vm);
+	int r = control_start(vm->control);
 
-	if (r == 0)
-		r = control_start(vm->control);
 	if (r == 0)
 		r = forker_start(vm);
 	if (r == 0)

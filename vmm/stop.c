@@ -119,10 +119,12 @@ static void *stopper_thread(void *arg)
 	pthread_setname_np(pthread_self(), "foal-stop");
 	vm_thread_begins(vm, THREAD_MAIN);
 	pthread_mutex_lock(&s->lock);
-	while (!s->wanted)
+	while (!s->wanted && !s->dismissed)
 		pthread_cond_wait(&s->changed, &s->lock);
+	bool dismissed = s->dismissed;
 	pthread_mutex_unlock(&s->lock);
-	stopper_run(vm);
+	if (!dismissed)
+		stopper_run(vm);
 	return NULL;
 }
 
@@ -138,6 +140,20 @@ void stopper_init(struct vm *vm)
 	pthread_mutex_init(&s->lock, NULL);
 }
 
+void stopper_dismiss(struct vm *vm)
+{
+	struct vm_stopper *s = &vm->stopper;
+
+	if (!s->started)
+		return;
+	pthread_mutex_lock(&s->lock);
+	s->dismissed = true;
+	pthread_cond_broadcast(&s->changed);
+	pthread_mutex_unlock(&s->lock);
+	pthread_join(s->thread, NULL);
+	s->started = false;
+}
+
 void stopper_destroy(struct vm *vm)
 {
 	pthread_cond_destroy(&vm->stopper.changed);
@@ -149,10 +165,10 @@ int stopper_start(struct vm *vm)
 	if (later_has(vm))
 		return 0;
 	vm_thread_expected(vm);
-	int r = pthread_create(&vm->stopper.thread, NULL, stopper_thread, vm);
+	int r = vm_thread_create(&vm->stopper.thread, stopper_thread, vm);
 
 	vm->stopper.started = r == 0;
-	return -r;
+	return r;
 }
 
 /* Wait for the stopper a little; true when it is done. */
@@ -212,6 +228,7 @@ bool vm_stop(struct vm *vm, int *unwritten)
 	}
 	if (s->started)
 		pthread_join(s->thread, NULL);
+	s->started = false;
 	*unwritten = s->result;
 	return true;
 }

@@ -90,7 +90,20 @@ static void fill_pool(struct vm *vm)
 		wait_a_while(t);
 		return;
 	}
-	t->pool[t->ready++] = (struct pooled){.fd = ends[0]};
+	t->pool[t->ready++] = (struct pooled){.fd = ends[0], .pid = pid};
+}
+
+/* If it waited for a name, it has ended without one: so may the next, if it is made at once. */
+static void forget_pooled(struct template *t, pid_t pid)
+{
+	for (unsigned i = 0; i < t->ready; i++) {
+		if (t->pool[i].pid != pid)
+			continue;
+		close(t->pool[i].fd);
+		t->pool[i] = t->pool[--t->ready];
+		wait_a_while(t);
+		return;
+	}
 }
 
 static bool pass_on(int fd, const struct order *order, int channel)
@@ -223,6 +236,7 @@ bool template_tend(struct vm *vm)
 		return false;
 	while (t->children && waitid(P_ALL, 0, &info, WEXITED | WNOHANG) == 0 && info.si_pid) {
 		t->children--;
+		forget_pooled(t, info.si_pid);
 		info.si_pid = 0;
 	}
 	if (template_hungry(vm))

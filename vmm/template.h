@@ -16,6 +16,7 @@ struct control;
 /* A clone that waits: hanging up ends it. */
 struct pooled {
 	int fd;
+	pid_t pid;
 };
 
 struct template

@@ -150,6 +150,7 @@ static void begin(struct vcpu *vcpu)
 		ept_vcpu_on_cpu(vm->space, vcpu->index, sched_getcpu());
 	}
 	vm_thread_begins(vm, vm->opt->reset_port ? THREAD_VCPU_RESET : THREAD_VCPU);
+	fork_trim_stack(vm);
 	this_run = vcpu->run;
 	wait_for_others(vcpu);
 	memory_error_on_vcpu(vcpu);
@@ -205,6 +206,7 @@ static void run(struct vcpu *vcpu)
 			finish_exit(vcpu);
 			reset_answer(vcpu);
 		} else {
+			reset_gap_ends(vcpu);
 			run_once(vcpu);
 		}
 		vcpu->run->immediate_exit = 0;

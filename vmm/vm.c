@@ -145,6 +145,16 @@ static int prepare_sandbox(struct vm *vm, struct foal_error *err)
 	return sandbox_prepare(&vm->sandbox, err);
 }
 
+/* It sleeps until the end; early, so that nobody waits until it was woken and is in its sandbox. */
+static int start_stopper(struct vm *vm, struct foal_error *err)
+{
+	int r = stopper_start(vm);
+
+	return r ? error_set(err, FOAL_EXIT_HOST, r, "%s: starting its threads: %s", vm->opt->name,
+			     error_text(r))
+		 : 0;
+}
+
 /* Memory has what booting wrote there: only the device that firmware asks is made. */
 static int restore(struct vm *vm, struct foal_error *err)
 {
@@ -206,11 +216,13 @@ int vm_build(struct vm *vm, struct foal_error *err)
 {
 	int r;
 
-	if ((r = begun(vm, err)) || (vm->opt->reset_port && (r = snapshot_possible(vm->opt, err))) ||
+	if ((r = begun(vm, err)) ||
+	    (vm->opt->reset_port && (r = snapshot_possible(vm->opt, err))) ||
 	    (r = files_open(vm, err)) || (r = prepare_sandbox(vm, err)) ||
-	    (r = vm_make_vcpus(vm, err)) || (r = create_space(vm, err)) ||
+	    (r = start_stopper(vm, err)) || (r = vm_make_vcpus(vm, err)) ||
+	    (r = configure_vm(vm, err)) || (r = create_space(vm, err)) ||
 	    (r = boot_declare(vm, err)) || (r = start_space(vm, err)) ||
-	    (r = configure_vm(vm, err)) || (r = kvm_add_slots(&vm->kvm, vm->space, err)) || (r = machine_build(vm, err)))
+	    (r = kvm_add_slots(&vm->kvm, vm->space, err)) || (r = machine_build(vm, err)))
 		return r;
 	return vm->restore ? restore(vm, err) : boot_write(vm, err);
 }
@@ -237,7 +249,7 @@ int vm_rebuild(struct vm *vm, struct foal_error *err)
 {
 	int r;
 
-	if ((r = init(vm, err)) || (r = restart_space(vm, err)) ||
+	if ((r = init(vm, err)) || (r = start_stopper(vm, err)) || (r = restart_space(vm, err)) ||
 	    (r = vm_start_first_vcpu(vm, err)) || (r = vm_make_vcpus(vm, err)) ||
 	    (r = kvm_create_vm(&vm->kvm, err)) || (r = configure_vm(vm, err)) ||
 	    (r = kvm_add_slots(&vm->kvm, vm->space, err)) || (r = fork_disks_open(vm, err)) ||
@@ -272,6 +284,7 @@ void vm_end(struct vm *vm, int status, const char *fmt, ...)
 void vm_destroy(struct vm *vm)
 {
 	vm_give_up(vm); /* if it was not even started */
+	stopper_dismiss(vm);
 	forker_end(vm);
 	vm_join_vcpus(vm);
 	if (vm->first_started)

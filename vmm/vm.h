@@ -20,6 +20,7 @@
 #include "vmm/helper.h"
 #include "vmm/image.h"
 #include "vmm/kvm.h"
+#include "vmm/kvmstats.h"
 #include "vmm/net.h"
 #include "vmm/options.h"
 #include "vmm/quiesce.h"
@@ -40,6 +41,7 @@ struct vcpu {
 	_Atomic uint64_t rounds; /* in and out of KVM_RUN: odd while it is in there */
 	uint8_t rang;		 /* FOAL_RESET_*, to be answered; 0: nothing. Its own thread's */
 	uint64_t rang_ns;	 /* and when: now_ns() */
+	uint64_t back_since;	 /* the same, of a reset that it has not run after; 0: none */
 	struct vcpu_answer can[VCPU_CANS]; /* whoever saves or loads its state */
 	bool has_mce; /* the machine check registers are set up; its own thread's */
 };
@@ -80,6 +82,7 @@ struct vm_stopper {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	bool wanted, done; /* under the lock */
+	bool dismissed;	   /* the same: there was nothing to stop */
 	int result;	   /* of done */
 };
 
@@ -114,9 +117,9 @@ struct vm {
 	unsigned virtio_count; /* virtio devices attached */
 	pthread_mutex_t routes_lock;
 	struct kvm_irq_routing *routes; /* one entry a pin; under routes_lock */
-	pthread_t first_vcpu;	       /* its thread, until there are vcpus */
-	bool first_started;	       /* and it has not been joined */
-	bool begun;		       /* vm_begin() was called */
+	pthread_t first_vcpu;		/* its thread, until there are vcpus */
+	bool first_started;		/* and it has not been joined */
+	bool begun;			/* vm_begin() was called */
 	struct vcpu *vcpus;
 	unsigned vcpu_count;	       /* of them; fd is negative until one is created */
 	struct gate created;	       /* kvm.vm_fd is there */
@@ -181,9 +184,11 @@ void vm_destroy(struct vm *vm);
 
 /* stop.c: the thread that does it, at hand from the start. 0 or a negative errno. */
 void stopper_init(struct vm *vm);
-/* Not of a forked VM, whose foal-fork calls stopper_run(). */
+/* When the sandbox is prepared. Not of a forked VM, whose foal-fork calls stopper_run(). */
 int stopper_start(struct vm *vm);
 void stopper_run(struct vm *vm);
+/* There is nothing to stop: the thread ends. */
+void stopper_dismiss(struct vm *vm);
 void stopper_destroy(struct vm *vm);
 /* Wait for every vCPU thread that was started. */
 void vm_join_vcpus(struct vm *vm);
@@ -218,6 +223,9 @@ int vm_start(struct vm *vm, struct foal_error *err);
 
 /* Nothing will run: whoever waits for the start does not any more. Any time after vm_build(). */
 void vm_give_up(struct vm *vm);
+
+/* Make a thread that takes no signal but those of a crash; 0 or a negative errno. */
+int vm_thread_create(pthread_t *thread, void *(*body)(void *), void *arg);
 
 /* A thread is about to be made; by its creator, and for each thread that is to begin. */
 void vm_thread_expected(struct vm *vm);
@@ -287,6 +295,8 @@ void memory_error_at(struct vcpu *vcpu, gpa_t gpa);
 
 /* One vCPU at the last look. */
 struct vcpu_look {
+	struct kvm_pick faults; /* where KVM counts them, once it was looked for */
+	bool picked;
 	uint64_t taken, resolved; /* its faults */
 	unsigned stuck;		  /* looks in a row without progress */
 	uint64_t rounds;	  /* as the vCPU has it, and */

@@ -274,15 +274,25 @@ int vm_state_go_back(struct vm *vm, const struct vm_restore *from, struct vcpu *
 
 /* --- disks ------------------------------------------------------------------------------------ */
 
+int vm_no_layer(const struct vm *vm, int error, struct foal_error *err)
+{
+	if (error == -EMLINK)
+		return error_set(
+		    err, FOAL_EXIT_CONTROL, error,
+		    "%s: a disk has what it was at %u forks and reset points under it; "
+		    "a snapshot, restored, has it in one",
+		    vm->opt->name, DISK_LAYERS_MAX);
+	return error_set(err, FOAL_EXIT_HOST, error, "%s: out of memory for the layers of disks",
+			 vm->opt->name);
+}
+
 static int freeze_disks(struct vm *vm, int (*freeze)(struct device *blk), struct foal_error *err)
 {
 	int r = 0;
 
 	for (unsigned i = 0; i < vm->opt->disk_count && r == 0; i++)
 		r = freeze(vm->disks[i].device);
-	return r ? error_set(err, FOAL_EXIT_HOST, r, "%s: out of memory for the layers of disks",
-			     vm->opt->name)
-		 : 0;
+	return r ? vm_no_layer(vm, r, err) : 0;
 }
 
 int vm_disks_freeze(struct vm *vm, struct foal_error *err)

@@ -70,6 +70,8 @@ int vm_state_load_cpuid(struct vm *vm, struct foal_error *err);
  * devices.
  */
 int vm_disks_freeze(struct vm *vm, struct foal_error *err);
+/* Say why a disk could not be frozen. */
+int vm_no_layer(const struct vm *vm, int error, struct foal_error *err);
 /* The same for a child that reads, calls virtio_blk_fold(), and ends. */
 int vm_disks_freeze_passing(struct vm *vm, struct foal_error *err);
 /* It has, and all were folded. */

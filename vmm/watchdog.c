@@ -19,18 +19,26 @@
 /* A vCPU is kicked this often within the time that it may take to leave the kernel. */
 #define KICKS	     4
 
-static bool count_faults(const struct vcpu *vcpu, uint64_t *taken, uint64_t *resolved)
-{
-	static const char *const ways[] = {"pf_fixed", "pf_emulate", "pf_spurious",
-					   "pf_fast",  "pf_guest",   "pf_mmio_spte_created"};
-	struct kvm_stats stats = {.count = 0};
+/* The first is those taken, the others are ways to resolve one. */
+static const char *const fault_counts[] = {
+    "pf_taken", "pf_fixed", "pf_emulate",	   "pf_spurious",
+    "pf_fast",	"pf_guest", "pf_mmio_spte_created"};
+#define FAULT_COUNTS (sizeof(fault_counts) / sizeof(fault_counts[0]))
 
-	if (kvm_stats_add(&stats, vcpu->stats_fd))
+static bool count_faults(struct vcpu_look *look, const struct vcpu *vcpu, uint64_t *taken,
+			 uint64_t *resolved)
+{
+	uint64_t counts[FAULT_COUNTS];
+
+	if (!look->picked)
+		look->picked =
+		    kvm_stats_pick(&look->faults, vcpu->stats_fd, fault_counts, FAULT_COUNTS) == 0;
+	if (!look->picked || kvm_stats_read(&look->faults, vcpu->stats_fd, counts, FAULT_COUNTS))
 		return false;
-	*taken = kvm_stats_get(&stats, "pf_taken");
+	*taken = counts[0];
 	*resolved = 0;
-	for (unsigned i = 0; i < sizeof(ways) / sizeof(ways[0]); i++)
-		*resolved += kvm_stats_get(&stats, ways[i]);
+	for (unsigned i = 1; i < FAULT_COUNTS; i++)
+		*resolved += counts[i];
 	return true;
 }
 
@@ -56,7 +64,7 @@ static void look_for_loop(struct vcpu_look *look, struct vcpu *vcpu)
 	uint64_t taken, resolved;
 	char text[200];
 
-	if (!count_faults(vcpu, &taken, &resolved))
+	if (!count_faults(look, vcpu, &taken, &resolved))
 		return;
 	bool looping = taken - look->taken > STUCK_FAULTS && resolved == look->resolved;
 	look->stuck = looping ? look->stuck + 1 : 0;

@@ -5,10 +5,12 @@
  *
  *   bare_kvm MEBIBYTES [restore]
  *   bare_kvm MEBIBYTES clones COUNT
+ *   bare_kvm MEBIBYTES clone
  *
  * restore: it also gives the vCPU and the VM's clock a state, as foal restore does.
  * clones: COUNT processes are forked that do all that, map one memory file privately, and run
  * a guest that writes ten pages. Prints a line when all have, and ends with its standard input.
+ * clone: says "ready"; at a byte it forks one such process, which prints its moment and ends.
  */
 #include <fcntl.h>
 #include <linux/kvm.h>
@@ -158,32 +160,74 @@ static void set_state(int kvm, int vm, int vcpu)
 	need(ioctl(vm, KVM_SET_CLOCK, &clock) == 0, "clock");
 }
 
-/* The guest of a clone, in real mode: ten pages from GUEST_PAGES are written, then an exit. */
-#define GUEST_CODE 0x1000
+/*
+ * The guest of a clone, 64-bit in ring 3, with all of memory in 2 MiB pages: ten pages are
+ * written, those that the guest of foal's clones writes (vmm/bench_guest/touch.c, scattered()),
+ * then an exit. So both have as many page tables for them, the host's and KVM's.
+ */
+#define GUEST_CODE   0x1000
+#define GUEST_TABLES 0x2000
+#define PTE_UPPER    0x27UL /* present, writable, user, accessed */
+#define PTE_LARGE    0xe7UL /* dirty and large, too */
 static const unsigned char guest_code[] = {
     0xb9, 10,
-    0, /* mov $10, %cx */
-    0xb8, 0,
-    0x20,	/* mov $0x2000, %ax */
-    0x8e, 0xc0, /* 1: mov %ax, %es */
-    0x26, 0xa2,
-    0,	  0, /* mov %al, %es:0 */
-    0x05, 0,
-    0x01,		  /* add $0x100, %ax */
-    0xe2, 0xf5,		  /* loop 1b */
+    0,	  0,
+    0,		/* mov $10, %ecx */
+    0x31, 0xd2, /* xor %edx, %edx */
+    0x88, 0x92,
+    0x00, 0x00,
+    0x00, 4, /* 1: mov %dl, 0x4000000(%edx) */
+    0x81, 0xc2,
+    0x00, 0xf0,
+    0xee, 1, /* add $(7919 << 12), %edx */
+    0x81, 0xe2,
+    0xff, 0xff,
+    0xff, 3,		  /* and $0x3ffffff, %edx */
+    0xe2, 0xec,		  /* loop 1b */
     0xe6, FOAL_PORT_EXIT, /* out %al, $FOAL_PORT_EXIT */
 };
+
+static void segment(struct kvm_segment *segment, unsigned type, int code)
+{
+	*segment = (struct kvm_segment){.limit = 0xffffffff,
+					.selector = code ? 0x1b : 0x23,
+					.type = (unsigned char)type,
+					.present = 1,
+					.dpl = 3,
+					.db = !code,
+					.l = (unsigned char)code,
+					.s = 1,
+					.g = 1};
+}
+
+static void write_guest(int file, uint64_t size)
+{
+	uint64_t tables[3][512] = {{(GUEST_TABLES + 0x1000) | PTE_UPPER},
+				   {(GUEST_TABLES + 0x2000) | PTE_UPPER}};
+
+	for (uint64_t i = 0; i < 512 && i << 21 < size; i++)
+		tables[2][i] = i << 21 | PTE_LARGE;
+	need(pwrite(file, guest_code, sizeof(guest_code), GUEST_CODE) == sizeof(guest_code) &&
+		 pwrite(file, tables, sizeof(tables), GUEST_TABLES) == sizeof(tables),
+	     "guest");
+}
 
 static void run_guest(int kvm, int vcpu)
 {
 	size_t size = (size_t)ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
 	struct kvm_run *run = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
-	struct kvm_regs regs = {.rip = GUEST_CODE, .rflags = 2};
+	struct kvm_regs regs = {.rip = GUEST_CODE, .rflags = 0x3002}; /* IOPL 3 */
 	struct kvm_sregs sregs;
 
 	need(run != MAP_FAILED, "map vCPU");
 	need(ioctl(vcpu, KVM_GET_SREGS, &sregs) == 0, "get segments");
-	sregs.cs.base = sregs.cs.selector = 0;
+	segment(&sregs.cs, 0xb, 1);
+	segment(&sregs.ds, 0x3, 0);
+	sregs.es = sregs.ss = sregs.ds;
+	sregs.cr0 = 0x80000033; /* PG, NE, ET, MP, PE */
+	sregs.cr3 = GUEST_TABLES;
+	sregs.cr4 = 0x20;   /* PAE */
+	sregs.efer = 0x500; /* LMA, LME */
 	need(ioctl(vcpu, KVM_SET_SREGS, &sregs) == 0, "set segments");
 	need(ioctl(vcpu, KVM_SET_REGS, &regs) == 0, "set registers");
 	need(ioctl(vcpu, KVM_RUN, 0) == 0 && run->exit_reason == KVM_EXIT_IO, "run");
@@ -213,8 +257,7 @@ static int clones(int kvm, uint64_t size, unsigned long count)
 
 	need(file >= 0 && pids && pipe(report) == 0 && ftruncate(file, (off_t)size) == 0,
 	     "memory file");
-	need(pwrite(file, guest_code, sizeof(guest_code), GUEST_CODE) == sizeof(guest_code),
-	     "guest");
+	write_guest(file, size);
 	for (unsigned long i = 0; i < count; i++) {
 		pids[i] = fork();
 		need(pids[i] >= 0, "fork");
@@ -236,17 +279,51 @@ static int clones(int kvm, uint64_t size, unsigned long count)
 	return 0;
 }
 
+static void print_now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	printf("%llu\n",
+	       (unsigned long long)ts.tv_sec * 1000000000ULL + (unsigned long long)ts.tv_nsec);
+	fflush(stdout);
+}
+
+static int clone_on_request(int kvm, uint64_t size)
+{
+	int file = memfd_create("template", MFD_CLOEXEC), status = 1;
+	char byte;
+
+	need(file >= 0 && ftruncate(file, (off_t)size) == 0, "memory file");
+	write_guest(file, size);
+	puts("ready");
+	fflush(stdout);
+	need(read(STDIN_FILENO, &byte, 1) == 1, "request");
+	pid_t pid = fork();
+	need(pid >= 0, "fork");
+	if (pid == 0) {
+		int vm = create_vm(kvm);
+		add_slot(vm, 0, 0, size, file);
+		set_state(kvm, vm, create_vcpu(kvm, vm));
+		print_now();
+		_exit(0);
+	}
+	need(waitpid(pid, &status, 0) == pid && status == 0, "clone");
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	uint64_t size = argc > 1 ? strtoull(argv[1], NULL, 10) << 20 : 256UL << 20;
 	uint64_t low = size < FOAL_MMIO_GAP_START ? size : FOAL_MMIO_GAP_START;
-	struct timespec ts;
 	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 
 	need(kvm >= 0, "/dev/kvm");
 	check_caps(kvm);
 	if (argc > 3 && strcmp(argv[2], "clones") == 0)
 		return clones(kvm, low, strtoul(argv[3], NULL, 10));
+	if (argc > 2 && strcmp(argv[2], "clone") == 0)
+		return clone_on_request(kvm, low);
 	int vm = create_vm(kvm);
 	add_slot(vm, 0, 0, low, -1);
 	if (size > low)
@@ -254,8 +331,6 @@ int main(int argc, char **argv)
 	int vcpu = create_vcpu(kvm, vm);
 	if (argc > 2)
 		set_state(kvm, vm, vcpu);
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	printf("%llu\n",
-	       (unsigned long long)ts.tv_sec * 1000000000ULL + (unsigned long long)ts.tv_nsec);
+	print_now();
 	return 0;
 }

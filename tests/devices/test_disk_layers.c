@@ -409,6 +409,28 @@ START_TEST(folded_into_one)
 }
 END_TEST
 
+/* By forks, of each of which a layer stays: so many, then none, until a snapshot was restored. */
+START_TEST(as_many_as_may_be)
+{
+	disk_use(DISK_COW);
+	memset(model, -1, sizeof(model));
+	for (unsigned n = 0; n < DISK_LAYERS_MAX; n++) {
+		put(n % 7, n % 7 + 1, (uint8_t)n);
+		ck_assert_int_eq(disk_freeze(disk), 0);
+	}
+	ck_assert_int_eq(disk_freeze(disk), 0); /* nothing was written */
+	put(3, 4, 77);
+	ck_assert_int_eq(disk_freeze(disk), -EMLINK);
+	expect_model();
+	ck_assert_int_eq(disk_freeze_passing(disk), 0);
+	ck_assert_int_eq(disk_save_layers(disk, file, NULL, 0), 0);
+	ck_assert_int_eq(reopen(), 0);
+	expect_model();
+	put(3, 4, 78);
+	ck_assert_int_eq(disk_freeze(disk), 0);
+}
+END_TEST
+
 #define HELD 8
 
 /* The overlays that there are, as a fork holds them, and what was in them. */
@@ -476,6 +498,7 @@ Suite *disk_layers_suite(void)
 	tcase_add_test(tc, same_sum_is_not_enough);
 	tcase_add_test(tc, size_is_not_trusted);
 	tcase_add_test(tc, folded_into_one);
+	tcase_add_test(tc, as_many_as_may_be);
 	tcase_add_test(tc, a_fork_keeps_its_layers);
 	suite_add_tcase(suite, tc);
 	tc = tcase_create("soon done");

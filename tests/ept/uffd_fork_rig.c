@@ -5,6 +5,8 @@
 #include <sched.h>
 #include <sys/wait.h>
 
+#include "ept/fork_threads.h"
+
 void say(int fd)
 {
 	ck_assert_int_eq(write(fd, "x", 1), 1);
@@ -15,22 +17,6 @@ bool hear(int fd)
 	char c;
 
 	return read(fd, &c, 1) == 1;
-}
-
-/*
- * ThreadSanitizer takes a thread on the stack of one that the fork left behind for that
- * one: larger stacks are new ones.
- */
-static void use_other_stacks(void)
-{
-	pthread_attr_t attr;
-	size_t size;
-
-	pthread_getattr_default_np(&attr);
-	pthread_attr_getstacksize(&attr, &size);
-	pthread_attr_setstacksize(&attr, size + (1UL << 20));
-	pthread_setattr_default_np(&attr);
-	pthread_attr_destroy(&attr);
 }
 
 static void name_of(const char *tid, char name[32])
@@ -99,7 +85,7 @@ struct pair fork_with(struct vm *vm, const struct ept_swap_file *swap)
 
 		say(p.to_parent[1]);  /* it has copied the swap file */
 		close(p.to_child[1]); /* who waits for a parent that is gone ends */
-		use_other_stacks();
+		ept_use_other_stacks();
 		if (!err)
 			err = ept_space_fork_start(vm->space, "child");
 		if (err)
