@@ -14,7 +14,7 @@ NESTED_FILES      := # what those read
 # Check, and what its static archive wants.
 CHECK_LIBS        := -lcheck -lsubunit -lrt -lm
 # What each of the programs is made of, besides its own.
-CHECK_OBJS        := $(OUT)/tests/run_suites.o $(OUT)/tests/scratch.o
+CHECK_OBJS        := $(addprefix $(OUT)/tests/,run_suites.o scratch.o emulated_host.o)
 include $(wildcard tests/*/*-tests.mk)
 
 BENCH := $(OUT)/tests/bench/bench

@@ -1,6 +1,5 @@
 #include "tests/kvm/runner.h"
 
-#include <cpuid.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -260,19 +259,6 @@ void run_guest(struct run *run, const char *guest, const char *append, const cha
 	run_foal(run, ARGS("--kernel", guest_path(guest), "--append", append, a, b, c, d));
 	ck_assert_msg(run->status == 0, "%s %s: status %d\nstdout: %s\nstderr: %s", guest, append,
 		      run->status, run->out_text, run->err_text);
-}
-
-bool emulated_host(void)
-{
-	unsigned a, b = 0, c, d;
-
-	__cpuid(0x40000000, a, b, c, d); /* the hypervisor's signature begins in EBX */
-	return memcmp(&b, "TCGT", 4) == 0;
-}
-
-unsigned rounds_here(unsigned usual)
-{
-	return emulated_host() ? usual / 4 : usual;
 }
 
 unsigned foal_lines(const struct run *run)

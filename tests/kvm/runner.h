@@ -17,6 +17,7 @@
 #include <termios.h>
 
 #include "guest/user/lib/sha256.h"
+#include "tests/emulated_host.h"
 #include "tests/scratch.h"
 
 /*
@@ -68,11 +69,6 @@ void run_free(struct run *run);
 
 /* Start and wait. */
 void run_foal(struct run *run, const char *const *args);
-
-/* Is this processor QEMU's own emulation (TCG)? A fault costs hundreds of microseconds there. */
-bool emulated_host(void);
-/* So many rounds, or a quarter of them there. */
-unsigned rounds_here(unsigned usual);
 
 /* Run @guest with --append @append and three more arguments (NULL: fewer); it must end with 0. */
 void run_guest(struct run *run, const char *guest, const char *append, const char *a, const char *b,

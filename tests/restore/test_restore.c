@@ -9,15 +9,16 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/emulated_host.h"
 #include "tests/restore/life.h"
 #include "tests/run_suites.h"
 #include "tests/scratch.h"
 
 #define KERNEL	  "build/guest/kernel.elf"
 #define DISK	  "build/guest/disk.img"
-#define LIVES	  20
-#define FEW_LIVES 5	 /* how many there are before the guest is done is up to the host */
-#define MOMENT_US 250000 /* at most, between two */
+#define LIVES	  rounds_here(20)
+#define FEW_LIVES (LIVES / 4) /* how many there are before the guest is done is up to the host */
+#define MOMENT_US 250000      /* at most, between two */
 #define TEXT	  65536
 
 static char text[TEXT];
