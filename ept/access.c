@@ -136,13 +136,17 @@ ssize_t ept_map(struct ept_space *space, gpa_t gpa, uint64_t len, enum ept_acces
 
 /*
  * Copy between @buf and resolved memory. A file that the host kernel maps can
- * lose its pages at any moment (ept_space_bus_error()).
+ * lose its pages at any moment (ept_space_bus_error()). What reclaim took since it was
+ * resolved faults again; in a space that is being stopped nobody resolves that, and zeros
+ * are there.
  */
 static int copy(const struct ept_area *area, char *hva, char *buf, size_t len,
 		enum ept_access access)
 {
 	memcpy(access == EPT_READ ? buf : hva, access == EPT_READ ? hva : buf, len);
-	return ept_lost(area->space) ? -EIO : 0;
+	if (ept_lost(area->space))
+		return -EIO;
+	return ept_dying(area->space) ? -ESHUTDOWN : 0;
 }
 
 static int transfer(struct ept_space *space, gpa_t gpa, char *buf, size_t len,

@@ -359,8 +359,8 @@ void ept_space_fork_frozen(struct ept_space *space, int pagemap_fd);
 /*
  * Resolve [@gpa, @gpa + @len) for @access as a fault would, and describe it as
  * at most @max iovecs (host-contiguous runs merged). On success the memory may
- * be read (and written, for EPT_WRITE) through them until the space is
- * stopped. Must not be called by a fault thread. In an area of EPT_ENGINE_KERNEL a
+ * be read (and written, for EPT_WRITE) through them until ept_space_stop() is
+ * called. Must not be called by a fault thread. In an area of EPT_ENGINE_KERNEL a
  * file that is truncated later takes its pages away: touching one is SIGBUS, which
  * ept_space_bus_error() makes good, or EFAULT of a system call.
  * Returns the number of iovecs (0 for @len 0), or -EFAULT (some of it is no
@@ -370,7 +370,10 @@ void ept_space_fork_frozen(struct ept_space *space, int pagemap_fd);
 ssize_t ept_map(struct ept_space *space, gpa_t gpa, uint64_t len, enum ept_access access,
 		enum ept_origin origin, struct iovec *iov, size_t max);
 
-/* Copy out of or into guest memory; errors as ept_map. */
+/*
+ * Copy out of or into guest memory; errors as ept_map. -ESHUTDOWN also where the space began
+ * to be stopped meanwhile: what was copied is undefined then.
+ */
 int ept_read(struct ept_space *space, gpa_t gpa, void *buf, size_t len, enum ept_origin origin);
 int ept_write(struct ept_space *space, gpa_t gpa, const void *buf, size_t len,
 	      enum ept_origin origin);

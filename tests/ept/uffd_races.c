@@ -181,6 +181,62 @@ START_TEST(stop_with_a_waiter_stuck)
 }
 END_TEST
 
+struct copier {
+	const struct vm *vm;
+	enum ept_access access;
+};
+
+static void *copy_as_device(void *arg)
+{
+	const struct copier *c = arg;
+	char byte = 7;
+	int err = c->access == EPT_READ
+		      ? ept_read(c->vm->space, GPA(0), &byte, 1, EPT_ORIGIN_DEVICE)
+		      : ept_write(c->vm->space, GPA(0), &byte, 1, EPT_ORIGIN_DEVICE);
+
+	return (void *)(intptr_t)err;
+}
+
+static void *stop_space(void *space)
+{
+	ept_space_stop(space);
+	return NULL;
+}
+
+/*
+ * A device has found its page granted, and reclaim takes it away before the device copies:
+ * if the space is stopped then, the copy ends on zeros, and may not be called one. The test
+ * is where reclaim is between a page that goes and its entry.
+ */
+START_TEST(stop_under_a_device_that_copies)
+{
+	struct vm vm = vm_anon(PAGE);
+	struct copier copier = {&vm, _i ? EPT_WRITE : EPT_READ};
+	struct ept_leaf *leaf;
+	pthread_t device, stopper;
+	uint64_t seen;
+	void *result;
+
+	*at(&vm, 0) = 7;
+	leaf = ept_mirror_find(&vm.space->mirror, GPA(0));
+	pthread_mutex_lock(&leaf->lock);
+	ck_assert_int_eq(ept_pte_get(leaf, 0), EPT_PTE_PRIVATE);
+	seen = events(vm.space);
+	ck_assert_int_eq(ept_install_drop(&vm.space->installer, vm.hva, PAGE), 0);
+	pthread_create(&device, NULL, copy_as_device, &copier);
+	while (events(vm.space) == seen) /* it copies */
+		usleep(1000);
+	pthread_create(&stopper, NULL, stop_space, vm.space);
+	while (!ept_dying(vm.space))
+		usleep(1000);
+	pthread_mutex_unlock(&leaf->lock);
+	pthread_join(device, &result);
+	ck_assert_int_eq((int)(intptr_t)result, -ESHUTDOWN);
+	pthread_join(stopper, NULL);
+	vm_destroy(&vm);
+}
+END_TEST
+
 START_TEST(discard_under_writers)
 {
 	struct vm vm = vm_of_kind(-1, 0, true);
@@ -226,6 +282,7 @@ Suite *suite_uffd_races(void)
 	tcase_add_test(tc, transit);
 	tcase_add_test(tc, transit_of_a_failed_window);
 	tcase_add_test(tc, stop_with_a_waiter_stuck);
+	tcase_add_loop_test(tc, stop_under_a_device_that_copies, 0, 2);
 	tcase_add_test(tc, discard_under_writers);
 	tcase_add_test(tc, spaces_come_and_go);
 	suite_add_tcase(suite, tc);
