@@ -127,18 +127,24 @@ int ept_install_register(struct ept_installer *in, void *hva, size_t len, enum e
 	return ioctl(in->fd, UFFDIO_REGISTER, &reg) ? -errno : 0;
 }
 
-void ept_install_unregister(struct ept_installer *in, void *hva, size_t len)
-{
-	struct uffdio_range range = {addr(hva), len};
-
-	ioctl(in->fd, UFFDIO_UNREGISTER, &range);
-}
-
 void ept_install_wake(struct ept_installer *in, void *hva, size_t len)
 {
 	struct uffdio_range range = {addr(hva), len};
 
 	ioctl(in->fd, UFFDIO_WAKE, &range);
+}
+
+/*
+ * UNREGISTER wakes first and takes the range off its list then. On kernels where a thread
+ * faults under its mapping's own lock, one may queue between the two (seen on 6.18) and would
+ * sleep for good. Once it has returned, none can.
+ */
+void ept_install_unregister(struct ept_installer *in, void *hva, size_t len)
+{
+	struct uffdio_range range = {addr(hva), len};
+
+	ioctl(in->fd, UFFDIO_UNREGISTER, &range);
+	ept_install_wake(in, hva, len);
 }
 
 /* Every install's mode bit that says: nobody is woken yet. */

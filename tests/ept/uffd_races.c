@@ -237,6 +237,51 @@ START_TEST(stop_under_a_device_that_copies)
 }
 END_TEST
 
+#define LATE	 16U
+#define LATE_GAP 20U /* us from one to the next */
+
+struct late {
+	const struct vm *vm;
+	uint64_t page;
+	unsigned us; /* that it waits when the stop has begun: they come all along it */
+	pthread_t thread;
+};
+
+static void *touch_late(void *arg)
+{
+	const struct late *l = arg;
+
+	while (!ept_dying(l->vm->space))
+		usleep(20);
+	usleep(l->us);
+	return touch((void *)(uintptr_t)at(l->vm, l->page));
+}
+
+/*
+ * Whoever sleeps when the fault threads have ended is woken by the host as memory is taken off
+ * its list. It wakes first and takes off then, going over all that is there: who comes
+ * meanwhile sleeps, too, and has to be woken.
+ */
+START_TEST(stop_wakes_who_comes_late)
+{
+	uint64_t there = 8 * EPT_LEAF_BYTES;
+	struct vm vm = vm_anon(there + EPT_LEAF_BYTES);
+	struct late late[LATE];
+	struct iovec iov;
+
+	ck_assert_int_eq(ept_map(vm.space, GPA(0), there, EPT_WRITE, EPT_ORIGIN_LOADER, &iov, 1),
+			 1);
+	for (unsigned i = 0; i < LATE; i++) {
+		late[i] = (struct late){.vm = &vm, .page = there / PAGE + i, .us = i * LATE_GAP};
+		pthread_create(&late[i].thread, NULL, touch_late, &late[i]);
+	}
+	ept_space_stop(vm.space);
+	for (unsigned i = 0; i < LATE; i++)
+		pthread_join(late[i].thread, NULL);
+	vm_destroy(&vm);
+}
+END_TEST
+
 START_TEST(discard_under_writers)
 {
 	struct vm vm = vm_of_kind(-1, 0, true);
@@ -283,6 +328,7 @@ Suite *suite_uffd_races(void)
 	tcase_add_test(tc, transit_of_a_failed_window);
 	tcase_add_test(tc, stop_with_a_waiter_stuck);
 	tcase_add_loop_test(tc, stop_under_a_device_that_copies, 0, 2);
+	tcase_add_loop_test(tc, stop_wakes_who_comes_late, 0, 5);
 	tcase_add_test(tc, discard_under_writers);
 	tcase_add_test(tc, spaces_come_and_go);
 	suite_add_tcase(suite, tc);
