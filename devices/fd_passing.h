@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #ifndef SCM_PIDFD /* Linux 6.5's, which Debian 12's header lacks */
 #	define SCM_PIDFD 4
@@ -68,9 +69,13 @@ static inline ssize_t fd_recv(int socket, void *record, size_t len, int flags, i
 	struct cmsghdr *cmsg = n > 0 ? CMSG_FIRSTHDR(&msg) : NULL;
 
 	*fd = -1;
-	if (cmsg && cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_RIGHTS &&
-	    cmsg->cmsg_len == CMSG_LEN(sizeof(int)))
-		memcpy(fd, CMSG_DATA(cmsg), sizeof(*fd));
+	if (!cmsg || !brings_fds(cmsg) || cmsg->cmsg_len != CMSG_LEN(sizeof(int)))
+		return n;
+	memcpy(fd, CMSG_DATA(cmsg), sizeof(*fd));
+	if (cmsg->cmsg_type == SCM_RIGHTS)
+		return n;
+	close(*fd); /* the sender's pidfd, which nobody sent */
+	*fd = -1;
 	return n;
 }
 

@@ -28,7 +28,7 @@ bool vsock_connect(struct virtio_vsock *vsock, uint32_t guest_port, uint32_t hos
 	conn->guest_port = guest_port;
 	conn->host_port = host_port;
 	conn->tag = ask.tag;
-	if (write(vsock->connector, &ask, sizeof(ask)) == sizeof(ask))
+	if (send(vsock->connector, &ask, sizeof(ask), MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof(ask))
 		return true;
 	vsock_drop(vsock, conn, false);
 	return false;

@@ -5,7 +5,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Far enough below 0 for all that may still arrive or be expected. */
+/* Far enough below 0 for all that may still arrive. */
 #define BROKEN (INT32_MIN / 2)
 
 void gate_init(struct gate *gate, int32_t expected)
@@ -15,7 +15,10 @@ void gate_init(struct gate *gate, int32_t expected)
 
 void gate_expect(struct gate *gate)
 {
-	atomic_fetch_add(&gate->missing, 1);
+	int32_t missing = atomic_load(&gate->missing);
+
+	while (missing > 0 && !atomic_compare_exchange_weak(&gate->missing, &missing, missing + 1))
+		;
 }
 
 static void wake(struct gate *gate)

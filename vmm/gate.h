@@ -19,7 +19,8 @@ struct gate {
 /* Closed until @expected (at least 1) have arrived. */
 void gate_init(struct gate *gate, int32_t expected);
 
-/* One more has to arrive; while the gate is closed. */
+/* One more has to arrive. Nobody waits for those who are expected behind an open gate: they may
+ * come late, or never. */
 void gate_expect(struct gate *gate);
 
 /* Everything done before is seen by whoever passes. */

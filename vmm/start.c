@@ -122,12 +122,15 @@ void vm_create_vcpus(struct vm *vm)
 
 /* --- the main thread's part ---------------------------------------------------------- */
 
-/* A vCPU has three descriptors; the usual soft limit is 1024. */
-static void allow_descriptors(unsigned cpus)
+/*
+ * A vCPU has three descriptors, a disk one for each layer; the usual soft limit is 1024. Helpers,
+ * which were started before, keep it.
+ */
+static void allow_descriptors(const struct run_options *opt)
 {
 	struct rlimit limit;
 
-	if (cpus <= MANY_CPUS || getrlimit(RLIMIT_NOFILE, &limit))
+	if ((opt->cpus <= MANY_CPUS && !opt->disk_count) || getrlimit(RLIMIT_NOFILE, &limit))
 		return;
 	limit.rlim_cur = limit.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &limit);
@@ -155,7 +158,7 @@ int vm_make_vcpus(struct vm *vm, struct foal_error *err)
 	unsigned cpus = vm->opt->cpus;
 
 	if (!vm->birth)
-		allow_descriptors(cpus);
+		allow_descriptors(vm->opt);
 	vm->vcpus = calloc(cpus, sizeof(*vm->vcpus));
 	if (!vm->vcpus)
 		return error_set(err, FOAL_EXIT_HOST, -ENOMEM, "out of memory for vCPUs");

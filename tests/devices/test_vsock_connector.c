@@ -106,6 +106,23 @@ START_TEST(socket_that_blocks)
 }
 END_TEST
 
+static void set_up_blocking(void)
+{
+	vsock_connector_blocks = true;
+	vsock_set_up();
+}
+
+/* It reads nothing; whoever has the socket, too, may have taken O_NONBLOCK from it. */
+START_TEST(connector_that_blocks)
+{
+	for (unsigned i = 0; i < 20; i++) {
+		send_op(1, 2, VIRTIO_VSOCK_OP_REQUEST);
+		send_op(1, 2, VIRTIO_VSOCK_OP_RST);
+	}
+	start_driver();
+}
+END_TEST
+
 Suite *vsock_connector_suite(void)
 {
 	Suite *suite = suite_create("virtio-vsock, connector");
@@ -117,6 +134,11 @@ Suite *vsock_connector_suite(void)
 	tcase_add_test(tc, socket_that_is_kept);
 	tcase_add_test(tc, socket_with_half_a_record);
 	tcase_add_test(tc, socket_that_blocks);
+	suite_add_tcase(suite, tc);
+	tc = tcase_create("virtio-vsock, a connector that blocks");
+	tcase_set_timeout(tc, 60);
+	tcase_add_checked_fixture(tc, set_up_blocking, vsock_tear_down);
+	tcase_add_test(tc, connector_that_blocks);
 	suite_add_tcase(suite, tc);
 	return suite;
 }

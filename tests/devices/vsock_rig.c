@@ -15,6 +15,7 @@
 struct rig vsock_rig;
 static struct sockaddr_un address;
 int vsock_listener, vsock_connector;
+bool vsock_connector_blocks;
 static unsigned rx_buffers; /* offered so far */
 
 void start_driver(void)
@@ -25,6 +26,7 @@ void start_driver(void)
 
 void vsock_set_up(void)
 {
+	const int little = 1;
 	struct device *dev;
 	int pair[2];
 
@@ -36,7 +38,10 @@ void vsock_set_up(void)
 	ck_assert_int_eq(bind(vsock_listener, (struct sockaddr *)&address, sizeof(address)), 0);
 	ck_assert_int_eq(listen(vsock_listener, 16), 0);
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-	fcntl(pair[0], F_SETFL, O_NONBLOCK);
+	if (vsock_connector_blocks)
+		setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &little, sizeof(little));
+	else
+		fcntl(pair[0], F_SETFL, O_NONBLOCK);
 	vsock_connector = pair[1];
 	ck_assert_int_eq(
 	    virtio_vsock_create(&vsock_rig.host, RIG_PIN, CID, vsock_listener, pair[0], &dev), 0);

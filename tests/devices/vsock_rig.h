@@ -20,6 +20,8 @@
 enum { RX, TX, EVENT };
 
 extern struct rig vsock_rig;
+/* Before vsock_set_up(): the device's end of the connector is a blocking one with little room. */
+extern bool vsock_connector_blocks;
 extern int vsock_listener, vsock_connector; /* the connector's own end */
 
 /* Fixtures: a device and its driver. */

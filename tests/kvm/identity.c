@@ -10,11 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "devices/devices.h"
 #include "tests/kvm/snapshot_rig.h"
 #include "tests/kvm/suites.h"
 #include "tests/kvm/told.h"
@@ -488,6 +490,38 @@ START_TEST(disks_behind_a_helper)
 }
 END_TEST
 
+/*
+ * Each reset point is a layer, and each layer a descriptor: more than a usual limit allows, and
+ * then no more, while the guest goes on.
+ */
+START_TEST(many_layers)
+{
+	static const char here[] = "{\"command\":\"reset\",\"here\":true}";
+	const char *raw = scratch("layered.raw");
+	struct rlimit limit;
+	char option[256];
+	unsigned points = 0;
+
+	write_file(raw, "", 0);
+	ck_assert_int_eq(truncate(raw, 1 << 20), 0);
+	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	if (limit.rlim_max < 512)
+		skip("the hard limit of open files is too low");
+	limit.rlim_cur = 128;
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	snprintf(option, sizeof(option), "%s,mode=cow", raw);
+	start("layers", "ready\n", ARGS(IDENTITY_GUEST, "--disk", option));
+	int fd = control_connect("layers");
+	do
+		ck_assert_uint_eq(ask_number("layers", 'B'), points);
+	while (points++ < DISK_LAYERS_MAX && control_number(fd, here, "took_ns"));
+	control_refused(fd, here, "failed");
+	ck_assert_uint_eq(ask_number("layers", 'B'), points);
+	ck_assert_uint_eq(ask_number("layers", 'b'), points + 1);
+	close(fd);
+}
+END_TEST
+
 /* --- random numbers ------------------------------------------------------------------------- */
 
 #define DRAWS  8
@@ -595,6 +629,7 @@ Suite *identity_suite(void)
 	tcase_add_test(tc, hostile_ends);
 	tcase_add_test(tc, taps);
 	tcase_add_test(tc, disks_behind_a_helper);
+	tcase_add_test(tc, many_layers);
 	tcase_add_test(tc, devices_never_draw_the_same);
 	tcase_add_test(tc, kernels_never_draw_the_same);
 	suite_add_tcase(suite, tc);

@@ -269,6 +269,31 @@ START_TEST(passed)
 }
 END_TEST
 
+#ifndef SO_PASSPIDFD /* Linux 6.5's, which Debian 12's header lacks */
+#	define SO_PASSPIDFD 76
+#endif
+
+/* Who made the socket may have asked for what nobody passed. */
+START_TEST(asked_for_more)
+{
+	unsigned before = open_descriptors();
+	int yes = 1;
+	size_t len;
+
+	(void)setsockopt(conn.fd, SOL_SOCKET, SO_PASSPIDFD, &yes, sizeof(yes));
+	for (int i = 0; i < 5; i++) {
+		client_says("{}\n");
+		ck_assert(conn_ready(&conn, POLLIN, 1, &len));
+		ck_assert_int_eq(conn.passed, -1);
+		ck_assert(!conn_next_line(&conn, &len, 2));
+	}
+	ck_assert_uint_eq(open_descriptors(), before);
+	ck_assert_int_gt(fd_send(other, "{}\n", 3, 0, STDIN_FILENO), 0);
+	ck_assert(conn_ready(&conn, POLLIN, 3, &len));
+	ck_assert_int_ge(conn.passed, 0);
+}
+END_TEST
+
 /* Who goes is noticed, whatever it is waited for. */
 START_TEST(client_gone)
 {
@@ -409,6 +434,7 @@ Suite *control_suite(void)
 	tcase_add_test(both, deaf);
 	tcase_add_test(both, too_much);
 	tcase_add_test(both, passed);
+	tcase_add_test(both, asked_for_more);
 	tcase_add_loop_test(both, client_gone, 0, 2);
 	suite_add_tcase(suite, both);
 	return suite;
