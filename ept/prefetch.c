@@ -408,6 +408,6 @@ void ept_prefetch_stats(const struct ept_space *space, struct ept_prefetch_stats
 	out->done = __atomic_load_n(&p->stats.done, __ATOMIC_ACQUIRE);
 	out->wanted = __atomic_load_n(&p->stats.wanted, __ATOMIC_RELAXED);
 	out->brought = __atomic_load_n(&p->stats.brought, __ATOMIC_RELAXED);
-	out->windows = __atomic_load_n(&p->rests.windows, __ATOMIC_RELAXED);
+	out->windows = __atomic_load_n(&p->rests.windows, __ATOMIC_ACQUIRE); /* with their pages */
 	out->behind = __atomic_load_n(&p->rests.pages, __ATOMIC_RELAXED);
 }
