@@ -15,7 +15,10 @@ void gate_init(struct gate *gate, int32_t expected)
 
 void gate_expect(struct gate *gate)
 {
-	atomic_fetch_add(&gate->missing, 1);
+	int32_t missing = atomic_load(&gate->missing);
+
+	while (missing > 0 && !atomic_compare_exchange_weak(&gate->missing, &missing, missing + 1))
+		;
 }
 
 static void wake(struct gate *gate)

@@ -19,7 +19,7 @@ struct gate {
 /* Closed until @expected (at least 1) have arrived. */
 void gate_init(struct gate *gate, int32_t expected);
 
-/* One more has to arrive; while the gate is closed. */
+/* One more has to arrive. Of an open gate nobody: what is made later may fail to be. */
 void gate_expect(struct gate *gate);
 
 /* Everything done before is seen by whoever passes. */

@@ -217,7 +217,8 @@ START_TEST(ends_with_its_area)
 	ck_assert_int_eq(*at(&r.vm, 140), 3);
 	ck_assert_int_eq(*at(&r.vm, LOW + 1), 3);
 	wait_for_windows(&r, 2, &behind);
-	ck_assert_uint_eq(behind, EPT_TABLE_SIZE - 80 - 2 * EPT_EXTENT_PAGES); /* LOW is in 64..79 */
+	ck_assert_uint_eq(behind,
+			  EPT_TABLE_SIZE - 80 - 2 * EPT_EXTENT_PAGES); /* LOW is in 64..79 */
 	ept_area_info(high, &info);
 	ck_assert_uint_eq(info.resident, (EPT_TABLE_SIZE - LOW) * PAGE);
 	ck_assert_uint_eq(area_info(&r.vm).resident, 0);

@@ -76,6 +76,21 @@ START_TEST(broken)
 }
 END_TEST
 
+/* One that is made later, or could not be: nobody waits for it. */
+START_TEST(stays_open)
+{
+	gate_init(&gate, 1);
+	gate_arrive(&gate);
+	gate_expect(&gate);
+	ck_assert(gate_is_open(&gate));
+	gate_wait(&gate);
+	gate_expect(&gate);
+	gate_arrive(&gate);
+	ck_assert(gate_is_open(&gate));
+	gate_wait(&gate);
+}
+END_TEST
+
 Suite *gate_suite(void)
 {
 	Suite *suite = suite_create("gate");
@@ -83,6 +98,7 @@ Suite *gate_suite(void)
 
 	tcase_add_test(tc, opens_for_the_last);
 	tcase_add_test(tc, broken);
+	tcase_add_test(tc, stays_open);
 	suite_add_tcase(suite, tc);
 	return suite;
 }
