@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "ept/snapshot.h"
+#include "ept/working_set.h"
 #include "tests/vmm/suites.h"
 #include "vmm/pre_fault.h"
 
@@ -153,6 +154,25 @@ START_TEST(gives_the_set)
 }
 END_TEST
 
+/* What a set lies of: half a page, an address that no area has. The others are given. */
+START_TEST(not_what_is_none)
+{
+	struct pre_fault p = {.vcpu_fd = 77, .call = note, .goes_on = while_allowed};
+	struct rig r;
+
+	if (!set_up(&r))
+		return;
+	at_a_time = PAGES * EPT_PAGE_SIZE;
+	allowed = 1000;
+	r.set->gpa[0] += EPT_PAGE_SIZE / 2;
+	r.set->gpa[RUN + 1] += 1UL << EPT_GPA_BITS;
+	pre_fault_set(&p, r.space);
+	for (uint64_t page = 0; page < PAGES; page++)
+		ck_assert_int_eq(given[page], page != 3 && page != 300 && in_set(page));
+	tear_down(&r);
+}
+END_TEST
+
 /* A refusal, a kick, an answer that gets nowhere, or a no: it ends, and is no error. */
 START_TEST(ends_early)
 {
@@ -201,6 +221,7 @@ Suite *pre_fault_suite(void)
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_loop_test(tc, gives_the_set, 0, 2);
+	tcase_add_test(tc, not_what_is_none);
 	tcase_add_loop_test(tc, ends_early, 0, 5);
 	tcase_add_test(tc, not_of_kvm);
 	suite_add_tcase(suite, tc);
