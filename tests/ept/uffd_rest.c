@@ -107,21 +107,30 @@ START_TEST(asked_goes_on)
 }
 END_TEST
 
-/* The same by the thread that resolved the fault: it is woken for what it asked before. */
+/*
+ * The same by the thread that resolved the fault: it is woken for what it asked before, and that
+ * is what the fault took.
+ */
 START_TEST(asked_goes_on_alone)
 {
 	struct snap_files files = of_threes();
 	struct snap_restored r = restore(&files, false);
-	uint64_t behind;
+	uint64_t behind, begun = ept_now(), went_on;
 
 	ck_assert_int_eq(in_extent(&r, 0), 3);
 	ck_assert_int_eq(in_extent(&r, 8), 3);
 	inject_block(STUCK * EPT_EXTENT, (STUCK + 1) * EPT_EXTENT);
 	ck_assert_int_eq(in_extent(&r, 16), 3);
 	inject_wait_blocked();
+	went_on = ept_now();
+	while (ept_now() - went_on < went_on - begun)
+		sched_yield();
 	inject_set(block, false);
 	wait_for_windows(&r, 2, &behind);
 	ck_assert_uint_eq(behind, (EXTENTS - 3) * EPT_EXTENT_PAGES);
+	while (case_stats(&r.vm, EPT_CASE_SNAP_READ).faults < 3)
+		sched_yield();
+	ck_assert_uint_le(case_stats(&r.vm, EPT_CASE_SNAP_READ).latency.max, went_on - begun);
 	snap_restored_destroy(&r);
 	snap_close(&files);
 }
