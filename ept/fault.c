@@ -221,11 +221,12 @@ static enum ept_result again(struct fault *f)
 	return err ? ept_fault_finish(f, err) : EPT_RETRY;
 }
 
+/* @resolved: ept_now() then; what was brought in behind it is counted, its time is not. */
 static void count(struct ept_space *space, struct ept_area *area, const struct ept_request *req,
-		  const struct ept_resolution *res)
+		  const struct ept_resolution *res, uint64_t resolved)
 {
 	ept_ledger_count(area ? &area->ledger : &space->stray, &space->arena, req->origin, res,
-			 ept_now() - req->picked_up);
+			 resolved - req->picked_up);
 }
 
 enum ept_result handle_ept_fault(struct ept_space *space, const struct ept_request *req,
@@ -236,10 +237,11 @@ enum ept_result handle_ept_fault(struct ept_space *space, const struct ept_reque
 			  .res = res,
 			  .index = ept_leaf_index(req->gpa)};
 	enum ept_result result;
+	uint64_t resolved;
 
 	*res = (struct ept_resolution){.kase = EPT_CASE_NO_AREA, .error = -EFAULT};
 	if (!f.area) {
-		count(space, NULL, req, res);
+		count(space, NULL, req, res, ept_now());
 		return EPT_BUS_ERROR;
 	}
 	res->error = 0;
@@ -269,6 +271,7 @@ enum ept_result handle_ept_fault(struct ept_space *space, const struct ept_reque
 			break;
 		}
 	} while (result == EPT_RETRY);
+	resolved = ept_now();
 	if (f.poisoned) {
 		fault_waits(&f, EPT_WAIT_READ); /* its file's size is asked for */
 		ept_area_note_poison(f.area, req->gpa, f.poisoned);
@@ -277,7 +280,7 @@ enum ept_result handle_ept_fault(struct ept_space *space, const struct ept_reque
 	ept_rest_leave(&f);
 	if (space->reclaim.limit && res->installed)
 		ept_reclaim_note(space);
-	count(space, f.area, req, res);
+	count(space, f.area, req, res, resolved);
 	ept_watch_end(space, &f.pending); /* last: a space that is held has no fault half way */
 	return result;
 }

@@ -373,11 +373,13 @@ static uint64_t begun(const struct ept_space *space)
 	return next < p->set->count ? next : p->set->count;
 }
 
+/* A page of an area, whatever the set says. */
 static bool is_there(const struct ept_space *space, uint64_t gpa)
 {
 	const struct ept_leaf *leaf = ept_mirror_find(&space->mirror, GPA(gpa));
 
-	return leaf && ept_pte_get(leaf, ept_leaf_index(GPA(gpa))) == EPT_PTE_PRIVATE;
+	return leaf && !(gpa & ~EPT_PAGE_MASK) && ept_area_find(space, gpa) &&
+	       ept_pte_get(leaf, ept_leaf_index(GPA(gpa))) == EPT_PTE_PRIVATE;
 }
 
 bool ept_prefetch_there(const struct ept_space *space, uint64_t *at, gpa_t *gpa, uint64_t *bytes)
@@ -408,6 +410,6 @@ void ept_prefetch_stats(const struct ept_space *space, struct ept_prefetch_stats
 	out->done = __atomic_load_n(&p->stats.done, __ATOMIC_ACQUIRE);
 	out->wanted = __atomic_load_n(&p->stats.wanted, __ATOMIC_RELAXED);
 	out->brought = __atomic_load_n(&p->stats.brought, __ATOMIC_RELAXED);
-	out->windows = __atomic_load_n(&p->rests.windows, __ATOMIC_RELAXED);
+	out->windows = __atomic_load_n(&p->rests.windows, __ATOMIC_ACQUIRE); /* with their pages */
 	out->behind = __atomic_load_n(&p->rests.pages, __ATOMIC_RELAXED);
 }

@@ -64,7 +64,8 @@ static unsigned bring(const struct ept_rest *rest, bool in_fault, uint64_t *byte
 {
 	struct ept_space *space = rest->area->space;
 	uint64_t page = (rest->gpa - rest->area->start) >> EPT_PAGE_SHIFT;
-	unsigned first = rest->asked & ~(unsigned)(EPT_EXTENT_PAGES - 1), i = first, end, put = 0;
+	unsigned extent = rest->asked & ~(unsigned)(EPT_EXTENT_PAGES - 1);
+	unsigned i = extent > rest->first ? extent : rest->first, end, put = 0;
 
 	ept_layers_will_need(rest->area->obj, page + rest->first, page + rest->end);
 	do {
@@ -76,9 +77,9 @@ static unsigned bring(const struct ept_rest *rest, bool in_fault, uint64_t *byte
 		put += ept_snap_bring_rest(rest, i, end, bytes);
 		ept_work_end(space);
 		i = end < rest->end ? end : rest->first;
-	} while ((i & ~(unsigned)(EPT_EXTENT_PAGES - 1)) != first);
-	__atomic_fetch_add(&space->prefetch.rests.windows, 1, __ATOMIC_RELAXED);
+	} while ((i & ~(unsigned)(EPT_EXTENT_PAGES - 1)) != extent);
 	__atomic_fetch_add(&space->prefetch.rests.pages, put, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&space->prefetch.rests.windows, 1, __ATOMIC_RELEASE);
 	return put;
 }
 

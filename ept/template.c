@@ -162,6 +162,7 @@ int ept_space_template(struct ept_space *space)
 		if (converts(space->areas[i]))
 			err = convert(space->areas[i]);
 	space->of_template = true;
+	space->prefetch.stats.done = true; /* all has been read: nothing is left to come ahead */
 	/* What is dense is known; what comes now is a few pages each. */
 	space->config.huge = EPT_HUGE_NEVER;
 	ept_governor_free(space->governor);

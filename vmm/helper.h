@@ -2,7 +2,7 @@
  * Programs that a run starts to do what foal does not: passt, for a network
  * without privileges. A helper has one socket to foal, its descriptor 3, and
  * standard error; it ends when foal does, and its own end ends no run. Helpers
- * start before any thread and before the sandbox. Private to vmm/.
+ * start before any thread but the first vCPU's, and before the sandbox. Private to vmm/.
  */
 #ifndef FOAL_VMM_HELPER_H
 #define FOAL_VMM_HELPER_H

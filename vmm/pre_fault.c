@@ -16,21 +16,23 @@ int pre_fault_call(int fd, struct pre_fault_range *range)
 	return ioctl(fd, KVM_PRE_FAULT_MEMORY, range);
 }
 
-/* KVM takes what is done from the front of the range. */
+/* A piece is gone from the front of what KVM is given as far as it is done. */
 static bool give(struct pre_fault *p, gpa_t gpa, uint64_t bytes)
 {
-	struct pre_fault_range range = {.gpa = gpa.v, .size = bytes};
-	uint64_t left;
+	uint64_t at = gpa.v, end = at + bytes, done = 1;
 
-	while (range.size && p->goes_on(p->ctx)) {
-		left = range.size;
+	while (at < end && done && p->goes_on(p->ctx)) {
+		uint64_t size = end - at < PRE_FAULT_PIECE ? end - at : PRE_FAULT_PIECE;
+		struct pre_fault_range range = {.gpa = at, .size = size};
 		int r = p->call(p->vcpu_fd, &range);
-		if (range.size < left)
-			p->pages += (left - range.size) / EPT_PAGE_SIZE;
-		if (r || range.size >= left)
+
+		done = range.size < size ? size - range.size : 0;
+		at += done;
+		p->pages += done / EPT_PAGE_SIZE;
+		if (r)
 			return false;
 	}
-	return !range.size;
+	return at == end;
 }
 
 void pre_fault_set(struct pre_fault *p, const struct ept_space *space)

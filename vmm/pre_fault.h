@@ -2,7 +2,7 @@
  * KVM_PRE_FAULT_MEMORY (api.rst, 4.143; Linux 6.11 on x86, with nested paging only): what a
  * restore brought in ahead of its guest is put into KVM's tables, too, so that the guest's first
  * touch is no exit. By the first vCPU's own thread, while it waits for the other threads to be
- * confined: it delays nothing. Private to vmm/.
+ * confined: what it delays is one piece at most. Private to vmm/.
  */
 #ifndef FOAL_VMM_PRE_FAULT_H
 #define FOAL_VMM_PRE_FAULT_H
@@ -26,11 +26,14 @@ struct pre_fault_range {
 /* Does @dev_fd, /dev/kvm, have it? KVM that shadows guests' page tables says no. */
 bool pre_fault_can(int dev_fd);
 
+/* A call has so much at most: 40 us at 2.6 a page. */
+#define PRE_FAULT_PIECE (64UL << 10)
+
 struct pre_fault {
 	int vcpu_fd;
 	/* As ioctl(2) does KVM_PRE_FAULT_MEMORY; tests have another. */
 	int (*call)(int fd, struct pre_fault_range *range);
-	bool (*goes_on)(void *ctx); /* asked before each call, which has 2 MiB at most */
+	bool (*goes_on)(void *ctx); /* asked before each call */
 	void *ctx;
 	uint64_t pages; /* given to KVM; counted here */
 };

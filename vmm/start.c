@@ -1,7 +1,8 @@
 /*
  * How a run's threads come to life. All of them are made by the main thread,
  * before it enters the sandbox: a thread inherits what its creator is confined
- * to. Each enters it by itself, and no vCPU runs before the last one has.
+ * to. Each enters it by itself, and no vCPU runs before the last one has. What a forked
+ * VM begins without is made later, by foal-fork (fork_later.c).
  *
  * What KVM needs longest for, its CPUID and the vCPUs, the first vCPU's thread
  * does while the main thread builds the rest. It is the first thing that a restore makes:

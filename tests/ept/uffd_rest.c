@@ -107,21 +107,30 @@ START_TEST(asked_goes_on)
 }
 END_TEST
 
-/* The same by the thread that resolved the fault: it is woken for what it asked before. */
+/*
+ * The same by the thread that resolved the fault: it is woken for what it asked before, and that
+ * is what the fault took.
+ */
 START_TEST(asked_goes_on_alone)
 {
 	struct snap_files files = of_threes();
 	struct snap_restored r = restore(&files, false);
-	uint64_t behind;
+	uint64_t behind, begun = ept_now(), went_on;
 
 	ck_assert_int_eq(in_extent(&r, 0), 3);
 	ck_assert_int_eq(in_extent(&r, 8), 3);
 	inject_block(STUCK * EPT_EXTENT, (STUCK + 1) * EPT_EXTENT);
 	ck_assert_int_eq(in_extent(&r, 16), 3);
 	inject_wait_blocked();
+	went_on = ept_now();
+	while (ept_now() - went_on < went_on - begun)
+		sched_yield();
 	inject_set(block, false);
 	wait_for_windows(&r, 2, &behind);
 	ck_assert_uint_eq(behind, (EXTENTS - 3) * EPT_EXTENT_PAGES);
+	while (case_stats(&r.vm, EPT_CASE_SNAP_READ).faults < 3)
+		sched_yield();
+	ck_assert_uint_le(case_stats(&r.vm, EPT_CASE_SNAP_READ).latency.max, went_on - begun);
 	snap_restored_destroy(&r);
 	snap_close(&files);
 }
@@ -171,6 +180,62 @@ START_TEST(held_and_stopped)
 }
 END_TEST
 
+/* --- where one area ends and another begins ------------------------------------------------ */
+
+#define LOW 70UL /* pages: the area behind them begins within an extent */
+
+/* 2 MiB of two areas, as @from has them (NULL: anonymous memory). */
+static struct vm two_areas(struct ept_snapshot *from, struct ept_area **high)
+{
+	static const uint64_t start[] = {0, LOW * PAGE, EPT_TABLE_SIZE * PAGE};
+	struct ept_object *obj[2] = {NULL, NULL};
+	struct vm vm;
+
+	for (int i = 0; from && i < 2; i++)
+		ck_assert_int_eq(ept_object_snapshot(&from, 1, GPA(start[i]),
+						     start[i + 1] - start[i], NULL, &obj[i]),
+				 0);
+	vm = vm_begin(&one_thread, "low", obj[0], start[1]);
+	ck_assert_int_eq(
+	    ept_area_add(vm.space, "high", GPA(start[1]), start[2] - start[1], obj[1], high), 0);
+	ept_object_put(obj[0]);
+	ept_object_put(obj[1]);
+	return vm;
+}
+
+/* A window of the upper one brings in nothing of the lower one. */
+START_TEST(ends_with_its_area)
+{
+	struct ept_area *high;
+	struct vm vm = two_areas(NULL, &high);
+	struct snap_restored r;
+	struct snap_files files;
+	struct ept_area_info info;
+	uint64_t behind;
+
+	vm_start(&vm);
+	memset(vm.hva, 3, EPT_TABLE_SIZE * PAGE);
+	snap_take(&vm, &files, 0);
+	vm_destroy(&vm);
+	r.snapshot = snap_open(&files);
+	r.vm = two_areas(r.snapshot, &high);
+	if (_i)
+		ck_assert_int_eq(ept_space_prefetch_rest(r.vm.space), 0);
+	vm_start(&r.vm);
+	ck_assert_int_eq(*at(&r.vm, 100), 3);
+	ck_assert_int_eq(*at(&r.vm, 140), 3);
+	ck_assert_int_eq(*at(&r.vm, LOW + 1), 3);
+	wait_for_windows(&r, 2, &behind);
+	ck_assert_uint_eq(behind,
+			  EPT_TABLE_SIZE - 80 - 2 * EPT_EXTENT_PAGES); /* LOW is in 64..79 */
+	ept_area_info(high, &info);
+	ck_assert_uint_eq(info.resident, (EPT_TABLE_SIZE - LOW) * PAGE);
+	ck_assert_uint_eq(area_info(&r.vm).resident, 0);
+	snap_restored_destroy(&r);
+	snap_close(&files);
+}
+END_TEST
+
 Suite *suite_uffd_rest(void)
 {
 	Suite *suite = suite_create("ept on userfaultfd: the rest of a window");
@@ -181,6 +246,7 @@ Suite *suite_uffd_rest(void)
 	tcase_add_test(tc, asked_goes_on_alone);
 	tcase_add_test(tc, damage_is_left_out);
 	tcase_add_loop_test(tc, held_and_stopped, 0, 2);
+	tcase_add_loop_test(tc, ends_with_its_area, 0, 2);
 	suite_add_tcase(suite, tc);
 	return suite;
 }

@@ -1,4 +1,5 @@
 /* The working set of a restored VM: recorded, brought in before it is asked for, or not used. */
+#include "tests/ept/fork_rig.h"
 #include "tests/ept/snapshot_rig.h"
 #include "tests/ept/uffd_suites.h"
 
@@ -260,6 +261,30 @@ START_TEST(hung_working_set)
 }
 END_TEST
 
+/* A template has read all: its clones bring in nothing ahead, wherever it was with that. */
+START_TEST(not_in_a_clone)
+{
+	struct recorded rec = record(0);
+	struct ept_working_set *set = open_set(&rec);
+	struct snap_restored r = snap_restore_with(&one_thread, &rec.files, -1, set);
+	struct ept_prefetch_stats stats;
+
+	wait_for_prefetch(&r, &stats);
+	r.vm.space->prefetch.stats.done = false;
+	make_template(&r.vm);
+	struct pair p = fork_space(&r.vm);
+	if (!p.child) {
+		child_assert(!r.vm.space->prefetch.running);
+		child_assert(*at(&r.vm, 7) == 3);
+		child_ends(&r.vm);
+	}
+	join(&r.vm, &p);
+	snap_restored_destroy(&r);
+	ept_working_set_close(set);
+	forget(&rec);
+}
+END_TEST
+
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 static int threads_until_none;
 
@@ -331,6 +356,7 @@ Suite *suite_uffd_working_set(void)
 	tcase_add_loop_test(tc, all_with_a_wrong_bit, 0, 3);
 	tcase_add_loop_test(tc, working_set_by_2_mib, 0, 2);
 	tcase_add_test(tc, hung_working_set);
+	tcase_add_test(tc, not_in_a_clone);
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 	tcase_add_test(tc, start_that_fails);
 #endif

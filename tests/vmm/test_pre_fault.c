@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "ept/snapshot.h"
+#include "ept/working_set.h"
 #include "tests/vmm/suites.h"
 #include "vmm/pre_fault.h"
 
@@ -22,6 +23,7 @@ static int note(int fd, struct pre_fault_range *range)
 {
 	uint64_t bytes = range->size < at_a_time ? range->size : at_a_time;
 
+	ck_assert_uint_le(range->size, PRE_FAULT_PIECE);
 	ck_assert_int_eq(fd, 77);
 	ck_assert_uint_eq(range->flags, 0);
 	calls++;
@@ -134,7 +136,7 @@ static void tear_down(struct rig *r)
 	close(r->set_fd);
 }
 
-/* Each page of the set once, and no other; neighbours by one call, or by what KVM takes. */
+/* Each page of the set once, and no other; neighbours by pieces, or by what KVM takes. */
 START_TEST(gives_the_set)
 {
 	struct pre_fault p = {.vcpu_fd = 77, .call = note, .goes_on = while_allowed};
@@ -142,13 +144,32 @@ START_TEST(gives_the_set)
 
 	if (!set_up(&r))
 		return;
-	at_a_time = _i ? 16 * EPT_PAGE_SIZE : PAGES * EPT_PAGE_SIZE;
+	at_a_time = _i ? 8 * EPT_PAGE_SIZE : PAGES * EPT_PAGE_SIZE;
 	allowed = 1000;
 	pre_fault_set(&p, r.space);
 	for (uint64_t page = 0; page < PAGES; page++)
 		ck_assert_int_eq(given[page], in_set(page));
 	ck_assert_uint_eq(p.pages, RUN + 2);
-	ck_assert_uint_eq(calls, _i ? 5 : 3);
+	ck_assert_uint_eq(calls, _i ? 7 : 5);
+	tear_down(&r);
+}
+END_TEST
+
+/* What a set lies of: half a page, an address that no area has. The others are given. */
+START_TEST(not_what_is_none)
+{
+	struct pre_fault p = {.vcpu_fd = 77, .call = note, .goes_on = while_allowed};
+	struct rig r;
+
+	if (!set_up(&r))
+		return;
+	at_a_time = PAGES * EPT_PAGE_SIZE;
+	allowed = 1000;
+	r.set->gpa[0] += EPT_PAGE_SIZE / 2;
+	r.set->gpa[RUN + 1] += 1UL << EPT_GPA_BITS;
+	pre_fault_set(&p, r.space);
+	for (uint64_t page = 0; page < PAGES; page++)
+		ck_assert_int_eq(given[page], page != 3 && page != 300 && in_set(page));
 	tear_down(&r);
 }
 END_TEST
@@ -201,6 +222,7 @@ Suite *pre_fault_suite(void)
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_loop_test(tc, gives_the_set, 0, 2);
+	tcase_add_test(tc, not_what_is_none);
 	tcase_add_loop_test(tc, ends_early, 0, 5);
 	tcase_add_test(tc, not_of_kvm);
 	suite_add_tcase(suite, tc);
