@@ -36,7 +36,7 @@ int ept_prefetch_init(struct ept_space *space);
 int ept_prefetch_start(struct ept_space *space);
 void ept_prefetch_stop(struct ept_space *space);
 void ept_prefetch_free(struct ept_space *space);
-/* In a forked child, whose threads are not there: async-signal-safe. */
+/* In a forked child, whose threads are not there. */
 void ept_prefetch_forked(struct ept_space *space);
 
 /*

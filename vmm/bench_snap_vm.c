@@ -20,8 +20,8 @@
 /* RAM of which 1 GiB lies at BENCH_GPA. */
 #define LARGE_RAM    "4G"
 #define SMALL_RAM    "1G"
+#define STATS_MOST   (1UL << 18) /* bytes of a report */
 /* Pages that one VM writes for the median of its resets, which are no fewer and no more than */
-#define STATS_MOST   (1UL << 18)
 #define RESET_PAGES  32768
 #define RESETS_LEAST 20
 #define RESETS_MOST  200

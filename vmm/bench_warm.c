@@ -2,8 +2,8 @@
  * Free memory of a host that is a VM itself may have been taken back by its own host
  * (free page reporting), which brings it back page by page when it is touched: a cost
  * of neither side, and many times what is measured. So what a sample will take is
- * touched and freed just before it. Always: a look at some of the memory, as was done
- * once, finds it warm while what a sample takes after that is not.
+ * touched and freed just before it; always, since a look at some of the memory says little of
+ * what a sample takes after that.
  */
 #include <stdint.h>
 #include <stdlib.h>

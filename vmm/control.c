@@ -291,7 +291,7 @@ int control_begin(struct control *control)
 	if (control->started)
 		return 0;
 	vm_thread_expected(control->vm);
-	int r = vm_thread_create(&control->thread, control_thread, control);
+	int r = vm_thread_create(&control->thread, control_thread, control, 0);
 	control->started = r == 0;
 	return r;
 }

@@ -107,7 +107,7 @@ int forker_start(struct vm *vm)
 	vm_thread_expected(vm);
 	if (vm->birth && vm->birth->await_fd >= 0)
 		gate_expect(&vm->confined); /* until its name has come */
-	int r = vm_thread_create(&vm->forker.thread, fork_thread, vm);
+	int r = vm_thread_create(&vm->forker.thread, fork_thread, vm, 0);
 	vm->forker.started = r == 0;
 	return r;
 }

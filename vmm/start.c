@@ -33,7 +33,7 @@ static void start_failed(struct vm *vm, const struct foal_error *err)
 	atomic_store(&vm->stopping, true);
 }
 
-int vm_thread_create(pthread_t *thread, void *(*body)(void *), void *arg)
+int vm_thread_create(pthread_t *thread, void *(*body)(void *), void *arg, int also)
 {
 	static const int taken[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGSYS};
 	sigset_t set, old;
@@ -41,6 +41,8 @@ int vm_thread_create(pthread_t *thread, void *(*body)(void *), void *arg)
 	sigfillset(&set);
 	for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++)
 		sigdelset(&set, taken[i]);
+	if (also)
+		sigdelset(&set, also);
 	pthread_sigmask(SIG_SETMASK, &set, &old);
 	int r = pthread_create(thread, NULL, body, arg);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);

@@ -165,7 +165,7 @@ int stopper_start(struct vm *vm)
 	if (later_has(vm))
 		return 0;
 	vm_thread_expected(vm);
-	int r = vm_thread_create(&vm->stopper.thread, stopper_thread, vm);
+	int r = vm_thread_create(&vm->stopper.thread, stopper_thread, vm, 0);
 
 	vm->stopper.started = r == 0;
 	return r;

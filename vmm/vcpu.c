@@ -236,28 +236,9 @@ static void *first_thread(void *arg)
 	return NULL;
 }
 
-/*
- * It takes kicks and crashes alone: a crash that is blocked would end the process
- * past the handler that restores the terminal. Inherited, so that there is no
- * moment at which it takes another signal.
- */
-static int start(pthread_t *thread, void *(*body)(void *), void *arg)
-{
-	static const int taken[] = {KICK_SIGNAL, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGSYS};
-	sigset_t set, old;
-
-	sigfillset(&set);
-	for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++)
-		sigdelset(&set, taken[i]);
-	pthread_sigmask(SIG_SETMASK, &set, &old);
-	int r = pthread_create(thread, NULL, body, arg);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	return -r;
-}
-
 int vcpu_start(struct vcpu *vcpu)
 {
-	int r = start(&vcpu->thread, vcpu_thread, vcpu);
+	int r = vm_thread_create(&vcpu->thread, vcpu_thread, vcpu, KICK_SIGNAL);
 
 	vcpu->started = r == 0;
 	return r;
@@ -265,7 +246,7 @@ int vcpu_start(struct vcpu *vcpu)
 
 int vcpu_start_first(struct vm *vm)
 {
-	int r = start(&vm->first_vcpu, first_thread, vm);
+	int r = vm_thread_create(&vm->first_vcpu, first_thread, vm, KICK_SIGNAL);
 
 	vm->first_started = r == 0;
 	return r;

@@ -224,8 +224,12 @@ int vm_start(struct vm *vm, struct foal_error *err);
 /* Nothing will run: whoever waits for the start does not any more. Any time after vm_build(). */
 void vm_give_up(struct vm *vm);
 
-/* Make a thread that takes no signal but those of a crash; 0 or a negative errno. */
-int vm_thread_create(pthread_t *thread, void *(*body)(void *), void *arg);
+/*
+ * Make a thread that takes no signal but those of a crash and @also (0: none): a crash that is
+ * blocked would end the process past the handler that restores the terminal. Inherited, so that
+ * there is no moment at which it takes another. 0 or a negative errno.
+ */
+int vm_thread_create(pthread_t *thread, void *(*body)(void *), void *arg, int also);
 
 /* A thread is about to be made; by its creator, and for each thread that is to begin. */
 void vm_thread_expected(struct vm *vm);
