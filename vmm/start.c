@@ -82,11 +82,19 @@ static int set_entry(struct vm *vm, int vcpu_fd, struct foal_error *err)
 	return entry_linux64(vcpu_fd, vm->image.entry, err);
 }
 
-/* KVM's paravirtual clocks and the like lie in guest memory: that has to be there. */
+/*
+ * KVM's paravirtual clocks and the like lie in guest memory: that has to be there. And until it
+ * is, which may take long, no clock is to count.
+ */
 static int load_vcpus(struct vm *vm, struct foal_error *err)
 {
+	int r = vm_state_load_still(vm, err);
+
+	if (r)
+		return r;
 	gate_wait(&vm->built);
-	return atomic_load(&vm->stopping) ? -ECANCELED : vm_state_load_vcpus(vm, err);
+	return atomic_load(&vm->stopping) ? -ECANCELED
+					  : vm_state_load_vcpus(vm, VCPU_CLOCKS | VCPU_OTHERS, err);
 }
 
 void vm_read_cpuid(struct vm *vm)

@@ -378,21 +378,33 @@ static const struct {
 	const char *name;
 	unsigned version;
 	void (*state)(const struct part *p);
-	bool clock; /* it goes on while the vCPU does not run */
+	unsigned which;
 } parts[] = {
-    {"sregs", 1, sregs_part, false}, /* the APIC's base says how the LAPIC's registers are meant */
-    {"regs", 1, regs_part, false},   /* forgets a pending exception: before the events */
-    {"xcrs", 1, xcrs_part, false},   /* what of the XSAVE state is the guest's */
-    {"xsave", 1, xsave_part, false},   {"debug", 1, debug_part, false},
-    {"tsc", 1, tsc_part, true},	       /* the deadline timer, among the MSRs, counts it */
-    {"lapic", 1, lapic_part, true},    /* takes a deadline only once its timer is in that mode */
-    {"msrs", 1, msrs_part, true},      /* VMX and SVM, for nested state; the deadline last of all */
-    {"nested", 1, nested_part, false}, /* events may be those of a nested guest */
-    {"mp", 1, mp_part, false},	       /* system registers can wake a vCPU that waits */
-    {"events", 1, events_part, false}, /* all others may make or forget one */
+    /* The APIC's base says how the LAPIC's registers are meant. (PDPTRs are in memory, too, but
+       Linux 5.14 and newer give and take them.) */
+    {"sregs", 1, sregs_part, VCPU_STILL},
+    /* Forgets a pending exception: before the events. */
+    {"regs", 1, regs_part, VCPU_STILL},
+    /* What of the XSAVE state is the guest's. */
+    {"xcrs", 1, xcrs_part, VCPU_STILL},
+    {"xsave", 1, xsave_part, VCPU_STILL},
+    {"debug", 1, debug_part, VCPU_STILL},
+    /* The deadline timer, among the MSRs, counts it. */
+    {"tsc", 1, tsc_part, VCPU_CLOCKS},
+    /* Takes a deadline only once its timer is in that mode. */
+    {"lapic", 1, lapic_part, VCPU_CLOCKS},
+    /* VMX and SVM, for nested state; the deadline last of all. */
+    {"msrs", 1, msrs_part, VCPU_CLOCKS},
+    /* Events may be those of a nested guest. */
+    {"nested", 1, nested_part, VCPU_OTHERS},
+    /* System registers can wake a vCPU that waits. */
+    {"mp", 1, mp_part, VCPU_OTHERS},
+    /* All others may make or forget one. */
+    {"events", 1, events_part, VCPU_OTHERS},
 };
 
-void vcpu_state(struct vcpu *vcpu, struct state *s, uint64_t elapsed, struct vcpu_back *back)
+void vcpu_state(struct vcpu *vcpu, struct state *s, unsigned which, uint64_t elapsed,
+		struct vcpu_back *back)
 {
 	struct part p = {.vcpu = vcpu, .s = s, .elapsed = elapsed, .back = back};
 
@@ -404,10 +416,10 @@ void vcpu_state(struct vcpu *vcpu, struct state *s, uint64_t elapsed, struct vcp
 	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]) && state_ok(s); i++) {
 		if (!state_begin(s, parts[i].name, 0, parts[i].version))
 			return;
-		if (back && back->clocks && !parts[i].clock)
-			state_pass(s);
-		else
+		if (which & parts[i].which)
 			parts[i].state(&p);
+		else
+			state_pass(s);
 		state_end(s);
 	}
 	state_end(s);

@@ -160,7 +160,7 @@ int vm_state_save(struct vm *vm, uint8_t **bytes, size_t *len, struct foal_error
 	save_cpuid(vm, &s);
 	clock_state(vm, &s);
 	for (unsigned i = 0; i < vm->vcpu_count && state_ok(&s); i++)
-		vcpu_state(&vm->vcpus[i], &s, 0, NULL);
+		vcpu_state(&vm->vcpus[i], &s, VCPU_ALL, 0, NULL);
 	if (state_ok(&s))
 		devices_state(vm, &s);
 	r = state_saved(&s, bytes, len);
@@ -209,7 +209,17 @@ int vm_state_check_cpuid(struct vm *vm, struct foal_error *err)
 	return r;
 }
 
-int vm_state_load_vcpus(struct vm *vm, struct foal_error *err)
+int vm_state_load_still(struct vm *vm, struct foal_error *err)
+{
+	struct state s;
+
+	begin(vm, &s, "vcpu");
+	for (unsigned i = 0; i < vm->vcpu_count && state_ok(&s); i++)
+		vcpu_state(&vm->vcpus[i], &s, VCPU_STILL, 0, NULL);
+	return result(vm, &s, err);
+}
+
+int vm_state_load_vcpus(struct vm *vm, unsigned which, struct foal_error *err)
 {
 	uint64_t passed = 0;
 	struct state s;
@@ -217,7 +227,7 @@ int vm_state_load_vcpus(struct vm *vm, struct foal_error *err)
 	if (begin(vm, &s, "clock"))
 		passed = clock_state(vm, &s);
 	for (unsigned i = 0; i < vm->vcpu_count && state_ok(&s); i++)
-		vcpu_state(&vm->vcpus[i], &s, passed, NULL);
+		vcpu_state(&vm->vcpus[i], &s, which, passed, NULL);
 	return result(vm, &s, err);
 }
 
@@ -230,7 +240,7 @@ int vm_state_load_clocks(struct vm *vm, struct foal_error *err)
 	for (unsigned i = 0; i < vm->vcpu_count && state_ok(&s); i++) {
 		struct vcpu_back back = {.freeze = true, .clocks = true};
 
-		vcpu_state(&vm->vcpus[i], &s, 0, &back);
+		vcpu_state(&vm->vcpus[i], &s, VCPU_CLOCKS, 0, &back);
 	}
 	return result(vm, &s, err);
 }
@@ -252,7 +262,7 @@ int vm_state_reload(struct vm *vm, const struct vm_restore *from, struct foal_er
 	int r;
 
 	vm->restore = from;
-	r = vm_state_load_vcpus(vm, err);
+	r = vm_state_load_vcpus(vm, VCPU_ALL, err);
 	return r ? r : vm_state_load_devices(vm, err);
 }
 
@@ -288,7 +298,7 @@ int vm_state_go_back(struct vm *vm, const struct vm_restore *from, struct vcpu *
 		struct vcpu_back back = {
 		    .enters = is_self, .freeze = freeze, .same_controls = is_self && same_controls};
 
-		vcpu_state(&vm->vcpus[i], &s, 0, &back);
+		vcpu_state(&vm->vcpus[i], &s, VCPU_ALL, 0, &back);
 	}
 	if (state_ok(&s) && state_find(&s, "devices", 0))
 		devices_go_back(vm, &s);

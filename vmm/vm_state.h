@@ -54,11 +54,14 @@ int vm_state_save(struct vm *vm, uint8_t **bytes, size_t *len, struct foal_error
 
 /*
  * The two halves of loading vm->restore: the devices, on the thread that built them;
- * CPUID, clock and vCPUs, on any thread. Both before the vCPUs run. Fails with
- * FOAL_EXIT_SNAPSHOT, or FOAL_EXIT_HOST where the host is to blame.
+ * CPUID, clock and vCPUs, on any thread. Both before the vCPUs run. Of the vCPUs VCPU_STILL may
+ * come first: it needs no memory slots, and does not get older while it waits for what follows.
+ * Fails with FOAL_EXIT_SNAPSHOT, or FOAL_EXIT_HOST where the host is to blame.
  */
 int vm_state_load_devices(struct vm *vm, struct foal_error *err);
-int vm_state_load_vcpus(struct vm *vm, struct foal_error *err);
+int vm_state_load_still(struct vm *vm, struct foal_error *err);
+/* @which: VCPU_*, and the VM's clock. */
+int vm_state_load_vcpus(struct vm *vm, unsigned which, struct foal_error *err);
 /* Again, of vCPUs that have not run since: the clocks, which did, and their timers go back. */
 int vm_state_load_clocks(struct vm *vm, struct foal_error *err);
 /*
@@ -119,7 +122,7 @@ struct vcpu_back {
 	bool enters; /* the caller is its thread, and KVM_RUN is next: what KVM can take there waits
 			for it. Taken back where KVM cannot. */
 	bool freeze; /* its TSC goes back, too */
-	bool clocks; /* alone, with their timers: the rest is as it was loaded */
+	bool clocks; /* of the MSRs them alone: the rest is as it was loaded */
 	bool same_controls; /* XCR0 and the debug registers are as they were */
 	bool has_offset;    /* in between: */
 	uint64_t tsc, offset;
@@ -127,12 +130,21 @@ struct vcpu_back {
 	uint64_t async_pf;
 };
 
+/* Parts of it. */
+enum {
+	VCPU_STILL = 1,	 /* its registers */
+	VCPU_CLOCKS = 2, /* what counts, and the timers: TSC, local APIC, MSRs */
+	VCPU_OTHERS = 4,
+	VCPU_ALL = 7,
+};
+
 /*
- * One vCPU, all of it; @elapsed: nanoseconds that its TSC is to be ahead of what was saved. @back
- * (NULL: saving, or a first load): as above; every call costs some 9 us where KVM is
- * software, so there are as few as can be.
+ * One vCPU, those parts of it; saving: all. @elapsed: nanoseconds that its TSC is to be ahead of
+ * what was saved. @back (NULL: saving, or a first load): as above; every call costs some 9 us where
+ * KVM is software, so there are as few as can be.
  */
-void vcpu_state(struct vcpu *vcpu, struct state *s, uint64_t elapsed, struct vcpu_back *back);
+void vcpu_state(struct vcpu *vcpu, struct state *s, unsigned which, uint64_t elapsed,
+		struct vcpu_back *back);
 
 /* Its model specific registers, but the TSC only of @back, those of KVM's paravirtual features
    among them. */

@@ -139,7 +139,7 @@ static struct saved save_at(struct vm *vm, uint64_t clock)
 		state_end(&s);
 	}
 	for (unsigned i = 0; i < CPUS; i++)
-		vcpu_state(&vm->vcpus[i], &s, 0, NULL);
+		vcpu_state(&vm->vcpus[i], &s, VCPU_ALL, 0, NULL);
 	ck_assert_msg(state_saved(&s, &saved.bytes, &saved.len) == 0, "%s", s.error);
 	return saved;
 }
@@ -155,7 +155,7 @@ static void load(struct vm *vm, const struct saved *saved)
 
 	state_load(&s, saved->bytes, saved->len);
 	for (unsigned i = 0; i < CPUS; i++)
-		vcpu_state(&vm->vcpus[i], &s, 0, NULL);
+		vcpu_state(&vm->vcpus[i], &s, VCPU_ALL, 0, NULL);
 	ck_assert_msg(state_loaded(&s), "%s", s.error);
 }
 
@@ -281,7 +281,7 @@ START_TEST(clocks_alone)
 	make(&b);
 	b.restore =
 	    &(struct vm_restore){.state = first.bytes, .len = first.len, .clock = CLOCK_FREEZE};
-	ck_assert_msg(vm_state_load_vcpus(&b, &err) == 0, "%s", err.text);
+	ck_assert_msg(vm_state_load_vcpus(&b, VCPU_ALL, &err) == 0, "%s", err.text);
 	ck_assert_int_eq(ioctl(b.kvm.vm_fd, KVM_SET_CLOCK, &other), 0);
 	for (unsigned i = 0; i < CPUS; i++) {
 		CALL(&b.vcpus[i], KVM_GET_LAPIC, &lapic);
