@@ -5,9 +5,10 @@
  * VM begins without is made later, by foal-fork (fork_later.c).
  *
  * What KVM needs longest for is done while the main thread builds the rest. foal-stop, which sleeps
- * until the end, asks for CPUID before; it is the first thing that is made. The first vCPU's
- * thread makes the vCPUs. A boot waits for the answer to tell them of it. A restore tells
- * them of the CPUID that they had, and looks into the answer before they run.
+ * until the end, asks for CPUID before. The first vCPU's thread makes the vCPUs. These two are
+ * made first of all, and have been woken when the VM is there. A boot waits for the answer to
+ * tell the vCPUs of it. A restore tells them of the CPUID that they had, and looks into the
+ * answer before they run.
  */
 #include <errno.h>
 #include <signal.h>
@@ -176,6 +177,9 @@ void vm_create_vcpus(struct vm *vm)
 {
 	struct foal_error err = {0};
 
+	gate_wait(&vm->created);
+	if (atomic_load(&vm->stopping))
+		return;
 	if (create_vcpus(vm, &err) && err.status)
 		start_failed(vm, &err);
 }
@@ -204,6 +208,15 @@ static int start_vcpu(struct vm *vm, unsigned index, struct foal_error *err)
 		 : 0;
 }
 
+int vm_start_first_vcpu(struct vm *vm, struct foal_error *err)
+{
+	if (!vm->birth)
+		vcpu_init_kick(); /* else it was done in its parent */
+	vm_thread_expected(vm);
+	int r = vcpu_start_first(vm);
+	return r ? error_set(err, FOAL_EXIT_HOST, r, "vCPU thread 0: %s", error_text(r)) : 0;
+}
+
 int vm_make_vcpus(struct vm *vm, struct foal_error *err)
 {
 	unsigned cpus = vm->opt->cpus;
@@ -216,9 +229,10 @@ int vm_make_vcpus(struct vm *vm, struct foal_error *err)
 	for (unsigned i = 0; i < cpus; i++)
 		vm->vcpus[i] = (struct vcpu){.vm = vm, .index = i, .fd = -1, .stats_fd = -1};
 	vm->vcpu_count = cpus;
-	if (!vm->birth)
-		vcpu_init_kick(); /* else it was done in its parent */
-	return start_vcpu(vm, 0, err);
+	vm->vcpus[0].thread = vm->first_vcpu;
+	vm->vcpus[0].started = true;
+	vm->first_started = false;
+	return 0;
 }
 
 static int start_rest(struct vm *vm, struct foal_error *err)
@@ -239,6 +253,7 @@ static int start_rest(struct vm *vm, struct foal_error *err)
 void vm_give_up(struct vm *vm)
 {
 	atomic_store(&vm->stopping, true);
+	gate_break(&vm->created);
 	gate_break(&vm->prepared);
 	gate_break(&vm->answered);
 	gate_break(&vm->loaded);

@@ -115,11 +115,15 @@ struct kvm_machine kvm_machine_of(const struct run_options *opt)
 	    .cpus = opt->cpus, .mask = &opt->cpu_mask, .halt_exits = halt_exits(opt)};
 }
 
+/* From here on the first vCPU's thread makes the vCPUs. */
 static int configure_vm(struct vm *vm, struct foal_error *err)
 {
 	const struct kvm_machine machine = kvm_machine_of(vm->opt);
+	int r = kvm_configure_vm(&vm->kvm, &machine, err);
 
-	return kvm_configure_vm(&vm->kvm, &machine, err);
+	if (r == 0)
+		gate_arrive(&vm->created);
+	return r;
 }
 
 static int start_space(struct vm *vm, struct foal_error *err)
@@ -177,6 +181,7 @@ static int init(struct vm *vm, struct foal_error *err)
 	quiesce_init(&vm->quiesce);
 	forker_init(vm);
 	reset_init(vm);
+	gate_init(&vm->created, 1);  /* main thread */
 	gate_init(&vm->prepared, 1); /* main thread */
 	gate_init(&vm->answered, 1); /* foal-stop */
 	gate_init(&vm->loaded, 1);   /* the first vCPU's */
@@ -195,7 +200,8 @@ void vm_begin(struct vm *vm)
 
 	forget_fds(vm);
 	vm->begun = true;
-	if (init(vm, err) || kvm_open(&vm->kvm, err) || start_stopper(vm, err))
+	if (init(vm, err) || kvm_open(&vm->kvm, err) || start_stopper(vm, err) ||
+	    vm_start_first_vcpu(vm, err))
 		return;
 	kvm_create_vm(&vm->kvm, err);
 }
@@ -217,7 +223,7 @@ int vm_build(struct vm *vm, struct foal_error *err)
 	if ((r = begun(vm, err)) ||
 	    (vm->opt->reset_port && (r = snapshot_possible(vm->opt, err))) ||
 	    (r = files_open(vm, err)) || (r = prepare_sandbox(vm, err)) ||
-	    (r = configure_vm(vm, err)) || (r = vm_make_vcpus(vm, err)) ||
+	    (r = vm_make_vcpus(vm, err)) || (r = configure_vm(vm, err)) ||
 	    (r = create_space(vm, err)) || (r = boot_declare(vm, err)) ||
 	    (r = start_space(vm, err)) || (r = kvm_add_slots(&vm->kvm, vm->space, err)) ||
 	    (r = machine_build(vm, err)))
@@ -248,9 +254,10 @@ int vm_rebuild(struct vm *vm, struct foal_error *err)
 	int r;
 
 	if ((r = init(vm, err)) || (r = restart_space(vm, err)) ||
+	    (r = vm_start_first_vcpu(vm, err)) || (r = vm_make_vcpus(vm, err)) ||
 	    (r = kvm_create_vm(&vm->kvm, err)) || (r = configure_vm(vm, err)) ||
-	    (r = vm_make_vcpus(vm, err)) || (r = kvm_add_slots(&vm->kvm, vm->space, err)) ||
-	    (r = fork_disks_open(vm, err)) || (r = machine_build(vm, err)))
+	    (r = kvm_add_slots(&vm->kvm, vm->space, err)) || (r = fork_disks_open(vm, err)) ||
+	    (r = machine_build(vm, err)))
 		return r;
 	take_layers(vm);
 	return restore(vm, err);
@@ -284,6 +291,8 @@ void vm_destroy(struct vm *vm)
 	stopper_dismiss(vm);
 	forker_end(vm);
 	vm_join_vcpus(vm);
+	if (vm->first_started)
+		pthread_join(vm->first_vcpu, NULL);
 	for (unsigned i = 0; i < vm->vcpu_count; i++) {
 		if (vm->vcpus[i].run)
 			munmap(vm->vcpus[i].run, vm->kvm.run_size);

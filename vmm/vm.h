@@ -117,9 +117,12 @@ struct vm {
 	unsigned virtio_count; /* virtio devices attached */
 	pthread_mutex_t routes_lock;
 	struct kvm_irq_routing *routes; /* one entry a pin; under routes_lock */
+	pthread_t first_vcpu;		/* its thread, until there are vcpus */
+	bool first_started;		/* and it has not been joined */
 	bool begun;			/* vm_begin() was called */
 	struct vcpu *vcpus;
 	unsigned vcpu_count;	       /* of them; fd is negative until one is created */
+	struct gate created;	       /* kvm.vm_fd is there, and as the machine has it */
 	struct gate prepared;	       /* the sandbox can be entered */
 	struct gate answered;	       /* KVM has said what CPUID it supports */
 	struct gate confined;	       /* every thread is in its sandbox, every vCPU created */
@@ -204,7 +207,10 @@ uint64_t now_ns(void);
 
 /* --- start.c: the threads ------------------------------------------------------- */
 
-/* Make the vCPUs' table and start the first one's thread, once the VM is configured. */
+/* Start the first vCPU's thread, once /dev/kvm is open; it waits for the VM that it is of. */
+int vm_start_first_vcpu(struct vm *vm, struct foal_error *err);
+
+/* Make the vCPUs' table; that thread is the first one's from then on. */
 int vm_make_vcpus(struct vm *vm, struct foal_error *err);
 
 /* On that thread: create all vCPUs. What fails, vm_start() returns. */
@@ -255,7 +261,7 @@ int firmware_configure(struct vm *vm, struct foal_error *err);
 
 /* --- files.c ------------------------------------------------------------------- */
 
-/* Also starts helpers: no thread but foal-stop is there, which asks KVM for CPUID. */
+/* Also starts helpers: no threads but foal-stop and the first vCPU's are there. */
 int files_open(struct vm *vm, struct foal_error *err);
 void files_close(struct vm *vm);
 
@@ -265,8 +271,9 @@ int machine_build(struct vm *vm, struct foal_error *err);
 
 /* --- vcpu.c ---------------------------------------------------------------------- */
 
-/* Start its thread, which for vCPU 0 creates all of them first; 0 or a negative errno. */
+/* Start its thread; 0 or a negative errno. first: of vCPU 0, which need not be there yet. */
 int vcpu_start(struct vcpu *vcpu);
+int vcpu_start_first(struct vm *vm);
 void vcpu_kick(struct vcpu *vcpu);
 /* Install the kick's signal handler; once a process. */
 void vcpu_init_kick(void);
