@@ -15,14 +15,17 @@ static bool given_back(const struct ept_region *r)
 }
 
 /*
- * A refusal costs time, so the next try waits; memory may be free again later. A
- * page that was busy just then (EAGAIN) says nothing of the next region.
+ * A refusal costs time, so the next try waits; memory may be free again later. A page that
+ * was busy just then (EAGAIN) says nothing of the next region, nor of who has no page there yet.
  */
 static void refused(struct ept_governor *g, int err, uint64_t now)
 {
 	ept_governor_count(&g->stats.refused, 1);
-	if (err == -EAGAIN && ++g->busy < BUSY_MAX)
+	if (err == -EAGAIN) {
+		if (++g->busy % BUSY_MAX == 0)
+			g->busy_until = now + PAUSE_FIRST;
 		return;
+	}
 	g->busy = 0;
 	g->pause = g->pause ? g->pause * 2 : PAUSE_FIRST;
 	if (g->pause > PAUSE_MAX)
@@ -74,6 +77,11 @@ static unsigned not_given_back(const struct ept_density *d, unsigned first, unsi
 	return i;
 }
 
+static bool may_collapse(const struct ept_governor *g, uint64_t now)
+{
+	return now >= g->pause_until && now >= g->busy_until;
+}
+
 /* Regions [first, first + n) become one huge page each; how many did. */
 static unsigned make_huge(struct ept_governor *g, struct ept_density *d, unsigned first, unsigned n,
 			  uint64_t now)
@@ -81,7 +89,7 @@ static unsigned make_huge(struct ept_governor *g, struct ept_density *d, unsigne
 	unsigned done = 0;
 	int err = 0;
 
-	if (now < g->pause_until)
+	if (!may_collapse(g, now))
 		return 0;
 	pthread_mutex_lock(&g->lock);
 	n = not_given_back(d, first, n);
@@ -135,6 +143,26 @@ static bool worth_it(const struct ept_region *r, bool stream)
 	return stream || r->count >= REGION_DENSE;
 }
 
+/*
+ * Made huge, memory keeps others waiting for milliseconds, so first all are looked at: the
+ * windows in front of other streams open meanwhile.
+ */
+static void make_huge_later(struct ept_governor *g, struct ept_density *d, unsigned i, uint64_t now)
+{
+	if (d->nr_dense < HOT_MAX)
+		d->dense[d->nr_dense++] = i;
+	else
+		make_huge(g, d, i, 1, now);
+}
+
+static void make_dense_huge(struct ept_governor *g, struct ept_density *d, uint64_t now)
+{
+	for (unsigned n = 0; n < d->nr_dense; n++)
+		if (!(d->regions[d->dense[n]].flags & REGION_HUGE))
+			make_huge(g, d, d->dense[n], 1, now);
+	d->nr_dense = 0;
+}
+
 /* Region @i grew from @old. */
 static void judge(struct ept_governor *g, struct ept_density *d, unsigned i,
 		  const struct ept_region *old, uint64_t now)
@@ -151,8 +179,8 @@ static void judge(struct ept_governor *g, struct ept_density *d, unsigned i,
 		refused(g, -ENOMEM, now);
 	if (stream)
 		ept_window_open(g, d, i, way, now);
-	if (worth_it(r, stream) && now >= g->pause_until && mostly_own(g, d, i))
-		make_huge(g, d, i, 1, now);
+	if (worth_it(r, stream) && may_collapse(g, now) && mostly_own(g, d, i))
+		make_huge_later(g, d, i, now);
 }
 
 /* Regions that have some pages and are not huge, and how many pages those have. */
@@ -214,7 +242,7 @@ static void place_bets(struct ept_governor *g, struct ept_density *d, uint64_t a
 {
 	unsigned seen = 0, done = 0;
 
-	while (seen < d->nr && d->bets < allowed && done < BETS_A_SCAN && now >= g->pause_until &&
+	while (seen < d->nr && d->bets < allowed && done < BETS_A_SCAN && may_collapse(g, now) &&
 	       !ept_held(g->space) && !ept_dying(g->space)) {
 		unsigned first = d->next_bet % d->nr, became;
 		unsigned n = bet_together(g, d, first, allowed - d->bets);
@@ -249,6 +277,13 @@ static void bet(struct ept_governor *g, struct ept_density *d, uint64_t now,
 	place_bets(g, d, BET * pages * pool / n / REGION_PAGES, now);
 }
 
+static void scanned(struct ept_governor *g, struct ept_density *d, uint64_t now,
+		    struct ept_growth *growth)
+{
+	make_dense_huge(g, d, now);
+	bet(g, d, now, growth);
+}
+
 static int look(const struct ept_governor *g, const struct ept_density *d, unsigned first,
 		unsigned n, unsigned char *present)
 {
@@ -269,7 +304,7 @@ const struct ept_rules ept_rules_anon = {
     .look = look,
     .judge = judge,
     .ask = ask,
-    .scanned = bet,
+    .scanned = scanned,
     .around = 1,
     .window_first = WINDOW_FIRST,
     .window_share = WINDOW_FIRST,
