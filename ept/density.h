@@ -69,6 +69,12 @@ struct ept_writer {
 	uint64_t moved_at;
 };
 
+/* To be made huge when all has been looked at. */
+struct ept_dense {
+	unsigned region;
+	int way; /* of the stream that is in it; 0: none */
+};
+
 struct ept_governor;
 struct ept_density;
 struct ept_growth;
@@ -105,7 +111,8 @@ struct ept_density {
 	struct ept_region *regions;
 	struct ept_window windows[WINDOWS];
 	unsigned hot[HOT_MAX], nr_hot; /* grew at the last scan; more than fit: all are */
-	unsigned dense[HOT_MAX], nr_dense; /* to be made huge when all has been looked at */
+	struct ept_dense dense[HOT_MAX];
+	unsigned nr_dense;
 	unsigned bets, next_bet;
 	struct ept_writer writers[WRITERS];
 };

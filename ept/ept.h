@@ -583,6 +583,7 @@ void ept_space_events(const struct ept_space *space, uint64_t by_origin[EPT_NR_O
 #define EPT_HUGE_COUNTERS(X) \
 	X(scans, "scans")	  /* looks at what is present */ \
 	X(collapsed, "collapsed") /* regions of 4 KiB pages made one huge page */ \
+	X(filled, "filled")	  /* pages of 4 KiB brought ahead of a stream in its region */ \
 	X(ahead, "ahead")	  /* regions told to be huge before their first touch */ \
 	X(bets, "bets")	      /* of those collapsed, the ones with less than 7 in 8 pages there */ \
 	X(refused, "refused") /* the host had no huge page to give, or could not now */
