@@ -10,6 +10,7 @@
 
 #include "ept/host_pages.h"
 #include "ept/space.h"
+#include "ept/stats.h"
 
 #define REGION_PAGES EPT_TABLE_SIZE
 #define REGION_DENSE 448 /* pages of 512: worth a huge page whatever comes */

@@ -12,6 +12,7 @@
  */
 #include "ept/density.h"
 #include "ept/host_pages.h"
+#include "ept/stats.h"
 #include "ept/thread.h"
 
 #include <errno.h>

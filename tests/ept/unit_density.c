@@ -1,6 +1,7 @@
 /* The governor's rules, its thread and the host played: which regions become huge, which never. */
 #include "ept/density.h"
 #include "ept/host_pages.h"
+#include "ept/stats.h"
 #include "tests/ept/fake_install.h"
 #include "tests/ept/unit_suites.h"
 #include "tests/ept/util.h"
