@@ -50,6 +50,7 @@ int main(int argc, char **argv)
 	    poison_suite,
 	    hung_suite,
 	    memory_limit_suite,
+	    stress_suite,
 	    control_suite,
 	    pause_suite,
 	    led_suite,
