@@ -67,10 +67,8 @@ static void *fork_thread(void *arg)
 
 	pthread_setname_np(pthread_self(), "foal-fork");
 	vm_thread_begins(vm, THREAD_FORK);
-	if (vm->birth && vm->birth->await_fd >= 0) {
+	if (vm->birth && vm->birth->await_fd >= 0)
 		template_await(vm);
-		gate_arrive(&vm->confined);
-	}
 	fork_trim_stack(vm);
 	pthread_mutex_lock(&f->lock);
 	while (!f->ending) {
@@ -105,8 +103,10 @@ int forker_start(struct vm *vm)
 	if (!vm->control)
 		return 0;
 	vm_thread_expected(vm);
-	if (vm->birth && vm->birth->await_fd >= 0)
-		gate_expect(&vm->confined); /* until its name has come */
+	if (vm->birth && vm->birth->await_fd >= 0) {
+		gate_expect(&vm->confined); /* until its name has come, */
+		gate_expect(&vm->confined); /* and its clocks are back */
+	}
 	int r = vm_thread_create(&vm->forker.thread, fork_thread, vm, 0);
 	vm->forker.started = r == 0;
 	return r;

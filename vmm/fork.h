@@ -73,6 +73,7 @@ struct fork_birth {
 	struct disk_layer *layers[MAX_FILES]; /* of each disk, until its device has them */
 	int channel;			      /* -1: told */
 	int await_fd;	    /* a clone made ahead: where it hears its name; -1: it has one */
+	int heed_fd;	    /* the same for its first vCPU's thread, whose it is */
 	uint64_t forked_ns; /* now_ns() as its process began */
 };
 

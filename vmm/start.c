@@ -16,6 +16,7 @@
 
 #include "vmm/entry.h"
 #include "vmm/kvmstats.h"
+#include "vmm/template.h"
 #include "vmm/vm.h"
 
 /* From here on the soft limit of open files may be too low. */
@@ -68,6 +69,15 @@ bool vm_thread_begins(struct vm *vm, enum thread_kind kind)
 	}
 	gate_arrive(&vm->confined);
 	return !whose.status;
+}
+
+void vm_clocks_back(struct vm *vm)
+{
+	struct foal_error err = {0};
+
+	if (template_heed(vm, &err))
+		start_failed(vm, &err);
+	gate_arrive(&vm->confined);
 }
 
 /* --- the vCPUs, by the first one's thread ------------------------------------------ */

@@ -149,9 +149,12 @@ static void begin(struct vcpu *vcpu)
 		ept_vcpu_bind(vm->space, vcpu->index, (pid_t)syscall(SYS_gettid));
 		ept_vcpu_on_cpu(vm->space, vcpu->index, sched_getcpu());
 	}
-	vm_thread_begins(vm, vm->opt->reset_port ? THREAD_VCPU_RESET : THREAD_VCPU);
+	bool ahead = vcpu->index == 0 && vm->birth && vm->birth->heed_fd >= 0;
+	vm_thread_begins(vm, vm->opt->reset_port || ahead ? THREAD_VCPU_STATE : THREAD_VCPU);
 	fork_trim_stack(vm);
 	this_run = vcpu->run;
+	if (ahead)
+		vm_clocks_back(vm);
 	wait_for_others(vcpu);
 	memory_error_on_vcpu(vcpu);
 	reset_bell_on_vcpu(vcpu);
