@@ -5,7 +5,7 @@
 #define THREAD_KINDS(X) \
 	X(MAIN, "main") \
 	X(VCPU, "vcpu") \
-	X(VCPU_STATE, "vcpu_state") /* loads vCPUs itself: with a reset port, or of a clone made ahead */ \
+	X(VCPU_STATE, "vcpu_state") /* with a reset port, or made ahead: loads state itself */ \
 	X(FAULT, "fault") \
 	X(READ, "read") \
 	X(DEVICE, "device") \
