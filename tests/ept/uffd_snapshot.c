@@ -3,6 +3,7 @@
  * page by page. What the restored VM reads is what was there in the pause.
  */
 #include "ept/snapshot_format.h"
+#include "ept/stats.h"
 #include "tests/ept/fork_rig.h"
 #include "tests/ept/snapshot_rig.h"
 #include "tests/ept/uffd_suites.h"

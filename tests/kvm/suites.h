@@ -33,6 +33,8 @@ Suite *snapshot_suite(void);
 Suite *fork_suite(void);
 Suite *clone_suite(void);
 Suite *identity_suite(void);
+Suite *identity_disks_suite(void);
+Suite *identity_draws_suite(void);
 Suite *fork_kills_suite(void);
 Suite *snapshot_damage_suite(void);
 Suite *snapshot_diff_suite(void);

@@ -60,6 +60,8 @@ int main(int argc, char **argv)
 	    fork_suite,
 	    clone_suite,
 	    identity_suite,
+	    identity_disks_suite,
+	    identity_draws_suite,
 	    fork_kills_suite,
 	    reset_suite,
 	};
