@@ -77,7 +77,6 @@ void vm_clocks_back(struct vm *vm)
 
 	if (template_heed(vm, &err))
 		start_failed(vm, &err);
-	gate_arrive(&vm->confined);
 }
 
 /* --- the vCPUs, by the first one's thread ------------------------------------------ */
@@ -246,6 +245,9 @@ int vm_start(struct vm *vm, struct foal_error *err)
 		atomic_store(&vm->quiesce.wanted, true);
 	gate_arrive(&vm->confined);
 	gate_wait(&vm->confined);
+	/* Nothing of the rest is for the first vCPU, which wakes nobody before it runs. */
+	if (fork_made_ahead(vm))
+		gate_wait(&vm->running);
 	if (vm->restore)
 		begin_devices(vm);
 	pthread_mutex_unlock(&vm->quiesce.changing);

@@ -51,6 +51,7 @@ static pid_t fork_clone(struct vm *vm, const struct order *order, int channel, i
 	if (pid == 0) {
 		t->birth->forked_ns = now_ns();
 		t->birth->await_fd = await;
+		t->birth->ahead = !order;
 		t->birth->heed_fd = order ? -1 : fcntl(await, F_DUPFD_CLOEXEC, 0);
 		if (!order && t->birth->heed_fd < 0)
 			process_end(FOAL_EXIT_HOST);
@@ -188,7 +189,10 @@ int template_heed(struct vm *vm, struct foal_error *err)
 		;
 	close(vm->birth->heed_fd);
 	vm->birth->heed_fd = -1;
-	return atomic_load(&vm->stopping) ? 0 : vm_state_load_clocks(vm, err);
+	if (atomic_load(&vm->stopping) || vm_state_load_clocks(vm, err) == 0)
+		return 0;
+	gate_wait(&vm->confined); /* what is said has its name in it */
+	return vm_state_load_clocks(vm, err);
 }
 
 /* --- requests ----------------------------------------------------------------------------------

@@ -49,8 +49,8 @@ bool template_tend(struct vm *vm);
 int template_timeout(const struct vm *vm);
 
 /*
- * In a clone of the pool, each arrives at vm->confined, but for the second who does so for its
- * caller. By the thread that forks: wait for its name, take it, or end.
+ * In a clone of the pool, by the thread that forks: wait for its name, take it and arrive at
+ * vm->confined, or end.
  */
 void template_await(struct vm *vm);
 /*
