@@ -18,6 +18,7 @@
 
 #include "vmm/entry.h"
 #include "vmm/kvmstats.h"
+#include "vmm/template.h"
 #include "vmm/vm.h"
 
 /* From here on the soft limit of open files may be too low. */
@@ -70,6 +71,14 @@ bool vm_thread_begins(struct vm *vm, enum thread_kind kind)
 	}
 	gate_arrive(&vm->confined);
 	return !whose.status;
+}
+
+void vm_clocks_back(struct vm *vm)
+{
+	struct foal_error err = {0};
+
+	if (template_heed(vm, &err))
+		start_failed(vm, &err);
 }
 
 /* --- the vCPUs, by the first one's thread ------------------------------------------ */
@@ -299,6 +308,9 @@ int vm_start(struct vm *vm, struct foal_error *err)
 		atomic_store(&vm->quiesce.wanted, true);
 	gate_arrive(&vm->confined);
 	gate_wait(&vm->confined);
+	/* Nothing of the rest is for the first vCPU, which wakes nobody before it runs. */
+	if (fork_made_ahead(vm))
+		gate_wait(&vm->running);
 	if (vm->restore)
 		begin_devices(vm);
 	pthread_mutex_unlock(&vm->quiesce.changing);

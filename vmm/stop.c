@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "ept/stats.h"
 #include "vmm/vm.h"
 
 /* How long a kicked vCPU may take to leave KVM_RUN before faults are cut off. */

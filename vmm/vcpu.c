@@ -149,10 +149,16 @@ static void begin(struct vcpu *vcpu)
 		ept_vcpu_bind(vm->space, vcpu->index, (pid_t)syscall(SYS_gettid));
 		ept_vcpu_on_cpu(vm->space, vcpu->index, sched_getcpu());
 	}
-	vm_thread_begins(vm, vm->opt->reset_port ? THREAD_VCPU_RESET : THREAD_VCPU);
+	bool ahead = fork_made_ahead(vm), first = vcpu->index == 0;
+	vm_thread_begins(vm,
+			 vm->opt->reset_port || (ahead && first) ? THREAD_VCPU_STATE : THREAD_VCPU);
 	fork_trim_stack(vm);
 	this_run = vcpu->run;
+	if (ahead && first)
+		vm_clocks_back(vm);
 	wait_for_others(vcpu);
+	if (ahead && !first)
+		gate_wait(&vm->running); /* the clocks are back then */
 	memory_error_on_vcpu(vcpu);
 	reset_bell_on_vcpu(vcpu);
 	if (atomic_compare_exchange_strong(&vm->first_run_ns, &unset, now_ns()))

@@ -242,6 +242,8 @@ int vm_thread_create(pthread_t *thread, void *(*body)(void *), void *arg, int al
 void vm_thread_expected(struct vm *vm);
 /* The calling thread enters the sandbox. False: it cannot, and the run ends, or never begins. */
 bool vm_thread_begins(struct vm *vm, enum thread_kind kind);
+/* Of a clone made ahead, on the first vCPU's thread behind that: wait until it is wanted. */
+void vm_clocks_back(struct vm *vm);
 
 /* --- boot.c: what lies where in guest memory at the first instruction --------- */
 

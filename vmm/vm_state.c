@@ -289,10 +289,9 @@ int vm_state_go_back(struct vm *vm, const struct vm_restore *from, struct vcpu *
 	struct state s;
 
 	vm->restore = from;
-	if (begin(vm, &s, "clock") && freeze)
+	state_load_again(&s, from->state, from->len);
+	if (state_find(&s, freeze ? "clock" : "vcpu", 0) && freeze)
 		clock_state(vm, &s);
-	if (!freeze)
-		state_find(&s, "vcpu", 0);
 	for (unsigned i = 0; i < vm->vcpu_count && state_ok(&s); i++) {
 		bool is_self = &vm->vcpus[i] == self;
 		struct vcpu_back back = {

@@ -54,7 +54,7 @@ static int add_rules(scmp_filter_ctx ctx, enum thread_kind kind)
  * seldom calls anything, or KVM_RUN, of which an argument is looked at anyway.
  */
 static const unsigned look_first =
-    1U << THREAD_MAIN | 1U << THREAD_VCPU | 1U << THREAD_VCPU_RESET | 1U << THREAD_CONTROL;
+    1U << THREAD_MAIN | 1U << THREAD_VCPU | 1U << THREAD_VCPU_STATE | 1U << THREAD_CONTROL;
 static const struct sock_filter look_at_argument =
     BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args));
 
