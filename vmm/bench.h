@@ -196,12 +196,28 @@ void bench_warm(struct bench_warm *warm, const struct bench_sample *sample);
 /* The same for what takes so many bytes. */
 void bench_warm_bytes(struct bench_warm *warm, uint64_t bytes);
 
+/* --- memory cgroups (bench_group.c) ------------------------------------------------------- */
+
+#define BENCH_GROUP_PATH 4096
+
+/*
+ * One below this process's own, or beside it, with @limit bytes (0: none): its directory. False:
+ * none can be made, and @group is empty.
+ */
+bool bench_group_make(char group[BENCH_GROUP_PATH], uint64_t limit);
+/* What @pid, and who it forks, takes from now on counts there. 0 or a negative errno. */
+int bench_group_enter(const char *group, pid_t pid);
+/* What is charged to it, the kernel's memory for its processes among it. */
+double bench_group_mib(const char *group);
+/* Once its processes have ended; empty: none was made, and is after it. */
+void bench_group_remove(char group[BENCH_GROUP_PATH]);
+
 /* --- swapping by the host (bench_swap.c) ------------------------------------------------- */
 
 struct bench_swap {
-	char group[4096]; /* a memory cgroup with the limit; empty: none */
-	char file[4096];  /* swap that was made for it; empty: none */
-	char why[256];	  /* it cannot be; empty: it can */
+	char group[BENCH_GROUP_PATH]; /* with the limit; empty: none */
+	char file[4096];	      /* swap that was made for it; empty: none */
+	char why[256];		      /* it cannot be; empty: it can */
 };
 
 /*
@@ -210,9 +226,6 @@ struct bench_swap {
  */
 void bench_swap_begin(struct bench_swap *swap, const char *dir, bool make, uint64_t limit);
 void bench_swap_end(struct bench_swap *swap);
-
-/* This process enters the group: what it takes from now on counts there. */
-int bench_swap_enter(const char *group);
 
 /* --- the result (bench_report.c) --------------------------------------------------------- */
 

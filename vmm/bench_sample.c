@@ -186,7 +186,7 @@ static int set_cache(const struct bench_sample *sample, struct foal_error *err)
 
 static int enter_group(const struct bench_sample *sample, struct foal_error *err)
 {
-	int r = sample->group[0] ? bench_swap_enter(sample->group) : 0;
+	int r = sample->group[0] ? bench_group_enter(sample->group, getpid()) : 0;
 
 	return r ? error_set(err, FOAL_EXIT_HOST, r, "the memory cgroup: %s", strerror(-r)) : 0;
 }

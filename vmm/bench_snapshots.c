@@ -55,8 +55,11 @@ static const struct snap_case reset_all = {.measure = snap_reset, .pages = 8, .f
 static const struct snap_case reset_512 = {.measure = snap_reset, .pages = 512};
 static const struct snap_case reset_4096 = {.measure = snap_reset, .pages = 4096};
 
-/* What is to be no more; ALSO: the pair's other value; OWN: its third. */
-enum bar { NONE, OURS, RATIO, ALSO, OWN };
+/*
+ * What is to be no more; ALSO: the pair's other value; OWN: its third; CHARGED: its fourth, of
+ * which nothing is.
+ */
+enum bar { NONE, OURS, RATIO, ALSO, OWN, CHARGED };
 
 static const struct {
 	const char *name, *unit;
@@ -79,6 +82,7 @@ static const struct {
     {"clone.touch", "us", OURS, 5000, &clone_touch},
     {"clone.touch.huge", "us", OURS, 2000, &clone_touch_huge},
     {"clones.1000.memory", "MiB", RATIO, 1.15, &clones},
+    {"clones.1000.charged", "MiB", CHARGED, 0, &clones},
     {"clones.1000.time", "s", ALSO, 2, &clones},
     {"clone.own", "KiB", OWN, 300, &clones},
     {"fork.pause.huge", "ms", OURS, 2, &fork_huge},
@@ -124,12 +128,17 @@ static double most(size_t row)
 	return rows[row].most;
 }
 
+static bool has_bar(size_t row)
+{
+	return rows[row].bar != NONE && rows[row].bar != CHARGED;
+}
+
 static void bar_text(size_t row, char *buf, size_t size)
 {
 	static const char *const what[] = {
 	    [OURS] = "ours", [RATIO] = "ratio", [ALSO] = "ours", [OWN] = "ours"};
 
-	if (rows[row].bar == NONE)
+	if (!has_bar(row))
 		snprintf(buf, size, "none");
 	else
 		snprintf(buf, size, "%s <= %g", what[rows[row].bar], most(row));
@@ -149,12 +158,18 @@ int snap_cannot(struct snap_bench *bench, const char *fmt, ...)
 
 static double value_of(const struct snap_pair *pair, enum bar bar)
 {
-	return bar == ALSO ? pair->also : bar == OWN ? pair->own : pair->ours;
+	return bar == ALSO	? pair->also
+	       : bar == OWN	? pair->own
+	       : bar == CHARGED ? pair->charged
+				: pair->ours;
 }
 
 static double plain_of(const struct snap_pair *pair, enum bar bar)
 {
-	return bar == ALSO ? pair->also_plain : bar == OWN ? 0 : pair->plain;
+	return bar == ALSO	? pair->also_plain
+	       : bar == OWN	? 0
+	       : bar == CHARGED ? pair->charged_plain
+				: pair->plain;
 }
 
 static void add_pair(struct row *all, const struct snap_bench *bench, const struct snap_case *c,
@@ -165,6 +180,11 @@ static void add_pair(struct row *all, const struct snap_bench *bench, const stru
 			continue;
 		if (r) {
 			snprintf(all[i].why, sizeof(all[i].why), "%s", bench->why);
+			continue;
+		}
+		if (rows[i].bar == CHARGED && pair->charged <= 0) {
+			snprintf(all[i].why, sizeof(all[i].why),
+				 "no memory cgroup can be made here");
 			continue;
 		}
 		series_add(&all[i].ours, value_of(pair, rows[i].bar));
@@ -234,7 +254,7 @@ static int holds(struct row *row, size_t i)
 {
 	double ours = series_at(&row->ours, 0.5), plain = series_at(&row->plain, 0.5);
 
-	if (!measured(row, i) || rows[i].bar == NONE)
+	if (!measured(row, i) || !has_bar(i))
 		return -1;
 	return (rows[i].bar == RATIO ? ours / plain : ours) <= most(i);
 }

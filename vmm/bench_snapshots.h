@@ -22,10 +22,11 @@ struct snap_bench {
 /* One measurement of a case: plain 0 where there is no other side. */
 struct snap_pair {
 	double ours, plain;
-	double also, own;	  /* of ours, for rows that say so */
-	double also_plain;	  /* beside also; 0: there is none */
-	double cpu, cpu_plain;	  /* ms of CPU time of the process; 0: not looked at */
-	uint64_t faults, brought; /* of our side: as its counters say */
+	double also, own;	       /* of ours, for rows that say so */
+	double also_plain;	       /* beside also; 0: there is none */
+	double charged, charged_plain; /* MiB; 0: not looked at */
+	double cpu, cpu_plain;	       /* ms of CPU time of the process; 0: not looked at */
+	uint64_t faults, brought;      /* of our side: as its counters say */
 };
 
 enum snap_touch_flags {
@@ -71,6 +72,8 @@ int snap_clone(struct snap_bench *bench, const struct snap_case *c, unsigned rou
 	       struct snap_pair *out);
 int snap_clone_touch(struct snap_bench *bench, const struct snap_case *c, unsigned round,
 		     struct snap_pair *out);
+
+/* bench_snap_many.c: a thousand of them. */
 int snap_clones(struct snap_bench *bench, const struct snap_case *c, unsigned round,
 		struct snap_pair *out);
 
@@ -119,6 +122,36 @@ void snap_stop_vm(struct snap_bench *bench, const char *name);
 
 /* exec to where bare_kvm could run its guest; 0 without --bare. */
 int snap_bare(struct snap_bench *bench, unsigned mib, double *us);
+
+/* --- what rows of clones are made of (bench_snap_clone.c) -------------------------------- */
+
+/* Pages of a clone's memory that its template's guest touched: 64 MiB, below RAM_BASE. */
+#define SNAP_TOUCHED_BASE 0x4000000UL
+#define SNAP_TOUCHED	  16384
+
+/*
+ * NAME.template, of a VM of 256 MiB whose guest did @job; nothing else is left of it. Its process
+ * is *@pid (NULL: nobody asks).
+ */
+int snap_template(struct snap_bench *bench, const char *name, const struct bench_job *job,
+		  const char *huge, const char *pool, pid_t *pid);
+void snap_end_template(struct snap_bench *bench, const char *name);
+/*
+ * What foal clone says of @count clones, called "cloned" (NULL: one), cloned-1, cloned-2, ...; with
+ * *@failed (NULL: it says nothing then) of those that run, too. The caller's.
+ */
+json_t *snap_clone_of(struct snap_bench *bench, const char *name, const char *count, bool *failed);
+double snap_first_run_us(const json_t *said, size_t clone);
+
+/*
+ * The bare program as @what, @how (NULL: nothing more), until it is ready; microseconds from the
+ * byte that asks for it to the moment that it says, as ours counts from the request; its
+ * end, which fails if @r did. 0 or -1, the last with bench->why.
+ */
+int snap_start_bare(struct snap_bench *bench, unsigned mib, const char *what, const char *how,
+		    struct snap_job *job);
+int snap_time_bare(struct snap_job *job, double *us);
+int snap_end_bare(struct snap_bench *bench, struct snap_job *job, int r);
 
 /* Say why it cannot be measured: -1. */
 int snap_cannot(struct snap_bench *bench, const char *fmt, ...)

@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/swap.h>
 #include <unistd.h>
 
@@ -19,72 +18,6 @@
 /* Where swap headers have what (linux/include/linux/swap.h, union swap_header). */
 #define SWAP_INFO 1024
 static const char swap_magic[10] = "SWAPSPACE2"; /* at the end of the first page */
-
-static int put(const char *dir, const char *file, const char *text)
-{
-	char path[4400];
-	int fd, r = 0;
-
-	snprintf(path, sizeof(path), "%s/%s", dir, file);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	if (write(fd, text, strlen(text)) != (ssize_t)strlen(text))
-		r = -errno;
-	close(fd);
-	return r;
-}
-
-/*
- * A group below @parent with the limit set, by the names of cgroup v2 or v1. Under v1
- * reclaim does not wait for pages that are on their way to the disk, and a process that is
- * alone in a small group is soon killed; so there it is not, and what fails is tried again.
- */
-static bool make_group(struct bench_swap *swap, const char *parent, uint64_t limit)
-{
-	static const char *const files[] = {"memory.max", "memory.limit_in_bytes"};
-	char text[24];
-
-	snprintf(text, sizeof(text), "%llu", (unsigned long long)limit);
-	snprintf(swap->group, sizeof(swap->group), "%s/foal-bench-%d", parent, (int)getpid());
-	if (mkdir(swap->group, 0755) == 0) {
-		for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
-			if (put(swap->group, files[i], text) == 0) {
-				put(swap->group, "memory.oom_control", "1");
-				return true;
-			}
-		rmdir(swap->group);
-	}
-	swap->group[0] = 0;
-	return false;
-}
-
-/* Below this process's own group, or beside it: v2 lets no group with processes have both. */
-static bool find_group(struct bench_swap *swap, uint64_t limit)
-{
-	FILE *f = fopen("/proc/self/cgroup", "re");
-	char line[2048], parent[4096];
-	bool found = false;
-
-	while (f && !found && fgets(line, sizeof(line), f)) {
-		char *path = strstr(line, ":/");
-		bool v1 = strstr(line, ":memory:") != NULL, v2 = strncmp(line, "0::", 3) == 0;
-		if (!path || !(v1 || v2))
-			continue;
-		path[strcspn(path, "\n")] = 0;
-		snprintf(parent, sizeof(parent), "/sys/fs/cgroup%s%s", v1 ? "/memory" : "",
-			 path + 1);
-		found = make_group(swap, parent, limit);
-		char *last = strrchr(parent, '/');
-		if (!found && last > parent + strlen("/sys/fs/cgroup")) {
-			*last = 0;
-			found = make_group(swap, parent, limit);
-		}
-	}
-	if (f)
-		fclose(f);
-	return found;
-}
 
 /* Compressed memory is no disk. */
 static bool host_has_swap(void)
@@ -145,7 +78,7 @@ void bench_swap_begin(struct bench_swap *swap, const char *dir, bool make, uint6
 	if (!host_has_swap() && !make)
 		snprintf(swap->why, sizeof(swap->why),
 			 "this host has no swap on a disk; with --host-swap, root makes some");
-	else if (!find_group(swap, limit))
+	else if (!bench_group_make(swap->group, limit))
 		snprintf(swap->why, sizeof(swap->why), "no memory cgroup can be made here");
 	else if (!host_has_swap())
 		r = make_swap(swap, dir);
@@ -161,15 +94,6 @@ void bench_swap_end(struct bench_swap *swap)
 			notice("bench: swapoff %s: %s; do it by hand", swap->file, strerror(errno));
 		unlink(swap->file);
 	}
-	if (swap->group[0])
-		rmdir(swap->group);
-	swap->file[0] = swap->group[0] = 0;
-}
-
-int bench_swap_enter(const char *group)
-{
-	char pid[24];
-
-	snprintf(pid, sizeof(pid), "%d", (int)getpid());
-	return put(group, "cgroup.procs", pid);
+	bench_group_remove(swap->group);
+	swap->file[0] = 0;
 }
