@@ -30,6 +30,7 @@ int main(int argc, char **argv)
 	static Suite *(*const suites[])(void) = {
 	    runs_suite,
 	    cases_suite,
+	    traced_suite,
 	    files_suite,
 	    firmware_suite,
 	    options_suite,
