@@ -49,11 +49,8 @@ static uint64_t lines_in(const char *path, const char *kase, const char *access,
 {
 	size_t len;
 	char *text = read_file(path, &len);
-	uint64_t lines;
+	uint64_t lines = lines_of(text, kase, access, seen);
 
-	text = realloc(text, len + 1);
-	text[len] = 0;
-	lines = lines_of(text, kase, access, seen);
 	free(text);
 	return lines;
 }
