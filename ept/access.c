@@ -3,6 +3,7 @@
 #include "ept/object_snapshot.h"
 #include "ept/reset_space.h"
 #include "ept/space.h"
+#include "ept/trace.h"
 
 #include <errno.h>
 #include <string.h>
@@ -72,11 +73,12 @@ static int touch_area_part(struct ept_area *area, uint64_t gpa, uint64_t len,
 }
 
 static void count_stray(struct ept_space *space, struct ept_area *area, enum ept_case kase,
-			enum ept_origin origin)
+			const struct ept_request *req)
 {
 	struct ept_resolution res = {.kase = kase};
 
-	ept_ledger_count(area ? &area->ledger : &space->stray, &space->arena, origin, &res, 0);
+	ept_ledger_count(area ? &area->ledger : &space->stray, &space->arena, req->origin, &res, 0);
+	ept_trace(space, area, req, &res, 0);
 }
 
 /* The area that serves an access by the monitor at @gpa, or why none does. */
@@ -88,7 +90,9 @@ static int area_for(struct ept_space *space, uint64_t gpa, enum ept_access acces
 	if (ept_dying(space) || ept_lost(space))
 		return -ESHUTDOWN;
 	if (!area || (access == EPT_WRITE && !ept_area_writable(area))) {
-		count_stray(space, area, area ? EPT_CASE_RO_WRITE : EPT_CASE_NO_AREA, origin);
+		count_stray(
+		    space, area, area ? EPT_CASE_RO_WRITE : EPT_CASE_NO_AREA,
+		    &(struct ept_request){.gpa = GPA(gpa), .access = access, .origin = origin});
 		return -EFAULT;
 	}
 	*out = area;
@@ -199,7 +203,8 @@ enum ept_case ept_stray(struct ept_space *space, gpa_t gpa, enum ept_access acce
 		return EPT_CASE_IO_ERROR;
 	}
 	kase = ro ? EPT_CASE_RO_WRITE : EPT_CASE_NO_AREA;
-	count_stray(space, ro ? area : NULL, kase, EPT_ORIGIN_VCPU);
+	count_stray(space, ro ? area : NULL, kase,
+		    &(struct ept_request){.gpa = gpa, .access = access, .origin = EPT_ORIGIN_VCPU});
 	return kase;
 }
 

@@ -28,6 +28,7 @@
 #define PAUSE_FIRST  10000000UL /* ns after a refusal; doubles with each, up to */
 #define PAUSE_MAX    10000000000UL
 #define BUSY_MAX     8
+#define DENSE_TRIES  16 /* looks in which a dense region was refused: no more are spent on it */
 #define LEAD_FIRST   2	/* of a file: regions read ahead of a reader that is new */
 #define LEAD_MAX     32 /* and of one that goes on */
 #define LEAD_IDLE    500000000UL
@@ -74,6 +75,7 @@ struct ept_writer {
 struct ept_dense {
 	unsigned region;
 	int way; /* of the stream that is in it; 0: none */
+	unsigned tries;
 };
 
 struct ept_governor;

@@ -66,13 +66,15 @@ static bool is_whole(const struct ept_density *d, unsigned i)
 	return n == REGION_PAGES;
 }
 
-/* How many regions from @first on, of @n, may be filled up with what the guest has not got. */
+/*
+ * How many regions from @first on, of @n, may be filled up with what the guest has not got. The
+ * lock is held; a part may have been given back since the last look.
+ */
 static unsigned not_given_back(const struct ept_density *d, unsigned first, unsigned n)
 {
 	unsigned i = 0;
 
-	while (i < n &&
-	       (!given_back(&d->regions[first + i]) || d->regions[first + i].count == REGION_PAGES))
+	while (i < n && (!given_back(&d->regions[first + i]) || is_whole(d, first + i)))
 		i++;
 	return i;
 }
@@ -150,6 +152,11 @@ static bool worth_it(const struct ept_region *r, bool stream)
 static void make_huge_later(struct ept_governor *g, struct ept_density *d, unsigned i, int way,
 			    uint64_t now)
 {
+	for (unsigned n = 0; n < d->nr_dense; n++)
+		if (d->dense[n].region == i) {
+			d->dense[n].way = way;
+			return;
+		}
 	if (d->nr_dense < HOT_MAX)
 		d->dense[d->nr_dense++] = (struct ept_dense){.region = i, .way = way};
 	else
@@ -179,15 +186,34 @@ static void fill_rest(struct ept_governor *g, const struct ept_density *d, unsig
 	g->collapsing += ept_thread_ns() - started;
 }
 
+/* Still to be done? What was refused is, for it may not grow any more, and so be judged again. */
+static bool make_one_huge(struct ept_governor *g, struct ept_density *d, struct ept_dense *dense,
+			  uint64_t now)
+{
+	const struct ept_region *r = &d->regions[dense->region];
+
+	if (r->flags & REGION_HUGE || (dense->tries && r->count < REGION_DENSE))
+		return false;
+	if (ept_held(g->space) || ept_dying(g->space) || !may_collapse(g, now))
+		return true;
+	dense->tries++;
+	return !make_huge(g, d, dense->region, 1, now) && r->count >= REGION_DENSE &&
+	       dense->tries < DENSE_TRIES;
+}
+
 static void make_dense_huge(struct ept_governor *g, struct ept_density *d, uint64_t now)
 {
-	for (unsigned n = 0; n < d->nr_dense; n++)
+	unsigned left = 0;
+
+	for (unsigned n = 0; n < d->nr_dense && !ept_held(g->space) && !ept_dying(g->space); n++) {
 		if (d->dense[n].way)
 			fill_rest(g, d, d->dense[n].region, d->dense[n].way);
+		d->dense[n].way = 0; /* it goes on meanwhile */
+	}
 	for (unsigned n = 0; n < d->nr_dense; n++)
-		if (!(d->regions[d->dense[n].region].flags & REGION_HUGE))
-			make_huge(g, d, d->dense[n].region, 1, now);
-	d->nr_dense = 0;
+		if (make_one_huge(g, d, &d->dense[n], now))
+			d->dense[left++] = d->dense[n];
+	d->nr_dense = left;
 }
 
 /* Region @i grew from @old. */

@@ -66,8 +66,8 @@ enum ept_origin {
 };
 
 /*
- * The cases. Every fault ends as exactly one; handler, counter, trace name and
- * test carry the name given here (docs/fault-paths.md goes through them).
+ * The cases. Every fault ends as exactly one; handler, counter, line of a trace
+ * and test carry the name given here (docs/fault-paths.md goes through them).
  */
 #define EPT_CASES(X) \
 	X(ANON_READ, "anon_read", "untouched anonymous page read: shared zero page") \
@@ -191,6 +191,7 @@ struct ept_config {
 	 */
 	uint64_t memory_limit;
 	const struct ept_swap_file *swap; /* of a limit; NULL: nothing is swapped */
+	int trace_fd; /* open for appending, a line for each fault; dup'ed; 0: none */
 };
 
 /* A regular file that is nobody else's, open for reading and writing. */
@@ -214,6 +215,9 @@ struct ept_swap_file {
  * 5.19), -EINVAL, -ENOMEM, -EMFILE.
  */
 int ept_space_create(const struct ept_config *config, struct ept_space **out);
+
+/* Why nothing is traced any more: 0, or what writing to the trace's file said (-ENOSPC). */
+int ept_space_trace_error(const struct ept_space *space);
 
 /*
  * Add an area of @size bytes at @gpa, both multiples of EPT_PAGE_SIZE, before

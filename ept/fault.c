@@ -62,6 +62,7 @@
  * late; it wakes once more, which does no harm (spurious).
  */
 #include "ept/handlers.h"
+#include "ept/trace.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -227,6 +228,7 @@ static void count(struct ept_space *space, struct ept_area *area, const struct e
 {
 	ept_ledger_count(area ? &area->ledger : &space->stray, &space->arena, req->origin, res,
 			 resolved - req->picked_up);
+	ept_trace(space, area, req, res, resolved - req->picked_up);
 }
 
 enum ept_result handle_ept_fault(struct ept_space *space, const struct ept_request *req,

@@ -19,6 +19,7 @@
 #include "ept/reset_space.h"
 #include "ept/space.h"
 #include "ept/staging.h"
+#include "ept/trace.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -330,6 +331,7 @@ int ept_space_fork_child(struct ept_space *space, struct ept_fork *fork,
 	int err;
 
 	ept_installer_close_events(&space->installer); /* it acts on the parent */
+	ept_trace_close(space);
 	unlock_all(space);
 	no_waiters(space);
 	governor_gone(space->governor);
@@ -348,6 +350,7 @@ int ept_space_fork_child(struct ept_space *space, struct ept_fork *fork,
 void ept_space_fork_frozen(struct ept_space *space, int pagemap_fd)
 {
 	ept_installer_close_events(&space->installer);
+	ept_trace_close(space);
 	unlock_all(space);
 	no_waiters(space);
 	governor_gone(space->governor);

@@ -3,6 +3,7 @@
 #include "ept/reset.h"
 #include "ept/staging.h"
 #include "ept/stats.h"
+#include "ept/trace.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -57,6 +58,7 @@ static void free_space(struct ept_space *space)
 	close_fd(space->failure_fd);
 	close_fd(space->stop_fd);
 	close_fd(space->pagemap_fd);
+	ept_trace_close(space);
 	ept_governor_free(space->governor);
 	ept_lead_queue_end(&space->files.queue);
 	ept_staging_free(space->staging);
@@ -96,7 +98,7 @@ int ept_space_create(const struct ept_config *config, struct ept_space **out)
 	pthread_cond_init(&space->released, NULL);
 	ept_arena_init(&space->arena);
 	ept_mirror_init(&space->mirror, &space->arena);
-	space->pagemap_fd = -1;
+	space->pagemap_fd = space->trace_fd = -1;
 	space->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	space->failure_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	err = ept_lead_queue_init(&space->files.queue);
@@ -109,6 +111,8 @@ int ept_space_create(const struct ept_config *config, struct ept_space **out)
 	if (space->stop_fd < 0 || space->failure_fd < 0)
 		goto fail;
 	err = space->name ? alloc_vcpus(space) : -ENOMEM;
+	if (!err)
+		err = ept_trace_open(space);
 	if (err)
 		goto fail;
 	space->config.vm_name = space->name;

@@ -124,6 +124,8 @@ struct ept_space {
 	struct ept_reset *reset;	 /* reset.h; NULL: it has no reset point; atomic */
 	int pagemap_fd;			 /* of this process, for the kernel engine; -1: not open */
 	int stop_fd;			 /* readable: fault threads end */
+	int trace_fd;			 /* trace.h; -1: none */
+	int trace_error;		 /* errno of its first write that failed; atomic */
 	uint64_t events[EPT_NR_ORIGINS]; /* atomic */
 
 	/*

@@ -210,7 +210,7 @@ void own_options(struct fork_birth *birth, const struct run_options *parents, co
 		snprintf(opt->name, sizeof(opt->name), "%s", name);
 	opt->named = opt->background = true;
 	opt->stats = STATS_OFF;
-	opt->stats_file = NULL;
+	opt->stats_file = opt->trace = NULL;
 }
 
 void begin_anew(struct vm *vm, struct fork_birth *birth, int swap_fd)

@@ -212,6 +212,12 @@ static int parse_stats_file(const char *name, const char *value, struct run_opti
 	return option_file(name, value, &out->stats_file, err);
 }
 
+static int parse_trace(const char *name, const char *value, struct run_options *out,
+		       struct foal_error *err)
+{
+	return option_file(name, value, &out->trace, err);
+}
+
 /* --- the table --------------------------------------------------------------------- */
 
 /* Also -d. */
@@ -334,6 +340,7 @@ static const struct {
      "the console moves to stderr and stdout is the JSON alone",
      parse_stats},
     {"stats-file", "FILE", "write it there instead", parse_stats_file},
+    {"trace", "FILE", "write a line of JSON there for each fault", parse_trace},
 };
 
 #define NR_ROWS	    (sizeof(rows) / sizeof(rows[0]))

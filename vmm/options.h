@@ -63,6 +63,7 @@ struct run_options {
 	gid_t gid;
 	enum stats_format stats;
 	const char *stats_file; /* NULL: stdout for JSON, stderr for the table */
+	const char *trace;	/* NULL: no fault is told of */
 };
 
 /* Fill @out with defaults and what argv says; free with options_free(). */

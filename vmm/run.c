@@ -264,6 +264,9 @@ int run_vm(struct vm *vm, struct background *bg, struct foal_error *err)
 		vcpu_print_registers(&vm->vcpus[i]);
 	if (unwritten)
 		report_unwritten(vm, unwritten);
+	if (ept_space_trace_error(vm->space))
+		notice("%s: the trace %s ends early: %s", vm->opt->name, vm->opt->trace,
+		       strerror(-ept_space_trace_error(vm->space)));
 	r = stats_report(vm, err);
 out:
 	status = r ? err->status : vm->end.status;

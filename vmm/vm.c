@@ -2,6 +2,7 @@
 #include "vmm/vm.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -67,7 +68,21 @@ struct ept_swap_file vm_swap_file(const struct run_options *opt, int fd)
 	    .fd = fd, .name = opt->limit.swap, .size = opt->limit.swap_size};
 }
 
-static int create_space(struct vm *vm, struct foal_error *err)
+/* Of a pipe that nobody reads it says so; a line that a full one does not take ends the trace. */
+static int open_trace(const struct run_options *opt, int *fd, struct foal_error *err)
+{
+	*fd = 0;
+	if (!opt->trace)
+		return 0;
+	*fd =
+	    open(opt->trace,
+		 O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0600);
+	return *fd < 0 ? error_set(err, FOAL_EXIT_USAGE, -errno, "--trace %s: %s", opt->trace,
+				   strerror(errno))
+		       : 0;
+}
+
+static int create_traced(struct vm *vm, int trace_fd, struct foal_error *err)
 {
 	const struct memory_limit *limit = &vm->opt->limit;
 	struct ept_swap_file swap = vm_swap_file(vm->opt, vm->swap_fd);
@@ -77,6 +92,7 @@ static int create_space(struct vm *vm, struct foal_error *err)
 	config.thread_expected = memory_thread_expected;
 	config.thread_begins = memory_thread_begins;
 	config.thread_ctx = vm;
+	config.trace_fd = trace_fd;
 	int r = ept_space_create(&config, &vm->space);
 
 	if (r && vm->opt->engine == EPT_ENGINE_AUTO && !limit->bytes &&
@@ -100,6 +116,17 @@ static int create_space(struct vm *vm, struct foal_error *err)
 		       vm->opt->name);
 	bus_error_catch(vm->space);
 	return 0;
+}
+
+static int create_space(struct vm *vm, struct foal_error *err)
+{
+	int trace_fd, r = open_trace(vm->opt, &trace_fd, err);
+
+	if (r == 0)
+		r = create_traced(vm, trace_fd, err);
+	if (trace_fd > 0)
+		close(trace_fd);
+	return r;
 }
 
 /* A worker's faults blur the cases; where those are not counted, an idle VM should cost nothing. */

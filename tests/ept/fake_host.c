@@ -17,6 +17,7 @@ static bool zero_pages, small;
 static uint64_t faults;
 static int refusal;
 static unsigned refusals, collapses;
+static void (*when_asked)(void);
 
 void fake_host(void *hva, size_t pages)
 {
@@ -26,6 +27,12 @@ void fake_host(void *hva, size_t pages)
 	memset(wants, 0, sizeof(wants));
 	zero_pages = small = false;
 	refusals = collapses = 0;
+	when_asked = NULL;
+}
+
+void fake_host_when_asked(void (*what)(void))
+{
+	when_asked = what;
 }
 
 static void make_huge(unsigned region)
@@ -131,6 +138,8 @@ uint64_t ept_host_own_pages(int pagemap, const void *hva, uint64_t pages)
 	uint64_t own = 0;
 
 	(void)pagemap;
+	if (when_asked)
+		when_asked();
 	for (uint64_t i = 0; i < pages && base; i++)
 		own += present[page_of(hva) + i] != 0;
 	return zero_pages ? 0 : own;

@@ -77,7 +77,9 @@ bool fake_host_wants(unsigned region);
 void fake_host_zero_pages(bool all);		  /* all that is there is the zero page */
 void fake_host_refuse(int error, unsigned times); /* the next collapses fail */
 unsigned fake_host_collapses(void);		  /* calls since fake_host() */
-void fake_host_small(bool small);		  /* no touch gives a huge page */
+/* Whose the pages are: asked between the look at them and what follows. */
+void fake_host_when_asked(void (*what)(void));
+void fake_host_small(bool small);  /* no touch gives a huge page */
 void fake_host_staging(bool huge); /* are places aside huge pages? They are, at first. */
 void fake_host_drop(const void *hva, size_t len);
 

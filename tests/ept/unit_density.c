@@ -330,6 +330,64 @@ START_TEST(given_back)
 }
 END_TEST
 
+static void give_back_some(void)
+{
+	fake_host_when_asked(NULL);
+	discard(&vm, 100, 20);
+}
+
+/* The same between the look and what follows from it. */
+START_TEST(given_back_meanwhile)
+{
+	begin();
+	fake_host_touch(0, REGION_PAGES);
+	fake_host_when_asked(give_back_some);
+	look();
+	ck_assert_uint_eq(fake_host_count(0), REGION_PAGES - 20);
+	ck_assert_uint_eq(nr_huge(), 0);
+	end();
+}
+END_TEST
+
+/* A stream's region is full, and busy: it does not grow any more, and is tried again. */
+START_TEST(busy_once)
+{
+	begin();
+	fake_host_refuse(-EAGAIN, 2);
+	fake_host_touch(0, 192);
+	look();
+	ck_assert_uint_eq(fake_host_count(0), REGION_PAGES);
+	ck_assert(!fake_host_huge(0));
+	for (unsigned n = 0; n < 2; n++) { /* something to look for */
+		fake_host_touch((40 + n) * REGION_PAGES, 80);
+		look();
+	}
+	ck_assert(fake_host_huge(0));
+	ck_assert_uint_eq(fake_host_collapses(), 3);
+	end();
+}
+END_TEST
+
+/* One that stays busy is given up. */
+START_TEST(busy_for_good)
+{
+	begin();
+	fake_host_refuse(-EAGAIN, 1000);
+	fake_host_touch(0, REGION_PAGES);
+	for (unsigned n = 0; n < 200; n++) {
+		fake_host_touch(32 * REGION_PAGES + n * 80, 64);
+		clock_ns += 16 * MS;
+		look();
+	}
+	ck_assert(!fake_host_huge(0));
+	fake_host_refuse(0, 0);
+	fake_host_touch(31 * REGION_PAGES, 64);
+	look();
+	ck_assert(!fake_host_huge(0));
+	end();
+}
+END_TEST
+
 /* The zero page costs nothing, a huge page would. */
 START_TEST(only_read)
 {
@@ -401,6 +459,9 @@ Suite *suite_density(void)
 	tcase_add_test(tc, spread_and_busy);
 	tcase_add_test(tc, alone);
 	tcase_add_test(tc, given_back);
+	tcase_add_test(tc, given_back_meanwhile);
+	tcase_add_test(tc, busy_once);
+	tcase_add_test(tc, busy_for_good);
 	tcase_add_test(tc, only_read);
 	tcase_add_test(tc, refused);
 	tcase_add_test(tc, quiet);

@@ -265,6 +265,7 @@ START_TEST(two_vcpus)
 
 	ck_assert_uint_eq(count(rows, "detail.handler.anon.write.seq.2cpu", "installed"), PAGES);
 	ck_assert_uint_eq(count(rows, "detail.kernel.anon.write.seq.2cpu", "touches"), PAGES);
+	ck_assert_uint_eq(count(rows, "detail.kernel.anon.write.seq.2cpu", "installed"), PAGES);
 	ck_assert_uint_eq(count(rows, "detail.kernel.anon.write.seq.2cpu", "faults"), 0);
 	json_decref(rows);
 }

@@ -6,6 +6,7 @@
 
 Suite *runs_suite(void);
 Suite *cases_suite(void);
+Suite *traced_suite(void);
 Suite *huge_suite(void);
 Suite *led_suite(void);
 Suite *files_suite(void);

@@ -1,0 +1,118 @@
+/* --trace: each fault has its line, and the line its case. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "tests/kvm/runner.h"
+#include "tests/kvm/suites.h"
+
+static const struct {
+	const char *guest, *append, *mode;
+	const char *kase, *access; /* one that is there, for a write or a read */
+} works[] = {
+    {"anon.elf", "mode=rw", "cow", "anon_wp", "write"},
+    {"pmem.elf", "mode=rw", "cow", "file_wp", "write"},
+    {"pmem.elf", "mode=rw", "shared", "shared_read", "read"},
+    {"pmem.elf", "mode=drop", "ro", "ro_write", "write"},
+    {"bus.elf", "holes=4", "cow", "no_area", "read"},
+};
+
+/* Lines of @kase (NULL: all); each is an object that has all there is to say. */
+static uint64_t lines_of(char *text, const char *kase, const char *access, bool *seen)
+{
+	uint64_t lines = 0;
+	char *save;
+
+	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		const char *is, *area, *gpa, *how, *origin;
+		json_int_t at, took, error, installed, bytes;
+		json_t *fault = json_loads(line, 0, NULL);
+		int major;
+
+		ck_assert_msg(
+		    fault && !json_unpack_ex(
+				 fault, NULL, JSON_STRICT, "{sI ss ss ss ss ss sI sI sb sI sI}",
+				 "at_ns", &at, "case", &is, "area", &area, "gpa", &gpa, "access",
+				 &how, "origin", &origin, "took_ns", &took, "error", &error,
+				 "major", &major, "installed", &installed, "bytes_read", &bytes),
+		    "not a fault: %s", line);
+		lines += !kase || strcmp(is, kase) == 0;
+		*seen |= kase && strcmp(is, kase) == 0 && strcmp(how, access) == 0 &&
+			 (strcmp(kase, "no_area") == 0) == !area[0];
+		json_decref(fault);
+	}
+	return lines;
+}
+
+static uint64_t lines_in(const char *path, const char *kase, const char *access, bool *seen)
+{
+	size_t len;
+	char *text = read_file(path, &len);
+	uint64_t lines = lines_of(text, kase, access, seen);
+
+	free(text);
+	return lines;
+}
+
+START_TEST(a_line_a_fault)
+{
+	const char *path = scratch("trace");
+	bool seen = false;
+	char pmem[600];
+	struct run run;
+
+	if (!have_userfaultfd())
+		skip("no userfaultfd here");
+	snprintf(pmem, sizeof(pmem), "%s,mode=%s", make_pmem("traced", 128), works[_i].mode);
+	run_foal(&run, ARGS("--kernel", guest_path(works[_i].guest), "--append", works[_i].append,
+			    "--pmem", pmem, "--fault-engine", "handler", "--trace", path));
+	ck_assert_msg(run.status == 0, "status %d: %s", run.status, run.err_text);
+	ck_assert_uint_eq(lines_in(path, NULL, NULL, &seen), count_of(&run, NULL, NULL, "faults"));
+	ck_assert_uint_eq(lines_in(path, works[_i].kase, works[_i].access, &seen),
+			  count_of(&run, NULL, works[_i].kase, "faults"));
+	ck_assert(seen);
+	run_free(&run);
+}
+END_TEST
+
+static void limit_file_size(void *arg)
+{
+	const rlim_t *most = arg;
+
+	setrlimit(RLIMIT_FSIZE, &(struct rlimit){*most, *most});
+}
+
+/* Where no more can be written the trace ends, and the guest goes on. */
+START_TEST(cannot_be_written)
+{
+	struct run_how how = {.prepare = limit_file_size, .arg = &(rlim_t){128 << 10}};
+	struct run run;
+
+	if (!have_userfaultfd())
+		skip("no userfaultfd here");
+	run_foal(&run, ARGS("--kernel", guest_path("exit.elf"), "--trace", "/nowhere/at/all"));
+	expect_end(&run, 100, "--trace /nowhere/at/all: No such file or directory");
+	run_free(&run);
+	run_start(&run, &how,
+		  ARGS("--kernel", guest_path("anon.elf"), "--append", "mode=w pages=2000",
+		       "--fault-engine", "handler", "--huge", "never", "--trace",
+		       scratch("trace")));
+	run_wait(&run);
+	expect_end(&run, 0, "trace ends early: File too large");
+	check_events(&run);
+	run_free(&run);
+}
+END_TEST
+
+Suite *traced_suite(void)
+{
+	Suite *suite = suite_create("traced");
+	TCase *tc = tcase_create("traced");
+
+	tcase_set_timeout(tc, TEST_LIMIT);
+	tcase_add_loop_test(tc, a_line_a_fault, 0, sizeof(works) / sizeof(works[0]));
+	tcase_add_test(tc, cannot_be_written);
+	suite_add_tcase(suite, tc);
+	return suite;
+}
