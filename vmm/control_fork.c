@@ -37,6 +37,7 @@ json_t *control_serve_fork(struct control *control, struct conn *conn,
 				     .has_swap = request->swap,
 				     .template = request->template,
 				     .pool = request->pool,
+				     .reset_point = request->reset_point,
 				     .ends = request->ends};
 	struct frozen_pause pause;
 	struct foal_error err = {0};

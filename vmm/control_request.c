@@ -168,6 +168,15 @@ static int take_pool(const json_t *value, struct control_request *out, struct co
 	return 0;
 }
 
+static int take_reset_point(const json_t *value, struct control_request *out,
+			    struct control_fault *fault)
+{
+	if (!json_is_boolean(value))
+		return wrong(fault, CONTROL_ERROR_BAD_REQUEST, "reset_point: give true or false");
+	out->reset_point = json_is_true(value);
+	return 0;
+}
+
 static int take_swap(const json_t *value, struct control_request *out, struct control_fault *fault)
 {
 	if (!json_is_boolean(value))
@@ -252,6 +261,7 @@ static const struct {
     {"template", TAKES_POOL, take_template},
     {"pool", TAKES_POOL, take_pool},
     {"clone", TAKES_POOL, take_clone},
+    {"reset_point", TAKES_POOL, take_reset_point},
     {"timeout_ms", TAKES_TIMEOUT, take_timeout},
     {"kill", TAKES_KILL, take_kill},
     {"format", TAKES_FORMAT, take_format},
@@ -327,6 +337,8 @@ static int take_object(json_t *root, struct control_request *out, struct control
 	}
 	if (r == 0 && out->command == CONTROL_BALLOON && !out->size)
 		r = wrong(fault, CONTROL_ERROR_BAD_REQUEST, "size: say how much the guest keeps");
+	if (r == 0 && out->reset_point && !out->clone)
+		r = wrong(fault, CONTROL_ERROR_BAD_REQUEST, "reset_point: it is of clone");
 	return r;
 }
 

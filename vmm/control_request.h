@@ -76,6 +76,7 @@ struct control_request {
 	bool clone;	 /* the same: of a template alone */
 	bool template;	 /* the same: one that is kept, with */
 	unsigned pool;	 /* so many clones made ready ahead */
+	bool reset_point;      /* the same: of clone, its start is its reset point */
 	struct end_kinds ends; /* the same: "nets" and "vsock", which come with each VM */
 	bool here;	       /* of reset: the point is to be set */
 	struct snapshot_how how;

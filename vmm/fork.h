@@ -47,6 +47,7 @@ struct fork_request {
 	bool has_swap;	       /* FORK_SWAP comes, too */
 	bool template;	       /* instead of VMs: one that is kept, from which VMs are cloned */
 	unsigned pool;	       /* of it: how many clones are made ready ahead */
+	bool reset_point;      /* of a clone: its start is its reset point */
 	struct end_kinds ends; /* come behind the rest */
 };
 

@@ -353,12 +353,26 @@ _Noreturn void become_vm(struct vm *vm, struct fork_birth *birth, const struct o
 	process_end(status);
 }
 
+/*
+ * What of the parent's swap file was copied stood still: for as long as the frozen child, whose id
+ * is @frozen, was not reaped. One that is killed is, whatever is under way.
+ */
+static bool stood_still(pid_t frozen)
+{
+	return syscall(SYS_tgkill, frozen, frozen, 0) == 0 || errno != ESRCH;
+}
+
 static _Noreturn void become_fork(struct vm *vm, const struct fork_request *request,
 				  struct fork_birth *birth, struct ept_fork *memory,
-				  const struct order *order, const int adopted[2])
+				  const struct order *order, const int adopted[2], pid_t frozen)
 {
 	birth->forked_ns = now_ns();
 	int r = own_memory(vm, memory, order);
+	if (r == 0 && vm->opt->limit.swap && !stood_still(frozen)) {
+		tell_failure(request->channel, order->name,
+			     "who forks it was killed while its swapped memory was copied");
+		process_end(FOAL_EXIT_MEMORY);
+	}
 	close(adopted[0]);
 	close(adopted[1]);
 	if (r) {
@@ -439,6 +453,7 @@ static void fork_template(struct vm *vm, const struct fork_request *request,
 static void fork_one(struct vm *vm, const struct fork_request *request, struct fork_birth *birth,
 		     struct ept_fork *memory, struct order *order, const int adopted[2])
 {
+	pid_t frozen = getpid();
 	const char *fault = order_fault(order, request);
 	if (fault) {
 		tell_fault(request->channel, order, fault);
@@ -447,7 +462,7 @@ static void fork_one(struct vm *vm, const struct fork_request *request, struct f
 	const char *gone = fork_disks_share(vm, order->disks);
 	pid_t pid = gone ? -1 : fork();
 	if (pid == 0)
-		become_fork(vm, request, birth, memory, order, adopted);
+		become_fork(vm, request, birth, memory, order, adopted, frozen);
 	if (pid < 0)
 		tell_failure(request->channel, order->name, gone ? gone : error_text(-errno));
 }

@@ -287,6 +287,8 @@ static json_t *ask(struct forking *f, struct client *client, struct foal_error *
 	ends_request(&f->opt->ends, members);
 	if (strcmp(f->opt->command, "clone") == 0)
 		json_object_set_new(members, "clone", json_true());
+	if (f->opt->reset_point)
+		json_object_set_new(members, "reset_point", json_true());
 	f->channel = ends[0];
 	send_more(f);
 	f->asked_ns = now_ns();

@@ -21,6 +21,7 @@
 #define COPIES	 256U  /* how many, their names, clocks, swap files */
 #define HERE	 2048U
 #define CLOCK	 4096U
+#define POINT	 8192U
 
 static const struct {
 	const char *name;
@@ -84,11 +85,12 @@ static const struct {
      "A template is a process in the background with a name (NAME.template), that does not run;\n"
      "foal stop ends it, and its clones live on.\n\n"
      "  --pool COUNT   so many clones are made ready ahead (4)"},
-    {"clone", NAME | COPIES | CLOCK | JSON,
+    {"clone", NAME | COPIES | CLOCK | POINT | JSON,
      "usage: foal clone TEMPLATE [-n COUNT] [--name PATTERN] [--clock freeze|jump]\n"
-     "                  [--net NET]... [--vsock path=PATTERN] [--json]\n\n"
+     "                  [--reset-point] [--net NET]... [--vsock path=PATTERN] [--json]\n\n"
      "Make VMs of a template: each goes on where the VM was that the template was made of, with\n"
-     "memory and disks shared as long as nobody writes. As foal fork has them otherwise."},
+     "memory and disks shared as long as nobody writes. As foal fork has them otherwise.\n\n"
+     "  --reset-point   foal reset takes each back to its template's state; none is of the pool"},
     {"reset", NAME | HERE | CLOCK | JSON,
      "usage: foal reset NAME [--json]\n"
      "       foal reset NAME --here [--clock freeze|jump] [--json]\n\n"
@@ -194,6 +196,7 @@ static const struct {
     {"net", COPIES, required_argument},
     {"vsock", COPIES, required_argument},
     {"here", HERE, no_argument},
+    {"reset-point", POINT, no_argument},
 };
 
 #define NR_OPTIONS (sizeof(options) / sizeof(options[0]))
@@ -274,6 +277,8 @@ static int take_option(const char *name, const char *value, struct remote_option
 		out->diff = true;
 	else if (strcmp(name, "run-dir") == 0)
 		out->run_dir = value;
+	else if (strcmp(name, "reset-point") == 0)
+		out->reset_point = true;
 	else if (strcmp(name, "here") == 0)
 		out->here = true;
 	else if (strcmp(name, "kill") == 0)

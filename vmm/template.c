@@ -92,6 +92,7 @@ static void fill_pool(struct vm *vm)
 		return;
 	}
 	t->birth->state.clock = CLOCK_FREEZE;
+	t->birth->state.reset_point = false;
 	pid_t pid = fork_clone(vm, NULL, ends[0], ends[1]);
 	close(ends[1]);
 	if (pid < 0) {
@@ -210,10 +211,12 @@ static bool clone_one(struct vm *vm, const struct fork_request *request, struct 
 		return false;
 	}
 	t->birth->state.clock = request->clock;
+	t->birth->state.reset_point = request->reset_point;
 	const char *gone = fork_disks_share(vm, order->disks);
 	if (gone)
 		return tell_failure(request->channel, order->name, gone) == 0;
-	if (request->clock == CLOCK_FREEZE && from_pool(t, order, request->channel))
+	if (request->clock == CLOCK_FREEZE && !request->reset_point &&
+	    from_pool(t, order, request->channel))
 		return true;
 	r = fork_clone(vm, order, request->channel, -1);
 	return r >= 0 || tell_failure(request->channel, order->name, error_text(r)) == 0;

@@ -127,7 +127,9 @@ static void wait_for_others(struct vcpu *vcpu)
 	struct pre_fault p = {
 	    .vcpu_fd = vcpu->fd, .call = pre_fault_call, .goes_on = still_waits, .ctx = vcpu};
 
-	if (vcpu->index == 0 && vm->kvm.pre_faults && vm->restore && still_waits(vcpu))
+	/* KVM's log would call what is put in writable written (Linux 6.11, make_spte()). */
+	if (vcpu->index == 0 && vm->kvm.pre_faults && vm->restore && !vm->reset.logging &&
+	    still_waits(vcpu))
 		pre_fault_set(&p, vm->space);
 	gate_wait(&vm->confined);
 }

@@ -217,6 +217,9 @@ static void load_back(struct vcpu *vcpu, struct state *s, struct msr_set *set, u
 		set->head.nmsrs = 0;
 	if (!back->enters)
 		put_off_async_pf(set, back);
+	/* Far away first: a count within a second of KVM's own is taken for a try to be in step. */
+	if (back->freeze && vcpu == &vcpu->vm->vcpus[0])
+		push(set, MSR_IA32_TSC, back->tsc + TSC_FAR);
 	if (back->freeze)
 		push(set, MSR_IA32_TSC, back->tsc);
 	push(set, MSR_IA32_TSC_DEADLINE, deadline);

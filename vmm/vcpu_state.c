@@ -15,7 +15,6 @@
 #define MSR_IA32_TSC	  0x10
 /* Rates this close are the same clock, measured twice: what NTP can make up for. */
 #define TSC_TOLERANCE_PPM 250
-#define TSC_FAR		  (1UL << 50) /* far from any count: days, and no wrap */
 #define NS_PER_MS	  1000000u
 
 /* One vCPU being saved or loaded. */

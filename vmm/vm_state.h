@@ -159,6 +159,11 @@ void vcpu_msrs_state(struct vcpu *vcpu, struct state *s, struct vcpu_back *back)
  * page is there. One that is to wait is woken from both by what it waits for.
  */
 bool vcpu_load_async_pf(const struct vcpu *vcpu, const struct vcpu_back *back, bool runnable);
+/*
+ * Written before a count of vCPU 0 that KVM is not to take for a try to be in step with its own:
+ * far from any, days, and no wrap.
+ */
+#define TSC_FAR (1UL << 50)
 /* One register; 0 or a negative errno. */
 int vcpu_get_msr(const struct vcpu *vcpu, uint32_t index, uint64_t *value);
 int vcpu_set_msr(const struct vcpu *vcpu, uint32_t index, uint64_t value);

@@ -158,6 +158,46 @@ START_TEST(resets)
 }
 END_TEST
 
+/* Back to the template's state, without having been told when: with a pool and without. */
+START_TEST(back_to_the_template)
+{
+	const char *source = in_round("goes%d", _i), *template = in_round("gt%d", _i);
+	char id[3][33];
+	struct told vm;
+
+	start_told(source, ARGS("--halt", "exit", "--disk", make_pmem("goes.img", 16)));
+	tell_once(source, "h1");
+	expect_command(ARGS("template", source, "--name", template, "--pool", _i ? "2" : "0"), 0,
+		       "template");
+	tell_once(source, "w9");
+	expect_command(
+	    ARGS("clone", template, "-n", "2", "--name", in_round("g%d-%%", _i), "--reset-point"),
+	    0, in_round("g%d-2: running", _i));
+	for (int i = 0; i < 3; i++) {
+		vm = tell_to(in_round("g%d-1", _i));
+		tell(&vm, i ? "e1" : "w2");
+		tell(&vm, i ? "w3" : "a2");
+		generation(&vm, id[i]);
+		hang_up(&vm);
+		for (int k = 0; k < i; k++)
+			ck_assert_str_ne(id[i], id[k]);
+		expect_command(ARGS("reset", in_round("g%d-1", _i)), 0, "back at its reset point");
+	}
+	/* With the template gone, and of one that has read nothing yet. */
+	expect_command(ARGS("stop", template), 0, "gone");
+	expect_command(ARGS("reset", in_round("g%d-2", _i)), 0, "back at its reset point");
+	tell_once(in_round("g%d-1", _i), "e1");
+	tell_once(in_round("g%d-2", _i), "w4");
+	expect_command(ARGS("reset", in_round("g%d-2", _i)), 0, "back at its reset point");
+	tell_once(in_round("g%d-2", _i), "e1");
+	/* A fork has no such point, and refuses the words. */
+	expect_command(ARGS("fork", source, "--reset-point"), 100, "no such option");
+	int fd = control_connect(source);
+	control_refused(fd, "{\"command\":\"fork\",\"reset_point\":true}", "bad-request");
+	close(fd);
+}
+END_TEST
+
 /* A clone can be a template: what it never looked at is in its own template's files. */
 START_TEST(of_a_clone)
 {
@@ -459,6 +499,7 @@ Suite *clone_suite(void)
 	tcase_add_test(tc, snapshots);
 	tcase_add_test(tc, resets);
 	tcase_add_test(tc, of_a_clone);
+	tcase_add_loop_test(tc, back_to_the_template, 0, 2);
 	tcase_add_loop_test(tc, rests, 0, 2);
 	tcase_add_loop_test(tc, programs, 0, 2);
 	tcase_add_test(tc, many);

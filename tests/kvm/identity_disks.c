@@ -11,6 +11,7 @@
 #include "devices/devices.h"
 #include "tests/kvm/identity_rig.h"
 #include "tests/kvm/suites.h"
+#include "tests/kvm/told.h"
 
 static bool is_companion(const char *exe)
 {
@@ -88,6 +89,52 @@ START_TEST(disks_behind_a_helper)
 }
 END_TEST
 
+/* What one writes to a disk no other reads, whoever writes first; it was written before, or not. */
+START_TEST(disks)
+{
+	const char *raw = in_round("disk%d.raw", _i), *dir = scratch("of-a-disk");
+	const char *vm = in_round("d%d", _i), *a = in_round("d%d.1", _i),
+		   *b = in_round("d%d.2", _i);
+	const char *grandchild = in_round("d%d.1.1", _i), *template = in_round("d%d.template", _i);
+	uint64_t was = (uint64_t)_i;
+	char option[256];
+
+	write_file(scratch("%s", raw), "", 0);
+	ck_assert_int_eq(truncate(scratch("%s", raw), 1 << 20), 0);
+	snprintf(option, sizeof(option), "%s,mode=cow", scratch("%s", raw));
+	identity_start(vm, "ready\n", ARGS(IDENTITY_GUEST, "--disk", option));
+	if (_i)
+		ck_assert_uint_eq(identity_number(vm, 'B'), 0);
+	expect_command(ARGS("fork", vm, "-n", "2"), 0, "it was paused for");
+	ck_assert_uint_eq(identity_number(vm, 'B'), was); /* the parent first */
+	ck_assert_uint_eq(identity_number(a, 'B'), was);
+	ck_assert_uint_eq(identity_number(a, 'B'), was + 1);
+	expect_command(ARGS("fork", a), 0, "it was paused for");
+	ck_assert_uint_eq(identity_number(grandchild, 'B'), was + 2); /* the child first */
+	ck_assert_uint_eq(identity_number(a, 'b'), was + 2);
+	ck_assert_uint_eq(identity_number(b, 'b'), was);
+	ck_assert_uint_eq(identity_number(vm, 'B'), was + 1);
+	expect_command(ARGS("template", vm), 0, "template");
+	ck_assert_uint_eq(identity_number(vm, 'B'), was + 2);
+	expect_command(ARGS("clone", template, "-n", "2", "--name", in_round("dc%d-%%", _i)), 0,
+		       "running");
+	ck_assert_uint_eq(identity_number(in_round("dc%d-1", _i), 'B'), was + 2);
+	ck_assert_uint_eq(identity_number(in_round("dc%d-1", _i), 'b'), was + 3);
+	ck_assert_uint_eq(identity_number(in_round("dc%d-2", _i), 'b'), was + 2);
+	if (have_userfaultfd()) {
+		snapshot(a, dir);
+		ck_assert_uint_eq(identity_number(a, 'B'), was + 2);
+		expect_command(ARGS("restore", dir, "-d", "--name", in_round("dr%d", _i),
+				    "--time-limit", GUEST_LIMIT),
+			       0, "running");
+		ck_assert_uint_eq(identity_number(in_round("dr%d", _i), 'B'), was + 2);
+		ck_assert_uint_eq(identity_number(a, 'b'), was + 3);
+	}
+	ck_assert_uint_eq(identity_number(grandchild, 'b'), was + 3);
+	ck_assert_uint_eq(identity_number(b, 'b'), was);
+}
+END_TEST
+
 /*
  * Each reset point is a layer, and each layer a descriptor: more than a usual limit allows, and
  * then no more, while the guest goes on.
@@ -128,6 +175,7 @@ Suite *identity_disks_suite(void)
 	tcase_set_timeout(tc, TEST_LIMIT);
 	tcase_add_checked_fixture(tc, NULL, end_all);
 	tcase_add_test(tc, disks_behind_a_helper);
+	tcase_add_loop_test(tc, disks, 0, 2);
 	tcase_add_test(tc, many_layers);
 	suite_add_tcase(suite, tc);
 	return suite;

@@ -14,6 +14,7 @@
 #include "devices/fd_passing.h"
 #include "tests/kvm/snapshot_rig.h"
 #include "tests/kvm/suites.h"
+#include "tests/kvm/told.h"
 
 /* --- what comes back ------------------------------------------------------------------- */
 
@@ -140,6 +141,59 @@ START_TEST(of_a_paused_vm)
 }
 END_TEST
 
+#define GENERATIONS 4
+
+/*
+ * Taken while the restored one's memory is still on its way: of what nobody asked for yet, of what
+ * is being read, and with a limit under which it leaves again. All of it is in the next one.
+ */
+START_TEST(during_a_lazy_restore)
+{
+	const char *dir = scratch("lazy-0"), *swap = scratch("lazy.swap");
+	struct told vm;
+	pid_t pid;
+
+	if (!have_userfaultfd())
+		skip("no userfaultfd");
+	pid = start_told("lz", ARGS("--halt", "exit"));
+	tell_once("lz", "h1");
+	snapshot("lz", dir);
+	kill_and_wait(pid);
+	for (int i = 1; i <= GENERATIONS; i++) {
+		const char *next = scratch_keep(scratch("lazy-%d", i));
+		struct run run;
+		const char *line;
+		int got = 0;
+
+		foal_command(&run,
+			     ARGS("restore", dir, "-d", "--name", "lz", "--time-limit", GUEST_LIMIT,
+				  "--prefetch", "off", "--huge", i % 2 ? "never" : "auto",
+				  i > 2 ? "--memory-limit" : "--stats", i > 2 ? "16M" : "off",
+				  i > 2 ? "--swap" : "--stats", i > 2 ? swap : "off"));
+		line = strstr(run.out_text, "pid ");
+		ck_assert_msg(line && sscanf(line, "pid %d", &got) == 1, "%d: %s", run.status,
+			      run.err_text);
+		run_free(&run);
+		vm = tell_to("lz");
+		if (i > 1) /* while it looks */
+			ck_assert_int_eq(send(vm.console, "e1", 2, MSG_NOSIGNAL), 2);
+		expect_command(ARGS("snapshot", "lz", next, i % 2 ? "--json" : "--diff"), 0,
+			       "paused");
+		tell(&vm, "e1");
+		hang_up(&vm);
+		expect_command(ARGS("verify", next), 0, "whole");
+		kill_and_wait(got);
+		dir = next;
+	}
+	expect_command(ARGS("restore", dir, "-d", "--name", "lz", "--time-limit", GUEST_LIMIT), 0,
+		       "running");
+	tell_once("lz", "e1");
+	tell_once("lz", "e1"); /* it may have said that it is done with what it looked at before */
+	tell_once("lz", "w2");
+	tell_once("lz", "a2");
+}
+END_TEST
+
 /* --- what goes wrong ---------------------------------------------------------------------- */
 
 START_TEST(refused)
@@ -221,6 +275,7 @@ Suite *snapshot_suite(void)
 	tcase_add_loop_test(tc, programs, 0, 4);
 	tcase_add_loop_test(tc, eager_leaves_no_fault, 0, 2);
 	tcase_add_test(tc, of_a_paused_vm);
+	tcase_add_test(tc, during_a_lazy_restore);
 	tcase_add_test(tc, refused);
 	suite_add_tcase(suite, tc);
 	tc = tcase_create("mistakes");

@@ -307,6 +307,66 @@ START_TEST(clocks_alone)
 }
 END_TEST
 
+#define TSC	     0x10
+/* All of them in less than the second after which KVM takes a count for another one. */
+#define TSC_WAITS_MS 200
+#define TSC_TRIES    3
+
+static uint64_t count_of(const struct vm *vm)
+{
+	uint64_t count;
+
+	ck_assert_int_eq(vcpu_get_msr(&vm->vcpus[0], TSC, &count), 0);
+	return count;
+}
+
+/* Some KVMs in software give a guest the host's. */
+static bool takes_counts(const struct vm *vm)
+{
+	uint64_t far = count_of(vm) + TSC_FAR;
+
+	ck_assert_int_eq(vcpu_set_msr(&vm->vcpus[0], TSC, far), 0);
+	return count_of(vm) >= far;
+}
+
+/* Also within a second of the last time the count goes back, and does not run on. */
+START_TEST(count_goes_back)
+{
+	struct foal_error err = {0};
+	struct saved first;
+	bool back = false;
+	struct vm a, b;
+
+	if (!have_kvm())
+		return;
+	options_defaults(&opt);
+	opt.cpus = CPUS;
+	make(&a);
+	first = save_at(&a, 1UL << 50);
+	make(&b);
+	b.restore =
+	    &(struct vm_restore){.state = first.bytes, .len = first.len, .clock = CLOCK_FREEZE};
+	ck_assert_msg(vm_state_load_vcpus(&b, &err) == 0, "%s", err.text);
+	bool can = takes_counts(&a);
+	uint64_t khz = (uint64_t)ioctl(b.vcpus[0].fd, KVM_GET_TSC_KHZ, 0);
+	/* One that was kept from the processor between both looks says nothing. */
+	for (unsigned i = 0; can && !back && i < TSC_TRIES; i++) {
+		ck_assert_msg(vm_state_load_clocks(&b, &err) == 0, "%s", err.text);
+		uint64_t begun = count_of(&b), waits = khz * TSC_WAITS_MS;
+		while (count_of(&b) < begun + waits)
+			;
+		ck_assert_msg(vm_state_load_clocks(&b, &err) == 0, "%s", err.text);
+		back = count_of(&b) < begun + waits / 2;
+	}
+	ck_assert(back || !can);
+	unmake(&a);
+	unmake(&b);
+	free(first.bytes);
+	if (!can)
+		printf("count_goes_back: this KVM takes no count\n");
+}
+END_TEST
+
 Suite *vcpu_suite(void)
 {
 	Suite *suite = suite_create("vcpu");
@@ -315,6 +375,7 @@ Suite *vcpu_suite(void)
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, every_part);
 	tcase_add_test(tc, clocks_alone);
+	tcase_add_test(tc, count_goes_back);
 	suite_add_tcase(suite, tc);
 	return suite;
 }
