@@ -256,7 +256,7 @@ static int measure(const struct sample *s, struct touched *out, struct foal_erro
 
 	options_defaults(&opt);
 	struct kvm_machine machine = kvm_machine_of(&opt);
-	int r = bench_vm_create(&vm, &machine, err);
+	int r = bench_vm_create(&vm, &machine, BENCH_LOW_SIZE, err);
 
 	if (r == 0 && (r = give_job(&vm, s, &sum)))
 		failed(err, r, "the order of touches");
@@ -306,7 +306,7 @@ static int bare_fork(const struct sample *s, struct touched *out, struct foal_er
 
 	options_defaults(&opt);
 	struct kvm_machine machine = kvm_machine_of(&opt);
-	int r = bench_vm_create(&vm, &machine, err);
+	int r = bench_vm_create(&vm, &machine, BENCH_LOW_SIZE, err);
 	options_free(&opt);
 	if (r)
 		return r;

@@ -34,7 +34,8 @@ struct bench_cpu {
 struct bench_vm {
 	struct kvm kvm;
 	struct ept_space *space; /* NULL: the plain side; changed while the vCPUs stand still */
-	char *low;		 /* the guest's own memory */
+	char *low;		 /* the guest's own memory, slot 0, */
+	size_t low_size;	 /* so much */
 	struct bench_job *job;	 /* in it */
 	bool short_of_memory;	 /* KVM_RUN may fail for want of memory: it is tried again */
 	unsigned cpus;
@@ -47,8 +48,12 @@ struct bench_vm {
 	struct foal_error error;
 };
 
-/* Create it, with the guest loaded; the caller fills in the job and adds slots. */
-int bench_vm_create(struct bench_vm *vm, const struct kvm_machine *machine, struct foal_error *err);
+/*
+ * Create it, with the guest loaded in @low_size bytes of its own, BENCH_LOW_SIZE or more: these are
+ * there from the start; the caller fills in the job and adds slots.
+ */
+int bench_vm_create(struct bench_vm *vm, const struct kvm_machine *machine, size_t low_size,
+		    struct foal_error *err);
 
 /* Start the vCPUs. @space is told where they run; NULL for none. */
 int bench_vm_start(struct bench_vm *vm, struct ept_space *space, struct foal_error *err);

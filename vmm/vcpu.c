@@ -225,20 +225,11 @@ static void *vcpu_thread(void *arg)
 	struct vcpu *vcpu = arg;
 
 	set_name(vcpu->index);
+	if (vcpu->index == 0) {
+		vm_create_vcpus(vcpu->vm);
+		gate_arrive(&vcpu->vm->loaded);
+	}
 	run(vcpu);
-	return NULL;
-}
-
-/* It begins before anything is known of its VM, which may turn out not to be. */
-static void *first_thread(void *arg)
-{
-	struct vm *vm = arg;
-
-	set_name(0);
-	vm_create_vcpus(vm);
-	gate_arrive(&vm->loaded);
-	if (vm->vcpus)
-		run(&vm->vcpus[0]);
 	return NULL;
 }
 
@@ -247,13 +238,5 @@ int vcpu_start(struct vcpu *vcpu)
 	int r = vm_thread_create(&vcpu->thread, vcpu_thread, vcpu, KICK_SIGNAL);
 
 	vcpu->started = r == 0;
-	return r;
-}
-
-int vcpu_start_first(struct vm *vm)
-{
-	int r = vm_thread_create(&vm->first_vcpu, first_thread, vm, KICK_SIGNAL);
-
-	vm->first_started = r == 0;
 	return r;
 }
