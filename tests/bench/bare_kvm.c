@@ -37,14 +37,6 @@
 #define HYPERV_FIRST 0x40000000U
 #define HYPERV_LAST  0x400001ffU
 
-void need(int ok, const char *what)
-{
-	if (!ok) {
-		perror(what);
-		exit(1);
-	}
-}
-
 static void check_caps(int kvm)
 {
 	static const int caps[] = {KVM_CAP_USER_MEMORY,	   KVM_CAP_SPLIT_IRQCHIP,

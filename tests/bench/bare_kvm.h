@@ -3,9 +3,17 @@
 #define FOAL_TESTS_BENCH_BARE_KVM_H
 
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 
 /* Else say @what, with errno, and end with status 1. */
-void need(int ok, const char *what);
+static inline void need(int ok, const char *what)
+{
+	if (!ok) {
+		perror(what);
+		exit(1);
+	}
+}
 
 /* All end the program where KVM refuses. Descriptors are the caller's; nobody closes them. */
 int create_vm(int kvm);
