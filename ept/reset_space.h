@@ -19,8 +19,9 @@ struct ept_reset_slot {
 	const struct ept_slot *slot;
 	uint64_t pages;
 	uint32_t *kept;
-	/* Noted by the monitor's threads, atomic, and when the VM is at rest from KVM's log: written;
-	   given back, and so zero. And in which chunks of them anything is: a bit for 64 words. */
+	/* Noted by the monitor's threads, atomic, and when the VM is at rest from KVM's log:
+	   written; given back, and so zero. And in which chunks of them anything is: a bit for 64
+	   words. */
 	uint64_t *noted, *gone, *chunks;
 };
 

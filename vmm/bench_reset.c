@@ -32,8 +32,8 @@
 
 struct plain {
 	struct bench_vm vm;
-	bool all;	/* whatever the guest may have changed */
-	char *store;	/* a page of guest memory lies where it does there */
+	bool all;    /* whatever the guest may have changed */
+	char *store; /* a page of guest memory lies where it does there */
 	uint64_t *log;
 	void *empty;
 	uint64_t moves;
@@ -105,8 +105,7 @@ static int read_msrs(struct plain *p, int fd, struct foal_error *err)
 	for (size_t i = 0; i < 2; i++) {
 		int done;
 
-		while ((done = ioctl(fd, both[i], &p->msrs)) >= 0 &&
-		       done < (int)p->msrs.head.nmsrs)
+		while ((done = ioctl(fd, both[i], &p->msrs)) >= 0 && done < (int)p->msrs.head.nmsrs)
 			drop_msr(p, (uint32_t)done);
 		if (done < 0)
 			return failed(err, "MSRs");
@@ -161,7 +160,8 @@ static int set_point(struct plain *p, struct foal_error *err)
 	return 0;
 }
 
-/* --- back -------------------------------------------------------------------------------------- */
+/* --- back --------------------------------------------------------------------------------------
+ */
 
 static int bring_memory_back(struct plain *p, struct foal_error *err)
 {
@@ -182,11 +182,11 @@ static int bring_memory_back(struct plain *p, struct foal_error *err)
 
 static int forget_shadows(struct plain *p, struct foal_error *err)
 {
-	struct kvm_userspace_memory_region region = {
-	    .slot = EMPTY_SLOT,
-	    .guest_phys_addr = EMPTY_GPA + p->moves++ % 2 * EPT_PAGE_SIZE,
-	    .memory_size = EPT_PAGE_SIZE,
-	    .userspace_addr = (uintptr_t)p->empty};
+	struct kvm_userspace_memory_region region = {.slot = EMPTY_SLOT,
+						     .guest_phys_addr =
+							 EMPTY_GPA + p->moves++ % 2 * EPT_PAGE_SIZE,
+						     .memory_size = EPT_PAGE_SIZE,
+						     .userspace_addr = (uintptr_t)p->empty};
 
 	if (!p->vm.kvm.shadow)
 		return 0;
@@ -249,7 +249,8 @@ static int go_back(struct plain *p, struct foal_error *err)
 	return r;
 }
 
-/* --- the guest ----------------------------------------------------------------------------------- */
+/* --- the guest -----------------------------------------------------------------------------------
+ */
 
 static int ring(struct plain *p, uint8_t what, struct foal_error *err)
 {
@@ -326,8 +327,10 @@ static int measure(struct plain *p, const struct bench_job *job, struct foal_err
 	while (r == 0 && run_once(p, &r, err))
 		;
 	if (r == 0 && (p->resets < job->bell || p->brought < (uint64_t)job->bell * job->again))
-		r = error_set(err, FOAL_EXIT_INTERNAL, -EIO, "bench: a plain reset brought %llu "
-			      "pages back in %u rounds", (unsigned long long)p->brought, p->resets);
+		r = error_set(err, FOAL_EXIT_INTERNAL, -EIO,
+			      "bench: a plain reset brought %llu "
+			      "pages back in %u rounds",
+			      (unsigned long long)p->brought, p->resets);
 	return r;
 }
 

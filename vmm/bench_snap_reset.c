@@ -1,4 +1,5 @@
-/* Rows of resets: the guest writes pages, and rings the bell; beside the least that does the same. */
+/* Rows of resets: the guest writes pages, and rings the bell; beside the least that does the same.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

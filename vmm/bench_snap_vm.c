@@ -18,9 +18,9 @@
 #include "vmm/helper.h"
 
 /* RAM of which 1 GiB lies at BENCH_GPA. */
-#define LARGE_RAM    "4G"
-#define SMALL_RAM    "1G"
-#define STATS_MOST   (1UL << 18) /* bytes of a report */
+#define LARGE_RAM  "4G"
+#define SMALL_RAM  "1G"
+#define STATS_MOST (1UL << 18) /* bytes of a report */
 
 /* What foal snapshot says of it. */
 static json_t *snapshot(struct snap_bench *bench, const char *name, const char *dir)

@@ -59,8 +59,7 @@ static int add_low_memory(struct bench_vm *vm, struct foal_error *err)
 
 	slot.hva = mmap(NULL, slot.size, PROT_READ | PROT_WRITE,
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (slot.hva == MAP_FAILED ||
-	    madvise(slot.hva, BENCH_LOW_SIZE, MADV_POPULATE_WRITE))
+	if (slot.hva == MAP_FAILED || madvise(slot.hva, BENCH_LOW_SIZE, MADV_POPULATE_WRITE))
 		return error_set(err, FOAL_EXIT_HOST, -ENOMEM, "bench: the guest's own memory: %s",
 				 strerror(errno));
 	vm->low = slot.hva;

@@ -121,6 +121,7 @@ static int configure_vm(struct vm *vm, struct foal_error *err)
 	const struct kvm_machine machine = kvm_machine_of(vm->opt);
 	int r = kvm_configure_vm(&vm->kvm, &machine, err);
 
+	kvm_clear_log_by_hand(&vm->kvm);
 	if (r == 0)
 		gate_arrive(&vm->created);
 	return r;
