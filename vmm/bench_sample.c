@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "ept/stats.h"
 #include "vmm/bench.h"
 #include "vmm/bench_vm.h"
 #include "vmm/helper.h"

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "ept/snapshot.h"
+#include "ept/stats.h"
 #include "vmm/bench_snapshots.h"
 #include "vmm/bench_vm.h"
 #include "vmm/helper.h"

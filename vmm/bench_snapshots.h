@@ -23,6 +23,7 @@ struct snap_bench {
 struct snap_pair {
 	double ours, plain;
 	double also, own;	  /* of ours, for rows that say so */
+	double also_plain;	  /* beside also; 0: there is none */
 	double cpu, cpu_plain;	  /* ms of CPU time of the process; 0: not looked at */
 	uint64_t faults, brought; /* of our side: as its counters say */
 };

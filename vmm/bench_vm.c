@@ -102,6 +102,8 @@ int bench_vm_create(struct bench_vm *vm, const struct kvm_machine *machine, size
 		vm->cpus++;
 		r = kvm_create_vcpu(&vm->kvm, i, &cpu->fd, &cpu->run, err);
 		if (r == 0)
+			r = kvm_set_cpuid(&vm->kvm, i, cpu->fd, err);
+		if (r == 0)
 			r = make_runnable(cpu, err);
 	}
 	return r;

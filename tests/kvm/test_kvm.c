@@ -50,6 +50,7 @@ int main(int argc, char **argv)
 	    poison_suite,
 	    hung_suite,
 	    memory_limit_suite,
+	    stress_suite,
 	    control_suite,
 	    pause_suite,
 	    led_suite,
@@ -60,6 +61,8 @@ int main(int argc, char **argv)
 	    fork_suite,
 	    clone_suite,
 	    identity_suite,
+	    identity_disks_suite,
+	    identity_draws_suite,
 	    fork_kills_suite,
 	    reset_suite,
 	};
