@@ -34,6 +34,9 @@ typedef const uint64_t *const *ept_written;
  */
 int ept_reset_point(struct ept_space *space, ept_written written, char *why, size_t size);
 
+/* The first word of @log at @from or behind it that is not 0, or @words: most are 0. */
+uint64_t ept_words_next(const uint64_t *log, uint64_t from, uint64_t words);
+
 struct ept_reset_stats {
 	uint64_t pages; /* brought back, the last time */
 	uint64_t read;	/* of these, first read from where they come from */

@@ -58,6 +58,27 @@ void ept_reset_note(struct ept_space *space, uint64_t gpa, uint64_t len, bool go
 	}
 }
 
+/* A line of the caches at a time: there are a thousand, all 0 but a few. */
+#define LINE_WORDS 8
+
+static bool is_empty(const uint64_t line[LINE_WORDS])
+{
+	return !(line[0] | line[1] | line[2] | line[3] | line[4] | line[5] | line[6] | line[7]);
+}
+
+uint64_t ept_words_next(const uint64_t *log, uint64_t from, uint64_t words)
+{
+	while (from < words) {
+		if (words - from >= LINE_WORDS && is_empty(log + from))
+			from += LINE_WORDS;
+		else if (log[from])
+			return from;
+		else
+			from++;
+	}
+	return words;
+}
+
 /* --- pages that were written --------------------------------------------------------------- */
 
 static bool is_marked(const struct ept_reset_slot *s, uint64_t chunk)
@@ -125,18 +146,22 @@ int ept_reset_each(struct ept_reset *r, ept_reset_page_fn *fn, void *ctx)
 	return err;
 }
 
+static void note_word(struct ept_reset_slot *s, uint64_t w, uint64_t log)
+{
+	s->noted[w] |= log;
+	s->chunks[w / CHUNK_WORDS / 64] |= 1UL << w / CHUNK_WORDS % 64;
+}
+
 void ept_reset_note_log(struct ept_reset *r, ept_written written)
 {
 	for (size_t i = 0; i < r->nr; i++) {
 		struct ept_reset_slot *s = &r->slots[i];
 		const uint64_t *log = s->kept ? written[i] : NULL;
+		uint64_t words = log ? ept_reset_words(s) : 0;
 
-		for (uint64_t w = 0; log && w < ept_reset_words(s); w++) {
-			if (!log[w])
-				continue;
-			s->noted[w] |= log[w];
-			s->chunks[w / CHUNK_WORDS / 64] |= 1UL << w / CHUNK_WORDS % 64;
-		}
+		for (uint64_t w = ept_words_next(log, 0, words); w < words;
+		     w = ept_words_next(log, w + 1, words))
+			note_word(s, w, log[w]);
 	}
 }
 

@@ -337,12 +337,13 @@ static int measure(struct plain *p, const struct bench_job *job, struct foal_err
 /* bench-reset PAGES RESETS RING: the median in nanoseconds. */
 int command_bench_reset(int argc, char **argv, uint64_t main_ns)
 {
-	struct plain *p = calloc(1, sizeof(*p));
+	static struct plain plain;
+	struct plain *p = &plain;
 	struct foal_error err = {0};
 	struct bench_job job;
 
 	(void)main_ns;
-	if (argc != 4 || !p) {
+	if (argc != 4) {
 		error_set(&err, FOAL_EXIT_USAGE, -EINVAL, "bench-reset: foal bench starts this");
 		error_print(&err);
 		return err.status;

@@ -224,6 +224,12 @@ int kvm_configure_vm(struct kvm *kvm, const struct kvm_machine *machine, struct 
 	return r || machine->halt_exits ? r : keep_halt_in_guest(kvm, err);
 }
 
+void kvm_clear_log_by_hand(struct kvm *kvm)
+{
+	kvm->clears_log = enable_cap(kvm, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
+				     KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE) == 0;
+}
+
 int kvm_add_slot(struct kvm *kvm, const struct ept_slot *slot, struct foal_error *err)
 {
 	struct kvm_userspace_memory_region region = {

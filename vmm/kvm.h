@@ -25,6 +25,7 @@ struct kvm {
 	bool wide_destinations; /* interrupts reach APIC ids above 254 */
 	bool shadow;		/* it shadows guests' page tables */
 	bool pre_faults;	/* pre_fault.h */
+	bool clears_log;	/* kvm_clear_log_by_hand() */
 };
 
 struct cpu_mask;
@@ -50,6 +51,13 @@ int kvm_create_vm(struct kvm *kvm, struct foal_error *err);
 
 /* Make it one of @machine; before it has vCPUs. */
 int kvm_configure_vm(struct kvm *kvm, const struct kvm_machine *machine, struct foal_error *err);
+
+/*
+ * KVM_GET_DIRTY_LOG tells what is in the log and leaves it there, for KVM_CLEAR_DIRTY_LOG: of the
+ * parts where anything is, which is faster than all of it (api.rst,
+ * KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2). Where KVM cannot, kvm->clears_log stays false.
+ */
+void kvm_clear_log_by_hand(struct kvm *kvm);
 
 /*
  * Ask KVM what CPUID it supports: slow where the host is a VM itself, since every

@@ -18,6 +18,8 @@
 /* A slot that holds nothing, and moves between two places where nothing is. */
 #define EMPTY_SLOT     0x7000
 #define EMPTY_SLOT_GPA (1UL << 45)
+/* Words of KVM's log that cost as much as another call. */
+#define GAP_WORDS      256
 
 /* --- KVM's log of what the guest wrote ------------------------------------------------------- */
 
@@ -32,15 +34,17 @@ static int kvm_failed(const struct vm *vm, const char *what, struct foal_error *
 static int alloc_logs(struct vm_reset *reset, const struct ept_slot *slots, size_t nr)
 {
 	reset->logs = calloc(nr, sizeof(*reset->logs));
-	reset->nr_logs = reset->logs ? nr : 0;
+	reset->log_pages = calloc(nr, sizeof(*reset->log_pages));
+	reset->nr_logs = reset->logs && reset->log_pages ? nr : 0;
 	for (size_t i = 0; i < reset->nr_logs; i++) {
 		if (slots[i].read_only)
 			continue;
+		reset->log_pages[i] = slots[i].size / EPT_PAGE_SIZE;
 		reset->logs[i] = calloc(slots[i].size / EPT_PAGE_SIZE / 64 + 1, sizeof(uint64_t));
 		if (!reset->logs[i])
 			return -ENOMEM;
 	}
-	return reset->logs ? 0 : -ENOMEM;
+	return reset->nr_logs ? 0 : -ENOMEM;
 }
 
 /*
@@ -104,6 +108,34 @@ static int start_logging(struct vm *vm, struct foal_error *err)
 	return r;
 }
 
+static int clear_words(const struct vm *vm, size_t slot, uint64_t first, uint64_t end)
+{
+	uint64_t pages = vm->reset.log_pages[slot];
+	struct kvm_clear_dirty_log clear = {
+	    .slot = (uint32_t)slot,
+	    .first_page = first * 64,
+	    .num_pages = (uint32_t)((end * 64 < pages ? end * 64 : pages) - first * 64),
+	    .dirty_bitmap = vm->reset.logs[slot] + first};
+
+	return ioctl(vm->kvm.vm_fd, KVM_CLEAR_DIRTY_LOG, &clear);
+}
+
+/* What was told: from a word in which anything is to the last one before many that are 0. */
+static int clear_log(const struct vm *vm, size_t slot)
+{
+	const uint64_t *log = vm->reset.logs[slot];
+	uint64_t words = (vm->reset.log_pages[slot] + 63) / 64, end, next;
+	int r = 0;
+
+	for (uint64_t w = ept_words_next(log, 0, words); w < words && r == 0; w = next) {
+		end = w + 1;
+		while ((next = ept_words_next(log, end, words)) < words && next - end < GAP_WORDS)
+			end = next + 1;
+		r = clear_words(vm, slot, w, end);
+	}
+	return r;
+}
+
 /* What was written since the last call. */
 static int read_logs(struct vm *vm, struct foal_error *err)
 {
@@ -112,7 +144,10 @@ static int read_logs(struct vm *vm, struct foal_error *err)
 	for (size_t i = 0; i < reset->nr_logs; i++) {
 		struct kvm_dirty_log log = {.slot = (uint32_t)i, .dirty_bitmap = reset->logs[i]};
 
-		if (reset->logs[i] && ioctl(vm->kvm.vm_fd, KVM_GET_DIRTY_LOG, &log))
+		if (!reset->logs[i])
+			continue;
+		if (ioctl(vm->kvm.vm_fd, KVM_GET_DIRTY_LOG, &log) ||
+		    (vm->kvm.clears_log && clear_log(vm, i)))
 			return kvm_failed(vm, "what the guest wrote", err);
 	}
 	return 0;
@@ -306,6 +341,8 @@ void reset_end(struct vm *vm)
 	for (size_t i = 0; i < vm->reset.nr_logs; i++)
 		free(vm->reset.logs[i]);
 	free(vm->reset.logs);
+	free(vm->reset.log_pages);
 	vm->reset.logs = NULL;
+	vm->reset.log_pages = NULL;
 	vm->reset.nr_logs = 0;
 }

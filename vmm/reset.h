@@ -22,8 +22,9 @@ struct vm_reset {
 	/* All below: of whoever has the VM paused. */
 	bool set; /* there is a point */
 	struct vm_restore from;
-	uint8_t *state;	 /* from.state, if it is to be freed */
-	uint64_t **logs; /* of each slot; NULL: read-only */
+	uint8_t *state;	     /* from.state, if it is to be freed */
+	uint64_t **logs;     /* of each slot; NULL: read-only */
+	uint64_t *log_pages; /* so many are in it */
 	size_t nr_logs;
 	bool logging;
 	void *empty;		   /* a page that no guest sees, in a slot that moves: */

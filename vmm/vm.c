@@ -146,6 +146,7 @@ struct kvm_machine kvm_machine_of(const struct run_options *opt)
 static int configure_vm(struct vm *vm, struct foal_error *err)
 {
 	const struct kvm_machine machine = kvm_machine_of(vm->opt);
+	kvm_clear_log_by_hand(&vm->kvm);
 	int r = kvm_configure_vm(&vm->kvm, &machine, err);
 
 	if (r == 0)

@@ -60,27 +60,42 @@ START_TEST(bell)
 END_TEST
 
 /* Pages brought back by ten resets of a guest that writes @pages. */
-static uint64_t brought_back(const char *pages, const char *huge)
+static uint64_t brought_back(const char *pages, const char *huge, const char *memory,
+			     unsigned stride)
 {
 	char append[80];
 	struct run run;
 	uint64_t n;
 
-	snprintf(append, sizeof(append), "bare=1 same=1 rounds=10 pages=%s", pages);
+	snprintf(append, sizeof(append), "bare=1 same=1 move=1 rounds=10 stride=%u pages=%s",
+		 stride, pages);
 	run_foal(&run, ARGS("--kernel", guest_path("reset.elf"), "--reset-port", "on", "--huge",
-			    huge, "--append", append));
+			    huge, "--memory", memory, "--append", append));
 	ck_assert_msg(run.status == 0, "status %d: %s", run.status, run.err_text);
 	n = reset_number(&run, "pages");
 	run_free(&run);
 	return n;
 }
 
-/* What was written, and no more: also where the host has 2 MiB pages. */
+/*
+ * What was written since, other pages in each round, and no more: also where the host has 2 MiB
+ * pages.
+ */
 START_TEST(counts)
 {
 	const char *huge = _i ? "always" : "never";
 
-	ck_assert_uint_eq(brought_back("512", huge) - brought_back("12", huge), 5000);
+	ck_assert_uint_eq(
+	    brought_back("512", huge, "256M", 3) - brought_back("12", huge, "256M", 3), 5000);
+}
+END_TEST
+
+/* Of pages so far apart that KVM's log of them is cleared in parts. */
+START_TEST(counts_apart)
+{
+	ck_assert_uint_eq(brought_back("12", "never", "1G", 17000) -
+			      brought_back("2", "never", "1G", 17000),
+			  100);
 }
 END_TEST
 
@@ -302,6 +317,7 @@ Suite *reset_suite(void)
 	tcase_add_checked_fixture(t, NULL, end_all);
 	tcase_add_loop_test(t, bell, 0, 4);
 	tcase_add_loop_test(t, counts, 0, 2);
+	tcase_add_test(t, counts_apart);
 	tcase_add_loop_test(t, commands, 0, 2);
 	tcase_add_test(t, paused);
 	tcase_add_test(t, refused);

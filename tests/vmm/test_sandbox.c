@@ -113,6 +113,7 @@ static const struct {
     {CALL(ioctl, -1, KVM_IOEVENTFD, 0), V | C},
     {CALL(ioctl, -1, KVM_SET_GSI_ROUTING, 0), V | C},
     {CALL(ioctl, -1, KVM_SET_USER_MEMORY_REGION, 0), W | C},
+    {CALL(ioctl, -1, KVM_CLEAR_DIRTY_LOG, 0), W | C},
     {CALL(ioctl, -1, KVM_SET_REGS, 0), W | C},
     {CALL(ioctl, -1, UFFDIO_COPY, 0), M | V | F | D | C},
     {CALL(preadv, -1, 0, 0, 0), V | D | C},

@@ -196,6 +196,7 @@ const struct rule rules[] = {
     /* A reset point, and going back to it. */
     IOCTL(W | C, KVM_SET_USER_MEMORY_REGION),
     IOCTL(W | C, KVM_GET_DIRTY_LOG),
+    IOCTL(W | C, KVM_CLEAR_DIRTY_LOG),
     IOCTL(W | C, KVM_SET_CLOCK),
     IOCTL(W | C, KVM_SET_REGS),
     IOCTL(W | C, KVM_SET_SREGS),

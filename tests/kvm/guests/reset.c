@@ -5,7 +5,8 @@
  * and finds all as it was. `say=1`: a line a round. `same=1`: with the same VM
  * generation ID, `tables=1`: saying that no page table was written, `controls=1`: nor debug
  * registers (which are: they stay as they were changed). `wait=1`: it rings no bell, but
- * waits to be reset. `bare=1`: memory alone.
+ * waits to be reset. `bare=1`: memory alone; with `move=1` the pages behind those of the round
+ * before.
  */
 #include "tests/kvm/guests/lib/guest.h"
 
@@ -177,7 +178,7 @@ static void only_ring(uint64_t rounds, uint8_t how)
 	if (round >= rounds)
 		finish(GUEST_OK);
 	for (uint64_t n = 0; n < pages; n++)
-		poke(page_of(n), round);
+		poke(page_of(n) + (param("move", 0) ? round * PAGE : 0), round + 1);
 	ring(how);
 	finish(22);
 }
