@@ -324,9 +324,16 @@ bool state_load(struct state *s, const void *bytes, size_t len)
 	checksum(bytes, len - CHECKSUM_SIZE, &sum);
 	if (memcmp((const uint8_t *)bytes + len - CHECKSUM_SIZE, &sum, sizeof(sum)) != 0)
 		return state_refuse(s, "the checksum is wrong: the file was damaged");
-	s->at = sizeof(header);
-	s->size = len - CHECKSUM_SIZE;
+	state_load_again(s, bytes, len);
 	return true;
+}
+
+void state_load_again(struct state *s, const void *bytes, size_t len)
+{
+	*s = (struct state){.loading = true,
+			    .from = bytes,
+			    .at = sizeof(struct header),
+			    .size = len - CHECKSUM_SIZE};
 }
 
 bool state_find(struct state *s, const char *name, unsigned instance)

@@ -60,6 +60,8 @@ int state_saved(struct state *s, uint8_t **bytes, size_t *len);
  * looked at. False: s->error says what is wrong.
  */
 bool state_load(struct state *s, const void *bytes, size_t len);
+/* The same of bytes that this process has saved or loaded before: they are not looked at again. */
+void state_load_again(struct state *s, const void *bytes, size_t len);
 /* Go to the record @name @instance among the outermost ones, wherever it is. */
 bool state_find(struct state *s, const char *name, unsigned instance);
 /* Every outermost record was read, and nothing failed. */

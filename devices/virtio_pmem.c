@@ -9,6 +9,7 @@
 
 #include "devices/state.h"
 #include "devices/virtio.h"
+#include "ept/stats.h"
 
 /* Answers (5.19.6), which the kernel's header does not name. */
 #define PMEM_OK	 0

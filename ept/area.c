@@ -2,6 +2,7 @@
 #include "ept/lead.h"
 #include "ept/object_snapshot.h"
 #include "ept/space.h"
+#include "ept/stats.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -10,6 +10,7 @@
 
 #include "ept/host_pages.h"
 #include "ept/space.h"
+#include "ept/stats.h"
 
 #define REGION_PAGES EPT_TABLE_SIZE
 #define REGION_DENSE 448 /* pages of 512: worth a huge page whatever comes */
@@ -21,7 +22,7 @@
 #define BETS_A_CALL  8	 /* regions side by side: one call costs less */
 #define BETS_A_SCAN  64
 #define WINDOWS	     8
-#define WINDOW_FIRST 4		/* regions ahead of a stream that is new */
+#define WINDOW_FIRST 16		/* regions ahead of a stream that is new */
 #define WINDOW_MAX   128	/* regions ahead of one that goes on */
 #define WINDOW_IDLE  50000000UL /* ns without progress: it is over */
 #define PAUSE_FIRST  10000000UL /* ns after a refusal; doubles with each, up to */
@@ -69,6 +70,12 @@ struct ept_writer {
 	uint64_t moved_at;
 };
 
+/* To be made huge when all has been looked at. */
+struct ept_dense {
+	unsigned region;
+	int way; /* of the stream that is in it; 0: none */
+};
+
 struct ept_governor;
 struct ept_density;
 struct ept_growth;
@@ -105,6 +112,8 @@ struct ept_density {
 	struct ept_region *regions;
 	struct ept_window windows[WINDOWS];
 	unsigned hot[HOT_MAX], nr_hot; /* grew at the last scan; more than fit: all are */
+	struct ept_dense dense[HOT_MAX];
+	unsigned nr_dense;
 	unsigned bets, next_bet;
 	struct ept_writer writers[WRITERS];
 };
@@ -117,6 +126,7 @@ struct ept_governor {
 	pthread_mutex_t lock;	     /* a region is collapsed, or given back: not both at once */
 	struct ept_huge_stats stats; /* atomic */
 	uint64_t pause_until, pause;
+	uint64_t busy_until; /* no collapse before; a window costs nothing and may open */
 	unsigned busy;	     /* refusals in a row of the kind that passes */
 	uint64_t collapsing; /* ns of CPU time, since the last look */
 	unsigned placed;     /* bets, since then */

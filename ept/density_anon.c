@@ -15,14 +15,17 @@ static bool given_back(const struct ept_region *r)
 }
 
 /*
- * A refusal costs time, so the next try waits; memory may be free again later. A
- * page that was busy just then (EAGAIN) says nothing of the next region.
+ * A refusal costs time, so the next try waits; memory may be free again later. A page that
+ * was busy just then (EAGAIN) says nothing of the next region, nor of who has no page there yet.
  */
 static void refused(struct ept_governor *g, int err, uint64_t now)
 {
 	ept_governor_count(&g->stats.refused, 1);
-	if (err == -EAGAIN && ++g->busy < BUSY_MAX)
+	if (err == -EAGAIN) {
+		if (++g->busy % BUSY_MAX == 0)
+			g->busy_until = now + PAUSE_FIRST;
 		return;
+	}
 	g->busy = 0;
 	g->pause = g->pause ? g->pause * 2 : PAUSE_FIRST;
 	if (g->pause > PAUSE_MAX)
@@ -74,6 +77,11 @@ static unsigned not_given_back(const struct ept_density *d, unsigned first, unsi
 	return i;
 }
 
+static bool may_collapse(const struct ept_governor *g, uint64_t now)
+{
+	return now >= g->pause_until && now >= g->busy_until;
+}
+
 /* Regions [first, first + n) become one huge page each; how many did. */
 static unsigned make_huge(struct ept_governor *g, struct ept_density *d, unsigned first, unsigned n,
 			  uint64_t now)
@@ -81,7 +89,7 @@ static unsigned make_huge(struct ept_governor *g, struct ept_density *d, unsigne
 	unsigned done = 0;
 	int err = 0;
 
-	if (now < g->pause_until)
+	if (!may_collapse(g, now))
 		return 0;
 	pthread_mutex_lock(&g->lock);
 	n = not_given_back(d, first, n);
@@ -135,6 +143,53 @@ static bool worth_it(const struct ept_region *r, bool stream)
 	return stream || r->count >= REGION_DENSE;
 }
 
+/*
+ * To make memory huge keeps others waiting for milliseconds, so first all are looked at: the
+ * windows in front of other streams open meanwhile.
+ */
+static void make_huge_later(struct ept_governor *g, struct ept_density *d, unsigned i, int way,
+			    uint64_t now)
+{
+	if (d->nr_dense < HOT_MAX)
+		d->dense[d->nr_dense++] = (struct ept_dense){.region = i, .way = way};
+	else
+		make_huge(g, d, i, 1, now);
+}
+
+/*
+ * The pages that the stream in region @i comes to next, by 4 KiB: that takes no longer than a
+ * few of its faults, is never refused, and a region that nobody faults in collapses more surely.
+ */
+static void fill_rest(struct ept_governor *g, const struct ept_density *d, unsigned i, int way)
+{
+	struct ept_region *r = &d->regions[i];
+	unsigned first = way > 0 ? r->high : 0, end = way > 0 ? REGION_PAGES : r->low;
+	char *hva = ept_density_hva(d, i) + ((size_t)first << EPT_PAGE_SHIFT);
+	uint64_t started = ept_thread_ns();
+
+	pthread_mutex_lock(&g->lock);
+	if (first < end && !given_back(r) &&
+	    !ept_install_populate(hva, (size_t)(end - first) << EPT_PAGE_SHIFT, true)) {
+		r->count = (uint16_t)(r->count + end - first);
+		r->low = way > 0 ? r->low : 0;
+		r->high = way > 0 ? REGION_PAGES : r->high;
+		ept_governor_count(&g->stats.filled, end - first);
+	}
+	pthread_mutex_unlock(&g->lock);
+	g->collapsing += ept_thread_ns() - started;
+}
+
+static void make_dense_huge(struct ept_governor *g, struct ept_density *d, uint64_t now)
+{
+	for (unsigned n = 0; n < d->nr_dense; n++)
+		if (d->dense[n].way)
+			fill_rest(g, d, d->dense[n].region, d->dense[n].way);
+	for (unsigned n = 0; n < d->nr_dense; n++)
+		if (!(d->regions[d->dense[n].region].flags & REGION_HUGE))
+			make_huge(g, d, d->dense[n].region, 1, now);
+	d->nr_dense = 0;
+}
+
 /* Region @i grew from @old. */
 static void judge(struct ept_governor *g, struct ept_density *d, unsigned i,
 		  const struct ept_region *old, uint64_t now)
@@ -147,12 +202,12 @@ static void judge(struct ept_governor *g, struct ept_density *d, unsigned i,
 		r->flags |= REGION_HUGE; /* came so */
 		return;
 	}
-	if (fell_back(d, i, old, way))
+	if (now >= g->pause_until && fell_back(d, i, old, way))
 		refused(g, -ENOMEM, now);
 	if (stream)
 		ept_window_open(g, d, i, way, now);
 	if (worth_it(r, stream) && now >= g->pause_until && mostly_own(g, d, i))
-		make_huge(g, d, i, 1, now);
+		make_huge_later(g, d, i, stream ? way : 0, now);
 }
 
 /* Regions that have some pages and are not huge, and how many pages those have. */
@@ -214,7 +269,7 @@ static void place_bets(struct ept_governor *g, struct ept_density *d, uint64_t a
 {
 	unsigned seen = 0, done = 0;
 
-	while (seen < d->nr && d->bets < allowed && done < BETS_A_SCAN && now >= g->pause_until &&
+	while (seen < d->nr && d->bets < allowed && done < BETS_A_SCAN && may_collapse(g, now) &&
 	       !ept_held(g->space) && !ept_dying(g->space)) {
 		unsigned first = d->next_bet % d->nr, became;
 		unsigned n = bet_together(g, d, first, allowed - d->bets);
@@ -249,6 +304,13 @@ static void bet(struct ept_governor *g, struct ept_density *d, uint64_t now,
 	place_bets(g, d, BET * pages * pool / n / REGION_PAGES, now);
 }
 
+static void scanned(struct ept_governor *g, struct ept_density *d, uint64_t now,
+		    struct ept_growth *growth)
+{
+	make_dense_huge(g, d, now);
+	bet(g, d, now, growth);
+}
+
 static int look(const struct ept_governor *g, const struct ept_density *d, unsigned first,
 		unsigned n, unsigned char *present)
 {
@@ -269,7 +331,7 @@ const struct ept_rules ept_rules_anon = {
     .look = look,
     .judge = judge,
     .ask = ask,
-    .scanned = bet,
+    .scanned = scanned,
     .around = 1,
     .window_first = WINDOW_FIRST,
     .window_share = WINDOW_FIRST,

@@ -12,6 +12,7 @@
  */
 #include "ept/density.h"
 #include "ept/host_pages.h"
+#include "ept/stats.h"
 #include "ept/thread.h"
 
 #include <errno.h>
@@ -33,6 +34,7 @@
 #define LOOK_PAGES   128	/* new ones that a look should find */
 #define SCAN_SHARE   8
 #define VAIN_MAX     5 /* doublings of the wait */
+#define ELSEWHERE    8 /* so many faults to a page that came: they are not the guest's */
 
 /* A region lies in one area. */
 static uint64_t first_region(const struct ept_area *area)
@@ -196,7 +198,7 @@ static uint64_t clamp(uint64_t ns, uint64_t low)
 
 static void scan_and_pace(struct ept_governor *g, uint64_t faults, uint64_t now)
 {
-	uint64_t started = ept_thread_ns(), since = now - g->scan_at, cost;
+	uint64_t started = ept_thread_ns(), since = now - g->scan_at, cost, fresh;
 	struct ept_growth growth;
 
 	g->collapsing = g->placed = 0;
@@ -204,14 +206,16 @@ static void scan_and_pace(struct ept_governor *g, uint64_t faults, uint64_t now)
 	cost = ept_thread_ns() - started - g->collapsing;
 	g->scan_at = now;
 	g->scan_faults = g->faults;
-	/* Files touched at random: there is nothing to do, and less and less reason to look. */
-	if (growth.all != growth.files || any_stream(g))
+	/* Files touched at random, or faults elsewhere: less and less reason to look. */
+	if ((growth.all != growth.files && growth.all * ELSEWHERE >= faults) || any_stream(g))
 		g->in_vain = 0;
 	else if (g->in_vain < VAIN_MAX)
 		g->in_vain++;
+	/* What faults elsewhere now may come to guest memory next, and as fast. */
+	fresh = growth.all > faults ? growth.all : faults;
 	/* After bets soon: until the next ones each touch of the rest is a fault. */
 	g->wait = g->placed ? WAIT_MIN
-			    : clamp(since * pages_to_wait_for(g, &growth) / (growth.all + 1),
+			    : clamp(since * pages_to_wait_for(g, &growth) / (fresh + 1),
 				    WAIT_MIN << g->in_vain);
 	if (g->wait < cost * SCAN_SHARE)
 		g->wait = cost * SCAN_SHARE;

@@ -2,6 +2,7 @@
 
 #include "ept/host_pages.h"
 #include "ept/space.h"
+#include "ept/stats.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,6 +1,7 @@
 #include "ept/ledger.h"
 
 #include "ept/space.h"
+#include "ept/stats.h"
 
 #include <time.h>
 

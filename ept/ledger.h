@@ -4,6 +4,7 @@
 
 #include "ept/arena.h"
 #include "ept/fault.h"
+#include "ept/stats.h"
 
 /* A case's block is allocated when the case is first seen; all counters are relaxed atomics. */
 struct ept_ledger {

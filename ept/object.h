@@ -13,6 +13,7 @@
 #define FOAL_EPT_OBJECT_H
 
 #include "ept/ept.h"
+#include "ept/stats.h"
 
 #include <pthread.h>
 

@@ -10,6 +10,7 @@
 #include "ept/reclaim.h"
 
 #include "ept/space.h"
+#include "ept/stats.h"
 #include "ept/thread.h"
 #include "ept/uffd_compat.h"
 

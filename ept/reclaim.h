@@ -16,6 +16,7 @@
 
 #include "ept/ept.h"
 #include "ept/pool.h"
+#include "ept/stats.h"
 #include "ept/swap_file.h"
 
 struct ept_area;

@@ -13,6 +13,8 @@
 
 /* Of the store, what is not worth a huge page if little is kept. */
 #define SMALL_STORE (2UL << 20)
+/* Pages that are brought back through the caches. */
+#define FEW	    32
 
 /* --- making and freeing ------------------------------------------------------------------- */
 
@@ -163,7 +165,8 @@ int ept_reset_point(struct ept_space *space, ept_written written, char *why, siz
 		return -ESHUTDOWN;
 	if (!space->reset)
 		return first_point(space, why, size);
-	err = ept_reset_each(space->reset, written, keep_again, NULL);
+	ept_reset_note_log(space->reset, written);
+	err = ept_reset_each(space->reset, keep_again, NULL);
 	ept_reset_forget_notes(space->reset);
 	if (err)
 		ept_reset_free(space);
@@ -179,6 +182,7 @@ uint64_t ept_reset_kept(const struct ept_space *space)
  */
 
 struct back {
+	uint64_t nr; /* pages that were written, or given back */
 	struct ept_reset_stats *stats;
 	char *why;
 	size_t size;
@@ -191,13 +195,21 @@ static int have_page(struct ept_reset *r, struct ept_reset_slot *s, const struct
 	struct back *b = ctx;
 
 	(void)written;
+	b->nr++;
 	return ept_reset_keep(r, s, area, page, &b->stats->read, b->why, b->size);
 }
 
-/* Past the caches: what is brought back is more than they hold, and half of the traffic. */
-static void stream(char *to, const char *from)
+/*
+ * Past the caches: what is brought back is more than they hold, and half of the traffic. Few
+ * pages stay in them for the guest.
+ */
+static void put_page(char *to, const char *from, bool few)
 {
-	for (size_t i = 0; i < EPT_PAGE_SIZE; i += sizeof(__m128i))
+	if (few && from)
+		memcpy(to, from, EPT_PAGE_SIZE);
+	else if (few)
+		memset(to, 0, EPT_PAGE_SIZE);
+	for (size_t i = 0; !few && i < EPT_PAGE_SIZE; i += sizeof(__m128i))
 		_mm_stream_si128((__m128i *)(to + i),
 				 from ? *(const __m128i *)(from + i) : _mm_setzero_si128());
 }
@@ -234,7 +246,7 @@ static int bring_back(struct ept_reset *r, struct ept_reset_slot *s, const struc
 		err = ept_touch_page(r->space, GPA(gpa), EPT_WRITE, EPT_ORIGIN_LOADER);
 	if (err)
 		return err;
-	stream(ept_hva(area, gpa), zero ? NULL : ept_reset_stored(r, kept));
+	put_page(ept_hva(area, gpa), zero ? NULL : ept_reset_stored(r, kept), b->nr <= FEW);
 	b->stats->pages++;
 	return 0;
 }
@@ -251,12 +263,11 @@ int ept_reset_back(struct ept_space *space, ept_written written, struct ept_rese
 	snprintf(why, size, "%s: it has no reset point", space->name);
 	if (!r)
 		return -EINVAL;
-	err = ept_reset_each(r, written, have_page, &b);
-	if (err) {
-		ept_reset_note_log(r, written);
+	ept_reset_note_log(r, written);
+	err = ept_reset_each(r, have_page, &b);
+	if (err)
 		return err;
-	}
-	err = ept_reset_each(r, written, bring_back, &b);
+	err = ept_reset_each(r, bring_back, &b);
 	_mm_sfence();
 	if (!err && ept_lost(space))
 		err = -EIO;

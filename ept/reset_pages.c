@@ -72,15 +72,6 @@ static uint64_t chunk_end(const struct ept_reset_slot *s, uint64_t chunk)
 	return end < ept_reset_words(s) ? end : ept_reset_words(s);
 }
 
-static bool any_logged(const struct ept_reset_slot *s, const uint64_t *log, uint64_t chunk)
-{
-	uint64_t any = 0;
-
-	for (uint64_t w = chunk * CHUNK_WORDS; log && w < chunk_end(s, chunk); w++)
-		any |= log[w];
-	return any;
-}
-
 /* The pages of @s of which a word of the bitmaps tells. */
 struct word {
 	uint64_t index, wrote, any;
@@ -105,52 +96,45 @@ static int each_of_word(struct ept_reset *r, struct ept_reset_slot *s, const str
 	return err;
 }
 
-static int each_page(struct ept_reset *r, size_t slot, ept_written written, ept_reset_page_fn *fn,
+static int each_page(struct ept_reset *r, struct ept_reset_slot *s, ept_reset_page_fn *fn,
 		     void *ctx)
 {
-	struct ept_reset_slot *s = &r->slots[slot];
-	const uint64_t *log = written ? written[slot] : NULL;
 	const struct ept_area *area = NULL;
 	int err = 0;
 
 	for (uint64_t chunk = 0; s->kept && chunk < chunks_of(s); chunk++) {
-		bool marked = is_marked(s, chunk);
-
-		if (!marked && !any_logged(s, log, chunk))
+		if (!is_marked(s, chunk))
 			continue;
 		for (uint64_t w = chunk * CHUNK_WORDS; w < chunk_end(s, chunk) && !err; w++) {
-			struct word word = {.index = w, .wrote = log ? log[w] : 0};
+			struct word word = {.index = w};
 
-			if (marked)
-				word.wrote |= __atomic_load_n(&s->noted[w], __ATOMIC_RELAXED);
-			word.any = word.wrote;
-			if (marked)
-				word.any |= __atomic_load_n(&s->gone[w], __ATOMIC_RELAXED);
+			word.wrote = __atomic_load_n(&s->noted[w], __ATOMIC_RELAXED);
+			word.any = word.wrote | __atomic_load_n(&s->gone[w], __ATOMIC_RELAXED);
 			err = each_of_word(r, s, &word, &area, fn, ctx);
 		}
 	}
 	return err;
 }
 
-int ept_reset_each(struct ept_reset *r, ept_written written, ept_reset_page_fn *fn, void *ctx)
+int ept_reset_each(struct ept_reset *r, ept_reset_page_fn *fn, void *ctx)
 {
 	int err = 0;
 
 	for (size_t i = 0; i < r->nr && !err; i++)
-		err = each_page(r, i, written, fn, ctx);
+		err = each_page(r, &r->slots[i], fn, ctx);
 	return err;
 }
 
-/* KVM tells it once. */
 void ept_reset_note_log(struct ept_reset *r, ept_written written)
 {
 	for (size_t i = 0; i < r->nr; i++) {
 		struct ept_reset_slot *s = &r->slots[i];
+		const uint64_t *log = s->kept ? written[i] : NULL;
 
-		for (uint64_t w = 0; s->kept && written[i] && w < ept_reset_words(s); w++) {
-			if (!written[i][w])
+		for (uint64_t w = 0; log && w < ept_reset_words(s); w++) {
+			if (!log[w])
 				continue;
-			s->noted[w] |= written[i][w];
+			s->noted[w] |= log[w];
 			s->chunks[w / CHUNK_WORDS / 64] |= 1UL << w / CHUNK_WORDS % 64;
 		}
 	}

@@ -19,8 +19,9 @@ struct ept_reset_slot {
 	const struct ept_slot *slot;
 	uint64_t pages;
 	uint32_t *kept;
-	/* Noted by the monitor's threads, atomic: written; given back, and so zero. And in which
-	   chunks of them anything is: a bit for 64 words. */
+	/* Noted by the monitor's threads, atomic, and when the VM is at rest from KVM's log:
+	   written; given back, and so zero. And in which chunks of them anything is: a bit for 64
+	   words. */
 	uint64_t *noted, *gone, *chunks;
 };
 
@@ -52,9 +53,9 @@ size_t ept_reset_chunk_bytes(const struct ept_reset_slot *s);
 typedef int ept_reset_page_fn(struct ept_reset *r, struct ept_reset_slot *s,
 			      const struct ept_area *area, uint64_t page, bool written, void *ctx);
 
-/* All pages that were written, or given back, until one fails. */
-int ept_reset_each(struct ept_reset *r, ept_written written, ept_reset_page_fn *fn, void *ctx);
-/* What KVM's log says is noted: it tells it once. */
+/* All pages that are noted, written or given back, until one fails. */
+int ept_reset_each(struct ept_reset *r, ept_reset_page_fn *fn, void *ctx);
+/* What KVM's log says is noted, too: it tells it once. */
 void ept_reset_note_log(struct ept_reset *r, ept_written written);
 void ept_reset_forget_notes(struct ept_reset *r);
 

@@ -131,15 +131,15 @@ static bool same_as_file(const struct ept_area *area, uint64_t gpa, const char *
 static int kernel_page(const struct ept_area *area, uint64_t gpa, char *to)
 {
 	const char *hva = ept_hva(area, gpa);
-	enum ept_host_page host = ept_host_page(area->space, hva);
+	enum ept_host_page host;
 
-	if (host == EPT_HOST_CACHED && !area->template) /* nothing, or the file's */
-		return BELOW;
-	/* Looked at where it is mapped, what the file has not got would be put into it. */
-	if (host == EPT_HOST_CACHED && !__atomic_load_n(&area->gave_back, __ATOMIC_ACQUIRE)) {
-		int err = ept_template_page(area, gpa, to);
+	if (area->template) {
+		int err = ept_template_now(area, gpa, to);
 		return err ? err : DATA;
 	}
+	host = ept_host_page(area->space, hva);
+	if (host == EPT_HOST_CACHED) /* nothing, or the file's */
+		return BELOW;
 	memcpy(to, hva, EPT_PAGE_SIZE);
 	if (host == EPT_HOST_UNKNOWN && area->obj && same_as_file(area, gpa, to))
 		return BELOW;

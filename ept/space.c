@@ -2,6 +2,7 @@
 #include "ept/space.h"
 #include "ept/reset.h"
 #include "ept/staging.h"
+#include "ept/stats.h"
 
 #include <errno.h>
 #include <fcntl.h>

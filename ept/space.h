@@ -234,6 +234,8 @@ int ept_area_replace(struct ept_area *area, struct ept_object *obj);
 
 /* template.c: the page that a template's area began with at @gpa. 0 or a negative errno. */
 int ept_template_page(const struct ept_area *area, uint64_t gpa, char *to);
+/* template.c: the page that it has there now; nothing of the file is made for it. As that. */
+int ept_template_now(const struct ept_area *area, uint64_t gpa, char *to);
 /* template.c: [gpa, end) of an area that is a template's reads as zeros. */
 int ept_template_discard(struct ept_area *area, uint64_t gpa, uint64_t end);
 

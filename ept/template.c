@@ -53,13 +53,37 @@ static int store(int fd, const char *bytes, size_t len, uint64_t offset)
 	return 0;
 }
 
+/* Of a clone: nor has the template's file, which it begins with, anything there. */
+static bool file_has_nothing(const struct ept_area *area, uint64_t gpa, uint64_t len)
+{
+	off_t from = (off_t)place_of(area, gpa), data;
+
+	if (!area->template)
+		return true;
+	data = lseek(area->template_fd, from, SEEK_DATA);
+	return data < 0 ? errno == ENXIO : data >= from + (off_t)len;
+}
+
 static bool nothing_there(const struct ept_area *area, uint64_t gpa, uint64_t len)
 {
 	if (area->kind == EPT_KIND_LAYERS)
 		return false;
 	if (ept_handler_engine(area))
 		return !ept_mirror_find(&area->space->mirror, GPA(gpa));
-	return ept_host_nothing(area->space->pagemap_fd, ept_hva(area, gpa), len >> EPT_PAGE_SHIFT);
+	return ept_host_nothing(area->space->pagemap_fd, ept_hva(area, gpa),
+				len >> EPT_PAGE_SHIFT) &&
+	       file_has_nothing(area, gpa, len);
+}
+
+static int read_chunk(const struct ept_area *area, uint64_t gpa, char *bytes, size_t len)
+{
+	int err = 0;
+
+	if (!area->template)
+		return ept_read(area->space, GPA(gpa), bytes, len, EPT_ORIGIN_LOADER);
+	for (size_t at = 0; at < len && !err; at += EPT_PAGE_SIZE)
+		err = ept_template_now(area, gpa + at, bytes + at);
+	return err;
 }
 
 static int copy_out(struct ept_area *area, int fd)
@@ -77,7 +101,7 @@ static int copy_out(struct ept_area *area, int fd)
 		for (size_t len; gpa < leaf_end && !err; gpa += len) {
 			len = leaf_end - gpa < CHUNK ? leaf_end - gpa : CHUNK;
 
-			err = ept_read(area->space, GPA(gpa), bytes, len, EPT_ORIGIN_LOADER);
+			err = read_chunk(area, gpa, bytes, len);
 			if (!err)
 				err = store(fd, bytes, len, place_of(area, gpa));
 		}
@@ -120,9 +144,12 @@ static int map_instead(struct ept_area *area, int fd)
 	if (mmap(area->hva, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE,
 		 fd, (off_t)place_of(area, area->start)) == MAP_FAILED)
 		return -errno;
+	if (area->template) /* of a clone's */
+		close(area->template_fd);
 	area->engine = EPT_ENGINE_KERNEL;
 	area->template = true;
 	area->template_fd = fd;
+	area->gave_back = false;
 	area->kind = EPT_KIND_ANON;
 	area->resident = area->huge = 0;
 	if (area->obj) {
@@ -175,6 +202,18 @@ int ept_template_page(const struct ept_area *area, uint64_t gpa, char *to)
 	ssize_t n = pread(area->template_fd, to, EPT_PAGE_SIZE, (off_t)place_of(area, gpa));
 
 	return n == (ssize_t)EPT_PAGE_SIZE ? 0 : n < 0 ? -errno : -EIO;
+}
+
+/* Looked at where it is mapped, what the file has not got would be put into it. */
+int ept_template_now(const struct ept_area *area, uint64_t gpa, char *to)
+{
+	const char *hva = ept_hva(area, gpa);
+
+	if (ept_host_page(area->space, hva) == EPT_HOST_CACHED &&
+	    !__atomic_load_n(&area->gave_back, __ATOMIC_ACQUIRE))
+		return ept_template_page(area, gpa, to);
+	memcpy(to, hva, EPT_PAGE_SIZE);
+	return 0;
 }
 
 int ept_template_discard(struct ept_area *area, uint64_t gpa, uint64_t end)

@@ -23,7 +23,7 @@ BARE  := $(OUT)/tests/bench/bare_kvm
 $(BENCH): $(addprefix $(OUT)/,tests/bench/bench.o tests/bench/series.o vmm/series.o)
 	$(call link,$(LDFLAGS),-ljansson)
 
-$(BARE): $(OUT)/tests/bench/bare_kvm.o
+$(BARE): $(addprefix $(OUT)/tests/bench/,bare_kvm.o bare_clones.o)
 	$(call link,$(LDFLAGS) $(STATIC))
 
 # Static, so that it runs as it is on the emulated host.

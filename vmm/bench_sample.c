@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "ept/stats.h"
 #include "vmm/bench.h"
 #include "vmm/bench_vm.h"
 #include "vmm/helper.h"
@@ -299,7 +300,7 @@ static int measure(const struct bench_sample *sample, struct bench_result *resul
 			 : plain_memory(sample, &memory, err);
 	if (r == 0) {
 		struct kvm_machine machine = kvm_machine_of(&opt);
-		r = bench_vm_create(&vm, &machine, err);
+		r = bench_vm_create(&vm, &machine, BENCH_LOW_SIZE, err);
 		if (r == 0)
 			r = kvm_add_slot(&vm.kvm, &memory.slot, err);
 		if (r == 0)

@@ -93,52 +93,74 @@ static int time_clone(struct snap_bench *bench, double *us)
 	return *us > 0 ? 0 : snap_cannot(bench, "foal clone does not say when it ran");
 }
 
-/* The bare program's: from the byte that asks for it, as ours counts from the request. */
-static int time_bare(struct snap_bench *bench, unsigned mib, double *us)
+/*
+ * The bare program as @what, @how (NULL: nothing more): from the byte that asks for it to the
+ * moment that it says, as ours counts from the request. It goes on; 0 without --bare.
+ */
+static int start_bare(struct snap_bench *bench, unsigned mib, const char *what, const char *how,
+		      struct snap_job *job, double *us)
 {
 	char text[64], size[16];
-	char *argv[] = {"bare_kvm", size, "clone", NULL};
-	uint64_t asked = 0;
+	char *argv[] = {"bare_kvm", size, (char *)what, (char *)how, NULL};
+	uint64_t asked;
+
+	snprintf(size, sizeof(size), "%u", mib);
+	if (snap_start(bench, bench->opt->bare, argv, false, job))
+		return -1;
+	int r = snap_hear(job, "\n", text, sizeof(text));
+	asked = now_ns();
+	if (r == 0 && write(job->in, "x", 1) != 1)
+		r = -1;
+	if (r == 0)
+		r = snap_hear(job, "\n", text, sizeof(text));
+	*us = (double)(strtoull(text, NULL, 10) - asked) / 1000;
+	return r;
+}
+
+static int end_bare(struct snap_bench *bench, struct snap_job *job, int r)
+{
+	return snap_finish(job) || r ? snap_cannot(bench, "%s failed", bench->opt->bare) : 0;
+}
+
+static int time_bare(struct snap_bench *bench, unsigned mib, const char *what, const char *how,
+		     double *us)
+{
 	struct snap_job job;
-	int r = -1;
 
 	if (!bench->opt->bare)
 		return 0;
-	snprintf(size, sizeof(size), "%u", mib);
-	if (snap_start(bench, bench->opt->bare, argv, false, &job))
-		return -1;
-	if (snap_hear(&job, "\n", text, sizeof(text)) == 0) {
-		asked = now_ns();
-		if (write(job.in, "x", 1) == 1)
-			r = snap_hear(&job, NULL, text, sizeof(text));
-	}
-	if (snap_finish(&job) || r)
-		return snap_cannot(bench, "%s failed", bench->opt->bare);
-	*us = (double)(strtoull(text, NULL, 10) - asked) / 1000;
-	return 0;
+	return end_bare(bench, &job, start_bare(bench, mib, what, how, &job, us));
+}
+
+static int time_clones(struct snap_bench *bench, bool pool, double *us)
+{
+	const struct bench_job small = {
+	    .cpus = 1, .serial = 1, .write = 1, .touches = 1, .base = RAM_BASE - EPT_PAGE_SIZE};
+	int r = make_template(bench, "cloner", &small, "auto", pool ? "4" : "0");
+
+	if (r)
+		return r;
+	r = time_clone(bench, us);
+	/* By the third one the pool has been filled. */
+	for (int i = 0; i < 2 && pool && r == 0; i++)
+		r = time_clone(bench, us);
+	end_template(bench, "cloner");
+	return r;
 }
 
 int snap_clone(struct snap_bench *bench, const struct snap_case *c, unsigned round,
 	       struct snap_pair *out)
 {
-	const struct bench_job small = {
-	    .cpus = 1, .serial = 1, .write = 1, .touches = 1, .base = RAM_BASE - EPT_PAGE_SIZE};
 	bool pool = c->flags & SNAP_POOL;
+	const char *what = pool ? "pool" : "clone";
 	int r = 0;
 
-	if (!pool && round % 2)
-		r = time_bare(bench, c->mib, &out->plain);
+	if (round % 2)
+		r = time_bare(bench, c->mib, what, NULL, &out->plain);
 	if (r == 0)
-		r = make_template(bench, "cloner", &small, "auto", pool ? "4" : "0");
-	if (r)
-		return r;
-	r = time_clone(bench, &out->ours);
-	/* By the third one the pool has been filled. */
-	for (int i = 0; i < 2 && pool && r == 0; i++)
-		r = time_clone(bench, &out->ours);
-	end_template(bench, "cloner");
-	if (r == 0 && !pool && !(round % 2))
-		r = time_bare(bench, c->mib, &out->plain);
+		r = time_clones(bench, pool, &out->ours);
+	if (r == 0 && !(round % 2))
+		r = time_bare(bench, c->mib, what, NULL, &out->plain);
 	return r;
 }
 
@@ -161,8 +183,7 @@ static int hear_clone(struct snap_bench *bench, double *us)
 	return r ? snap_cannot(bench, "a clone's guest does not tell how long it took") : 0;
 }
 
-int snap_clone_touch(struct snap_bench *bench, const struct snap_case *c, unsigned round,
-		     struct snap_pair *out)
+static int time_touching(struct snap_bench *bench, const char *huge, double *us)
 {
 	const struct bench_job touching = {.cpus = 1,
 					   .serial = 1,
@@ -172,21 +193,35 @@ int snap_clone_touch(struct snap_bench *bench, const struct snap_case *c, unsign
 					   .clone = 1,
 					   .clone_reads = 1000,
 					   .clone_writes = 100};
-	const char *huge = c->flags & SNAP_HUGE ? "always" : "never";
 	double touched = 0;
 	json_t *said = NULL;
 
-	(void)round;
 	if (make_template(bench, "toucher", &touching, huge, "4"))
 		return -1;
 	said = clone_vm(bench, "toucher", NULL, NULL);
-	out->ours = first_run_us(said, 0);
+	*us = first_run_us(said, 0);
 	int r = said ? hear_clone(bench, &touched) : -1;
 	if (said)
 		snap_stop_vm(bench, "cloned");
 	json_decref(said);
 	end_template(bench, "toucher");
-	out->ours += touched;
+	*us += touched;
+	return r;
+}
+
+int snap_clone_touch(struct snap_bench *bench, const struct snap_case *c, unsigned round,
+		     struct snap_pair *out)
+{
+	bool huge = c->flags & SNAP_HUGE;
+	const char *how = huge ? "touch-huge" : "touch";
+	int r = 0;
+
+	if (round % 2)
+		r = time_bare(bench, c->mib, "pool", how, &out->plain);
+	if (r == 0)
+		r = time_touching(bench, huge ? "always" : "never", &out->ours);
+	if (r == 0 && !(round % 2))
+		r = time_bare(bench, c->mib, "pool", how, &out->plain);
 	return r;
 }
 
@@ -315,23 +350,20 @@ static int weigh_clones(struct snap_bench *bench, struct snap_pair *out)
 }
 
 /* So many processes of the bare program, each with such a VM that has run. */
-static int weigh_bare(struct snap_bench *bench, unsigned mib, double *out)
+static int weigh_bare(struct snap_bench *bench, unsigned mib, struct snap_pair *out)
 {
-	char size[16], count[16], text[64];
-	char *argv[] = {"bare_kvm", size, "clones", count, NULL};
-	double before;
+	char count[16];
+	double before, us = 0;
 	struct snap_job job;
 
 	if (!bench->opt->bare)
 		return 0;
-	snprintf(size, sizeof(size), "%u", mib);
 	snprintf(count, sizeof(count), "%u", clone_count(bench));
 	before = rested_mib(bench); /* what was killed before it gives back for some time */
-	if (snap_start(bench, bench->opt->bare, argv, false, &job))
-		return -1;
-	int r = snap_hear(&job, "\n", text, sizeof(text));
-	*out = before - rested_mib(bench);
-	return snap_finish(&job) || r ? snap_cannot(bench, "%s failed", bench->opt->bare) : 0;
+	int r = start_bare(bench, mib, "clones", count, &job, &us);
+	out->plain = before - rested_mib(bench);
+	out->also_plain = us / 1e6;
+	return end_bare(bench, &job, r);
 }
 
 int snap_clones(struct snap_bench *bench, const struct snap_case *c, unsigned round,
@@ -351,5 +383,5 @@ int snap_clones(struct snap_bench *bench, const struct snap_case *c, unsigned ro
 		return r;
 	r = weigh_clones(bench, out);
 	end_template(bench, "many");
-	return r ? r : weigh_bare(bench, c->mib, &out->plain);
+	return r ? r : weigh_bare(bench, c->mib, out);
 }

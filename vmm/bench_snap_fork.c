@@ -16,6 +16,7 @@
 
 #include "vmm/bench_snapshots.h"
 #include "vmm/bench_vm.h"
+#include "vmm/fork.h"
 #include "vmm/vm.h"
 
 /* RAM of which 1 GiB lies at BENCH_GPA. */
@@ -106,7 +107,7 @@ static int start_guest(struct plain *p, uint32_t touches, struct foal_error *err
 	options_defaults(&opt);
 	struct kvm_machine machine = kvm_machine_of(&opt);
 	options_free(&opt);
-	r = bench_vm_create(&p->vm, &machine, err);
+	r = bench_vm_create(&p->vm, &machine, BENCH_LOW_SIZE, err);
 	if (r)
 		return r;
 	p->vm.port = com1;
@@ -161,7 +162,7 @@ static _Noreturn void fork_once_more(struct plain *p)
 	atomic_store(&p->byte_came, true); /* its guest goes on at once */
 	if (start_guest(p, p->touches / CHILD_PART, &err)) {
 		error_print(&err);
-		_exit(err.status);
+		process_end(err.status);
 	}
 	while (atomic_load(&p->byte_came) && !has_failed(p))
 		poll(NULL, 0, 1);
@@ -220,7 +221,7 @@ int command_bench_fork(int argc, char **argv, uint64_t main_ns)
 	if (make_memory(&p))
 		error_set(&err, FOAL_EXIT_MEMORY, -ENOMEM, "bench-fork: memory");
 	else if (start_guest(&p, p.touches, &err) == 0)
-		_exit(serve(&p)); /* its vCPU runs */
+		process_end(serve(&p)); /* its vCPU runs */
 	error_print(&err);
 	return err.status;
 }

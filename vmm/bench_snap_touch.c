@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "ept/snapshot.h"
+#include "ept/stats.h"
 #include "vmm/bench_snapshots.h"
 #include "vmm/bench_vm.h"
 #include "vmm/helper.h"
@@ -254,7 +255,7 @@ static int measure(const struct sample *s, struct touched *out, struct foal_erro
 
 	options_defaults(&opt);
 	struct kvm_machine machine = kvm_machine_of(&opt);
-	int r = bench_vm_create(&vm, &machine, err);
+	int r = bench_vm_create(&vm, &machine, BENCH_LOW_SIZE, err);
 
 	if (r == 0 && (r = give_job(&vm, s, &sum)))
 		failed(err, r, "the order of touches");

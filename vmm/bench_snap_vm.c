@@ -17,14 +17,8 @@
 #include "vmm/bench_vm.h"
 #include "vmm/helper.h"
 
-#define SMALL_RAM    "1G"
-#define STATS_MOST   (1UL << 18) /* bytes of a report */
-/* Pages that one VM writes for the median of its resets, which are no fewer and no more than */
-#define RESET_PAGES  32768
-#define RESETS_LEAST 20
-#define RESETS_MOST  200
-/* --pages: a quick look. */
-#define RESETS_FEW   4
+#define SMALL_RAM  "1G"
+#define STATS_MOST (1UL << 18) /* bytes of a report */
 
 /* What foal snapshot says of it. */
 static json_t *snapshot(struct snap_bench *bench, const char *name, const char *dir)
@@ -132,63 +126,4 @@ int snap_pause(struct snap_bench *bench, const struct snap_case *c, unsigned rou
 	snap_kill(&vm);
 	remove_snapshot(dir);
 	return out->ours > 0 ? 0 : snap_cannot(bench, "foal snapshot does not say the pause");
-}
-
-/* --- reset: the guest writes pages, and rings ------------------------------------------------ */
-
-/* Of what foal stat says: from the guest's exit at the bell to its next KVM_RUN. */
-static int read_gap(struct snap_bench *bench, const char *name, const struct bench_job *job,
-		    double *us)
-{
-	char *argv[] = {"foal", "stat", "--run-dir", bench->dir, "--json", (char *)name, NULL};
-	json_t *said = snap_ask(bench, argv);
-	const json_t *reset = json_object_get(json_object_get(said, "stats"), "reset");
-	double resets = snap_number(reset, "resets"), pages = snap_number(reset, "pages");
-
-	*us = snap_number(json_object_get(reset, "gap"), "p50_ns") / 1e3;
-	json_decref(said);
-	if (!said)
-		return -1;
-	if (resets < job->bell || pages < resets * job->again)
-		return snap_cannot(bench, "%.0f resets put %.0f pages back, not %u times %u",
-				   resets, pages, job->bell, job->again);
-	return 0;
-}
-
-static unsigned resets_for(const struct snap_case *c)
-{
-	unsigned resets = RESET_PAGES / c->pages;
-
-	return resets > RESETS_MOST ? RESETS_MOST : resets < RESETS_LEAST ? RESETS_LEAST : resets;
-}
-
-int snap_reset(struct snap_bench *bench, const struct snap_case *c, unsigned round,
-	       struct snap_pair *out)
-{
-	bool all = c->flags & SNAP_ALL;
-	unsigned resets = bench->opt->pages ? RESETS_FEW : resets_for(c);
-	const struct bench_job dirtying = {
-	    .cpus = 1,
-	    .serial = 1,
-	    .write = 1,
-	    .touches = 8192,
-	    .again = c->pages,
-	    .bell = resets,
-	    .ring = FOAL_RESET_BACK |
-		    (all ? 0 : FOAL_RESET_SAME | FOAL_RESET_TABLES | FOAL_RESET_CONTROLS),
-	    .base = RAM_BASE};
-	char name[24], text[512];
-	struct snap_job vm;
-	int r = 0;
-
-	(void)round;
-	snprintf(name, sizeof(name), "reset%u%s", c->pages, all ? "all" : "");
-	if (snap_start_guest(bench, name, &dirtying, SMALL_RAM, "auto", &vm))
-		return -1;
-	if (write(vm.in, "x", 1) != 1 || snap_hear(&vm, "done", text, sizeof(text)))
-		r = snap_cannot(bench, "the guest did not write its pages");
-	if (r == 0)
-		r = read_gap(bench, name, &dirtying, &out->ours);
-	snap_kill(&vm);
-	return r;
 }

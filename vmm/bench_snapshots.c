@@ -152,6 +152,11 @@ static double value_of(const struct snap_pair *pair, enum bar bar)
 	return bar == ALSO ? pair->also : bar == OWN ? pair->own : pair->ours;
 }
 
+static double plain_of(const struct snap_pair *pair, enum bar bar)
+{
+	return bar == ALSO ? pair->also_plain : bar == OWN ? 0 : pair->plain;
+}
+
 static void add_pair(struct row *all, const struct snap_bench *bench, const struct snap_case *c,
 		     int r, const struct snap_pair *pair)
 {
@@ -163,8 +168,8 @@ static void add_pair(struct row *all, const struct snap_bench *bench, const stru
 			continue;
 		}
 		series_add(&all[i].ours, value_of(pair, rows[i].bar));
-		if (pair->plain > 0 && rows[i].bar != ALSO && rows[i].bar != OWN)
-			series_add(&all[i].plain, pair->plain);
+		if (plain_of(pair, rows[i].bar) > 0)
+			series_add(&all[i].plain, plain_of(pair, rows[i].bar));
 		if (pair->cpu > 0) {
 			series_add(&all[i].cpu, pair->cpu);
 			series_add(&all[i].cpu_plain, pair->cpu_plain);

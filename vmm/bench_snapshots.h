@@ -23,6 +23,7 @@ struct snap_bench {
 struct snap_pair {
 	double ours, plain;
 	double also, own;	  /* of ours, for rows that say so */
+	double also_plain;	  /* beside also; 0: there is none */
 	double cpu, cpu_plain;	  /* ms of CPU time of the process; 0: not looked at */
 	uint64_t faults, brought; /* of our side: as its counters say */
 };
@@ -53,14 +54,19 @@ int snap_restore(struct snap_bench *bench, const struct snap_case *c, unsigned r
 int snap_pause(struct snap_bench *bench, const struct snap_case *c, unsigned round,
 	       struct snap_pair *out);
 
-int snap_reset(struct snap_bench *bench, const struct snap_case *c, unsigned round,
-	       struct snap_pair *out);
-
 /* bench_snap_fork.c: forks of a VM that writes. */
 int snap_fork(struct snap_bench *bench, const struct snap_case *c, unsigned round,
 	      struct snap_pair *out);
 /* Its plain side's own process: foal bench-fork. */
 int command_bench_fork(int argc, char **argv, uint64_t main_ns);
+
+/* bench_snap_reset.c: resets, which the guest rings for. */
+int snap_reset(struct snap_bench *bench, const struct snap_case *c, unsigned round,
+	       struct snap_pair *out);
+/* What the guest does: writes @pages and rings @ring (FOAL_RESET_*), @resets times. */
+struct bench_job snap_reset_job(unsigned pages, unsigned resets, unsigned ring);
+/* The other side's own process: foal bench-reset. */
+int command_bench_reset(int argc, char **argv, uint64_t main_ns);
 
 /* bench_snap_clone.c: a template's clones. */
 int snap_clone(struct snap_bench *bench, const struct snap_case *c, unsigned round,

@@ -55,11 +55,11 @@ static void load_guest(char *low)
 
 static int add_low_memory(struct bench_vm *vm, struct foal_error *err)
 {
-	struct ept_slot slot = {.gpa = GPA(0), .size = BENCH_LOW_SIZE};
+	struct ept_slot slot = {.gpa = GPA(0), .size = vm->low_size};
 
-	slot.hva = mmap(NULL, BENCH_LOW_SIZE, PROT_READ | PROT_WRITE,
-			MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-	if (slot.hva == MAP_FAILED)
+	slot.hva = mmap(NULL, slot.size, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (slot.hva == MAP_FAILED || madvise(slot.hva, BENCH_LOW_SIZE, MADV_POPULATE_WRITE))
 		return error_set(err, FOAL_EXIT_HOST, -ENOMEM, "bench: the guest's own memory: %s",
 				 strerror(errno));
 	vm->low = slot.hva;
@@ -79,9 +79,10 @@ static int make_runnable(struct bench_cpu *cpu, struct foal_error *err)
 	return entry_pvh(cpu->fd, (uint32_t)guest_elf()->e_entry, cpu->index, err);
 }
 
-int bench_vm_create(struct bench_vm *vm, const struct kvm_machine *machine, struct foal_error *err)
+int bench_vm_create(struct bench_vm *vm, const struct kvm_machine *machine, size_t low_size,
+		    struct foal_error *err)
 {
-	*vm = (struct bench_vm){.kvm = {.dev_fd = -1, .vm_fd = -1}};
+	*vm = (struct bench_vm){.kvm = {.dev_fd = -1, .vm_fd = -1}, .low_size = low_size};
 	pthread_mutex_init(&vm->lock, NULL);
 	pthread_cond_init(&vm->moved, NULL);
 	int r = kvm_open(&vm->kvm, err);
@@ -100,6 +101,8 @@ int bench_vm_create(struct bench_vm *vm, const struct kvm_machine *machine, stru
 		*cpu = (struct bench_cpu){.vm = vm, .index = i, .fd = -1};
 		vm->cpus++;
 		r = kvm_create_vcpu(&vm->kvm, i, &cpu->fd, &cpu->run, err);
+		if (r == 0)
+			r = kvm_set_cpuid(&vm->kvm, i, cpu->fd, err);
 		if (r == 0)
 			r = make_runnable(cpu, err);
 	}
@@ -251,7 +254,7 @@ void bench_vm_destroy(struct bench_vm *vm)
 	}
 	kvm_close(&vm->kvm);
 	if (vm->low)
-		munmap(vm->low, BENCH_LOW_SIZE);
+		munmap(vm->low, vm->low_size);
 	pthread_cond_destroy(&vm->moved);
 	pthread_mutex_destroy(&vm->lock);
 }

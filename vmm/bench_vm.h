@@ -34,7 +34,8 @@ struct bench_cpu {
 struct bench_vm {
 	struct kvm kvm;
 	struct ept_space *space; /* NULL: the plain side; changed while the vCPUs stand still */
-	char *low;		 /* the guest's own memory */
+	char *low;		 /* the guest's own memory, slot 0, */
+	size_t low_size;	 /* so much */
 	struct bench_job *job;	 /* in it */
 	/* NULL, or what answers the other ports: false, it does not. Any vCPU's thread. */
 	bool (*port)(void *arg, struct kvm_run *run);
@@ -50,8 +51,12 @@ struct bench_vm {
 	struct foal_error error;
 };
 
-/* Create it, with the guest loaded; the caller fills in the job and adds slots. */
-int bench_vm_create(struct bench_vm *vm, const struct kvm_machine *machine, struct foal_error *err);
+/*
+ * Create it, with the guest loaded in @low_size bytes of its own, BENCH_LOW_SIZE or more: these are
+ * there from the start; the caller fills in the job and adds slots.
+ */
+int bench_vm_create(struct bench_vm *vm, const struct kvm_machine *machine, size_t low_size,
+		    struct foal_error *err);
 
 /* Start the vCPUs. @space is told where they run; NULL for none. */
 int bench_vm_start(struct bench_vm *vm, struct ept_space *space, struct foal_error *err);

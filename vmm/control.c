@@ -118,16 +118,16 @@ static void serve_conn(struct control *control, struct conn *conn, short events)
 static int timeout(struct control *control, bool typed_left, uint64_t now)
 {
 	int ms = typed_left ? RETYPE_MS : LOOK_MS, stop = control_stop_timeout(control, now);
+	int pool = template_timeout(control->vm);
 	bool idle = !typed_left && stop < 0 && now >= control->accept_after &&
 		    !control->snapshot.pid && !control->fork.pid;
 
-	if (template_hungry(control->vm))
-		return 0;
-	idle &= template_idle(control->vm);
 	for (int i = 0; i < CONTROL_CLIENTS; i++)
 		idle &= control->conns[i].fd < 0;
-	if (idle)
+	if (idle && pool < 0)
 		return -1; /* nobody's patience is to be looked at */
+	if (pool >= 0 && pool < ms)
+		ms = pool;
 	return stop >= 0 && stop < ms ? stop : ms;
 }
 

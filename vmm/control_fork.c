@@ -12,7 +12,8 @@
 
 /*
  * Clones begin as the messages with their names are read; nobody stands still. Who asked has
- * the answer before: more names than the channel holds come when it has taken what there is.
+ * the answer behind those that were there already, and before it waits for more: they come when the
+ * channel has taken what there is.
  */
 static json_t *serve_clone(struct control *control, struct conn *conn,
 			   const struct control_request *request, const struct fork_request *asked)
@@ -20,8 +21,10 @@ static json_t *serve_clone(struct control *control, struct conn *conn,
 	if (asked->has_swap)
 		return conn_error(request->id, CONTROL_ERROR_BAD_REQUEST,
 				  "swap: a template's clones have none");
+	unsigned begun = template_clone_first(control->vm, asked);
+
 	conn_send(conn, conn_reply(request->id), now_ns());
-	template_clone(control->vm, asked);
+	template_clone_rest(control->vm, asked, begun);
 	return NULL;
 }
 

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Bits that the topology decides. */
@@ -20,6 +21,11 @@
 #define CACHE_CORES_SHIFT  26
 #define CACHE_CORES	   (0x3fU << CACHE_CORES_SHIFT)
 #define SHARED_CACHE_LEVEL 3
+
+struct kvm_cpuid2 *cpu_table(void)
+{
+	return calloc(1, sizeof(struct kvm_cpuid2) + CPU_LEAVES * sizeof(struct kvm_cpuid_entry2));
+}
 
 struct kvm_cpuid_entry2 *cpu_leaf(struct kvm_cpuid2 *cpuid, uint32_t leaf, uint32_t index)
 {

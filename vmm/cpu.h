@@ -60,6 +60,9 @@ void cpu_mask_apply(struct kvm_cpuid2 *cpuid, const struct cpu_mask *mask);
 /* More leaves than any processor reports today, and those that are added here. */
 #define CPU_LEAVES 256
 
+/* An empty table with room for them, for free(); NULL: no memory. */
+struct kvm_cpuid2 *cpu_table(void);
+
 /* Make what is the same for all of @cpus vCPUs; @cpuid has room for CPU_LEAVES. -E2BIG: it has not.
  */
 int cpu_topology(struct kvm_cpuid2 *cpuid, unsigned cpus);

@@ -67,10 +67,8 @@ static void *fork_thread(void *arg)
 
 	pthread_setname_np(pthread_self(), "foal-fork");
 	vm_thread_begins(vm, THREAD_FORK);
-	if (vm->birth && vm->birth->await_fd >= 0) {
+	if (fork_made_ahead(vm))
 		template_await(vm);
-		gate_arrive(&vm->confined);
-	}
 	fork_trim_stack(vm);
 	pthread_mutex_lock(&f->lock);
 	while (!f->ending) {
@@ -94,6 +92,11 @@ static void *fork_thread(void *arg)
 	return NULL;
 }
 
+bool fork_made_ahead(const struct vm *vm)
+{
+	return vm->birth && vm->birth->ahead;
+}
+
 void forker_init(struct vm *vm)
 {
 	pthread_mutex_init(&vm->forker.lock, NULL);
@@ -105,7 +108,7 @@ int forker_start(struct vm *vm)
 	if (!vm->control)
 		return 0;
 	vm_thread_expected(vm);
-	if (vm->birth && vm->birth->await_fd >= 0)
+	if (fork_made_ahead(vm))
 		gate_expect(&vm->confined); /* until its name has come */
 	int r = vm_thread_create(&vm->forker.thread, fork_thread, vm, 0);
 	vm->forker.started = r == 0;

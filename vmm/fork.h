@@ -73,6 +73,8 @@ struct fork_birth {
 	struct disk_layer *layers[MAX_FILES]; /* of each disk, until its device has them */
 	int channel;			      /* -1: told */
 	int await_fd;	    /* a clone made ahead: where it hears its name; -1: it has one */
+	int heed_fd;	    /* the same for its first vCPU's thread, whose it is */
+	bool ahead;	    /* it was made ahead; fixed */
 	uint64_t forked_ns; /* now_ns() as its process began */
 };
 
@@ -81,6 +83,9 @@ struct fork_birth {
  * would keep: given back, if @vm is one.
  */
 void fork_trim_stack(const struct vm *vm);
+
+/* Is @vm a clone that a template made before it had a name? */
+bool fork_made_ahead(const struct vm *vm);
 
 void forker_init(struct vm *vm);
 /* On the main thread, before it enters the sandbox. 0 or a negative errno. */

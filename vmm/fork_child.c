@@ -462,7 +462,8 @@ _Noreturn void fork_frozen(struct vm *vm, const struct fork_request *request,
 					     .path = vm->restore ? vm->restore->path : NULL,
 					     .record_fd = -1},
 				   .channel = -1,
-				   .await_fd = -1};
+				   .await_fd = -1,
+				   .heed_fd = -1};
 	struct order order;
 	/* A stop begins after this is set: before, nothing of the VM was taken apart. */
 	bool well = !atomic_load(&vm->stopping);

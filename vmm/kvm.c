@@ -94,8 +94,10 @@ int kvm_open(struct kvm *kvm, struct foal_error *err)
 	kvm->run_size = (size_t)size;
 	kvm->shadow = kvm_shadows();
 	kvm->pre_faults = pre_fault_can(kvm->dev_fd);
-	kvm->cpuid = calloc(1, sizeof(*kvm->cpuid) + CPU_LEAVES * sizeof(struct kvm_cpuid_entry2));
-	return kvm->cpuid ? 0 : error_set(err, FOAL_EXIT_HOST, -ENOMEM, "out of memory for CPUID");
+	kvm->supported = cpu_table();
+	if (!kvm->supported)
+		return error_set(err, FOAL_EXIT_HOST, -ENOMEM, "out of memory for CPUID");
+	return 0;
 }
 
 static bool can(const struct kvm *kvm, int cap)
@@ -130,9 +132,9 @@ static int keep_halt_in_guest(struct kvm *kvm, struct foal_error *err)
 static void add_timing_leaf(struct kvm *kvm)
 {
 	int khz = can(kvm, KVM_CAP_GET_TSC_KHZ) ? ioctl(kvm->vm_fd, KVM_GET_TSC_KHZ, 0) : -1;
-	struct kvm_cpuid_entry2 *first = cpu_leaf(kvm->cpuid, KVM_CPUID_SIGNATURE, 0);
+	struct kvm_cpuid_entry2 *first = cpu_leaf(kvm->supported, KVM_CPUID_SIGNATURE, 0);
 	struct kvm_cpuid_entry2 *timing =
-	    khz > 0 ? cpu_leaf_make(kvm->cpuid, FOAL_CPUID_TIMING, 0) : NULL;
+	    khz > 0 ? cpu_leaf_make(kvm->supported, FOAL_CPUID_TIMING, 0) : NULL;
 
 	if (!timing)
 		return;
@@ -145,8 +147,8 @@ static void add_timing_leaf(struct kvm *kvm)
 /* What KVM can do but leaves for the monitor to announce. */
 static void announce(struct kvm *kvm)
 {
-	struct kvm_cpuid_entry2 *one = cpu_leaf(kvm->cpuid, 1, 0);
-	struct kvm_cpuid_entry2 *own = cpu_leaf(kvm->cpuid, KVM_CPUID_FEATURES, 0);
+	struct kvm_cpuid_entry2 *one = cpu_leaf(kvm->supported, 1, 0);
+	struct kvm_cpuid_entry2 *own = cpu_leaf(kvm->supported, KVM_CPUID_FEATURES, 0);
 
 	if (one)
 		one->ecx |= LEAF_1_ECX_HYPERVISOR |
@@ -157,8 +159,8 @@ static void announce(struct kvm *kvm)
 
 int kvm_read_cpuid(struct kvm *kvm, struct foal_error *err)
 {
-	kvm->cpuid->nent = CPU_LEAVES;
-	return ioctl(kvm->dev_fd, KVM_GET_SUPPORTED_CPUID, kvm->cpuid)
+	kvm->supported->nent = CPU_LEAVES;
+	return ioctl(kvm->dev_fd, KVM_GET_SUPPORTED_CPUID, kvm->supported)
 		   ? host_error(err, "supported CPUID")
 		   : 0;
 }
@@ -166,12 +168,18 @@ int kvm_read_cpuid(struct kvm *kvm, struct foal_error *err)
 int kvm_finish_cpuid(struct kvm *kvm, const struct kvm_machine *machine, struct foal_error *err)
 {
 	announce(kvm);
-	cpu_mask_apply(kvm->cpuid, machine->mask);
+	cpu_mask_apply(kvm->supported, machine->mask);
 	add_timing_leaf(kvm);
-	int r = cpu_topology(kvm->cpuid, machine->cpus);
-	return r ? error_set(err, FOAL_EXIT_HOST, r, "KVM: CPUID of %u leaves cannot be completed",
-			     kvm->cpuid->nent)
-		 : 0;
+	int r = cpu_topology(kvm->supported, machine->cpus);
+	if (r)
+		return error_set(err, FOAL_EXIT_HOST, r,
+				 "KVM: CPUID of %u leaves cannot be completed",
+				 kvm->supported->nent);
+	if (!kvm->cpuid) {
+		kvm->cpuid = kvm->supported;
+		kvm->supported = NULL;
+	}
+	return 0;
 }
 
 /*
@@ -261,8 +269,13 @@ int kvm_create_vcpu(struct kvm *kvm, unsigned index, int *fd, struct kvm_run **r
 		*run = NULL;
 		return host_error(err, "map a vCPU");
 	}
+	return 0;
+}
+
+int kvm_set_cpuid(struct kvm *kvm, unsigned index, int fd, struct foal_error *err)
+{
 	cpu_identify(kvm->cpuid, index);
-	return ioctl(*fd, KVM_SET_CPUID2, kvm->cpuid) ? host_error(err, "set CPUID") : 0;
+	return ioctl(fd, KVM_SET_CPUID2, kvm->cpuid) ? host_error(err, "set CPUID") : 0;
 }
 
 uint64_t kvm_msi_address(const struct kvm *kvm, uint64_t addr)
@@ -287,7 +300,8 @@ int kvm_send_msi(struct kvm *kvm, uint64_t addr, uint32_t data)
 void kvm_close(struct kvm *kvm)
 {
 	free(kvm->cpuid);
-	kvm->cpuid = NULL;
+	free(kvm->supported);
+	kvm->cpuid = kvm->supported = NULL;
 	if (kvm->vm_fd >= 0)
 		close(kvm->vm_fd);
 	if (kvm->dev_fd >= 0)

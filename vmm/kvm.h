@@ -17,12 +17,14 @@
 struct kvm {
 	int dev_fd; /* /dev/kvm */
 	int vm_fd;
-	size_t run_size;	  /* bytes of a vCPU's struct kvm_run mapping */
-	struct kvm_cpuid2 *cpuid; /* what KVM supports, shared by the vCPUs; owned */
-	unsigned slots;		  /* memory slots registered */
-	bool wide_destinations;	  /* interrupts reach APIC ids above 254 */
-	bool shadow;		  /* it shadows guests' page tables */
-	bool pre_faults;	  /* pre_fault.h */
+	size_t run_size; /* bytes of a vCPU's struct kvm_run mapping */
+	/* What guests are told, shared by the vCPUs, and what KVM supports, until it is the same,
+	   or of no use any more; NULL: not there yet. Owned, with room for CPU_LEAVES. */
+	struct kvm_cpuid2 *cpuid, *supported;
+	unsigned slots;		/* memory slots registered */
+	bool wide_destinations; /* interrupts reach APIC ids above 254 */
+	bool shadow;		/* it shadows guests' page tables */
+	bool pre_faults;	/* pre_fault.h */
 };
 
 struct cpu_mask;
@@ -51,20 +53,24 @@ int kvm_configure_vm(struct kvm *kvm, const struct kvm_machine *machine, struct 
 
 /*
  * Ask KVM what CPUID it supports: slow where the host is a VM itself, since every
- * leaf leaves it. Needs kvm_open() alone.
+ * leaf leaves it. Needs kvm_open() alone, once, and allocates nothing: libc would settle how many
+ * arenas there are (sandbox_prepare()).
  */
 int kvm_read_cpuid(struct kvm *kvm, struct foal_error *err);
 
-/* Make of that the CPUID of @machine, whose VM is there. */
+/* Make of that the CPUID of @machine, whose VM is there; and the guest's, if it has none yet. */
 int kvm_finish_cpuid(struct kvm *kvm, const struct kvm_machine *machine, struct foal_error *err);
 
 /* Register memory: one slot, or all of a space. */
 int kvm_add_slot(struct kvm *kvm, const struct ept_slot *slot, struct foal_error *err);
 int kvm_add_slots(struct kvm *kvm, const struct ept_space *space, struct foal_error *err);
 
-/* Create vCPU @index, its CPUID set. Fills fd and the mapped kvm_run. */
+/* Create vCPU @index. Fills fd and the mapped kvm_run. */
 int kvm_create_vcpu(struct kvm *kvm, unsigned index, int *fd, struct kvm_run **run,
 		    struct foal_error *err);
+
+/* Tell it of its CPUID, before anything else: what KVM takes of its state depends on it. */
+int kvm_set_cpuid(struct kvm *kvm, unsigned index, int fd, struct foal_error *err);
 
 /* The address of an interrupt message as KVM wants it, of one that a guest wrote. */
 uint64_t kvm_msi_address(const struct kvm *kvm, uint64_t addr);

@@ -48,6 +48,7 @@ static const struct {
     {"bench-sample", command_bench_sample}, /* the same */
     {"bench-touch", command_bench_touch},   /* the same */
     {"bench-fork", command_bench_fork},	    /* the same */
+    {"bench-reset", command_bench_reset},   /* the same */
 };
 
 /*

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "ept/stats.h"
 #include "vmm/option_values.h"
 #include "vmm/options.h"
 

@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 
 #include "ept/reset.h"
+#include "ept/stats.h"
 #include "vmm/snapshot.h"
 #include "vmm/vm.h"
 

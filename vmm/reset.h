@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "ept/ept.h"
+#include "ept/stats.h"
 #include "vmm/error.h"
 #include "vmm/vm_state.h"
 

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <sched.h>
 
+#include "ept/stats.h"
 #include "guest/abi.h"
 #include "vmm/vm.h"
 

@@ -12,6 +12,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "ept/stats.h"
 #include "vmm/background.h"
 #include "vmm/console.h"
 #include "vmm/restore.h"

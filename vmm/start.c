@@ -4,9 +4,10 @@
  * to. Each enters it by itself, and no vCPU runs before the last one has. What a forked
  * VM begins without is made later, by foal-fork (fork_later.c).
  *
- * What KVM needs longest for, its CPUID and the vCPUs, the first vCPU's thread
- * does while the main thread builds the rest. It is the first thing that a restore makes:
- * before it is woken and KVM has answered, the snapshot is read and the VM is there.
+ * What KVM needs longest for is done while the main thread builds the rest. foal-stop, which sleeps
+ * until the end, asks for CPUID before; it is the first thing that is made. The first vCPU's
+ * thread makes the vCPUs. A boot waits for the answer to tell them of it. A restore tells
+ * them of the CPUID that they had, and looks into the answer before they run.
  */
 #include <errno.h>
 #include <signal.h>
@@ -16,6 +17,7 @@
 
 #include "vmm/entry.h"
 #include "vmm/kvmstats.h"
+#include "vmm/template.h"
 #include "vmm/vm.h"
 
 /* From here on the soft limit of open files may be too low. */
@@ -70,6 +72,14 @@ bool vm_thread_begins(struct vm *vm, enum thread_kind kind)
 	return !whose.status;
 }
 
+void vm_clocks_back(struct vm *vm)
+{
+	struct foal_error err = {0};
+
+	if (template_heed(vm, &err))
+		start_failed(vm, &err);
+}
+
 /* --- the vCPUs, by the first one's thread ------------------------------------------ */
 
 static int set_entry(struct vm *vm, int vcpu_fd, struct foal_error *err)
@@ -84,42 +94,90 @@ static int set_entry(struct vm *vm, int vcpu_fd, struct foal_error *err)
 /* KVM's paravirtual clocks and the like lie in guest memory: that has to be there. */
 static int load_vcpus(struct vm *vm, struct foal_error *err)
 {
-	return atomic_load(&vm->stopping) ? 0 : vm_state_load_vcpus(vm, err);
+	gate_wait(&vm->built);
+	return atomic_load(&vm->stopping) ? -ECANCELED : vm_state_load_vcpus(vm, err);
+}
+
+void vm_read_cpuid(struct vm *vm)
+{
+	struct foal_error err = {0};
+	int r = kvm_read_cpuid(&vm->kvm, &err);
+
+	gate_wait(&vm->prepared);
+	if (r)
+		start_failed(vm, &err);
+	gate_arrive(&vm->answered);
+}
+
+/* What KVM supports, as this machine. */
+static int supported_cpuid(struct vm *vm, struct foal_error *err)
+{
+	const struct kvm_machine machine = kvm_machine_of(vm->opt);
+
+	gate_wait(&vm->answered);
+	return atomic_load(&vm->stopping) ? -ECANCELED : kvm_finish_cpuid(&vm->kvm, &machine, err);
+}
+
+/* One that was forked has the table that its parent had. */
+static int make_cpuid(struct vm *vm, struct foal_error *err)
+{
+	if (vm->birth)
+		return 0;
+	return vm->restore ? vm_state_load_cpuid(vm, err) : supported_cpuid(vm, err);
+}
+
+static int tell_cpuid(struct vcpu *vcpu, struct foal_error *err)
+{
+	int r = kvm_set_cpuid(&vcpu->vm->kvm, vcpu->index, vcpu->fd, err);
+
+	if (r)
+		return r;
+	vcpu->stats_fd = kvm_stats_open(vcpu->fd);
+	memory_error_set_up(vcpu);
+	return 0;
+}
+
+/* Of a VM that is not restored. */
+static int enter_image(struct vm *vm, struct foal_error *err)
+{
+	gate_wait(&vm->built);
+	return atomic_load(&vm->stopping) ? -ECANCELED : set_entry(vm, vm->vcpus[0].fd, err);
+}
+
+/* Why KVM took no state of another processor is that it is another one. */
+static int check_cpuid(struct vm *vm, int loaded, struct foal_error *err)
+{
+	struct foal_error why = {0};
+	int r = supported_cpuid(vm, &why);
+
+	if (r == 0)
+		r = vm_state_check_cpuid(vm, &why);
+	if (r == 0)
+		return loaded;
+	*err = why;
+	return r;
 }
 
 static int create_vcpus(struct vm *vm, struct foal_error *err)
 {
-	const struct kvm_machine machine = kvm_machine_of(vm->opt);
-	int r = vm->birth ? 0 : kvm_finish_cpuid(&vm->kvm, &machine, err);
+	int r = 0;
 
-	if (r == 0 && vm->restore && !vm->birth)
-		r = vm_state_load_cpuid(vm, err);
-	for (unsigned i = 0; i < vm->vcpu_count && r == 0; i++) {
-		struct vcpu *vcpu = &vm->vcpus[i];
-		r = kvm_create_vcpu(&vm->kvm, i, &vcpu->fd, &vcpu->run, err);
-		if (r == 0) {
-			vcpu->stats_fd = kvm_stats_open(vcpu->fd);
-			memory_error_set_up(vcpu);
-		}
-	}
-	if (r)
-		return r;
-	gate_wait(&vm->built);
-	return vm->restore ? load_vcpus(vm, err) : set_entry(vm, vm->vcpus[0].fd, err);
+	for (unsigned i = 0; i < vm->vcpu_count && r == 0; i++)
+		r = kvm_create_vcpu(&vm->kvm, i, &vm->vcpus[i].fd, &vm->vcpus[i].run, err);
+	if (r == 0)
+		r = make_cpuid(vm, err);
+	for (unsigned i = 0; i < vm->vcpu_count && r == 0; i++)
+		r = tell_cpuid(&vm->vcpus[i], err);
+	if (r == 0)
+		r = vm->restore ? load_vcpus(vm, err) : enter_image(vm, err);
+	return vm->restore && !vm->birth ? check_cpuid(vm, r, err) : r;
 }
 
 void vm_create_vcpus(struct vm *vm)
 {
 	struct foal_error err = {0};
-	/* One that was forked has the table that its parent made. */
-	int r = vm->birth ? 0 : kvm_read_cpuid(&vm->kvm, &err);
 
-	gate_wait(&vm->created);
-	if (atomic_load(&vm->stopping))
-		return;
-	if (r == 0)
-		r = create_vcpus(vm, &err);
-	if (r)
+	if (create_vcpus(vm, &err) && err.status)
 		start_failed(vm, &err);
 }
 
@@ -147,15 +205,6 @@ static int start_vcpu(struct vm *vm, unsigned index, struct foal_error *err)
 		 : 0;
 }
 
-int vm_start_first_vcpu(struct vm *vm, struct foal_error *err)
-{
-	if (!vm->birth)
-		vcpu_init_kick(); /* else it was done in its parent */
-	vm_thread_expected(vm);
-	int r = vcpu_start_first(vm);
-	return r ? error_set(err, FOAL_EXIT_HOST, r, "vCPU thread 0: %s", error_text(r)) : 0;
-}
-
 int vm_make_vcpus(struct vm *vm, struct foal_error *err)
 {
 	unsigned cpus = vm->opt->cpus;
@@ -168,10 +217,9 @@ int vm_make_vcpus(struct vm *vm, struct foal_error *err)
 	for (unsigned i = 0; i < cpus; i++)
 		vm->vcpus[i] = (struct vcpu){.vm = vm, .index = i, .fd = -1, .stats_fd = -1};
 	vm->vcpu_count = cpus;
-	vm->vcpus[0].thread = vm->first_vcpu;
-	vm->vcpus[0].started = true;
-	vm->first_started = false;
-	return 0;
+	if (!vm->birth)
+		vcpu_init_kick(); /* else it was done in its parent */
+	return start_vcpu(vm, 0, err);
 }
 
 static int start_rest(struct vm *vm, struct foal_error *err)
@@ -192,7 +240,8 @@ static int start_rest(struct vm *vm, struct foal_error *err)
 void vm_give_up(struct vm *vm)
 {
 	atomic_store(&vm->stopping, true);
-	gate_break(&vm->created);
+	gate_break(&vm->prepared);
+	gate_break(&vm->answered);
 	gate_break(&vm->loaded);
 	gate_break(&vm->built);
 	gate_break(&vm->confined);
@@ -236,6 +285,9 @@ int vm_start(struct vm *vm, struct foal_error *err)
 		atomic_store(&vm->quiesce.wanted, true);
 	gate_arrive(&vm->confined);
 	gate_wait(&vm->confined);
+	/* Nothing of the rest is for the first vCPU, which wakes nobody before it runs. */
+	if (fork_made_ahead(vm))
+		gate_wait(&vm->running);
 	if (vm->restore)
 		begin_devices(vm);
 	pthread_mutex_unlock(&vm->quiesce.changing);

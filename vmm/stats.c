@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "devices/fw_cfg.h"
+#include "ept/stats.h"
 
 bool report_case(const struct report *report, size_t area, enum ept_case c,
 		 struct ept_case_stats *out)

@@ -8,6 +8,7 @@
 #include <jansson.h>
 #include <stdio.h>
 
+#include "ept/stats.h"
 #include "vmm/kvmstats.h"
 #include "vmm/vm.h"
 

@@ -3,6 +3,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 
+#include "ept/stats.h"
 #include "vmm/stats.h"
 
 static json_t *integer(uint64_t value)

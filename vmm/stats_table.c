@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ept/stats.h"
 #include "vmm/stats.h"
 
 /* "3.4 MiB", in one of a few buffers so that several fit one printf. */

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "ept/stats.h"
 #include "vmm/vm.h"
 
 /* How long a kicked vCPU may take to leave KVM_RUN before faults are cut off. */
@@ -117,6 +118,7 @@ static void *stopper_thread(void *arg)
 	struct vm_stopper *s = &vm->stopper;
 
 	pthread_setname_np(pthread_self(), "foal-stop");
+	vm_read_cpuid(vm);
 	vm_thread_begins(vm, THREAD_MAIN);
 	pthread_mutex_lock(&s->lock);
 	while (!s->wanted && !s->dismissed)
@@ -162,8 +164,6 @@ void stopper_destroy(struct vm *vm)
 
 int stopper_start(struct vm *vm)
 {
-	if (later_has(vm))
-		return 0;
 	vm_thread_expected(vm);
 	int r = vm_thread_create(&vm->stopper.thread, stopper_thread, vm, 0);
 

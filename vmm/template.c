@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -17,6 +18,10 @@
 #include "vmm/vm.h"
 
 #define POOL_RETRY_NS 1000000000ULL
+/* A clone that was taken from the pool has its first moments to itself. */
+#define POOL_PAUSE_NS 5000000ULL
+/* How often children that may have ended are looked for. */
+#define REAP_MS	      1000
 
 /* --- clones -------------------------------------------------------------------------------- */
 
@@ -46,6 +51,10 @@ static pid_t fork_clone(struct vm *vm, const struct order *order, int channel, i
 	if (pid == 0) {
 		t->birth->forked_ns = now_ns();
 		t->birth->await_fd = await;
+		t->birth->ahead = !order;
+		t->birth->heed_fd = order ? -1 : fcntl(await, F_DUPFD_CLOEXEC, 0);
+		if (!order && t->birth->heed_fd < 0)
+			process_end(FOAL_EXIT_HOST);
 		r = ept_space_fork_child(vm->space, &memory, NULL);
 		let_go(vm);
 		if (!order) {
@@ -140,13 +149,14 @@ static bool from_pool(struct template *t, const struct order *order, int channel
 		passed = pass_on(fd, order, channel);
 		close(fd);
 	}
+	if (passed && now_ns() >= t->not_before)
+		t->not_before = now_ns() + POOL_PAUSE_NS; /* not again and again */
 	return passed;
 }
 
 void template_await(struct vm *vm)
 {
 	struct fork_birth *birth = vm->birth;
-	struct foal_error err = {0};
 	struct order order;
 
 	sigset_t ending = ending_signals();
@@ -167,12 +177,22 @@ void template_await(struct vm *vm)
 	vm->control->lock_fd = order.files[FORK_LOCK];
 	vm->control->listen_fd = order.files[FORK_LISTEN];
 	ept_space_rename(vm->space, order.name); /* else messages say the template's */
-	/* Its clocks and timers stood where they are in the state while it waited. */
-	gate_wait(&vm->loaded);
-	if (!atomic_load(&vm->stopping) && vm_state_load_clocks(vm, &err)) {
-		tell_failure(birth->channel, order.name, err.text);
-		process_end(err.status);
-	}
+	gate_arrive(&vm->confined);
+}
+
+int template_heed(struct vm *vm, struct foal_error *err)
+{
+	struct pollfd pfd = {.fd = vm->birth->heed_fd, .events = POLLIN};
+
+	/* Who has taken the message before it was seen here: the template hangs up behind it. */
+	while (poll(&pfd, 1, -1) < 0)
+		;
+	close(vm->birth->heed_fd);
+	vm->birth->heed_fd = -1;
+	if (atomic_load(&vm->stopping) || vm_state_load_clocks(vm, err) == 0)
+		return 0;
+	gate_wait(&vm->confined); /* what is said has its name in it */
+	return vm_state_load_clocks(vm, err);
 }
 
 /* --- requests ----------------------------------------------------------------------------------
@@ -199,32 +219,51 @@ static bool clone_one(struct vm *vm, const struct fork_request *request, struct 
 	return r >= 0 || tell_failure(request->channel, order->name, error_text(r)) == 0;
 }
 
-void template_clone(struct vm *vm, const struct fork_request *request)
+/* False: none came within *@left_ms, or who asks is not served further. */
+static bool clone_next(struct vm *vm, const struct fork_request *request, int *left_ms)
 {
-	bool goes_on = true;
 	struct order order;
-	int left_ms = FORK_WAIT_MS;
+	bool served =
+	    receive_order(request->channel, &order, left_ms) && clone_one(vm, request, &order);
+
+	close_order(&order);
+	return served;
+}
+
+unsigned template_clone_first(struct vm *vm, const struct fork_request *request)
+{
+	struct pollfd pfd = {.fd = request->channel, .events = POLLIN};
+	int left_ms = 0;
 
 	fcntl(request->channel, F_SETFL, O_NONBLOCK);
-	for (unsigned i = 0; goes_on && i < request->count; i++) {
-		goes_on = receive_order(request->channel, &order, &left_ms) &&
-			  clone_one(vm, request, &order);
-		close_order(&order);
-	}
+	if (!request->count || poll(&pfd, 1, 0) != 1)
+		return 0;
+	return clone_next(vm, request, &left_ms) ? 1 : request->count;
 }
 
-bool template_hungry(const struct vm *vm)
+void template_clone_rest(struct vm *vm, const struct fork_request *request, unsigned begun)
 {
-	const struct template *t = vm->template;
+	int left_ms = FORK_WAIT_MS;
 
-	return t && t->ready < t->wanted && now_ns() >= t->not_before;
+	while (begun < request->count && clone_next(vm, request, &left_ms))
+		begun++;
 }
 
-bool template_idle(const struct vm *vm)
+static bool hungry(const struct template *t)
+{
+	return t->ready < t->wanted && now_ns() >= t->not_before;
+}
+
+int template_timeout(const struct vm *vm)
 {
 	const struct template *t = vm->template;
+	uint64_t now = now_ns();
 
-	return !t || (!t->children && t->ready >= t->wanted);
+	if (!t || (!t->children && t->ready >= t->wanted))
+		return -1;
+	if (t->ready >= t->wanted)
+		return REAP_MS;
+	return now >= t->not_before ? 0 : (int)((t->not_before - now) / 1000000) + 1;
 }
 
 bool template_tend(struct vm *vm)
@@ -239,9 +278,9 @@ bool template_tend(struct vm *vm)
 		forget_pooled(t, info.si_pid);
 		info.si_pid = 0;
 	}
-	if (template_hungry(vm))
+	if (hungry(t))
 		fill_pool(vm);
-	return template_hungry(vm);
+	return hungry(t);
 }
 
 /* --- the process ----------------------------------------------------------------------------- */

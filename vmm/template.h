@@ -36,16 +36,27 @@ struct template
 _Noreturn void template_serve(struct vm *vm, const struct fork_request *request,
 			      struct fork_birth *birth, struct ept_fork *memory, int adopted);
 
-/* Clone what @request asks for; its channel hears of each, and of what is wrong. */
-void template_clone(struct vm *vm, const struct fork_request *request);
+/*
+ * Clone what @request asks for; its channel hears of each, and of what is wrong. First one whose
+ * name is there already: returns how many need nothing more. Then the others, as their names come.
+ */
+unsigned template_clone_first(struct vm *vm, const struct fork_request *request);
+void template_clone_rest(struct vm *vm, const struct fork_request *request, unsigned begun);
 
 /* Between requests: reap, make one ready. True: there is more to do at once. */
 bool template_tend(struct vm *vm);
-/* Is there something to look at from time to time, or at once? */
-bool template_idle(const struct vm *vm);
-bool template_hungry(const struct vm *vm);
+/* Milliseconds until that is to be called again; -1: nothing is to come. */
+int template_timeout(const struct vm *vm);
 
-/* In a clone of the pool, by the thread that forks: wait for its name, take it, or end. */
+/*
+ * In a clone of the pool, by the thread that forks: wait for its name, take it and arrive at
+ * vm->confined, or end.
+ */
 void template_await(struct vm *vm);
+/*
+ * Meanwhile by the first vCPU's thread, so that it need not be woken once more: its clocks and
+ * timers went on while it waited for the same message, and go back. As vm_state_load_clocks().
+ */
+int template_heed(struct vm *vm, struct foal_error *err);
 
 #endif

@@ -5,7 +5,7 @@
 #define THREAD_KINDS(X) \
 	X(MAIN, "main") \
 	X(VCPU, "vcpu") \
-	X(VCPU_RESET, "vcpu_reset") /* of a VM with a reset port */ \
+	X(VCPU_STATE, "vcpu_state") /* with a reset port, or made ahead: loads state itself */ \
 	X(FAULT, "fault") \
 	X(READ, "read") \
 	X(DEVICE, "device") \

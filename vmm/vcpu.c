@@ -149,10 +149,16 @@ static void begin(struct vcpu *vcpu)
 		ept_vcpu_bind(vm->space, vcpu->index, (pid_t)syscall(SYS_gettid));
 		ept_vcpu_on_cpu(vm->space, vcpu->index, sched_getcpu());
 	}
-	vm_thread_begins(vm, vm->opt->reset_port ? THREAD_VCPU_RESET : THREAD_VCPU);
+	bool ahead = fork_made_ahead(vm), first = vcpu->index == 0;
+	vm_thread_begins(vm,
+			 vm->opt->reset_port || (ahead && first) ? THREAD_VCPU_STATE : THREAD_VCPU);
 	fork_trim_stack(vm);
 	this_run = vcpu->run;
+	if (ahead && first)
+		vm_clocks_back(vm);
 	wait_for_others(vcpu);
+	if (ahead && !first)
+		gate_wait(&vm->running); /* the clocks are back then */
 	memory_error_on_vcpu(vcpu);
 	reset_bell_on_vcpu(vcpu);
 	if (atomic_compare_exchange_strong(&vm->first_run_ns, &unset, now_ns()))
@@ -219,20 +225,11 @@ static void *vcpu_thread(void *arg)
 	struct vcpu *vcpu = arg;
 
 	set_name(vcpu->index);
+	if (vcpu->index == 0) {
+		vm_create_vcpus(vcpu->vm);
+		gate_arrive(&vcpu->vm->loaded);
+	}
 	run(vcpu);
-	return NULL;
-}
-
-/* It begins before anything is known of its VM, which may turn out not to be. */
-static void *first_thread(void *arg)
-{
-	struct vm *vm = arg;
-
-	set_name(0);
-	vm_create_vcpus(vm);
-	gate_arrive(&vm->loaded);
-	if (vm->vcpus)
-		run(&vm->vcpus[0]);
 	return NULL;
 }
 
@@ -241,13 +238,5 @@ int vcpu_start(struct vcpu *vcpu)
 	int r = vm_thread_create(&vcpu->thread, vcpu_thread, vcpu, KICK_SIGNAL);
 
 	vcpu->started = r == 0;
-	return r;
-}
-
-int vcpu_start_first(struct vm *vm)
-{
-	int r = vm_thread_create(&vm->first_vcpu, first_thread, vm, KICK_SIGNAL);
-
-	vm->first_started = r == 0;
 	return r;
 }

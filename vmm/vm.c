@@ -115,15 +115,11 @@ struct kvm_machine kvm_machine_of(const struct run_options *opt)
 	    .cpus = opt->cpus, .mask = &opt->cpu_mask, .halt_exits = halt_exits(opt)};
 }
 
-/* From here on the first vCPU's thread makes the vCPUs. */
 static int configure_vm(struct vm *vm, struct foal_error *err)
 {
 	const struct kvm_machine machine = kvm_machine_of(vm->opt);
-	int r = kvm_configure_vm(&vm->kvm, &machine, err);
 
-	if (r == 0)
-		gate_arrive(&vm->created);
-	return r;
+	return kvm_configure_vm(&vm->kvm, &machine, err);
 }
 
 static int start_space(struct vm *vm, struct foal_error *err)
@@ -142,17 +138,18 @@ static int prepare_sandbox(struct vm *vm, struct foal_error *err)
 
 	vm->sandbox = (struct sandbox){
 	    .on = opt->sandbox, .change_ids = opt->change_ids, .uid = opt->uid, .gid = opt->gid};
-	return sandbox_prepare(&vm->sandbox, err);
+	int r = sandbox_prepare(&vm->sandbox, err);
+
+	if (r == 0)
+		gate_arrive(&vm->prepared);
+	return r;
 }
 
-/* It sleeps until the end; early, so that nobody waits until it was woken and is in its sandbox. */
 static int start_stopper(struct vm *vm, struct foal_error *err)
 {
 	int r = stopper_start(vm);
 
-	return r ? error_set(err, FOAL_EXIT_HOST, r, "%s: starting its threads: %s", vm->opt->name,
-			     error_text(r))
-		 : 0;
+	return r ? error_set(err, FOAL_EXIT_HOST, r, "thread foal-stop: %s", error_text(r)) : 0;
 }
 
 /* Memory has what booting wrote there: only the device that firmware asks is made. */
@@ -180,7 +177,8 @@ static int init(struct vm *vm, struct foal_error *err)
 	quiesce_init(&vm->quiesce);
 	forker_init(vm);
 	reset_init(vm);
-	gate_init(&vm->created, 1);  /* main thread */
+	gate_init(&vm->prepared, 1); /* main thread */
+	gate_init(&vm->answered, 1); /* foal-stop */
 	gate_init(&vm->loaded, 1);   /* the first vCPU's */
 	gate_init(&vm->confined, 1); /* main thread */
 	gate_init(&vm->running, 1);  /* the first vCPU to run */
@@ -197,12 +195,12 @@ void vm_begin(struct vm *vm)
 
 	forget_fds(vm);
 	vm->begun = true;
-	if (init(vm, err) || kvm_open(&vm->kvm, err) || vm_start_first_vcpu(vm, err))
+	if (init(vm, err) || kvm_open(&vm->kvm, err) || start_stopper(vm, err))
 		return;
 	kvm_create_vm(&vm->kvm, err);
 }
 
-/* What became of vm_begin(); a thread's errors are there once more than that was done. */
+/* What became of vm_begin(). A thread's errors are there when the sandbox is prepared. */
 static int begun(struct vm *vm, struct foal_error *err)
 {
 	if (!vm->begun)
@@ -219,10 +217,10 @@ int vm_build(struct vm *vm, struct foal_error *err)
 	if ((r = begun(vm, err)) ||
 	    (vm->opt->reset_port && (r = snapshot_possible(vm->opt, err))) ||
 	    (r = files_open(vm, err)) || (r = prepare_sandbox(vm, err)) ||
-	    (r = start_stopper(vm, err)) || (r = vm_make_vcpus(vm, err)) ||
-	    (r = configure_vm(vm, err)) || (r = create_space(vm, err)) ||
-	    (r = boot_declare(vm, err)) || (r = start_space(vm, err)) ||
-	    (r = kvm_add_slots(&vm->kvm, vm->space, err)) || (r = machine_build(vm, err)))
+	    (r = configure_vm(vm, err)) || (r = vm_make_vcpus(vm, err)) ||
+	    (r = create_space(vm, err)) || (r = boot_declare(vm, err)) ||
+	    (r = start_space(vm, err)) || (r = kvm_add_slots(&vm->kvm, vm->space, err)) ||
+	    (r = machine_build(vm, err)))
 		return r;
 	return vm->restore ? restore(vm, err) : boot_write(vm, err);
 }
@@ -249,11 +247,10 @@ int vm_rebuild(struct vm *vm, struct foal_error *err)
 {
 	int r;
 
-	if ((r = init(vm, err)) || (r = start_stopper(vm, err)) || (r = restart_space(vm, err)) ||
-	    (r = vm_start_first_vcpu(vm, err)) || (r = vm_make_vcpus(vm, err)) ||
+	if ((r = init(vm, err)) || (r = restart_space(vm, err)) ||
 	    (r = kvm_create_vm(&vm->kvm, err)) || (r = configure_vm(vm, err)) ||
-	    (r = kvm_add_slots(&vm->kvm, vm->space, err)) || (r = fork_disks_open(vm, err)) ||
-	    (r = machine_build(vm, err)))
+	    (r = vm_make_vcpus(vm, err)) || (r = kvm_add_slots(&vm->kvm, vm->space, err)) ||
+	    (r = fork_disks_open(vm, err)) || (r = machine_build(vm, err)))
 		return r;
 	take_layers(vm);
 	return restore(vm, err);
@@ -287,8 +284,6 @@ void vm_destroy(struct vm *vm)
 	stopper_dismiss(vm);
 	forker_end(vm);
 	vm_join_vcpus(vm);
-	if (vm->first_started)
-		pthread_join(vm->first_vcpu, NULL);
 	for (unsigned i = 0; i < vm->vcpu_count; i++) {
 		if (vm->vcpus[i].run)
 			munmap(vm->vcpus[i].run, vm->kvm.run_size);

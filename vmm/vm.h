@@ -117,12 +117,11 @@ struct vm {
 	unsigned virtio_count; /* virtio devices attached */
 	pthread_mutex_t routes_lock;
 	struct kvm_irq_routing *routes; /* one entry a pin; under routes_lock */
-	pthread_t first_vcpu;		/* its thread, until there are vcpus */
-	bool first_started;		/* and it has not been joined */
 	bool begun;			/* vm_begin() was called */
 	struct vcpu *vcpus;
 	unsigned vcpu_count;	       /* of them; fd is negative until one is created */
-	struct gate created;	       /* kvm.vm_fd is there */
+	struct gate prepared;	       /* the sandbox can be entered */
+	struct gate answered;	       /* KVM has said what CPUID it supports */
 	struct gate confined;	       /* every thread is in its sandbox, every vCPU created */
 	struct gate loaded;	       /* the vCPUs are there, and have their state */
 	struct gate running;	       /* the first KVM_RUN is next, or will never be */
@@ -184,7 +183,7 @@ void vm_destroy(struct vm *vm);
 
 /* stop.c: the thread that does it, at hand from the start. 0 or a negative errno. */
 void stopper_init(struct vm *vm);
-/* When the sandbox is prepared. Not of a forked VM, whose foal-fork calls stopper_run(). */
+/* Once /dev/kvm is open. Not of a forked VM, whose foal-fork calls stopper_run(). */
 int stopper_start(struct vm *vm);
 void stopper_run(struct vm *vm);
 /* There is nothing to stop: the thread ends. */
@@ -205,14 +204,16 @@ uint64_t now_ns(void);
 
 /* --- start.c: the threads ------------------------------------------------------- */
 
-/* Start the first vCPU's thread, once /dev/kvm is open; it waits for the VM that it is of. */
-int vm_start_first_vcpu(struct vm *vm, struct foal_error *err);
-
-/* Make the vCPUs' table; that thread is the first one's from then on. */
+/* Make the vCPUs' table and start the first one's thread, once the VM is configured. */
 int vm_make_vcpus(struct vm *vm, struct foal_error *err);
 
-/* On that thread: create all vCPUs, once there is a VM. What fails, vm_start() returns. */
+/* On that thread: create all vCPUs. What fails, vm_start() returns. */
 void vm_create_vcpus(struct vm *vm);
+
+/* On foal-stop: ask KVM what CPUID it supports; wait for the sandbox. What fails, vm_start()
+ * returns.
+ */
+void vm_read_cpuid(struct vm *vm);
 
 /*
  * Start the other threads of vCPUs and devices, and enter the sandbox: from here
@@ -235,6 +236,8 @@ int vm_thread_create(pthread_t *thread, void *(*body)(void *), void *arg, int al
 void vm_thread_expected(struct vm *vm);
 /* The calling thread enters the sandbox. False: it cannot, and the run ends, or never begins. */
 bool vm_thread_begins(struct vm *vm, enum thread_kind kind);
+/* Of a clone made ahead, on the first vCPU's thread behind that: wait until it is wanted. */
+void vm_clocks_back(struct vm *vm);
 
 /* --- boot.c: what lies where in guest memory at the first instruction --------- */
 
@@ -254,7 +257,7 @@ int firmware_configure(struct vm *vm, struct foal_error *err);
 
 /* --- files.c ------------------------------------------------------------------- */
 
-/* Also starts helpers: no thread but the first vCPU's is there, which asks KVM for CPUID. */
+/* Also starts helpers: no thread but foal-stop is there, which asks KVM for CPUID. */
 int files_open(struct vm *vm, struct foal_error *err);
 void files_close(struct vm *vm);
 
@@ -264,9 +267,8 @@ int machine_build(struct vm *vm, struct foal_error *err);
 
 /* --- vcpu.c ---------------------------------------------------------------------- */
 
-/* Start its thread; 0 or a negative errno. first: of vCPU 0, which need not be there yet. */
+/* Start its thread, which for vCPU 0 creates all of them first; 0 or a negative errno. */
 int vcpu_start(struct vcpu *vcpu);
-int vcpu_start_first(struct vm *vm);
 void vcpu_kick(struct vcpu *vcpu);
 /* Install the kick's signal handler; once a process. */
 void vcpu_init_kick(void);

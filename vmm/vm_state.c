@@ -2,6 +2,7 @@
 #include "vmm/vm_state.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <time.h>
@@ -71,35 +72,37 @@ static void check_features(struct kvm_cpuid2 *was, struct kvm_cpuid2 *here, stru
 	}
 }
 
-/* The table is that of vCPU 0; what tells the others apart is made when they are. */
-static void cpuid_state(struct vm *vm, struct state *s)
+/* @here, while loading: what it must not exceed, or NULL. */
+static void cpuid_state(struct vm *vm, struct kvm_cpuid2 *table, struct kvm_cpuid2 *here,
+			struct state *s)
 {
-	struct {
-		struct kvm_cpuid2 head;
-		struct kvm_cpuid_entry2 entries[CPU_LEAVES];
-	} was = {0};
-	uint32_t nr = vm->kvm.cpuid->nent;
+	uint32_t nr = table->nent;
 
-	if (!s->loading) {
-		memcpy(was.entries, vm->kvm.cpuid->entries, nr * sizeof(was.entries[0]));
-		was.head.nent = nr;
-		cpu_identify(&was.head, 0);
-	}
 	if (!state_begin(s, "cpuid", 0, CPUID_VERSION))
 		return;
 	state_fixed(s, vm->vcpu_count, "the number of vCPUs");
 	state_number(s, &nr, CPU_LEAVES, "the number of leaves");
 	for (uint32_t i = 0; i < nr; i++)
-		leaf_state(&was.entries[i], s);
-	was.head.nent = nr;
-	if (s->loading && state_ok(s)) {
-		check_layout(&was.head, vm->kvm.cpuid, s);
-		check_features(&was.head, vm->kvm.cpuid, s);
+		leaf_state(&table->entries[i], s);
+	table->nent = nr;
+	if (here && state_ok(s)) {
+		check_layout(table, here, s);
+		check_features(table, here, s);
 	}
-	if (!state_end(s) || !s->loading)
-		return;
-	vm->kvm.cpuid->nent = nr;
-	memcpy(vm->kvm.cpuid->entries, was.entries, nr * sizeof(was.entries[0]));
+	state_end(s);
+}
+
+/* The table is that of vCPU 0; what tells the others apart is made when they are. */
+static void save_cpuid(struct vm *vm, struct state *s)
+{
+	struct {
+		struct kvm_cpuid2 head;
+		struct kvm_cpuid_entry2 entries[CPU_LEAVES];
+	} was = {.head.nent = vm->kvm.cpuid->nent};
+
+	memcpy(was.entries, vm->kvm.cpuid->entries, was.head.nent * sizeof(was.entries[0]));
+	cpu_identify(&was.head, 0);
+	cpuid_state(vm, &was.head, NULL, s);
 }
 
 /* --- clock ---------------------------------------------------------------------------------- */
@@ -154,7 +157,7 @@ int vm_state_save(struct vm *vm, uint8_t **bytes, size_t *len, struct foal_error
 	int r;
 
 	state_save(&s);
-	cpuid_state(vm, &s);
+	save_cpuid(vm, &s);
 	clock_state(vm, &s);
 	for (unsigned i = 0; i < vm->vcpu_count && state_ok(&s); i++)
 		vcpu_state(&vm->vcpus[i], &s, 0, NULL);
@@ -176,13 +179,34 @@ static int result(struct vm *vm, const struct state *s, struct foal_error *err)
 	return error_set(err, FOAL_EXIT_SNAPSHOT, -EINVAL, "%s: %s", vm->opt->name, s->error);
 }
 
-int vm_state_load_cpuid(struct vm *vm, struct foal_error *err)
+/* As it is in vm->restore, into @table. */
+static int load_cpuid(struct vm *vm, struct kvm_cpuid2 *table, struct kvm_cpuid2 *here,
+		      struct foal_error *err)
 {
 	struct state s;
 
+	if (!table)
+		return error_set(err, FOAL_EXIT_HOST, -ENOMEM, "out of memory for CPUID");
 	if (begin(vm, &s, "cpuid"))
-		cpuid_state(vm, &s);
+		cpuid_state(vm, table, here, &s);
 	return result(vm, &s, err);
+}
+
+int vm_state_load_cpuid(struct vm *vm, struct foal_error *err)
+{
+	vm->kvm.cpuid = cpu_table();
+	return load_cpuid(vm, vm->kvm.cpuid, NULL, err);
+}
+
+int vm_state_check_cpuid(struct vm *vm, struct foal_error *err)
+{
+	struct kvm_cpuid2 *was = cpu_table();
+	int r = load_cpuid(vm, was, vm->kvm.supported, err);
+
+	free(was);
+	free(vm->kvm.supported);
+	vm->kvm.supported = NULL;
+	return r;
 }
 
 int vm_state_load_vcpus(struct vm *vm, struct foal_error *err)
@@ -255,10 +279,9 @@ int vm_state_go_back(struct vm *vm, const struct vm_restore *from, struct vcpu *
 	struct state s;
 
 	vm->restore = from;
-	if (begin(vm, &s, "clock") && freeze)
+	state_load_again(&s, from->state, from->len);
+	if (state_find(&s, freeze ? "clock" : "vcpu", 0) && freeze)
 		clock_state(vm, &s);
-	if (!freeze)
-		state_find(&s, "vcpu", 0);
 	for (unsigned i = 0; i < vm->vcpu_count && state_ok(&s); i++) {
 		bool is_self = &vm->vcpus[i] == self;
 		struct vcpu_back back = {

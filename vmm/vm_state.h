@@ -61,8 +61,12 @@ int vm_state_load_devices(struct vm *vm, struct foal_error *err);
 int vm_state_load_vcpus(struct vm *vm, struct foal_error *err);
 /* Again, of vCPUs that have not run since: the clocks, which did, and their timers go back. */
 int vm_state_load_clocks(struct vm *vm, struct foal_error *err);
-/* Before the vCPUs are created: kvm.cpuid becomes what the guest was told. */
+/*
+ * Before the vCPUs are told of it: kvm.cpuid becomes what the guest was told. Before they run: KVM
+ * supports all of that here (kvm.supported, which is freed).
+ */
 int vm_state_load_cpuid(struct vm *vm, struct foal_error *err);
+int vm_state_check_cpuid(struct vm *vm, struct foal_error *err);
 
 /*
  * What the guest wrote to copy-on-write disks: freeze it while the VM is paused; then

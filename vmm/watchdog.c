@@ -5,6 +5,7 @@
  * rise, faults resolved in any way do not. And a vCPU may sleep in the kernel for
  * a page that the kernel reads itself: it does not answer a kick then.
  */
+#include "ept/stats.h"
 #include "vmm/kvmstats.h"
 #include "vmm/vm.h"
 

@@ -6,35 +6,38 @@
  *   bare_kvm MEBIBYTES [restore]
  *   bare_kvm MEBIBYTES clones COUNT
  *   bare_kvm MEBIBYTES clone
+ *   bare_kvm MEBIBYTES pool [touch | touch-huge]
  *
  * restore: it also gives the vCPU and the VM's clock a state, as foal restore does.
+ * The others say "ready", and begin at a byte (bare_clones.c):
  * clones: COUNT processes are forked that do all that, map one memory file privately, and run
- * a guest that writes ten pages. Prints a line when all have, and ends with its standard input.
- * clone: says "ready"; at a byte it forks one such process, which prints its moment and ends.
+ * a guest that writes ten pages. Prints the last one's moment when all have, and ends with its
+ * standard input. clone: one such process, which prints its moment and ends. pool: it did
+ * all that ahead, and puts back its clocks; touch: its guest reads and writes pages of the file (in
+ * 2 MiB pages) that were written before, and its moment is behind that.
  */
 #include <fcntl.h>
 #include <linux/kvm.h>
-#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "guest/abi.h"
+#include "tests/bench/bare_kvm.h"
 
+#define ALIGNED	     (2UL << 20)
 #define MAX_CPUID    256
 #define MAX_MSRS     1024
 /* Hyper-V's: to touch them has KVM set it up. */
 #define HYPERV_FIRST 0x40000000U
 #define HYPERV_LAST  0x400001ffU
 
-static void need(int ok, const char *what)
+void need(int ok, const char *what)
 {
 	if (!ok) {
 		perror(what);
@@ -54,7 +57,7 @@ static void check_caps(int kvm)
 		need(ioctl(kvm, KVM_CHECK_EXTENSION, caps[i]) > 0, "capability");
 }
 
-static int create_vm(int kvm)
+int create_vm(int kvm)
 {
 	struct kvm_enable_cap split = {.cap = KVM_CAP_SPLIT_IRQCHIP, .args = {FOAL_IOAPIC_PINS}};
 	struct kvm_enable_cap halt = {.cap = KVM_CAP_X86_DISABLE_EXITS,
@@ -68,11 +71,22 @@ static int create_vm(int kvm)
 	return vm;
 }
 
-/* @file -1: anonymous memory. */
-static void add_slot(int vm, unsigned slot, uint64_t gpa, uint64_t size, int file)
+/* Where 2 MiB pages of a file can be mapped as such. */
+static void *aligned_room(uint64_t size)
 {
-	void *hva = mmap(NULL, size, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_NORESERVE | (file < 0 ? MAP_ANONYMOUS : 0), file, 0);
+	char *room = mmap(NULL, size + ALIGNED, PROT_NONE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	need(room != MAP_FAILED, "address space");
+	return room + (-(uintptr_t)room & (ALIGNED - 1));
+}
+
+void add_slot(int vm, unsigned slot, uint64_t gpa, uint64_t size, int file)
+{
+	int how = MAP_PRIVATE | MAP_NORESERVE;
+	void *hva = file < 0 ? mmap(NULL, size, PROT_READ | PROT_WRITE, how | MAP_ANONYMOUS, -1, 0)
+			     : mmap(aligned_room(size), size, PROT_READ | PROT_WRITE,
+				    how | MAP_FIXED, file, 0);
 	struct kvm_userspace_memory_region region = {.slot = slot,
 						     .guest_phys_addr = gpa,
 						     .memory_size = size,
@@ -82,7 +96,7 @@ static void add_slot(int vm, unsigned slot, uint64_t gpa, uint64_t size, int fil
 	need(ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region) == 0, "memory slot");
 }
 
-static int create_vcpu(int kvm, int vm)
+int create_vcpu(int kvm, int vm)
 {
 	static struct {
 		struct kvm_cpuid2 head;
@@ -104,8 +118,7 @@ static int create_vcpu(int kvm, int vm)
 	return vcpu;
 }
 
-/* A structure that one call gives, given back by the other. */
-static void put_back(int fd, unsigned long get, unsigned long set, void *data, const char *what)
+void put_back(int fd, unsigned long get, unsigned long set, void *data, const char *what)
 {
 	need(ioctl(fd, get, data) == 0 && ioctl(fd, set, data) == 0, what);
 }
@@ -135,7 +148,7 @@ static void set_msrs(int kvm, int vcpu)
 	need((int)n > 0 && ioctl(vcpu, KVM_SET_MSRS, &msrs) > 0, "MSRs");
 }
 
-static void set_state(int kvm, int vm, int vcpu)
+void set_state(int kvm, int vm, int vcpu)
 {
 	static struct kvm_lapic_state lapic;
 	static union {
@@ -160,156 +173,32 @@ static void set_state(int kvm, int vm, int vcpu)
 	need(ioctl(vm, KVM_SET_CLOCK, &clock) == 0, "clock");
 }
 
-/*
- * The guest of a clone, 64-bit in ring 3, with all of memory in 2 MiB pages: ten pages are
- * written, those that the guest of foal's clones writes (vmm/bench_guest/touch.c, scattered()),
- * then an exit. So both have as many page tables for them, the host's and KVM's.
- */
-#define GUEST_CODE   0x1000
-#define GUEST_TABLES 0x2000
-#define PTE_UPPER    0x27UL /* present, writable, user, accessed */
-#define PTE_LARGE    0xe7UL /* dirty and large, too */
-static const unsigned char guest_code[] = {
-    0xb9, 10,
-    0,	  0,
-    0,		/* mov $10, %ecx */
-    0x31, 0xd2, /* xor %edx, %edx */
-    0x88, 0x92,
-    0x00, 0x00,
-    0x00, 4, /* 1: mov %dl, 0x4000000(%edx) */
-    0x81, 0xc2,
-    0x00, 0xf0,
-    0xee, 1, /* add $(7919 << 12), %edx */
-    0x81, 0xe2,
-    0xff, 0xff,
-    0xff, 3,		  /* and $0x3ffffff, %edx */
-    0xe2, 0xec,		  /* loop 1b */
-    0xe6, FOAL_PORT_EXIT, /* out %al, $FOAL_PORT_EXIT */
-};
-
-static void segment(struct kvm_segment *segment, unsigned type, int code)
-{
-	*segment = (struct kvm_segment){.limit = 0xffffffff,
-					.selector = code ? 0x1b : 0x23,
-					.type = (unsigned char)type,
-					.present = 1,
-					.dpl = 3,
-					.db = !code,
-					.l = (unsigned char)code,
-					.s = 1,
-					.g = 1};
-}
-
-static void write_guest(int file, uint64_t size)
-{
-	uint64_t tables[3][512] = {{(GUEST_TABLES + 0x1000) | PTE_UPPER},
-				   {(GUEST_TABLES + 0x2000) | PTE_UPPER}};
-
-	for (uint64_t i = 0; i < 512 && i << 21 < size; i++)
-		tables[2][i] = i << 21 | PTE_LARGE;
-	need(pwrite(file, guest_code, sizeof(guest_code), GUEST_CODE) == sizeof(guest_code) &&
-		 pwrite(file, tables, sizeof(tables), GUEST_TABLES) == sizeof(tables),
-	     "guest");
-}
-
-static void run_guest(int kvm, int vcpu)
-{
-	size_t size = (size_t)ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
-	struct kvm_run *run = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
-	struct kvm_regs regs = {.rip = GUEST_CODE, .rflags = 0x3002}; /* IOPL 3 */
-	struct kvm_sregs sregs;
-
-	need(run != MAP_FAILED, "map vCPU");
-	need(ioctl(vcpu, KVM_GET_SREGS, &sregs) == 0, "get segments");
-	segment(&sregs.cs, 0xb, 1);
-	segment(&sregs.ds, 0x3, 0);
-	sregs.es = sregs.ss = sregs.ds;
-	sregs.cr0 = 0x80000033; /* PG, NE, ET, MP, PE */
-	sregs.cr3 = GUEST_TABLES;
-	sregs.cr4 = 0x20;   /* PAE */
-	sregs.efer = 0x500; /* LMA, LME */
-	need(ioctl(vcpu, KVM_SET_SREGS, &sregs) == 0, "set segments");
-	need(ioctl(vcpu, KVM_SET_REGS, &regs) == 0, "set registers");
-	need(ioctl(vcpu, KVM_RUN, 0) == 0 && run->exit_reason == KVM_EXIT_IO, "run");
-}
-
-static void be_clone(int kvm, uint64_t size, int file, int report, pid_t parent)
-{
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent)
-		_exit(1);
-	int vm = create_vm(kvm);
-	add_slot(vm, 0, 0, size, file);
-	int vcpu = create_vcpu(kvm, vm);
-	set_state(kvm, vm, vcpu);
-	run_guest(kvm, vcpu);
-	need(write(report, "x", 1) == 1, "report");
-	close(report); /* the last of them to run, or to fail, ends the wait */
-	for (;;)
-		pause();
-}
-
-static int clones(int kvm, uint64_t size, unsigned long count)
-{
-	int file = memfd_create("template", MFD_CLOEXEC), report[2];
-	pid_t *pids = calloc(count, sizeof(*pids)), parent = getpid();
-	char byte;
-
-	need(file >= 0 && pids && pipe(report) == 0 && ftruncate(file, (off_t)size) == 0,
-	     "memory file");
-	write_guest(file, size);
-	for (unsigned long i = 0; i < count; i++) {
-		pids[i] = fork();
-		need(pids[i] >= 0, "fork");
-		if (pids[i] == 0)
-			be_clone(kvm, size, file, report[1], parent);
-	}
-	close(report[1]);
-	for (unsigned long i = 0; i < count; i++)
-		need(read(report[0], &byte, 1) == 1, "a clone failed");
-	puts("ran");
-	fflush(stdout);
-	while (read(STDIN_FILENO, &byte, 1) > 0)
-		;
-	for (unsigned long i = 0; i < count; i++)
-		kill(pids[i], SIGKILL);
-	while (wait(NULL) > 0)
-		;
-	free(pids);
-	return 0;
-}
-
-static void print_now(void)
+uint64_t moment(void)
 {
 	struct timespec ts;
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
-	printf("%llu\n",
-	       (unsigned long long)ts.tv_sec * 1000000000ULL + (unsigned long long)ts.tv_nsec);
+	return (uint64_t)ts.tv_sec * 1000000000ULL + (uint64_t)ts.tv_nsec;
+}
+
+void print_now(void)
+{
+	printf("%llu\n", (unsigned long long)moment());
 	fflush(stdout);
 }
 
-static int clone_on_request(int kvm, uint64_t size)
+/* One of the other forms of the command line; -1: it is none. */
+static int be_cloned(int kvm, uint64_t size, int argc, char **argv)
 {
-	int file = memfd_create("template", MFD_CLOEXEC), status = 1;
-	char byte;
+	const char *what = argc > 2 ? argv[2] : "", *how = argc > 3 ? argv[3] : "";
 
-	need(file >= 0 && ftruncate(file, (off_t)size) == 0, "memory file");
-	write_guest(file, size);
-	puts("ready");
-	fflush(stdout);
-	need(read(STDIN_FILENO, &byte, 1) == 1, "request");
-	pid_t pid = fork();
-	need(pid >= 0, "fork");
-	if (pid == 0) {
-		int vm = create_vm(kvm);
-		add_slot(vm, 0, 0, size, file);
-		set_state(kvm, vm, create_vcpu(kvm, vm));
-		print_now();
-		_exit(0);
-	}
-	need(waitpid(pid, &status, 0) == pid && status == 0, "clone");
-	return 0;
+	if (strcmp(what, "clones") == 0 && how[0])
+		return clones(kvm, size, strtoul(how, NULL, 10));
+	if (strcmp(what, "clone") == 0)
+		return clone_on_request(kvm, size);
+	if (strcmp(what, "pool") == 0)
+		return clone_made_ahead(kvm, size, how[0] != 0, strcmp(how, "touch-huge") == 0);
+	return -1;
 }
 
 int main(int argc, char **argv)
@@ -320,10 +209,9 @@ int main(int argc, char **argv)
 
 	need(kvm >= 0, "/dev/kvm");
 	check_caps(kvm);
-	if (argc > 3 && strcmp(argv[2], "clones") == 0)
-		return clones(kvm, low, strtoul(argv[3], NULL, 10));
-	if (argc > 2 && strcmp(argv[2], "clone") == 0)
-		return clone_on_request(kvm, low);
+	int status = be_cloned(kvm, low, argc, argv);
+	if (status >= 0)
+		return status;
 	int vm = create_vm(kvm);
 	add_slot(vm, 0, 0, low, -1);
 	if (size > low)

@@ -1,4 +1,5 @@
 #include "tests/devices/fake_ept.h"
+#include "ept/stats.h"
 
 #include <errno.h>
 #include <stdlib.h>

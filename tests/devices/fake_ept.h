@@ -7,6 +7,7 @@
 #define FOAL_TESTS_FAKE_EPT_H
 
 #include "ept/ept.h"
+#include "ept/stats.h"
 
 struct fake_range {
 	uint64_t from, to;

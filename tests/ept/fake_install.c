@@ -435,14 +435,6 @@ int ept_install_drop(struct ept_installer *in, void *hva, size_t len)
 	return madvise(hva, len, MADV_DONTNEED) ? -errno : 0; /* no event: nothing is registered */
 }
 
-int ept_install_populate(void *hva, size_t len, bool write_access)
-{
-	(void)hva;
-	(void)len;
-	(void)write_access;
-	return 0;
-}
-
 void ept_install_advise(void *hva, size_t len, bool small)
 {
 	(void)hva;

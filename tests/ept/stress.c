@@ -1,5 +1,6 @@
 #include "tests/ept/stress.h"
 
+#include "ept/stats.h"
 #include "ept/uffd_compat.h"
 
 #include <sched.h>

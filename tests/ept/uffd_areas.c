@@ -1,4 +1,5 @@
 /* Areas otherwise than by a guest's touch: discarded, left to the host kernel, read by devices. */
+#include "ept/stats.h"
 #include "tests/ept/uffd_suites.h"
 #include "tests/ept/util.h"
 

@@ -1,4 +1,5 @@
 /* File areas: how much is read and how often, odd offsets and tails, files that fail. */
+#include "ept/stats.h"
 #include "tests/ept/uffd_suites.h"
 #include "tests/ept/util.h"
 

@@ -2,6 +2,7 @@
  * A space in a process that forks, on the real userfaultfd: what the child reads is what
  * was there at the fork, whatever the parent writes afterwards, and the other way round.
  */
+#include "ept/stats.h"
 #include "tests/ept/fork_rig.h"
 #include "tests/ept/uffd_suites.h"
 

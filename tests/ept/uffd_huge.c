@@ -1,6 +1,7 @@
 /* Huge pages of the host: counted in its own tables, never timed. */
 #include "ept/host_pages.h"
 #include "ept/staging.h"
+#include "ept/stats.h"
 #include "ept/uffd_compat.h"
 #include "tests/ept/uffd_suites.h"
 #include "tests/ept/util.h"

@@ -1,6 +1,7 @@
 /* The kernel's engine: the same contents by the host's own path. Needs no userfaultfd. */
 #include "ept/host_pages.h"
 #include "ept/lead.h"
+#include "ept/stats.h"
 #include "tests/ept/fork_rig.h"
 #include "tests/ept/uffd_suites.h"
 #include "tests/ept/util.h"

@@ -1,4 +1,5 @@
 /* A memory limit under real faults: contents after many rounds, and what stays resident. */
+#include "ept/stats.h"
 #include "tests/ept/fork_rig.h"
 #include "tests/ept/uffd_suites.h"
 

@@ -2,6 +2,7 @@
  * Windows of restored memory: who asks waits for the extent that he asks for, and for nothing
  * else of the window, which comes behind.
  */
+#include "ept/stats.h"
 #include "tests/ept/inject.h"
 #include "tests/ept/snapshot_rig.h"
 #include "tests/ept/uffd_suites.h"

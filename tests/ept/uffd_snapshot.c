@@ -3,6 +3,7 @@
  * page by page. What the restored VM reads is what was there in the pause.
  */
 #include "ept/snapshot_format.h"
+#include "ept/stats.h"
 #include "tests/ept/fork_rig.h"
 #include "tests/ept/snapshot_rig.h"
 #include "tests/ept/uffd_suites.h"
@@ -205,6 +206,41 @@ START_TEST(of_a_template)
 }
 END_TEST
 
+/*
+ * A clone that is made a template: what it never looked at, what it wrote, and what it gave back.
+ * What the first one's file has not got is not put into it.
+ */
+START_TEST(of_a_clone)
+{
+	struct vm vm = snap_make(&snap_origins[0]);
+	struct ept_area *area;
+	int64_t held;
+	int first;
+
+	snap_use(&vm);
+	make_template(&vm);
+	vm.space->pagemap_fd = ept_pagemap_open("/proc/self/pagemap"); /* its engine needs none */
+	area = vm.space->areas[0];
+	first = dup(area->template_fd);
+	held = snap_blocks(first);
+	make_template(&vm);
+	ck_assert_int_eq(snap_blocks(first), held);
+	ck_assert(snap_all_there(&vm, false));
+	*at(&vm, 3) ^= 1;
+	make_template(&vm);
+	*at(&vm, 3) ^= 1;
+	ck_assert(snap_all_there(&vm, false));
+	memset((char *)at(&vm, 4), 9, PAGE);
+	make_template(&vm);
+	discard(&vm, 4, 1);
+	make_template(&vm);
+	ck_assert(!area->gave_back);
+	ck_assert_int_eq(*at(&vm, 4), 0);
+	close(first);
+	vm_destroy(&vm);
+}
+END_TEST
+
 /* Once verified the kernel may map it: clones write into nothing but themselves. */
 START_TEST(template_is_mapped)
 {
@@ -255,6 +291,7 @@ Suite *suite_uffd_snapshot(void)
 	tcase_add_test(tc, restore_is_lazy);
 	tcase_add_test(tc, discarded_is_zero);
 	tcase_add_test(tc, of_a_template);
+	tcase_add_test(tc, of_a_clone);
 	tcase_add_loop_test(tc, template_is_mapped, 0, SNAP_ORIGINS);
 	suite_add_tcase(suite, tc);
 	return suite;

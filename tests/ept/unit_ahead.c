@@ -1,4 +1,5 @@
 /* Reading ahead on a ring of the tests' own: slow, short, failing, absent. */
+#include "ept/stats.h"
 #include "tests/ept/fake_install.h"
 #include "tests/ept/fake_uring.h"
 #include "tests/ept/unit_suites.h"

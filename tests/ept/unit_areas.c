@@ -1,4 +1,5 @@
 /* Areas, slots and the life of a space. */
+#include "ept/stats.h"
 #include "tests/ept/unit_suites.h"
 #include "tests/ept/util.h"
 

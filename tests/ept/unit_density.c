@@ -1,6 +1,7 @@
 /* The governor's rules, its thread and the host played: which regions become huge, which never. */
 #include "ept/density.h"
 #include "ept/host_pages.h"
+#include "ept/stats.h"
 #include "tests/ept/fake_install.h"
 #include "tests/ept/unit_suites.h"
 #include "tests/ept/util.h"
@@ -100,7 +101,7 @@ END_TEST
  */
 START_TEST(overtaken)
 {
-	const unsigned to = 5; /* the window ends there */
+	const unsigned to = 1 + WINDOW_FIRST; /* the window ends there */
 
 	begin();
 	fake_host_touch(0, 192);
@@ -111,6 +112,41 @@ START_TEST(overtaken)
 	fake_host_touch(to * REGION_PAGES, 80);
 	look();
 	ck_assert_uint_eq(nr_huge(), to + 1);
+	end();
+}
+END_TEST
+
+/*
+ * Pages are busy, so nothing collapses: the regions of two streams are filled up all the same, up
+ * and down, and the windows in front of them open, also while no collapse is tried.
+ */
+START_TEST(two_streams)
+{
+	const unsigned top = 2 * WINDOW_FIRST + 4;
+	struct ept_huge_stats stats;
+
+	begin_with(top + 1 + BUSY_MAX);
+	fake_host_refuse(-EAGAIN, 1000);
+	for (unsigned i = top + 1; i <= top + BUSY_MAX; i++) { /* dense, and no streams */
+		fake_host_touch(i * REGION_PAGES, REGION_DENSE / 2);
+		fake_host_touch((i + 1) * REGION_PAGES - REGION_DENSE / 2, REGION_DENSE / 2);
+	}
+	look();
+	ck_assert_uint_eq(fake_host_collapses(), BUSY_MAX);
+	fake_host_touch(0, 192);
+	look();
+	fake_host_touch(top * REGION_PAGES + 320, 192);
+	look();
+	ck_assert_uint_eq(fake_host_collapses(), BUSY_MAX);
+	ck_assert_uint_eq(nr_huge(), 0);
+	ck_assert_uint_eq(fake_host_count(0), REGION_PAGES);
+	ck_assert_uint_eq(fake_host_count(top), REGION_PAGES);
+	for (unsigned i = 1; i <= WINDOW_FIRST; i++) {
+		ck_assert(fake_host_wants(i));
+		ck_assert(fake_host_wants(top - i));
+	}
+	ept_space_huge_stats(vm.space, &stats);
+	ck_assert_uint_eq(stats.filled, 2 * 320);
 	end();
 }
 END_TEST
@@ -357,6 +393,7 @@ Suite *suite_density(void)
 
 	tcase_add_loop_test(tc, sequential, 0, 2);
 	tcase_add_test(tc, overtaken);
+	tcase_add_test(tc, two_streams);
 	tcase_add_test(tc, stream_ends);
 	tcase_add_loop_test(tc, sparse, 0, 5);
 	tcase_add_test(tc, spread);

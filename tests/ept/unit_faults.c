@@ -1,4 +1,5 @@
 /* The dispatch table, one case at a time, and every answer an installer can give. */
+#include "ept/stats.h"
 #include "tests/ept/fake_install.h"
 #include "tests/ept/unit_suites.h"
 #include "tests/ept/util.h"

@@ -1,6 +1,7 @@
 /* Files under the host kernel's engine: the rules by which readers and writers are led. */
 #include "ept/density.h"
 #include "ept/lead.h"
+#include "ept/stats.h"
 #include "tests/ept/fake_install.h"
 #include "tests/ept/unit_suites.h"
 #include "tests/ept/util.h"

@@ -1,4 +1,5 @@
 /* The ledger: counters and the latency histogram. */
+#include "ept/stats.h"
 #include "tests/ept/unit_suites.h"
 #include "tests/ept/util.h"
 

@@ -1,4 +1,5 @@
 /* Guests, reclaim with its thread, discards and write-back, all at once on the fake installer. */
+#include "ept/stats.h"
 #include "tests/ept/reclaim_rig.h"
 #include "tests/ept/unit_suites.h"
 

@@ -1,6 +1,7 @@
 /* Pages of a snapshot against the fake installer: races, errors, who is woken. */
 #include "ept/snapshot.h"
 #include "ept/snapshot_format.h"
+#include "ept/stats.h"
 #include "tests/ept/fake_install.h"
 #include "tests/ept/unit_suites.h"
 #include "tests/ept/util.h"

@@ -1,4 +1,5 @@
 /* stress.h on the fake installer, with the real fault threads: what ThreadSanitizer looks at. */
+#include "ept/stats.h"
 #include "ept/uffd_compat.h"
 #include "tests/ept/fake_install.h"
 #include "tests/ept/stress.h"

@@ -1,4 +1,5 @@
 /* The pool and the swap file step by step: pages come back, ahead of faults too, or are lost. */
+#include "ept/stats.h"
 #include "tests/ept/reclaim_rig.h"
 #include "tests/ept/unit_suites.h"
 

@@ -1,5 +1,6 @@
 #include "tests/ept/util.h"
 
+#include "ept/stats.h"
 #include "ept/uffd_compat.h"
 #include "tests/scratch.h"
 

@@ -4,6 +4,7 @@
 
 #include "ept/fault.h"
 #include "ept/space.h"
+#include "ept/stats.h"
 #include "tests/ept/inject.h"
 
 #include <check.h>

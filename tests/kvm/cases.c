@@ -304,6 +304,61 @@ START_TEST(kernel_engine_gives_the_same)
 }
 END_TEST
 
+#define PAGE 4096UL
+#define ALL  512U /* pages of the file: nothing more can be mapped around */
+
+/* Bytes that are in the areas of that name. */
+static uint64_t resident_of(const struct run *run, const char *name)
+{
+	uint64_t bytes = 0;
+	json_t *area;
+	size_t i;
+
+	json_array_foreach(json_object_get(run->stats, "areas"), i, area)
+	{
+		if (strcmp(json_string_value(json_object_get(area, "name")), name) == 0)
+			bytes += (uint64_t)json_integer_value(json_object_get(area, "resident"));
+	}
+	return bytes;
+}
+
+/* Bytes of the area of work @i that are installed when @pages were touched; the whole file's. */
+static uint64_t installed_by(const char *engine, int i, unsigned pages)
+{
+	char append[64], pmem[600];
+	uint64_t bytes;
+	struct run run;
+
+	snprintf(append, sizeof(append), "%s pages=%u", works[i].append, pages);
+	snprintf(pmem, sizeof(pmem), "%s,mode=%s", make_pmem("work", ALL),
+		 works[i].mode ? works[i].mode : "cow");
+	run_foal(&run, ARGS("--kernel", guest_path(works[i].guest), "--append", append, "--huge",
+			    "never", "--fault-engine", engine, "--pmem", pmem));
+	ck_assert_msg(run.status == 0, "%s: status %d: %s", works[i].what, run.status,
+		      run.err_text);
+	bytes = resident_of(&run, works[i].area);
+	run_free(&run);
+	return bytes;
+}
+
+/*
+ * As many pages are there at the end, whoever installed them: all of a file, what is written of
+ * RAM (zero pages do not count). Of the kernel's file the host maps what lies around its tables.
+ */
+START_TEST(engines_install_as_many)
+{
+	bool file = works[_i].mode, zero = strcmp(works[_i].append, "mode=r") == 0;
+	uint64_t ours, host;
+
+	if (strncmp(works[_i].area, "kernel", 6) == 0)
+		return;
+	ours = installed_by("handler", _i, ALL) - (file ? 0 : installed_by("handler", _i, 1));
+	host = installed_by("kernel", _i, ALL) - (file ? 0 : installed_by("kernel", _i, 1));
+	ck_assert_uint_eq(ours, file ? ALL * PAGE : zero ? 0 : (ALL - 1) * PAGE);
+	ck_assert_uint_eq(host, ours);
+}
+END_TEST
+
 Suite *cases_suite(void)
 {
 	const int nr_works = sizeof(works) / sizeof(works[0]);
@@ -313,6 +368,7 @@ Suite *cases_suite(void)
 	tcase_set_timeout(tc, TEST_LIMIT);
 	if (have_userfaultfd()) {
 		tcase_add_loop_test(tc, sixty_four_more, 0, nr_works);
+		tcase_add_loop_test(tc, engines_install_as_many, 0, nr_works);
 		tcase_add_test(tc, windows_grow_with_sequential_reads);
 		tcase_add_test(tc, sequential_writes_are_copied_ahead);
 		tcase_add_test(tc, reads_ahead_of_a_sequential_reader);

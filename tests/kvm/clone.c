@@ -158,6 +158,27 @@ START_TEST(resets)
 }
 END_TEST
 
+/* A clone can be a template: what it never looked at is in its own template's files. */
+START_TEST(of_a_clone)
+{
+	start_told("oc", ARGS("--halt", "exit"));
+	tell_once("oc", "h1");
+	expect_command(ARGS("template", "oc", "--name", "oct", "--pool", "0"), 0, "template");
+	expect_command(ARGS("clone", "oct", "--name", "occ"), 0, "occ: running");
+	expect_command(ARGS("template", "occ", "--name", "oct2", "--pool", "0"), 0, "template");
+	expect_command(ARGS("stop", "oct"), 0, "gone");
+	expect_command(ARGS("clone", "oct2", "-n", "2", "--name", "occ2-%"), 0, "occ2-2: running");
+	tell_once("occ2-1", "e1");
+	tell_once("occ", "w2");
+	tell_once("occ2-1", "w3");
+	tell_once("occ2-2", "e1");
+	/* What it wrote since goes with it. */
+	expect_command(ARGS("template", "occ2-1", "--name", "oct3", "--pool", "0"), 0, "template");
+	expect_command(ARGS("clone", "oct3", "--name", "occ3"), 0, "occ3: running");
+	tell_once("occ3", "a3");
+}
+END_TEST
+
 static bool has_thread(pid_t pid, const char *name)
 {
 	char path[320], comm[32];
@@ -437,6 +458,7 @@ Suite *clone_suite(void)
 	tcase_add_loop_test(tc, nonces, 0, (int)(sizeof(ways) / sizeof(ways[0])));
 	tcase_add_test(tc, snapshots);
 	tcase_add_test(tc, resets);
+	tcase_add_test(tc, of_a_clone);
 	tcase_add_loop_test(tc, rests, 0, 2);
 	tcase_add_loop_test(tc, programs, 0, 2);
 	tcase_add_test(tc, many);

@@ -1,4 +1,7 @@
-/* Storage that does not answer: the VM stops, says what it waited for, and does not wait. */
+/*
+ * Storage that does not answer: the VM stops, says what it waited for, and does not wait. Or one
+ * that answers with an error.
+ */
 #include <glob.h>
 #include <signal.h>
 #include <stdio.h>
@@ -16,21 +19,28 @@
 
 static const char *const engines[] = {"handler", "kernel"};
 
-static pid_t start_on_slow_file(struct run *run, const char *engine, const char *limit)
+static pid_t serve_file(const char *engine, pid_t (*serve)(const char *, unsigned, unsigned))
 {
-	const char *directory = scratch("slow"), *path = scratch("slow/slow.img");
 	pid_t server;
 
 	if (!is_root())
 		skip("only root can mount a file system");
 	if (strcmp(engine, "handler") == 0 && !have_userfaultfd())
 		skip("no userfaultfd here");
-	server = slow_file_serve(directory, PAGES, HUNG);
+	server = serve(scratch("slow"), PAGES, HUNG);
 	if (!server)
 		skip("this host has no FUSE");
+	return server;
+}
+
+static pid_t start_on_slow_file(struct run *run, const char *engine, const char *limit)
+{
+	pid_t server = serve_file(engine, slow_file_serve);
+
 	run_start(run, NULL,
 		  ARGS("--kernel", guest_path("loop.elf"), "--append", "how=pmem mode=r", "--pmem",
-		       path, "--fault-engine", engine, "--fault-timeout", limit));
+		       scratch("slow/slow.img"), "--fault-engine", engine, "--fault-timeout",
+		       limit));
 	return server;
 }
 
@@ -105,6 +115,52 @@ START_TEST(signal_while_hung)
 }
 END_TEST
 
+static const struct {
+	const char *engine, *guest, *append;
+} reads[] = {
+    {"handler", "loop.elf", "how=pmem mode=r"},
+    {"handler", "loop.elf", "how=pmem mode=w"},
+    {"handler", "poison.elf", "page=256 mce=0 mode=r ring=3"},
+    {"kernel", "loop.elf", "how=pmem mode=r"},
+    {"kernel", "loop.elf", "how=pmem mode=w"},
+    {"kernel", "poison.elf", "page=256 mce=0 mode=r ring=3"},
+    {"kernel", "poison.elf", "page=256 mce=0 mode=w ring=3"},
+};
+
+/* What the host kernel cannot bring in it may tell nobody: then KVM's own counts tell. */
+static void expect_told(const struct run *run)
+{
+	if (run->status == 108) { /* the registers follow */
+		ck_assert_ptr_nonnull(strstr(run->err_text, "vCPU 0 faults without progress: "));
+		ck_assert_ptr_nonnull(strstr(run->err_text, "slow.img)\n"));
+	} else if (strstr(run->err_text, "slow.img")) {
+		expect_end(run, 106, ": cannot read byte 1048576 of ");
+	} else {
+		expect_end(run, 106, "a file behind it failed");
+	}
+}
+
+/* The file's storage answers with an error: the VM ends, and one line says why. */
+START_TEST(read_error)
+{
+	pid_t server = serve_file(reads[_i].engine, bad_file_serve);
+	struct run run;
+
+	run_start(&run, NULL,
+		  ARGS("--kernel", guest_path(reads[_i].guest), "--append", reads[_i].append,
+		       "--pmem", scratch("slow/slow.img"), "--fault-engine", reads[_i].engine));
+	run_until(&run, "ready\n");
+	run_type(&run, "x", 1);
+	run_wait(&run);
+	if (strcmp(reads[_i].engine, "handler") == 0)
+		expect_end(&run, 106, "slow.img for pmem0: Input/output error");
+	else
+		expect_told(&run);
+	slow_file_end(server);
+	run_free(&run);
+}
+END_TEST
+
 /* A snapshot of which nothing comes, and all is waited for before the guest goes on. */
 START_TEST(eager_restore)
 {
@@ -144,6 +200,7 @@ Suite *hung_suite(void)
 	tcase_set_timeout(tc, TEST_LIMIT);
 	tcase_add_loop_test(tc, hung_read, 0, 2);
 	tcase_add_loop_test(tc, signal_while_hung, 0, 2);
+	tcase_add_loop_test(tc, read_error, 0, sizeof(reads) / sizeof(reads[0]));
 	tcase_add_test(tc, eager_restore);
 	suite_add_tcase(suite, tc);
 	return suite;

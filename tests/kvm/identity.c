@@ -1,8 +1,7 @@
 /*
- * What forks, clones and restored VMs have of their own: addresses, CIDs, sockets, helpers, disks
- * behind a helper, random numbers. The guest `identity` says what it sees of them.
+ * What forks, clones and restored VMs have of their own: addresses, CIDs, sockets, helpers. The
+ * guest `identity` says what it sees of them.
  */
-#include <dirent.h>
 #include <fcntl.h>
 #include <linux/if.h>
 #include <linux/if_tun.h>
@@ -10,69 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "devices/devices.h"
-#include "tests/kvm/snapshot_rig.h"
+#include "tests/kvm/identity_rig.h"
 #include "tests/kvm/suites.h"
-#include "tests/kvm/told.h"
-
-#define SAID	       192
-#define IDENTITY_GUEST "--kernel", guest_path("identity.elf"), "--memory", "32M", "--halt", "exit"
-
-/* --- asking the guest ------------------------------------------------------------------------ */
-
-static void hear_line(int console, char said[SAID])
-{
-	for (unsigned n = 0;; n++) {
-		ck_assert_uint_lt(n, SAID);
-		ck_assert_int_eq(recv(console, said + n, 1, MSG_WAITALL), 1);
-		if (said[n] == '\n') {
-			said[n] = 0;
-			break;
-		}
-	}
-}
-
-static void ask(const char *name, char what, char said[SAID])
-{
-	struct told vm = tell_to(name);
-
-	ck_assert_int_eq(send(vm.console, &what, 1, MSG_NOSIGNAL), 1);
-	hear_line(vm.console, said);
-	hang_up(&vm);
-}
-
-static uint64_t ask_number(const char *name, char what)
-{
-	char said[SAID];
-
-	ask(name, what, said);
-	return strtoul(said, NULL, 16);
-}
-
-/* In the background, once its guest listens, which it says with @ready. */
-static pid_t start(const char *name, const char *ready, const char *const *args)
-{
-	pid_t pid = background(name, args);
-	int control = control_connect(name), console = control_console(control);
-
-	read_until(console, ready);
-	close(console);
-	close(control);
-	return pid;
-}
-
-/* What comes by an interrupt comes when the device's thread has run. */
-static void wait_for(const char *name, char what, uint64_t value)
-{
-	while (ask_number(name, what) != value)
-		usleep(1000);
-}
 
 static bool is_socket_there(const char *path)
 {
@@ -112,12 +54,12 @@ static void stand_in(void)
 /* The guest of @name, a copy, is told that its address is another one; link and events. */
 static void expect_told(const char *name)
 {
-	wait_for(name, 'n', 2); /* the configuration changed */
-	ck_assert_uint_eq(ask_number(name, 'l'), 0);
-	wait_for(name, 'n', 2);
-	ck_assert_uint_eq(ask_number(name, 'l'), 1);
-	ck_assert_uint_eq(ask_number(name, 'n') & 2, 0);
-	wait_for(name, 'e', 1);
+	identity_wait_for(name, 'n', 2); /* the configuration changed */
+	ck_assert_uint_eq(identity_number(name, 'l'), 0);
+	identity_wait_for(name, 'n', 2);
+	ck_assert_uint_eq(identity_number(name, 'l'), 1);
+	ck_assert_uint_eq(identity_number(name, 'n') & 2, 0);
+	identity_wait_for(name, 'e', 1);
 }
 
 static void all_differ(const char *const *names, unsigned count, char what)
@@ -125,7 +67,7 @@ static void all_differ(const char *const *names, unsigned count, char what)
 	char said[8][SAID];
 
 	for (unsigned i = 0; i < count; i++) {
-		ask(names[i], what, said[i]);
+		identity_ask(names[i], what, said[i]);
 		for (unsigned k = 0; k < i; k++)
 			ck_assert_msg(strcmp(said[i], said[k]) != 0, "%s and %s, '%c': %s",
 				      names[i], names[k], what, said[i]);
@@ -138,10 +80,10 @@ static void start_connected(const char *name)
 
 	stand_in();
 	snprintf(vsock, sizeof(vsock), "cid=7,path=%s", short_path("v"));
-	start(name, "ready\n",
-	      ARGS(IDENTITY_GUEST, "--net", "user", "--vsock", vsock, "--rng", "on"));
-	ck_assert_uint_eq(ask_number(name, 'c'), 7);
-	ck_assert_uint_eq(ask_number(name, 'l'), 1);
+	identity_start(name, "ready\n",
+		       ARGS(IDENTITY_GUEST, "--net", "user", "--vsock", vsock, "--rng", "on"));
+	ck_assert_uint_eq(identity_number(name, 'c'), 7);
+	ck_assert_uint_eq(identity_number(name, 'l'), 1);
 }
 
 static const char *pattern_of(const char *name)
@@ -158,7 +100,7 @@ START_TEST(forks_have_their_own)
 	uint64_t address;
 
 	start_connected("net");
-	address = ask_number("net", 'a');
+	address = identity_number("net", 'a');
 	expect_command(ARGS("fork", "net", "-n", "2", "--net", "user", "--vsock", pattern_of("v%")),
 		       0, "net.2: running");
 	expect_told("net.1");
@@ -166,18 +108,18 @@ START_TEST(forks_have_their_own)
 	expect_command(ARGS("fork", "net.1", "--net", "user,mac=02:00:00:00:00:11", "--vsock",
 			    pattern_of("w%,cid=99")),
 		       0, "net.1.1: running");
-	ck_assert_uint_eq(ask_number("net.1.1", 'a'), 0x020000000011);
-	ck_assert_uint_eq(ask_number("net.1.1", 'c'), 99);
+	ck_assert_uint_eq(identity_number("net.1.1", 'a'), 0x020000000011);
+	ck_assert_uint_eq(identity_number("net.1.1", 'c'), 99);
 	all_differ(names, 4, 'a');
 	all_differ(names, 4, 'c');
 	all_differ(names, 4, 'i');
 	ck_assert(is_socket_there(short_path("v1")) && is_socket_there(short_path("v2")) &&
 		  is_socket_there(short_path("w1")));
 	/* The VM itself was not changed. */
-	ck_assert_uint_eq(ask_number("net", 'a'), address);
-	ck_assert_uint_eq(ask_number("net", 'c'), 7);
-	ck_assert_uint_eq(ask_number("net", 'n') & 2, 0);
-	ck_assert_uint_eq(ask_number("net", 'e'), 0);
+	ck_assert_uint_eq(identity_number("net", 'a'), address);
+	ck_assert_uint_eq(identity_number("net", 'c'), 7);
+	ck_assert_uint_eq(identity_number("net", 'n') & 2, 0);
+	ck_assert_uint_eq(identity_number("net", 'e'), 0);
 	/* What it was given goes with it. */
 	expect_command(ARGS("stop", "net.2", "--kill"), 0, "gone");
 	while (exists(short_path("v2")))
@@ -213,7 +155,7 @@ START_TEST(restored_have_their_own)
 	if (!have_userfaultfd())
 		skip("no userfaultfd");
 	start_connected("net");
-	address = ask_number("net", 'a');
+	address = identity_number("net", 'a');
 	expect_command(
 	    ARGS("fork", "net", "--name", "fork", "--net", "user", "--vsock", pattern_of("f")), 0,
 	    "running");
@@ -235,19 +177,19 @@ START_TEST(restored_have_their_own)
 	expect_command(ARGS("restore", dir, "-d", "--name", "net", "--time-limit", GUEST_LIMIT,
 			    "--identity", "keep"),
 		       0, "net: running");
-	ck_assert_uint_eq(ask_number("net", 'a'), address);
-	ck_assert_uint_eq(ask_number("net", 'c'), 7);
-	wait_for("net", 'e', 1); /* its connections are no more */
+	ck_assert_uint_eq(identity_number("net", 'a'), address);
+	ck_assert_uint_eq(identity_number("net", 'c'), 7);
+	identity_wait_for("net", 'e', 1); /* its connections are no more */
 	/* A fork's snapshot is of what the fork has. */
 	snapshot("fork", dir);
-	address = ask_number("fork", 'a');
+	address = identity_number("fork", 'a');
 	expect_command(ARGS("stop", "fork", "--kill"), 0, "gone");
 	while (exists(short_path("f")))
 		usleep(1000);
 	expect_command(ARGS("restore", dir, "-d", "--name", "again", "--time-limit", GUEST_LIMIT,
 			    "--identity", "keep"),
 		       0, "again: running");
-	ck_assert_uint_eq(ask_number("again", 'a'), address);
+	ck_assert_uint_eq(identity_number("again", 'a'), address);
 	ck_assert(is_socket_there(short_path("f")));
 }
 END_TEST
@@ -269,7 +211,7 @@ START_TEST(refused)
 	expect_command(ARGS("fork", "net", "-n", "2", "--vsock", pattern_of("v%,cid=8")), 100,
 		       "a cid of its own");
 	expect_command(ARGS("fork", "net", "--net", "bridge"), 100, "give tap=NAME or user");
-	start("plain", "ready\n", ARGS(IDENTITY_GUEST));
+	identity_start("plain", "ready\n", ARGS(IDENTITY_GUEST));
 	expect_command(ARGS("fork", "plain", "--net", "user"), 113, "the VM itself has no network");
 	expect_command(ARGS("fork", "plain", "--vsock", pattern_of("p%")), 113, "has no vsock");
 	ck_assert(!exists(short_path("p1")) || !is_socket_there(short_path("p1")));
@@ -395,223 +337,19 @@ START_TEST(taps)
 			skip("no tap interfaces here");
 	snprintf(option, sizeof(option), "tap=%s", names[0]);
 	snprintf(pattern, sizeof(pattern), "tap=%.*s%%", (int)strlen(names[0]) - 1, names[0]);
-	start("tap", "ready\n", ARGS(IDENTITY_GUEST, "--net", option));
-	ask_number("tap", 'l');
+	identity_start("tap", "ready\n", ARGS(IDENTITY_GUEST, "--net", option));
+	identity_number("tap", 'l');
 	expect_command(ARGS("fork", "tap"), 113, "each VM needs an interface of its own");
 	expect_command(ARGS("fork", "tap", "--net", "user"), 113, "each VM needs an interface");
 	expect_command(ARGS("fork", "tap", "--net", option), 101, "another program uses it");
 	expect_command(ARGS("fork", "tap", "-n", "2", "--net", pattern), 0, "tap.2: running");
-	wait_for("tap.1", 'n', 2);
-	ck_assert_uint_eq(ask_number("tap.1", 'l'), 0);
-	ck_assert_uint_ne(ask_number("tap.1", 'a'), ask_number("tap.2", 'a'));
-	ck_assert_uint_ne(ask_number("tap.1", 'a'), ask_number("tap", 'a'));
+	identity_wait_for("tap.1", 'n', 2);
+	ck_assert_uint_eq(identity_number("tap.1", 'l'), 0);
+	ck_assert_uint_ne(identity_number("tap.1", 'a'), identity_number("tap.2", 'a'));
+	ck_assert_uint_ne(identity_number("tap.1", 'a'), identity_number("tap", 'a'));
 	end_all();
 	for (int i = 0; i < 3; i++)
 		remove_tap(names[i]);
-}
-END_TEST
-
-/* --- disks behind a helper ---------------------------------------------------------------------
- */
-
-static bool is_companion(const char *exe)
-{
-	static const char name[] = "/foal-nbd";
-	char path[512];
-	ssize_t n = readlink(exe, path, sizeof(path));
-
-	return n >= (ssize_t)strlen(name) &&
-	       memcmp(path + n - strlen(name), name, strlen(name)) == 0;
-}
-
-/* How many companions of disks have that log for what they have to say. */
-static unsigned helpers_that_say_to(const char *log)
-{
-	DIR *dir = opendir("/proc");
-	const struct dirent *e;
-	struct stat is, its;
-	char path[300];
-	unsigned n = 0;
-
-	ck_assert_ptr_nonnull(dir);
-	ck_assert_int_eq(stat(scratch("run/%s", log), &is), 0);
-	while ((e = readdir(dir))) {
-		snprintf(path, sizeof(path), "/proc/%s/exe", e->d_name);
-		if (e->d_name[0] < '1' || e->d_name[0] > '9' || !is_companion(path))
-			continue;
-		snprintf(path, sizeof(path), "/proc/%s/fd/2", e->d_name);
-		n += stat(path, &its) == 0 && its.st_dev == is.st_dev && its.st_ino == is.st_ino;
-	}
-	closedir(dir);
-	return n;
-}
-
-START_TEST(disks_behind_a_helper)
-{
-	const char *raw = scratch("helped.raw"), *image = scratch("helped.qcow2");
-	const char *other = scratch("other.qcow2");
-	char option[256];
-	uint64_t was;
-
-	if (run_tool(NULL, ARGS("qemu-nbd", "--version")) ||
-	    run_tool(NULL, ARGS("qemu-img", "--version")))
-		skip("no qemu-utils here");
-	write_file(raw, "disk", 4);
-	ck_assert_int_eq(truncate(raw, 1 << 20), 0);
-	ck_assert_int_eq(run_tool(NULL, ARGS("qemu-img", "convert", "-q", "-f", "raw", "-O",
-					     "qcow2", raw, image)),
-			 0);
-	snprintf(option, sizeof(option), "%s,format=qcow2,mode=cow", image);
-	start("q", "ready\n", ARGS(IDENTITY_GUEST, "--disk", option));
-	was = ask_number("q", 'B');
-	ck_assert_uint_eq(ask_number("q", 'b'), was + 1);
-	expect_command(ARGS("fork", "q", "-n", "2"), 0, "q.2: running");
-	ck_assert_uint_eq(helpers_that_say_to("q.1.log"), 1);
-	ck_assert_uint_eq(helpers_that_say_to("q.2.log"), 1);
-	ck_assert_uint_eq(ask_number("q", 'B'), was + 1);
-	ck_assert_uint_eq(ask_number("q.1", 'b'), was + 1);
-	ck_assert_uint_eq(ask_number("q.1", 'B'), was + 1);
-	ck_assert_uint_eq(ask_number("q.1", 'B'), was + 2);
-	expect_command(ARGS("fork", "q.1"), 0, "q.1.1: running");
-	expect_command(ARGS("template", "q"), 0, "q.template: template");
-	/* With its helper. One that is killed leaves a socket of libnbd's in /tmp. */
-	expect_command(ARGS("stop", "q", "--kill"), 0, "gone");
-	ck_assert_uint_eq(ask_number("q.1.1", 'b'), was + 3);
-	ck_assert_uint_eq(ask_number("q.2", 'b'), was + 1);
-	expect_command(ARGS("clone", "q.template", "-n", "2"), 0, "q.template.2: running");
-	ck_assert_uint_eq(ask_number("q.template.1", 'B'), was + 2);
-	ck_assert_uint_eq(ask_number("q.template.2", 'b'), was + 2);
-	/* Another image of the same name, size and time: those that run have theirs. */
-	ck_assert_int_eq(run_tool(NULL, ARGS("cp", "-p", image, other)), 0);
-	ck_assert_int_eq(rename(other, image), 0);
-	expect_command(ARGS("fork", "q.1"), 113, "it was replaced or changed");
-	expect_command(ARGS("clone", "q.template"), 113, "it was replaced or changed");
-	ck_assert_uint_eq(ask_number("q.1", 'b'), was + 3);
-}
-END_TEST
-
-/*
- * Each reset point is a layer, and each layer a descriptor: more than a usual limit allows, and
- * then no more, while the guest goes on.
- */
-START_TEST(many_layers)
-{
-	static const char here[] = "{\"command\":\"reset\",\"here\":true}";
-	const char *raw = scratch("layered.raw");
-	struct rlimit limit;
-	char option[256];
-	unsigned points = 0;
-
-	write_file(raw, "", 0);
-	ck_assert_int_eq(truncate(raw, 1 << 20), 0);
-	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
-	if (limit.rlim_max < 512)
-		skip("the hard limit of open files is too low");
-	limit.rlim_cur = 128;
-	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
-	snprintf(option, sizeof(option), "%s,mode=cow", raw);
-	start("layers", "ready\n", ARGS(IDENTITY_GUEST, "--disk", option));
-	int fd = control_connect("layers");
-	do
-		ck_assert_uint_eq(ask_number("layers", 'B'), points);
-	while (points++ < DISK_LAYERS_MAX && control_number(fd, here, "took_ns"));
-	control_refused(fd, here, "failed");
-	ck_assert_uint_eq(ask_number("layers", 'B'), points);
-	ck_assert_uint_eq(ask_number("layers", 'b'), points + 1);
-	close(fd);
-}
-END_TEST
-
-/* --- random numbers ------------------------------------------------------------------------- */
-
-#define DRAWS  8
-#define COPIES 6
-
-/* Of all copies, with frozen clocks, from where they were forked on: no number comes twice. */
-static void expect_all_new(char said[][SAID], unsigned count)
-{
-	for (unsigned i = 0; i < count; i++)
-		for (unsigned k = 0; k < i; k++)
-			ck_assert_msg(strcmp(said[i], said[k]) != 0, "drawn twice: %s", said[i]);
-}
-
-static void draw_in(const char *name, const char *what, char said[][SAID])
-{
-	struct told vm = tell_to(name);
-
-	for (unsigned i = 0; i < DRAWS; i++) {
-		ck_assert_int_eq(send(vm.console, what, strlen(what), MSG_NOSIGNAL),
-				 (ssize_t)strlen(what));
-		do
-			hear_line(vm.console, said[i]);
-		while (strlen(said[i]) < 64 && strcmp(said[i], "none") != 0); /* not its echo */
-	}
-	hang_up(&vm);
-}
-
-/* Forks, clones from the pool and not, and restored ones of @name. */
-static unsigned copies_of(const char *name, const char *names[COPIES])
-{
-	const char *dir = scratch("drawn");
-	unsigned n = 0;
-
-	expect_command(ARGS("fork", name, "-n", "2", "--name", "f%"), 0, "f2: running");
-	expect_command(ARGS("template", name, "--name", "t", "--pool", "1"), 0, "t: template");
-	expect_command(ARGS("clone", "t", "-n", "2", "--name", "c%"), 0, "c2: running");
-	names[n++] = "f1";
-	names[n++] = "f2";
-	names[n++] = "c1";
-	names[n++] = "c2";
-	if (!have_userfaultfd())
-		return n;
-	snapshot(name, dir);
-	for (int i = 0; i < 2; i++) {
-		names[n] = in_round("r%d", i);
-		expect_command(
-		    ARGS("restore", dir, "-d", "--name", names[n++], "--time-limit", GUEST_LIMIT),
-		    0, "running");
-	}
-	return n;
-}
-
-START_TEST(devices_never_draw_the_same)
-{
-	static char said[(COPIES + 1) * DRAWS][SAID];
-	const char *names[COPIES];
-	unsigned n;
-
-	start("rng", "ready\n", ARGS(IDENTITY_GUEST, "--rng", "on"));
-	draw_in("rng", "r", said);
-	n = copies_of("rng", names);
-	for (unsigned i = 0; i < n; i++)
-		draw_in(names[i], "r", said + (i + 1) * DRAWS);
-	expect_all_new(said, (n + 1) * DRAWS);
-	/* The processor's own, where it has any. */
-	for (unsigned i = 0; i < n; i++)
-		draw_in(names[i], "h", said + i * DRAWS);
-	if (strcmp(said[0], "none") != 0)
-		expect_all_new(said, n * DRAWS);
-}
-END_TEST
-
-/* The tiny kernel's, which are made of the VM generation ID. */
-START_TEST(kernels_never_draw_the_same)
-{
-	static char said[(COPIES + 1) * DRAWS][SAID];
-	const char *names[COPIES];
-	unsigned n;
-
-	if (access(image_path("kernel.elf"), R_OK) || access(image_path("disk.img"), R_OK))
-		skip("no guest kernel or images here");
-	start("kernel", "random: ready",
-	      ARGS("--kernel", image_path("kernel.elf"), "--disk",
-		   copy_file(image_path("disk.img"), "drawn.img"), "--memory", "64M", "--append",
-		   "quiet root=/dev/vda init=/bin/random", "--halt", "exit"));
-	n = copies_of("kernel", names);
-	for (unsigned i = 0; i < n; i++)
-		draw_in(names[i], "\n", said + i * DRAWS);
-	draw_in("kernel", "\n", said + n * DRAWS);
-	expect_all_new(said, (n + 1) * DRAWS);
 }
 END_TEST
 
@@ -628,10 +366,6 @@ Suite *identity_suite(void)
 	tcase_add_test(tc, refused);
 	tcase_add_test(tc, hostile_ends);
 	tcase_add_test(tc, taps);
-	tcase_add_test(tc, disks_behind_a_helper);
-	tcase_add_test(tc, many_layers);
-	tcase_add_test(tc, devices_never_draw_the_same);
-	tcase_add_test(tc, kernels_never_draw_the_same);
 	suite_add_tcase(suite, tc);
 	return suite;
 }

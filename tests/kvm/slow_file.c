@@ -24,8 +24,9 @@
 
 struct server {
 	int fd;
-	uint64_t size, hung; /* bytes; the first that is not answered */
-	bool gone;	     /* that was asked for: nothing is answered any more */
+	uint64_t size, bad; /* bytes; the first that is not there */
+	bool hangs;	    /* who asks for that gets no answer, else an error */
+	bool gone;	    /* that was asked for: nothing is answered any more */
 };
 
 static void answer(const struct server *s, const struct fuse_in_header *in, int error,
@@ -83,9 +84,12 @@ static void on_read(struct server *s, const struct fuse_in_header *in,
 	uint64_t at = read_in->offset, len = read_in->size;
 	uint64_t *data;
 
-	s->gone = at + len > s->hung;
-	if (s->gone)
+	if (at + len > s->bad) {
+		s->gone = s->hangs;
+		if (!s->hangs)
+			answer(s, in, -EIO, NULL, 0);
 		return;
+	}
 	data = calloc(1, len);
 	for (uint64_t i = 0; data && i < len; i += PAGE)
 		data[i / 8] = FILE_PATTERN((at + i) / PAGE);
@@ -134,13 +138,12 @@ static void serve(struct server *s)
 	_exit(0);
 }
 
-pid_t slow_file_serve(const char *directory, unsigned pages, unsigned hung)
+static pid_t start(const char *directory, struct server s)
 {
-	struct server s = {
-	    .fd = open("/dev/fuse", O_RDWR | O_CLOEXEC), .size = pages * PAGE, .hung = hung * PAGE};
 	char options[64];
 	pid_t pid;
 
+	s.fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
 	if (s.fd < 0)
 		return 0;
 	ck_assert_int_eq(unshare(CLONE_NEWNS), 0);
@@ -156,6 +159,17 @@ pid_t slow_file_serve(const char *directory, unsigned pages, unsigned hung)
 	}
 	close(s.fd); /* with the server's the connection ends */
 	return pid;
+}
+
+pid_t slow_file_serve(const char *directory, unsigned pages, unsigned hung)
+{
+	return start(directory,
+		     (struct server){.size = pages * PAGE, .bad = hung * PAGE, .hangs = true});
+}
+
+pid_t bad_file_serve(const char *directory, unsigned pages, unsigned bad)
+{
+	return start(directory, (struct server){.size = pages * PAGE, .bad = bad * PAGE});
 }
 
 void slow_file_end(pid_t server)

@@ -1,6 +1,6 @@
 /*
- * A file whose storage does not answer: on a file system of its own (FUSE), served
- * by a process that stops answering, as an NFS server that is gone.
+ * A file whose storage does not answer, or with an error: on a file system of its own
+ * (FUSE), served by a process that stops answering, as an NFS server that is gone.
  */
 #ifndef TEST_KVM_SLOW_FILE_H
 #define TEST_KVM_SLOW_FILE_H
@@ -14,6 +14,9 @@
  * process, 0 where the host has no FUSE.
  */
 pid_t slow_file_serve(const char *directory, unsigned pages, unsigned hung);
+
+/* The same file with a bad part: a read that reaches page @bad or a later one fails with EIO. */
+pid_t bad_file_serve(const char *directory, unsigned pages, unsigned bad);
 
 /* End the server: whoever waits gets an error now. */
 void slow_file_end(pid_t server);

@@ -40,7 +40,8 @@ static void make(struct vm *vm)
 	for (unsigned i = 0; i < CPUS; i++) {
 		vm->vcpus[i] = (struct vcpu){.vm = vm, .index = i, .stats_fd = -1};
 		ck_assert_msg(
-		    kvm_create_vcpu(&vm->kvm, i, &vm->vcpus[i].fd, &vm->vcpus[i].run, &err) == 0,
+		    kvm_create_vcpu(&vm->kvm, i, &vm->vcpus[i].fd, &vm->vcpus[i].run, &err) == 0 &&
+			kvm_set_cpuid(&vm->kvm, i, vm->vcpus[i].fd, &err) == 0,
 		    "%s", err.text);
 		memory_error_set_up(&vm->vcpus[i]);
 	}

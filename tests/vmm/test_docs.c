@@ -6,6 +6,7 @@
 
 #include "devices/devices.h"
 #include "ept/ept.h"
+#include "ept/stats.h"
 #include "tests/vmm/suites.h"
 #include "vmm/error.h"
 

@@ -21,7 +21,7 @@
 #endif
 
 #define M	  (1U << THREAD_MAIN)
-#define W	  (1U << THREAD_VCPU_RESET)
+#define W	  (1U << THREAD_VCPU_STATE)
 #define V	  (1U << THREAD_VCPU | W)
 #define F	  (1U << THREAD_FAULT)
 #define R	  (1U << THREAD_READ)

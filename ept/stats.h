@@ -1,0 +1,167 @@
+/*
+ * What a space counts: of each case of each area, of what is brought ahead, of huge pages and of
+ * the memory limit. Each list of counters stands once, with units: declared, read out, printed and
+ * exported from here (docs/stats.md). Any thread may read; ept.h says more of errors and times.
+ */
+#ifndef FOAL_EPT_STATS_H
+#define FOAL_EPT_STATS_H
+
+#include "ept/ept.h"
+
+/* --- areas and cases ------------------------------------------------------------ */
+
+/* Latency buckets: 16 a power of two, so any value is within 6.25 %. */
+#define EPT_HIST_BUCKETS 512
+
+struct ept_hist {
+	uint64_t count, max;
+	uint32_t bucket[EPT_HIST_BUCKETS];
+};
+
+/* Any thread. */
+void ept_hist_add(struct ept_hist *h, uint64_t ns);
+
+/* The value (ns) below which @percent of the samples lie; 0 without samples. */
+uint64_t ept_hist_percentile(const struct ept_hist *h, double percent);
+
+/* Listed once, with the unit: declared, read out, printed and exported from here. */
+#define EPT_COUNTERS(X) \
+	X(faults, "faults", "")		     /* faults that ended as this case */ \
+	X(major, "major", "")		     /* of these, the ones that read the object */ \
+	X(installed, "installed", "pages")   /* pages installed, the asked one included */ \
+	X(around, "around", "pages")	     /* of these, pages nobody had asked for yet */ \
+	X(fallback, "fallback", "")	     /* of the faults, those meant to bring 2 MiB */ \
+	X(bytes_read, "bytes_read", "bytes") /* bytes read from the object */ \
+	X(granted, "granted", "pages")	     /* there for reading, nobody had asked to write yet */
+
+struct ept_case_stats {
+#define X(field, name, unit) uint64_t field;
+	EPT_COUNTERS(X)
+#undef X
+	uint64_t by_origin[EPT_NR_ORIGINS]; /* sums to faults */
+	struct ept_hist latency;	    /* ns from picked up to resolved */
+};
+
+struct ept_area_info {
+	const char *name;
+	gpa_t gpa;
+	uint64_t size;
+	enum ept_engine engine;
+	const char *file;	 /* NULL for anonymous memory */
+	enum ept_file_mode mode; /* of a file */
+	uint64_t file_bytes;	 /* bytes of the file this area covers */
+	uint64_t file_read;	 /* of these, bytes ever read (each counted once) */
+	uint64_t resident;	 /* bytes installed now, zero pages not counted */
+	uint64_t copied;	 /* of these, private copies of a file that the host kernel maps */
+	uint64_t host_cached; /* of such a file, what the host's page cache has now, if it says */
+	uint64_t dirty;	      /* bytes waiting for write-back */
+	uint64_t huge;	      /* of resident, installed by the handlers as huge pages */
+};
+
+/* Reading ahead, of one file. Pages nobody took are wasted, or not taken yet. */
+#define EPT_AHEAD_COUNTERS(X) \
+	X(windows, "windows", "") /* windows asked for */ \
+	X(reads, "reads", "")	  /* reads begun for them */ \
+	X(failed, "failed", "")	  /* of these, the ones that came short or not at all */ \
+	X(bytes_read, "bytes_read", "bytes") /* what came */ \
+	X(pages, "pages", "pages")	     /* whole pages of it */ \
+	X(used, "used", "pages")	     /* of these, taken by a fault's window since */ \
+	X(wasted, "wasted", "pages")	     /* of these, not taken so far */
+
+struct ept_ahead_stats {
+#define X(field, name, unit) uint64_t field;
+	EPT_AHEAD_COUNTERS(X)
+#undef X
+};
+
+/* Of a file that the host kernel maps: what was brought in ahead of who touches it. */
+#define EPT_LEAD_COUNTERS(X) \
+	X(windows, "windows", "")    /* windows ahead of readers */ \
+	X(pieces, "pieces", "")	     /* of the file, up to 2 MiB, that were not all there */ \
+	X(read, "read", "bytes")     /* of these, what the host's page cache lacked */ \
+	X(copied, "copied", "pages") /* private copies made ahead of writers */ \
+	X(failed, "failed", "")	     /* steps that failed: who touches the page finds out why */ \
+	X(dropped, "dropped", "")    /* windows of both kinds that there was no room for */
+
+struct ept_lead_stats {
+#define X(field, name, unit) uint64_t field;
+	EPT_LEAD_COUNTERS(X)
+#undef X
+};
+
+void ept_area_info(struct ept_area *area, struct ept_area_info *out);
+
+/* All zero but for a file that the host kernel maps. */
+void ept_area_lead_stats(const struct ept_area *area, struct ept_lead_stats *out);
+
+/* All zero for anonymous memory. */
+void ept_area_ahead_stats(const struct ept_area *area, struct ept_ahead_stats *out);
+
+/* How this space reads ahead: "io_uring", "pread" (no io_uring on this host), "off". */
+const char *ept_space_reads_by(const struct ept_space *space);
+
+/*
+ * The counters of one case of one area; index ept_area_count() holds what hit
+ * no area. A waiter is woken before its fault is counted: counters, and events
+ * being the sum of cases, are exact once the space is stopped.
+ */
+void ept_area_case_stats(const struct ept_space *space, size_t index, enum ept_case c,
+			 struct ept_case_stats *out);
+
+/* Events read from userfaultfd, by origin; each has ended as exactly one case. */
+void ept_space_events(const struct ept_space *space, uint64_t by_origin[EPT_NR_ORIGINS]);
+
+/* Of 2 MiB backing under the host kernel's engine, listed once. */
+#define EPT_HUGE_COUNTERS(X) \
+	X(scans, "scans")	  /* looks at what is present */ \
+	X(collapsed, "collapsed") /* regions of 4 KiB pages made one huge page */ \
+	X(filled, "filled")	  /* pages of 4 KiB brought ahead of a stream in its region */ \
+	X(ahead, "ahead")	  /* regions told to be huge before their first touch */ \
+	X(bets, "bets")	      /* of those collapsed, the ones with less than 7 in 8 pages there */ \
+	X(refused, "refused") /* the host had no huge page to give, or could not now */
+
+struct ept_huge_stats {
+#define X(field, name) uint64_t field;
+	EPT_HUGE_COUNTERS(X)
+#undef X
+};
+
+void ept_space_huge_stats(const struct ept_space *space, struct ept_huge_stats *out);
+
+/* --- the memory limit -------------------------------------------------------- */
+
+/* Listed once, with the unit; docs/reclaim.md and docs/stats.md say what each is. */
+#define EPT_RECLAIM_COUNTERS(X) \
+	X(limit, "limit", "bytes") \
+	X(resident, "resident", "bytes")     /* what counts against it, now */ \
+	X(peak, "peak", "bytes")	     /* the most it ever was */ \
+	X(pool, "pool", "bytes")	     /* of it, compressed pages in memory */ \
+	X(swapped, "swapped", "bytes")	     /* of the guest, in the swap file now */ \
+	X(swap_used, "swap_used", "bytes")   /* of the swap file, in use now */ \
+	X(sampled, "sampled", "pages")	     /* made to fault again */ \
+	X(hits, "hits", "pages")	     /* of these, touched in time */ \
+	X(dropped, "dropped", "pages")	     /* of files, given back */ \
+	X(zeroed, "zeroed", "pages")	     /* own pages that held zeros, given back */ \
+	X(compressed, "compressed", "pages") /* own pages that went to the pool */ \
+	X(compressed_bytes, "compressed_bytes", "bytes") /* what they took there */ \
+	X(written, "written", "pages")			 /* of these, written to the swap file */ \
+	X(written_bytes, "written_bytes", "bytes") \
+	X(read, "read", "pages") /* read back from it */ \
+	X(read_bytes, "read_bytes", "bytes") \
+	X(refaults, "refaults", "pages")   /* reclaimed pages that were asked for again */ \
+	X(activated, "activated", "pages") /* of these, back so soon that they stay for longer */ \
+	X(ahead, "ahead", "pages")	   /* brought back with one that was asked for */ \
+	X(waits, "waits", "")		   /* faults that waited for memory */ \
+	X(syncs, "syncs", "")		   /* write-backs for pages' sake */
+
+struct ept_reclaim_stats {
+#define X(field, name, unit) uint64_t field;
+	EPT_RECLAIM_COUNTERS(X)
+#undef X
+	int swap_error; /* 0, or why no page goes to the swap file any more: negative errno */
+};
+
+/* false, and all zeros: the space has no limit. */
+bool ept_reclaim_stats(const struct ept_space *space, struct ept_reclaim_stats *out);
+
+#endif
