@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -270,70 +269,6 @@ static int measure(const struct sample *s, struct touched *out, struct foal_erro
 	return r;
 }
 
-/* --- a bare fork ------------------------------------------------------------------------- */
-
-/* Of this process, whose VM's guest has just written all of its memory. */
-static int time_fork(struct touched *out)
-{
-	uint64_t start = now_ns();
-	pid_t child = fork();
-
-	if (child == 0)
-		syscall(SYS_exit_group, 0);
-	out->ms = (double)(now_ns() - start) / 1e6;
-	if (child > 0)
-		waitpid(child, NULL, 0);
-	return child < 0 ? -EAGAIN : 0;
-}
-
-static int plain_memory(uint64_t size, struct ept_slot *slot)
-{
-	void *hva = mmap(NULL, size, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	if (hva == MAP_FAILED)
-		return -ENOMEM;
-	madvise(hva, size, MADV_NOHUGEPAGE);
-	*slot = (struct ept_slot){.gpa = GPA(BENCH_GPA), .size = size, .hva = hva};
-	return 0;
-}
-
-static int bare_fork(const struct sample *s, struct touched *out, struct foal_error *err)
-{
-	struct run_options opt;
-	struct ept_slot slot;
-	struct bench_vm vm;
-
-	options_defaults(&opt);
-	struct kvm_machine machine = kvm_machine_of(&opt);
-	int r = bench_vm_create(&vm, &machine, BENCH_LOW_SIZE, err);
-	options_free(&opt);
-	if (r)
-		return r;
-	*vm.job =
-	    (struct bench_job){.cpus = 1, .write = 1, .touches = s->mib << 8, .base = BENCH_GPA};
-	r = plain_memory((uint64_t)s->mib << 20, &slot);
-	if (r)
-		return failed(err, r, "memory");
-	if ((r = kvm_add_slot(&vm.kvm, &slot, err)) || (r = bench_vm_start(&vm, NULL, err)) ||
-	    (r = bench_vm_go(&vm, BENCH_READY, err)) || (r = bench_vm_go(&vm, BENCH_TOUCHED, err)))
-		return r;
-	r = time_fork(out);
-	if (r)
-		return failed(err, r, "fork");
-	r = bench_vm_go(&vm, BENCH_FINISHED, err);
-	if (r == 0)
-		bench_vm_destroy(&vm);
-	return r;
-}
-
-static int do_it(const struct sample *s, struct touched *out, struct foal_error *err)
-{
-	if (s->flags & SNAP_MAKE)
-		return make(s, err);
-	return s->flags & SNAP_FORK ? bare_fork(s, out, err) : measure(s, out, err);
-}
-
 /* --- the process ------------------------------------------------------------------------- */
 
 /* bench-touch FLAGS MIB TOUCHES MEMORY_FD INDEX_FD SET_FD */
@@ -354,7 +289,7 @@ int command_bench_touch(int argc, char **argv, uint64_t main_ns)
 			   .memory = (int)strtol(argv[4], NULL, 10),
 			   .index = (int)strtol(argv[5], NULL, 10),
 			   .set = (int)strtol(argv[6], NULL, 10)};
-	if (do_it(&s, &result, &err)) {
+	if (s.flags & SNAP_MAKE ? make(&s, &err) : measure(&s, &result, &err)) {
 		result.status = err.status ? err.status : FOAL_EXIT_INTERNAL;
 		snprintf(result.why, sizeof(result.why), "%s", err.text);
 	}
@@ -434,14 +369,5 @@ int snap_touch(struct snap_bench *bench, const struct snap_case *c, unsigned rou
 				  .cpu_plain = plain.cpu_ms,
 				  .faults = ours.faults,
 				  .brought = ours.brought};
-	return r;
-}
-
-int snap_bare_fork(struct snap_bench *bench, const struct snap_case *c, double *ms)
-{
-	struct touched result = {0};
-	int r = sample(bench, c, SNAP_FORK, &result);
-
-	*ms = result.ms;
 	return r;
 }

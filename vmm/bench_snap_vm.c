@@ -17,8 +17,6 @@
 #include "vmm/bench_vm.h"
 #include "vmm/helper.h"
 
-/* RAM of which 1 GiB lies at BENCH_GPA. */
-#define LARGE_RAM  "4G"
 #define SMALL_RAM  "1G"
 #define STATS_MOST (1UL << 18) /* bytes of a report */
 
@@ -128,65 +126,4 @@ int snap_pause(struct snap_bench *bench, const struct snap_case *c, unsigned rou
 	snap_kill(&vm);
 	remove_snapshot(dir);
 	return out->ours > 0 ? 0 : snap_cannot(bench, "foal snapshot does not say the pause");
-}
-
-/* --- fork: the longest time that the parent's guest does not run ---------------------------------
- */
-
-static json_t *fork_vm(struct snap_bench *bench, const char *name, const char *child)
-{
-	char *argv[] = {"foal",	  "fork",	 "--run-dir",  bench->dir, "--json",
-			"--name", (char *)child, (char *)name, NULL};
-
-	return snap_ask(bench, argv);
-}
-
-/* What the guest says of itself, in milliseconds. */
-static int ask_gap(struct snap_bench *bench, struct snap_job *vm, double *ms)
-{
-	char text[512];
-
-	if (write(vm->in, "x", 1) != 1 || snap_hear(vm, ".", text, sizeof(text)))
-		return snap_cannot(bench, "the guest does not tell of gaps");
-	*ms = (double)strtoull(text, NULL, 16) / bench_tsc_khz();
-	return 0;
-}
-
-int snap_fork(struct snap_bench *bench, const struct snap_case *c, unsigned round,
-	      struct snap_pair *out)
-{
-	const uint32_t pages = bench->opt->pages ? (uint32_t)bench->opt->pages : c->mib << 8;
-	const struct bench_job writing = {
-	    .cpus = 1, .serial = 1, .write = 1, .gap = 1, .touches = pages, .base = BENCH_GPA};
-	bool huge = c->flags & SNAP_HUGE, again = c->flags & SNAP_AGAIN;
-	json_t *first = NULL, *second = NULL;
-	struct snap_job vm;
-	int r;
-
-	(void)round;
-	/* What a fork takes, too, at once: page tables, and then pages that are written. */
-	bench_warm_bytes(&bench->warm, (uint64_t)c->mib << 21);
-	r = snap_start_guest(bench, "forked", &writing, LARGE_RAM, huge ? "always" : "never", &vm);
-	if (r)
-		return r;
-	first = fork_vm(bench, "forked", "child");
-	if (first && again)
-		second = fork_vm(bench, "child", "grandchild");
-	r = first && (second || !again) ? 0 : -1;
-	if (r == 0 && again)
-		out->ours = snap_number(second, "paused_ns") / 1e6;
-	else if (r == 0)
-		r = ask_gap(bench, &vm, &out->ours);
-	if (second)
-		snap_stop_vm(bench, "grandchild");
-	if (first)
-		snap_stop_vm(bench, "child");
-	json_decref(first);
-	json_decref(second);
-	snap_kill(&vm);
-	if (r == 0 && !huge) {
-		bench_warm_bytes(&bench->warm, (uint64_t)c->mib << 21);
-		r = snap_bare_fork(bench, c, &out->plain);
-	}
-	return r;
 }

@@ -37,8 +37,7 @@ enum snap_touch_flags {
 	SNAP_PLAIN = 16, /* the other side */
 	SNAP_ALL = 32,	 /* --prefetch all; of a reset: all of the state */
 	SNAP_AGAIN = 64, /* a fork of a fork */
-	SNAP_POOL = 256, /* clones made ahead */
-	SNAP_FORK = 128, /* bench-touch: fork() of a VM */
+	SNAP_POOL = 128, /* clones made ahead */
 };
 
 struct snap_case {
@@ -56,8 +55,11 @@ int snap_restore(struct snap_bench *bench, const struct snap_case *c, unsigned r
 int snap_pause(struct snap_bench *bench, const struct snap_case *c, unsigned round,
 	       struct snap_pair *out);
 
+/* bench_snap_fork.c: forks of a VM that writes. */
 int snap_fork(struct snap_bench *bench, const struct snap_case *c, unsigned round,
 	      struct snap_pair *out);
+/* Its plain side's own process: foal bench-fork. */
+int command_bench_fork(int argc, char **argv, uint64_t main_ns);
 
 /* bench_snap_reset.c: resets, which the guest rings for. */
 int snap_reset(struct snap_bench *bench, const struct snap_case *c, unsigned round,
@@ -76,9 +78,6 @@ int snap_clone_touch(struct snap_bench *bench, const struct snap_case *c, unsign
 /* bench_snap_many.c: a thousand of them. */
 int snap_clones(struct snap_bench *bench, const struct snap_case *c, unsigned round,
 		struct snap_pair *out);
-
-/* Milliseconds of a fork() of a process with a VM of @c's memory, in 4 KiB pages. */
-int snap_bare_fork(struct snap_bench *bench, const struct snap_case *c, double *ms);
 
 /* bench_snap_touch.c: memory alone, touched by the bench's guest. */
 int snap_touch(struct snap_bench *bench, const struct snap_case *c, unsigned round,

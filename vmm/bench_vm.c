@@ -150,6 +150,11 @@ static bool is_stop(const struct kvm_run *run)
 	       (run->io.port == BENCH_PORT_READY || run->io.port == BENCH_PORT_DONE);
 }
 
+static bool is_answered(const struct bench_vm *vm, struct kvm_run *run)
+{
+	return run->exit_reason == KVM_EXIT_IO && vm->port && vm->port(vm->port_arg, run);
+}
+
 /* Its space may come while it stands still (bench_snap_touch.c). */
 static void bind_to_space(struct bench_cpu *cpu)
 {
@@ -172,6 +177,8 @@ static void *cpu_thread(void *arg)
 			ept_vcpu_on_cpu(vm->space, cpu->index, sched_getcpu());
 		if (r == 0 && is_stop(cpu->run)) {
 			on = reach_next_stage(cpu);
+		} else if (r == 0 && is_answered(vm, cpu->run)) {
+			continue;
 		} else if (r == 0 ||
 			   (errno != EINTR && !(vm->short_of_memory && errno == EFAULT))) {
 			fail(cpu, r ? errno : 0);

@@ -37,7 +37,10 @@ struct bench_vm {
 	char *low;		 /* the guest's own memory, slot 0, */
 	size_t low_size;	 /* so much */
 	struct bench_job *job;	 /* in it */
-	bool short_of_memory;	 /* KVM_RUN may fail for want of memory: it is tried again */
+	/* NULL, or what answers the other ports: false, it does not. Any vCPU's thread. */
+	bool (*port)(void *arg, struct kvm_run *run);
+	void *port_arg;
+	bool short_of_memory; /* KVM_RUN may fail for want of memory: it is tried again */
 	unsigned cpus;
 	struct bench_cpu cpu[BENCH_MAX_CPUS];
 

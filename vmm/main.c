@@ -47,6 +47,7 @@ static const struct {
     {"bench", command_bench},
     {"bench-sample", command_bench_sample}, /* the same */
     {"bench-touch", command_bench_touch},   /* the same */
+    {"bench-fork", command_bench_fork},	    /* the same */
     {"bench-reset", command_bench_reset},   /* the same */
 };
 

@@ -285,6 +285,7 @@ static const struct {
     {{"bench", "snapshots", "--only", "nothing"}, FOAL_EXIT_USAGE, "no row"},
     {{"bench", "snapshots", "--dir", "/nowhere"}, FOAL_EXIT_DISK, "/nowhere: No such file"},
     {{"bench-touch"}, FOAL_EXIT_USAGE, "foal bench starts this"},
+    {{"bench-fork"}, FOAL_EXIT_USAGE, "foal bench starts this"},
     {{"bench-reset"}, FOAL_EXIT_USAGE, "foal bench starts this"},
     {{"bench", "faults", "--rounds", "0"}, FOAL_EXIT_USAGE, "--rounds 0: give a whole number"},
     {{"bench", "faults", "--pages", "x"}, FOAL_EXIT_USAGE, "--pages x: give a whole number"},

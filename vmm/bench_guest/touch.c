@@ -130,7 +130,9 @@ static void write_all_the_time(void)
 {
 	uint64_t longest = 0, last;
 
-	say("ready");
+	say("ready\n");
+	wait_for_byte();
+	say("on");
 	last = read_tsc();
 	say("\n");
 	for (uint32_t page = 0;; page = (page + 1) % bench_job.touches) {
