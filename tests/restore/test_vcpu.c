@@ -346,7 +346,7 @@ START_TEST(count_goes_back)
 	make(&b);
 	b.restore =
 	    &(struct vm_restore){.state = first.bytes, .len = first.len, .clock = CLOCK_FREEZE};
-	ck_assert_msg(vm_state_load_vcpus(&b, &err) == 0, "%s", err.text);
+	ck_assert_msg(vm_state_load_vcpus(&b, VCPU_ALL, &err) == 0, "%s", err.text);
 	bool can = takes_counts(&a);
 	uint64_t khz = (uint64_t)ioctl(b.vcpus[0].fd, KVM_GET_TSC_KHZ, 0);
 	/* One that was kept from the processor between both looks says nothing. */
