@@ -228,6 +228,8 @@ static void count(struct ept_space *space, struct ept_area *area, const struct e
 {
 	ept_ledger_count(area ? &area->ledger : &space->stray, &space->arena, req->origin, res,
 			 resolved - req->picked_up);
+	if (req->counts)
+		ept_ledger_count_vcpu(req->counts, res);
 	ept_trace(space, area, req, res, resolved - req->picked_up);
 }
 

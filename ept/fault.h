@@ -13,6 +13,8 @@ struct ept_request {
 	enum ept_origin origin;
 	unsigned flags;
 	uint64_t picked_up; /* ept_now() */
+	struct ept_vcpu_stats
+	    *counts; /* of the vCPU whose access it is; NULL: not known, or none's */
 };
 
 struct ept_resolution {

@@ -79,12 +79,15 @@ static void follow_vcpu(struct ept_fault_thread *t)
 }
 
 /* Only for counting: KVM's own worker faults on a vCPU's behalf under another id. */
-static enum ept_origin origin_of(const struct ept_space *space, pid_t tid)
+static void find_origin(const struct ept_space *space, pid_t tid, struct ept_request *req)
 {
+	req->origin = EPT_ORIGIN_KVM;
 	for (unsigned i = 0; i < space->config.vcpus; i++)
-		if (__atomic_load_n(&space->vcpus[i].tid, __ATOMIC_RELAXED) == tid)
-			return EPT_ORIGIN_VCPU;
-	return EPT_ORIGIN_KVM;
+		if (__atomic_load_n(&space->vcpus[i].tid, __ATOMIC_RELAXED) == tid) {
+			req->origin = EPT_ORIGIN_VCPU;
+			req->counts = &space->vcpus[i].stats;
+			return;
+		}
 }
 
 static void resolve_event(struct ept_space *space, const struct uffd_msg *msg, uint64_t now)
@@ -98,7 +101,7 @@ static void resolve_event(struct ept_space *space, const struct uffd_msg *msg, u
 	    !ept_gpa_of(space, (void *)(uintptr_t)msg->arg.pagefault.address, &req.gpa))
 		return;
 	req.gpa.v &= EPT_PAGE_MASK;
-	req.origin = origin_of(space, (pid_t)msg->arg.pagefault.feat.ptid);
+	find_origin(space, (pid_t)msg->arg.pagefault.feat.ptid, &req);
 	req.access =
 	    flags & (UFFD_PAGEFAULT_FLAG_WRITE | UFFD_PAGEFAULT_FLAG_WP) ? EPT_WRITE : EPT_READ;
 	if (flags & UFFD_PAGEFAULT_FLAG_WP)

@@ -141,6 +141,31 @@ void ept_ledger_count(struct ept_ledger *ledger, struct ept_arena *arena, enum e
 		ept_hist_add(&stats->latency, ns);
 }
 
+static bool failed(enum ept_case kase)
+{
+	return kase == EPT_CASE_NO_AREA || kase == EPT_CASE_RO_WRITE || kase == EPT_CASE_IO_ERROR ||
+	       kase == EPT_CASE_IO_POISON || kase == EPT_CASE_NO_MEMORY || kase == EPT_CASE_DYING;
+}
+
+void ept_ledger_count_vcpu(struct ept_vcpu_stats *stats, const struct ept_resolution *res)
+{
+	if (failed(res->kase))
+		return;
+	if (res->kase == EPT_CASE_SPURIOUS || res->kase == EPT_CASE_TRANSIT)
+		add(&stats->raced, 1);
+	else
+		add(res->major ? &stats->major : &stats->minor, 1);
+}
+
+void ept_vcpu_stats(const struct ept_space *space, unsigned vcpu, struct ept_vcpu_stats *out)
+{
+	const struct ept_vcpu_stats *stats = &space->vcpus[vcpu].stats;
+
+#define X(field, name) out->field = __atomic_load_n(&stats->field, __ATOMIC_RELAXED);
+	EPT_VCPU_COUNTERS(X)
+#undef X
+}
+
 void ept_area_case_stats(const struct ept_space *space, size_t index, enum ept_case c,
 			 struct ept_case_stats *out)
 {

@@ -17,4 +17,7 @@ uint64_t ept_now(void);
 void ept_ledger_count(struct ept_ledger *ledger, struct ept_arena *arena, enum ept_origin origin,
 		      const struct ept_resolution *res, uint64_t ns);
 
+/* Count it as its vCPU's, too. */
+void ept_ledger_count_vcpu(struct ept_vcpu_stats *stats, const struct ept_resolution *res);
+
 #endif

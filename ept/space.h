@@ -75,9 +75,10 @@ struct ept_reservation {
 
 /* One vCPU as its fault thread sees it. */
 struct ept_vcpu {
-	pid_t tid;   /* 0: not bound; atomic */
-	int cpu;     /* -1: unknown; atomic */
-	int stat_fd; /* the thread's /proc stat, or -1; atomic */
+	pid_t tid;		     /* 0: not bound; atomic */
+	int cpu;		     /* -1: unknown; atomic */
+	int stat_fd;		     /* the thread's /proc stat, or -1; atomic */
+	struct ept_vcpu_stats stats; /* atomic */
 };
 
 struct ept_fault_thread {

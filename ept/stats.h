@@ -108,6 +108,25 @@ const char *ept_space_reads_by(const struct ept_space *space);
 void ept_area_case_stats(const struct ept_space *space, size_t index, enum ept_case c,
 			 struct ept_case_stats *out);
 
+/*
+ * Of the events that a vCPU is known to have raised: the object was read for it, or not, or another
+ * thread was there before (spurious, transit). What failed is none of these. KVM's own worker
+ * faults under another thread's id: whose vCPU's that is, nobody tells.
+ */
+#define EPT_VCPU_COUNTERS(X) \
+	X(minor, "minor") \
+	X(major, "major") \
+	X(raced, "raced")
+
+struct ept_vcpu_stats {
+#define X(field, name) uint64_t field;
+	EPT_VCPU_COUNTERS(X)
+#undef X
+};
+
+/* @vcpu below ept_config.vcpus. */
+void ept_vcpu_stats(const struct ept_space *space, unsigned vcpu, struct ept_vcpu_stats *out);
+
 /* Events read from userfaultfd, by origin; each has ended as exactly one case. */
 void ept_space_events(const struct ept_space *space, uint64_t by_origin[EPT_NR_ORIGINS]);
 

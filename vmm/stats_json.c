@@ -33,6 +33,23 @@ static json_t *by_origin(const uint64_t counts[EPT_NR_ORIGINS])
 	return o;
 }
 
+static json_t *vcpus_json(const struct vm *vm)
+{
+	json_t *vcpus = json_array();
+
+	for (unsigned i = 0; i < vm->vcpu_count; i++) {
+		struct ept_vcpu_stats stats;
+		json_t *o = json_object();
+
+		ept_vcpu_stats(vm->space, i, &stats);
+#define X(field, name) json_object_set_new(o, name, integer(stats.field));
+		EPT_VCPU_COUNTERS(X)
+#undef X
+		json_array_append_new(vcpus, o);
+	}
+	return vcpus;
+}
+
 static json_t *case_json(enum ept_case c, const struct ept_case_stats *s)
 {
 	json_t *o = json_object();
@@ -332,6 +349,7 @@ json_t *stats_json_object(const struct report *report)
 	json_object_set_new(root, "reclaim", reclaim_json(vm));
 	json_object_set_new(root, "reset", reset_json(vm));
 	json_object_set_new(root, "events", by_origin(report->events));
+	json_object_set_new(root, "vcpus", vcpus_json(vm));
 	json_object_set_new(root, "areas", areas_json(report, stats));
 	json_object_set_new(root, "no_area", cases_json(report, ept_area_count(vm->space), stats));
 	json_object_set_new(root, "files", files_json(report));

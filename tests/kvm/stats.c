@@ -140,6 +140,22 @@ static uint64_t told(const json_t *cases, const char *origin)
 	return sum;
 }
 
+/* Those of all vCPUs are theirs; of what failed, none. */
+static void check_vcpus(const struct run *run)
+{
+	uint64_t sum = 0, most = number(need(run, "events"), "vcpu");
+	size_t i;
+	json_t *v;
+
+	json_array_foreach(need(run, "vcpus"), i, v) sum +=
+	    number(v, "minor") + number(v, "major") + number(v, "raced");
+	ck_assert_uint_eq(i, json_integer_value(need(run, "cpus")));
+	if (run->status == 0)
+		ck_assert_uint_eq(sum, most);
+	else
+		ck_assert_uint_le(sum, most);
+}
+
 void check_events(const struct run *run)
 {
 	static const char *const origins[] = {"vcpu", "kvm"};
@@ -152,4 +168,5 @@ void check_events(const struct run *run)
 		    told(json_object_get(a, "cases"), origins[o]);
 		ck_assert_uint_eq(sum, number(need(run, "events"), origins[o]));
 	}
+	check_vcpus(run);
 }
