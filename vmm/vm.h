@@ -311,7 +311,8 @@ struct vcpu_look {
 	struct kvm_pick faults; /* where KVM counts them, once it was looked for */
 	bool picked;
 	uint64_t taken, resolved; /* its faults */
-	unsigned stuck;		  /* looks in a row without progress */
+	uint64_t since;		  /* taken when one was last seen to be resolved */
+	unsigned stuck;		  /* looks since then in which any was taken */
 	uint64_t rounds;	  /* as the vCPU has it, and */
 	uint64_t waited, kicked;  /* ns watched since then; of them, when it was last kicked */
 };

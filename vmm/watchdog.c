@@ -13,9 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A working guest resolves some fault within this many looks. */
+/* A working guest resolves some fault within as many looks in which it took any, */
 #define STUCK_LOOKS  4
-/* Below this many in a look it is a slow page, not a loop. */
+/* and of so many. Storage that answers each with an error, slowly, makes them a few in a look. */
 #define STUCK_FAULTS 1000
 /* A vCPU is kicked this often within the time that it may take to leave the kernel. */
 #define KICKS	     4
@@ -67,11 +67,14 @@ static void look_for_loop(struct vcpu_look *look, struct vcpu *vcpu)
 
 	if (!count_faults(look, vcpu, &taken, &resolved))
 		return;
-	bool looping = taken - look->taken > STUCK_FAULTS && resolved == look->resolved;
-	look->stuck = looping ? look->stuck + 1 : 0;
+	if (resolved != look->resolved) {
+		look->stuck = 0;
+		look->since = taken;
+	}
+	look->stuck += taken != look->taken;
 	look->taken = taken;
 	look->resolved = resolved;
-	if (look->stuck >= STUCK_LOOKS)
+	if (look->stuck >= STUCK_LOOKS && taken - look->since > STUCK_FAULTS)
 		vm_end(vcpu->vm, FOAL_EXIT_STUCK,
 		       "%s: vCPU %u faults without progress: the host resolved none of the last "
 		       "faults it took; a file behind guest memory may have failed: %s",
