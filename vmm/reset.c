@@ -31,20 +31,36 @@ static int kvm_failed(const struct vm *vm, const char *what, struct foal_error *
 			 strerror(-r));
 }
 
+static void free_logs(struct vm_reset *reset)
+{
+	for (size_t i = 0; i < reset->nr_logs; i++)
+		free(reset->logs[i]);
+	free(reset->logs);
+	free(reset->log_pages);
+	reset->logs = NULL;
+	reset->log_pages = NULL;
+	reset->nr_logs = 0;
+}
+
+/* All of them, or none: a slot without one would pass for one that nobody can write to. */
 static int alloc_logs(struct vm_reset *reset, const struct ept_slot *slots, size_t nr)
 {
+	bool all;
+
 	reset->logs = calloc(nr, sizeof(*reset->logs));
 	reset->log_pages = calloc(nr, sizeof(*reset->log_pages));
-	reset->nr_logs = reset->logs && reset->log_pages ? nr : 0;
-	for (size_t i = 0; i < reset->nr_logs; i++) {
+	all = reset->logs && reset->log_pages;
+	reset->nr_logs = all ? nr : 0;
+	for (size_t i = 0; i < reset->nr_logs && all; i++) {
 		if (slots[i].read_only)
 			continue;
 		reset->log_pages[i] = slots[i].size / EPT_PAGE_SIZE;
 		reset->logs[i] = calloc(slots[i].size / EPT_PAGE_SIZE / 64 + 1, sizeof(uint64_t));
-		if (!reset->logs[i])
-			return -ENOMEM;
+		all = reset->logs[i];
 	}
-	return reset->nr_logs ? 0 : -ENOMEM;
+	if (!all)
+		free_logs(reset);
+	return all ? 0 : -ENOMEM;
 }
 
 /*
@@ -338,11 +354,5 @@ void reset_end(struct vm *vm)
 	if (vm->reset.empty)
 		munmap(vm->reset.empty, EPT_PAGE_SIZE);
 	vm->reset.empty = NULL;
-	for (size_t i = 0; i < vm->reset.nr_logs; i++)
-		free(vm->reset.logs[i]);
-	free(vm->reset.logs);
-	free(vm->reset.log_pages);
-	vm->reset.logs = NULL;
-	vm->reset.log_pages = NULL;
-	vm->reset.nr_logs = 0;
+	free_logs(&vm->reset);
 }
