@@ -190,3 +190,57 @@ void files_close(struct vm *vm)
 	close_fd(&vm->swap_fd);
 	close_fd(&vm->firmware.fd);
 }
+
+/* --- the trace ------------------------------------------------------------------- */
+
+static bool is_at(const struct stat *st, const char *path)
+{
+	struct stat other;
+
+	return path && stat(path, &other) == 0 && other.st_dev == st->st_dev &&
+	       other.st_ino == st->st_ino;
+}
+
+/* By name, too: images are not locked, nor are disks that a helper opens. */
+static bool is_own(const struct run_options *opt, const struct stat *st)
+{
+	bool own = is_at(st, opt->kernel) || is_at(st, opt->initrd) ||
+		   is_at(st, opt->firmware ? firmware_path(opt) : NULL);
+
+	for (unsigned i = 0; i < opt->disk_count; i++)
+		own |= is_at(st, opt->disks[i].path);
+	for (unsigned i = 0; i < opt->pmem_count; i++)
+		own |= is_at(st, opt->pmems[i].path);
+	return own;
+}
+
+/* Locked for as long as it is traced to: another's lines would go between, and it be emptied. */
+static const char *take_trace(const struct run_options *opt, int fd)
+{
+	struct stat st;
+	int locked;
+
+	if (fstat(fd, &st))
+		return strerror(errno);
+	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+		return NULL;
+	locked = lock_file(fd, true);
+	if (is_own(opt, &st) || locked == -EAGAIN || locked == -EACCES)
+		return "a file that a VM uses; name another";
+	return S_ISREG(st.st_mode) && ftruncate(fd, 0) ? strerror(errno) : NULL;
+}
+
+/* Of a pipe that nobody reads it says so; a line that a full one does not take ends the trace. */
+int trace_open(const struct run_options *opt, int *fd, struct foal_error *err)
+{
+	const char *why;
+
+	*fd = 0;
+	if (!opt->trace)
+		return 0;
+	*fd = open(opt->trace, O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC,
+		   0600);
+	why = *fd < 0 ? strerror(errno) : take_trace(opt, *fd);
+	return why ? error_set(err, FOAL_EXIT_USAGE, -EINVAL, "--trace %s: %s", opt->trace, why)
+		   : 0;
+}

@@ -2,7 +2,6 @@
 #include "vmm/vm.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,20 +67,6 @@ struct ept_swap_file vm_swap_file(const struct run_options *opt, int fd)
 	    .fd = fd, .name = opt->limit.swap, .size = opt->limit.swap_size};
 }
 
-/* Of a pipe that nobody reads it says so; a line that a full one does not take ends the trace. */
-static int open_trace(const struct run_options *opt, int *fd, struct foal_error *err)
-{
-	*fd = 0;
-	if (!opt->trace)
-		return 0;
-	*fd =
-	    open(opt->trace,
-		 O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0600);
-	return *fd < 0 ? error_set(err, FOAL_EXIT_USAGE, -errno, "--trace %s: %s", opt->trace,
-				   strerror(errno))
-		       : 0;
-}
-
 static int create_traced(struct vm *vm, int trace_fd, struct foal_error *err)
 {
 	const struct memory_limit *limit = &vm->opt->limit;
@@ -120,7 +105,7 @@ static int create_traced(struct vm *vm, int trace_fd, struct foal_error *err)
 
 static int create_space(struct vm *vm, struct foal_error *err)
 {
-	int trace_fd, r = open_trace(vm->opt, &trace_fd, err);
+	int trace_fd, r = trace_open(vm->opt, &trace_fd, err);
 
 	if (r == 0)
 		r = create_traced(vm, trace_fd, err);

@@ -267,6 +267,12 @@ int firmware_configure(struct vm *vm, struct foal_error *err);
 int files_open(struct vm *vm, struct foal_error *err);
 void files_close(struct vm *vm);
 
+/*
+ * The file of --trace, emptied, into *@fd, which the caller closes; 0: none is wanted. Behind
+ * files_open(), whose locks tell it from a file that a VM uses. Fails with FOAL_EXIT_USAGE.
+ */
+int trace_open(const struct run_options *opt, int *fd, struct foal_error *err);
+
 /* --- machine.c: buses, devices, interrupt routes -------------------------------- */
 
 int machine_build(struct vm *vm, struct foal_error *err);

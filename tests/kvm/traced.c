@@ -1,4 +1,5 @@
 /* --trace: each fault has its line, and the line its case. */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -105,6 +106,51 @@ START_TEST(cannot_be_written)
 }
 END_TEST
 
+static const struct {
+	const char *option, *behind;
+} own[] = {{"--pmem", ""}, {"--pmem", ",mode=ro"}, {"--disk", ",mode=shared"}, {"--initrd", ""}};
+
+/* A trace begins empty: a file that the VM is made of is not taken for one. */
+START_TEST(a_file_of_its_own)
+{
+	const char *path = make_pmem("own", 16);
+	size_t before, after;
+	char file[600];
+	char *was = read_file(path, &before), *is;
+	struct run run;
+
+	snprintf(file, sizeof(file), "%s%s", path, own[_i].behind);
+	run_foal(&run,
+		 ARGS("--kernel", guest_path("exit.elf"), own[_i].option, file, "--trace", path));
+	expect_end(&run, 100, ": a file that a VM uses; name another");
+	run_free(&run);
+	is = read_file(path, &after);
+	ck_assert_uint_eq(after, before);
+	ck_assert(memcmp(is, was, before) == 0);
+	free(is);
+	free(was);
+}
+END_TEST
+
+/* Nor the trace of another VM. */
+START_TEST(a_trace_of_another)
+{
+	const char *path = scratch("trace");
+	struct run first, second;
+
+	run_start(
+	    &first, NULL,
+	    ARGS("--kernel", guest_path("loop.elf"), "--append", "how=spin", "--trace", path));
+	run_until(&first, "ready\n");
+	run_foal(&second, ARGS("--kernel", guest_path("exit.elf"), "--trace", path));
+	expect_end(&second, 100, ": a file that a VM uses; name another");
+	run_free(&second);
+	kill(first.pid, SIGTERM);
+	run_wait(&first);
+	run_free(&first);
+}
+END_TEST
+
 Suite *traced_suite(void)
 {
 	Suite *suite = suite_create("traced");
@@ -113,6 +159,8 @@ Suite *traced_suite(void)
 	tcase_set_timeout(tc, TEST_LIMIT);
 	tcase_add_loop_test(tc, a_line_a_fault, 0, sizeof(works) / sizeof(works[0]));
 	tcase_add_test(tc, cannot_be_written);
+	tcase_add_loop_test(tc, a_file_of_its_own, 0, sizeof(own) / sizeof(own[0]));
+	tcase_add_test(tc, a_trace_of_another);
 	suite_add_tcase(suite, tc);
 	return suite;
 }
