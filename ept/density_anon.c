@@ -186,13 +186,20 @@ static void fill_rest(struct ept_governor *g, const struct ept_density *d, unsig
 	g->collapsing += ept_thread_ns() - started;
 }
 
+/* Given back since it was judged: that is not noted any more when nothing is left of it. */
+static bool emptied(const struct ept_density *d, const struct ept_dense *dense)
+{
+	return d->regions[dense->region].count < STREAM_NEXT;
+}
+
 /* Still to be done? What was refused is, for it may not grow any more, and so be judged again. */
 static bool make_one_huge(struct ept_governor *g, struct ept_density *d, struct ept_dense *dense,
 			  uint64_t now)
 {
 	const struct ept_region *r = &d->regions[dense->region];
 
-	if (r->flags & REGION_HUGE || (dense->tries && r->count < REGION_DENSE))
+	if (r->flags & REGION_HUGE || emptied(d, dense) ||
+	    (dense->tries && r->count < REGION_DENSE))
 		return false;
 	if (ept_held(g->space) || ept_dying(g->space) || !may_collapse(g, now))
 		return true;
@@ -206,7 +213,7 @@ static void make_dense_huge(struct ept_governor *g, struct ept_density *d, uint6
 	unsigned left = 0;
 
 	for (unsigned n = 0; n < d->nr_dense && !ept_held(g->space) && !ept_dying(g->space); n++) {
-		if (d->dense[n].way)
+		if (d->dense[n].way && !emptied(d, &d->dense[n]))
 			fill_rest(g, d, d->dense[n].region, d->dense[n].way);
 		d->dense[n].way = 0; /* it goes on meanwhile */
 	}

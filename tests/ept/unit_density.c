@@ -368,6 +368,30 @@ START_TEST(busy_once)
 }
 END_TEST
 
+/* One that had to wait, and was given back as a whole meanwhile, is no stream's any more. */
+START_TEST(emptied_while_it_waits)
+{
+	begin();
+	fake_host_refuse(-ENOMEM, 1);
+	fake_host_touch(0, REGION_PAGES);
+	fake_host_touch(40 * REGION_PAGES, REGION_PAGES);
+	look();
+	ck_assert_uint_eq(fake_host_collapses(), 1);
+	discard(&vm, 40 * REGION_PAGES, REGION_PAGES);
+	for (unsigned n = 0; n < 4; n++) {
+		fake_host_touch(25 * REGION_PAGES + n * 80, 64); /* something to look for */
+		look();
+		if (n == 0)
+			fake_host_touch(40 * REGION_PAGES, 1);
+		if (n == 1)
+			clock_ns += 16 * MS;
+	}
+	ck_assert(fake_host_huge(0));
+	ck_assert_uint_eq(fake_host_count(40), 1);
+	end();
+}
+END_TEST
+
 /* One that stays busy is given up. */
 START_TEST(busy_for_good)
 {
@@ -461,6 +485,7 @@ Suite *suite_density(void)
 	tcase_add_test(tc, given_back);
 	tcase_add_test(tc, given_back_meanwhile);
 	tcase_add_test(tc, busy_once);
+	tcase_add_test(tc, emptied_while_it_waits);
 	tcase_add_test(tc, busy_for_good);
 	tcase_add_test(tc, only_read);
 	tcase_add_test(tc, refused);
