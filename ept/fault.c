@@ -284,6 +284,8 @@ enum ept_result handle_ept_fault(struct ept_space *space, const struct ept_reque
 	ept_rest_leave(&f);
 	if (space->reclaim.limit && res->installed)
 		ept_reclaim_note(space);
+	if (space->trace_fd >= 0)
+		fault_waits(&f, EPT_WAIT_TRACE);
 	count(space, f.area, req, res, resolved);
 	ept_watch_end(space, &f.pending); /* last: a space that is held has no fault half way */
 	return result;

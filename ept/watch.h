@@ -17,7 +17,8 @@ struct ept_area;
 	X(HOST, "the host's kernel to put the page in (host memory, or its locks)") \
 	X(LEAF, "the lock of the page's table, which another fault or a write-back holds") \
 	X(READ, "a read of its file, whose storage does not answer") \
-	X(TRANSIT, "another thread that reads the page")
+	X(TRANSIT, "another thread that reads the page") \
+	X(TRACE, "the file of --trace, whose storage does not answer; the page is there")
 
 enum ept_wait {
 #define X(id, what) EPT_WAIT_##id,

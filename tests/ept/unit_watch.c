@@ -4,6 +4,8 @@
 #include "tests/ept/unit_suites.h"
 #include "tests/ept/util.h"
 
+#include <fcntl.h>
+
 #define HUNG	20  /* reads of this page do not return */
 #define STEP_MS 100 /* between two looks */
 #define STEPS	10  /* the second that a fault has */
@@ -168,6 +170,48 @@ START_TEST(hung_lock)
 }
 END_TEST
 
+/* A pipe that takes no more; who writes to it waits. */
+static void fill(int fd)
+{
+	static const char bytes[PAGE];
+
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	while (write(fd, bytes, sizeof(bytes)) > 0)
+		;
+	fcntl(fd, F_SETFL, 0);
+}
+
+/* The page is there: it is the trace that is not written. */
+START_TEST(hung_trace)
+{
+	struct ept_config config = one_thread;
+	int fd = temp_file(64 * PAGE), trace[2];
+	char bytes[PAGE];
+	pthread_t device;
+	struct vm vm;
+
+	ck_assert_int_eq(pipe(trace), 0);
+	fill(trace[1]);
+	config.fault_timeout = 1;
+	config.trace_fd = trace[1];
+	inject_clock_stop();
+	vm = vm_create(&config, fd, 0, 64 * PAGE, EPT_FILE_COW);
+	pthread_create(&device, NULL, read_as_device, &vm);
+	while (!__atomic_load_n(&vm.space->pending, __ATOMIC_RELAXED))
+		usleep(1000);
+	looks_until_hung(&vm);
+	ck_assert_ptr_nonnull(
+	    strstr(ept_space_failure(vm.space)->message, "waits for the file of --trace"));
+	close(trace[1]);
+	while (read(trace[0], bytes, sizeof(bytes)) == sizeof(bytes))
+		;
+	pthread_join(device, NULL);
+	vm_destroy(&vm);
+	close(trace[0]);
+	close(fd);
+}
+END_TEST
+
 static void die(void *ctx, const char *kind)
 {
 	(void)ctx, (void)kind;
@@ -220,6 +264,7 @@ Suite *suite_watch(void)
 	tcase_add_test(tc, a_stop_is_no_wait);
 	tcase_add_test(tc, hung_for_two);
 	tcase_add_test(tc, hung_lock);
+	tcase_add_test(tc, hung_trace);
 	tcase_add_test(tc, dead_thread);
 	tcase_add_test(tc, nothing_is_left);
 	suite_add_tcase(suite, tc);
