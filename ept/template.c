@@ -204,13 +204,17 @@ int ept_template_page(const struct ept_area *area, uint64_t gpa, char *to)
 	return n == (ssize_t)EPT_PAGE_SIZE ? 0 : n < 0 ? -errno : -EIO;
 }
 
-/* Looked at where it is mapped, what the file has not got would be put into it. */
+/*
+ * Looked at where it is mapped, what the file has not got would be put into it. Given back or not,
+ * that is zeros.
+ */
 int ept_template_now(const struct ept_area *area, uint64_t gpa, char *to)
 {
 	const char *hva = ept_hva(area, gpa);
 
 	if (ept_host_page(area->space, hva) == EPT_HOST_CACHED &&
-	    !__atomic_load_n(&area->gave_back, __ATOMIC_ACQUIRE))
+	    (!__atomic_load_n(&area->gave_back, __ATOMIC_ACQUIRE) ||
+	     file_has_nothing(area, gpa, EPT_PAGE_SIZE)))
 		return ept_template_page(area, gpa, to);
 	memcpy(to, hva, EPT_PAGE_SIZE);
 	return 0;

@@ -232,8 +232,12 @@ START_TEST(of_a_clone)
 	ck_assert(snap_all_there(&vm, false));
 	memset((char *)at(&vm, 4), 9, PAGE);
 	make_template(&vm);
+	close(first);
+	first = dup(area->template_fd);
+	held = snap_blocks(first);
 	discard(&vm, 4, 1);
 	make_template(&vm);
+	ck_assert_int_eq(snap_blocks(first), held);
 	ck_assert(!area->gave_back);
 	ck_assert_int_eq(*at(&vm, 4), 0);
 	close(first);
