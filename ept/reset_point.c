@@ -68,11 +68,13 @@ static int keep_file_page(struct ept_reset *r, struct ept_reset_slot *s,
 	return 0;
 }
 
+/* As it began, or as it is @now. */
 static int keep_template_page(struct ept_reset *r, struct ept_reset_slot *s,
-			      const struct ept_area *area, uint64_t page)
+			      const struct ept_area *area, uint64_t page, bool now)
 {
 	char bytes[EPT_PAGE_SIZE] __attribute__((aligned(16)));
-	int err = ept_template_page(area, ept_reset_gpa(s, page), bytes);
+	uint64_t gpa = ept_reset_gpa(s, page);
+	int err = now ? ept_template_now(area, gpa, bytes) : ept_template_page(area, gpa, bytes);
 
 	if (err)
 		return err;
@@ -113,7 +115,7 @@ int ept_reset_keep(struct ept_reset *r, struct ept_reset_slot *s, const struct e
 	if (s->kept[page] != EPT_KEPT_ORIGIN)
 		return 0;
 	if (area->template)
-		return keep_template_page(r, s, area, page);
+		return keep_template_page(r, s, area, page, false);
 	if (!area->obj) {
 		s->kept[page] = EPT_KEPT_ZERO;
 		return 0;
@@ -185,6 +187,8 @@ static int keep_handled(struct ept_reset *r, struct ept_reset_slot *s, const str
 static int keep_mapped(struct ept_reset *r, struct ept_reset_slot *s, const struct ept_area *area,
 		       uint64_t page, uint64_t end)
 {
+	/* Of a template's clone: what was given back is not in the file. */
+	bool given = __atomic_load_n(&area->gave_back, __ATOMIC_ACQUIRE);
 	unsigned char own[EPT_TABLE_SIZE];
 	int err = 0;
 
@@ -194,12 +198,12 @@ static int keep_mapped(struct ept_reset *r, struct ept_reset_slot *s, const stru
 		if (ept_host_copies(area->space->pagemap_fd, ept_hva(area, ept_reset_gpa(s, page)),
 				    n, own))
 			memset(own, 1, n);
-		/* What was given back is not in the file. */
-		if (__atomic_load_n(&area->gave_back, __ATOMIC_ACQUIRE))
+		if (given)
 			memset(own, 1, n);
 		for (uint64_t i = 0; i < n && !err; i++)
 			if (own[i])
-				err = ept_reset_keep_now(r, s, page + i);
+				err = given ? keep_template_page(r, s, area, page + i, true)
+					    : ept_reset_keep_now(r, s, page + i);
 		page += n;
 	}
 	return err;

@@ -9,6 +9,7 @@
 #include "tests/ept/uffd_suites.h"
 
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #define PAGES	SNAP_PAGES
@@ -253,6 +254,35 @@ START_TEST(of_a_template)
 }
 END_TEST
 
+/* A point of one that gave memory back puts nothing into the template's file, which others have. */
+START_TEST(of_a_template_that_gave_back)
+{
+	struct rig rig;
+	struct stat before, after;
+	char why[300] = "";
+	int fd;
+
+	make(&rig, &kinds[0]);
+	guest_writes(&rig, 3, 7);
+	guest_writes(&rig, 4, 7);
+	make_template(&rig.vm);
+	rig.vm.space->pagemap_fd = ept_pagemap_open("/proc/self/pagemap");
+	fd = rig.vm.space->areas[0]->template_fd;
+	discard(&rig.vm, 4, 1);
+	ck_assert_int_eq(fstat(fd, &before), 0);
+	ck_assert_int_eq(ept_reset_point(rig.vm.space, NULL, why, sizeof(why)), 0);
+	ck_assert_int_eq(fstat(fd, &after), 0);
+	ck_assert_int_eq(after.st_blocks, before.st_blocks);
+	point(&rig, false); /* it looks at all of it itself */
+	guest_writes(&rig, 3, 8);
+	guest_writes(&rig, 4, 8);
+	guest_writes(&rig, 5, 8);
+	back(&rig);
+	expect_as_it_was(&rig, "of a template");
+	end(&rig);
+}
+END_TEST
+
 /* Exactly the pages that were written, and none that is zeros and was given back. */
 START_TEST(counts)
 {
@@ -396,6 +426,7 @@ Suite *suite_uffd_reset(void)
 	tcase_add_loop_test(t, fresh, 0, NR_KINDS - 2);
 	tcase_add_loop_test(t, counts, 0, NR_KINDS - 2);
 	tcase_add_loop_test(t, of_a_template, 0, 2);
+	tcase_add_test(t, of_a_template_that_gave_back);
 	tcase_add_test(t, kept_once);
 	tcase_add_test(t, unreadable);
 	tcase_add_test(t, refused);
