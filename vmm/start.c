@@ -271,6 +271,16 @@ void vm_give_up(struct vm *vm)
 	gate_break(&vm->running);
 }
 
+/*
+ * Of a clone made ahead, of which nothing ran: two of its threads wait for a name, and would take
+ * it from who asks next. The template makes another.
+ */
+static _Noreturn void end_ahead(const struct foal_error *err)
+{
+	error_print(err);
+	process_end(err->status);
+}
+
 /* Of a restored VM: they were held until the local APICs were loaded. */
 static void begin_devices(struct vm *vm)
 {
@@ -298,6 +308,8 @@ int vm_start(struct vm *vm, struct foal_error *err)
 		r = start_rest(vm, err);
 	if (r == 0)
 		r = sandbox_enter(&vm->sandbox, THREAD_MAIN, err);
+	if (r && fork_made_ahead(vm))
+		end_ahead(err);
 	if (r) {
 		vm_give_up(vm);
 		return r;
