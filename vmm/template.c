@@ -181,6 +181,13 @@ void template_await(struct vm *vm)
 	gate_arrive(&vm->confined);
 }
 
+bool template_asked(const struct vm *vm)
+{
+	struct pollfd pfd = {.fd = vm->birth->heed_fd, .events = POLLIN};
+
+	return poll(&pfd, 1, 0) != 0;
+}
+
 int template_heed(struct vm *vm, struct foal_error *err)
 {
 	struct pollfd pfd = {.fd = vm->birth->heed_fd, .events = POLLIN};
