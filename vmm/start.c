@@ -73,10 +73,31 @@ bool vm_thread_begins(struct vm *vm, enum thread_kind kind)
 	return !whose.status;
 }
 
+/*
+ * Of a clone made ahead, of which nothing ran: two of its threads wait for a name, and would take
+ * it from who asks next. The template makes another.
+ */
+static _Noreturn void end_ahead(const struct foal_error *err)
+{
+	error_print(err);
+	process_end(err->status);
+}
+
+static struct foal_error start_error(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->end.lock);
+	struct foal_error err = vm->start_error;
+	pthread_mutex_unlock(&vm->end.lock);
+	return err;
+}
+
 void vm_clocks_back(struct vm *vm)
 {
-	struct foal_error err = {0};
+	struct foal_error err = start_error(vm);
 
+	if (err.status && !template_asked(vm))
+		end_ahead(&err);
+	err.status = 0;
 	if (template_heed(vm, &err))
 		start_failed(vm, &err);
 }
@@ -298,6 +319,8 @@ int vm_start(struct vm *vm, struct foal_error *err)
 		r = start_rest(vm, err);
 	if (r == 0)
 		r = sandbox_enter(&vm->sandbox, THREAD_MAIN, err);
+	if (r && fork_made_ahead(vm))
+		end_ahead(err);
 	if (r) {
 		vm_give_up(vm);
 		return r;
@@ -314,9 +337,7 @@ int vm_start(struct vm *vm, struct foal_error *err)
 	if (vm->restore)
 		begin_devices(vm);
 	pthread_mutex_unlock(&vm->quiesce.changing);
-	pthread_mutex_lock(&vm->end.lock);
-	*err = vm->start_error;
-	pthread_mutex_unlock(&vm->end.lock);
+	*err = start_error(vm);
 	if (err->status)
 		return -ECANCELED;
 	return begins_paused(vm) ? vm_pause(vm, PAUSE_LIMIT_NS, &took, err) : 0;

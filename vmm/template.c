@@ -181,12 +181,22 @@ void template_await(struct vm *vm)
 	gate_arrive(&vm->confined);
 }
 
+bool template_asked(const struct vm *vm)
+{
+	struct pollfd pfd = {.fd = vm->birth->heed_fd, .events = POLLIN};
+
+	return poll(&pfd, 1, 0) != 0;
+}
+
 int template_heed(struct vm *vm, struct foal_error *err)
 {
 	struct pollfd pfd = {.fd = vm->birth->heed_fd, .events = POLLIN};
 
-	/* Who has taken the message before it was seen here: the template hangs up behind it. */
-	while (poll(&pfd, 1, -1) < 0)
+	/*
+	 * Who has taken the message before it was seen here: the template hangs up behind it. What
+	 * cannot run need not wait: the main thread joins this one, and the process ends.
+	 */
+	while (!atomic_load(&vm->stopping) && poll(&pfd, 1, -1) < 0)
 		;
 	close(vm->birth->heed_fd);
 	vm->birth->heed_fd = -1;

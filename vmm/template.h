@@ -53,6 +53,8 @@ int template_timeout(const struct vm *vm);
  * vm->confined, or end.
  */
 void template_await(struct vm *vm);
+/* Its name is there, on the thread that heeds it, which has not heard of it yet. */
+bool template_asked(const struct vm *vm);
 /*
  * Meanwhile by the first vCPU's thread, so that it need not be woken once more: its clocks and
  * timers went on while it waited for the same message, and go back. As vm_state_load_clocks().

@@ -155,10 +155,12 @@ static void begin(struct vcpu *vcpu)
 	vm_thread_begins(vm,
 			 vm->opt->reset_port || (ahead && first) ? THREAD_VCPU_STATE : THREAD_VCPU);
 	fork_trim_stack(vm);
-	this_run = vcpu->run;
+	if (first)
+		this_run = vcpu->run;
 	if (ahead && first)
 		vm_clocks_back(vm);
 	wait_for_others(vcpu);
+	this_run = vcpu->run; /* the first vCPU's thread made it, before it arrived */
 	if (ahead && !first)
 		gate_wait(&vm->running); /* the clocks are back then */
 	memory_error_on_vcpu(vcpu);

@@ -226,15 +226,15 @@ static bool has_thread(pid_t pid, const char *name)
 
 	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
 	DIR *dir = opendir(path);
-	ck_assert_ptr_nonnull(dir);
-	for (struct dirent *e; (e = readdir(dir));) {
+	for (struct dirent *e; dir && (e = readdir(dir));) {
 		snprintf(path, sizeof(path), "/proc/%d/task/%.20s/comm", (int)pid, e->d_name);
 		FILE *f = e->d_name[0] == '.' ? NULL : fopen(path, "re");
 		has |= f && fscanf(f, "%31s", comm) == 1 && strcmp(comm, name) == 0;
 		if (f)
 			fclose(f);
 	}
-	closedir(dir);
+	if (dir)
+		closedir(dir);
 	return has;
 }
 
@@ -333,6 +333,46 @@ START_TEST(pool_ends)
 	ck_assert(alive(pids[2]));
 	while (alive(pids[1]))
 		usleep(1000);
+}
+END_TEST
+
+static int child_after(pid_t parent, int last)
+{
+	int pid;
+
+	while (children_of(parent, &pid, 1) < 1 || pid == last)
+		usleep(1000);
+	return pid;
+}
+
+/* One that cannot be made ends, and another is tried: it does not take a name that it has no use
+ * for. */
+START_TEST(short_pool)
+{
+	struct rlimit limit;
+	int pid, first;
+
+	start_told("sp", ARGS("--halt", "exit"));
+	json_t *reply = forks_of(ARGS("template", "sp", "--name", "spt", "--pool", "1", "--json"));
+	pid_t template = fork_pid(reply, 0);
+	json_decref(reply);
+	if (children_of(template, &pid, 1) < 0)
+		skip("the host's kernel does not list children");
+	rlim_t had = descriptors_of(template);
+	ck_assert_int_eq(prlimit(template, RLIMIT_NOFILE, NULL, &limit), 0);
+	for (rlim_t more = 1; more <= 12; more++) {
+		const struct rlimit few = {had + more, limit.rlim_max};
+		ck_assert_int_eq(prlimit(template, RLIMIT_NOFILE, &few, NULL), 0);
+		ck_assert_int_eq(kill(pid, SIGKILL), 0);
+		first = child_after(template, pid);
+		while (children_of(template, &pid, 1) < 1 ||
+		       (pid == first && !has_thread(pid, "foal-fork")))
+			usleep(1000);
+	}
+	ck_assert_int_eq(prlimit(template, RLIMIT_NOFILE, &limit, NULL), 0);
+	kill(pid, SIGKILL); /* if it is there still */
+	child_after(template, pid);
+	expect_command(ARGS("clone", "spt", "--name", "spc"), 0, "spc: running");
 }
 END_TEST
 
@@ -506,6 +546,7 @@ Suite *clone_suite(void)
 	tcase_add_test(tc, huge);
 	tcase_add_test(tc, orders);
 	tcase_add_test(tc, pool_ends);
+	tcase_add_test(tc, short_pool);
 	tcase_add_test(tc, limits);
 	tcase_add_test(tc, refused);
 	suite_add_tcase(suite, tc);
