@@ -181,6 +181,14 @@ static void fill(int fd)
 	fcntl(fd, F_SETFL, 0);
 }
 
+static bool is_any_pending(struct ept_space *space)
+{
+	pthread_mutex_lock(&space->watch_lock);
+	bool is = space->pending;
+	pthread_mutex_unlock(&space->watch_lock);
+	return is;
+}
+
 /* The page is there: it is the trace that is not written. */
 START_TEST(hung_trace)
 {
@@ -197,7 +205,7 @@ START_TEST(hung_trace)
 	inject_clock_stop();
 	vm = vm_create(&config, fd, 0, 64 * PAGE, EPT_FILE_COW);
 	pthread_create(&device, NULL, read_as_device, &vm);
-	while (!__atomic_load_n(&vm.space->pending, __ATOMIC_RELAXED))
+	while (!is_any_pending(vm.space))
 		usleep(1000);
 	looks_until_hung(&vm);
 	ck_assert_ptr_nonnull(
