@@ -286,7 +286,6 @@ void vm_give_up(struct vm *vm)
 	gate_break(&vm->created);
 	gate_break(&vm->prepared);
 	gate_break(&vm->answered);
-	gate_break(&vm->loaded);
 	gate_break(&vm->built);
 	gate_break(&vm->confined);
 	gate_break(&vm->running);

@@ -240,7 +240,6 @@ static void *first_thread(void *arg)
 
 	set_name(0);
 	vm_create_vcpus(vm);
-	gate_arrive(&vm->loaded);
 	if (vm->vcpus)
 		run(&vm->vcpus[0]);
 	return NULL;

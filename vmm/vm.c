@@ -197,7 +197,6 @@ static int init(struct vm *vm, struct foal_error *err)
 	gate_init(&vm->created, 1);  /* main thread */
 	gate_init(&vm->prepared, 1); /* main thread */
 	gate_init(&vm->answered, 1); /* foal-stop */
-	gate_init(&vm->loaded, 1);   /* the first vCPU's */
 	gate_init(&vm->confined, 1); /* main thread */
 	gate_init(&vm->running, 1);  /* the first vCPU to run */
 	gate_init(&vm->built, 1);    /* main thread */

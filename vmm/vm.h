@@ -126,7 +126,6 @@ struct vm {
 	struct gate prepared;	       /* the sandbox can be entered */
 	struct gate answered;	       /* KVM has said what CPUID it supports */
 	struct gate confined;	       /* every thread is in its sandbox, every vCPU created */
-	struct gate loaded;	       /* the vCPUs are there, and have their state */
 	struct gate running;	       /* the first KVM_RUN is next, or will never be */
 	struct gate built;	       /* memory and devices are there: vCPUs may be loaded */
 	struct foal_error start_error; /* a thread's, before the gate; under end.lock */
