@@ -55,8 +55,8 @@ static void check_layout(struct kvm_cpuid2 *was, struct kvm_cpuid2 *here, struct
 }
 
 /*
- * Each leaf once, as KVM looks for it: one that is not told apart by its index, whatever that is. Of
- * two that it takes for one it tells the guest the first, and this looks at the other.
+ * Each leaf once, as KVM looks for it: one that is not told apart by its index, whatever that is.
+ * Of two that it takes for one it tells the guest the first, and this looks at the other.
  */
 static void check_once(struct kvm_cpuid2 *was, struct state *s)
 {
