@@ -200,6 +200,8 @@ static int result(struct vm *vm, const struct state *s, struct foal_error *err)
 {
 	if (state_ok(s))
 		return 0;
+	if (!err)
+		return -EINVAL;
 	return error_set(err, FOAL_EXIT_SNAPSHOT, -EINVAL, "%s: %s", vm->opt->name, s->error);
 }
 
