@@ -217,17 +217,6 @@ int ept_object_snapshot(struct ept_snapshot *const *layers, size_t count, gpa_t 
 	return err;
 }
 
-int ept_object_template(const struct ept_snapshot *s, gpa_t gpa, uint64_t size,
-			struct ept_object **out)
-{
-	const struct ept_index_area *area = area_of(s, gpa.v, size);
-
-	if (!area || !ept_snapshot_as_it_is(s, area))
-		return -EINVAL;
-	if (!s->verified)
-		return -EPERM;
-	return ept_object_file(s->memory_fd, s->name, area->offset, size, EPT_FILE_COW, out);
-}
 /* --- a whole space of them -------------------------------------------------------------- */
 
 bool ept_space_has_areas(const struct ept_space *space, const struct ept_snapshot *s)

@@ -63,10 +63,11 @@ int ept_snapshot_open(int memory_fd, int index_fd, const char *name, struct ept_
 void ept_snapshot_close(struct ept_snapshot *snapshot); /* NULL is allowed */
 
 /*
- * Read and check every extent, and that what lies between them is zero where the file can be
- * mapped (ept_object_template()): 0, or -EBADMSG, -EIO and one line in @why.
+ * Read and check every extent, and that what lies between them is zero where the file is an
+ * area as it is: one of a snapshot that stands alone and is not compressed, and no file's.
+ * 0, or -EBADMSG, -EIO and one line in @why.
  */
-int ept_snapshot_verify(struct ept_snapshot *snapshot, char *why, size_t size);
+int ept_snapshot_verify(const struct ept_snapshot *snapshot, char *why, size_t size);
 
 /* The snapshot's identity, and its parent's: all 0 if it stands alone. */
 void ept_snapshot_ids(const struct ept_snapshot *snapshot, uint8_t id[16], uint8_t parent[16]);
@@ -85,16 +86,6 @@ bool ept_snapshot_area(const struct ept_snapshot *snapshot, size_t index, gpa_t 
  */
 int ept_object_snapshot(struct ept_snapshot *const *layers, size_t count, gpa_t gpa, uint64_t size,
 			struct ept_object *origin, struct ept_object **out);
-
-/*
- * A file object (EPT_FILE_COW) over the area's part of the memory file, which the kernel's
- * engine can map as it is: clones share its page cache. Only of a snapshot that
- * ept_snapshot_verify() found whole (else -EPERM), that stands alone, is not compressed,
- * and of an area that was no file's (else -EINVAL). Whoever may write to the file
- * changes the memory of those who map it.
- */
-int ept_object_template(const struct ept_snapshot *snapshot, gpa_t gpa, uint64_t size,
-			struct ept_object **out);
 
 /*
  * Before ept_space_start(): let every area of @space have its pages from @layers, as

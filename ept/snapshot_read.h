@@ -8,7 +8,6 @@
 struct ept_snapshot {
 	char *name;
 	int memory_fd; /* -1: only the index was opened */
-	bool verified; /* every extent was read, and was right */
 	struct ept_index_header header;
 	void *table;
 	struct ept_index_area *areas; /* in the table, ascending */
@@ -33,12 +32,6 @@ int ept_snapshot_extent(const struct ept_snapshot *s, const struct ept_index_ext
 bool ept_file_holds(int fd, uint64_t from, uint64_t len);
 /* @len bytes of the memory file at @at, whatever they are. -EIO: cut short. */
 int ept_snapshot_bytes(const struct ept_snapshot *s, void *buf, size_t len, uint64_t at);
-
-/*
- * snapshot_verify.c: can the file be mapped as @area is? What is not present is a hole then, or
- * zeros, which ept_snapshot_verify() looks at.
- */
-bool ept_snapshot_as_it_is(const struct ept_snapshot *s, const struct ept_index_area *area);
 
 /* Why it failed, in one line. */
 void ept_snapshot_say(const struct ept_snapshot *s, const struct ept_index_extent *e, int err,

@@ -6,7 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
-bool ept_snapshot_as_it_is(const struct ept_snapshot *s, const struct ept_index_area *area)
+/* Who maps the file there has the area's memory. What is not present is a hole then, or zeros. */
+static bool as_it_is(const struct ept_snapshot *s, const struct ept_index_area *area)
 {
 	static const uint8_t none[16];
 
@@ -66,7 +67,7 @@ static int check_gaps(const struct ept_snapshot *s, char *why, size_t size)
 	for (uint64_t i = 0; i < s->header.areas && !err; i++) {
 		const struct ept_index_area *a = &s->areas[i];
 		uint64_t at = a->gpa, end = a->gpa + a->size;
-		bool maps = ept_snapshot_as_it_is(s, a);
+		bool maps = as_it_is(s, a);
 
 		for (; e < last && e->gpa < end && !err; e++) {
 			if (maps)
@@ -81,12 +82,11 @@ static int check_gaps(const struct ept_snapshot *s, char *why, size_t size)
 	return err;
 }
 
-int ept_snapshot_verify(struct ept_snapshot *s, char *why, size_t size)
+int ept_snapshot_verify(const struct ept_snapshot *s, char *why, size_t size)
 {
 	char page[EPT_EXTENT] __attribute__((aligned(EPT_PAGE_SIZE)));
 	int err;
 
-	s->verified = false;
 	for (uint64_t i = 0; i < s->header.extents; i++) {
 		err = ept_snapshot_extent(s, &s->extents[i], page);
 
@@ -95,7 +95,5 @@ int ept_snapshot_verify(struct ept_snapshot *s, char *why, size_t size)
 			return err;
 		}
 	}
-	err = check_gaps(s, why, size);
-	s->verified = !err;
-	return err;
+	return check_gaps(s, why, size);
 }

@@ -113,18 +113,24 @@ static int time_bare(struct snap_bench *bench, unsigned mib, const char *what, c
 	return snap_end_bare(bench, &job, r);
 }
 
-static int time_clones(struct snap_bench *bench, bool pool, double *us)
+static int clone_plain(struct snap_bench *bench, const struct snap_case *c, struct snap_pair *out)
+{
+	return time_bare(bench, c->mib, c->flags & SNAP_POOL ? "pool" : "clone", NULL, &out->plain);
+}
+
+static int clone_ours(struct snap_bench *bench, const struct snap_case *c, struct snap_pair *out)
 {
 	const struct bench_job small = {
 	    .cpus = 1, .serial = 1, .write = 1, .touches = 1, .base = RAM_BASE - EPT_PAGE_SIZE};
+	bool pool = c->flags & SNAP_POOL;
 	int r = snap_template(bench, "cloner", &small, "auto", pool ? "4" : "0", NULL);
 
 	if (r)
 		return r;
-	r = time_clone(bench, us);
+	r = time_clone(bench, &out->ours);
 	/* By the third one the pool has been filled. */
 	for (int i = 0; i < 2 && pool && r == 0; i++)
-		r = time_clone(bench, us);
+		r = time_clone(bench, &out->ours);
 	snap_end_template(bench, "cloner");
 	return r;
 }
@@ -132,17 +138,7 @@ static int time_clones(struct snap_bench *bench, bool pool, double *us)
 int snap_clone(struct snap_bench *bench, const struct snap_case *c, unsigned round,
 	       struct snap_pair *out)
 {
-	bool pool = c->flags & SNAP_POOL;
-	const char *what = pool ? "pool" : "clone";
-	int r = 0;
-
-	if (round % 2)
-		r = time_bare(bench, c->mib, what, NULL, &out->plain);
-	if (r == 0)
-		r = time_clones(bench, pool, &out->ours);
-	if (r == 0 && !(round % 2))
-		r = time_bare(bench, c->mib, what, NULL, &out->plain);
-	return r;
+	return snap_in_turn(bench, c, round, clone_plain, clone_ours, out);
 }
 
 /* --- one: until its guest has touched pages --------------------------------------------------- */
@@ -164,7 +160,13 @@ static int hear_clone(struct snap_bench *bench, double *us)
 	return r ? snap_cannot(bench, "a clone's guest does not tell how long it took") : 0;
 }
 
-static int time_touching(struct snap_bench *bench, const char *huge, double *us)
+static int touch_plain(struct snap_bench *bench, const struct snap_case *c, struct snap_pair *out)
+{
+	return time_bare(bench, c->mib, "pool", c->flags & SNAP_HUGE ? "touch-huge" : "touch",
+			 &out->plain);
+}
+
+static int touch_ours(struct snap_bench *bench, const struct snap_case *c, struct snap_pair *out)
 {
 	const struct bench_job touching = {.cpus = 1,
 					   .serial = 1,
@@ -174,34 +176,25 @@ static int time_touching(struct snap_bench *bench, const char *huge, double *us)
 					   .clone = 1,
 					   .clone_reads = 1000,
 					   .clone_writes = 100};
+	const char *huge = c->flags & SNAP_HUGE ? "always" : "never";
 	double touched = 0;
 	json_t *said = NULL;
 
 	if (snap_template(bench, "toucher", &touching, huge, "4", NULL))
 		return -1;
 	said = snap_clone_of(bench, "toucher", NULL, NULL);
-	*us = snap_first_run_us(said, 0);
+	out->ours = snap_first_run_us(said, 0);
 	int r = said ? hear_clone(bench, &touched) : -1;
 	if (said)
 		snap_stop_vm(bench, "cloned");
 	json_decref(said);
 	snap_end_template(bench, "toucher");
-	*us += touched;
+	out->ours += touched;
 	return r;
 }
 
 int snap_clone_touch(struct snap_bench *bench, const struct snap_case *c, unsigned round,
 		     struct snap_pair *out)
 {
-	bool huge = c->flags & SNAP_HUGE;
-	const char *how = huge ? "touch-huge" : "touch";
-	int r = 0;
-
-	if (round % 2)
-		r = time_bare(bench, c->mib, "pool", how, &out->plain);
-	if (r == 0)
-		r = time_touching(bench, huge ? "always" : "never", &out->ours);
-	if (r == 0 && !(round % 2))
-		r = time_bare(bench, c->mib, "pool", how, &out->plain);
-	return r;
+	return snap_in_turn(bench, c, round, touch_plain, touch_ours, out);
 }

@@ -210,3 +210,12 @@ int snap_bare(struct snap_bench *bench, unsigned mib, double *us)
 	*us = (double)(strtoull(text, NULL, 10) - exec_ns) / 1000;
 	return 0;
 }
+
+int snap_in_turn(struct snap_bench *bench, const struct snap_case *c, unsigned round,
+		 snap_side *plain, snap_side *ours, struct snap_pair *out)
+{
+	snap_side *first = round % 2 ? plain : ours, *second = round % 2 ? ours : plain;
+	int r = first(bench, c, out);
+
+	return r ? r : second(bench, c, out);
+}

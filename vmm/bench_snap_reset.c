@@ -92,23 +92,32 @@ static unsigned resets_for(const struct snap_case *c)
 	return resets > RESETS_MOST ? RESETS_MOST : resets < RESETS_LEAST ? RESETS_LEAST : resets;
 }
 
+static struct bench_job job_of(const struct snap_bench *bench, const struct snap_case *c)
+{
+	unsigned less = FOAL_RESET_SAME | FOAL_RESET_TABLES | FOAL_RESET_CONTROLS;
+
+	return snap_reset_job(c->pages, bench->opt->pages ? RESETS_FEW : resets_for(c),
+			      FOAL_RESET_BACK | (c->flags & SNAP_ALL ? 0 : less));
+}
+
+static int reset_plain(struct snap_bench *bench, const struct snap_case *c, struct snap_pair *out)
+{
+	struct bench_job job = job_of(bench, c);
+
+	return time_plain(bench, &job, &out->plain);
+}
+
+static int reset_ours(struct snap_bench *bench, const struct snap_case *c, struct snap_pair *out)
+{
+	struct bench_job job = job_of(bench, c);
+	char name[24];
+
+	snprintf(name, sizeof(name), "reset%u%s", c->pages, c->flags & SNAP_ALL ? "all" : "");
+	return time_ours(bench, name, &job, &out->ours);
+}
+
 int snap_reset(struct snap_bench *bench, const struct snap_case *c, unsigned round,
 	       struct snap_pair *out)
 {
-	bool all = c->flags & SNAP_ALL;
-	struct bench_job job = snap_reset_job(
-	    c->pages, bench->opt->pages ? RESETS_FEW : resets_for(c),
-	    FOAL_RESET_BACK |
-		(all ? 0 : FOAL_RESET_SAME | FOAL_RESET_TABLES | FOAL_RESET_CONTROLS));
-	char name[24];
-	int r = 0;
-
-	snprintf(name, sizeof(name), "reset%u%s", c->pages, all ? "all" : "");
-	if (round % 2)
-		r = time_plain(bench, &job, &out->plain);
-	if (r == 0)
-		r = time_ours(bench, name, &job, &out->ours);
-	if (r == 0 && !(round % 2))
-		r = time_plain(bench, &job, &out->plain);
-	return r;
+	return snap_in_turn(bench, c, round, reset_plain, reset_ours, out);
 }

@@ -350,24 +350,32 @@ static int make_files(struct snap_bench *bench, const struct snap_case *c)
 	return r ? r : sample(bench, c, SNAP_RECORD, &made);
 }
 
+static int touch_plain(struct snap_bench *bench, const struct snap_case *c, struct snap_pair *out)
+{
+	struct touched plain = {0};
+	int r = sample(bench, c, (c->flags & SNAP_COLD) | SNAP_PLAIN, &plain);
+
+	out->plain = plain.ms;
+	out->cpu_plain = plain.cpu_ms;
+	return r;
+}
+
+static int touch_ours(struct snap_bench *bench, const struct snap_case *c, struct snap_pair *out)
+{
+	struct touched ours = {0};
+	int r = sample(bench, c, c->flags, &ours);
+
+	out->ours = ours.ms;
+	out->cpu = ours.cpu_ms;
+	out->faults = ours.faults;
+	out->brought = ours.brought;
+	return r;
+}
+
 int snap_touch(struct snap_bench *bench, const struct snap_case *c, unsigned round,
 	       struct snap_pair *out)
 {
-	unsigned other = (c->flags & SNAP_COLD) | SNAP_PLAIN;
-	struct touched ours = {0}, plain = {0};
 	int r = bench->memory < 0 ? make_files(bench, c) : 0;
 
-	if (r == 0 && round % 2)
-		r = sample(bench, c, other, &plain);
-	if (r == 0)
-		r = sample(bench, c, c->flags, &ours);
-	if (r == 0 && !(round % 2))
-		r = sample(bench, c, other, &plain);
-	*out = (struct snap_pair){.ours = ours.ms,
-				  .plain = plain.ms,
-				  .cpu = ours.cpu_ms,
-				  .cpu_plain = plain.cpu_ms,
-				  .faults = ours.faults,
-				  .brought = ours.brought};
-	return r;
+	return r ? r : snap_in_turn(bench, c, round, touch_plain, touch_ours, out);
 }

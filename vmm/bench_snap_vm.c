@@ -74,22 +74,35 @@ static int time_restore(struct snap_bench *bench, const char *dir, double *us)
 	return *us > 0 ? 0 : snap_cannot(bench, "foal restore failed");
 }
 
+static void snapshot_path(const struct snap_bench *bench, const struct snap_case *c, char *path,
+			  size_t size)
+{
+	snprintf(path, size, "%s/vm%u.snap", bench->dir, c->mib);
+}
+
+static int restore_plain(struct snap_bench *bench, const struct snap_case *c, struct snap_pair *out)
+{
+	return snap_bare(bench, c->mib, &out->plain);
+}
+
+static int restore_ours(struct snap_bench *bench, const struct snap_case *c, struct snap_pair *out)
+{
+	char dir[4096];
+
+	snapshot_path(bench, c, dir, sizeof(dir));
+	return time_restore(bench, dir, &out->ours);
+}
+
 int snap_restore(struct snap_bench *bench, const struct snap_case *c, unsigned round,
 		 struct snap_pair *out)
 {
 	char dir[4096];
 	int r = 0;
 
-	snprintf(dir, sizeof(dir), "%s/vm%u.snap", bench->dir, c->mib);
+	snapshot_path(bench, c, dir, sizeof(dir));
 	if (access(dir, F_OK))
 		r = make_snapshot(bench, c, dir);
-	if (r == 0 && round % 2)
-		r = snap_bare(bench, c->mib, &out->plain);
-	if (r == 0)
-		r = time_restore(bench, dir, &out->ours);
-	if (r == 0 && !(round % 2))
-		r = snap_bare(bench, c->mib, &out->plain);
-	return r;
+	return r ? r : snap_in_turn(bench, c, round, restore_plain, restore_ours, out);
 }
 
 /* --- snapshot: how long the guest stands still ------------------------------------------------ */

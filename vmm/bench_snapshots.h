@@ -119,6 +119,14 @@ int snap_start_guest(struct snap_bench *bench, const char *name, const struct be
 		     const char *memory, const char *huge, struct snap_job *vm);
 void snap_stop_vm(struct snap_bench *bench, const char *name);
 
+/*
+ * Both sides of a pair, each into its part of @out; the plain one is first in odd rounds. What the
+ * first cannot the second is spared.
+ */
+typedef int snap_side(struct snap_bench *bench, const struct snap_case *c, struct snap_pair *out);
+int snap_in_turn(struct snap_bench *bench, const struct snap_case *c, unsigned round,
+		 snap_side *plain, snap_side *ours, struct snap_pair *out);
+
 /* exec to where bare_kvm could run its guest; 0 without --bare. */
 int snap_bare(struct snap_bench *bench, unsigned mib, double *us);
 

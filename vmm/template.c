@@ -200,9 +200,10 @@ int template_heed(struct vm *vm, struct foal_error *err)
 		;
 	close(vm->birth->heed_fd);
 	vm->birth->heed_fd = -1;
-	if (atomic_load(&vm->stopping) || vm_state_load_clocks(vm, err) == 0)
+	if (atomic_load(&vm->stopping) || vm_state_load_clocks(vm, NULL) == 0)
 		return 0;
-	gate_wait(&vm->confined); /* what is said has its name in it */
+	/* What is said has its name in it, which is there from then on. */
+	gate_wait(&vm->confined);
 	return vm_state_load_clocks(vm, err);
 }
 

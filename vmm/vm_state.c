@@ -54,6 +54,29 @@ static void check_layout(struct kvm_cpuid2 *was, struct kvm_cpuid2 *here, struct
 			     a->eax & 0xff, b->eax & 0xff);
 }
 
+/*
+ * Each leaf once, as KVM looks for it: one that is not told apart by its index, whatever that is.
+ * Of two that it takes for one it tells the guest the first, and this looks at the other.
+ */
+static void check_once(struct kvm_cpuid2 *was, struct state *s)
+{
+	for (uint32_t i = 0; i < was->nent; i++) {
+		const struct kvm_cpuid_entry2 *e = &was->entries[i];
+		bool indexed = e->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX, twice = false;
+
+		for (uint32_t k = 0; k < i && !twice; k++)
+			twice = was->entries[k].function == e->function &&
+				(was->entries[k].index == e->index || !indexed ||
+				 !(was->entries[k].flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX));
+		if (twice)
+			state_refuse(s, "leaf 0x%x, index %u, is there twice", e->function,
+				     e->index);
+		else if (!indexed && e->index)
+			state_refuse(s, "leaf 0x%x has no index, and is said to have %u",
+				     e->function, e->index);
+	}
+}
+
 /* A guest that was told of a feature uses it. */
 static void check_features(struct kvm_cpuid2 *was, struct kvm_cpuid2 *here, struct state *s)
 {
@@ -86,6 +109,7 @@ static void cpuid_state(struct vm *vm, struct kvm_cpuid2 *table, struct kvm_cpui
 		leaf_state(&table->entries[i], s);
 	table->nent = nr;
 	if (here && state_ok(s)) {
+		check_once(table, s);
 		check_layout(table, here, s);
 		check_features(table, here, s);
 	}
@@ -176,6 +200,8 @@ static int result(struct vm *vm, const struct state *s, struct foal_error *err)
 {
 	if (state_ok(s))
 		return 0;
+	if (!err)
+		return -EINVAL;
 	return error_set(err, FOAL_EXIT_SNAPSHOT, -EINVAL, "%s: %s", vm->opt->name, s->error);
 }
 

@@ -62,7 +62,10 @@ int vm_state_load_devices(struct vm *vm, struct foal_error *err);
 int vm_state_load_still(struct vm *vm, struct foal_error *err);
 /* @which: VCPU_*, and the VM's clock. */
 int vm_state_load_vcpus(struct vm *vm, unsigned which, struct foal_error *err);
-/* Again, of vCPUs that have not run since: the clocks, which did, and their timers go back. */
+/*
+ * Again, of vCPUs that have not run since: the clocks, which did, and their timers go back. @err
+ * NULL: nobody asks why it failed, and the VM's name is not read.
+ */
 int vm_state_load_clocks(struct vm *vm, struct foal_error *err);
 /*
  * Before the vCPUs are told of it: kvm.cpuid becomes what the guest was told. Before they run: KVM

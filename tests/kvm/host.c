@@ -88,6 +88,25 @@ const char *make_pmem(const char *name, unsigned pages)
 	return path;
 }
 
+const char *make_random_pmem(const char *name, unsigned pages)
+{
+	const char *path = scratch("%s", name);
+	char *data = malloc(pages * PAGE);
+	uint64_t random = 1;
+
+	ck_assert_ptr_nonnull(data);
+	for (size_t i = 0; i < pages * PAGE; i += sizeof(random)) {
+		uint64_t page = i / PAGE, word;
+
+		random = random * 6364136223846793005UL + 1442695040888963407UL;
+		word = i % PAGE ? random ^ random >> 29 : FILE_PATTERN(page);
+		memcpy(data + i, &word, sizeof(word));
+	}
+	write_file(path, data, pages * PAGE);
+	free(data);
+	return path;
+}
+
 const char *copy_file(const char *from, const char *name)
 {
 	const char *path = scratch("%s", name);

@@ -20,23 +20,9 @@
 #define FEW   4608U /* 18 MiB */
 #define PAGE  4096UL
 
-/* Pages that begin with FILE_PATTERN and cannot be compressed. */
-static const char *make_random_pmem(void)
+static const char *make_file(void)
 {
-	const char *path = scratch("limit-pmem");
-	char *data = malloc(PAGES * PAGE);
-	uint64_t random = 1;
-
-	for (size_t i = 0; i < PAGES * PAGE; i += sizeof(random)) {
-		uint64_t page = i / PAGE, word;
-
-		random = random * 6364136223846793005UL + 1442695040888963407UL;
-		word = i % PAGE ? random ^ random >> 29 : FILE_PATTERN(page);
-		memcpy(data + i, &word, sizeof(word));
-	}
-	write_file(path, data, PAGES * PAGE);
-	free(data);
-	return path;
+	return make_random_pmem("limit-pmem", PAGES);
 }
 
 static const struct {
@@ -79,7 +65,7 @@ static const char *working_set(const char *more)
 START_TEST(twice_the_limit)
 {
 	const char *swap = scratch("limit-swap");
-	const char *file = sets[_i].mode ? make_random_pmem() : NULL;
+	const char *file = sets[_i].mode ? make_file() : NULL;
 	const char *args[16] = {"--kernel",	  guest_path("working-set.elf"),
 				"--append",	  working_set(sets[_i].append),
 				"--memory-limit", "16M"};
@@ -145,8 +131,8 @@ START_TEST(cannot_be_held)
 	expect_end(&run, 106, "the memory limit of 16 MiB cannot be held: what is left is no page");
 	run_free(&run);
 	run_foal(&run, ARGS("--kernel", guest_path("working-set.elf"), "--append",
-			    working_set("where=pmem"), "--pmem", make_random_pmem(),
-			    "--memory-limit", "16M", "--swap", scratch("tiny-swap,size=1M")));
+			    working_set("where=pmem"), "--pmem", make_file(), "--memory-limit",
+			    "16M", "--swap", scratch("tiny-swap,size=1M")));
 	expect_end(&run, 106, "tiny-swap is full; give it more than 1 MiB");
 	run_free(&run);
 }
@@ -171,8 +157,8 @@ START_TEST(swap_file_fails)
 		skip("memory limit: a swap file of 33 MiB takes minutes on an emulated host");
 	run_start(&run, &how,
 		  ARGS("--kernel", guest_path("working-set.elf"), "--append",
-		       "pages=8192 passes=4 where=pmem", "--pmem", make_random_pmem(),
-		       "--memory-limit", "16M", "--swap", scratch("limit-swap")));
+		       "pages=8192 passes=4 where=pmem", "--pmem", make_file(), "--memory-limit",
+		       "16M", "--swap", scratch("limit-swap")));
 	run_wait(&run);
 	ck_assert_int_eq(run.status, 106);
 	ck_assert_ptr_nonnull(strstr(run.err_text, "limit-swap: File too large; mend that"));
@@ -217,8 +203,8 @@ START_TEST(swap_file_deleted)
 	write_file(path, "", 0);
 	run_start(&run, &(struct run_how){0},
 		  ARGS("--kernel", guest_path("working-set.elf"), "--append",
-		       working_set("where=pmem"), "--pmem", make_random_pmem(), "--memory-limit",
-		       "16M", "--swap", path));
+		       working_set("where=pmem"), "--pmem", make_file(), "--memory-limit", "16M",
+		       "--swap", path));
 	while (stat(path, &st) == 0 && !st.st_size && !has_ended(&run))
 		usleep(1000);
 	ck_assert_int_eq(unlink(path), 0);

@@ -115,6 +115,8 @@ const char *foal_path(void);
 
 /* A file of @pages pages that begin with FILE_PATTERN(page); its path. */
 const char *make_pmem(const char *name, unsigned pages);
+/* The same, of pages that cannot be compressed. */
+const char *make_random_pmem(const char *name, unsigned pages);
 void write_file(const char *path, const void *data, size_t len);
 void *read_file(const char *path, size_t *len);
 /* A copy of @from as scratch file @name; its path. */

@@ -27,6 +27,7 @@ struct server {
 	uint64_t size, bad; /* bytes; the first that is not there */
 	bool hangs;	    /* who asks for that gets no answer, else an error */
 	bool gone;	    /* that was asked for: nothing is answered any more */
+	int begun, go;	    /* pipes of who waits for the first write, and is waited for; or -1 */
 };
 
 static void answer(const struct server *s, const struct fuse_in_header *in, int error,
@@ -99,6 +100,18 @@ static void on_read(struct server *s, const struct fuse_in_header *in,
 	free(data);
 }
 
+static void on_write(struct server *s, const struct fuse_in_header *in,
+		     const struct fuse_write_in *write_in)
+{
+	struct fuse_write_out out = {.size = write_in->size};
+	char byte = 0;
+
+	if (s->go >= 0 && (write(s->begun, &byte, 1) != 1 || read(s->go, &byte, 1) != 1))
+		_exit(1);
+	s->go = -1;
+	answer(s, in, 0, &out, sizeof(out));
+}
+
 static void serve(struct server *s)
 {
 	static char request[1 << 17];
@@ -124,6 +137,9 @@ static void serve(struct server *s)
 			break;
 		case FUSE_READ:
 			on_read(s, in, body);
+			break;
+		case FUSE_WRITE:
+			on_write(s, in, body);
 			break;
 		case FUSE_FLUSH:
 		case FUSE_RELEASE:
@@ -165,13 +181,22 @@ static pid_t start(const char *directory, struct server s)
 
 pid_t slow_file_serve(const char *directory, unsigned pages, unsigned hung)
 {
-	return start(directory,
-		     (struct server){.size = pages * PAGE, .bad = hung * PAGE, .hangs = true});
+	return start(
+	    directory,
+	    (struct server){
+		.size = pages * PAGE, .bad = hung * PAGE, .hangs = true, .begun = -1, .go = -1});
 }
 
 pid_t bad_file_serve(const char *directory, unsigned pages, unsigned bad)
 {
-	return start(directory, (struct server){.size = pages * PAGE, .bad = bad * PAGE});
+	return start(
+	    directory,
+	    (struct server){.size = pages * PAGE, .bad = bad * PAGE, .begun = -1, .go = -1});
+}
+
+pid_t waiting_file_serve(const char *directory, int begun, int go)
+{
+	return start(directory, (struct server){.begun = begun, .go = go});
 }
 
 void slow_file_end(pid_t server)

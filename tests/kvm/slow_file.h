@@ -18,6 +18,12 @@ pid_t slow_file_serve(const char *directory, unsigned pages, unsigned hung);
 /* The same file with a bad part: a read that reaches page @bad or a later one fails with EIO. */
 pid_t bad_file_serve(const char *directory, unsigned pages, unsigned bad);
 
+/*
+ * An empty one, which forgets what is written to it. The first write says so by a byte in the pipe
+ * @begun, and is answered when a byte comes by @go.
+ */
+pid_t waiting_file_serve(const char *directory, int begun, int go);
+
 /* End the server: whoever waits gets an error now. */
 void slow_file_end(pid_t server);
 

@@ -93,6 +93,32 @@ START_TEST(features_that_lack)
 }
 END_TEST
 
+/* KVM would tell the guest of one of them, and the other be looked at. */
+START_TEST(leaves_twice)
+{
+	const uint32_t spare = 0x80000002; /* the processor's name: every host has it */
+	uint8_t *at;
+
+	if (!have_kvm())
+		return;
+	begin("1");
+	at = leaf(spare);
+	change(at, spare ^ 1);
+	expect_line("cpuid 0: leaf 0x1, index 0, is there twice");
+	change(at + 4, 5); /* which means nothing without its flag */
+	expect_line("cpuid 0: leaf 0x1, index 5, is there twice");
+	change(at + 8, 1);
+	expect_line("cpuid 0: leaf 0x1, index 5, is there twice");
+	change(at + 8, 1);
+	change(at, spare ^ 1);
+	expect_line("cpuid 0: leaf 0x80000002 has no index, and is said to have 5");
+	change(at + 4, 5);
+	life_try(&life, bytes, len, line);
+	ck_assert_str_eq(line, "");
+	end();
+}
+END_TEST
+
 START_TEST(another_machine)
 {
 	if (!have_kvm())
@@ -145,6 +171,7 @@ Suite *refused_suite(void)
 
 	tcase_set_timeout(tc, 120);
 	tcase_add_test(tc, features_that_lack);
+	tcase_add_test(tc, leaves_twice);
 	tcase_add_test(tc, another_machine);
 	tcase_add_test(tc, hostile);
 	suite_add_tcase(suite, tc);

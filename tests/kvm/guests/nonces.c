@@ -1,7 +1,7 @@
 /*
  * Memory of each kind, that is written and looked at as who types asks: anonymous memory,
- * persistent memory, a table of the kernel's own, `pages=N` (64) of each. What is written
- * is a nonce of the digit typed, the kind and the page.
+ * persistent memory, a table of the kernel's own, `pages=N` (64) of each, `file=N` of the second.
+ * What is written is a nonce of the digit typed, the kind and the page.
  *
  *   hD  write D's to half of the pages, read a quarter, leave a quarter alone
  *   wD  write D's to all
@@ -21,7 +21,7 @@
 static volatile uint64_t table[TABLE_PAGES][PAGE / 8]
     __attribute__((aligned(4096))) = {[0 ... TABLE_PAGES - 1] = {0x7ab1e}};
 
-static uint64_t pages, pmem;
+static uint64_t pages, file, pmem;
 
 static uint64_t address(unsigned kind, uint64_t n)
 {
@@ -98,7 +98,7 @@ static void serve(char command)
 	}
 	digit = (unsigned)typed() - '0';
 	for (unsigned kind = 0; kind < KINDS; kind++)
-		for (uint64_t n = 0; n < pages; n++)
+		for (uint64_t n = 0; n < (kind == 1 ? file : pages); n++)
 			one_page(command, digit, kind, n);
 	say("done\n");
 }
@@ -107,6 +107,7 @@ unsigned guest_main(const struct start_info *info)
 {
 	(void)info;
 	pages = param("pages", TABLE_PAGES);
+	file = param("file", pages);
 	pmem = pmem_range(0).gpa;
 	out8(FOAL_PORT_COM1 + 4, 0x0b); /* DTR, RTS, OUT2: input is welcome */
 	say("ready\n");
