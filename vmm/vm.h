@@ -267,9 +267,12 @@ int files_open(struct vm *vm, struct foal_error *err);
 void files_close(struct vm *vm);
 
 /*
- * The file of --trace, emptied, into *@fd, which the caller closes; 0: none is wanted. Behind
- * files_open(), whose locks tell it from a file that a VM uses. Fails with FOAL_EXIT_USAGE.
+ * The file of --stats-file, and of --trace, emptied and locked for as long as it is open;
+ * never one that a VM uses: FOAL_EXIT_USAGE. The caller closes it.
  */
+/* A descriptor, or negative. Before files_open(): the VM's own files are told by their names. */
+int stats_file_open(const struct run_options *opt, struct foal_error *err);
+/* *@fd is 0 where no trace is wanted. */
 int trace_open(const struct run_options *opt, int *fd, struct foal_error *err);
 
 /* --- machine.c: buses, devices, interrupt routes -------------------------------- */
