@@ -192,6 +192,14 @@ int ept_write(struct ept_space *space, gpa_t gpa, const void *buf, size_t len,
 	return transfer(space, gpa, (char *)buf, len, EPT_WRITE, origin);
 }
 
+bool ept_kernel_gives(struct ept_space *space, gpa_t gpa)
+{
+	struct ept_area *area = ept_area_find(space, gpa.v);
+
+	return !area || !area->obj || ept_handler_engine(area) ||
+	       !touch_area_part(area, gpa.v & EPT_PAGE_MASK, 1, EPT_READ, EPT_ORIGIN_VCPU);
+}
+
 enum ept_case ept_stray(struct ept_space *space, gpa_t gpa, enum ept_access access)
 {
 	struct ept_area *area = ept_area_find(space, gpa.v);

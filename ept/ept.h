@@ -395,6 +395,13 @@ int ept_write(struct ept_space *space, gpa_t gpa, const void *buf, size_t len,
 enum ept_case ept_stray(struct ept_space *space, gpa_t gpa, enum ept_access access);
 
 /*
+ * Ask the host's kernel for the page at @gpa, where it brings in a file's by itself: false, and
+ * the space has failed (EPT_CASE_IO_ERROR), if it does not come. True of all other pages.
+ * Waits for storage.
+ */
+bool ept_kernel_gives(struct ept_space *space, gpa_t gpa);
+
+/*
  * Give what of [@gpa, @gpa + @size) is anonymous memory back: it reads as zero
  * afterwards. The rest, and what is no memory at all, stays as it is. *@given: the
  * bytes that were. -EINVAL (no whole pages), -ESHUTDOWN, or the host's refusal.

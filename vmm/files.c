@@ -191,7 +191,7 @@ void files_close(struct vm *vm)
 	close_fd(&vm->firmware.fd);
 }
 
-/* --- the trace ------------------------------------------------------------------- */
+/* --- what a run writes: its statistics, a trace ------------------------------------ */
 
 static bool is_at(const struct stat *st, const char *path)
 {
@@ -214,8 +214,8 @@ static bool is_own(const struct run_options *opt, const struct stat *st)
 	return own;
 }
 
-/* Locked for as long as it is traced to: another's lines would go between, and it be emptied. */
-static const char *take_trace(const struct run_options *opt, int fd)
+/* Locked for as long as it is written: another's lines would go between, and it be emptied. */
+static const char *take_output(const struct run_options *opt, int fd)
 {
 	struct stat st;
 	int locked;
@@ -230,17 +230,27 @@ static const char *take_trace(const struct run_options *opt, int fd)
 	return S_ISREG(st.st_mode) && ftruncate(fd, 0) ? strerror(errno) : NULL;
 }
 
+static int open_output(const struct run_options *opt, const char *option, const char *path,
+		       int flags, mode_t mode, struct foal_error *err)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_NOCTTY | O_CLOEXEC | flags, mode);
+	const char *why = fd < 0 ? strerror(errno) : take_output(opt, fd);
+
+	if (why && fd >= 0)
+		close(fd);
+	return why ? error_set(err, FOAL_EXIT_USAGE, -EINVAL, "--%s %s: %s", option, path, why)
+		   : fd;
+}
+
+int stats_file_open(const struct run_options *opt, struct foal_error *err)
+{
+	return open_output(opt, "stats-file", opt->stats_file, 0, 0666, err);
+}
+
 /* Of a pipe that nobody reads it says so; a line that a full one does not take ends the trace. */
 int trace_open(const struct run_options *opt, int *fd, struct foal_error *err)
 {
-	const char *why;
-
-	*fd = 0;
-	if (!opt->trace)
-		return 0;
-	*fd = open(opt->trace, O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC,
-		   0600);
-	why = *fd < 0 ? strerror(errno) : take_trace(opt, *fd);
-	return why ? error_set(err, FOAL_EXIT_USAGE, -EINVAL, "--trace %s: %s", opt->trace, why)
-		   : 0;
+	*fd = opt->trace ? open_output(opt, "trace", opt->trace, O_APPEND | O_NONBLOCK, 0600, err)
+			 : 0;
+	return *fd < 0 ? *fd : 0;
 }

@@ -151,19 +151,29 @@ FILE *stats_open_smaps(void)
 	return smaps;
 }
 
+static int open_stats_file(struct vm *vm, struct foal_error *err)
+{
+	int fd = stats_file_open(vm->opt, err);
+
+	vm->stats_out = fd < 0 ? NULL : fdopen(fd, "w");
+	if (fd < 0 || vm->stats_out)
+		return fd < 0 ? fd : 0;
+	close(fd);
+	return error_set(err, FOAL_EXIT_HOST, -ENOMEM, "out of memory for statistics");
+}
+
 int stats_open(struct vm *vm, struct foal_error *err)
 {
 	const struct run_options *opt = vm->opt;
+	int r;
 
 	vm->stats_out = opt->stats == STATS_JSON ? stdout : stderr;
 	if (opt->stats != STATS_OFF)
 		vm->smaps = stats_open_smaps();
-	if (opt->stats_file)
-		vm->stats_out = fopen(opt->stats_file, "we");
+	if (opt->stats_file && (r = open_stats_file(vm, err)))
+		return r;
 	give_buffer(vm->stats_out);
-	return vm->stats_out ? 0
-			     : error_set(err, FOAL_EXIT_USAGE, -errno, "--stats-file %s: %s",
-					 opt->stats_file, strerror(errno));
+	return 0;
 }
 
 void stats_close(struct vm *vm)

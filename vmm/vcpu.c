@@ -60,6 +60,30 @@ static const char *where(const struct kvm_run *run, char buf[32])
 	return buf;
 }
 
+/* For the watchdog; nobody else writes it. */
+static void count_round(struct vcpu *vcpu)
+{
+	uint64_t rounds = atomic_load_explicit(&vcpu->rounds, memory_order_relaxed);
+
+	atomic_store_explicit(&vcpu->rounds, rounds + 1, memory_order_relaxed);
+}
+
+/* Storage that hangs is noticed as it is of KVM_RUN. */
+static void look_for_page(struct vcpu *vcpu)
+{
+	count_round(vcpu);
+	lost_page_find(vcpu);
+	count_round(vcpu);
+}
+
+static void answer_watchdog(struct vcpu *vcpu)
+{
+	if (!atomic_load_explicit(&vcpu->asked, memory_order_relaxed))
+		return;
+	look_for_page(vcpu);
+	atomic_store(&vcpu->asked, false);
+}
+
 /* KVM_RUN failed for good; say what of. */
 static void run_failed(struct vcpu *vcpu, int error)
 {
@@ -74,6 +98,8 @@ static void run_failed(struct vcpu *vcpu, int error)
 	}
 	if (error == EFAULT) {
 		ept_space_check_files(vm->space); /* names the file if one shrank */
+		if (!ept_space_failure(vm->space))
+			look_for_page(vcpu);
 		const struct ept_failure *failure = ept_space_failure(vm->space);
 		if (failure)
 			vm_end(vm, FOAL_EXIT_FAULT, "%s", failure->message);
@@ -102,14 +128,6 @@ static void run_failed(struct vcpu *vcpu, int error)
 static bool goes_on(const struct vcpu *vcpu, int error)
 {
 	return error == EINTR || (error == EAGAIN && vcpu->index > 0);
-}
-
-/* For the watchdog; nobody else writes it. */
-static void count_round(struct vcpu *vcpu)
-{
-	uint64_t rounds = atomic_load_explicit(&vcpu->rounds, memory_order_relaxed);
-
-	atomic_store_explicit(&vcpu->rounds, rounds + 1, memory_order_relaxed);
 }
 
 /* While others are not confined, and nobody wants the vCPU elsewhere. */
@@ -181,6 +199,7 @@ static bool run_once(struct vcpu *vcpu)
 		exit_dispatch(vcpu);
 	else if (!damaged && !goes_on(vcpu, error))
 		run_failed(vcpu, error);
+	answer_watchdog(vcpu);
 	return r == 0;
 }
 

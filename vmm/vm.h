@@ -39,6 +39,7 @@ struct vcpu {
 	pthread_t thread;
 	bool started;		 /* the thread exists and has not been joined */
 	_Atomic uint64_t rounds; /* in and out of KVM_RUN: odd while it is in there */
+	atomic_bool asked;	 /* which page it does not get; until it has looked */
 	uint8_t rang;		 /* FOAL_RESET_*, to be answered; 0: nothing. Its own thread's */
 	uint64_t rang_ns;	 /* and when: now_ns() */
 	uint64_t back_since;	 /* the same, of a reset that it has not run after; 0: none */
@@ -267,14 +268,25 @@ int files_open(struct vm *vm, struct foal_error *err);
 void files_close(struct vm *vm);
 
 /*
- * The file of --trace, emptied, into *@fd, which the caller closes; 0: none is wanted. Behind
- * files_open(), whose locks tell it from a file that a VM uses. Fails with FOAL_EXIT_USAGE.
+ * The file of --stats-file, and of --trace, emptied and locked for as long as it is open;
+ * never one that a VM uses: FOAL_EXIT_USAGE. The caller closes it.
  */
+/* A descriptor, or negative. Before files_open(): the VM's own files are told by their names. */
+int stats_file_open(const struct run_options *opt, struct foal_error *err);
+/* *@fd is 0 where no trace is wanted. */
 int trace_open(const struct run_options *opt, int *fd, struct foal_error *err);
 
 /* --- machine.c: buses, devices, interrupt routes -------------------------------- */
 
 int machine_build(struct vm *vm, struct foal_error *err);
+
+/* --- lost_page.c ----------------------------------------------------------------- */
+
+/*
+ * @vcpu, of the calling thread and not in KVM_RUN, got no page: which? If it is found the
+ * space has failed, and its failure names it. Waits for storage.
+ */
+void lost_page_find(const struct vcpu *vcpu);
 
 /* --- vcpu.c ---------------------------------------------------------------------- */
 
@@ -318,8 +330,9 @@ struct vcpu_look {
 	uint64_t taken, resolved; /* its faults */
 	uint64_t since;		  /* taken when one was last seen to be resolved */
 	unsigned stuck;		  /* looks since then in which any was taken */
-	uint64_t rounds;	  /* as the vCPU has it, and */
-	uint64_t waited, kicked;  /* ns watched since then; of them, when it was last kicked */
+	unsigned asked;	 /* looks since the vCPU was asked which page it is; 0: it was not */
+	uint64_t rounds; /* as the vCPU has it, and */
+	uint64_t waited, kicked; /* ns watched since then; of them, when it was last kicked */
 };
 
 struct watchdog {

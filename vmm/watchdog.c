@@ -17,6 +17,8 @@
 #define STUCK_LOOKS  4
 /* and of so many. Storage that answers each with an error, slowly, makes them a few in a look. */
 #define STUCK_FAULTS 1000
+/* So many looks later it ends, whether its thread has looked for the page or not. */
+#define ASKED_LOOKS  20
 /* A vCPU is kicked this often within the time that it may take to leave the kernel. */
 #define KICKS	     4
 
@@ -64,21 +66,28 @@ static void look_for_loop(struct vcpu_look *look, struct vcpu *vcpu)
 {
 	uint64_t taken, resolved;
 	char text[200];
+	bool asked = atomic_load(&vcpu->asked);
 
 	if (!count_faults(look, vcpu, &taken, &resolved))
 		return;
 	if (resolved != look->resolved) {
-		look->stuck = 0;
+		look->stuck = look->asked = 0;
 		look->since = taken;
 	}
 	look->stuck += taken != look->taken;
 	look->taken = taken;
 	look->resolved = resolved;
-	if (look->stuck >= STUCK_LOOKS && taken - look->since > STUCK_FAULTS)
+	if (look->stuck < STUCK_LOOKS || taken - look->since <= STUCK_FAULTS)
+		return;
+	if (!look->asked++) {
+		atomic_store(&vcpu->asked, true);
+		vcpu_kick(vcpu);
+	} else if (!asked || look->asked > ASKED_LOOKS) {
 		vm_end(vcpu->vm, FOAL_EXIT_STUCK,
 		       "%s: vCPU %u faults without progress: the host resolved none of the last "
 		       "faults it took; a file behind guest memory may have failed: %s",
 		       vcpu->vm->opt->name, vcpu->index, suspects(vcpu->vm, text, sizeof(text)));
+	}
 }
 
 /* A vCPU that is well leaves the kernel when it is kicked, and goes back. */

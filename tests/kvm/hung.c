@@ -127,16 +127,21 @@ static const struct {
     {"kernel", "poison.elf", "page=256 mce=0 mode=w ring=3"},
 };
 
-/* What the host kernel cannot bring in it may tell nobody: then KVM's own counts tell. */
+/*
+ * What the host kernel cannot bring in it may tell nobody: the guest's registers do. On an
+ * emulated host the vCPU may take longer to look there than the watchdog waits.
+ */
 static void expect_told(const struct run *run)
 {
-	if (run->status == 108) { /* the registers follow */
+	if (emulated_host() && run->status == 108) { /* the registers follow */
 		ck_assert_ptr_nonnull(strstr(run->err_text, "vCPU 0 faults without progress: "));
 		ck_assert_ptr_nonnull(strstr(run->err_text, "slow.img)\n"));
-	} else if (strstr(run->err_text, "slow.img")) {
-		expect_end(run, 106, ": cannot read byte 1048576 of ");
-	} else {
+	} else if (emulated_host() && !strstr(run->err_text, "slow.img")) {
 		expect_end(run, 106, "a file behind it failed");
+	} else {
+		expect_end(run, 106, ": cannot read byte 1048576 of ");
+		ck_assert_ptr_nonnull(
+		    strstr(run->err_text, "slow.img for pmem0: Input/output error; "));
 	}
 }
 

@@ -1,4 +1,4 @@
-/* --trace: each fault has its line, and the line its case. */
+/* --trace: each fault has its line, and the line its case. What a run writes, and where to. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -106,22 +106,30 @@ START_TEST(cannot_be_written)
 }
 END_TEST
 
+/* What a run writes begins empty. */
+static const char *const outputs[] = {"--trace", "--stats-file"};
+#define OUTPUTS (int)(sizeof(outputs) / sizeof(outputs[0]))
+
 static const struct {
 	const char *option, *behind;
 } own[] = {{"--pmem", ""}, {"--pmem", ",mode=ro"}, {"--disk", ",mode=shared"}, {"--initrd", ""}};
+#define OWN (int)(sizeof(own) / sizeof(own[0]))
 
-/* A trace begins empty: a file that the VM is made of is not taken for one. */
+/* A file that the VM is made of is not taken for one of these. */
 START_TEST(a_file_of_its_own)
 {
 	const char *path = make_pmem("own", 16);
+	struct run_how how = {.plain = true};
 	size_t before, after;
 	char file[600];
 	char *was = read_file(path, &before), *is;
 	struct run run;
 
-	snprintf(file, sizeof(file), "%s%s", path, own[_i].behind);
-	run_foal(&run,
-		 ARGS("--kernel", guest_path("exit.elf"), own[_i].option, file, "--trace", path));
+	snprintf(file, sizeof(file), "%s%s", path, own[_i % OWN].behind);
+	run_start(&run, &how,
+		  ARGS("run", "--kernel", guest_path("exit.elf"), own[_i % OWN].option, file,
+		       outputs[_i / OWN], path));
+	run_wait(&run);
 	expect_end(&run, 100, ": a file that a VM uses; name another");
 	run_free(&run);
 	is = read_file(path, &after);
@@ -132,17 +140,20 @@ START_TEST(a_file_of_its_own)
 }
 END_TEST
 
-/* Nor the trace of another VM. */
-START_TEST(a_trace_of_another)
+/* Nor what another VM writes. */
+START_TEST(one_of_another)
 {
-	const char *path = scratch("trace");
+	const char *path = scratch("output");
+	struct run_how how = {.plain = true};
 	struct run first, second;
 
-	run_start(
-	    &first, NULL,
-	    ARGS("--kernel", guest_path("loop.elf"), "--append", "how=spin", "--trace", path));
+	run_start(&first, &how,
+		  ARGS("run", "--kernel", guest_path("loop.elf"), "--append", "how=spin",
+		       outputs[_i], path));
 	run_until(&first, "ready\n");
-	run_foal(&second, ARGS("--kernel", guest_path("exit.elf"), "--trace", path));
+	run_start(&second, &how,
+		  ARGS("run", "--kernel", guest_path("exit.elf"), outputs[_i], path));
+	run_wait(&second);
 	expect_end(&second, 100, ": a file that a VM uses; name another");
 	run_free(&second);
 	kill(first.pid, SIGTERM);
@@ -159,8 +170,8 @@ Suite *traced_suite(void)
 	tcase_set_timeout(tc, TEST_LIMIT);
 	tcase_add_loop_test(tc, a_line_a_fault, 0, sizeof(works) / sizeof(works[0]));
 	tcase_add_test(tc, cannot_be_written);
-	tcase_add_loop_test(tc, a_file_of_its_own, 0, sizeof(own) / sizeof(own[0]));
-	tcase_add_test(tc, a_trace_of_another);
+	tcase_add_loop_test(tc, a_file_of_its_own, 0, OUTPUTS * OWN);
+	tcase_add_loop_test(tc, one_of_another, 0, OUTPUTS);
 	suite_add_tcase(suite, tc);
 	return suite;
 }

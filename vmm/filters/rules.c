@@ -143,6 +143,8 @@ const struct rule rules[] = {
     IOCTL(V, KVM_PRE_FAULT_MEMORY),
     IOCTL(V | M | C, KVM_GET_REGS),
     IOCTL(V | M | C, KVM_GET_SREGS),
+    /* Which page a vCPU does not get. */
+    IOCTL(V, KVM_TRANSLATE),
     IOCTL(V | C, KVM_GET_MSRS),
     IOCTL(V, KVM_X86_SET_MCE),
     IOCTL(M | C, KVM_GET_STATS_FD),
