@@ -253,7 +253,7 @@ int control_console_from_now(int fd)
 	return console;
 }
 
-void read_until(int fd, const char *text)
+char *heard_until(int fd, const char *text)
 {
 	size_t len = 0, size = 1 << 20;
 	char *heard = calloc(1, size);
@@ -265,7 +265,12 @@ void read_until(int fd, const char *text)
 		ck_assert_msg(n == 1, "ended before \"%s\": %s", text, heard);
 		len += (size_t)n;
 	}
-	free(heard);
+	return heard;
+}
+
+void read_until(int fd, const char *text)
+{
+	free(heard_until(fd, text));
 }
 
 uint64_t exits_of(int fd)

@@ -43,6 +43,8 @@ int control_console(int fd);
 int control_console_from_now(int fd);
 /* Read from @fd until @text was there. */
 void read_until(int fd, const char *text);
+/* The same; what was heard, free() it. */
+char *heard_until(int fd, const char *text);
 
 /* How often vCPUs of the VM have left the guest, by KVM's count. */
 uint64_t exits_of(int fd);

@@ -1,9 +1,13 @@
-/* What a Linux guest said, and what foal and KVM counted of its run. */
+/* What a Linux guest said and wrote, and what foal and KVM counted of its run. */
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tests/linux/suites.h"
+
+#define BLOCK 4096u
 
 const char *linux_path(const char *name)
 {
@@ -55,4 +59,27 @@ void print_read(const char *what, const struct run *run)
 uint64_t kvm_number(const struct run *run, const char *name)
 {
 	return (uint64_t)json_integer_value(member(member(run->stats, "kvm"), name));
+}
+
+void lay_over(const char *image, const char *dir)
+{
+	char layer[300];
+	size_t len;
+	uint64_t nr, block, data;
+	int fd = open(image, O_WRONLY | O_CLOEXEC);
+
+	snprintf(layer, sizeof(layer), "%s/disk0.layer", dir);
+	uint8_t *bytes = read_file(layer, &len);
+	ck_assert_int_ge(fd, 0);
+	ck_assert_uint_ge(len, BLOCK);
+	memcpy(&nr, bytes + 24, sizeof(nr));
+	data = BLOCK + (nr * 16 + BLOCK - 1) / BLOCK * BLOCK;
+	ck_assert_uint_eq(len, data + nr * BLOCK);
+	for (uint64_t i = 0; i < nr; i++) {
+		memcpy(&block, bytes + BLOCK + 16 * i, sizeof(block));
+		ck_assert_int_eq(
+		    pwrite(fd, bytes + data + i * BLOCK, BLOCK, (off_t)(block * BLOCK)), BLOCK);
+	}
+	close(fd);
+	free(bytes);
 }

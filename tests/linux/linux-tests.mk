@@ -29,14 +29,14 @@ $(LINUX_DIR)/boot.img: $(LINUX_MAKERS) $(addprefix $(LINUX_DIR)/,vmlinuz initrd.
 # --- the tests: what they run on is an emulated host, or one with EPT or NPT -------
 # What is not one of these goes into a guest.
 LINUX_TEST_OBJS := $(patsubst %.c,$(OUT)/%.o,$(filter-out %/is_dax.c %/vsock_peer.c,$(wildcard tests/linux/*.c))) \
-	$(addprefix $(OUT)/tests/kvm/,fs_image.o runner.o host.o stats.o) \
+	$(addprefix $(OUT)/tests/kvm/,fs_image.o runner.o host.o stats.o control_rig.o told.o) \
 	$(OUT)/tests/guest/user/lib/sha256.o
 
 $(OUT)/tests/test_linux: $(LINUX_TEST_OBJS) $(CHECK_OBJS) | $(LINUX_IMAGES)
 	$(call link,$(LDFLAGS) $(STATIC),$(CHECK_LIBS) -ljansson -lutil)
 
 NESTED_TESTS += $(OUT)/tests/test_linux
-PARTS_test_linux     := counts boot net devices platform console snapshot copies
+PARTS_test_linux     := counts boot net devices platform console snapshot copies multiply
 PARTS_6.1_test_linux := counts
 NESTED_FILES += $(LINUX_IMAGES) $(addprefix /usr/share/qemu/,qboot.rom linuxboot_dma.bin) \
 	/usr/share/seabios/bios-microvm.bin $(shell command -v passt)

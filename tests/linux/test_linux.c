@@ -29,8 +29,8 @@ static bool has_nested_paging(void)
 int main(int argc, char **argv)
 {
 	static Suite *(*const suites[])(void) = {
-	    counts_suite,   boot_suite,	   net_suite,	   devices_suite,
-	    platform_suite, console_suite, snapshot_suite, copies_suite,
+	    counts_suite,  boot_suite,	   net_suite,	 devices_suite,	 platform_suite,
+	    console_suite, snapshot_suite, copies_suite, multiply_suite,
 	};
 
 	if (access("/dev/kvm", R_OK | W_OK) || !has_nested_paging()) {
