@@ -12,10 +12,15 @@
 #include "vmm/vm.h"
 #include "vmm/vm_state.h"
 
-#define MSR_IA32_TSC	  0x10
+#define MSR_IA32_TSC	     0x10
+/* Registers of the local APIC, and of the first its timer's mode (SDM 3A 11.5.1, 11.5.4). */
+#define LAPIC_LVT_TIMER	     0x320
+#define LAPIC_TIMER_MODE     (3U << 17)
+#define LAPIC_TIMER_DEADLINE (2U << 17)
+#define LAPIC_INITIAL_COUNT  0x380
 /* Rates this close are the same clock, measured twice: what NTP can make up for. */
-#define TSC_TOLERANCE_PPM 250
-#define NS_PER_MS	  1000000u
+#define TSC_TOLERANCE_PPM    250
+#define NS_PER_MS	     1000000u
 
 /* One vCPU being saved or loaded. */
 struct part {
@@ -298,11 +303,30 @@ static void tsc_part(const struct part *p)
 		  has_offset, offset);
 }
 
+/* With a deadline the count is the TSC's, and which it is the MSRs say. */
+static bool timer_counts(const struct kvm_lapic_state *lapic)
+{
+	uint32_t lvt, initial;
+
+	memcpy(&lvt, lapic->regs + LAPIC_LVT_TIMER, sizeof(lvt));
+	memcpy(&initial, lapic->regs + LAPIC_INITIAL_COUNT, sizeof(initial));
+	return initial || (lvt & LAPIC_TIMER_MODE) == LAPIC_TIMER_DEADLINE;
+}
+
 static void lapic_part(const struct part *p)
 {
 	struct kvm_lapic_state lapic = {0};
+	struct state *s = p->s;
 
-	plain(p, &lapic, sizeof(lapic), KVM_GET_LAPIC, KVM_SET_LAPIC, "the local APIC");
+	if (!s->loading && ioctl(p->vcpu->fd, KVM_GET_LAPIC, &lapic))
+		refused(p, "the local APIC");
+	if (!state_bytes(s, &lapic, sizeof(lapic)) || !s->loading)
+		return;
+	/* Of a vCPU that has not run it is as it was loaded, but for a timer that counts. */
+	if (p->back && p->back->clocks && !timer_counts(&lapic))
+		return;
+	if (ioctl(p->vcpu->fd, KVM_SET_LAPIC, &lapic))
+		refused(p, "the local APIC");
 }
 
 static void msrs_part(const struct part *p)

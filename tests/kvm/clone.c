@@ -11,6 +11,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tests/host_huge.h"
@@ -75,6 +76,44 @@ START_TEST(nonces)
 	tell_once(in_round("f%d", _i), "a3");
 	for (int i = 0; i < 5; i++)
 		hang_up(&vm[i]);
+}
+END_TEST
+
+/* What its timer's count falls by in as many nanoseconds. */
+#define COUNT_NS     128
+#define POOL_REST_US 300000
+
+static uint64_t monotonic_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+/*
+ * A timer that counted in a clone that waited for its name stands again where its template's does.
+ * What time took before the template was there, and since the clone was asked for, it may count.
+ */
+START_TEST(timers)
+{
+	start_told("ticks", ARGS("--cpus", "2"));
+	struct told vm = tell_to("ticks");
+	tell(&vm, "t");
+	uint64_t begun = monotonic_ns(), had = count_now(&vm);
+	expect_command(ARGS("template", "ticks", "--name", "tt", "--pool", "1"), 0, "template");
+	uint64_t counted = monotonic_ns() - begun;
+	usleep(POOL_REST_US);
+	begun = monotonic_ns();
+	expect_command(ARGS("clone", "tt", "--name", "tc"), 0, "tc: running");
+	hang_up(&vm);
+	vm = tell_to("tc");
+	uint64_t has = count_now(&vm);
+	counted += monotonic_ns() - begun;
+	ck_assert_uint_gt(has, 0);
+	ck_assert_uint_le(has, had);
+	ck_assert_uint_le((had - has) * COUNT_NS, counted + COUNT_NS);
+	hang_up(&vm);
 }
 END_TEST
 
@@ -536,6 +575,7 @@ Suite *clone_suite(void)
 	tcase_set_timeout(tc, TEST_LIMIT);
 	tcase_add_checked_fixture(tc, NULL, end_all);
 	tcase_add_loop_test(tc, nonces, 0, (int)(sizeof(ways) / sizeof(ways[0])));
+	tcase_add_test(tc, timers);
 	tcase_add_test(tc, snapshots);
 	tcase_add_test(tc, resets);
 	tcase_add_test(tc, of_a_clone);

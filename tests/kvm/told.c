@@ -33,12 +33,26 @@ void tell(const struct told *vm, const char *what)
 	read_until(vm->console, "done\n");
 }
 
+/* Its answer to @command, @len digits and the end of a line. */
+static void hear_hex(const struct told *vm, const char *command, char *digits, size_t len)
+{
+	ck_assert_int_eq(send(vm->console, command, 1, MSG_NOSIGNAL), 1);
+	for (size_t n = 0; n <= len; n++)
+		ck_assert_int_eq(recv(vm->console, digits + n, 1, MSG_WAITALL), 1);
+	digits[len] = 0;
+}
+
 void generation(const struct told *vm, char id[33])
 {
-	ck_assert_int_eq(send(vm->console, "i", 1, MSG_NOSIGNAL), 1);
-	for (unsigned n = 0; n < 33; n++)
-		ck_assert_int_eq(recv(vm->console, id + n, 1, MSG_WAITALL), 1);
-	id[32] = 0;
+	hear_hex(vm, "i", id, 32);
+}
+
+uint64_t count_now(const struct told *vm)
+{
+	char digits[17];
+
+	hear_hex(vm, "n", digits, 16);
+	return strtoull(digits, NULL, 16);
 }
 
 void hang_up(const struct told *vm)

@@ -18,6 +18,8 @@ struct told tell_to(const char *name);
 void tell(const struct told *vm, const char *what);
 /* What it says of its generation, 32 hexadecimal digits. */
 void generation(const struct told *vm, char id[33]);
+/* What its timer counts now. */
+uint64_t count_now(const struct told *vm);
 void hang_up(const struct told *vm);
 /* Connect, tell, hang up. */
 void tell_once(const char *name, const char *what);

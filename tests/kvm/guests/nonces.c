@@ -8,15 +8,23 @@
  *   eD  all is as hD left it
  *   aD  all is as wD left it
  *   i   say the VM generation ID
- *   q   end with status 7
+ *   t   start the local APIC's timer, which interrupts nobody: it counts down, by 128 ns, for
+ * minutes n   say what it counts now q   end with status 7
  *
  * Says "ready", and "done" for each that found what it should.
  */
 #include "tests/kvm/guests/lib/guest.h"
 
-#define MEMORY	    (16UL << 20)
-#define TABLE_PAGES 64
-#define KINDS	    3
+#define MEMORY		(16UL << 20)
+#define TABLE_PAGES	64
+#define KINDS		3
+
+#define LAPIC_LVT_TIMER (FOAL_LAPIC_BASE + 0x320)
+#define LAPIC_INITIAL	(FOAL_LAPIC_BASE + 0x380)
+#define LAPIC_CURRENT	(FOAL_LAPIC_BASE + 0x390)
+#define LAPIC_DIVIDE	(FOAL_LAPIC_BASE + 0x3e0)
+#define MASKED		0x10000
+#define DIVIDE_BY_128	0xa
 
 static volatile uint64_t table[TABLE_PAGES][PAGE / 8]
     __attribute__((aligned(4096))) = {[0 ... TABLE_PAGES - 1] = {0x7ab1e}};
@@ -86,16 +94,38 @@ static int typed(void)
 	return c;
 }
 
+static void start_timer(void)
+{
+	poke32(LAPIC_DIVIDE, DIVIDE_BY_128);
+	poke32(LAPIC_LVT_TIMER, MASKED | 0x40);
+	poke32(LAPIC_INITIAL, ~0U);
+	say("done\n");
+}
+
+/* False: it asks for something else. */
+static bool serve_no_digit(char command)
+{
+	if (command == 't') {
+		start_timer();
+	} else if (command == 'i') {
+		say_hex(peek(FOAL_VMGENID));
+		say_hex(peek(FOAL_VMGENID + 8));
+		say("\n");
+	} else if (command == 'n') {
+		say_hex(peek32(LAPIC_CURRENT));
+		say("\n");
+	} else {
+		return false;
+	}
+	return true;
+}
+
 static void serve(char command)
 {
 	unsigned digit = 0;
 
-	if (command == 'i') {
-		say_hex(peek(FOAL_VMGENID));
-		say_hex(peek(FOAL_VMGENID + 8));
-		say("\n");
+	if (serve_no_digit(command))
 		return;
-	}
 	digit = (unsigned)typed() - '0';
 	for (unsigned kind = 0; kind < KINDS; kind++)
 		for (uint64_t n = 0; n < (kind == 1 ? file : pages); n++)
