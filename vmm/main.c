@@ -17,9 +17,9 @@
 
 /* Of a thread. ThreadSanitizer keeps more of its own there than that. */
 #ifdef __SANITIZE_THREAD__
-#define STACK_SIZE (4UL << 20)
+#	define STACK_SIZE (4UL << 20)
 #else
-#define STACK_SIZE (512UL << 10)
+#	define STACK_SIZE (512UL << 10)
 #endif
 
 static const struct {
