@@ -314,7 +314,7 @@ bool control_end(struct control *control, int status, const char *text)
 	eventfd_write(control->wake_fd, 1);
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += END_PATIENCE_S;
-	if (pthread_clockjoin_np(control->thread, NULL, CLOCK_MONOTONIC, &until))
+	if (vm_thread_join(control->thread, &until))
 		return false;
 	control->started = false;
 	return true;

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "vmm/entry.h"
 #include "vmm/kvmstats.h"
@@ -50,6 +51,23 @@ int vm_thread_create(pthread_t *thread, void *(*body)(void *), void *arg, int al
 	int r = pthread_create(thread, NULL, body, arg);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	return -r;
+}
+
+int vm_thread_join(pthread_t thread, const struct timespec *until)
+{
+#ifdef __SANITIZE_THREAD__
+	/* It does not know pthread_clockjoin_np(), and would take what is freed next for a race. */
+	uint64_t end = (uint64_t)until->tv_sec * 1000000000u + (uint64_t)until->tv_nsec;
+
+	while (now_ns() < end) {
+		if (pthread_tryjoin_np(thread, NULL) == 0)
+			return 0;
+		usleep(1000);
+	}
+	return ETIMEDOUT;
+#else
+	return pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, until);
+#endif
 }
 
 void vm_thread_expected(struct vm *vm)

@@ -25,9 +25,8 @@ static bool join_vcpus(struct vm *vm, const struct timespec *deadline)
 		struct vcpu *vcpu = &vm->vcpus[i];
 		if (!vcpu->started)
 			continue;
-		int r = deadline
-			    ? pthread_clockjoin_np(vcpu->thread, NULL, CLOCK_MONOTONIC, deadline)
-			    : pthread_join(vcpu->thread, NULL);
+		int r = deadline ? vm_thread_join(vcpu->thread, deadline)
+				 : pthread_join(vcpu->thread, NULL);
 		vcpu->started = r != 0;
 		all = all && r == 0;
 	}

@@ -142,13 +142,16 @@ static bool still_waits(void *arg)
 static void wait_for_others(struct vcpu *vcpu)
 {
 	struct vm *vm = vcpu->vm;
-	struct pre_fault p = {
-	    .vcpu_fd = vcpu->fd, .call = pre_fault_call, .goes_on = still_waits, .ctx = vcpu};
 
 	/* KVM's log would call what is put in writable written (Linux 6.11, make_spte()). */
 	if (vcpu->index == 0 && vm->kvm.pre_faults && vm->restore && !vm->reset.logging &&
-	    still_waits(vcpu))
+	    still_waits(vcpu)) {
+		struct pre_fault p = {.vcpu_fd = vcpu->fd,
+				      .call = pre_fault_call,
+				      .goes_on = still_waits,
+				      .ctx = vcpu};
 		pre_fault_set(&p, vm->space);
+	}
 	gate_wait(&vm->confined);
 }
 

@@ -238,6 +238,9 @@ void vm_give_up(struct vm *vm);
  */
 int vm_thread_create(pthread_t *thread, void *(*body)(void *), void *arg, int also);
 
+/* pthread_join() that waits until CLOCK_MONOTONIC is @until at most: 0, or ETIMEDOUT. */
+int vm_thread_join(pthread_t thread, const struct timespec *until);
+
 /* A thread is about to be made; by its creator, and for each thread that is to begin. */
 void vm_thread_expected(struct vm *vm);
 /* The calling thread enters the sandbox. False: it cannot, and the run ends, or never begins. */

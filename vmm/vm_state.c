@@ -139,8 +139,8 @@ static uint64_t wall_clock(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-/* KVM's clock. Returns how many nanoseconds the guest is to see as passed. */
-static uint64_t clock_state(struct vm *vm, struct state *s)
+/* KVM's clock; loading, by @policy. Returns how many nanoseconds the guest is to see as passed. */
+static uint64_t clock_state(struct vm *vm, struct state *s, enum clock_policy policy)
 {
 	struct kvm_clock_data data = {0};
 	uint64_t now = wall_clock(), then = now, clock = 0, passed = 0;
@@ -154,7 +154,7 @@ static uint64_t clock_state(struct vm *vm, struct state *s)
 	state_u64(s, &then);
 	if (!state_end(s) || !s->loading)
 		return 0;
-	if (vm->restore->clock == CLOCK_JUMP && now > then)
+	if (policy == CLOCK_JUMP && now > then)
 		passed = now - then < MAX_ELAPSED_NS ? now - then : MAX_ELAPSED_NS;
 	data = (struct kvm_clock_data){.clock = clock + passed};
 	if (ioctl(vm->kvm.vm_fd, KVM_SET_CLOCK, &data))
@@ -182,7 +182,7 @@ int vm_state_save(struct vm *vm, uint8_t **bytes, size_t *len, struct foal_error
 
 	state_save(&s);
 	save_cpuid(vm, &s);
-	clock_state(vm, &s);
+	clock_state(vm, &s, CLOCK_FREEZE);
 	for (unsigned i = 0; i < vm->vcpu_count && state_ok(&s); i++)
 		vcpu_state(&vm->vcpus[i], &s, VCPU_ALL, 0, NULL);
 	if (state_ok(&s))
@@ -251,7 +251,7 @@ int vm_state_load_vcpus(struct vm *vm, unsigned which, struct foal_error *err)
 	struct state s;
 
 	if (begin(vm, &s, "clock"))
-		passed = clock_state(vm, &s);
+		passed = clock_state(vm, &s, vm->restore->clock);
 	for (unsigned i = 0; i < vm->vcpu_count && state_ok(&s); i++)
 		vcpu_state(&vm->vcpus[i], &s, which, passed, NULL);
 	return result(vm, &s, err);
@@ -262,7 +262,7 @@ int vm_state_load_clocks(struct vm *vm, struct foal_error *err)
 	struct state s;
 
 	if (begin(vm, &s, "clock"))
-		clock_state(vm, &s);
+		clock_state(vm, &s, vm->restore->clock);
 	for (unsigned i = 0; i < vm->vcpu_count && state_ok(&s); i++) {
 		struct vcpu_back back = {.freeze = true, .clocks = true};
 
@@ -310,14 +310,12 @@ static void devices_go_back(struct vm *vm, struct state *s)
 int vm_state_go_back(struct vm *vm, const struct vm_restore *from, struct vcpu *self,
 		     bool same_controls, struct foal_error *err)
 {
-	const struct vm_restore *born = vm->restore;
 	bool freeze = from->clock == CLOCK_FREEZE;
 	struct state s;
 
-	vm->restore = from;
 	state_load_again(&s, from->state, from->len);
 	if (state_find(&s, freeze ? "clock" : "vcpu", 0) && freeze)
-		clock_state(vm, &s);
+		clock_state(vm, &s, from->clock);
 	for (unsigned i = 0; i < vm->vcpu_count && state_ok(&s); i++) {
 		bool is_self = &vm->vcpus[i] == self;
 		struct vcpu_back back = {
@@ -327,7 +325,6 @@ int vm_state_go_back(struct vm *vm, const struct vm_restore *from, struct vcpu *
 	}
 	if (state_ok(&s) && state_find(&s, "devices", 0))
 		devices_go_back(vm, &s);
-	vm->restore = born; /* what it records, and where it came from, is as it was */
 	return result(vm, &s, err);
 }
 
