@@ -8,8 +8,9 @@
  *   eD  all is as hD left it
  *   aD  all is as wD left it
  *   i   say the VM generation ID
- *   t   start the local APIC's timer, which interrupts nobody: it counts down, by 128 ns, for
- * minutes n   say what it counts now q   end with status 7
+ *   t   start the local APIC's timer, which interrupts nobody: counts down for minutes by 128 ns
+ *   n   say what it counts now
+ *   q   end with status 7
  *
  * Says "ready", and "done" for each that found what it should.
  */
