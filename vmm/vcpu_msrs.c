@@ -85,6 +85,32 @@ int vcpu_set_msr(const struct vcpu *vcpu, uint32_t index, uint64_t value)
 	return r == 1 ? 0 : r < 0 ? -errno : -EINVAL;
 }
 
+/* --- the TSC's count ------------------------------------------------------------------- */
+
+unsigned vcpu_counts(const struct vcpu *vcpu, uint64_t count, uint64_t out[2])
+{
+	unsigned n = 0;
+
+	if (vcpu == &vcpu->vm->vcpus[0])
+		out[n++] = count + TSC_FAR;
+	out[n++] = count;
+	return n;
+}
+
+bool vcpu_set_count(const struct vcpu *vcpu, uint64_t count)
+{
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry entries[2];
+	} set = {.entries = {{.index = MSR_IA32_TSC}, {.index = MSR_IA32_TSC}}};
+	uint64_t counts[2];
+
+	set.head.nmsrs = vcpu_counts(vcpu, count, counts);
+	for (unsigned i = 0; i < set.head.nmsrs; i++)
+		set.entries[i].data = counts[i];
+	return ioctl(vcpu->fd, KVM_SET_MSRS, &set) == (int)set.head.nmsrs;
+}
+
 /* --- all ------------------------------------------------------------------------------- */
 
 struct msr_set {
@@ -213,15 +239,15 @@ bool vcpu_load_async_pf(const struct vcpu *vcpu, const struct vcpu_back *back, b
 static void load_back(struct vcpu *vcpu, struct state *s, struct msr_set *set, uint64_t deadline,
 		      struct vcpu_back *back)
 {
+	uint64_t counts[2];
+
 	if (back->clocks)
 		set->head.nmsrs = 0;
 	if (!back->enters)
 		put_off_async_pf(set, back);
-	/* Far away first: a count within a second of KVM's own is taken for a try to be in step. */
-	if (back->freeze && vcpu == &vcpu->vm->vcpus[0])
-		push(set, MSR_IA32_TSC, back->tsc + TSC_FAR);
-	if (back->freeze)
-		push(set, MSR_IA32_TSC, back->tsc);
+	unsigned n = back->freeze ? vcpu_counts(vcpu, back->tsc, counts) : 0;
+	for (unsigned i = 0; i < n; i++)
+		push(set, MSR_IA32_TSC, counts[i]);
 	push(set, MSR_IA32_TSC_DEADLINE, deadline);
 	write_msrs(vcpu, s, set);
 }

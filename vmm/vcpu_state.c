@@ -236,22 +236,6 @@ static void keep_apart(const struct vcpu *vcpu, uint64_t offset)
 }
 
 /*
- * KVM takes a count within a second of what its own is by now for a try to be in step with it,
- * and goes on with its own: before Linux 6.7 also the first one that a VM is given, so that of a
- * guest which is older than the VM, and younger than a second, would jump back. A
- * count far away is no such try, and the right one is none beside that.
- */
-static bool write_count(const struct vcpu *vcpu, uint64_t count, uint64_t *now)
-{
-	if (vcpu_set_msr(vcpu, MSR_IA32_TSC, count) || vcpu_get_msr(vcpu, MSR_IA32_TSC, now))
-		return false;
-	if (vcpu != &vcpu->vm->vcpus[0] || *now >= count) /* the others' are tries to be in step */
-		return true;
-	return !vcpu_set_msr(vcpu, MSR_IA32_TSC, count + TSC_FAR) &&
-	       !vcpu_set_msr(vcpu, MSR_IA32_TSC, count) && !vcpu_get_msr(vcpu, MSR_IA32_TSC, now);
-}
-
-/*
  * Some KVMs in software give a guest the host's TSC and ignore what is set: there it may
  * jump ahead, but never back. vCPU 0 gets its count; how far the others are ahead or behind is
  * kept to the count by their offsets, which reads at different moments would not. Without a
@@ -265,7 +249,7 @@ static void set_count(const struct part *p, uint64_t saved, uint64_t passed, boo
 
 	if (vcpu == first)
 		vcpu->vm->tsc_base = offset;
-	if (!write_count(vcpu, saved + passed, &now))
+	if (!vcpu_set_count(vcpu, saved + passed) || vcpu_get_msr(vcpu, MSR_IA32_TSC, &now))
 		state_refuse(p->s, "KVM does not take the TSC's count");
 	else if (vcpu == first && now < saved)
 		state_refuse(p->s, "this host's TSC cannot be set, and is behind the guest's");

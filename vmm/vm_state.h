@@ -163,10 +163,17 @@ void vcpu_msrs_state(struct vcpu *vcpu, struct state *s, struct vcpu_back *back)
  */
 bool vcpu_load_async_pf(const struct vcpu *vcpu, const struct vcpu_back *back, bool runnable);
 /*
- * Written before a count of vCPU 0 that KVM is not to take for a try to be in step with its own:
- * far from any, days, and no wrap.
+ * Counts, to be written to a vCPU's TSC in this order, the last of which it has then: how many. KVM
+ * takes a count within a second of what its own is by now for a try to be in step with it, and goes
+ * on with its own (kvm_synchronize_tsc()): before Linux 6.7 also the first one that a VM is given,
+ * so that of a guest which is younger than a second would be the new VM's, behind or ahead. A count
+ * that is far away, by days, is no such try, and the right one is none beside that. So vCPU 0's;
+ * those of the others are tries to be in step with it.
  */
 #define TSC_FAR (1UL << 50)
+unsigned vcpu_counts(const struct vcpu *vcpu, uint64_t count, uint64_t out[2]);
+/* Write them, in one call. False: KVM does not take it. */
+bool vcpu_set_count(const struct vcpu *vcpu, uint64_t count);
 /* One register; 0 or a negative errno. */
 int vcpu_get_msr(const struct vcpu *vcpu, uint32_t index, uint64_t *value);
 int vcpu_set_msr(const struct vcpu *vcpu, uint32_t index, uint64_t value);

@@ -329,9 +329,18 @@ static bool takes_counts(const struct vm *vm)
 	return count_of(vm) >= far;
 }
 
+static int load_all(struct vm *vm, struct foal_error *err)
+{
+	return vm_state_load_vcpus(vm, VCPU_ALL, err);
+}
+
+static int (*const loads[])(struct vm *vm, struct foal_error *err) = {vm_state_load_clocks,
+								      load_all};
+
 /* Also within a second of the last time the count goes back, and does not run on. */
 START_TEST(count_goes_back)
 {
+	int (*load_again)(struct vm * vm, struct foal_error * err) = loads[_i];
 	struct foal_error err = {0};
 	struct saved first;
 	bool back = false;
@@ -351,11 +360,11 @@ START_TEST(count_goes_back)
 	uint64_t khz = (uint64_t)ioctl(b.vcpus[0].fd, KVM_GET_TSC_KHZ, 0);
 	/* One that was kept from the processor between both looks says nothing. */
 	for (unsigned i = 0; can && !back && i < TSC_TRIES; i++) {
-		ck_assert_msg(vm_state_load_clocks(&b, &err) == 0, "%s", err.text);
+		ck_assert_msg(load_again(&b, &err) == 0, "%s", err.text);
 		uint64_t begun = count_of(&b), waits = khz * TSC_WAITS_MS;
 		while (count_of(&b) < begun + waits)
 			;
-		ck_assert_msg(vm_state_load_clocks(&b, &err) == 0, "%s", err.text);
+		ck_assert_msg(load_again(&b, &err) == 0, "%s", err.text);
 		back = count_of(&b) < begun + waits / 2;
 	}
 	ck_assert(back || !can);
@@ -367,6 +376,55 @@ START_TEST(count_goes_back)
 }
 END_TEST
 
+/*
+ * Of Linux 6.1's kvm_synchronize_tsc() what a count becomes, of a VM whose TSC counts nanoseconds:
+ * it began when its first vCPU was made. Here no time passes while counts are written.
+ */
+#define SECOND 1000000000UL
+struct counter {
+	uint64_t ahead; /* of time */
+	uint64_t last, last_at;
+};
+
+static void counter_write(struct counter *c, uint64_t count, uint64_t now)
+{
+	uint64_t expected = c->last + (now - c->last_at);
+
+	if (count >= expected + SECOND || count + SECOND <= expected)
+		c->ahead = count - now;
+	c->last = count;
+	c->last_at = now;
+}
+
+static void counter_load(struct counter *c, const struct vcpu *vcpu, uint64_t count, uint64_t now)
+{
+	uint64_t counts[2];
+	unsigned n = vcpu_counts(vcpu, count, counts);
+
+	for (unsigned i = 0; i < n; i++)
+		counter_write(c, counts[i], now);
+}
+
+/* A guest that is younger than the VM, or older, or much older: it goes on from its own count. */
+START_TEST(count_of_a_young_guest)
+{
+	static const uint64_t ages[] = {1000, SECOND / 1000, SECOND / 2, SECOND, 1000 * SECOND};
+	const uint64_t now = SECOND * 3 / 4;
+	struct vcpu vcpus[2] = {0};
+	struct vm vm = {.vcpus = vcpus};
+
+	vcpus[0].vm = vcpus[1].vm = &vm;
+	for (size_t i = 0; i < sizeof(ages) / sizeof(ages[0]); i++) {
+		struct counter c = {0};
+
+		counter_load(&c, &vcpus[0], ages[i], now);
+		ck_assert_uint_eq(now + c.ahead, ages[i]);
+		counter_load(&c, &vcpus[1], ages[i] + 500, now); /* it was read later */
+		ck_assert_uint_eq(now + c.ahead, ages[i]);
+	}
+}
+END_TEST
+
 Suite *vcpu_suite(void)
 {
 	Suite *suite = suite_create("vcpu");
@@ -375,7 +433,8 @@ Suite *vcpu_suite(void)
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, every_part);
 	tcase_add_test(tc, clocks_alone);
-	tcase_add_test(tc, count_goes_back);
+	tcase_add_test(tc, count_of_a_young_guest);
+	tcase_add_loop_test(tc, count_goes_back, 0, (int)(sizeof(loads) / sizeof(loads[0])));
 	suite_add_tcase(suite, tc);
 	return suite;
 }
