@@ -17,11 +17,11 @@ const char *__tsan_default_options(void)
 int main(int argc, char **argv)
 {
 	static Suite *(*const suites[])(void) = {
-	    suite_uffd_cases,  suite_uffd_areas,    suite_uffd_files, suite_uffd_sync,
-	    suite_uffd_races,  suite_kernel_engine, suite_uffd_huge,  suite_uffd_poison,
-	    suite_uffd_stress, suite_uffd_reclaim,  suite_uffd_fork,  suite_uffd_snapshot,
-	    suite_uffd_hold,   suite_uffd_damage,   suite_uffd_chain, suite_uffd_working_set,
-	    suite_uffd_reset,  suite_uffd_rest,
+	    suite_uffd_cases,  suite_uffd_areas,    suite_uffd_files,  suite_uffd_sync,
+	    suite_uffd_races,  suite_kernel_engine, suite_uffd_huge,   suite_uffd_poison,
+	    suite_uffd_stress, suite_uffd_reclaim,  suite_uffd_fork,   suite_uffd_snapshot,
+	    suite_uffd_hold,   suite_uffd_damage,   suite_uffd_chain,  suite_uffd_working_set,
+	    suite_uffd_reset,  suite_uffd_rest,	    suite_uffd_direct,
 	};
 	struct ept_host host;
 

@@ -6,6 +6,7 @@
 Suite *suite_uffd_cases(void);
 Suite *suite_uffd_areas(void);
 Suite *suite_uffd_files(void);
+Suite *suite_uffd_direct(void);
 Suite *suite_uffd_sync(void);
 Suite *suite_uffd_races(void);
 Suite *suite_uffd_poison(void);

@@ -50,6 +50,7 @@ int main(int argc, char **argv)
 	    huge_suite,
 	    poison_suite,
 	    hung_suite,
+	    limit_outside_suite,
 	    memory_limit_suite,
 	    stress_suite,
 	    control_suite,
