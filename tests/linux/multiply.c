@@ -14,6 +14,9 @@
 #include "tests/kvm/told.h"
 #include "tests/linux/suites.h"
 
+/* Seconds: they share a processor that is emulated. */
+#define LONG "600"
+
 /* What a guest says to `look`. */
 struct seen {
 	char drawn[33];	     /* random bytes */
@@ -111,9 +114,10 @@ static void boot(const char *name, const char *cpus)
 	char disk[300];
 
 	snprintf(disk, sizeof(disk), "%s,mode=cow", linux_path("root.img"));
-	background(name, ARGS("--kernel", linux_path("vmlinuz"), "--initrd",
-			      linux_path("initrd.gz"), "--memory", "128M", "--cpus", cpus, "--disk",
-			      disk, "--append", "console=ttyS0 panic=-1 quiet job=multiply"));
+	background(name,
+		   ARGS("--kernel", linux_path("vmlinuz"), "--initrd", linux_path("initrd.gz"),
+			"--memory", "128M", "--cpus", cpus, "--disk", disk, "--append",
+			"console=ttyS0 panic=-1 quiet job=multiply", "--time-limit", LONG));
 	int control = control_connect(name), console = control_console(control);
 	read_until(console, "guest: listening\n");
 	close(console);
