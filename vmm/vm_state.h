@@ -125,7 +125,8 @@ struct vcpu_back {
 	bool enters; /* the caller is its thread, and KVM_RUN is next: what KVM can take there waits
 			for it. Taken back where KVM cannot. */
 	bool freeze; /* its TSC goes back, too */
-	bool clocks; /* of the MSRs them alone: the rest is as it was loaded */
+	bool clocks; /* it has not run since it was loaded: of the MSRs them alone, and the local
+			APIC only if its timer counts */
 	bool same_controls; /* XCR0 and the debug registers are as they were */
 	bool has_offset;    /* in between: */
 	uint64_t tsc, offset;
