@@ -42,6 +42,7 @@ test:
 
 soak: export SOAK := 1
 soak: export TEST_MINUTES := 240
+soak: export NESTED_LIMIT := 7200
 soak: export FUZZ_SECONDS := 600
 soak: export FOAL_SNAPSHOT_ROUNDS := 100
 soak: export FOAL_SNAPSHOT_KILLS := 200

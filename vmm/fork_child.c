@@ -42,11 +42,14 @@
 #define STACK_DROPPED (128UL << 10)
 
 #ifdef __SANITIZE_THREAD__
-/* Threads are made in processes that were forked by one of several. */
+/*
+ * Threads are made in processes that were forked by one of several; those that hang in storage are
+ * not joined.
+ */
 const char *__tsan_default_options(void);
 const char *__tsan_default_options(void)
 {
-	return "die_after_fork=0";
+	return "die_after_fork=0:report_thread_leaks=0";
 }
 #endif
 
