@@ -91,16 +91,21 @@ pid_t fork_pid(const json_t *reply, size_t i)
 bool alive(pid_t pid)
 {
 	char path[64], state = 0;
+	int threads = 0;
 	FILE *f;
 
 	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
 	f = fopen(path, "re");
 	if (!f)
 		return false;
-	if (fscanf(f, "%*d (%*[^)]) %c", &state) != 1)
+	if (fscanf(f,
+		   "%*d (%*[^)]) %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
+		   "%*s %d",
+		   &state, &threads) != 2)
 		state = 0;
 	fclose(f);
-	return state && state != 'Z';
+	/* Its first thread may have ended before others, which have its files open still. */
+	return state && (state != 'Z' || threads > 1);
 }
 
 void kill_and_wait(pid_t pid)
