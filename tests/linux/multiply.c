@@ -108,6 +108,17 @@ static void expect_whole(const char *name, const char *words)
 	expect_command(ARGS("stop", name, "--kill"), 0, "gone");
 }
 
+/* They share one emulated processor: who is not asked stands still. */
+static void stand_still(const char *name)
+{
+	expect_command(ARGS("pause", name, "--timeout", "60"), 0, "paused");
+}
+
+static void go_on(const char *name)
+{
+	expect_command(ARGS("resume", name), 0, "paused");
+}
+
 /* Until its guest listens. */
 static void boot(const char *name, const char *cpus)
 {
@@ -129,13 +140,19 @@ static struct seen fork_it(const struct seen *before)
 {
 	expect_command(ARGS("fork", "linux"), 0, "linux.1: running");
 	have_written("linux", "parent");
+	stand_still("linux");
 	struct seen child = look("linux.1", "1", "before ");
 	have_written("linux.1", "child");
+	stand_still("linux.1");
+	go_on("linux");
 	struct seen parent = look("linux", "0", "before parent ");
+	stand_still("linux");
+	go_on("linux.1");
 	expect_later(before, &child);
 	expect_later(before, &parent);
 	ck_assert_str_ne(parent.drawn, child.drawn);
 	expect_whole("linux.1", "before\nchild\n");
+	go_on("linux");
 	return parent;
 }
 
@@ -145,13 +162,17 @@ static void clone_it(const struct seen *kept)
 	expect_command(ARGS("clone", "kept", "--name", "one"), 0, "one: running");
 	expect_command(ARGS("clone", "kept", "--name", "two", "--reset-point"), 0, "two: running");
 	have_written("one", "first");
+	stand_still("one");
 	struct seen two = look("two", "1", "before parent ");
 	have_written("two", "second");
+	stand_still("two");
+	go_on("one");
 	struct seen one = look("one", "1", "before parent first ");
 	expect_later(kept, &one);
 	expect_later(kept, &two);
 	ck_assert_str_ne(one.drawn, two.drawn);
 	expect_whole("one", "before\nparent\nfirst\n");
+	go_on("two");
 	two = look("two", "1", "before parent second ");
 
 	expect_command(ARGS("reset", "two"), 0, "back at its reset point");
