@@ -82,7 +82,7 @@ static void look_for_loop(struct vcpu_look *look, struct vcpu *vcpu)
 	if (!look->asked++) {
 		atomic_store(&vcpu->asked, true);
 		vcpu_kick(vcpu);
-	} else if (!asked || look->asked > ASKED_LOOKS) {
+	} else if (!ept_space_failure(vcpu->vm->space) && (!asked || look->asked > ASKED_LOOKS)) {
 		vm_end(vcpu->vm, FOAL_EXIT_STUCK,
 		       "%s: vCPU %u faults without progress: the host resolved none of the last "
 		       "faults it took; a file behind guest memory may have failed: %s",

@@ -125,6 +125,7 @@ static const struct {
     {"kernel", "loop.elf", "how=pmem mode=w"},
     {"kernel", "poison.elf", "page=256 mce=0 mode=r ring=3"},
     {"kernel", "poison.elf", "page=256 mce=0 mode=w ring=3"},
+    {"kernel", "poison.elf", "page=256 mce=0 mode=r ring=3 smap=1"},
 };
 
 /*

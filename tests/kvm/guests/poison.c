@@ -6,6 +6,7 @@
  *   ring=0|3  from where
  *   mce=0|1   whether a machine check can be taken: the page must then be the one it
  *             names, each time it is touched
+ *   smap=1    from ring 3, of a kernel that keeps off programs' pages; it ends there
  */
 #include "tests/kvm/guests/lib/guest.h"
 
@@ -14,6 +15,9 @@
 #define MSR_MC9_ADDR   0x426
 #define MC_VALID       (1UL << 63)
 #define CR4_MCE	       (1UL << 6)
+#define CR4_SMAP       (1UL << 21)
+#define RFLAGS_AC      (1U << 18)
+#define CPUID_SMAP     (1U << 20)
 
 static uint64_t read_msr(uint32_t msr)
 {
@@ -44,6 +48,20 @@ static void expect_named(uint64_t gpa)
 	clear_msr(MSR_MCG_STATUS);
 }
 
+/* Where there is such: no exception comes back from ring 3 then, whose tables are its own. */
+static void use_smap(void)
+{
+	uint32_t eax = 7, ebx, ecx = 0, edx;
+
+	__asm__ volatile("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
+	if (ebx & CPUID_SMAP)
+		__asm__ volatile("pushf; orl %1, (%%rsp); popf; mov %%cr4, %%rax; or %0, %%rax; "
+				 "mov %%rax, %%cr4"
+				 :
+				 : "i"(CR4_SMAP), "i"(RFLAGS_AC)
+				 : "rax", "cc", "memory");
+}
+
 unsigned guest_main(const struct start_info *info)
 {
 	uint64_t bad = pmem_range(0).gpa + param("page", 0) * PAGE, ring = param("ring", 0);
@@ -58,7 +76,10 @@ unsigned guest_main(const struct start_info *info)
 	say("ready\n");
 	while (heard() < 0)
 		;
-	expect(touch(bad - PAGE, write, ring) == TOUCHED, GUEST_BAD_VALUE);
+	if (param("smap", 0))
+		use_smap();
+	else
+		expect(touch(bad - PAGE, write, ring) == TOUCHED, GUEST_BAD_VALUE);
 	for (int i = 0; i < 2; i++) {
 		expect(touch(bad, write, ring) == TOUCH_MC, GUEST_BAD_DEVICE);
 		expect_named(bad);
