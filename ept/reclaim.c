@@ -261,6 +261,7 @@ static int cannot_hold(struct ept_space *space, gpa_t gpa)
 	const struct ept_reclaim *r = &space->reclaim;
 	int error = __atomic_load_n(&r->swap.error, __ATOMIC_RELAXED);
 	unsigned long mib = r->limit >> (20 - EPT_PAGE_SHIFT);
+	unsigned long in_swap = (r->swap.blocks * EPT_SWAP_BLOCK + (1UL << 20) - 1) >> 20;
 
 	if (r->swap.fd < 0)
 		ept_space_fail(space, EPT_CASE_NO_MEMORY, gpa, -ENOMEM,
@@ -276,8 +277,7 @@ static int cannot_hold(struct ept_space *space, gpa_t gpa)
 		ept_space_fail(space, EPT_CASE_NO_MEMORY, gpa, -ENOMEM,
 			       "%s: the memory limit of %lu MiB cannot be held: swap file %s is "
 			       "full; give it more than %lu MiB, or a higher limit",
-			       space->name, mib, r->swap.name,
-			       (unsigned long)(r->swap.blocks * EPT_SWAP_BLOCK >> 20));
+			       space->name, mib, r->swap.name, in_swap);
 	return -ENOMEM;
 }
 

@@ -89,10 +89,23 @@ static int check_empty(const struct memory_limit *limit, int fd, struct foal_err
 	return 0;
 }
 
+/* A misspelt size= is a part of the name, and no name of a new file: its bound would be lost. */
+static bool misspelt(const char *name)
+{
+	const char *comma = strrchr(name, ',');
+
+	return comma && strchr(comma, '=') && access(name, F_OK);
+}
+
 int swap_open(const struct memory_limit *limit, int *fd, struct foal_error *err)
 {
 	int r = 0;
 
+	*fd = -1;
+	if (misspelt(limit->swap))
+		return complain(limit, -ENOENT,
+				"no such file; of the words after a comma only size= is an option",
+				err);
 	*fd = open(limit->swap, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (*fd >= 0) {
 		unlink(limit->swap);

@@ -135,6 +135,11 @@ START_TEST(cannot_be_held)
 			    "16M", "--swap", scratch("tiny-swap,size=1M")));
 	expect_end(&run, 106, "tiny-swap is full; give it more than 1 MiB");
 	run_free(&run);
+	run_foal(&run, ARGS("--kernel", guest_path("working-set.elf"), "--append",
+			    working_set("where=pmem"), "--pmem", make_file(), "--memory-limit",
+			    "16M", "--swap", scratch("less-swap,size=64K")));
+	expect_end(&run, 106, "less-swap is full; give it more than 1 MiB");
+	run_free(&run);
 }
 END_TEST
 
@@ -185,6 +190,20 @@ START_TEST(swap_file_not_empty)
 }
 END_TEST
 
+/* The bound that was meant would be lost, and nobody would see it. */
+START_TEST(swap_size_misspelt)
+{
+	const char *path = scratch("limit-misspelt,sise=1M");
+	struct run run;
+
+	run_foal(&run,
+		 ARGS("--kernel", guest_path("exit.elf"), "--memory-limit", "16M", "--swap", path));
+	expect_end(&run, 103, "only size= is an option");
+	ck_assert_int_eq(access(path, F_OK), -1);
+	run_free(&run);
+}
+END_TEST
+
 static bool has_ended(const struct run *run)
 {
 	siginfo_t info = {0};
@@ -228,6 +247,7 @@ Suite *memory_limit_suite(void)
 	tcase_add_test(tc, cannot_be_held);
 	tcase_add_test(tc, swap_file_fails);
 	tcase_add_test(tc, swap_file_not_empty);
+	tcase_add_test(tc, swap_size_misspelt);
 	tcase_add_test(tc, swap_file_deleted);
 	suite_add_tcase(suite, tc);
 	return suite;
