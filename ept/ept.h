@@ -306,14 +306,9 @@ struct ept_fork {
 };
 
 /*
- * 0, or -EOPNOTSUPP and one line in @why: an area writes to a file (EPT_FILE_SHARED).
- * @frozen: for ept_space_fork_frozen(), which never writes.
- */
-int ept_space_can_fork(const struct ept_space *space, bool frozen, char *why, size_t size);
-
-/*
- * -EINVAL (not held by this thread), -ESHUTDOWN (stopping, or failed), -ENOMEM, -EBUSY (128
- * forks of a space with a swap file are not done yet).
+ * No area is EPT_FILE_SHARED, whose file both would write to: the caller has seen to that, but
+ * for ept_space_fork_frozen(), which never writes. -EINVAL (not held by this thread), -ESHUTDOWN
+ * (stopping, or failed), -ENOMEM, -EBUSY (128 forks of a space with a swap file are not done yet).
  */
 int ept_space_fork_begin(struct ept_space *space, struct ept_fork *fork);
 void ept_space_fork_parent(struct ept_space *space);

@@ -15,6 +15,7 @@
  *           file       spurious       ro_write
  *           private    spurious       ro_write                          (1)
  *           sampled    hint_read      ro_write         file
+ *           others     as any         ro_write
  *   cow     none       file_read      file_cow         file / private
  *           file       spurious       file_wp          private
  *           private    spurious       spurious
@@ -28,7 +29,7 @@
  *   own     none       file_huge      file_huge        private
  *           private    spurious       spurious
  *   layers  none       snap_read (2)  snap_write (2)   private
- *           others     as anon
+ *           others     as anon, but held, which is never made of it
  *   any     transit    transit        transit
  *           poison     io_poison      io_poison
  *

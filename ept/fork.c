@@ -23,7 +23,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -42,22 +41,6 @@ static bool first_use(const struct ept_space *space, size_t i)
 	for (size_t i = 0; i < (space)->nr_areas; i++) \
 		for (struct ept_object *o = first_use(space, i) ? (space)->areas[i]->obj : NULL; \
 		     o; (o) = NULL)
-
-int ept_space_can_fork(const struct ept_space *space, bool frozen, char *why, size_t size)
-{
-	for (size_t i = 0; i < space->nr_areas && !frozen; i++) {
-		const struct ept_area *area = space->areas[i];
-
-		if (area->kind != EPT_KIND_SHARED)
-			continue;
-		snprintf(why, size,
-			 "%s: cannot fork: %s writes to %s, which both VMs would write to; "
-			 "give it to the VM as a private copy instead",
-			 space->name, area->name, area->obj->name);
-		return -EOPNOTSUPP;
-	}
-	return 0;
-}
 
 /* --- before, and in the parent -------------------------------------------------------- */
 

@@ -40,7 +40,7 @@ void ept_prefetch_free(struct ept_space *space);
 void ept_prefetch_forked(struct ept_space *space);
 
 /*
- * handlers_snapshot.c: put in the @count pages whose addresses are @gpa and whose bytes follow
+ * snapshot_put.c: put in the @count pages whose addresses are @gpa and whose bytes follow
  * each other at @bytes, as far as they are areas' of layers, nothing is there, and nothing was
  * given back. Who asks for one meanwhile waits for it. @count is at most EPT_SET_CHUNK. How many
  * went in.

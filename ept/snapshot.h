@@ -72,10 +72,6 @@ int ept_snapshot_verify(const struct ept_snapshot *snapshot, char *why, size_t s
 /* The snapshot's identity, and its parent's: all 0 if it stands alone. */
 void ept_snapshot_ids(const struct ept_snapshot *snapshot, uint8_t id[16], uint8_t parent[16]);
 
-/* Its areas, ascending: false where there is no such area. */
-bool ept_snapshot_area(const struct ept_snapshot *snapshot, size_t index, gpa_t *gpa,
-		       uint64_t *size, bool *file);
-
 /*
  * An object for the area at @gpa of @size bytes. @layers: newest first, each the parent of
  * the one before, @count of them; they must live as long as the object. @origin: the file

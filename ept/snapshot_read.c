@@ -270,17 +270,6 @@ void ept_snapshot_ids(const struct ept_snapshot *s, uint8_t id[16], uint8_t pare
 	memcpy(parent, s->header.parent, sizeof(s->header.parent));
 }
 
-bool ept_snapshot_area(const struct ept_snapshot *s, size_t index, gpa_t *gpa, uint64_t *size,
-		       bool *file)
-{
-	if (index >= s->header.areas)
-		return false;
-	*gpa = GPA(s->areas[index].gpa);
-	*size = s->areas[index].size;
-	*file = s->areas[index].flags & EPT_INDEX_AREA_FILE;
-	return true;
-}
-
 /* --- extents ------------------------------------------------------------------------------------
  */
 

@@ -33,7 +33,7 @@ struct ept_pending {
 	enum ept_origin origin;
 	uint64_t since; /* ept_now() */
 	struct ept_pending *next, **link;
-	uint64_t waited;    /* ns, as ept_watch_look() saw it; under watch_lock */
+	uint64_t waited;    /* ns, as ept_space_check() saw it; under watch_lock */
 	enum ept_case kase; /* atomic: so far */
 	enum ept_wait wait; /* atomic */
 };

@@ -33,11 +33,6 @@ static const struct {
 #undef X
 };
 
-const char *control_command_name(enum control_command command)
-{
-	return commands[command].name;
-}
-
 const char *control_error_name(enum control_error error)
 {
 	static const char *const names[] = {

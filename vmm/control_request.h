@@ -60,7 +60,6 @@ enum control_error {
 };
 
 const char *control_error_name(enum control_error error);
-const char *control_command_name(enum control_command command);
 
 struct control_request {
 	enum control_command command;

@@ -308,18 +308,6 @@ START_TEST(poisoned_pages_stay)
 }
 END_TEST
 
-START_TEST(shared_files_are_refused)
-{
-	struct vm vm = vm_file(16 * PAGE, EPT_FILE_SHARED);
-	char why[256] = "";
-
-	ck_assert_int_eq(ept_space_can_fork(vm.space, false, why, sizeof(why)), -EOPNOTSUPP);
-	ck_assert_ptr_nonnull(strstr(why, "pmem0 writes to disk.img"));
-	ck_assert_int_eq(ept_space_can_fork(vm.space, true, why, sizeof(why)), 0);
-	vm_destroy(&vm);
-}
-END_TEST
-
 Suite *suite_uffd_fork(void)
 {
 	Suite *suite = suite_create("ept on userfaultfd: fork");
@@ -332,7 +320,6 @@ Suite *suite_uffd_fork(void)
 	tcase_add_loop_test(tc, only_read_before, 0, 2);
 	tcase_add_test(tc, parent_changes_the_file);
 	tcase_add_test(tc, poisoned_pages_stay);
-	tcase_add_test(tc, shared_files_are_refused);
 	suite_add_tcase(suite, tc);
 	return suite;
 }
