@@ -197,7 +197,7 @@ bool ept_kernel_gives(struct ept_space *space, gpa_t gpa)
 	struct ept_area *area = ept_area_find(space, gpa.v);
 
 	return !area || !area->obj || ept_handler_engine(area) ||
-	       !touch_area_part(area, gpa.v & EPT_PAGE_MASK, 1, EPT_READ, EPT_ORIGIN_VCPU);
+	       touch_area_part(area, gpa.v & EPT_PAGE_MASK, 1, EPT_READ, EPT_ORIGIN_VCPU) != -EIO;
 }
 
 enum ept_case ept_stray(struct ept_space *space, gpa_t gpa, enum ept_access access)

@@ -220,6 +220,21 @@ static struct vm *begin_ahead(const struct run_options *opt)
 	return vm;
 }
 
+/* What a run writes begins empty: that is never a part of what it begins with. */
+static int spare_snapshot(const struct snapshot_dir *dir, const struct run_options *opt,
+			  struct foal_error *err)
+{
+	const char *const outputs[] = {opt->trace, opt->stats_file};
+	struct stat st;
+
+	for (unsigned i = 0; i < sizeof(outputs) / sizeof(outputs[0]); i++)
+		if (outputs[i] && stat(outputs[i], &st) == 0 && snapshot_dir_holds(dir, &st))
+			return error_set(err, FOAL_EXIT_USAGE, -EINVAL,
+					 "restore: %s: a file that a VM uses; name another",
+					 outputs[i]);
+	return 0;
+}
+
 int command_restore(int argc, char **argv, uint64_t main_ns)
 {
 	struct restore_options own = {.prefetch = PREFETCH_AUTO};
@@ -239,6 +254,8 @@ int command_restore(int argc, char **argv, uint64_t main_ns)
 		vm = begin_ahead(&opt);
 	if (r == 0)
 		r = snapshot_open(&dir, path, &opt, &err);
+	if (r == 0)
+		r = spare_snapshot(&dir, &opt, &err);
 	if (r == 0) {
 		snprintf(where, sizeof(where), "%s/" SNAPSHOT_MANIFEST, path);
 		r = manifest_check_files(snapshot_dir_get(&dir, "files"), where, &opt, &err);

@@ -1,5 +1,6 @@
 #include "vmm/snapshot_dir.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -175,6 +176,27 @@ int snapshot_dir_open(struct snapshot_dir *dir, const char *path, struct foal_er
 const json_t *snapshot_dir_get(const struct snapshot_dir *dir, const char *key)
 {
 	return json_object_get(dir->manifest, key);
+}
+
+bool snapshot_dir_holds(const struct snapshot_dir *dir, const struct stat *st)
+{
+	bool holds = false;
+
+	for (; dir && !holds; dir = dir->below) {
+		int fd = openat(dir->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		DIR *all = fd < 0 ? NULL : fdopendir(fd);
+		const struct dirent *one;
+		struct stat other;
+
+		while (all && !holds && (one = readdir(all)))
+			holds = fstatat(fd, one->d_name, &other, 0) == 0 &&
+				other.st_dev == st->st_dev && other.st_ino == st->st_ino;
+		if (all)
+			closedir(all);
+		else if (fd >= 0)
+			close(fd);
+	}
+	return holds;
 }
 
 /* --- the parts ---------------------------------------------------------------------------------

@@ -7,6 +7,7 @@
 #define FOAL_VMM_SNAPSHOT_DIR_H
 
 #include <jansson.h>
+#include <sys/stat.h>
 
 #include "vmm/options.h"
 #include "vmm/snapshot.h"
@@ -53,6 +54,8 @@ int snapshot_dir_part(const struct snapshot_dir *dir, unsigned i, unsigned layer
 int snapshot_dir_refuse(const struct snapshot_dir *dir, const char *part, int error,
 			const char *what, struct foal_error *err);
 void snapshot_dir_close(struct snapshot_dir *dir);
+/* Is @st of a file in it, or in one below? */
+bool snapshot_dir_holds(const struct snapshot_dir *dir, const struct stat *st);
 
 /* The manifest's object @key; NULL: none. */
 const json_t *snapshot_dir_get(const struct snapshot_dir *dir, const char *key);

@@ -79,15 +79,16 @@ static void look_for_loop(struct vcpu_look *look, struct vcpu *vcpu)
 	look->resolved = resolved;
 	if (look->stuck < STUCK_LOOKS || taken - look->since <= STUCK_FAULTS)
 		return;
-	if (!look->asked++) {
-		atomic_store(&vcpu->asked, true);
+	if (!look->asked)
+		atomic_store(&vcpu->asked, asked = true);
+	/* At each look: a kick may come where it is not heeded. */
+	if (asked && look->asked++ < ASKED_LOOKS)
 		vcpu_kick(vcpu);
-	} else if (!ept_space_failure(vcpu->vm->space) && (!asked || look->asked > ASKED_LOOKS)) {
+	else if (!ept_space_failure(vcpu->vm->space))
 		vm_end(vcpu->vm, FOAL_EXIT_STUCK,
 		       "%s: vCPU %u faults without progress: the host resolved none of the last "
 		       "faults it took; a file behind guest memory may have failed: %s",
 		       vcpu->vm->opt->name, vcpu->index, suspects(vcpu->vm, text, sizeof(text)));
-	}
 }
 
 /* A vCPU that is well leaves the kernel when it is kicked, and goes back. */

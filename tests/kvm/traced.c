@@ -6,7 +6,9 @@
 #include <sys/resource.h>
 
 #include "tests/kvm/runner.h"
+#include "tests/kvm/snapshot_rig.h"
 #include "tests/kvm/suites.h"
+#include "tests/kvm/told.h"
 
 static const struct {
 	const char *guest, *append, *mode;
@@ -162,16 +164,41 @@ START_TEST(one_of_another)
 }
 END_TEST
 
+/* Nor a part of the snapshot that a VM is brought back from, or of the one below. */
+START_TEST(a_part_of_a_snapshot)
+{
+	static const char *const parts[] = {"whole/memory", "diff/manifest.json"};
+	const char *whole = scratch("whole"), *diff = scratch("diff");
+	struct run run;
+
+	if (!have_userfaultfd())
+		skip("no userfaultfd");
+	pid_t pid = background("traced", ARGS("--kernel", guest_path("loop.elf"), "--append",
+					      "how=spin", "--memory", "16M"));
+	snapshot("traced", whole);
+	expect_command(ARGS("snapshot", "traced", diff, "--diff"), 0, "paused for");
+	kill_and_wait(pid);
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		foal_command(&run, ARGS("restore", diff, outputs[_i], scratch("%s", parts[i])));
+		expect_end(&run, 100, ": a file that a VM uses; name another");
+		run_free(&run);
+	}
+	expect_command(ARGS("verify", diff), 0, "whole");
+}
+END_TEST
+
 Suite *traced_suite(void)
 {
 	Suite *suite = suite_create("traced");
 	TCase *tc = tcase_create("traced");
 
 	tcase_set_timeout(tc, TEST_LIMIT);
+	tcase_add_checked_fixture(tc, NULL, end_all);
 	tcase_add_loop_test(tc, a_line_a_fault, 0, sizeof(works) / sizeof(works[0]));
 	tcase_add_test(tc, cannot_be_written);
 	tcase_add_loop_test(tc, a_file_of_its_own, 0, OUTPUTS * OWN);
 	tcase_add_loop_test(tc, one_of_another, 0, OUTPUTS);
+	tcase_add_loop_test(tc, a_part_of_a_snapshot, 0, OUTPUTS);
 	suite_add_tcase(suite, tc);
 	return suite;
 }
