@@ -142,12 +142,21 @@ ssize_t ept_map(struct ept_space *space, gpa_t gpa, uint64_t len, enum ept_acces
  * Copy between @buf and resolved memory. A file that the host kernel maps can
  * lose its pages at any moment (ept_space_bus_error()). What reclaim took since it was
  * resolved faults again; in a space that is being stopped nobody resolves that, and zeros
- * are there.
+ * are there. Page by page: a load across two would go on only while both are there, which
+ * under a limit that is too low may be never.
  */
 static int copy(const struct ept_area *area, char *hva, char *buf, size_t len,
 		enum ept_access access)
 {
-	memcpy(access == EPT_READ ? buf : hva, access == EPT_READ ? hva : buf, len);
+	while (len) {
+		size_t left = EPT_PAGE_SIZE - ((uintptr_t)hva & ~EPT_PAGE_MASK);
+		size_t part = len < left ? len : left;
+
+		memcpy(access == EPT_READ ? buf : hva, access == EPT_READ ? hva : buf, part);
+		hva += part;
+		buf += part;
+		len -= part;
+	}
 	if (ept_lost(area->space))
 		return -EIO;
 	return ept_dying(area->space) ? -ESHUTDOWN : 0;
