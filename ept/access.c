@@ -142,8 +142,8 @@ ssize_t ept_map(struct ept_space *space, gpa_t gpa, uint64_t len, enum ept_acces
  * Copy between @buf and resolved memory. A file that the host kernel maps can
  * lose its pages at any moment (ept_space_bus_error()). What reclaim took since it was
  * resolved faults again; in a space that is being stopped nobody resolves that, and zeros
- * are there. Page by page: a load across two would go on only while both are there, which
- * under a limit that is too low may be never.
+ * are there. Page by page: one load across two pages needs both at once, and reclaim may
+ * take either.
  */
 static int copy(const struct ept_area *area, char *hva, char *buf, size_t len,
 		enum ept_access access)
