@@ -115,7 +115,9 @@ unsigned ept_write_ahead(struct fault *f)
 unsigned ept_return_ahead(struct fault *f)
 {
 	const struct ept_reclaim *r = &f->area->space->reclaim;
-	uint64_t n = (ept_write_ahead(f), f->step.run), left = EPT_TABLE_SIZE - f->index;
+	uint64_t n = (ept_write_ahead(f), f->step.run), gpa = f->req->gpa.v & EPT_PAGE_MASK;
+	/* What lies behind the area's end in the leaf is another one's. */
+	uint64_t left = (ept_leaf_end(gpa, f->area->end) - gpa) >> EPT_PAGE_SHIFT;
 
 	n = n < r->window ? n : r->window;
 	n = n < left ? n : left;

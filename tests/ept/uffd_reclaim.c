@@ -220,6 +220,74 @@ START_TEST(reclaimed_pages)
 }
 END_TEST
 
+/* --- two areas in one leaf ------------------------------------------------------------------- */
+
+#define BORDER 20UL
+#define BOTH   64UL /* pages */
+
+/* Memory, and from BORDER on a private file: as a kernel's data lie in RAM. Nobody reclaims. */
+static struct vm vm_of_two(int fd, struct ept_area **high)
+{
+	struct ept_config config = one_thread;
+	struct ept_object *obj;
+	struct vm vm;
+
+	config.memory_limit = LIMIT;
+	config.swap = &swap;
+	swap.fd = temp_file(0);
+	ck_assert_int_eq(
+	    ept_object_file(fd, "f", 0, (BOTH - BORDER) * PAGE, EPT_FILE_COW, &obj), 0);
+	vm = vm_begin(&config, "low", NULL, BORDER * PAGE);
+	ck_assert_int_eq(ept_area_add(vm.space, "high", GPA(BORDER * PAGE),
+				      (BOTH - BORDER) * PAGE, obj, high),
+			 0);
+	ept_object_put(obj);
+	vm_start(&vm);
+	vm.space->reclaim.manual = true;
+	return vm;
+}
+
+static void evict_both(const struct vm *vm)
+{
+	struct ept_reclaim *r = &vm->space->reclaim;
+
+	for (uint64_t page = 0; page < BOTH; page++)
+		*(volatile uint64_t *)(volatile void *)at(vm, page) = page + 1;
+	for (unsigned i = 0; r->pool.pages + r->swap.pages < BOTH && i < 1000; i++) {
+		ept_reclaim_sample(vm->space, 32);
+		ept_reclaim_evict(vm->space, 32);
+	}
+	ck_assert_uint_eq(r->pool.pages + r->swap.pages, BOTH);
+}
+
+/* Who comes back to them in order is given an area's pages, and not the next one's with them. */
+START_TEST(comes_back_by_area)
+{
+	int fd = temp_file((BOTH - BORDER) * PAGE);
+	struct ept_area *high;
+	struct vm vm = vm_of_two(fd, &high);
+	struct ept_area_info info;
+
+	evict_both(&vm);
+	if (_i)
+		ept_reclaim_write(vm.space, 0);
+	for (uint64_t page = 0; page < BOTH; page++) {
+		struct ept_resolution res;
+
+		ck_assert_int_eq(fault_as(&vm, page, EPT_WRITE, EPT_ORIGIN_LOADER, 0, &res),
+				 EPT_RESOLVED);
+		ck_assert_uint_eq(*(volatile uint64_t *)(volatile void *)at(&vm, page), page + 1);
+	}
+	ck_assert_uint_gt(stats_of(&vm).ahead, 0);
+	ck_assert_uint_eq(area_info(&vm).resident, BORDER * PAGE);
+	ept_area_info(high, &info);
+	ck_assert_uint_eq(info.resident, (BOTH - BORDER) * PAGE);
+	vm_destroy(&vm);
+	close(swap.fd);
+	close(fd);
+}
+END_TEST
+
 Suite *suite_uffd_reclaim(void)
 {
 	Suite *suite = suite_create("ept on userfaultfd: reclaim");
@@ -228,6 +296,7 @@ Suite *suite_uffd_reclaim(void)
 	tcase_set_timeout(tc, 120);
 	tcase_add_loop_test(tc, no_write_is_lost, 0, NR_KINDS);
 	tcase_add_loop_test(tc, reclaimed_pages, 0, 2);
+	tcase_add_loop_test(tc, comes_back_by_area, 0, 2);
 	suite_add_tcase(suite, tc);
 	return suite;
 }
