@@ -223,6 +223,18 @@ static enum ept_result again(struct fault *f)
 	return err ? ept_fault_finish(f, err) : EPT_RETRY;
 }
 
+/* Who waits for a page that is refused sleeps until the space is stopped, or for good. */
+static void fail_unless_stopped(const struct fault *f)
+{
+	struct ept_space *space = f->area->space;
+
+	if (!ept_dying(space) && !ept_lost(space))
+		ept_space_fail(space, f->res->kase, f->req->gpa, f->res->error,
+			       "%s: the page of %s at %#lx cannot be put in: the host says that "
+			       "nothing is registered there; this is a bug",
+			       space->name, f->area->name, (unsigned long)f->req->gpa.v);
+}
+
 /* @resolved: ept_now() then; what was brought in behind it is counted, its time is not. */
 static void count(struct ept_space *space, struct ept_area *area, const struct ept_request *req,
 		  const struct ept_resolution *res, uint64_t resolved)
@@ -263,7 +275,9 @@ enum ept_result handle_ept_fault(struct ept_space *space, const struct ept_reque
 		switch (result) {
 		case EPT_RETRY:
 		case EPT_RESOLVED:
+			break;
 		case EPT_FATAL:
+			fail_unless_stopped(&f);
 			break;
 		case EPT_BUS_ERROR:
 			ept_area_fail(f.area, req->gpa, res->error, "read");

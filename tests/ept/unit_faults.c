@@ -150,6 +150,7 @@ START_TEST(enomem_fails_the_space)
 }
 END_TEST
 
+/* In a space that nobody stops the waiter would sleep for good: it fails, and says so. */
 START_TEST(shutdown_is_dying)
 {
 	struct vm vm = vm_of(installs[_i].mode);
@@ -157,7 +158,9 @@ START_TEST(shutdown_is_dying)
 	fake_fail(installs[_i].op, -ESHUTDOWN, 1);
 	ck_assert_int_eq(fault(&vm, 20, installs[_i].access), EPT_FATAL);
 	ck_assert_int_eq(res.kase, EPT_CASE_DYING);
-	ck_assert_ptr_null(ept_space_failure(vm.space));
+	ck_assert_int_eq(pte_at(&vm, 20), EPT_PTE_NONE);
+	ck_assert_int_eq(ept_space_failure(vm.space)->error, -ESHUTDOWN);
+	ck_assert_ptr_nonnull(strstr(ept_space_failure(vm.space)->message, "0x14000"));
 	vm_destroy(&vm);
 }
 END_TEST
@@ -287,6 +290,7 @@ START_TEST(dying_space_installs_nothing)
 	ck_assert_int_eq(fault(&vm, 20, W), EPT_FATAL);
 	ck_assert_int_eq(res.kase, EPT_CASE_DYING);
 	ck_assert_int_eq(res.error, -ESHUTDOWN);
+	ck_assert_ptr_null(ept_space_failure(vm.space));
 	vm_destroy(&vm);
 }
 END_TEST
