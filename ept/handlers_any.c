@@ -5,6 +5,9 @@
 
 enum ept_result ept_fault_finish(struct fault *f, int err)
 {
+	/* The object's error, whatever its number is: a file system may know all of those below. */
+	if (err && f->unreadable)
+		return ept_io_failed(f, err);
 	switch (err) {
 	case 0:
 		return EPT_RESOLVED;

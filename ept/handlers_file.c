@@ -212,7 +212,7 @@ static int bring_in(struct fault *f, struct window *w)
  */
 static void wake_left_out(struct fault *f, const struct window *w, int err)
 {
-	bool keep_asleep = err && err != -EAGAIN && err != -EEXIST;
+	bool keep_asleep = f->unreadable || (err && err != -EAGAIN && err != -EEXIST);
 
 	for (unsigned i = 0, run = 0; i <= EPT_TABLE_SIZE; i++) {
 		if (i < EPT_TABLE_SIZE && in_transit_here(w, i) &&

@@ -274,7 +274,7 @@ static int fill_aside(struct fault *f, struct run *run)
 /* Events of pages left out were left to us; not of the one that failed (fault.c). */
 static void wake_left_out(struct fault *f, unsigned first, unsigned end, int err)
 {
-	bool keep_asleep = err && err != -EAGAIN && err != -EEXIST;
+	bool keep_asleep = f->unreadable || (err && err != -EAGAIN && err != -EEXIST);
 
 	for (unsigned i = first; i < end; i++)
 		if (ept_pte_get(f->leaf, i) == EPT_PTE_NONE && !(i == f->index && keep_asleep))

@@ -193,7 +193,7 @@ static int copy_in(struct fault *f, const struct window *w, const char *from)
 /* Events of pages that did not get in were left to us; not of the one that failed. */
 static void wake_left_out(struct fault *f, const struct window *w, int err)
 {
-	bool keep_asleep = err && err != -EAGAIN && err != -EEXIST;
+	bool keep_asleep = f->unreadable || (err && err != -EAGAIN && err != -EEXIST);
 
 	for (unsigned i = w->first, run = i; i <= w->end; i++) {
 		if (i < w->end && has(&w->mine, i) && ept_pte_get(f->leaf, i) == EPT_PTE_NONE &&

@@ -70,6 +70,38 @@ START_TEST(io_poison)
 }
 END_TEST
 
+/*
+ * A file system may say what an installer says of a race: it is an error of the file all the
+ * same, which is not tried again for ever, nor taken for a page that is there.
+ */
+static const int lookalikes[] = {EAGAIN, EBUSY, EEXIST, ESHUTDOWN};
+
+#define NR_LOOKALIKES ((int)(sizeof(lookalikes) / sizeof(*lookalikes)))
+
+START_TEST(errors_of_the_file)
+{
+	const struct first_touch *t = &first_touches[_i / NR_LOOKALIKES / 2];
+	int fd = temp_file(64 * PAGE), error = lookalikes[_i / 2 % NR_LOOKALIKES];
+	struct vm vm = vm_poisoning(fd, t->mode);
+	unsigned woken = fake_wakes(vm.hva + BAD * PAGE);
+
+	inject_set(pread_errno, error);
+	if (_i % 2) {
+		vm.space->config.on_io_error = EPT_IO_STOP;
+		ck_assert_int_eq(fault(&vm, BAD, t->access, EPT_FAULT_EVENT), EPT_BUS_ERROR);
+		ck_assert_int_eq(res.kase, EPT_CASE_IO_ERROR);
+		ck_assert_int_eq(res.error, -error);
+		ck_assert_int_eq(ept_space_failure(vm.space)->error, -error);
+		ck_assert_uint_eq(fake_wakes(vm.hva + BAD * PAGE), woken);
+	} else {
+		ck_assert_int_eq(fault(&vm, BAD, t->access, EPT_FAULT_EVENT), EPT_RESOLVED);
+		ck_assert_int_eq(res.kase, EPT_CASE_IO_POISON);
+	}
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
 static void *read_bad(void *arg)
 {
 	const struct vm *vm = arg;
@@ -190,6 +222,7 @@ Suite *suite_poison(void)
 	tcase_add_test(tc, poison_of_a_truncated_file);
 	tcase_add_test(tc, no_poison_stops);
 	tcase_add_loop_test(tc, poison_that_fails, 0, 3);
+	tcase_add_loop_test(tc, errors_of_the_file, 0, FIRST_TOUCHES * NR_LOOKALIKES * 2);
 	suite_add_tcase(suite, tc);
 	return suite;
 }
