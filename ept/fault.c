@@ -218,6 +218,7 @@ static enum ept_result again(struct fault *f)
 		sched_yield(); /* whoever moves the state may need this CPU */
 		return EPT_RETRY;
 	}
+	fault_waits(f, EPT_WAIT_ROOM);
 	err = ept_reclaim_wait(f->area->space, f->req->gpa, f->short_of);
 	f->short_of = 0;
 	return err ? ept_fault_finish(f, err) : EPT_RETRY;
@@ -280,6 +281,7 @@ enum ept_result handle_ept_fault(struct ept_space *space, const struct ept_reque
 			fail_unless_stopped(&f);
 			break;
 		case EPT_BUS_ERROR:
+			fault_waits(&f, EPT_WAIT_READ); /* its file's size is asked for */
 			ept_area_fail(f.area, req->gpa, res->error, "read");
 			break;
 		case EPT_OUT_OF_MEM:

@@ -153,7 +153,7 @@ static void no_waiters(struct ept_space *space)
 	pthread_cond_init(&space->released, NULL);
 	pthread_cond_init(&space->reclaim.need, NULL);
 	pthread_cond_init(&space->reclaim.freed, NULL);
-	space->pending = NULL;
+	space->pending = space->portions = NULL;
 	space->working = 0;
 	space->nr_threads = 0;
 	space->reclaim.has_thread = false;

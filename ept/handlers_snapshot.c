@@ -296,6 +296,13 @@ unsigned ept_snap_bring_rest(const struct ept_rest *rest, unsigned first, unsign
 
 	if (!f.leaf || !any_missing(rest, f.leaf, first, end)) /* a hint */
 		return 0;
+	f.pending =
+	    (struct ept_pending){.area = f.area,
+				 .gpa = GPA(req.gpa.v + ((uint64_t)first << EPT_PAGE_SHIFT)),
+				 .origin = req.origin,
+				 .since = ept_now(),
+				 .kase = EPT_CASE_SNAP_READ};
+	ept_watch_portion(f.area->space, &f.pending);
 	fault_lock_leaf(&f);
 	ept_install_keep_wakes();
 	if (!read_aside(&f, &w, aside))
@@ -303,6 +310,7 @@ unsigned ept_snap_bring_rest(const struct ept_rest *rest, unsigned first, unsign
 	wake_left_out(&f, &w, 0);
 	pthread_mutex_unlock(&f.leaf->lock);
 	ept_install_wake_kept(fault_installer(&f));
+	ept_watch_end(f.area->space, &f.pending);
 	*bytes += res.bytes_read;
 	return (unsigned)res.installed;
 }

@@ -161,8 +161,9 @@ static int from_file(struct fault *f, struct swap_in *in)
 
 	ept_area_set_ptes(f->area, f->leaf, f->index, f->index + in->n, EPT_PTE_TRANSIT);
 	pthread_mutex_unlock(&f->leaf->lock);
+	fault_waits(f, EPT_WAIT_SWAP);
 	good = read_pages(f, in, &bytes, &err);
-	pthread_mutex_lock(&f->leaf->lock);
+	fault_lock_leaf(f);
 	pthread_cond_broadcast(&f->leaf->arrived);
 	for (unsigned i = 0; i < in->n; i++)
 		ept_area_put_pte(f->area, f->leaf, f->index + i, EPT_PTE_SWAPPED, in->was[i].age,

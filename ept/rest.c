@@ -108,6 +108,7 @@ void ept_rest_leave(struct fault *f)
 		pthread_mutex_unlock(&f->leaf->lock);
 		return;
 	}
+	fault_waits(f, EPT_WAIT_READ);
 	put = bring(&f->rest, true, &f->res->bytes_read);
 	f->res->installed += put;
 	f->res->around += put;

@@ -233,6 +233,7 @@ void ept_space_stop(struct ept_space *space)
 		__atomic_store_n(&space->life, EPT_LIFE_DYING, __ATOMIC_RELEASE);
 		ept_hold_break(space);
 		ept_governor_stop(space);
+		waits_for_reads(space, true);
 		ept_reclaim_stop(space);
 		waits_for_reads(space, true);
 		ept_prefetch_stop(space);

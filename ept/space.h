@@ -115,8 +115,8 @@ struct ept_space {
 	struct ept_fault_thread *threads;
 	unsigned nr_threads;
 	struct ept_reader *reader;     /* of its file areas; NULL: nothing is read ahead */
-	uint64_t reader_stops;	       /* since when a stop waits for it, or for the
-					  prefetch, ept_now(); 0: not; atomic */
+	uint64_t reader_stops;	       /* since when a stop waits for it, for the prefetch
+					  or for reclaim, ept_now(); 0: not; atomic */
 	struct ept_staging *staging;   /* NULL: the handlers bring in 4 KiB only */
 	struct ept_governor *governor; /* NULL: none; set by ept_space_start() */
 	struct ept_file_watch files;   /* watch.h */
@@ -141,9 +141,10 @@ struct ept_space {
 	bool failed;
 	int failure_fd;
 	pthread_mutex_t watch_lock;
-	struct ept_pending *pending; /* faults under way */
-	uint64_t watch_looked;	     /* at them: ept_now() of the last time */
-	enum ept_held held;	     /* hold.c; written under watch_lock, atomic */
+	struct ept_pending *pending;  /* faults under way */
+	struct ept_pending *portions; /* what is brought in behind faults */
+	uint64_t watch_looked;	      /* at them: ept_now() of the last time */
+	enum ept_held held;	      /* hold.c; written under watch_lock, atomic */
 	pthread_t holder;
 	bool forked;		       /* shares pages with other processes, perhaps
 					  with ones that are gone; set in the pause of a fork */

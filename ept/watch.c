@@ -13,16 +13,29 @@ static const char *const waits[] = {
 #undef X
 };
 
-void ept_watch_begin(struct ept_space *space, struct ept_pending *pending)
+/* The lock is held. */
+static void put_first(struct ept_pending **list, struct ept_pending *pending)
 {
 	pending->waited = 0;
-	pthread_mutex_lock(&space->watch_lock);
-	ept_hold_gate(space);
-	pending->next = space->pending;
-	pending->link = &space->pending;
+	pending->next = *list;
+	pending->link = list;
 	if (pending->next)
 		pending->next->link = &pending->next;
-	space->pending = pending;
+	*list = pending;
+}
+
+void ept_watch_begin(struct ept_space *space, struct ept_pending *pending)
+{
+	pthread_mutex_lock(&space->watch_lock);
+	ept_hold_gate(space);
+	put_first(&space->pending, pending);
+	pthread_mutex_unlock(&space->watch_lock);
+}
+
+void ept_watch_portion(struct ept_space *space, struct ept_pending *pending)
+{
+	pthread_mutex_lock(&space->watch_lock);
+	put_first(&space->portions, pending);
 	pthread_mutex_unlock(&space->watch_lock);
 }
 
@@ -44,22 +57,31 @@ uint64_t ept_watched(uint64_t *looked, uint64_t now)
 	return passed < EPT_LOOK_NS ? passed : EPT_LOOK_NS;
 }
 
-/* The fault that is longest under way, copied: it may end any moment. */
-static bool oldest(struct ept_space *space, struct ept_pending *out)
+/* Of @list, or @found: which is longest under way. The lock is held. */
+static const struct ept_pending *older(struct ept_pending *list, const struct ept_pending *found,
+				       uint64_t now, uint64_t passed)
 {
-	const struct ept_pending *found = NULL;
-	uint64_t now, passed;
-
-	pthread_mutex_lock(&space->watch_lock);
-	now = ept_now();
-	passed = ept_watched(&space->watch_looked, now);
-	for (struct ept_pending *p = space->pending; p; p = p->next) {
+	for (struct ept_pending *p = list; p; p = p->next) {
 		uint64_t age = now > p->since ? now - p->since : 0;
 
 		p->waited += age < passed ? age : passed;
 		if (!found || p->since < found->since)
 			found = p;
 	}
+	return found;
+}
+
+/* The fault that is longest under way, copied: it may end any moment. */
+static bool oldest(struct ept_space *space, struct ept_pending *out)
+{
+	const struct ept_pending *found;
+	uint64_t now, passed;
+
+	pthread_mutex_lock(&space->watch_lock);
+	now = ept_now();
+	passed = ept_watched(&space->watch_looked, now);
+	found = older(space->pending, NULL, now, passed);
+	found = older(space->portions, found, now, passed);
 	if (found) {
 		out->area = found->area;
 		out->gpa = found->gpa;
@@ -105,9 +127,9 @@ static bool look_for_hung_look(struct ept_space *space)
 	if (!ept_dying(space) || (!too_long(space, since) && !too_long(space, reader)))
 		return false;
 	ept_space_fail(space, EPT_CASE_DYING, GPA(0), -ETIMEDOUT,
-		       "%s: a look at a file behind guest memory, or a read ahead of it, has not "
-		       "ended after %u s: its storage does not answer; mend that, or give a longer "
-		       "--fault-timeout",
+		       "%s: a look at a file behind guest memory, a read ahead of it, or what "
+		       "reclaim writes has not ended after %u s: its storage does not answer; mend "
+		       "that, or give a longer --fault-timeout",
 		       space->name, space->config.fault_timeout);
 	return true;
 }

@@ -18,6 +18,10 @@ struct ept_area;
 	X(LEAF, "the lock of the page's table, which another fault or a write-back holds") \
 	X(READ, "a read of its file, whose storage does not answer") \
 	X(TRANSIT, "another thread that reads the page") \
+	X(SWAP, "a read of the swap file, whose storage does not answer") \
+	X(ROOM, \
+	  "room under the memory limit; what leaves may be written to storage that does not " \
+	  "answer") \
 	X(TRACE, "the file of --trace, whose storage does not answer; the page is there")
 
 enum ept_wait {
@@ -40,6 +44,12 @@ struct ept_pending {
 
 void ept_watch_begin(struct ept_space *space, struct ept_pending *pending);
 void ept_watch_end(struct ept_space *space, struct ept_pending *pending);
+
+/*
+ * The same of what is brought in behind a fault, in a portion of work (hold.h): a vCPU that
+ * finds a page of it in transit sleeps until it is there, and no fault is under way for it.
+ */
+void ept_watch_portion(struct ept_space *space, struct ept_pending *pending);
 
 /* The thread that may wait for storage: it looks at the files' sizes, and reads ahead. */
 struct ept_file_watch {

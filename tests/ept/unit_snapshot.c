@@ -1,4 +1,5 @@
 /* Pages of a snapshot against the fake installer: races, errors, who is woken. */
+#include "ept/hold.h"
 #include "ept/snapshot.h"
 #include "ept/snapshot_format.h"
 #include "ept/stats.h"
@@ -309,6 +310,48 @@ START_TEST(zeros_that_were_written)
 }
 END_TEST
 
+static void *bring_rest(void *arg)
+{
+	struct restored *r = arg;
+	struct ept_rest rest = {.area = r->vm.area, .first = 16, .end = 32};
+	uint64_t bytes = 0;
+	unsigned put;
+
+	ept_work_begin(r->vm.space);
+	put = ept_snap_bring_rest(&rest, 16, 32, &bytes);
+	ept_work_end(r->vm.space);
+	return (void *)(uintptr_t)put;
+}
+
+/* Who asks for a page that comes behind another's fault waits for a read that is nobody's fault. */
+START_TEST(hung_behind_a_fault)
+{
+	struct ept_config config = one_thread;
+	struct restored r;
+	pthread_t thread;
+	void *put;
+
+	config.fault_timeout = 1;
+	r = restored_with(&config);
+	ck_assert_int_eq(touch(&r, 0, EPT_READ), EPT_RESOLVED);
+	inject_clock_stop();
+	inject_block(0, 1UL << 40);
+	pthread_create(&thread, NULL, bring_rest, &r);
+	inject_wait_blocked();
+	for (unsigned i = 0; i < 20 && !ept_space_check(r.vm.space); i++)
+		inject_clock_passes(100);
+	ck_assert_ptr_nonnull(ept_space_failure(r.vm.space));
+	ck_assert_int_eq(ept_space_failure(r.vm.space)->error, -ETIMEDOUT);
+	ck_assert_ptr_nonnull(
+	    strstr(ept_space_failure(r.vm.space)->message, "gpa 0x10000, byte 65536 of"));
+	inject_set(block, false);
+	pthread_join(thread, &put);
+	ck_assert_uint_eq((uintptr_t)put, 12); /* four are zeros */
+	ck_assert(!ept_space_check(r.vm.space));
+	done(&r);
+}
+END_TEST
+
 /* The kernel's engine would use what nobody checked. */
 START_TEST(kernel_engine_is_refused)
 {
@@ -339,6 +382,7 @@ Suite *suite_snapshot(void)
 	tcase_add_test(tc, windows_of_zeros);
 	tcase_add_test(tc, brought_in_under_a_limit);
 	tcase_add_test(tc, zeros_that_were_written);
+	tcase_add_test(tc, hung_behind_a_fault);
 	tcase_add_test(tc, kernel_engine_is_refused);
 	suite_add_tcase(suite, tc);
 	return suite;

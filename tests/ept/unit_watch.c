@@ -1,8 +1,7 @@
 /* Faults that do not end, and fault threads that do. */
 #include "ept/watch.h"
-#include "tests/ept/fake_install.h"
+#include "tests/ept/reclaim_rig.h"
 #include "tests/ept/unit_suites.h"
-#include "tests/ept/util.h"
 
 #include <fcntl.h>
 
@@ -219,6 +218,88 @@ START_TEST(hung_trace)
 }
 END_TEST
 
+static void *touch_as_device(void *arg)
+{
+	const struct vm *vm = arg;
+	struct ept_resolution own;
+
+	return (void *)fault_as(vm, AT, W, EPT_ORIGIN_DEVICE, 0, &own);
+}
+
+/* The swap file does not give a page; or what room is made by is stuck. */
+START_TEST(hung_reclaim)
+{
+	static const char *const waits[] = {"(swap_write, device), is not resolved after 1 s: it "
+					    "waits for a read of the swap file",
+					    "(anon_write, device), is not resolved after 1 s: it "
+					    "waits for room under the memory limit"};
+	struct vm vm = _i ? vm_limited(ANON, true, true) : swapped_page();
+	struct ept_reclaim *r = &vm.space->reclaim;
+	const struct ept_failure *failure;
+	pthread_t device;
+	void *result;
+
+	vm.space->config.fault_timeout = 1;
+	inject_clock_stop();
+	if (_i) {
+		r->manual = false;
+		r->hard = 0;
+		pthread_mutex_lock(&r->work);
+	} else {
+		inject_block(0, 1 << 20);
+	}
+	pthread_create(&device, NULL, touch_as_device, &vm);
+	while (!__atomic_load_n(&inject.blocked, __ATOMIC_RELAXED) &&
+	       !__atomic_load_n(&r->counts.waits, __ATOMIC_RELAXED))
+		usleep(1000);
+	looks_until_hung(&vm);
+	failure = ept_space_failure(vm.space);
+	ck_assert_int_eq(failure->error, -ETIMEDOUT);
+	ck_assert_msg(strstr(failure->message, waits[_i]), "%s", failure->message);
+	r->hard = r->limit;
+	inject_set(block, false);
+	if (_i)
+		pthread_mutex_unlock(&r->work);
+	pthread_join(device, &result);
+	ck_assert_int_eq((int)(intptr_t)result, EPT_RESOLVED);
+	vm_destroy(&vm);
+	close(swap.fd);
+}
+END_TEST
+
+static void *stop_space(void *arg)
+{
+	ept_space_stop(arg);
+	return NULL;
+}
+
+/* A stop waits for reclaim, which waits for storage: that is told of, too. */
+START_TEST(stop_waits_for_reclaim)
+{
+	struct vm vm = vm_limited(ANON, true, true);
+	struct ept_reclaim *r = &vm.space->reclaim;
+	pthread_t stop;
+
+	vm.space->config.fault_timeout = 1;
+	inject_clock_stop();
+	pthread_mutex_lock(&r->work);
+	r->manual = false;
+	r->high = 0;
+	ck_assert(ept_reclaim_admit(vm.space, 1)); /* its thread is called */
+	while (__atomic_load_n(&r->wanted, __ATOMIC_RELAXED))
+		usleep(1000);
+	pthread_create(&stop, NULL, stop_space, vm.space);
+	while (!ept_dying(vm.space))
+		usleep(1000);
+	looks_until_hung(&vm);
+	ck_assert_ptr_nonnull(strstr(ept_space_failure(vm.space)->message, "does not answer"));
+	pthread_mutex_unlock(&r->work);
+	pthread_join(stop, NULL);
+	vm_destroy(&vm);
+	close(swap.fd);
+}
+END_TEST
+
 static void die(void *ctx, const char *kind)
 {
 	(void)ctx, (void)kind;
@@ -272,6 +353,8 @@ Suite *suite_watch(void)
 	tcase_add_test(tc, hung_for_two);
 	tcase_add_test(tc, hung_lock);
 	tcase_add_test(tc, hung_trace);
+	tcase_add_loop_test(tc, hung_reclaim, 0, 2);
+	tcase_add_test(tc, stop_waits_for_reclaim);
 	tcase_add_test(tc, dead_thread);
 	tcase_add_test(tc, nothing_is_left);
 	suite_add_tcase(suite, tc);
