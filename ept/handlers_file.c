@@ -129,11 +129,23 @@ void ept_write_moved(const struct fault *f)
 	stream_moved(f);
 }
 
+/* Reclaim finds what is cached by the mirror: it has to have a table there. No lock is held. */
+static bool reclaim_finds(struct ept_space *space, uint64_t first, uint64_t end)
+{
+	bool found = true;
+
+	for (uint64_t page = first; space->reclaim.limit && page < end && found;
+	     page = (page / EPT_TABLE_SIZE + 1) * EPT_TABLE_SIZE)
+		found = ept_mirror_get(&space->mirror, GPA(page << EPT_PAGE_SHIFT));
+	return found;
+}
+
 static void read_ahead(const struct fault *f, uint64_t first, uint64_t end)
 {
 	struct ept_reader *reader = f->area->space->reader;
 
-	if (first < end && reader && ept_reclaim_has_room(f->area->space, EPT_AROUND_MAX))
+	if (first < end && reader && ept_reclaim_has_room(f->area->space, EPT_AROUND_MAX) &&
+	    reclaim_finds(f->area->space, first, end))
 		ept_object_read_ahead(f->area->obj, reader, first - area_first(f),
 				      end - area_first(f));
 }

@@ -273,6 +273,33 @@ START_TEST(windows_are_judged)
 }
 END_TEST
 
+/* What was read ahead, and nobody came for, can go as well, where nothing was touched near it. */
+START_TEST(read_ahead_of_nobody)
+{
+	struct ept_config config = one_thread;
+	struct ept_reclaim *r;
+	struct vm vm;
+	int fd = temp_file(1024 * PAGE);
+
+	config.memory_limit = EPT_LIMIT_FLOOR;
+	vm = vm_create(&config, fd, 0, 1024 * PAGE, EPT_FILE_COW);
+	r = &vm.space->reclaim;
+	r->manual = true;
+	for (uint64_t page = 0; page < 256; page++)
+		ck_assert_int_eq(touch(&vm, page, R), EPT_RESOLVED);
+	while (__atomic_load_n(&vm.area->obj->nr_coming, __ATOMIC_RELAXED))
+		usleep(1000);
+	ck_assert(ept_object_cached(vm.area->obj, EPT_TABLE_SIZE));
+	for (unsigned i = 0; i < 200; i++) {
+		sample(&vm);
+		ept_reclaim_evict(vm.space, 32);
+	}
+	ck_assert_uint_eq(ept_reclaim_charge(vm.space), 0);
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
 START_TEST(swap_file_full)
 {
 	struct vm vm = pooled_page();
@@ -309,6 +336,7 @@ Suite *suite_swap(void)
 	tcase_add_loop_test(tc, dense_touches, 0, NR_WINDOWS);
 	tcase_add_loop_test(tc, dense_window_stops, 0, 2);
 	tcase_add_loop_test(tc, windows_are_judged, 0, 2);
+	tcase_add_test(tc, read_ahead_of_nobody);
 	tcase_add_loop_test(tc, swap_file_full, 0, 2);
 	suite_add_tcase(suite, tc);
 	return suite;
