@@ -64,15 +64,27 @@ static bool cancelled(const struct ept_space *space)
 	return __atomic_load_n(&space->prefetch.stop, __ATOMIC_RELAXED) || ept_dying(space);
 }
 
+static unsigned put_if_room(struct ept_space *space, const uint64_t *gpa, uint64_t pages,
+			    const char *bytes)
+{
+	if (cancelled(space) || !ept_reclaim_has_room(space, (unsigned)EPT_SET_CHUNK))
+		return 0;
+	return ept_snap_put(space, gpa, bytes, (unsigned)pages);
+}
+
 static void put_chunk(struct ept_space *space, uint64_t chunk, uint64_t pages, const char *bytes)
 {
 	struct ept_prefetch *p = &space->prefetch;
-	unsigned put = 0;
+	const uint64_t *gpa = p->set->gpa + chunk * EPT_SET_CHUNK;
+	bool limited = space->reclaim.limit;
+	unsigned put;
 
 	ept_work_begin(space);
-	if (!cancelled(space) && ept_reclaim_has_room(space, (unsigned)EPT_SET_CHUNK))
-		put = ept_snap_put(space, p->set->gpa + chunk * EPT_SET_CHUNK, bytes,
-				   (unsigned)pages);
+	if (limited)
+		pthread_mutex_lock(&p->room);
+	put = put_if_room(space, gpa, pages, bytes);
+	if (limited)
+		pthread_mutex_unlock(&p->room);
 	ept_work_end(space);
 	__atomic_fetch_add(&p->stats.brought, put, __ATOMIC_RELAXED);
 }
@@ -266,6 +278,7 @@ int ept_prefetch_init(struct ept_space *space)
 		p->cpus = count_cpus();
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_cond_init(&p->idle, NULL);
+	pthread_mutex_init(&p->room, NULL);
 	ept_rests_init(&p->rests);
 	return err;
 }
@@ -278,6 +291,7 @@ void ept_prefetch_forked(struct ept_space *space)
 	p->rest = false; /* what is copied often has no more threads than it needs */
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_cond_init(&p->idle, NULL);
+	pthread_mutex_init(&p->room, NULL);
 	ept_rests_init(&p->rests);
 	/* It records nothing: who does is asked for each page by itself. */
 	ept_prefetch_free(space);

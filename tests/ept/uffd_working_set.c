@@ -234,6 +234,70 @@ static void *stop(void *space)
 }
 
 /* The set's storage does not answer: a stop waits for it, and that is told. */
+#define LIMIT	   EPT_LIMIT_FLOOR
+#define LARGE_SIZE (2 * LIMIT)
+
+/* One of twice the limit, of a snapshot of which every page is asked for. */
+static struct vm large(const struct ept_config *config, struct ept_snapshot *s)
+{
+	struct ept_object *obj;
+	struct vm vm;
+
+	ck_assert_int_eq(ept_object_snapshot(&s, 1, GPA(0), LARGE_SIZE, NULL, &obj), 0);
+	vm = vm_begin(config, "ram", obj, LARGE_SIZE);
+	ept_object_put(obj);
+	return vm;
+}
+
+static struct recorded record_large(void)
+{
+	struct vm source = vm_anon(LARGE_SIZE), vm;
+	struct recorded rec = {.fd = temp_file(0)};
+	struct ept_snapshot *s;
+
+	memset(source.hva, 3, LARGE_SIZE);
+	snap_take(&source, &rec.files, 0);
+	vm_destroy(&source);
+	s = snap_open(&rec.files);
+	vm = large(&one_thread, s);
+	ck_assert_int_eq(ept_space_record(vm.space), 0);
+	vm_start(&vm);
+	for (uint64_t page = 0; page < LARGE_SIZE / PAGE; page++)
+		ck_assert_int_eq(*at(&vm, page), 3);
+	ck_assert_int_eq(ept_working_set_save(vm.space, snap_id, rec.fd), LARGE_SIZE / PAGE);
+	vm_destroy(&vm);
+	ept_snapshot_close(s);
+	return rec;
+}
+
+/* Several threads bring it in; what they look at before they do is what the others did, too. */
+START_TEST(working_set_under_a_limit)
+{
+	struct ept_config config = {.vm_name = "test", .vcpus = 1, .memory_limit = LIMIT};
+	struct recorded rec = record_large();
+	struct ept_working_set *set = open_set(&rec);
+	struct ept_snapshot *s = snap_open(&rec.files);
+	struct ept_prefetch_stats stats;
+	struct ept_reclaim_stats reclaim;
+	struct snap_restored r;
+
+	for (unsigned round = 0; round < 10; round++) {
+		r.vm = large(&config, s);
+		ck_assert_int_eq(ept_space_prefetch(r.vm.space, set), 0);
+		vm_start(&r.vm);
+		wait_for_prefetch(&r, &stats);
+		ck_assert(ept_reclaim_stats(r.vm.space, &reclaim));
+		ck_assert_uint_le(reclaim.peak, LIMIT);
+		ck_assert_uint_ge(reclaim.peak, LIMIT / 4 * 3);
+		ck_assert_uint_eq(stats.brought * PAGE, reclaim.resident);
+		vm_destroy(&r.vm);
+	}
+	ept_snapshot_close(s);
+	ept_working_set_close(set);
+	forget(&rec);
+}
+END_TEST
+
 START_TEST(hung_working_set)
 {
 	struct ept_config config = {.vm_name = "test", .vcpus = 1, .fault_timeout = 1};
@@ -355,6 +419,7 @@ Suite *suite_uffd_working_set(void)
 	tcase_add_loop_test(tc, all_comes_in, 0, 6);
 	tcase_add_loop_test(tc, all_with_a_wrong_bit, 0, 3);
 	tcase_add_loop_test(tc, working_set_by_2_mib, 0, 2);
+	tcase_add_test(tc, working_set_under_a_limit);
 	tcase_add_test(tc, hung_working_set);
 	tcase_add_test(tc, not_in_a_clone);
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
