@@ -250,9 +250,9 @@ static int discard_in_leaf(struct ept_area *area, uint64_t gpa, uint64_t end)
 	if (!leaf)
 		return 0; /* nothing was ever installed here */
 	pthread_mutex_lock(&leaf->lock);
-	ept_area_split(area, leaf);
 	while (any_in_transit(leaf, index, index + pages))
 		pthread_cond_wait(&leaf->arrived, &leaf->lock);
+	ept_area_split(area, leaf); /* what arrived may be a huge page */
 	err = ept_install_drop(&space->installer, ept_hva(area, gpa), end - gpa);
 	for (unsigned i = index; i < index + pages && !err; i++) {
 		ept_reclaim_forget(space, leaf, i);

@@ -4,7 +4,6 @@
 #include "tests/ept/util.h"
 
 #include <sched.h>
-#include <stdio.h>
 
 static struct ept_object *object(int fd, uint64_t offset, uint64_t length)
 {
@@ -90,19 +89,6 @@ static void *read_page_3(void *arg)
 	return NULL;
 }
 
-static bool asleep(pid_t tid)
-{
-	char path[64], state = 0;
-
-	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
-	FILE *f = fopen(path, "r");
-	if (f && fscanf(f, "%*d (%*[^)]) %c", &state) != 1)
-		state = 0;
-	if (f)
-		fclose(f);
-	return state == 'S';
-}
-
 /*
  * A read ahead is listed before it is queued. Who comes between waits for it; who comes
  * after that takes it out of the queue, and has to tell.
@@ -120,7 +106,7 @@ START_TEST(waiter_of_a_dropped_read)
 	ept_object_read_begins(w.obj, &ahead->read);
 	pthread_mutex_unlock(&w.obj->lock);
 	pthread_create(&w.thread, NULL, read_page_3, &w);
-	while (!__atomic_load_n(&w.tid, __ATOMIC_ACQUIRE) || !asleep(w.tid))
+	while (!__atomic_load_n(&w.tid, __ATOMIC_ACQUIRE) || !is_asleep(w.tid))
 		sched_yield();
 	ept_reader_queue(reader, ahead);
 	pthread_mutex_lock(&w.obj->lock);

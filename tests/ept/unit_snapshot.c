@@ -310,6 +310,54 @@ START_TEST(zeros_that_were_written)
 }
 END_TEST
 
+static void *touch_page_35(void *arg)
+{
+	ck_assert_int_eq(touch(arg, 35, EPT_READ), EPT_RESOLVED);
+	return NULL;
+}
+
+struct giver {
+	struct vm *vm;
+	pid_t tid; /* atomic; 0: not there yet */
+};
+
+static void *give_back_16(void *arg)
+{
+	struct giver *g = arg;
+
+	__atomic_store_n(&g->tid, gettid(), __ATOMIC_RELEASE);
+	discard(g->vm, 16, 16);
+	return NULL;
+}
+
+/* What is given back while its 2 MiB come in is no huge page any more when they have. */
+START_TEST(given_back_on_its_way)
+{
+	struct ept_config config = {.vm_name = "test", .vcpus = 1, .huge = EPT_HUGE_ALWAYS};
+	struct restored r = restored_with(&config);
+	struct giver g = {.vm = &r.vm};
+	struct ept_area_info info;
+	pthread_t fault, giver;
+
+	inject_block(0, 1UL << 40);
+	pthread_create(&fault, NULL, touch_page_35, &r);
+	inject_wait_blocked();
+	pthread_create(&giver, NULL, give_back_16, &g);
+	while (!__atomic_load_n(&g.tid, __ATOMIC_ACQUIRE) || !is_asleep(g.tid))
+		usleep(1000);
+	inject_set(block, false);
+	pthread_join(fault, NULL);
+	pthread_join(giver, NULL);
+	ck_assert_str_eq(ept_case_name(res.kase), "file_huge");
+	ept_area_info(r.vm.area, &info);
+	ck_assert_uint_eq(info.huge, 0);
+	ck_assert_uint_eq(info.resident, (EPT_TABLE_SIZE - 16) * PAGE);
+	ck_assert_int_eq(touch(&r, 16, EPT_READ), EPT_RESOLVED);
+	ck_assert_str_eq(ept_case_name(res.kase), "anon_read");
+	done(&r);
+}
+END_TEST
+
 static void *bring_rest(void *arg)
 {
 	struct restored *r = arg;
@@ -382,6 +430,7 @@ Suite *suite_snapshot(void)
 	tcase_add_test(tc, windows_of_zeros);
 	tcase_add_test(tc, brought_in_under_a_limit);
 	tcase_add_test(tc, zeros_that_were_written);
+	tcase_add_test(tc, given_back_on_its_way);
 	tcase_add_test(tc, hung_behind_a_fault);
 	tcase_add_test(tc, kernel_engine_is_refused);
 	suite_add_tcase(suite, tc);

@@ -4,6 +4,7 @@
 #include "ept/uffd_compat.h"
 #include "tests/scratch.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 
@@ -114,6 +115,19 @@ void vm_destroy(struct vm *vm)
 	ept_space_destroy(vm->space);
 	if (vm->fd >= 0)
 		close(vm->fd);
+}
+
+bool is_asleep(pid_t tid)
+{
+	char path[64], state = 0;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
+	FILE *f = fopen(path, "r");
+	if (f && fscanf(f, "%*d (%*[^)]) %c", &state) != 1)
+		state = 0;
+	if (f)
+		fclose(f);
+	return state == 'S';
 }
 
 void discard(const struct vm *vm, uint64_t first, uint64_t pages)

@@ -70,6 +70,9 @@ extern const struct first_touch {
 /* Does a device or the loader wait for a page that somebody else brings in? */
 bool waits_in_transit(const struct vm *vm);
 
+/* Does the thread of this process sleep? */
+bool is_asleep(pid_t tid);
+
 /* Give back @pages pages from page @first on; all are anonymous. */
 void discard(const struct vm *vm, uint64_t first, uint64_t pages);
 
