@@ -142,12 +142,18 @@ static bool reclaim_finds(struct ept_space *space, uint64_t first, uint64_t end)
 
 static void read_ahead(const struct fault *f, uint64_t first, uint64_t end)
 {
-	struct ept_reader *reader = f->area->space->reader;
+	struct ept_space *space = f->area->space;
+	bool limited = space->reclaim.limit;
 
-	if (first < end && reader && ept_reclaim_has_room(f->area->space, EPT_AROUND_MAX) &&
-	    reclaim_finds(f->area->space, first, end))
-		ept_object_read_ahead(f->area->obj, reader, first - area_first(f),
+	if (first >= end || !space->reader)
+		return;
+	if (limited)
+		pthread_mutex_lock(&space->reclaim.room);
+	if (ept_reclaim_has_room(space, EPT_AROUND_MAX) && reclaim_finds(space, first, end))
+		ept_object_read_ahead(f->area->obj, space->reader, first - area_first(f),
 				      end - area_first(f));
+	if (limited)
+		pthread_mutex_unlock(&space->reclaim.room);
 }
 
 void ept_fault_read_ahead(struct fault *f)

@@ -81,10 +81,10 @@ static void put_chunk(struct ept_space *space, uint64_t chunk, uint64_t pages, c
 
 	ept_work_begin(space);
 	if (limited)
-		pthread_mutex_lock(&p->room);
+		pthread_mutex_lock(&space->reclaim.room);
 	put = put_if_room(space, gpa, pages, bytes);
 	if (limited)
-		pthread_mutex_unlock(&p->room);
+		pthread_mutex_unlock(&space->reclaim.room);
 	ept_work_end(space);
 	__atomic_fetch_add(&p->stats.brought, put, __ATOMIC_RELAXED);
 }
@@ -278,7 +278,6 @@ int ept_prefetch_init(struct ept_space *space)
 		p->cpus = count_cpus();
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_cond_init(&p->idle, NULL);
-	pthread_mutex_init(&p->room, NULL);
 	ept_rests_init(&p->rests);
 	return err;
 }
@@ -291,7 +290,6 @@ void ept_prefetch_forked(struct ept_space *space)
 	p->rest = false; /* what is copied often has no more threads than it needs */
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_cond_init(&p->idle, NULL);
-	pthread_mutex_init(&p->room, NULL);
 	ept_rests_init(&p->rests);
 	/* It records nothing: who does is asked for each page by itself. */
 	ept_prefetch_free(space);

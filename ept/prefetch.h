@@ -25,8 +25,7 @@ struct ept_prefetch {
 	unsigned running; /* of them */
 	unsigned working; /* of them, still bring in @set or all; atomic */
 	pthread_mutex_t lock;
-	pthread_cond_t idle;  /* working is 0 */
-	pthread_mutex_t room; /* of a memory limit: looked at and used by one at a time */
+	pthread_cond_t idle; /* working is 0 */
 	struct ept_rests rests;
 	bool stop;			 /* atomic */
 	struct ept_prefetch_stats stats; /* atomics */

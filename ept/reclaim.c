@@ -342,6 +342,7 @@ int ept_reclaim_init(struct ept_space *space)
 	struct ept_reclaim *r = &space->reclaim;
 	int err;
 
+	pthread_mutex_init(&r->room, NULL);
 	pthread_mutex_init(&r->work, NULL);
 	pthread_mutex_init(&r->lock, NULL);
 	pthread_cond_init(&r->need, NULL);
@@ -381,6 +382,7 @@ void ept_reclaim_free(struct ept_space *space)
 	pthread_cond_destroy(&r->need);
 	pthread_mutex_destroy(&r->lock);
 	pthread_mutex_destroy(&r->work);
+	pthread_mutex_destroy(&r->room);
 }
 
 static int list_objects(struct ept_space *space)

@@ -84,6 +84,7 @@ struct ept_reclaim {
 	struct ept_object **objects; /* each once */
 	size_t nr_objects;
 
+	pthread_mutex_t room; /* what nobody asked for yet: looked for and used by one at a time */
 	pthread_mutex_t work; /* ring, hand, batch: held by who reclaims */
 	struct ept_ring ring;
 	uint64_t hand; /* guest-physical */

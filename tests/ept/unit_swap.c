@@ -1,4 +1,5 @@
 /* The pool and the swap file step by step: pages come back, ahead of faults too, or are lost. */
+#include "ept/handlers.h"
 #include "ept/stats.h"
 #include "tests/ept/reclaim_rig.h"
 #include "tests/ept/unit_suites.h"
@@ -300,6 +301,53 @@ START_TEST(read_ahead_of_nobody)
 }
 END_TEST
 
+struct ahead {
+	struct vm *vm;
+	uint64_t first;
+	pid_t tid; /* atomic; 0: not there yet */
+	pthread_t thread;
+};
+
+/* As at the end of a fault that wants 512 pages read ahead. */
+static void *want_ahead(void *arg)
+{
+	struct ahead *a = arg;
+	struct fault f = {.area = a->vm->area,
+			  .step = {.ahead_first = a->first, .ahead_end = a->first + 512}};
+
+	__atomic_store_n(&a->tid, gettid(), __ATOMIC_RELEASE);
+	ept_fault_read_ahead(&f);
+	return NULL;
+}
+
+/* Where there is room for one window, two faults at once do not both use it. */
+START_TEST(read_ahead_within_the_limit)
+{
+	struct ept_config config = one_thread;
+	int fd = temp_file(1024 * PAGE);
+	struct ahead a[2];
+	struct vm vm;
+
+	config.memory_limit = EPT_LIMIT_FLOOR;
+	vm = vm_create(&config, fd, 0, 1024 * PAGE, EPT_FILE_COW);
+	vm.space->reclaim.manual = true;
+	vm.space->reclaim.high = 600;
+	pthread_mutex_lock(&vm.area->obj->lock);
+	for (unsigned i = 0; i < 2; i++) {
+		a[i] = (struct ahead){.vm = &vm, .first = i * 512};
+		pthread_create(&a[i].thread, NULL, want_ahead, &a[i]);
+		while (!__atomic_load_n(&a[i].tid, __ATOMIC_ACQUIRE) || !is_asleep(a[i].tid))
+			usleep(1000);
+	}
+	pthread_mutex_unlock(&vm.area->obj->lock);
+	for (unsigned i = 0; i < 2; i++)
+		pthread_join(a[i].thread, NULL);
+	ck_assert_uint_eq(ept_reclaim_charge(vm.space), 512);
+	vm_destroy(&vm);
+	close(fd);
+}
+END_TEST
+
 START_TEST(swap_file_full)
 {
 	struct vm vm = pooled_page();
@@ -337,6 +385,7 @@ Suite *suite_swap(void)
 	tcase_add_loop_test(tc, dense_window_stops, 0, 2);
 	tcase_add_loop_test(tc, windows_are_judged, 0, 2);
 	tcase_add_test(tc, read_ahead_of_nobody);
+	tcase_add_test(tc, read_ahead_within_the_limit);
 	tcase_add_loop_test(tc, swap_file_full, 0, 2);
 	suite_add_tcase(suite, tc);
 	return suite;
