@@ -235,12 +235,12 @@ static struct vm vm_of_two(int fd, struct ept_area **high)
 	config.memory_limit = LIMIT;
 	config.swap = &swap;
 	swap.fd = temp_file(0);
-	ck_assert_int_eq(
-	    ept_object_file(fd, "f", 0, (BOTH - BORDER) * PAGE, EPT_FILE_COW, &obj), 0);
-	vm = vm_begin(&config, "low", NULL, BORDER * PAGE);
-	ck_assert_int_eq(ept_area_add(vm.space, "high", GPA(BORDER * PAGE),
-				      (BOTH - BORDER) * PAGE, obj, high),
+	ck_assert_int_eq(ept_object_file(fd, "f", 0, (BOTH - BORDER) * PAGE, EPT_FILE_COW, &obj),
 			 0);
+	vm = vm_begin(&config, "low", NULL, BORDER * PAGE);
+	ck_assert_int_eq(
+	    ept_area_add(vm.space, "high", GPA(BORDER * PAGE), (BOTH - BORDER) * PAGE, obj, high),
+	    0);
 	ept_object_put(obj);
 	vm_start(&vm);
 	vm.space->reclaim.manual = true;
