@@ -19,9 +19,7 @@ struct ept_area;
 	X(READ, "a read of its file, whose storage does not answer") \
 	X(TRANSIT, "another thread that reads the page") \
 	X(SWAP, "a read of the swap file, whose storage does not answer") \
-	X(ROOM, \
-	  "room under the memory limit; what leaves may be written to storage that does not " \
-	  "answer") \
+	X(ROOM, "room under the memory limit; storage that pages go to may not answer") \
 	X(TRACE, "the file of --trace, whose storage does not answer; the page is there")
 
 enum ept_wait {

@@ -256,12 +256,13 @@ START_TEST(hung_reclaim)
 	failure = ept_space_failure(vm.space);
 	ck_assert_int_eq(failure->error, -ETIMEDOUT);
 	ck_assert_msg(strstr(failure->message, waits[_i]), "%s", failure->message);
-	r->hard = r->limit;
 	inject_set(block, false);
-	if (_i)
+	if (_i) {
 		pthread_mutex_unlock(&r->work);
+		ept_space_stop(vm.space);
+	}
 	pthread_join(device, &result);
-	ck_assert_int_eq((int)(intptr_t)result, EPT_RESOLVED);
+	ck_assert_int_eq((int)(intptr_t)result, _i ? EPT_FATAL : EPT_RESOLVED);
 	vm_destroy(&vm);
 	close(swap.fd);
 }
