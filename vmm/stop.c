@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "ept/stats.h"
 #include "vmm/vm.h"
@@ -45,8 +46,11 @@ static int write_back(struct vm *vm)
 
 	for (size_t i = 0; i < ept_area_count(vm->space); i++) {
 		struct ept_area *area = ept_area_at(vm->space, i);
-		int r = ept_area_sync(area);
+		int r;
 
+		atomic_store(&vm->stopper.flushing, area);
+		r = ept_area_sync(area);
+		atomic_store(&vm->stopper.flushing, NULL);
 		if (r && !first) {
 			first = r;
 			vm->unwritten = area;
@@ -197,8 +201,32 @@ static bool in_kernel(const struct vm *vm)
 	return false;
 }
 
+/* A write-back that goes on for as long, by looks that are @passed apart. */
+struct flush_watch {
+	uint64_t waited;
+	bool told;
+};
+
+/* It is not given up: what the guest wrote would be lost, and the storage may only be slow. */
+static void look_at_flush(struct flush_watch *w, struct vm *vm, uint64_t passed)
+{
+	struct ept_area *area = atomic_load(&vm->stopper.flushing);
+	unsigned limit = vm->opt->fault_timeout;
+	struct ept_area_info info;
+
+	w->waited = area ? w->waited + passed : 0;
+	if (!limit || w->told || w->waited < limit * 1000000000ULL)
+		return;
+	ept_area_info(area, &info);
+	notice("%s: the stop has waited %u s for what the guest wrote to reach %s: its storage is "
+	       "slow, or does not answer; mend that, or kill process %d and lose it",
+	       vm->opt->name, limit, info.file, getpid());
+	w->told = true;
+}
+
 bool vm_stop(struct vm *vm, int *unwritten)
 {
+	struct flush_watch flush = {0};
 	struct vm_stopper *s = &vm->stopper;
 	uint64_t hung_since = 0, looked = now_ns(), asleep = 0;
 	uint64_t limit = vm->opt->fault_timeout * 1000000000ULL;
@@ -217,6 +245,7 @@ bool vm_stop(struct vm *vm, int *unwritten)
 		bool hung = ept_space_check(vm->space);
 		uint64_t passed = ept_watched(&looked, now_ns());
 
+		look_at_flush(&flush, vm, passed);
 		asleep = in_kernel(vm) ? asleep + passed : 0;
 		if (limit && asleep >= limit)
 			atomic_store(&vm->stuck, true);

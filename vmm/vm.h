@@ -82,9 +82,10 @@ struct vm_stopper {
 	bool started;
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
-	bool wanted, done; /* under the lock */
-	bool dismissed;	   /* the same: there was nothing to stop */
-	int result;	   /* of done */
+	bool wanted, done;		   /* under the lock */
+	bool dismissed;			   /* the same: there was nothing to stop */
+	int result;			   /* of done */
+	struct ept_area *_Atomic flushing; /* is being written back, or NULL */
 };
 
 struct vm {

@@ -221,7 +221,7 @@ START_TEST(frozen_child_while_it_copies)
 		skip("only root can mount a file system");
 	pid_t pid = start_swapping("swaps");
 	ck_assert_int_eq(pipe2(begun, O_CLOEXEC) | pipe2(go, O_CLOEXEC), 0);
-	pid_t server = waiting_file_serve(scratch("slow"), begun[1], go[0]);
+	pid_t server = waiting_file_serve(scratch("slow"), 0, begun[1], go[0]);
 	if (!server)
 		skip("this host has no FUSE");
 	run_start(&run, &how,

@@ -2,6 +2,7 @@
  * Storage that does not answer: the VM stops, says what it waited for, and does not wait. Or one
  * that answers with an error.
  */
+#include <fcntl.h>
 #include <glob.h>
 #include <signal.h>
 #include <stdio.h>
@@ -115,6 +116,37 @@ START_TEST(signal_while_hung)
 }
 END_TEST
 
+/* What the guest wrote is not given up, and who waits for the end is told what it waits for. */
+START_TEST(hung_write_back)
+{
+	int begun[2], go[2];
+	struct run run;
+	char pmem[600], byte = 0;
+
+	if (!is_root() || !have_userfaultfd())
+		skip("only root can mount a file system, and userfaultfd is needed");
+	ck_assert_int_eq(pipe2(begun, O_CLOEXEC) | pipe2(go, O_CLOEXEC), 0);
+	pid_t server = waiting_file_serve(scratch("slow"), PAGES, begun[1], go[0]);
+	if (!server)
+		skip("this host has no FUSE");
+	snprintf(pmem, sizeof(pmem), "%s,mode=shared", scratch("slow/slow.img"));
+	run_start(&run, NULL,
+		  ARGS("--kernel", guest_path("loop.elf"), "--append", "how=pmem mode=w", "--pmem",
+		       pmem, "--fault-timeout", "1"));
+	run_until(&run, "ready\n");
+	kill(run.pid, SIGTERM);
+	ck_assert_int_eq(read(begun[0], &byte, 1), 1);
+	run_until_error(&run, "the stop has waited 1 s for what the guest wrote to reach");
+	ck_assert_ptr_nonnull(strstr(run.err_text, "slow.img"));
+	ck_assert_int_eq(write(go[1], &byte, 1), 1);
+	run_wait(&run);
+	ck_assert_msg(run.status == 128 + SIGTERM, "status %d: %s", run.status, run.err_text);
+	ck_assert_ptr_null(strstr(run.err_text, "lost"));
+	slow_file_end(server);
+	run_free(&run);
+}
+END_TEST
+
 static const struct {
 	const char *engine, *guest, *append;
 } reads[] = {
@@ -206,6 +238,7 @@ Suite *hung_suite(void)
 	tcase_set_timeout(tc, TEST_LIMIT);
 	tcase_add_loop_test(tc, hung_read, 0, 2);
 	tcase_add_loop_test(tc, signal_while_hung, 0, 2);
+	tcase_add_test(tc, hung_write_back);
 	tcase_add_loop_test(tc, read_error, 0, sizeof(reads) / sizeof(reads[0]));
 	tcase_add_test(tc, eager_restore);
 	suite_add_tcase(suite, tc);

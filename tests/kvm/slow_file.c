@@ -194,9 +194,11 @@ pid_t bad_file_serve(const char *directory, unsigned pages, unsigned bad)
 	    (struct server){.size = pages * PAGE, .bad = bad * PAGE, .begun = -1, .go = -1});
 }
 
-pid_t waiting_file_serve(const char *directory, int begun, int go)
+pid_t waiting_file_serve(const char *directory, unsigned pages, int begun, int go)
 {
-	return start(directory, (struct server){.begun = begun, .go = go});
+	return start(
+	    directory,
+	    (struct server){.size = pages * PAGE, .bad = pages * PAGE, .begun = begun, .go = go});
 }
 
 void slow_file_end(pid_t server)

@@ -19,10 +19,10 @@ pid_t slow_file_serve(const char *directory, unsigned pages, unsigned hung);
 pid_t bad_file_serve(const char *directory, unsigned pages, unsigned bad);
 
 /*
- * An empty one, which forgets what is written to it. The first write says so by a byte in the pipe
- * @begun, and is answered when a byte comes by @go.
+ * The same file without one, which forgets what is written to it. The first write says so by a
+ * byte in the pipe @begun, and is answered when a byte comes by @go.
  */
-pid_t waiting_file_serve(const char *directory, int begun, int go);
+pid_t waiting_file_serve(const char *directory, unsigned pages, int begun, int go);
 
 /* End the server: whoever waits gets an error now. */
 void slow_file_end(pid_t server);
