@@ -34,7 +34,7 @@ struct world {
 	unsigned seed;
 };
 
-#define STRESS_PAGES	  700U /* of each area: it lies in two leaves */
+#define STRESS_PAGES	  700U /* of each area: it lies in two leaves or three */
 #define STRESS_GIVEN	  400U /* anonymous pages from here on are given back now and then */
 
 /* The word of a page that is @vcpu's. Past the last is the file's alone. */
