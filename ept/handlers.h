@@ -95,6 +95,12 @@ enum ept_result ept_fault_finish(struct fault *f, int err);
 /* Grant writing to a page that is there, and call it @pte from now on. */
 enum ept_result ept_grant_write(struct fault *f, enum ept_pte pte);
 
+/*
+ * What the page of entry @index is, that was just mapped as @pte: where the host cannot map and
+ * protect in one step a write may have come between, to the shared page or to an own copy.
+ */
+enum ept_pte fault_mapped_as(const struct fault *f, unsigned index, enum ept_pte pte);
+
 /* Say what the fault waits for from here on. */
 static inline void fault_waits(struct fault *f, enum ept_wait wait)
 {

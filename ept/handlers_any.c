@@ -62,22 +62,38 @@ static int without_cached(struct fault *f)
 	return 0;
 }
 
+enum ept_pte fault_mapped_as(const struct fault *f, unsigned index, enum ept_pte pte)
+{
+	if (fault_installer(f)->atomic_protect || !fault_protects(f, pte))
+		return pte;
+	if (pte == EPT_PTE_CLEAN)
+		return EPT_PTE_DIRTY;
+	if (pte != EPT_PTE_FILE)
+		return pte;
+	/* Protected by now: what it is, it stays. Where nobody tells it counts as written. */
+	return ept_host_page(f->area->space, fault_hva(f, index)) == EPT_HOST_CACHED
+		   ? pte
+		   : EPT_PTE_PRIVATE;
+}
+
 /*
  * The host has no entry for a page that the mirror calls installed: it dropped
  * the one of a cached page (reclaim). A page that became the area's own may
  * still be the cached one, if nobody wrote after the grant; if it is a copy, it
- * is there. Of a clean page a write can slip in where the host cannot protect
- * in one step, as in map_run().
+ * is there.
  */
 static int put_back(struct fault *f, enum ept_pte pte)
 {
 	struct ept_installer *in = fault_installer(f);
 	bool protects = pte != EPT_PTE_PRIVATE && fault_protects(f, pte);
+	enum ept_pte now = pte;
 	size_t done;
 	int err = ept_install_continue(in, fault_hva(f, f->index), EPT_PAGE_SIZE, protects, &done);
 
-	if (pte == EPT_PTE_CLEAN && !in->atomic_protect)
-		fault_set(f, f->index, EPT_PTE_DIRTY);
+	if (done)
+		now = fault_mapped_as(f, f->index, pte);
+	if (now != pte)
+		fault_set(f, f->index, now);
 	return err == -EFAULT && ept_pte_own(pte) ? without_cached(f) : err;
 }
 

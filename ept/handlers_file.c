@@ -265,7 +265,6 @@ static int map_aside(struct fault *f, const struct window *w, unsigned first, un
 static int map_run(struct fault *f, const struct window *w, unsigned first, unsigned end,
 		   enum ept_pte pte)
 {
-	bool exact = pte != EPT_PTE_CLEAN || fault_installer(f)->atomic_protect;
 	size_t len = (size_t)(end - first) << EPT_PAGE_SHIFT, done = 0;
 	unsigned stop;
 	int err;
@@ -275,11 +274,10 @@ static int map_run(struct fault *f, const struct window *w, unsigned first, unsi
 	err = ept_install_continue(fault_installer(f), fault_hva(f, first), len,
 				   fault_protects(f, pte), &done);
 	stop = first + (unsigned)(done >> EPT_PAGE_SHIFT);
-	/* A write nobody saw may have reached the shared page: it counts as written. */
-	if (pte == EPT_PTE_CLEAN && (!exact || err))
+	if (pte == EPT_PTE_CLEAN && err) /* some may have been there, and written */
 		pte = EPT_PTE_DIRTY;
 	for (unsigned i = first; i < stop; i++)
-		fault_set(f, i, pte);
+		fault_set(f, i, fault_mapped_as(f, i, pte));
 	ept_object_taken(f->area->obj, object_page(w, first), object_page(w, stop));
 	if (err == -EEXIST && end - first == 1)
 		return f->index == first ? err : 0;

@@ -25,8 +25,7 @@ struct ept_installer {
 	uint64_t features; /* UFFD_FEATURE_* the kernel offers */
 	/*
 	 * CONTINUE can write-protect in the same step (Linux 6.4). Without it
-	 * a write can slip in between, so a page of a shared file mapped for
-	 * reading has to count as written.
+	 * a write can slip in between (fault_mapped_as()).
 	 */
 	bool atomic_protect;
 };
@@ -48,7 +47,7 @@ int ept_installer_reopen(struct ept_installer *in);
 int ept_install_register(struct ept_installer *in, void *hva, size_t len, enum ept_backing backing);
 void ept_install_unregister(struct ept_installer *in, void *hva, size_t len);
 
-/* Anonymous: the shared zero page, write-protected. */
+/* Anonymous: the shared zero page, write-protected. -EEXIST also if somebody wrote meanwhile. */
 int ept_install_zero(struct ept_installer *in, void *hva);
 
 /* Anonymous or private: an own, writable page with the bytes at @src (NULL: zeros). */
@@ -73,7 +72,8 @@ int ept_install_move(struct ept_installer *in, void *hva, void *src, size_t *don
 /*
  * Map @len bytes of the memfd's cached pages. @protect: a write is an event. A
  * page that is there already is passed over and makes the result -EEXIST. On
- * other errors *@done bytes from the start were dealt with.
+ * other errors *@done bytes from the start were dealt with. Not atomic_protect: a write
+ * between the two steps is seen by nobody (fault_mapped_as() says what it leaves).
  */
 int ept_install_continue(struct ept_installer *in, void *hva, size_t len, bool protect,
 			 size_t *done);

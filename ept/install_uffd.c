@@ -5,6 +5,7 @@
 #include "ept/mirror.h"
 #include "ept/uffd_compat.h"
 #include "ept/uring.h"
+#include "ept/zero.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -198,8 +199,8 @@ int ept_install_protect(struct ept_installer *in, void *hva, size_t len, bool on
 
 /*
  * ZEROPAGE cannot write-protect. A write by another vCPU between the two steps
- * gets its own page from the host kernel unseen, which is then protected: the
- * mirror calls it a zero page until it is written again, and no byte is wrong.
+ * gets its own page from the host kernel unseen, which is then protected: once it
+ * is, its bytes say so.
  */
 int ept_install_zero(struct ept_installer *in, void *hva)
 {
@@ -211,8 +212,10 @@ int ept_install_zero(struct ept_installer *in, void *hva)
 		return install_error(in, errno, hva, EPT_PAGE_SIZE);
 	err = ept_install_protect(in, hva, EPT_PAGE_SIZE, true);
 	ept_wake_later(in, hva, EPT_PAGE_SIZE);
-	/* Installed, but writable: the caller must not count on a write event. */
-	return err == -ESHUTDOWN ? err : err ? -EEXIST : 0;
+	if (err == -ESHUTDOWN)
+		return err;
+	/* Writable, or somebody's own: the caller must not call it the zero page. */
+	return err || !ept_is_zero(hva) ? -EEXIST : 0;
 }
 
 int ept_install_copy(struct ept_installer *in, void *hva, const void *src)

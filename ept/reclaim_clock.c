@@ -173,33 +173,15 @@ static unsigned take_own(struct visit *v, unsigned first, unsigned n)
 	return n + 1;
 }
 
-/*
- * Where the host cannot map and protect in one step, a guest may have got its own
- * copy of a private file's page unseen: that is no cached page then.
- */
-static bool became_own(const struct visit *v, unsigned index)
-{
-	if (v->area->kind != EPT_KIND_COW || v->space->installer.atomic_protect)
-		return false;
-	return ept_host_page(v->space, page_hva(v, index)) != EPT_HOST_CACHED;
-}
-
 static unsigned take_cached(struct visit *v, unsigned first, unsigned n, enum ept_pte pte)
 {
-	unsigned plain = 0;
-
-	while (plain < n && !became_own(v, first + plain))
-		plain++;
-	if (plain && ept_install_drop(&v->space->installer, page_hva(v, first),
-				      (size_t)plain << EPT_PAGE_SHIFT)) {
+	if (ept_install_drop(&v->space->installer, page_hva(v, first),
+			     (size_t)n << EPT_PAGE_SHIFT)) {
 		pass_over(v, first, pte);
 		return 1;
 	}
-	put_on_ring(v, first, plain, EPT_PTE_SAMPLED);
-	if (plain == n)
-		return n;
-	ept_area_put_pte(v->area, v->leaf, first + plain, EPT_PTE_PRIVATE, 1, 0);
-	return plain + 1;
+	put_on_ring(v, first, n, EPT_PTE_SAMPLED);
+	return n;
 }
 
 /* Sample what can be of [first, end), all @pte; how many entries that dealt with. */

@@ -9,6 +9,7 @@
  */
 #include "ept/object_snapshot.h"
 #include "ept/space.h"
+#include "ept/zero.h"
 
 #include <errno.h>
 #include <string.h>
@@ -31,11 +32,6 @@ struct out {
 static char *slot_hva(const struct ept_ring *ring, uint64_t slot)
 {
 	return ring->base + (slot << EPT_PAGE_SHIFT);
-}
-
-static bool is_zero(const char *page)
-{
-	return !page[0] && !memcmp(page, page + 1, EPT_PAGE_SIZE - 1);
 }
 
 /* The handle of the page's image, or 0: there is no room for it, or no swap file behind it. */
@@ -107,7 +103,7 @@ static void judge_unasked(struct ept_reclaim *r, const struct out *o, bool zeros
 static bool store(struct gone *gone, const struct out *o, const char *page)
 {
 	bool layers = o->area->kind == EPT_KIND_LAYERS;
-	bool zeros = (layers || o->area->kind == EPT_KIND_ANON) && is_zero(page);
+	bool zeros = (layers || o->area->kind == EPT_KIND_ANON) && ept_is_zero(page);
 	uint64_t handle;
 
 	judge_unasked(&gone->space->reclaim, o, zeros);

@@ -5,15 +5,11 @@
 #include "ept/host_pages.h"
 #include "ept/object_snapshot.h"
 #include "ept/reset_space.h"
+#include "ept/zero.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-
-static bool all_zero(const char *page)
-{
-	return !page[0] && !memcmp(page, page + 1, EPT_PAGE_SIZE - 1);
-}
 
 static int say(const struct ept_area *area, uint64_t gpa, int err, char *why, size_t size)
 {
@@ -29,7 +25,7 @@ static void keep_bytes(struct ept_reset *r, struct ept_reset_slot *s, uint64_t p
 {
 	uint32_t place = s->kept[page] & EPT_KEPT_PLACE;
 
-	if (all_zero(bytes)) {
+	if (ept_is_zero(bytes)) {
 		s->kept[page] = place | EPT_KEPT_ZERO;
 		return;
 	}

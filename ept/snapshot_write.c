@@ -10,6 +10,7 @@
 #include "ept/object_snapshot.h"
 #include "ept/snapshot_out.h"
 #include "ept/space.h"
+#include "ept/zero.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -29,11 +30,6 @@ struct writer {
 };
 
 /* --- what a page is ------------------------------------------------------------------------ */
-
-static bool all_zero(const char *page)
-{
-	return !page[0] && !memcmp(page, page + 1, EPT_PAGE_SIZE - 1);
-}
 
 static int swapped_page(struct ept_space *space, const struct ept_leaf *leaf, unsigned index,
 			uint64_t gpa, char *to)
@@ -168,7 +164,7 @@ static void note_page(struct writer *w, const struct ept_area *area, struct ept_
 {
 	char *page = w->bytes + ((size_t)i << EPT_PAGE_SHIFT);
 
-	if (what == DATA && all_zero(page))
+	if (what == DATA && ept_is_zero(page))
 		what = ZEROS;
 	if (what != DATA)
 		memset(page, 0, EPT_PAGE_SIZE);

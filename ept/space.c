@@ -122,8 +122,7 @@ int ept_space_create(const struct ept_config *config, struct ept_space **out)
 	 * Nothing can be opened any more when it is read. Without it resident is 0, and
 	 * reclaim could not tell a private copy from the page of the file.
 	 */
-	if (config->engine != EPT_ENGINE_HANDLER || config->memory_limit)
-		space->pagemap_fd = ept_pagemap_open("/proc/self/pagemap");
+	space->pagemap_fd = ept_pagemap_open("/proc/self/pagemap");
 	if (!err && config->memory_limit && space->pagemap_fd < 0)
 		err = space->pagemap_fd;
 	if (err)

@@ -123,7 +123,7 @@ struct ept_space {
 	struct ept_prefetch prefetch;
 	bool of_template;		 /* it, or what it was forked from, was made one */
 	struct ept_reset *reset;	 /* reset.h; NULL: it has no reset point; atomic */
-	int pagemap_fd;			 /* of this process, for the kernel engine; -1: not open */
+	int pagemap_fd;			 /* of this process; -1: it could not be opened */
 	int stop_fd;			 /* readable: fault threads end */
 	int trace_fd;			 /* trace.h; -1: none */
 	int trace_error;		 /* errno of its first write that failed; atomic */

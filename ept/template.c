@@ -9,6 +9,7 @@
 #include "ept/density.h"
 #include "ept/object_snapshot.h"
 #include "ept/space.h"
+#include "ept/zero.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -30,19 +31,14 @@ static uint64_t place_of(const struct ept_area *area, uint64_t gpa)
 	return gpa - (area->start & ~(EPT_LEAF_BYTES - 1));
 }
 
-static bool is_zero(const char *page)
-{
-	return page[0] == 0 && memcmp(page, page + 1, EPT_PAGE_SIZE - 1) == 0;
-}
-
 /* Runs of pages that are not all zeros; the rest stays a hole. */
 static int store(int fd, const char *bytes, size_t len, uint64_t offset)
 {
 	for (size_t at = 0, end; at < len; at = end) {
-		bool zero = is_zero(bytes + at);
+		bool zero = ept_is_zero(bytes + at);
 
 		end = at + EPT_PAGE_SIZE;
-		while (end < len && is_zero(bytes + end) == zero)
+		while (end < len && ept_is_zero(bytes + end) == zero)
 			end += EPT_PAGE_SIZE;
 		if (zero)
 			continue;
@@ -233,7 +229,7 @@ int ept_template_discard(struct ept_area *area, uint64_t gpa, uint64_t end)
 		return -errno;
 	/* The guest chose so many pieces that the host has no further mapping for the process. */
 	for (char *page = hva; page < hva + (end - gpa); page += EPT_PAGE_SIZE)
-		if (!is_zero(page))
+		if (!ept_is_zero(page))
 			memset(page, 0, EPT_PAGE_SIZE);
 	return 0;
 }

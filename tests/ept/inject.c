@@ -1,7 +1,11 @@
 #include "tests/ept/inject.h"
 
+#include "ept/uffd_compat.h"
+
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -117,6 +121,37 @@ ssize_t pwrite(int fd, const void *buf, size_t len, off_t offset)
 	if (is_cache(fd))
 		return syscall(SYS_pwrite64, fd, buf, len, offset);
 	return pwrite_file(fd, buf, len, offset);
+}
+
+/* A page that was mapped and is not protected yet is written to, as by another vCPU. */
+static void slip_in(uint64_t start, uint64_t len)
+{
+	for (uint64_t at = start; at < start + len; at += 4096)
+		((volatile char *)(uintptr_t)at)[INJECT_SLIP_AT] = INJECT_SLIPPED;
+}
+
+int ioctl(int fd, unsigned long request, ...)
+{
+	va_list args;
+	void *arg;
+	int r;
+
+	va_start(args, request);
+	arg = va_arg(args, void *);
+	va_end(args);
+	r = (int)syscall(SYS_ioctl, fd, request, arg);
+	if (!r && request == UFFDIO_ZEROPAGE && inject_get(slip)) {
+		const struct uffdio_zeropage *zero = arg;
+
+		slip_in(zero->range.start, zero->range.len);
+	}
+	if (!r && request == UFFDIO_CONTINUE && inject_get(slip)) {
+		const struct uffdio_continue *cont = arg;
+
+		if (!(cont->mode & UFFDIO_CONTINUE_MODE_WP))
+			slip_in(cont->range.start, cont->range.len);
+	}
+	return r;
 }
 
 int fdatasync(int fd)

@@ -18,6 +18,7 @@ struct inject {
 	int pread_errno;  /* for reads that touch [bad_from, bad_to) of any file */
 	uint64_t bad_from, bad_to;
 	unsigned eintr_every; /* every so many calls fail with EINTR first; 0: none */
+	bool slip;	      /* a write comes between mapping a page and write-protecting it */
 	uint64_t clock_ns;    /* CLOCK_MONOTONIC stands still here; 0: it runs */
 	int pwrite_errno;
 	int fdatasync_errno;
@@ -25,6 +26,10 @@ struct inject {
 	unsigned preads, pwrites, fdatasyncs;
 	uint64_t bytes_read, bytes_written;
 };
+
+/* What such a write leaves, and where in the page. */
+#define INJECT_SLIPPED 0x5a
+#define INJECT_SLIP_AT 100
 
 extern struct inject inject;
 

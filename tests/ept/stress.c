@@ -298,6 +298,21 @@ static void expect_count(struct world *w, uint64_t is, uint64_t counted, const c
 		stress_wrong(w, what, (unsigned)counted);
 }
 
+/* What counts of a cache is what is in it, once nothing is being read. */
+static void check_cache(struct world *w, struct ept_object *obj)
+{
+	uint64_t cached = 0;
+
+	pthread_mutex_lock(&obj->lock);
+	for (uint64_t page = 0; page < STRESS_PAGES; page++)
+		cached += ept_object_cached(obj, page);
+	if (!obj->reads) {
+		expect_count(w, cached, obj->nr_cached, "cached pages");
+		expect_count(w, 0, obj->nr_coming, "pages that are coming");
+	}
+	pthread_mutex_unlock(&obj->lock);
+}
+
 void stress_check_mirror(struct world *w)
 {
 	const struct ept_reclaim *r = &w->space->reclaim;
@@ -320,6 +335,8 @@ void stress_check_mirror(struct world *w)
 		}
 		expect_count(w, w->area[k]->resident, resident, "resident pages");
 		expect_count(w, w->area[k]->dirty, dirty, "dirty pages");
+		if (w->area[k]->obj)
+			check_cache(w, w->area[k]->obj);
 	}
 	expect_count(w, 0, of[EPT_PTE_TRANSIT], "pages in transit");
 	expect_count(w, r->own, own, "own pages");

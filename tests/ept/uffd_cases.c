@@ -212,6 +212,55 @@ START_TEST(spurious_puts_an_unwritten_private_page_back)
 }
 END_TEST
 
+/* The pages around @page are what their own bytes say, and a write to them is the guest's own. */
+static void assert_own(const struct vm *vm, unsigned page, uint64_t resident)
+{
+	const struct ept_leaf *leaf = ept_mirror_find(&vm->space->mirror, GPA(0));
+
+	ck_assert_int_eq(ept_pte_get(leaf, page), EPT_PTE_PRIVATE);
+	ck_assert_int_eq(at(vm, page)[INJECT_SLIP_AT], INJECT_SLIPPED);
+	ck_assert_uint_eq(area_info(vm).resident, resident);
+	at(vm, page)[1] = 7;
+	ck_assert_int_eq(at(vm, page)[1], 7);
+	ck_assert_int_eq(at(vm, page)[INJECT_SLIP_AT], INJECT_SLIPPED);
+	ck_assert_ptr_null(ept_space_failure(vm->space));
+}
+
+/* A write that comes before the zero page is protected: it is no zero page, to nobody. */
+START_TEST(anon_written_before_it_is_protected)
+{
+	struct vm vm = vm_anon(64 * PAGE);
+
+	inject_set(slip, true);
+	ck_assert_int_eq(at(&vm, 4)[0], 0);
+	inject_set(slip, false);
+	assert_own(&vm, 4, PAGE);
+	ck_assert_int_eq(at(&vm, 5)[0], 0);
+	ck_assert_uint_eq(area_info(&vm).resident, PAGE);
+	vm_destroy(&vm);
+}
+END_TEST
+
+/* The same of a private file's pages, where the host maps and protects in two steps. */
+START_TEST(private_file_written_before_it_is_protected)
+{
+	struct vm vm;
+
+	vm_without_atomic_protect = true;
+	vm = vm_file(64 * PAGE, EPT_FILE_COW);
+	inject_set(slip, true);
+	ck_assert(has_pattern(at(&vm, 4), 4 * PAGE, 1));
+	inject_set(slip, false);
+	for (unsigned page = 0; page < 16; page++)
+		assert_own(&vm, page, 16 * PAGE);
+	ck_assert(file_has(vm.fd, 4 * PAGE + INJECT_SLIP_AT,
+			   (uint8_t[]){pattern_byte(4 * PAGE + INJECT_SLIP_AT)}, 1));
+	ck_assert(has_pattern(at(&vm, 20), 20 * PAGE, PAGE));
+	ck_assert_int_eq(ept_pte_get(ept_mirror_find(&vm.space->mirror, GPA(0)), 20), EPT_PTE_FILE);
+	vm_destroy(&vm);
+}
+END_TEST
+
 /* A clean page put back in two steps may have been written in between: it counts as written. */
 START_TEST(a_clean_page_put_back_is_tracked)
 {
@@ -248,6 +297,8 @@ Suite *suite_uffd_cases(void)
 	tcase_add_test(tc, shared_write);
 	tcase_add_test(tc, spurious_puts_a_dropped_entry_back);
 	tcase_add_test(tc, spurious_puts_an_unwritten_private_page_back);
+	tcase_add_test(tc, anon_written_before_it_is_protected);
+	tcase_add_test(tc, private_file_written_before_it_is_protected);
 	tcase_add_loop_test(tc, a_clean_page_put_back_is_tracked, 0, 2);
 	suite_add_tcase(suite, tc);
 	return suite;
