@@ -326,6 +326,47 @@ START_TEST(differences)
 }
 END_TEST
 
+/*
+ * The parent has what the disk has not: of another VM, or of one that went back since. It reads as
+ * the disk does.
+ */
+START_TEST(difference_to_a_stranger)
+{
+	int files[3];
+
+	disk_use(DISK_COW);
+	memset(model, -1, sizeof(model));
+	put(0, 8, 1);
+	ck_assert_int_eq(disk_mark(disk), 0);
+	put(4, 60, 2);
+	put(SECTORS - 3, SECTORS, 3);
+	ck_assert_int_eq(disk_freeze_passing(disk), 0);
+	save_difference(files, 0);
+	disk_go_back(disk);
+	memset(model, -1, sizeof(model));
+	for (unsigned s = 0; s < 8; s++)
+		model[s] = 1;
+	if (_i)
+		put(100, 117, 4);
+	ck_assert_int_eq(disk_freeze_passing(disk), 0);
+	expect_model();
+	save_difference(files, 1);
+	load_chain(files, 2);
+	expect_model();
+	/* And of one that was never written to. */
+	disk_close(disk);
+	disk_use(DISK_COW);
+	save_difference(files, 2);
+	load_chain(files, 3);
+	disk_expect(0, SECTORS, -1);
+	ck_assert_int_eq(disk_layer_merge(files, 3, file), 0);
+	ck_assert_int_eq(reopen(), 0);
+	disk_expect(0, SECTORS, -1);
+	for (unsigned i = 0; i < 3; i++)
+		close(files[i]);
+}
+END_TEST
+
 /* One block's sum is right and its bytes are not: it is no difference only if they are the same. */
 START_TEST(same_sum_is_not_enough)
 {
@@ -495,6 +536,7 @@ Suite *disk_layers_suite(void)
 	tcase_add_test(tc, bit_flips);
 	tcase_add_test(tc, truncated);
 	tcase_add_loop_test(tc, differences, 0, 2);
+	tcase_add_loop_test(tc, difference_to_a_stranger, 0, 2);
 	tcase_add_test(tc, same_sum_is_not_enough);
 	tcase_add_test(tc, size_is_not_trusted);
 	tcase_add_test(tc, folded_into_one);
