@@ -416,6 +416,45 @@ START_TEST(lying_manifests)
 }
 END_TEST
 
+/* Those of a restored VM are others; all else has to be the same. */
+START_TEST(same_machine)
+{
+	static const struct {
+		const char *options;
+		bool same;
+	} others[] = {
+	    {"[[\"memory\",\"1024K\"],[\"net\",\"user,mac=2\"],[\"vsock\",\"cid=3,path=/a\"]]",
+	     true},
+	    {"[[\"memory\",\"1024K\"],[\"net\",\"tap=t,mac=1\"],[\"vsock\",\"cid=3,path=/b\"]]",
+	     true},
+	    {"[[\"memory\",\"2048K\"],[\"net\",\"user,mac=1\"],[\"vsock\",\"cid=3,path=/a\"]]",
+	     false},
+	    {"[[\"memory\",\"1024K\"],[\"net\",\"user,mac=1\"]]", false},
+	    {"[[\"memory\",\"1024K\"],[\"net\",\"user\"],[\"net\",\"user\"]]", false},
+	    {"[[\"memory\",\"1024K\"],[\"disk\",\"user,mac=1\"],[\"vsock\",\"cid=3,path=/a\"]]",
+	     false},
+	    {"[[\"memory\",\"1024K\"],7,[]]", false},
+	    {"{}", false},
+	};
+	struct snapshot_dir dir;
+
+	snapshot_dir_init(&dir);
+	dir.manifest = json_pack("{s:{s:o}, s:[]}", "machine", "options",
+				 json_loads(others[0].options, 0, NULL), "files");
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+		json_t *machine =
+		    json_pack("{s:o}", "options", json_loads(others[i].options, 0, NULL));
+		json_t *files = json_array();
+
+		ck_assert_msg(snapshot_dir_same_machine(&dir, machine, files) == others[i].same,
+			      "%s", others[i].options);
+		json_decref(machine);
+		json_decref(files);
+	}
+	snapshot_dir_close(&dir);
+}
+END_TEST
+
 /* An ancestor of itself: its ids cannot be told from right ones. It is not gone round for ever. */
 START_TEST(its_own_ancestor)
 {
@@ -448,6 +487,7 @@ Suite *snapshot_dir_suite(void)
 	tcase_add_test(tc, swapped_files);
 	tcase_add_loop_test(tc, later_format, 0, CHAIN);
 	tcase_add_loop_test(tc, lying_manifests, 0, (int)(sizeof(lies) / sizeof(*lies)));
+	tcase_add_test(tc, same_machine);
 	tcase_add_test(tc, its_own_ancestor);
 	suite_add_tcase(suite, tc);
 	return suite;
