@@ -564,6 +564,11 @@ START_TEST(refused)
 	expect_command(ARGS("template", "small", "--pool", "many"), 100, "give a whole number");
 	expect_command(ARGS("clone", "small", "--clock", "slow"), 100, "freeze or jump");
 	expect_command(ARGS("clone", "small"), 113, "it is no template");
+	start_told("large", ARGS("--halt", "exit"));
+	expect_command(ARGS("template", "large"), 0, "large.template: template");
+	expect_command(ARGS("template", "large.template", "--name", "twice"), 113,
+		       "it is a template already");
+	expect_command(ARGS("stat", "twice"), 112, "no running VM");
 }
 END_TEST
 
