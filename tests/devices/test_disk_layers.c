@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "devices/disk_backend.h"
 #include "devices/disk_layer_file.h"
 #include "tests/devices/disk_rig.h"
 #include "tests/devices/rig.h"
@@ -367,6 +368,36 @@ START_TEST(difference_to_a_stranger)
 }
 END_TEST
 
+static void close_nothing(struct disk_backend *backend)
+{
+	(void)backend;
+}
+
+/* What serves the VM's process alone is not asked by another; refused, if it would have to be. */
+START_TEST(difference_to_a_stranger_behind_a_companion)
+{
+	static const struct disk_backend_ops ops = {.close = close_nothing};
+	static struct disk_backend backend = {.ops = &ops, .size = DISK_BYTES};
+	int files[3], taken;
+
+	disk_use(DISK_COW);
+	memset(model, -1, sizeof(model));
+	put(8, 16, 1);
+	ck_assert_int_eq(disk_freeze(disk), 0);
+	save_difference(files, 0);
+	disk_close(disk);
+	ck_assert_int_eq(disk_open_on(&backend, DISK_COW, &disk), 0);
+	taken = dup(files[0]);
+	ck_assert_int_eq(disk_save_layers(disk, file, &taken, 1), -ESTALE);
+	put(8, 16, 2); /* its own */
+	ck_assert_int_eq(disk_freeze(disk), 0);
+	save_difference(files, 1);
+	ck_assert_uint_eq(bytes_of(files[0]), 3 * 4096);
+	close(files[0]);
+	close(files[1]);
+}
+END_TEST
+
 /* One block's sum is right and its bytes are not: it is no difference only if they are the same. */
 START_TEST(same_sum_is_not_enough)
 {
@@ -537,6 +568,7 @@ Suite *disk_layers_suite(void)
 	tcase_add_test(tc, truncated);
 	tcase_add_loop_test(tc, differences, 0, 2);
 	tcase_add_loop_test(tc, difference_to_a_stranger, 0, 2);
+	tcase_add_test(tc, difference_to_a_stranger_behind_a_companion);
 	tcase_add_test(tc, same_sum_is_not_enough);
 	tcase_add_test(tc, size_is_not_trusted);
 	tcase_add_test(tc, folded_into_one);
