@@ -117,14 +117,32 @@ static void remove_directory(const char *path)
 	rmdir(path);
 }
 
+/*
+ * NFS and others know no such flags. There a directory of that name that appeared meanwhile is
+ * not replaced either, unless it is empty; and nothing is exchanged in one step.
+ */
+static int give_name(const struct snapshot_out *out, struct foal_error *err)
+{
+	if (renameat2(AT_FDCWD, out->path, AT_FDCWD, out->to,
+		      out->replaces ? RENAME_EXCHANGE : RENAME_NOREPLACE) == 0)
+		return 0;
+	if (errno == EINVAL && out->replaces)
+		return error_set(err, FOAL_EXIT_SNAPSHOT, -EINVAL,
+				 "%s: is a snapshot already, and this file system cannot exchange "
+				 "it for another; give another name",
+				 out->to);
+	if (errno == EINVAL && rename(out->path, out->to) == 0)
+		return 0;
+	return snapshot_out_fail(out, -errno, err);
+}
+
 /* After the rename it is there, whatever happens. */
 int snapshot_out_commit(struct snapshot_out *out, struct foal_error *err)
 {
-	int parent, r = 0;
+	int parent, r = give_name(out, err);
 
-	if (renameat2(AT_FDCWD, out->path, AT_FDCWD, out->to,
-		      out->replaces ? RENAME_EXCHANGE : RENAME_NOREPLACE))
-		return snapshot_out_fail(out, -errno, err);
+	if (r)
+		return r;
 	parent = open(out->parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (parent < 0 || fsync(parent))
 		r = error_set(err, FOAL_EXIT_SNAPSHOT, -errno,
