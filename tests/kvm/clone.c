@@ -508,6 +508,27 @@ static int ask_for_clones(int fd, const char *first, int passed, unsigned times)
 	return ends[0];
 }
 
+/* A template that was made of one that another made: it has a pool of its own, and nothing of that.
+ */
+START_TEST(template_of_a_clone)
+{
+	start_told("first", ARGS("--halt", "exit"));
+	tell_once("first", "w1");
+	expect_command(ARGS("template", "first", "--name", "tf", "--pool", "3"), 0, "tf: template");
+	expect_command(ARGS("clone", "tf", "--name", "second", "--reset-point"), 0, "second");
+	tell_once("second", "w2");
+	expect_command(ARGS("template", "second", "--name", "ts", "--pool", in_round("%d", _i)), 0,
+		       "ts: template");
+	expect_command(ARGS("clone", "ts", "-n", "6", "--name", "third%"), 0, "third6: running");
+	tell_once("third1", "a2");
+	tell_once("third6", "a2");
+	expect_command(ARGS("clone", "tf", "--name", "fourth"), 0, "fourth: running");
+	tell_once("fourth", "a1");
+	expect_command(ARGS("clone", "ts", "--name", "fifth", "--clock", "jump"), 0, "running");
+	tell_once("fifth", "a2");
+}
+END_TEST
+
 /* The answer does not wait for names, and what comes with messages that are none is not kept. */
 START_TEST(orders)
 {
@@ -584,6 +605,7 @@ Suite *clone_suite(void)
 	tcase_add_test(tc, snapshots);
 	tcase_add_test(tc, resets);
 	tcase_add_test(tc, of_a_clone);
+	tcase_add_loop_test(tc, template_of_a_clone, 0, 3);
 	tcase_add_loop_test(tc, back_to_the_template, 0, 2);
 	tcase_add_loop_test(tc, rests, 0, 2);
 	tcase_add_loop_test(tc, programs, 0, 2);
