@@ -560,6 +560,36 @@ START_TEST(orders)
 }
 END_TEST
 
+/* Asked to stop and for a clone at once: what it would make would take itself for told to end. */
+START_TEST(of_one_that_ends)
+{
+	int ends[2];
+
+	start_told("en", ARGS("--halt", "exit"));
+	json_t *reply = forks_of(ARGS("template", "en", "--name", "ent", "--pool", "0", "--json"));
+	pid_t template = fork_pid(reply, 0);
+	json_decref(reply);
+	int first = control_connect("ent"), second = control_connect("ent");
+	control_number(first, "{\"command\":\"status\"}", "pid");
+	control_number(second, "{\"command\":\"status\"}", "pid");
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+	ck_assert_int_eq(kill(template, SIGSTOP), 0);
+	control_pass(first, "{\"command\":\"stop\"}\n", ends[0], 1);
+	control_pass(second, "{\"command\":\"fork\",\"clone\":true}\n", ends[1], 1);
+	close(ends[1]);
+	ck_assert_int_eq(kill(template, SIGCONT), 0);
+	reply = control_line(second);
+	const json_t *error = json_object_get(reply, "error");
+	ck_assert_msg(error && strstr(json_string_value(json_object_get(error, "message")),
+				      "the template is ending"),
+		      "%s", json_dumps(reply, 0));
+	json_decref(reply);
+	close(ends[0]);
+	close(first);
+	close(second);
+}
+END_TEST
+
 /* A limit that stops it is named, and nothing of those that were to come is left. */
 START_TEST(limits)
 {
@@ -612,6 +642,7 @@ Suite *clone_suite(void)
 	tcase_add_test(tc, many);
 	tcase_add_test(tc, huge);
 	tcase_add_test(tc, orders);
+	tcase_add_test(tc, of_one_that_ends);
 	tcase_add_test(tc, pool_ends);
 	tcase_add_test(tc, short_pool);
 	tcase_add_test(tc, limits);
