@@ -339,7 +339,11 @@ struct disk_layer *virtio_blk_give_layers(struct device *blk);
  */
 int virtio_blk_share(struct device *blk, int socket);
 void virtio_blk_take_layers(struct device *blk, struct disk_layer *layers);
-/* Only what differs from @count such files, newest first; their descriptors are taken. */
+/*
+ * Only what differs from @count such files, newest first; their descriptors are taken. -ESTALE:
+ * they have blocks that the guest did not write, or not any more, and its companion would have to
+ * read.
+ */
 int virtio_blk_save_difference(struct device *blk, int fd, const int *parents, unsigned count);
 /*
  * For a reader that ends: freeze; in it, when it has read, virtio_blk_fold(); if that

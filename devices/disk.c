@@ -361,7 +361,7 @@ int disk_save_layers(const struct disk *disk, int fd, const int *parents, unsign
 	int rc = disk_layer_open_all(parents, count, disk->size, &below);
 
 	if (rc == 0)
-		rc = disk_layer_save(disk->layers, below, disk->size, fd);
+		rc = disk_layer_save(disk->layers, below, disk->backend, disk->size, fd);
 	disk_layer_free(below);
 	return rc;
 }

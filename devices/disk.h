@@ -73,7 +73,8 @@ int disk_fold(const struct disk *disk);
 void disk_folded(struct disk *disk);
 /*
  * All frozen layers, as one, to the empty file @fd: disk_layer.h. Of @count parents, newest first,
- * whose descriptors are taken, only what differs from them. In whatever thread or process,
+ * whose descriptors are taken, only what differs from them, also where only they have something:
+ * -ESTALE, if that is a disk's whose companion serves one process. In whatever thread or process,
  * while the disk is written, but not beside disk_freeze*().
  */
 int disk_save_layers(const struct disk *disk, int fd, const int *parents, unsigned count);

@@ -21,6 +21,7 @@ struct disk_backend_ops {
 	/* Move @len bytes between @cursor and the disk. -EIO where it ends early. */
 	int (*read)(struct disk_backend *backend, struct iov_cursor *cursor, uint64_t len,
 		    uint64_t offset);
+	bool copies_read; /* a child of this process may, too, at any time */
 	int (*write)(struct disk_backend *backend, struct iov_cursor *cursor, uint64_t len,
 		     uint64_t offset);
 	/* What was written is durable. */

@@ -109,6 +109,7 @@ static void file_close(struct disk_backend *backend)
 
 static const struct disk_backend_ops file_ops = {
     .read = file_read,
+    .copies_read = true,
     .write = file_write,
     .flush = file_flush,
     .zero = file_zero,

@@ -15,6 +15,7 @@
 
 #include "devices/file_io.h"
 
+struct disk_backend;
 struct disk_layer;
 
 /*
@@ -40,11 +41,12 @@ int disk_layer_open_all(const int *fds, unsigned count, uint64_t size, struct di
 
 /*
  * All of @top and below, or NULL, as a layer file to the empty file @fd; without the blocks that
- * read the same in the layer files @below (NULL: none), under which it is laid then. 0 or a
- * negative errno.
+ * read the same in the layer files @below (NULL: none), under which it is laid then, and with those
+ * that only @below has, as @backend has them (NULL: there is no @below). 0 or a negative errno;
+ * -ESTALE: such a one is there, and @backend is nobody else's to read.
  */
-int disk_layer_save(const struct disk_layer *top, const struct disk_layer *below, uint64_t size,
-		    int fd);
+int disk_layer_save(const struct disk_layer *top, const struct disk_layer *below,
+		    struct disk_backend *backend, uint64_t size, int fd);
 
 /* That of @top and below which has @block, or NULL. */
 const struct disk_layer *disk_layer_find(const struct disk_layer *top, uint64_t block);

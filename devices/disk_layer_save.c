@@ -7,11 +7,13 @@
 
 #include "devices/block_map.h"
 #include "devices/devices.h"
+#include "devices/disk_backend.h"
 #include "devices/disk_layer_file.h"
 
 /* What is saved, and of it which blocks. */
 struct saving {
 	const struct disk_layer *top, *below;
+	struct disk_backend *backend; /* what is in neither is its */
 	uint64_t size;
 	uint64_t *chosen; /* a bit a block */
 	uint64_t nr;
@@ -45,6 +47,35 @@ static uint64_t next_block(const struct disk_layer *top, uint64_t block)
 	return next;
 }
 
+/* Of the disk, or of what it is to be laid over. */
+static uint64_t next_of_either(const struct saving *s, uint64_t block)
+{
+	uint64_t top = next_block(s->top, block), below = next_block(s->below, block);
+
+	return top < below ? top : below;
+}
+
+static int backend_block(struct saving *s, uint64_t block)
+{
+	uint64_t offset = block * DISK_BLOCK, left = s->size - offset;
+	uint64_t len = left < DISK_BLOCK ? left : DISK_BLOCK;
+	struct iovec iov = {s->data, len};
+	struct iov_cursor cursor = {&iov, 1};
+
+	if (!s->backend || !s->backend->ops->copies_read)
+		return -ESTALE;
+	memset(s->data, 0, DISK_BLOCK);
+	return s->backend->ops->read(s->backend, &cursor, len, offset);
+}
+
+/* To s->data: what the disk holds there. */
+static int block_now(struct saving *s, uint64_t block)
+{
+	const struct disk_layer *layer = disk_layer_find(s->top, block);
+
+	return layer ? layer_block(layer, block, s->size, s->data) : backend_block(s, block);
+}
+
 /* Does @block, which is at s->data, read the same without being saved? Compared byte for byte. */
 static int same_below(struct saving *s, uint64_t block, bool *same)
 {
@@ -59,20 +90,23 @@ static int same_below(struct saving *s, uint64_t block, bool *same)
 	return rc;
 }
 
+/*
+ * Without it a block that the disk does not have, but what lies below, would be what that says: one
+ * of a VM that went back since, or of another.
+ */
 static int choose(struct saving *s)
 {
 	uint64_t blocks = layer_blocks(s->size);
 	int rc = block_map_need(&s->chosen, blocks);
 
-	for (uint64_t block = next_block(s->top, 0); rc == 0 && block < blocks;
-	     block = next_block(s->top, block + 1)) {
-		const struct disk_layer *layer = disk_layer_find(s->top, block);
+	for (uint64_t block = next_of_either(s, 0); rc == 0 && block < blocks;
+	     block = next_of_either(s, block + 1)) {
 		bool same = false;
 
-		if (!layer)
+		if (!disk_layer_find(s->top, block) && !disk_layer_find(s->below, block))
 			continue;
 		if (s->below) {
-			rc = layer_block(layer, block, s->size, s->data);
+			rc = block_now(s, block);
 			if (rc == 0)
 				rc = same_below(s, block, &same);
 		}
@@ -89,11 +123,11 @@ static int save_blocks(struct saving *s, struct layer_entry *index, int fd)
 	uint64_t at = layer_data(s->nr), n = 0;
 	int rc = 0;
 
-	for (uint64_t block = next_block(s->top, 0); rc == 0 && n < s->nr;
-	     block = next_block(s->top, block + 1)) {
+	for (uint64_t block = next_of_either(s, 0); rc == 0 && n < s->nr;
+	     block = next_of_either(s, block + 1)) {
 		if (!block_map_test(s->chosen, block))
 			continue;
-		rc = layer_block(disk_layer_find(s->top, block), block, s->size, s->data);
+		rc = block_now(s, block);
 		index[n++] = (struct layer_entry){block, XXH3_64bits(s->data, DISK_BLOCK)};
 		if (rc == 0)
 			rc = layer_transfer(fd, TO_FILE, s->data, DISK_BLOCK, at);
@@ -124,14 +158,14 @@ static int save_chosen(struct saving *s, int fd)
 	return rc;
 }
 
-int disk_layer_save(const struct disk_layer *top, const struct disk_layer *below, uint64_t size,
-		    int fd)
+int disk_layer_save(const struct disk_layer *top, const struct disk_layer *below,
+		    struct disk_backend *backend, uint64_t size, int fd)
 {
 	struct saving *s = calloc(1, sizeof(*s));
 	int rc = -ENOMEM;
 
 	if (s) {
-		*s = (struct saving){.top = top, .below = below, .size = size};
+		*s = (struct saving){.top = top, .below = below, .backend = backend, .size = size};
 		rc = choose(s);
 		if (rc == 0)
 			rc = save_chosen(s, fd);
@@ -161,7 +195,7 @@ int disk_layer_merge(const int *fds, unsigned count, int out)
 	for (unsigned i = count; rc == 0 && i-- > 0;)
 		rc = disk_layer_open(fds[i], size, top, &top);
 	if (rc == 0)
-		rc = disk_layer_save(top, NULL, size, out);
+		rc = disk_layer_save(top, NULL, NULL, size, out);
 	disk_layer_free(top);
 	return rc;
 }

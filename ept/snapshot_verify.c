@@ -6,19 +6,27 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Who maps the file there has the area's memory. What is not present is a hole then, or zeros. */
-static bool as_it_is(const struct ept_snapshot *s, const struct ept_index_area *area)
+/* It stands alone, and no extent is packed. Asked once: there may be very many areas. */
+static bool can_be_mapped(const struct ept_snapshot *s)
 {
 	static const uint8_t none[16];
+	bool plain = memcmp(s->header.parent, none, sizeof(none)) == 0;
 
-	if (memcmp(s->header.parent, none, sizeof(none)) != 0 ||
-	    area->flags & EPT_INDEX_AREA_FILE || area->size > s->header.memory_bytes ||
-	    area->offset > s->header.memory_bytes - area->size)
-		return false;
-	for (uint64_t i = 0; i < s->header.extents; i++)
-		if (s->extents[i].flags)
-			return false;
-	return true;
+	for (uint64_t i = 0; i < s->header.extents && plain; i++)
+		plain = !s->extents[i].flags;
+	return plain;
+}
+
+/*
+ * Who maps the file there has the area's memory. What is not present is a hole then, or zeros. Each
+ * has a place of its own, behind @after, that of the area before.
+ */
+static bool as_it_is(const struct ept_snapshot *s, const struct ept_index_area *area,
+		     uint64_t after)
+{
+	return !(area->flags & EPT_INDEX_AREA_FILE) && area->offset >= after &&
+	       area->size <= s->header.memory_bytes &&
+	       area->offset <= s->header.memory_bytes - area->size;
 }
 
 static bool all_zero(const char *bytes, size_t len)
@@ -62,13 +70,16 @@ static int check_gap(const struct ept_snapshot *s, uint64_t from, uint64_t end, 
 static int check_gaps(const struct ept_snapshot *s, char *why, size_t size)
 {
 	const struct ept_index_extent *e = s->extents, *last = e + s->header.extents;
+	bool mapped = can_be_mapped(s);
+	uint64_t after = 0;
 	int err = 0;
 
 	for (uint64_t i = 0; i < s->header.areas && !err; i++) {
 		const struct ept_index_area *a = &s->areas[i];
 		uint64_t at = a->gpa, end = a->gpa + a->size;
-		bool maps = as_it_is(s, a);
+		bool maps = mapped && as_it_is(s, a, after);
 
+		after = maps ? a->offset + a->size : after;
 		for (; e < last && e->gpa < end && !err; e++) {
 			if (maps)
 				err = check_gap(s, a->offset + (at - a->gpa),

@@ -261,6 +261,10 @@ static json_t *serve_of_template(struct control *control, struct conn *conn,
 	case CONTROL_MACHINE:
 		return control_serve_machine(control, conn, request);
 	case CONTROL_FORK:
+		/* A clone would take over that it is to end. */
+		if (atomic_load(&control->ended))
+			return conn_error(request->id, CONTROL_ERROR_STATE,
+					  "the template is ending");
 		return control_serve_fork(control, conn, request);
 	case CONTROL_STOP:
 		conn->owed = true;

@@ -48,6 +48,10 @@ json_t *control_serve_fork(struct control *control, struct conn *conn,
 		reply = conn_error(request->id, CONTROL_ERROR_UNAVAILABLE,
 				   "it is no template, but a VM that runs: foal fork makes more of "
 				   "it, foal template keeps it to be cloned");
+	} else if (request->template && control->vm->template) {
+		reply = conn_error(request->id, CONTROL_ERROR_UNAVAILABLE,
+				   "it is a template already; foal clone makes VMs of it, of one "
+				   "of which foal template makes another");
 	} else if (fork_possible(control->vm, &asked, &err)) {
 		reply = conn_error(request->id, CONTROL_ERROR_UNAVAILABLE, err.text);
 	} else if (asked.channel < 0) {

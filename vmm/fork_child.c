@@ -402,6 +402,8 @@ static void take_apart(struct vm *vm, struct fork_birth *birth)
 		close(vm->helpers.list[i].pidfd);
 	close(vm->end.fd);
 	close(vm->signals_fd);
+	if (vm->restore && vm->restore->record_fd >= 0)
+		close(vm->restore->record_fd); /* its lock would last as long as the copies */
 	stats_close(vm);
 }
 

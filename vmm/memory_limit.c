@@ -97,6 +97,32 @@ static bool misspelt(const char *name)
 	return comma && strchr(comma, '=') && access(name, F_OK);
 }
 
+/* One that never has a name: nothing is left of it, whoever is killed. Not every file system can.
+ */
+static int open_nameless(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	char dir[4096];
+	int len = !slash ? 1 : slash == path ? 1 : (int)(slash - path);
+
+	if (len >= (int)sizeof(dir) || access(path, F_OK) == 0 || errno != ENOENT)
+		return -1;
+	snprintf(dir, sizeof(dir), "%.*s", len, slash ? path : ".");
+	return open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+}
+
+static int make_file(const char *path)
+{
+	int fd = open_nameless(path);
+
+	if (fd >= 0)
+		return fd;
+	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd >= 0)
+		unlink(path);
+	return fd;
+}
+
 int swap_open(const struct memory_limit *limit, int *fd, struct foal_error *err)
 {
 	int r = 0;
@@ -106,10 +132,8 @@ int swap_open(const struct memory_limit *limit, int *fd, struct foal_error *err)
 		return complain(limit, -ENOENT,
 				"no such file; of the words after a comma only size= is an option",
 				err);
-	*fd = open(limit->swap, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	if (*fd >= 0) {
-		unlink(limit->swap);
-	} else if (errno == EEXIST) {
+	*fd = make_file(limit->swap);
+	if (*fd < 0 && errno == EEXIST) {
 		*fd = open(limit->swap, O_RDWR | O_CLOEXEC | O_NONBLOCK);
 		r = *fd < 0 ? 0 : check_empty(limit, *fd, err);
 	}

@@ -25,8 +25,8 @@ int option_swap(const char *name, const char *value, struct run_options *out,
 int memory_limit_check(struct run_options *opt, struct foal_error *err);
 
 /*
- * Open the swap file: one that is made is unlinked at once; one that is there has to
- * be empty. *@fd is the caller's to close.
+ * Open the swap file: one that is made has no name, or is unlinked at once; one that is there has
+ * to be empty. *@fd is the caller's to close.
  */
 int swap_open(const struct memory_limit *limit, int *fd, struct foal_error *err);
 

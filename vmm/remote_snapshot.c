@@ -154,21 +154,31 @@ static int fill_channel(struct writing *w, int *theirs, unsigned *parents, struc
 	return r;
 }
 
+/* Where it will be, from anywhere; NULL: no memory. */
+static char *whole_path(const struct snapshot_out *out)
+{
+	char *place = realpath(out->parent, NULL), *path = NULL;
+	size_t len;
+	const char *name = snapshot_out_name(out->to, &len);
+
+	if (!place || asprintf(&path, "%s/%.*s", place, (int)len, name) < 0)
+		path = NULL;
+	free(place);
+	return path;
+}
+
 static json_t *request_of(const struct writing *w, unsigned parents)
 {
 	json_t *members = json_pack("{s:b, s:i}", "pagemap", 1, "parents", (int)parents);
-	char *place = realpath(w->out.parent, NULL), *dir = NULL;
-	const char *name = strrchr(w->out.to, '/');
+	char *dir = whole_path(&w->out);
 
 	if (w->opt->compress)
 		json_object_set_new(members, "compress", json_string(w->opt->compress));
 	/* For the next --diff; one that does not fit into a request, or is no UTF-8, is not kept.
 	 */
-	if (place && asprintf(&dir, "%s/%s", place, name && name[1] ? name + 1 : w->out.to) > 0 &&
-	    strlen(dir) < DIR_MAX)
+	if (dir && strlen(dir) < DIR_MAX)
 		json_object_set_new(members, "dir", json_string(dir));
 	free(dir);
-	free(place);
 	return members;
 }
 

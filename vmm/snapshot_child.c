@@ -122,8 +122,11 @@ static bool write_layers(struct vm *vm, const int *fds, const struct parents *pa
 						   parents->count);
 		if (r) {
 			snprintf(out->why, sizeof(out->why),
-				 "%s: cannot write what the guest wrote to disk %.200s: %s",
-				 vm->opt->name, vm->opt->disks[i].path, strerror(-r));
+				 "%s: cannot write what the guest wrote to disk %.150s: %s",
+				 vm->opt->name, vm->opt->disks[i].path,
+				 r == -ESTALE ? "the parent has more of it, and only its "
+						"helper could tell; take it without --diff"
+					      : strerror(-r));
 			return false;
 		}
 	}

@@ -81,7 +81,7 @@ unsigned snapshot_dir_memory(const struct snapshot_dir *dir,
 			     struct ept_snapshot *out[SNAPSHOT_CHAIN_MAX]);
 /* Is the directory at @path @dir or one below it? */
 bool snapshot_dir_in_chain(const struct snapshot_dir *dir, const char *path);
-/* Are @machine and @files those of @dir? */
+/* Are @machine and @files those of @dir? Whatever its networks and its vsock are. */
 bool snapshot_dir_same_machine(const struct snapshot_dir *dir, const json_t *machine,
 			       const json_t *files);
 /* What the manifest of a difference to @dir, which is to be at @to, says of it; NULL: no UTF-8. */

@@ -16,12 +16,37 @@ int snapshot_out_fail(const struct snapshot_out *out, int r, struct foal_error *
 			 out->to, strerror(-r));
 }
 
+const char *snapshot_out_name(const char *to, size_t *len)
+{
+	const char *end = to + strlen(to), *name;
+
+	while (end > to + 1 && end[-1] == '/')
+		end--;
+	for (name = end; name > to && name[-1] != '/'; name--)
+		;
+	*len = (size_t)(end - name);
+	return name;
+}
+
+/* "." and ".." cannot be renamed, nor "/". */
+static bool is_no_name(const char *to)
+{
+	size_t len;
+	const char *name = snapshot_out_name(to, &len);
+
+	return len == 0 || (len <= 2 && strspn(name, ".") >= len);
+}
+
 /* Only a snapshot may be replaced by one. */
 static int look_at_target(struct snapshot_out *out, size_t len, struct foal_error *err)
 {
 	char path[4096];
 	struct stat st;
 
+	if (is_no_name(out->to))
+		return error_set(err, FOAL_EXIT_USAGE, -EINVAL,
+				 "snapshot: \"%s\": give the directory by a name of its own",
+				 out->to);
 	/* What it leads to would be emptied in place of what is replaced. */
 	snprintf(path, sizeof(path), "%.*s", (int)len, out->to);
 	if (lstat(path, &st) == 0 && S_ISLNK(st.st_mode))
@@ -92,14 +117,32 @@ static void remove_directory(const char *path)
 	rmdir(path);
 }
 
+/*
+ * NFS and others know no such flags. There a directory of that name that appeared meanwhile is
+ * not replaced either, unless it is empty; and nothing is exchanged in one step.
+ */
+static int give_name(const struct snapshot_out *out, struct foal_error *err)
+{
+	if (renameat2(AT_FDCWD, out->path, AT_FDCWD, out->to,
+		      out->replaces ? RENAME_EXCHANGE : RENAME_NOREPLACE) == 0)
+		return 0;
+	if (errno == EINVAL && out->replaces)
+		return error_set(err, FOAL_EXIT_SNAPSHOT, -EINVAL,
+				 "%s: is a snapshot already, and this file system cannot exchange "
+				 "it for another; give another name",
+				 out->to);
+	if (errno == EINVAL && rename(out->path, out->to) == 0)
+		return 0;
+	return snapshot_out_fail(out, -errno, err);
+}
+
 /* After the rename it is there, whatever happens. */
 int snapshot_out_commit(struct snapshot_out *out, struct foal_error *err)
 {
-	int parent, r = 0;
+	int parent, r = give_name(out, err);
 
-	if (renameat2(AT_FDCWD, out->path, AT_FDCWD, out->to,
-		      out->replaces ? RENAME_EXCHANGE : RENAME_NOREPLACE))
-		return snapshot_out_fail(out, -errno, err);
+	if (r)
+		return r;
 	parent = open(out->parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (parent < 0 || fsync(parent))
 		r = error_set(err, FOAL_EXIT_SNAPSHOT, -errno,

@@ -19,10 +19,13 @@ struct snapshot_out {
 	bool replaces;
 };
 
+/* What @to calls it, without where it lies and slashes behind; *@len bytes, perhaps none. */
+const char *snapshot_out_name(const char *to, size_t *len);
 /*
  * Make the directory that is to be @to, and the empty parts in it, @layers of disks among them. A
- * snapshot that is there is to be replaced, anything else is refused. FOAL_EXIT_SNAPSHOT; then, and
- * in any case, snapshot_out_close(), which removes what has no name yet.
+ * snapshot that is there is to be replaced, anything else is refused. FOAL_EXIT_SNAPSHOT, or
+ * FOAL_EXIT_USAGE of a @to that is no name ("." and the like); then, and in any case,
+ * snapshot_out_close(), which removes what has no name yet.
  */
 int snapshot_out_open(struct snapshot_out *out, const char *to, unsigned layers,
 		      struct foal_error *err);

@@ -340,6 +340,10 @@ _Noreturn void template_serve(struct vm *vm, const struct fork_request *request,
 		tell_failure(request->channel, order.name, err.text);
 		process_end(err.status);
 	}
+	/* Of a clone's template it is a copy of that clone's own template's: nothing of that holds.
+	 */
+	template.ready = template.wanted = template.children = 0;
+	template.not_before = 0;
 	template.birth = birth;
 	/* What a clone is to have of its own it has from the start. */
 	if (!vm->opt->net_count && !vm->opt->vsock.path && !fork_disks_behind(vm->opt))

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "devices/disk_backend.h"
 #include "devices/disk_layer_file.h"
 #include "tests/devices/disk_rig.h"
 #include "tests/devices/rig.h"
@@ -326,6 +327,77 @@ START_TEST(differences)
 }
 END_TEST
 
+/*
+ * The parent has what the disk has not: of another VM, or of one that went back since. It reads as
+ * the disk does.
+ */
+START_TEST(difference_to_a_stranger)
+{
+	int files[3];
+
+	disk_use(DISK_COW);
+	memset(model, -1, sizeof(model));
+	put(0, 8, 1);
+	ck_assert_int_eq(disk_mark(disk), 0);
+	put(4, 60, 2);
+	put(SECTORS - 3, SECTORS, 3);
+	ck_assert_int_eq(disk_freeze_passing(disk), 0);
+	save_difference(files, 0);
+	disk_go_back(disk);
+	memset(model, -1, sizeof(model));
+	for (unsigned s = 0; s < 8; s++)
+		model[s] = 1;
+	if (_i)
+		put(100, 117, 4);
+	ck_assert_int_eq(disk_freeze_passing(disk), 0);
+	expect_model();
+	save_difference(files, 1);
+	load_chain(files, 2);
+	expect_model();
+	/* And of one that was never written to. */
+	disk_close(disk);
+	disk_use(DISK_COW);
+	save_difference(files, 2);
+	load_chain(files, 3);
+	disk_expect(0, SECTORS, -1);
+	ck_assert_int_eq(disk_layer_merge(files, 3, file), 0);
+	ck_assert_int_eq(reopen(), 0);
+	disk_expect(0, SECTORS, -1);
+	for (unsigned i = 0; i < 3; i++)
+		close(files[i]);
+}
+END_TEST
+
+static void close_nothing(struct disk_backend *backend)
+{
+	(void)backend;
+}
+
+/* What serves the VM's process alone is not asked by another; refused, if it would have to be. */
+START_TEST(difference_to_a_stranger_behind_a_companion)
+{
+	static const struct disk_backend_ops ops = {.close = close_nothing};
+	static struct disk_backend backend = {.ops = &ops, .size = DISK_BYTES};
+	int files[3], taken;
+
+	disk_use(DISK_COW);
+	memset(model, -1, sizeof(model));
+	put(8, 16, 1);
+	ck_assert_int_eq(disk_freeze(disk), 0);
+	save_difference(files, 0);
+	disk_close(disk);
+	ck_assert_int_eq(disk_open_on(&backend, DISK_COW, &disk), 0);
+	taken = dup(files[0]);
+	ck_assert_int_eq(disk_save_layers(disk, file, &taken, 1), -ESTALE);
+	put(8, 16, 2); /* its own */
+	ck_assert_int_eq(disk_freeze(disk), 0);
+	save_difference(files, 1);
+	ck_assert_uint_eq(bytes_of(files[0]), 3 * 4096);
+	close(files[0]);
+	close(files[1]);
+}
+END_TEST
+
 /* One block's sum is right and its bytes are not: it is no difference only if they are the same. */
 START_TEST(same_sum_is_not_enough)
 {
@@ -495,6 +567,8 @@ Suite *disk_layers_suite(void)
 	tcase_add_test(tc, bit_flips);
 	tcase_add_test(tc, truncated);
 	tcase_add_loop_test(tc, differences, 0, 2);
+	tcase_add_loop_test(tc, difference_to_a_stranger, 0, 2);
+	tcase_add_test(tc, difference_to_a_stranger_behind_a_companion);
 	tcase_add_test(tc, same_sum_is_not_enough);
 	tcase_add_test(tc, size_is_not_trusted);
 	tcase_add_test(tc, folded_into_one);

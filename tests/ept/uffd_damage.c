@@ -8,6 +8,7 @@
 
 #include <poll.h>
 #include <stddef.h>
+#include <stdlib.h>
 
 /* Of the index every bit; each is refused with a line. */
 START_TEST(index_with_a_wrong_bit)
@@ -176,6 +177,47 @@ START_TEST(hostile_index)
 }
 END_TEST
 
+#define MANY 100000UL
+
+/* What is read for it is in proportion to the file, whatever its index says. */
+START_TEST(very_many_areas)
+{
+	size_t areas = MANY * sizeof(struct ept_index_area);
+	size_t len = areas + MANY * sizeof(struct ept_index_extent);
+	struct ept_index_header h = {.magic = EPT_INDEX_MAGIC,
+				     .version = EPT_INDEX_VERSION,
+				     .extent = EPT_EXTENT,
+				     .areas = MANY,
+				     .extents = MANY,
+				     .memory_bytes = 256 * PAGE};
+	int memory = memfd_create("memory", 0), index = memfd_create("index", 0);
+	char *table = calloc(1, len), *bytes = calloc(256, PAGE), why[300];
+	struct ept_index_area *area = (struct ept_index_area *)(void *)table;
+	struct ept_index_extent *e = (struct ept_index_extent *)(void *)(table + areas);
+	struct ept_snapshot *s;
+
+	/* All of them in one place, which is zeros and no hole. */
+	for (uint64_t i = 0; i < MANY; i++) {
+		area[i] = (struct ept_index_area){.gpa = i << 20, .size = 256 * PAGE};
+		e[i] = (struct ept_index_extent){
+		    .gpa = i << 20, .stored = 16 * PAGE, .pages = 16, .zero = 1};
+		e[i].sum = ept_checksum(bytes, EPT_EXTENT);
+	}
+	h.table = ept_checksum(table, len);
+	h.sum = ept_checksum(&h, offsetof(struct ept_index_header, sum));
+	ck_assert_int_eq(pwrite(memory, bytes, 256 * PAGE, 0), 256 * PAGE);
+	ck_assert_int_eq(pwrite(index, &h, sizeof(h), 0), sizeof(h));
+	ck_assert_int_eq(pwrite(index, table, len, sizeof(h)), (ssize_t)len);
+	ck_assert_int_eq(ept_snapshot_open(memory, index, "snap", &s, why, sizeof(why)), 0);
+	ck_assert_int_eq(ept_snapshot_verify(s, why, sizeof(why)), 0);
+	ept_snapshot_close(s);
+	close(memory);
+	close(index);
+	free(table);
+	free(bytes);
+}
+END_TEST
+
 /* A page alone is not worth the VM: with poison it goes on. */
 START_TEST(wrong_extent_is_poisoned)
 {
@@ -261,6 +303,10 @@ Suite *suite_uffd_damage(void)
 	tcase_add_test(tc, wrong_extent_is_poisoned);
 	tcase_add_loop_test(tc, writer_runs_out_of_space, 0, 2);
 	tcase_add_test(tc, file_is_cut_short_meanwhile);
+	suite_add_tcase(suite, tc);
+	tc = tcase_create("soon done");
+	tcase_set_timeout(tc, 60);
+	tcase_add_test(tc, very_many_areas);
 	suite_add_tcase(suite, tc);
 	return suite;
 }

@@ -508,6 +508,27 @@ static int ask_for_clones(int fd, const char *first, int passed, unsigned times)
 	return ends[0];
 }
 
+/* A template that was made of one that another made: it has a pool of its own, and nothing of that.
+ */
+START_TEST(template_of_a_clone)
+{
+	start_told("first", ARGS("--halt", "exit"));
+	tell_once("first", "w1");
+	expect_command(ARGS("template", "first", "--name", "tf", "--pool", "3"), 0, "tf: template");
+	expect_command(ARGS("clone", "tf", "--name", "second", "--reset-point"), 0, "second");
+	tell_once("second", "w2");
+	expect_command(ARGS("template", "second", "--name", "ts", "--pool", in_round("%d", _i)), 0,
+		       "ts: template");
+	expect_command(ARGS("clone", "ts", "-n", "6", "--name", "third%"), 0, "third6: running");
+	tell_once("third1", "a2");
+	tell_once("third6", "a2");
+	expect_command(ARGS("clone", "tf", "--name", "fourth"), 0, "fourth: running");
+	tell_once("fourth", "a1");
+	expect_command(ARGS("clone", "ts", "--name", "fifth", "--clock", "jump"), 0, "running");
+	tell_once("fifth", "a2");
+}
+END_TEST
+
 /* The answer does not wait for names, and what comes with messages that are none is not kept. */
 START_TEST(orders)
 {
@@ -539,6 +560,36 @@ START_TEST(orders)
 }
 END_TEST
 
+/* Asked to stop and for a clone at once: what it would make would take itself for told to end. */
+START_TEST(of_one_that_ends)
+{
+	int ends[2];
+
+	start_told("en", ARGS("--halt", "exit"));
+	json_t *reply = forks_of(ARGS("template", "en", "--name", "ent", "--pool", "0", "--json"));
+	pid_t template = fork_pid(reply, 0);
+	json_decref(reply);
+	int first = control_connect("ent"), second = control_connect("ent");
+	control_number(first, "{\"command\":\"status\"}", "pid");
+	control_number(second, "{\"command\":\"status\"}", "pid");
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+	ck_assert_int_eq(kill(template, SIGSTOP), 0);
+	control_pass(first, "{\"command\":\"stop\"}\n", ends[0], 1);
+	control_pass(second, "{\"command\":\"fork\",\"clone\":true}\n", ends[1], 1);
+	close(ends[1]);
+	ck_assert_int_eq(kill(template, SIGCONT), 0);
+	reply = control_line(second);
+	const json_t *error = json_object_get(reply, "error");
+	ck_assert_msg(error && strstr(json_string_value(json_object_get(error, "message")),
+				      "the template is ending"),
+		      "%s", json_dumps(reply, 0));
+	json_decref(reply);
+	close(ends[0]);
+	close(first);
+	close(second);
+}
+END_TEST
+
 /* A limit that stops it is named, and nothing of those that were to come is left. */
 START_TEST(limits)
 {
@@ -564,6 +615,11 @@ START_TEST(refused)
 	expect_command(ARGS("template", "small", "--pool", "many"), 100, "give a whole number");
 	expect_command(ARGS("clone", "small", "--clock", "slow"), 100, "freeze or jump");
 	expect_command(ARGS("clone", "small"), 113, "it is no template");
+	start_told("large", ARGS("--halt", "exit"));
+	expect_command(ARGS("template", "large"), 0, "large.template: template");
+	expect_command(ARGS("template", "large.template", "--name", "twice"), 113,
+		       "it is a template already");
+	expect_command(ARGS("stat", "twice"), 112, "no running VM");
 }
 END_TEST
 
@@ -579,12 +635,14 @@ Suite *clone_suite(void)
 	tcase_add_test(tc, snapshots);
 	tcase_add_test(tc, resets);
 	tcase_add_test(tc, of_a_clone);
+	tcase_add_loop_test(tc, template_of_a_clone, 0, 3);
 	tcase_add_loop_test(tc, back_to_the_template, 0, 2);
 	tcase_add_loop_test(tc, rests, 0, 2);
 	tcase_add_loop_test(tc, programs, 0, 2);
 	tcase_add_test(tc, many);
 	tcase_add_test(tc, huge);
 	tcase_add_test(tc, orders);
+	tcase_add_test(tc, of_one_that_ends);
 	tcase_add_test(tc, pool_ends);
 	tcase_add_test(tc, short_pool);
 	tcase_add_test(tc, limits);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -124,6 +125,13 @@ START_TEST(of_a_lazy_restore)
 	vm = tell_to("lazy.2");
 	tell(&vm, "e1");
 	hang_up(&vm);
+	/* It records, and they do not: once it is gone another may. */
+	int set = open(scratch("lazy-fork/working-set"), O_RDWR | O_CLOEXEC);
+	ck_assert_int_ge(set, 0);
+	ck_assert_int_eq(flock(set, LOCK_EX | LOCK_NB), -1);
+	expect_command(ARGS("stop", "lazy", "--kill"), 0, "gone");
+	ck_assert_int_eq(flock(set, LOCK_EX | LOCK_NB), 0);
+	close(set);
 }
 END_TEST
 

@@ -170,6 +170,10 @@ START_TEST(restored_have_their_own)
 	all_differ(names, 3, 'a');
 	all_differ(names, 3, 'c');
 	all_differ(names, 3, 'i');
+	/* It has ends of its own, and no page or block for them: the parent is the same machine. */
+	expect_command(ARGS("snapshot", "back", scratch("identity-diff"), "--diff"), 0,
+		       "more than");
+	expect_command(ARGS("verify", scratch("identity-diff")), 0, "whole");
 	/* One that goes on for the first, and is no copy of it. */
 	expect_command(ARGS("stop", "net", "--kill"), 0, "gone");
 	while (exists(short_path("v")))

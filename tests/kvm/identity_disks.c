@@ -135,6 +135,34 @@ START_TEST(disks)
 }
 END_TEST
 
+/* What the guest wrote after its reset point is in the parent, and is not the guest's any more. */
+START_TEST(difference_after_a_reset)
+{
+	const char *raw = scratch("went-back.raw"), *full = scratch("went-back-0");
+	const char *diff = scratch("went-back-1");
+	char option[256];
+
+	if (!have_userfaultfd())
+		skip("no userfaultfd");
+	write_file(raw, "", 0);
+	ck_assert_int_eq(truncate(raw, 1 << 20), 0);
+	snprintf(option, sizeof(option), "%s,mode=cow", raw);
+	identity_start("wb", "ready\n", ARGS(IDENTITY_GUEST, "--disk", option));
+	expect_command(ARGS("reset", "wb", "--here"), 0, "");
+	ck_assert_uint_eq(identity_number("wb", 'B'), 0);
+	ck_assert_uint_eq(identity_number("wb", 'B'), 1);
+	snapshot("wb", full);
+	expect_command(ARGS("reset", "wb"), 0, "");
+	ck_assert_uint_eq(identity_number("wb", 'b'), 0);
+	expect_command(ARGS("snapshot", "wb", diff, "--diff"), 0, "more than");
+	expect_command(ARGS("restore", diff, "-d", "--name", "wb2", "--time-limit", GUEST_LIMIT), 0,
+		       "running");
+	ck_assert_uint_eq(identity_number("wb2", 'b'), 0);
+	ck_assert_uint_eq(identity_number("wb2", 'B'), 0);
+	expect_command(ARGS("verify", diff), 0, "whole");
+}
+END_TEST
+
 /*
  * Each reset point is a layer, and each layer a descriptor: more than a usual limit allows, and
  * then no more, while the guest goes on.
@@ -176,6 +204,7 @@ Suite *identity_disks_suite(void)
 	tcase_add_checked_fixture(tc, NULL, end_all);
 	tcase_add_test(tc, disks_behind_a_helper);
 	tcase_add_loop_test(tc, disks, 0, 2);
+	tcase_add_test(tc, difference_after_a_reset);
 	tcase_add_test(tc, many_layers);
 	suite_add_tcase(suite, tc);
 	return suite;

@@ -203,7 +203,10 @@ START_TEST(refused)
 	background("shares", ARGS(MEMORY_GUEST, "--pmem", scratch("shared.img")));
 	expect_command(ARGS("snapshot", "shares", scratch("run")), 114, "is no snapshot");
 	expect_command(ARGS("snapshot", "nobody", dir), 112, "no running VM");
+	expect_command(ARGS("snapshot", "shares", ""), 100, "a name of its own");
+	expect_command(ARGS("snapshot", "shares", scratch("..")), 100, "a name of its own");
 	snapshot("shares", dir);
+	expect_command(ARGS("snapshot", "shares", scratch("refused/.")), 100, "a name of its own");
 	expect_command(ARGS("stop", "shares", "--kill"), 0, "gone");
 	/* The file below is another one now. */
 	write_file(file, "other", 5);

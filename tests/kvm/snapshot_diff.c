@@ -105,6 +105,7 @@ START_TEST(broken_chains)
 	expect_command(ARGS("snapshot", "broken", top, base), 100, "not taken");
 	snapshot("broken", base);
 	expect_command(ARGS("snapshot", "broken", base, "--diff"), 114, "which it would replace");
+	expect_command(ARGS("snapshot", "broken", scratch("below//")), 0, "paused for");
 	expect_command(ARGS("snapshot", "broken", top, "--diff"), 0, "more than");
 	expect_command(ARGS("snapshot", "merge", top, base), 114, "give another name");
 	expect_command(ARGS("snapshot", "merge"), 100, "give one DIR");

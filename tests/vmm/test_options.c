@@ -1,9 +1,14 @@
 /* What a command line becomes; tests/kvm has the wrong ones. */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tests/vmm/suites.h"
+#include "vmm/memory_limit.h"
 #include "vmm/options.h"
 
 #define MAX_ARGS 8
@@ -154,11 +159,38 @@ START_TEST(too_many_devices)
 }
 END_TEST
 
+/* Whoever is killed, nothing is left: it has no name, not even for a moment. */
+START_TEST(swap_files)
+{
+	char dir[] = "/tmp/foal-swap-XXXXXX", path[64], link[64], is[256];
+	struct memory_limit limit = {.swap = path};
+	struct foal_error err = {0};
+	int fd, can;
+
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/its.swap", dir);
+	can = open(dir, O_TMPFILE | O_RDWR, 0600);
+	ck_assert_msg(swap_open(&limit, &fd, &err) == 0, "%s", err.text);
+	ck_assert_int_eq(pwrite(fd, path, 0, 0), 0);
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	ssize_t len = readlink(link, is, sizeof(is) - 1);
+	ck_assert_int_gt(len, 0);
+	is[len] = 0;
+	ck_assert_msg(can < 0 || !strstr(is, "its.swap"), "%s", is);
+	close(fd);
+	if (can >= 0)
+		close(can);
+	ck_assert_int_eq(rmdir(dir), 0);
+	ck_assert_int_eq(swap_open(&limit, &fd, &err), -ENOENT);
+}
+END_TEST
+
 Suite *options_suite(void)
 {
 	Suite *suite = suite_create("options");
 	TCase *tc = tcase_create("options");
 
+	tcase_add_test(tc, swap_files);
 	tcase_add_test(tc, defaults);
 	tcase_add_test(tc, files_and_modes);
 	tcase_add_test(tc, ways_to_boot);

@@ -3,13 +3,16 @@
  * anywhere in any file, are refused or harmless, and never another memory or disk.
  */
 #include <check.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "devices/disk.h"
@@ -18,6 +21,7 @@
 #include "tests/vmm/suites.h"
 #include "vmm/manifest.h"
 #include "vmm/snapshot_dir.h"
+#include "vmm/snapshot_out.h"
 
 #define CHAIN	3
 #define EXTENTS 5
@@ -416,6 +420,45 @@ START_TEST(lying_manifests)
 }
 END_TEST
 
+/* Those of a restored VM are others; all else has to be the same. */
+START_TEST(same_machine)
+{
+	static const struct {
+		const char *options;
+		bool same;
+	} others[] = {
+	    {"[[\"memory\",\"1024K\"],[\"net\",\"user,mac=2\"],[\"vsock\",\"cid=3,path=/a\"]]",
+	     true},
+	    {"[[\"memory\",\"1024K\"],[\"net\",\"tap=t,mac=1\"],[\"vsock\",\"cid=3,path=/b\"]]",
+	     true},
+	    {"[[\"memory\",\"2048K\"],[\"net\",\"user,mac=1\"],[\"vsock\",\"cid=3,path=/a\"]]",
+	     false},
+	    {"[[\"memory\",\"1024K\"],[\"net\",\"user,mac=1\"]]", false},
+	    {"[[\"memory\",\"1024K\"],[\"net\",\"user\"],[\"net\",\"user\"]]", false},
+	    {"[[\"memory\",\"1024K\"],[\"disk\",\"user,mac=1\"],[\"vsock\",\"cid=3,path=/a\"]]",
+	     false},
+	    {"[[\"memory\",\"1024K\"],7,[]]", false},
+	    {"{}", false},
+	};
+	struct snapshot_dir dir;
+
+	snapshot_dir_init(&dir);
+	dir.manifest = json_pack("{s:{s:o}, s:[]}", "machine", "options",
+				 json_loads(others[0].options, 0, NULL), "files");
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+		json_t *machine =
+		    json_pack("{s:o}", "options", json_loads(others[i].options, 0, NULL));
+		json_t *files = json_array();
+
+		ck_assert_msg(snapshot_dir_same_machine(&dir, machine, files) == others[i].same,
+			      "%s", others[i].options);
+		json_decref(machine);
+		json_decref(files);
+	}
+	snapshot_dir_close(&dir);
+}
+END_TEST
+
 /* An ancestor of itself: its ids cannot be told from right ones. It is not gone round for ever. */
 START_TEST(its_own_ancestor)
 {
@@ -438,6 +481,61 @@ START_TEST(its_own_ancestor)
 }
 END_TEST
 
+/* --- a name is given ---------------------------------------------------------------------- */
+
+static bool no_flags; /* as on NFS */
+
+/* In place of libc's. */
+int renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned int flags)
+{
+	if (no_flags && flags) {
+		errno = EINVAL;
+		return -1;
+	}
+	return (int)syscall(SYS_renameat2, from_dir, from, to_dir, to, flags);
+}
+
+/* A snapshot of a file; @err says why not. */
+static int put(const char *to, struct foal_error *err)
+{
+	struct snapshot_out out;
+	int r = snapshot_out_open(&out, to, 0, err), fd;
+
+	if (r == 0) {
+		fd = openat(out.fd, SNAPSHOT_MANIFEST, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+		ck_assert_int_ge(fd, 0);
+		close(fd);
+		r = snapshot_out_commit(&out, err);
+	}
+	snapshot_out_close(&out);
+	return r;
+}
+
+START_TEST(file_systems)
+{
+	char dir[] = "/tmp/foal-named-XXXXXX", to[64];
+	struct foal_error err = {0};
+	struct stat first, now;
+
+	no_flags = _i;
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	snprintf(to, sizeof(to), "%s/one", dir);
+	snprintf(top, sizeof(top), "%s", dir);
+	ck_assert_msg(put(to, &err) == 0, "%s", err.text);
+	ck_assert_int_eq(stat(to, &first), 0);
+	ck_assert_int_eq(put(to, &err), _i ? -EINVAL : 0);
+	ck_assert_int_eq(strstr(err.text, "cannot exchange") != NULL, _i);
+	ck_assert_int_eq(stat(to, &now), 0);
+	ck_assert_int_eq(now.st_ino == first.st_ino, _i);
+	glob_t found = {0};
+	strcat(to, "*");
+	ck_assert_int_eq(glob(to, 0, NULL, &found), 0);
+	ck_assert_uint_eq(found.gl_pathc, 1); /* nothing is left beside it */
+	globfree(&found);
+	remove_chain();
+}
+END_TEST
+
 Suite *snapshot_dir_suite(void)
 {
 	Suite *suite = suite_create("snapshot_dir");
@@ -448,7 +546,9 @@ Suite *snapshot_dir_suite(void)
 	tcase_add_test(tc, swapped_files);
 	tcase_add_loop_test(tc, later_format, 0, CHAIN);
 	tcase_add_loop_test(tc, lying_manifests, 0, (int)(sizeof(lies) / sizeof(*lies)));
+	tcase_add_test(tc, same_machine);
 	tcase_add_test(tc, its_own_ancestor);
+	tcase_add_loop_test(tc, file_systems, 0, 2);
 	suite_add_tcase(suite, tc);
 	return suite;
 }
