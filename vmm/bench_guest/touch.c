@@ -19,6 +19,7 @@ extern struct bench_job bench_job;
 extern volatile uint32_t bench_ticks[BENCH_MAX_CPUS];
 
 _Noreturn void bench_user(uint32_t cpu);
+_Noreturn void bench_exits(uint32_t cpu); /* exits.c */
 
 /* What a vCPU does to each page of its part. */
 enum touch { TOUCH_READ, TOUCH_WRITE, TOUCH_SUM };
@@ -212,6 +213,8 @@ void bench_user(uint32_t cpu)
 	struct part part = {cpu * share,
 			    cpu + 1 == bench_job.cpus ? bench_job.touches : (cpu + 1) * share};
 
+	if (bench_job.exit)
+		bench_exits(cpu);
 	look_at_order(part);
 	if (bench_job.read_before)
 		go_over(part, TOUCH_READ);
