@@ -54,11 +54,11 @@
 	       .write = true), \
 	DETAIL(who ".shared.mkwrite.seq." #n "cpu", o, BENCH_SHARED, BENCH_SEQUENTIAL, .cpus = n, \
 	       .write = true, .read_before = true)
-/* Of foal bench exits: microseconds an exit, without a bar. */
+/* Of foal bench exits: microseconds each, without a bar. */
 #define EXIT(n, o, ...) \
 	{.name = "exit." n, .options = o, .exits = true, .cpus = 1, \
 	 .measures = {{BENCH_TIME, {0}}}, __VA_ARGS__}
-/* An event each that maps so many pages, all in our cache; who shares none has only the file's. */
+/* Each touch is an event that maps so many pages: our cache has all of them. */
 #define HANDLED(n) \
 	EXIT("fault.handler." #n, HANDLER " --huge never --fault-around " #n, \
 	     .backing = BENCH_PRIVATE, .pattern = BENCH_SPARSE, .cached = true, \

@@ -287,7 +287,7 @@ static int run_guest(struct bench_vm *vm, const struct memory *memory,
 		     const struct bench_sample *sample, struct bench_result *result,
 		     struct foal_error *err)
 {
-	struct bench_taker taker;
+	static struct bench_taker taker; /* of a vCPU that may run on to the process's end */
 	pid_t self = getpid();
 	uint64_t sum;
 	int r = give_job(vm, sample, result, &sum);
