@@ -177,6 +177,11 @@ struct bench_taker {
 /* The guest's job of a case with an exit; before it starts. */
 void bench_exit_job(struct bench_vm *vm, const struct bench_sample *sample,
 		    struct bench_result *result);
+/*
+ * TSC cycles a touch or exit of a stamped job: the median of its chunks, so that what else ran on
+ * the vCPU's processor for a while is not in it. After BENCH_TOUCHED.
+ */
+double bench_chunk_cycles(const struct bench_vm *vm);
 /* Have its exits taken, by this program or by an eventfd; before it starts. */
 int bench_taker_begin(struct bench_taker *taker, struct bench_vm *vm,
 		      const struct bench_sample *sample, struct foal_error *err);

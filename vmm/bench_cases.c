@@ -140,7 +140,7 @@ const struct bench_case bench_cases[] = {
          .other = BENCH_NOBODY),
     EXIT("fault.kernel.4K", "--fault-engine kernel --huge never", .write = true, .mib = 64),
     EXIT("fault.kernel.2M", "--fault-engine kernel --huge always", .pattern = BENCH_SPARSE,
-         .write = true, .plain_huge = true, .mib = 512, .brief = true),
+         .write = true, .plain_huge = true, .mib = 256, .brief = true),
     EXIT("fault.handler.anon", HANDLER " --huge never", .write = true, .mib = 16),
     HANDLED(1),
     HANDLED(16),

@@ -1,6 +1,7 @@
 /* Exits of a kind: who takes them, and how many there were. */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -16,13 +17,39 @@ void bench_exit_job(struct bench_vm *vm, const struct bench_sample *sample,
 	const struct bench_case *c = sample->c;
 
 	result->touches = sample->limit && sample->limit < c->times ? sample->limit : c->times;
-	*vm->job = (struct bench_job){
-	    .cpus = 1, .exit = c->exit, .ring0 = c->ring0, .touches = (uint32_t)result->touches};
+	*vm->job = (struct bench_job){.cpus = 1,
+				      .exit = c->exit,
+				      .ring0 = c->ring0,
+				      .stamped = true,
+				      .touches = (uint32_t)result->touches};
 }
 
 uint64_t bench_exit_sum(const struct bench_case *c, uint64_t times)
 {
 	return c->exit == BENCH_GUEST_FAULT ? times : 0;
+}
+
+/* --- the time --------------------------------------------------------------------------- */
+
+static int compare(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+double bench_chunk_cycles(const struct bench_vm *vm)
+{
+	const volatile uint64_t *stamp = (const volatile uint64_t *)(vm->low + BENCH_STAMPS_GPA);
+	uint32_t chunks = vm->job->touches / BENCH_CHUNK;
+	static double each[BENCH_STAMPS];
+
+	if (!chunks || chunks > BENCH_STAMPS)
+		return (double)(vm->job->cpu[0].end - vm->job->cpu[0].start) / vm->job->touches;
+	for (uint32_t i = 0; i < chunks; i++)
+		each[i] = (double)(stamp[i + 1] - stamp[i]) / BENCH_CHUNK;
+	qsort(each, chunks, sizeof(each[0]), compare);
+	return each[chunks / 2];
 }
 
 /* --- who takes them ---------------------------------------------------------------------- */

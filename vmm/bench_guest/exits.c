@@ -66,12 +66,10 @@ static void prepare_faults(void)
 	}
 }
 
-/* The number of pages whose fault was served. */
-static uint64_t take_faults(uint32_t count)
+static void take_faults(uint32_t first, uint32_t count)
 {
-	for (uint32_t i = 0; i < count; i++)
+	for (uint32_t i = first; i < first + count; i++)
 		(void)*(volatile uint32_t *)(BENCH_FAULTS_AT + i * PAGE);
-	return bench_faults;
 }
 
 /* The number of calls that were not answered. */
@@ -95,7 +93,6 @@ static uint64_t halt(uint32_t count)
 {
 	uint64_t all = 0;
 
-	write_at(TIMER, BENCH_WAKE_VECTOR);
 	for (uint32_t i = 0; i < count; i++) {
 		__asm__ volatile("cli" : : : "memory");
 		bench_woken = 0;
@@ -108,18 +105,31 @@ static uint64_t halt(uint32_t count)
 	return all;
 }
 
-static uint64_t leave(enum bench_exit how, uint32_t count, int vmmcall)
+/* What start, end and stamps are of. */
+static uint64_t clock(enum bench_exit how, uint64_t halted)
 {
-	switch (how) {
+	return how == BENCH_HALT ? halted : read_tsc();
+}
+
+struct leaver {
+	enum bench_exit how;
+	int vmmcall;
+	uint64_t halted;  /* clock of BENCH_HALT */
+	uint64_t refused; /* hypercalls */
+};
+
+static void leave(struct leaver *l, uint32_t first, uint32_t count)
+{
+	switch (l->how) {
 	case BENCH_NO_EXIT:
-	case BENCH_HALT:
 		break;
 	case BENCH_LOOP:
 		for (uint32_t i = 0; i < count; i++)
 			__asm__ volatile("" : : : "memory");
 		break;
 	case BENCH_GUEST_FAULT:
-		return take_faults(count);
+		take_faults(first, count);
+		break;
 	case BENCH_PIO:
 		for (uint32_t i = 0; i < count; i++)
 			out8(BENCH_PORT_EXIT, 0);
@@ -129,32 +139,47 @@ static uint64_t leave(enum bench_exit how, uint32_t count, int vmmcall)
 			write_at(BENCH_MMIO_GPA, i);
 		break;
 	case BENCH_HYPERCALL:
-		return call_host(count, vmmcall);
+		l->refused += call_host(count, l->vmmcall);
+		break;
+	case BENCH_HALT:
+		l->halted += halt(count);
+		break;
 	}
-	return 0;
 }
 
-/* `sum`: page faults that it served, hypercalls that were refused; else 0. */
+static void leave_stamped(struct leaver *l)
+{
+	volatile uint64_t *stamp = (volatile uint64_t *)BENCH_STAMPS_GPA;
+	uint32_t count = bench_job.touches;
+
+	for (uint32_t first = 0; first < count; first += BENCH_CHUNK) {
+		*stamp++ = clock(l->how, l->halted);
+		leave(l, first, count - first < BENCH_CHUNK ? count - first : BENCH_CHUNK);
+	}
+	*stamp = clock(l->how, l->halted);
+}
+
+static void prepare(struct leaver *l)
+{
+	if (l->how == BENCH_GUEST_FAULT)
+		prepare_faults();
+	if (l->how == BENCH_HALT)
+		write_at(TIMER, BENCH_WAKE_VECTOR);
+	l->vmmcall = l->how == BENCH_HYPERCALL && has_vmmcall();
+}
+
+/* `sum`: page faults that it served, and hypercalls that were refused. */
 _Noreturn void bench_exits(uint32_t cpu)
 {
-	enum bench_exit how = (enum bench_exit)bench_job.exit;
-	int vmmcall = how == BENCH_HYPERCALL && has_vmmcall();
-	uint64_t start, sum = 0;
+	struct leaver l = {.how = (enum bench_exit)bench_job.exit};
 
-	if (how == BENCH_GUEST_FAULT)
-		prepare_faults();
+	prepare(&l);
 	out8(BENCH_PORT_READY, (uint8_t)cpu);
-	start = read_tsc();
-	if (how == BENCH_HALT) {
-		bench_job.cpu[cpu].start = 0;
-		bench_job.cpu[cpu].end = halt(bench_job.touches);
-	} else {
-		sum = leave(how, bench_job.touches, vmmcall);
-		bench_job.cpu[cpu].end = read_tsc();
-		bench_job.cpu[cpu].start = start;
-	}
+	bench_job.cpu[cpu].start = clock(l.how, l.halted);
+	leave_stamped(&l);
+	bench_job.cpu[cpu].end = clock(l.how, l.halted);
 	out8(BENCH_PORT_DONE, (uint8_t)cpu);
-	bench_job.cpu[cpu].sum = sum;
+	bench_job.cpu[cpu].sum = bench_faults + l.refused;
 	out8(BENCH_PORT_DONE, (uint8_t)cpu);
 	for (;;)
 		__asm__ volatile("pause");

@@ -41,6 +41,10 @@
 #define BENCH_FRAME_GPA	  (BENCH_TABLES_GPA + (1 + BENCH_TABLES) * 0x1000)
 #define BENCH_FAULTS_AT	  0x40000000
 #define BENCH_FAULT_PAGES (BENCH_TABLES * 512)
+/* With `stamped`, by vCPU 0: the time before each so many touches or exits, and behind the last. */
+#define BENCH_STAMPS_GPA  0x280000
+#define BENCH_CHUNK	  16
+#define BENCH_STAMPS	  0x4000 /* at most */
 /* A halted vCPU is woken by a timer that it sets so far ahead. */
 #define BENCH_WAKE_VECTOR 33
 #define BENCH_HALT_NS	  1000000
@@ -60,8 +64,8 @@ enum bench_exit {
 	BENCH_PIO,
 	BENCH_MMIO,
 	BENCH_HYPERCALL,
-	BENCH_HALT, /* ring 0 only; `start` is 0 and `end` the sum of the times from timer to wake,
-		       BENCH_HALT_NS too long each */
+	BENCH_HALT, /* ring 0 only; the clock of start, end and stamps goes from where a timer is
+		       set to where it wakes, so BENCH_HALT_NS too long each */
 };
 
 struct bench_job {
@@ -87,6 +91,7 @@ struct bench_job {
 	uint32_t clone, clone_reads, clone_writes;
 	uint32_t exit;	/* enum bench_exit */
 	uint32_t ring0; /* all of it in ring 0 */
+	uint32_t stamped;
 
 	/* From the guest. */
 	volatile uint32_t arrived; /* vCPUs */

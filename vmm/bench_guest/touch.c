@@ -74,6 +74,18 @@ static uint64_t go_over(struct part part, enum touch touch)
 	return sum;
 }
 
+static void go_over_stamped(struct part part, enum touch touch)
+{
+	volatile uint64_t *stamp = (volatile uint64_t *)BENCH_STAMPS_GPA;
+
+	for (uint32_t first = part.first; first < part.end; first += BENCH_CHUNK) {
+		uint32_t end = first + BENCH_CHUNK < part.end ? first + BENCH_CHUNK : part.end;
+		*stamp++ = read_tsc();
+		go_over((struct part){first, end}, touch);
+	}
+	*stamp = read_tsc();
+}
+
 /* The list's own pages are not to be faulted in while the time is taken. */
 static void look_at_order(struct part part)
 {
@@ -227,7 +239,10 @@ void bench_user(uint32_t cpu)
 	bench_job.cpu[cpu].start = read_tsc();
 	go_over(once, how);
 	bench_job.cpu[cpu].mid = read_tsc();
-	go_over(then, how);
+	if (bench_job.stamped)
+		go_over_stamped(then, how);
+	else
+		go_over(then, how);
 	bench_job.cpu[cpu].end = read_tsc();
 	bench_job.cpu[cpu].ticks = bench_ticks[cpu] - ticks;
 	if (bench_job.serial)
