@@ -1,7 +1,8 @@
 /*
  * `foal bench faults` (`foal bench snapshots`: bench_snapshots.h): what a page costs a guest,
  * through foal's memory and through the plain alternative, which is a mapping of the monitor's
- * registered as it is, its faults resolved by the host kernel. docs/bench.md.
+ * registered as it is, its faults resolved by the host kernel. `foal bench exits`: what each way
+ * out of the guest costs, beside the host kernel's own where there is one. docs/bench.md.
  *
  * A case is an access pattern on memory of a kind; what is measured of it are its
  * rows. A sample is one run of one side of a case, in a process of its own
