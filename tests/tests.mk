@@ -3,7 +3,7 @@
 # make test-quick    the unit tests and the tests on /dev/kvm alone
 # make test-san      with SAN=address or SAN=thread: the unit tests under that sanitizer
 # make fuzz          the fuzz targets: fuzz-devices, -state, -image, -control; FUZZ_SECONDS=60 each
-# make bench         start-up, main job, faults, restores beside the plain alternative
+# make bench         start-up, main job, faults, restores, exits beside the plain alternative
 # make bench-boot    a stock Linux guest beside QEMU's, on the emulated AMD host
 #
 # tests/*/*-tests.mk add to:
@@ -59,9 +59,11 @@ test-quick: all $(TEST_PROGRAMS) $(KVM_TEST_PROGRAMS)
 # foal ends with 1 where a bar does not hold: the rows say which.
 bench: all $(BENCH) $(BARE) $(OUT)/tests/guests/exit.elf
 	$(OUT)/foal bench faults --detail --json=$(BUILD)/bench-faults.json || [ $$? -eq 1 ]
+	$(OUT)/foal bench exits --json=$(BUILD)/bench-exits.json
 	$(OUT)/foal bench snapshots --bare $(BARE) --json=$(BUILD)/bench-snapshots.json || [ $$? -eq 1 ]
 	$(BENCH) $(OUT)/foal $(BARE) $(OUT)/tests/guests/exit.elf $(GUEST_KERNEL) $(GUEST_DISK) \
-		$(GUEST_PMEM) $(BUILD)/bench-faults.json $(BUILD)/bench-snapshots.json $(BUILD)/bench.json
+		$(GUEST_PMEM) $(BUILD)/bench-faults.json $(BUILD)/bench-snapshots.json \
+		$(BUILD)/bench-exits.json $(BUILD)/bench.json
 
 bench-boot: $(OUT)/foal $(BENCH_BOOT) $(LINUX_IMAGES)
 	scripts/bench-boot $(BUILD)/bench-boot.json

@@ -1,7 +1,8 @@
 /*
  * `foal bench faults` (`foal bench snapshots`: bench_snapshots.h): what a page costs a guest,
  * through foal's memory and through the plain alternative, which is a mapping of the monitor's
- * registered as it is, its faults resolved by the host kernel. docs/bench.md.
+ * registered as it is, its faults resolved by the host kernel. `foal bench exits`: what each way
+ * out of the guest costs, beside the host kernel's own where there is one. docs/bench.md.
  *
  * A case is an access pattern on memory of a kind; what is measured of it are its
  * rows. A sample is one run of one side of a case, in a process of its own
@@ -19,6 +20,7 @@
 #include <sys/types.h>
 
 #include "ept/ept.h"
+#include "vmm/bench_guest/job.h"
 #include "vmm/error.h"
 
 /* --- cases (bench_cases.c) -------------------------------------------------------- */
@@ -48,6 +50,7 @@ enum bench_other {
 	BENCH_ONE_CPU,	   /* the same with one vCPU */
 	BENCH_ONE_VM,	   /* ours: one process instead of BENCH_MANY */
 	BENCH_HOST_SWAP,   /* host swap under a memory cgroup with the same limit */
+	BENCH_NOBODY,	   /* there is no other way */
 };
 
 #define BENCH_MANY	10
@@ -88,10 +91,16 @@ struct bench_case {
 	bool plain;		 /* our side is plain, too: what the host itself does */
 	enum bench_other other;
 	unsigned cpus;
-	unsigned mib;	  /* of the memory */
-	unsigned percent; /* BENCH_RANDOM: of the pages that are touched */
-	bool detail;	  /* of the matrix: fewer rounds */
-	bool brief;	  /* a round takes BENCH_BRIEF of them: short samples, or unsteady ones */
+	unsigned mib;	      /* of the memory */
+	unsigned percent;     /* BENCH_RANDOM: of the pages that are touched */
+	bool detail;	      /* of the matrix: fewer rounds */
+	bool exits;	      /* of foal bench exits, and no other */
+	bool cached;	      /* our cache holds the file, of which nothing is mapped */
+	bool plain_huge;      /* the plain side has huge pages */
+	enum bench_exit exit; /* no memory is touched, it leaves the guest so, */
+	bool ring0;	      /* from there; else from ring 3 */
+	unsigned times;	      /* and so often */
+	bool brief; /* a round takes BENCH_BRIEF of them: short samples, or unsteady ones */
 	struct bench_measure measures[BENCH_MEASURES];
 };
 
@@ -110,6 +119,14 @@ uint32_t *bench_order(const struct bench_case *c, size_t limit, size_t *count);
 
 /* --- samples (bench_sample.c) ------------------------------------------------------- */
 
+/* KVM's own counts (Documentation/virt/kvm/api.rst, KVM_GET_STATS_FD), over all vCPUs. */
+#define BENCH_KVM_COUNTS(X) \
+	X(exits) \
+	X(pf_taken) X(pf_fixed) X(pf_guest) X(io_exits) X(mmio_exits) X(hypercalls) X(halt_exits)
+#define X(name) BENCH_KVM_##name,
+enum bench_kvm_count { BENCH_KVM_COUNTS(X) BENCH_NR_KVM };
+#undef X
+
 /* As a sample's process writes it to its standard output. */
 struct bench_result {
 	int status;		     /* 0, or one of enum foal_exit: not measured */
@@ -122,6 +139,10 @@ struct bench_result {
 	uint64_t cases[EPT_NR_CASES]; /* of these, by case */
 	double cpu_us;		      /* CPU time of the process a touch */
 	uint32_t ticks;		      /* timer interrupts meanwhile */
+	uint64_t answered; /* exits to this program meanwhile, but for the guest's word that it is
+			      done; where an eventfd takes them, what it counted */
+	bool has_kvm;	   /* KVM tells its counts: */
+	uint64_t kvm[BENCH_NR_KVM]; /* meanwhile, with that word */
 };
 
 /* What a sample is told beside its case. */
@@ -143,6 +164,40 @@ void bench_sample_run(const struct bench_sample *sample, struct bench_result *re
 
 /* The same for BENCH_ONE_VM: host memory of so many `foal run`. */
 void bench_many_run(const struct bench_sample *sample, struct bench_result *result);
+
+/* --- exits of a kind (bench_exit.c) ----------------------------------------------------- */
+
+struct bench_vm;
+
+/* What takes a sample's exits that are not for memory. */
+struct bench_taker {
+	uint64_t answered; /* vCPU's thread; read while it stands still */
+	int bell;	   /* an eventfd, where the host kernel takes them; -1 */
+};
+
+/* The guest's job of a case with an exit; before it starts. */
+void bench_exit_job(struct bench_vm *vm, const struct bench_sample *sample,
+		    struct bench_result *result);
+/*
+ * TSC cycles a touch or exit of a stamped job: the median of its chunks, so that what else ran on
+ * the vCPU's processor for a while is not in it. After BENCH_TOUCHED.
+ */
+double bench_chunk_cycles(const struct bench_vm *vm);
+/* Have its exits taken, by this program or by an eventfd; before it starts. */
+int bench_taker_begin(struct bench_taker *taker, struct bench_vm *vm,
+		      const struct bench_sample *sample, struct foal_error *err);
+/* How many it was; that many were to come, else it is an error. */
+int bench_taker_end(struct bench_taker *taker, const struct bench_sample *sample,
+		    struct bench_result *result, struct foal_error *err);
+/* What the guest's `sum` has to be then. */
+uint64_t bench_exit_sum(const struct bench_case *c, uint64_t times);
+
+/* KVM's counts by now, while no vCPU runs. False: it has none. */
+bool bench_kvm_counts(const struct bench_vm *vm, uint64_t out[BENCH_NR_KVM]);
+const char *bench_kvm_name(enum bench_kvm_count count);
+
+/* Bring all @size bytes of @obj into its cache, through a space that is gone after it. */
+int bench_fill_cache(struct ept_object *obj, uint64_t size);
 
 /* --- what the host says (bench_host.c) ------------------------------------------------ */
 
@@ -234,7 +289,7 @@ struct bench_report;
 struct bench_report *bench_report_new(void);
 void bench_report_free(struct bench_report *report);
 
-/* Take in the two sides of a case, measured one after the other. */
+/* Take in the two sides of a case, measured one after the other; @plain NULL: there is none. */
 void bench_report_add(struct bench_report *report, const struct bench_case *c,
 		      const struct bench_result *ours, const struct bench_result *plain);
 
@@ -270,10 +325,10 @@ struct bench_options {
 	const char *bare; /* NULL: rows that need it are not measured */
 	unsigned rounds;
 	size_t pages;
-	bool list, detail, help, host_swap;
+	bool list, detail, exits, help, host_swap;
 };
 
-/* The detail is left out, unless it or a name is asked for. */
+/* Of its command; the detail is left out, unless it or a name is asked for. */
 bool bench_chosen(const struct bench_options *opt, const struct bench_case *c);
 
 /*

@@ -54,6 +54,18 @@
 	       .write = true), \
 	DETAIL(who ".shared.mkwrite.seq." #n "cpu", o, BENCH_SHARED, BENCH_SEQUENTIAL, .cpus = n, \
 	       .write = true, .read_before = true)
+/* Of foal bench exits: microseconds each, without a bar. */
+#define EXIT(n, o, ...) \
+	{.name = "exit." n, .options = o, .exits = true, .cpus = 1, \
+	 .measures = {{BENCH_TIME, {0}}}, __VA_ARGS__}
+/* Each touch is an event that maps so many pages: our cache has all of them. */
+#define HANDLED(n) \
+	EXIT("fault.handler." #n, HANDLER " --huge never --fault-around " #n, \
+	     .backing = BENCH_PRIVATE, .pattern = BENCH_SPARSE, .cached = true, \
+	     .mib = BENCH_LONG_FILE_MIB)
+#define LEAVES(n, w, k, o) \
+	EXIT(n ".ring0", DEFAULT, .exit = w, .ring0 = true, .times = k, .other = o), \
+	EXIT(n ".ring3", DEFAULT, .exit = w, .times = k, .other = o)
 #define ENGINE(who, o) PATTERNS(who, o), PATHS(who, o, 1), PATHS(who, o, 2)
 
 const struct bench_case bench_cases[] = {
@@ -122,6 +134,24 @@ const struct bench_case bench_cases[] = {
     ENGINE("kernel", "--fault-engine kernel"),
     PATHS("handler", HANDLER, 1),
     PATHS("handler", HANDLER, 2),
+
+    LEAVES("nothing", BENCH_LOOP, 4000, BENCH_NOBODY),
+    EXIT("fault.guest", DEFAULT, .exit = BENCH_GUEST_FAULT, .times = BENCH_FAULT_PAGES,
+         .other = BENCH_NOBODY),
+    EXIT("fault.kernel.4K", "--fault-engine kernel --huge never", .write = true, .mib = 64),
+    EXIT("fault.kernel.2M", "--fault-engine kernel --huge always", .pattern = BENCH_SPARSE,
+         .write = true, .plain_huge = true, .mib = 256, .brief = true),
+    EXIT("fault.handler.anon", HANDLER " --huge never", .write = true, .mib = 16),
+    HANDLED(1),
+    HANDLED(16),
+    HANDLED(64),
+    HANDLED(512),
+    EXIT("fault.wp", HANDLER " --huge never", .write = true, .read_before = true, .mib = 16),
+    LEAVES("mmio", BENCH_MMIO, 2000, BENCH_HOST_KERNEL),
+    LEAVES("pio", BENCH_PIO, 2000, BENCH_HOST_KERNEL),
+    EXIT("hypercall", DEFAULT, .exit = BENCH_HYPERCALL, .ring0 = true, .times = 4000,
+         .other = BENCH_NOBODY),
+    EXIT("halt", "--halt exit", .exit = BENCH_HALT, .ring0 = true, .times = 200),
 };
 /* clang-format on */
 

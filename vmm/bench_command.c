@@ -13,24 +13,26 @@
 /* Whose words they are. */
 #define FAULTS	  1
 #define SNAPSHOTS 2
-#define BOTH	  (FAULTS | SNAPSHOTS)
+#define EXITS	  4
+#define ALL	  (FAULTS | SNAPSHOTS | EXITS)
 
 static const struct {
 	const char *name;
 	int argument, whose;
 	const char *value, *help;
 } words[] = {
-    {"json", optional_argument, BOTH, "[FILE]", "the rows as JSON: to FILE, or not the table"},
-    {"rounds", required_argument, BOTH, "N", "samples a row, 1 to 64 (9); of some more or less"},
-    {"only", required_argument, BOTH, "PATTERN", "rows whose name matches, such as 'file.*'"},
+    {"json", optional_argument, ALL, "[FILE]", "the rows as JSON: to FILE, or not the table"},
+    {"rounds", required_argument, ALL, "N", "samples a row, 1 to 64 (9); of some more or less"},
+    {"only", required_argument, ALL, "PATTERN", "rows whose name matches, such as 'file.*'"},
     {"detail", no_argument, FAULTS, "", "also each path, window, pattern, cache, engine by itself"},
-    {"pages", required_argument, BOTH, "N", "touch no more than N pages a sample"},
-    {"dir", required_argument, BOTH, "DIR", "where files of some GiB may lie (/var/tmp)"},
+    {"pages", required_argument, ALL, "N",
+     "touch no more than N pages, or exit so often, a sample"},
+    {"dir", required_argument, ALL, "DIR", "where files of some GiB may lie (/var/tmp)"},
     {"host-swap", no_argument, FAULTS, "", "as root: a swap file in DIR, where there is no swap"},
     {"bare", required_argument, SNAPSHOTS, "FILE",
      "the plain program (build/tests/bench/bare_kvm)"},
-    {"list", no_argument, BOTH, "", "the rows and their bars, nothing measured"},
-    {"help", no_argument, BOTH, "", "this text"},
+    {"list", no_argument, ALL, "", "the rows and their bars, nothing measured"},
+    {"help", no_argument, ALL, "", "this text"},
 };
 
 enum word { JSON, ROUNDS_WORD, ONLY, IN_DETAIL, PAGES, DIR, HOST_SWAP, BARE, LIST, HELP, WORDS };
@@ -44,20 +46,21 @@ static const struct bench_kind {
     {"faults", "what a page costs a guest", FAULTS, bench_list, bench_measure},
     {"snapshots", "what restores, clones, forks and resets cost", SNAPSHOTS, bench_snapshots_list,
      bench_snapshots_measure},
+    {"exits", "what each way out of the guest costs", EXITS, bench_list, bench_measure},
 };
 
 #define KINDS (sizeof(kinds) / sizeof(kinds[0]))
 
 void bench_help(void)
 {
-	puts("usage: foal bench faults|snapshots [option...]\n\n"
+	puts("usage: foal bench faults|snapshots|exits [option...]\n\n"
 	     "Measured beside the plain alternative, in one run:\n");
 	for (size_t i = 0; i < KINDS; i++)
 		printf("  %-9s  %s\n", kinds[i].name, kinds[i].what);
 	putchar('\n');
 	for (size_t i = 0; i < WORDS; i++)
 		printf("  --%-9s %-8s %s%s\n", words[i].name, words[i].value, words[i].help,
-		       words[i].whose == BOTH	  ? ""
+		       words[i].whose == ALL	  ? ""
 		       : words[i].whose == FAULTS ? " (faults)"
 						  : " (snapshots)");
 	puts("\nEnds with 0, with 1 if a bar does not hold, or from 100 up as foal run does.");
@@ -133,7 +136,7 @@ static int parse(int argc, char **argv, int whose, struct bench_options *out,
 	struct option longs[WORDS + 1] = {0};
 	int i, r = 0, n = 0;
 
-	*out = (struct bench_options){.dir = "/var/tmp", .rounds = ROUNDS};
+	*out = (struct bench_options){.dir = "/var/tmp", .rounds = ROUNDS, .exits = whose == EXITS};
 	for (int w = 0; w < WORDS; w++)
 		if (words[w].whose & whose)
 			longs[n++] = (struct option){words[w].name, words[w].argument, NULL, w};
@@ -175,7 +178,8 @@ int command_bench(int argc, char **argv, uint64_t main_ns)
 	(void)main_ns;
 	if (!kind)
 		r = error_set(&err, FOAL_EXIT_USAGE, -EINVAL,
-			      "bench: which one: foal bench faults, or foal bench snapshots");
+			      "bench: which one: foal bench faults, foal bench snapshots, or foal "
+			      "bench exits");
 	if (r == 0)
 		r = parse(argc - 1, argv + 1, kind->is, &opt, &err);
 	if (r == 0 && opt.help)

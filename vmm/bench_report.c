@@ -12,6 +12,10 @@ struct row {
 	char why[480];		      /* it was not measured; empty: it was */
 	uint64_t touches, pages, installed, installed_plain, faults, ticks;
 	uint64_t cases[EPT_NR_CASES];
+	struct kvm_side {
+		bool known;
+		uint64_t answered, count[BENCH_NR_KVM];
+	} kvm, kvm_plain;
 };
 
 struct bench_report {
@@ -71,10 +75,27 @@ static struct row *row_of(struct bench_report *report, const struct bench_case *
 	return &report->rows[(size_t)(c - bench_cases) * BENCH_MEASURES + m];
 }
 
+static void add_kvm(struct kvm_side *side, const struct bench_result *result)
+{
+	side->known = result->has_kvm;
+	side->answered = result->answered;
+	memcpy(side->count, result->kvm, sizeof(side->count));
+}
+
+static void add_plain(struct row *row, const struct bench_result *plain, enum bench_metric metric)
+{
+	series_add(&row->plain, plain->value[metric]);
+	series_add(&row->cpu_plain, plain->cpu_us);
+	row->installed_plain = plain->installed;
+	add_kvm(&row->kvm_plain, plain);
+}
+
 void bench_report_add(struct bench_report *report, const struct bench_case *c,
 		      const struct bench_result *ours, const struct bench_result *plain)
 {
-	const struct bench_result *bad = ours->status ? ours : plain->status ? plain : NULL;
+	const struct bench_result *bad = ours->status		  ? ours
+					 : plain && plain->status ? plain
+								  : NULL;
 
 	for (unsigned m = 0; m < BENCH_MEASURES && c->measures[m].metric; m++) {
 		struct row *row = row_of(report, c, m);
@@ -84,16 +105,16 @@ void bench_report_add(struct bench_report *report, const struct bench_case *c,
 			continue;
 		}
 		series_add(&row->ours, ours->value[c->measures[m].metric]);
-		series_add(&row->plain, plain->value[c->measures[m].metric]);
 		series_add(&row->cpu, ours->cpu_us);
-		series_add(&row->cpu_plain, plain->cpu_us);
+		if (plain)
+			add_plain(row, plain, c->measures[m].metric);
 		row->touches = ours->touches;
 		row->pages = ours->pages;
 		row->installed = ours->installed;
-		row->installed_plain = plain->installed;
 		row->faults = ours->faults;
 		memcpy(row->cases, ours->cases, sizeof(row->cases));
 		row->ticks = ours->ticks;
+		add_kvm(&row->kvm, ours);
 	}
 }
 
@@ -187,6 +208,29 @@ static json_t *cases_json(const struct row *row)
 	return json;
 }
 
+/* null: KVM does not tell, or there is no such side. */
+static json_t *kvm_json(const struct kvm_side *side)
+{
+	json_t *json = side->known ? json_object() : json_null();
+
+	for (unsigned i = 0; i < BENCH_NR_KVM && side->known; i++)
+		json_object_set_new(json, bench_kvm_name((enum bench_kvm_count)i),
+				    json_integer((json_int_t)side->count[i]));
+	return json;
+}
+
+static void exits_json(json_t *json, const struct bench_case *c, const struct row *row)
+{
+	json_object_set_new(json, "kvm", kvm_json(&row->kvm));
+	json_object_set_new(json, "kvm_plain", kvm_json(&row->kvm_plain));
+	if (!c->exits)
+		return;
+	json_object_set_new(json, "ring", json_integer(c->ring0 ? 0 : 3));
+	json_object_set_new(json, "answered", json_integer((json_int_t)row->kvm.answered));
+	json_object_set_new(json, "answered_plain",
+			    json_integer((json_int_t)row->kvm_plain.answered));
+}
+
 static json_t *row_json(const struct bench_case *c, unsigned m, struct row *row)
 {
 	int held = holds(row, c->measures[m].bar);
@@ -213,6 +257,7 @@ static json_t *row_json(const struct bench_case *c, unsigned m, struct row *row)
 	json_object_set_new(json, "faults", json_integer((json_int_t)row->faults));
 	json_object_set_new(json, "cases", cases_json(row));
 	json_object_set_new(json, "ticks", json_integer((json_int_t)row->ticks));
+	exits_json(json, c, row);
 	return json;
 }
 

@@ -15,6 +15,8 @@
 
 bool bench_chosen(const struct bench_options *opt, const struct bench_case *c)
 {
+	if (c->exits != opt->exits)
+		return false;
 	if (opt->only && fnmatch(opt->only, c->name, 0))
 		return false;
 	return !c->detail || opt->detail || opt->only;
@@ -71,6 +73,11 @@ static void run_case(struct bench *bench, const struct bench_case *c, unsigned r
 	struct bench_sample other = other_side(ours);
 	struct bench_result result = {0}, other_result = {0};
 
+	if (c->other == BENCH_NOBODY) {
+		run_side(bench, &ours, &result);
+		bench_report_add(bench->report, c, &result, NULL);
+		return;
+	}
 	/* Who goes first changes, and a side that cannot be measured spares the other. */
 	if (round % 2)
 		run_side(bench, &other, &other_result);
@@ -213,8 +220,8 @@ static int open_all(struct bench *bench, FILE **json, struct foal_error *err)
 
 	if (!any_chosen(opt, NULL))
 		return error_set(err, FOAL_EXIT_USAGE, -EINVAL,
-				 "bench: --only %s: no row has such a name; see --list --detail",
-				 opt->only);
+				 "bench: --only %s: no row has such a name; see --list%s",
+				 opt->only, opt->exits ? "" : " --detail");
 	int r = bench_check_host(err);
 	if (r == 0 && opt->json)
 		r = bench_open_json(opt->json, json, err);

@@ -57,6 +57,8 @@ static int declare(struct ept_space *space, const struct bench_sample *sample, u
 	if (sample->c->backing == BENCH_ANON)
 		return ept_area_add(space, "ram-high", GPA(BENCH_GPA), size, NULL, NULL);
 	r = ept_object_file(sample->file, "the bench's file", 0, size, mode, &obj);
+	if (r == 0 && sample->c->cached)
+		r = bench_fill_cache(obj, size);
 	if (r == 0)
 		r = ept_area_add(space, "pmem0", GPA(BENCH_GPA), size, obj, NULL);
 	ept_object_put(obj);
@@ -112,7 +114,7 @@ static int plain_memory(const struct bench_sample *sample, struct memory *out,
 		 anon ? -1 : sample->file, 0) == MAP_FAILED)
 		goto fail;
 	if (anon)
-		madvise(hva, size, MADV_NOHUGEPAGE);
+		madvise(hva, size, sample->c->plain_huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 	out->slot = (struct ept_slot){.gpa = GPA(BENCH_GPA), .size = size, .hva = hva};
 	return 0;
 fail:
@@ -147,6 +149,12 @@ static int give_job(struct bench_vm *vm, const struct bench_sample *sample,
 {
 	const struct bench_case *c = sample->c;
 	size_t touches;
+
+	if (c->exit) {
+		bench_exit_job(vm, sample, result);
+		*sum = bench_exit_sum(c, result->touches);
+		return 0;
+	}
 	uint32_t *order = bench_order(c, sample->limit, &touches);
 	int r =
 	    order ? count_pages(order, touches, (uint64_t)c->mib << 8, &result->pages) : -ENOMEM;
@@ -167,6 +175,7 @@ static int give_job(struct bench_vm *vm, const struct bench_sample *sample,
 				      .ordered = true,
 				      .base = BENCH_GPA,
 				      .touches = (uint32_t)touches,
+				      .stamped = c->exits,
 				      .first = is_drawn(c) ? (uint32_t)result->pages : 0};
 	result->touches = touches;
 	return r;
@@ -209,6 +218,11 @@ static int read_job(const struct bench_vm *vm, uint64_t sum, struct bench_result
 	if (found != sum)
 		return error_set(err, FOAL_EXIT_INTERNAL, -EIO,
 				 "bench: the guest found other bytes than it should");
+	if (vm->job->stamped) {
+		result->value[BENCH_TIME] = bench_chunk_cycles(vm) * 1000 / khz -
+					    (vm->job->exit == BENCH_HALT ? BENCH_HALT_NS / 1e3 : 0);
+		return 0;
+	}
 	double us = (double)longest * 1000 / khz;
 	double mid = (double)(vm->job->cpu[0].mid - vm->job->cpu[0].start) * 1000 / khz;
 	size_t again = result->touches - vm->job->first;
@@ -251,11 +265,33 @@ static void count_events(const struct ept_space *space, struct bench_result *res
 		}
 }
 
+/* From where the guest is ready to where it has done all of it, and what that took. */
+static int time_guest(struct bench_vm *vm, const struct bench_sample *sample,
+		      struct bench_result *result, struct foal_error *err)
+{
+	uint64_t kvm[BENCH_NR_KVM];
+	struct bench_usage before, after;
+
+	bench_usage(sample->file, &before);
+	result->has_kvm = bench_kvm_counts(vm, kvm);
+	double cpu = bench_cpu_us();
+	int r = bench_vm_go(vm, BENCH_TOUCHED, err);
+	if (r)
+		return r;
+	result->cpu_us = (bench_cpu_us() - cpu) / (double)result->touches;
+	result->has_kvm = result->has_kvm && bench_kvm_counts(vm, result->kvm);
+	for (unsigned i = 0; i < BENCH_NR_KVM && result->has_kvm; i++)
+		result->kvm[i] -= kvm[i];
+	bench_usage(sample->file, &after);
+	compare_usage(&before, &after, result);
+	return 0;
+}
+
 static int run_guest(struct bench_vm *vm, const struct memory *memory,
 		     const struct bench_sample *sample, struct bench_result *result,
 		     struct foal_error *err)
 {
-	struct bench_usage before, after;
+	static struct bench_taker taker; /* of a vCPU that may run on to the process's end */
 	pid_t self = getpid();
 	uint64_t sum;
 	int r = give_job(vm, sample, result, &sum);
@@ -264,24 +300,42 @@ static int run_guest(struct bench_vm *vm, const struct memory *memory,
 		return error_set(err, FOAL_EXIT_HOST, r, "bench: the order of touches: %s",
 				 strerror(-r));
 	vm->short_of_memory = sample->group[0];
-	if ((r = bench_vm_start(vm, memory->space, err)) ||
+	if ((r = bench_taker_begin(&taker, vm, sample, err)) ||
+	    (r = bench_vm_start(vm, memory->space, err)) ||
 	    (r = bench_vm_go(vm, BENCH_READY, err)) || (r = set_cache(sample, err)) ||
 	    (r = enter_group(sample, err)))
 		return r;
-	bench_usage(sample->file, &before);
-	double cpu = bench_cpu_us();
-	r = bench_vm_go(vm, BENCH_TOUCHED, err);
+	r = time_guest(vm, sample, result, err);
+	if (r == 0)
+		r = bench_taker_end(&taker, sample, result, err);
 	if (r)
 		return r;
-	result->cpu_us = (bench_cpu_us() - cpu) / (double)result->touches;
-	bench_usage(sample->file, &after);
-	compare_usage(&before, &after, result);
 	result->value[BENCH_MEMORY] = (double)bench_host_memory(&self, 1, sample->file) / (1 << 20);
 	result->installed = bench_mapped(memory->slot.hva, memory->slot.size);
 	if (memory->space)
 		count_events(memory->space, result);
 	r = bench_vm_go(vm, BENCH_FINISHED, err);
 	return r ? r : read_job(vm, sum, result, err);
+}
+
+/* What is not measured has none. */
+static int make_memory(const struct bench_sample *sample, const struct run_options *opt,
+		       struct memory *out, struct foal_error *err)
+{
+	if (sample->c->exit)
+		return 0;
+	return sample->ours ? our_memory(sample, opt, out, err) : plain_memory(sample, out, err);
+}
+
+/* Of BENCH_HALT the other side is a guest that HLT does not leave. */
+static struct kvm_machine machine_of(const struct bench_sample *sample,
+				     const struct run_options *opt)
+{
+	struct kvm_machine machine = kvm_machine_of(opt);
+
+	if (sample->c->exit == BENCH_HALT && !sample->ours)
+		machine.halt_exits = false;
+	return machine;
 }
 
 static int measure(const struct bench_sample *sample, struct bench_result *result,
@@ -296,12 +350,11 @@ static int measure(const struct bench_sample *sample, struct bench_result *resul
 	int r = parse(sample, words, &opt, err);
 	if (r)
 		return r;
-	r = sample->ours ? our_memory(sample, &opt, &memory, err)
-			 : plain_memory(sample, &memory, err);
+	r = make_memory(sample, &opt, &memory, err);
 	if (r == 0) {
-		struct kvm_machine machine = kvm_machine_of(&opt);
+		struct kvm_machine machine = machine_of(sample, &opt);
 		r = bench_vm_create(&vm, &machine, BENCH_LOW_SIZE, err);
-		if (r == 0)
+		if (r == 0 && memory.slot.size)
 			r = kvm_add_slot(&vm.kvm, &memory.slot, err);
 		if (r == 0)
 			r = run_guest(&vm, &memory, sample, result, err);
@@ -309,7 +362,7 @@ static int measure(const struct bench_sample *sample, struct bench_result *resul
 		if (r == 0)
 			bench_vm_destroy(&vm);
 	}
-	if (r == 0)
+	if (r == 0 && memory.space)
 		ept_space_destroy(memory.space);
 	options_free(&opt);
 	return r;

@@ -67,11 +67,11 @@ static bool shows_byte(struct plain *p)
 static bool com1(void *arg, struct kvm_run *run)
 {
 	struct plain *p = arg;
+
+	if (run->exit_reason != KVM_EXIT_IO || run->io.port < COM1 || run->io.port > COM1 + 7)
+		return false;
 	uint8_t *data = (uint8_t *)run + run->io.data_offset;
 	bool out = run->io.direction == KVM_EXIT_IO_OUT;
-
-	if (run->io.port < COM1 || run->io.port > COM1 + 7)
-		return false;
 	if (run->io.port == COM1 && out)
 		return p->quiet || write(STDOUT_FILENO, data, 1) == 1;
 	if (out)
@@ -110,8 +110,8 @@ static int start_guest(struct plain *p, uint32_t touches, struct foal_error *err
 	r = bench_vm_create(&p->vm, &machine, BENCH_LOW_SIZE, err);
 	if (r)
 		return r;
-	p->vm.port = com1;
-	p->vm.port_arg = p;
+	p->vm.answer = com1;
+	p->vm.answer_arg = p;
 	*p->vm.job = (struct bench_job){
 	    .cpus = 1, .serial = 1, .write = 1, .gap = 1, .touches = touches, .base = BENCH_GPA};
 	r = kvm_add_slot(&p->vm.kvm, &p->slot, err);

@@ -111,6 +111,14 @@ int bench_vm_create(struct bench_vm *vm, const struct kvm_machine *machine, size
 
 /* --- vCPU threads ------------------------------------------------------------------- */
 
+/* The guest met an exception that is none of its job: its vector, else -1. */
+static int exception_of(const struct kvm_run *run)
+{
+	if (run->exit_reason != KVM_EXIT_IO || run->io.port != BENCH_PORT_BROKEN)
+		return -1;
+	return *((const uint8_t *)run + run->io.data_offset);
+}
+
 static void fail(struct bench_cpu *cpu, int error)
 {
 	struct bench_vm *vm = cpu->vm;
@@ -121,6 +129,11 @@ static void fail(struct bench_cpu *cpu, int error)
 		if (error)
 			error_set(&vm->error, FOAL_EXIT_INTERNAL, -error,
 				  "bench: vCPU %u: KVM_RUN: %s", cpu->index, strerror(error));
+		else if (exception_of(cpu->run) >= 0)
+			error_set(&vm->error, FOAL_EXIT_GUEST, -EIO,
+				  "bench: vCPU %u: exception %d in the guest: this host cannot do "
+				  "what the row measures",
+				  cpu->index, exception_of(cpu->run));
 		else
 			error_set(&vm->error, FOAL_EXIT_GUEST, -EIO,
 				  "bench: vCPU %u: the guest ended with KVM exit %u", cpu->index,
@@ -152,7 +165,7 @@ static bool is_stop(const struct kvm_run *run)
 
 static bool is_answered(const struct bench_vm *vm, struct kvm_run *run)
 {
-	return run->exit_reason == KVM_EXIT_IO && vm->port && vm->port(vm->port_arg, run);
+	return vm->answer && vm->answer(vm->answer_arg, run);
 }
 
 /* Its space may come while it stands still (bench_snap_touch.c). */

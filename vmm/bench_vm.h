@@ -37,9 +37,9 @@ struct bench_vm {
 	char *low;		 /* the guest's own memory, slot 0, */
 	size_t low_size;	 /* so much */
 	struct bench_job *job;	 /* in it */
-	/* NULL, or what answers the other ports: false, it does not. Any vCPU's thread. */
-	bool (*port)(void *arg, struct kvm_run *run);
-	void *port_arg;
+	/* NULL, or what answers the other exits: false, it does not. Any vCPU's thread. */
+	bool (*answer)(void *arg, struct kvm_run *run);
+	void *answer_arg;
 	bool short_of_memory; /* KVM_RUN may fail for want of memory: it is tried again */
 	unsigned cpus;
 	struct bench_cpu cpu[BENCH_MAX_CPUS];

@@ -106,7 +106,7 @@ void bench_warm(struct bench_warm *warm, const struct bench_sample *sample)
 {
 	uint64_t touches = (uint64_t)sample->c->mib << 8;
 
-	if (sample->c->pattern == BENCH_SPARSE)
+	if (sample->c->pattern == BENCH_SPARSE && !sample->c->plain_huge)
 		touches /= CHUNK / EPT_PAGE_SIZE;
 	if (sample->limit && sample->limit < touches)
 		touches = sample->limit;

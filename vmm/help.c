@@ -55,7 +55,7 @@ static const struct {
     {"verify", "check every byte of a snapshot", verify_help},
     {"reset", "have a running VM go back to where it was, in place", reset_help},
     {"doctor", "what this host offers, and what to do about what is missing", doctor_help},
-    {"bench", "what faults, restores, clones and forks cost here", bench_help},
+    {"bench", "what faults, exits, restores, clones and forks cost here", bench_help},
     {"version", "what this foal was built from", version_help},
     {"help", "this text; with a command's name, what that one takes", all_help},
     {"help cpu", "names of processor features, for --cpu", cpu_features_print},

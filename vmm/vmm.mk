@@ -1,5 +1,5 @@
 # What of vmm/ is made when foal is built: the seccomp filters, the version, and the
-# guest of `foal bench faults`.
+# guest of `foal bench`.
 
 FILTERS := $(OUT)/vmm/filters
 
@@ -39,7 +39,7 @@ FORCE:
 # bench_guest_start. FREESTANDING: guest/guest.mk.
 comma             := ,
 BENCH_GUEST       := $(BUILD)/vmm/bench_guest
-BENCH_GUEST_FLAGS  = $(FREESTANDING) -g0 -mgeneral-regs-only
+BENCH_GUEST_FLAGS  = $(FREESTANDING) -g0 -mgeneral-regs-only -mno-red-zone
 
 $(BENCH_GUEST)/start.o: vmm/bench_guest/start.S
 	$(call compile,$(BENCH_GUEST_FLAGS))
@@ -47,12 +47,16 @@ $(BENCH_GUEST)/start.o: vmm/bench_guest/start.S
 $(BENCH_GUEST)/touch.o: vmm/bench_guest/touch.c
 	$(call compile,$(BENCH_GUEST_FLAGS))
 
+$(BENCH_GUEST)/exits.o: vmm/bench_guest/exits.c
+	$(call compile,$(BENCH_GUEST_FLAGS))
+
 $(BENCH_GUEST)/guest.lds: vmm/bench_guest/guest.lds vmm/bench_guest/job.h
 	@mkdir -p $(@D)
 	$(call said,GEN,$@)
 	$(Q)$(CC) -E -P -I. -D__ASSEMBLER__ -x c $< -o $@
 
-$(BENCH_GUEST)/guest.elf: $(BENCH_GUEST)/start.o $(BENCH_GUEST)/touch.o $(BENCH_GUEST)/guest.lds
+$(BENCH_GUEST)/guest.elf: $(BENCH_GUEST)/start.o $(BENCH_GUEST)/touch.o \
+		$(BENCH_GUEST)/exits.o $(BENCH_GUEST)/guest.lds
 	$(call link,$(FREESTANDING_LD) -Wl$(comma)--no-warn-rwx-segments -T $(BENCH_GUEST)/guest.lds)
 
 $(OUT)/vmm/bench_guest/embedded.o: vmm/bench_guest/embedded.S $(BENCH_GUEST)/guest.elf

@@ -281,6 +281,9 @@ static const struct {
 	const char *words;
 } mistakes[] = {
     {{"bench"}, FOAL_EXIT_USAGE, "foal bench faults"},
+    {{"bench", "exits", "--detail"}, FOAL_EXIT_USAGE, "--detail: no such option"},
+    {{"bench", "exits", "--only", "nothing"}, FOAL_EXIT_USAGE, "no row"},
+    {{"bench", "exits", "--dir", "/nowhere"}, FOAL_EXIT_DISK, "/nowhere: No such file"},
     {{"bench", "snapshots", "--detail"}, FOAL_EXIT_USAGE, "--detail: no such option"},
     {{"bench", "snapshots", "--only", "nothing"}, FOAL_EXIT_USAGE, "no row"},
     {{"bench", "snapshots", "--dir", "/nowhere"}, FOAL_EXIT_DISK, "/nowhere: No such file"},

@@ -27,6 +27,7 @@ Suite *main_job_suite(void);
 Suite *guest_kernel_suite(void);
 Suite *fuzz_suite(void);
 Suite *bench_suite(void);
+Suite *bench_exits_suite(void);
 Suite *limit_outside_suite(void);
 Suite *memory_limit_suite(void);
 Suite *stress_suite(void);

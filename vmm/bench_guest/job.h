@@ -1,5 +1,5 @@
 /*
- * What the monitor tells the guest of `foal bench faults`, and what it is told
+ * What the monitor tells the guest of `foal bench`, and what it is told
  * back: one struct in the guest's memory, filled in before the guest starts.
  * Freestanding.
  */
@@ -21,10 +21,33 @@
 /* A vCPU stops here, in the program's own VM. */
 #define BENCH_PORT_READY  0xf5
 #define BENCH_PORT_DONE	  0xf6
+/* The vector of an exception that should not be. */
+#define BENCH_PORT_BROKEN 0xf7
 
 /* A hundred timer interrupts a second, as a kernel has them. */
 #define BENCH_TICK_VECTOR 32
 #define BENCH_TICK_NS	  10000000
+
+/*
+ * `foal bench exits`. The port and the address, where no memory is, that leave the guest; and what
+ * its own page faults are of: a page directory and its tables in low memory, and behind them the
+ * page that all of their pages show.
+ */
+#define BENCH_PORT_EXIT	  0xf8
+#define BENCH_MMIO_GPA	  BENCH_GPA
+#define BENCH_TABLES_GPA  0x300000
+#define BENCH_TABLES	  8
+#define BENCH_TABLE	  0x27 /* an entry for one: present, writable, user, accessed */
+#define BENCH_FRAME_GPA	  (BENCH_TABLES_GPA + (1 + BENCH_TABLES) * 0x1000)
+#define BENCH_FAULTS_AT	  0x40000000
+#define BENCH_FAULT_PAGES (BENCH_TABLES * 512)
+/* With `stamped`, by vCPU 0: the time before each so many touches or exits, and behind the last. */
+#define BENCH_STAMPS_GPA  0x280000
+#define BENCH_CHUNK	  16
+#define BENCH_STAMPS	  0x4000 /* at most */
+/* A halted vCPU is woken by a timer that it sets so far ahead. */
+#define BENCH_WAKE_VECTOR 33
+#define BENCH_HALT_NS	  1000000
 
 /* The first word of page @n: of a file as it is made, and as a guest writes it. */
 #define BENCH_PATTERN(n)  (((n) + 1) * 0x9e3779b97f4a7c15UL)
@@ -32,6 +55,18 @@
 #ifndef __ASSEMBLER__
 
 #	include <stdint.h>
+
+/* What a guest does instead of touching pages, `touches` times. */
+enum bench_exit {
+	BENCH_NO_EXIT,	   /* it touches pages */
+	BENCH_LOOP,	   /* nothing: what going round costs */
+	BENCH_GUEST_FAULT, /* a page fault that it serves itself, in ring 0 */
+	BENCH_PIO,
+	BENCH_MMIO,
+	BENCH_HYPERCALL,
+	BENCH_HALT, /* ring 0 only; the clock of start, end and stamps goes from where a timer is
+		       set to where it wakes, so BENCH_HALT_NS too long each */
+};
 
 struct bench_job {
 	/* For the guest. */
@@ -54,6 +89,9 @@ struct bench_job {
 	 * pages, scattered, none twice; says how long that took, and rests.
 	 */
 	uint32_t clone, clone_reads, clone_writes;
+	uint32_t exit;	/* enum bench_exit */
+	uint32_t ring0; /* all of it in ring 0 */
+	uint32_t stamped;
 
 	/* From the guest. */
 	volatile uint32_t arrived; /* vCPUs */
@@ -61,7 +99,7 @@ struct bench_job {
 		volatile uint64_t start, end; /* TSC */
 		volatile uint64_t mid;	      /* the same, behind `first` */
 		volatile uint64_t sum;	 /* of the first words of the pages touched; with `first`,
-					    of each page once */
+					    of each page once; of exits, see exits.c */
 		volatile uint32_t ticks; /* timer interrupts, start to end */
 	} cpu[BENCH_MAX_CPUS];
 };

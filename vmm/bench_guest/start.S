@@ -1,6 +1,6 @@
 /*
  * From the PVH entry (32-bit protected mode, paging off) to bench_user() in ring
- * 3 with a ticking timer. %ebx: the vCPU's number, or as PVH has it the address
+ * 3, or where bench_stays() says so in ring 0, with a ticking timer. %ebx: the vCPU's number, or as PVH has it the address
  * of the start information, which is a larger number and means vCPU 0. All in one
  * section, so that the halves of an address are known when it is assembled.
  */
@@ -15,7 +15,11 @@
 #define TSS_LIMIT  (104 + IO_BITMAP)
 #define IO_BITMAP  (0x400 / 8)		/* ports up to COM1's, all allowed */
 #define STACK	   4096
-#define PROTECTION 13			/* the exception */
+
+/* Exceptions. */
+#define UNDEFINED  6
+#define PROTECTION 13
+#define PAGE_FAULT 14
 
 #define LAPIC_EOI     (FOAL_LAPIC_BASE + 0xb0)
 #define LAPIC_SVR     (FOAL_LAPIC_BASE + 0xf0)
@@ -26,7 +30,8 @@
 #define DIVIDE_BY_1   0xb
 
 /* Accessed and dirty from the start, so that the processor has nothing to note. */
-#define TABLE	   0x27			/* present, writable, user */
+#define TABLE	   BENCH_TABLE		/* present, writable, user */
+#define PAGE	   0x67			/* the same, of a page */
 #define LARGE_USER 0xe7			/* the same, 2 MiB */
 #define LARGE	   0xe3
 
@@ -87,8 +92,14 @@ start64:
 	mov	$LAPIC_COUNT, %eax
 	movl	$BENCH_TICK_NS, (%rax)	/* KVM's timer counts at 1 GHz */
 
+	call	bench_stays
 	mov	%ebp, %edi
-	mov	%ebp, %eax
+	test	%eax, %eax
+	jz	1f
+	sti
+	call	bench_user
+
+1:	mov	%ebp, %eax
 	inc	%eax
 	imul	$STACK, %eax, %eax
 	lea	user_stacks - 8(%rax), %rax	/* as if called */
@@ -110,6 +121,40 @@ tick:
 	movl	$0, (%rax)
 	pop	%rax
 	iretq
+
+/* The timer that a halted vCPU waits for. */
+wake:
+	push	%rax
+	push	%rdx
+	rdtsc
+	mov	%eax, bench_woken
+	mov	%edx, bench_woken + 4
+	mov	$LAPIC_EOI, %eax
+	movl	$0, (%rax)
+	pop	%rdx
+	pop	%rax
+	iretq
+
+/* The guest's own page fault: one entry of the tables at BENCH_TABLES_GPA. */
+fault:
+	push	%rax
+	mov	%cr2, %rax
+	sub	$BENCH_FAULTS_AT, %rax
+	shr	$12, %rax
+	cmp	$BENCH_FAULT_PAGES, %rax
+	jae	2f
+	movq	$(BENCH_FRAME_GPA + PAGE), BENCH_TABLES_GPA + 4096(, %rax, 8)
+	incl	bench_faults
+	pop	%rax
+	add	$8, %rsp		/* the error code */
+	iretq
+2:	mov	$PAGE_FAULT, %al
+	jmp	broken
+undefined:
+	mov	$UNDEFINED, %al
+broken:
+	out	%al, $BENCH_PORT_BROKEN
+	jmp	rest
 
 /* What ring 3 may not do, hlt above all: rest for good, without the timer. */
 rest:
@@ -136,14 +181,21 @@ gdt_pointer:
 	.word	gdt_end - gdt - 1
 	.quad	gdt
 
+	.macro gate handler
+	.word	\handler - program, RING0_CODE, 0x8e00, BENCH_PROGRAM_GPA >> 16
+	.quad	0
+	.endm
+
 	.balign	8
 idt:					/* any other exception ends the guest in a triple fault */
-	.fill	PROTECTION * 2, 8, 0
-	.word	rest - program, RING0_CODE, 0x8e00, BENCH_PROGRAM_GPA >> 16
-	.quad	0
-	.fill	(BENCH_TICK_VECTOR - PROTECTION - 1) * 2, 8, 0
-	.word	tick - program, RING0_CODE, 0x8e00, BENCH_PROGRAM_GPA >> 16
-	.quad	0
+	.fill	UNDEFINED * 2, 8, 0
+	gate	undefined
+	.fill	(PROTECTION - UNDEFINED - 1) * 2, 8, 0
+	gate	rest
+	gate	fault
+	.fill	(BENCH_TICK_VECTOR - PAGE_FAULT - 1) * 2, 8, 0
+	gate	tick
+	gate	wake
 idt_end:
 idt_pointer:
 	.word	idt_end - idt - 1
@@ -165,13 +217,20 @@ idt_pointer:
 	.globl	bench_ticks
 bench_ticks:
 	.fill	BENCH_MAX_CPUS, 4, 0
+	.globl	bench_faults
+bench_faults:
+	.long	0
+	.balign	8
+	.globl	bench_woken
+bench_woken:
+	.quad	0
 
 	.balign	4096
 pml4:
 	.quad	pdpt + TABLE
 	.fill	511, 8, 0
 pdpt:
-	.quad	low_gib + TABLE, 0, 0, devices + TABLE
+	.quad	low_gib + TABLE, BENCH_TABLES_GPA + TABLE, 0, devices + TABLE
 	.quad	measured + TABLE, measured + 4096 + TABLE
 	.fill	506, 8, 0
 	.macro	directory first, count, flags

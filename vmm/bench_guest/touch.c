@@ -19,6 +19,7 @@ extern struct bench_job bench_job;
 extern volatile uint32_t bench_ticks[BENCH_MAX_CPUS];
 
 _Noreturn void bench_user(uint32_t cpu);
+_Noreturn void bench_exits(uint32_t cpu); /* exits.c */
 
 /* What a vCPU does to each page of its part. */
 enum touch { TOUCH_READ, TOUCH_WRITE, TOUCH_SUM };
@@ -71,6 +72,18 @@ static uint64_t go_over(struct part part, enum touch touch)
 			sum += *word;
 	}
 	return sum;
+}
+
+static void go_over_stamped(struct part part, enum touch touch)
+{
+	volatile uint64_t *stamp = (volatile uint64_t *)BENCH_STAMPS_GPA;
+
+	for (uint32_t first = part.first; first < part.end; first += BENCH_CHUNK) {
+		uint32_t end = first + BENCH_CHUNK < part.end ? first + BENCH_CHUNK : part.end;
+		*stamp++ = read_tsc();
+		go_over((struct part){first, end}, touch);
+	}
+	*stamp = read_tsc();
 }
 
 /* The list's own pages are not to be faulted in while the time is taken. */
@@ -212,6 +225,8 @@ void bench_user(uint32_t cpu)
 	struct part part = {cpu * share,
 			    cpu + 1 == bench_job.cpus ? bench_job.touches : (cpu + 1) * share};
 
+	if (bench_job.exit)
+		bench_exits(cpu);
 	look_at_order(part);
 	if (bench_job.read_before)
 		go_over(part, TOUCH_READ);
@@ -224,7 +239,10 @@ void bench_user(uint32_t cpu)
 	bench_job.cpu[cpu].start = read_tsc();
 	go_over(once, how);
 	bench_job.cpu[cpu].mid = read_tsc();
-	go_over(then, how);
+	if (bench_job.stamped)
+		go_over_stamped(then, how);
+	else
+		go_over(then, how);
 	bench_job.cpu[cpu].end = read_tsc();
 	bench_job.cpu[cpu].ticks = bench_ticks[cpu] - ticks;
 	if (bench_job.serial)
