@@ -220,7 +220,11 @@ static enum ept_result again(struct fault *f)
 	}
 	err = ept_reclaim_wait(f->area->space, f->req->gpa, f->short_of);
 	f->short_of = 0;
-	return err ? ept_fault_finish(f, err) : EPT_RETRY;
+	if (!err)
+		return EPT_RETRY;
+	/* The space has failed: who touched it asks again, and has it above the limit. */
+	ept_install_wake(fault_installer(f), fault_hva(f, f->index), EPT_PAGE_SIZE);
+	return ept_fault_finish(f, err);
 }
 
 /* @resolved: ept_now() then; what was brought in behind it is counted, its time is not. */
