@@ -332,7 +332,7 @@ int manifest_take(const json_t *machine, const char *where, struct run_options *
 	/* What the guest sees must not depend on this version's defaults. */
 	if (r == 0 && (row_of("memory", &seen) != NR_ROWS || row_of("cpus", &seen) != NR_ROWS))
 		r = refuse(err, where, "it does not say memory or cpus");
-	if (r == 0 && options_check(opt, &why))
+	if (r == 0 && options_check_machine(opt, &why))
 		r = refuse(err, where, "%s", why.text);
 	return r;
 }

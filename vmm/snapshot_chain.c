@@ -99,7 +99,7 @@ int snapshot_open(struct snapshot_dir *dir, const char *path, struct run_options
 	if (r == 0)
 		r = manifest_take(snapshot_dir_get(dir, "machine"), where, opt, err);
 	/* No snapshot is taken of one: it would write what is the host's. */
-	if (r == 0 && snapshot_possible(opt, &shared))
+	if (r == 0 && snapshot_possible(opt, "snapshot", &shared))
 		r = error_set(
 		    err, FOAL_EXIT_SNAPSHOT, -EINVAL,
 		    "%s: it asks for a disk or pmem with mode=shared, which no snapshot has",
