@@ -208,6 +208,8 @@ START_TEST(refused)
 	/* The file below is another one now. */
 	write_file(file, "other", 5);
 	expect_command(ARGS("restore", dir), 114, "not the file it was");
+	unlink(file);
+	expect_command(ARGS("restore", dir), 114, "No such file or directory; put the file back");
 	expect_command(ARGS("restore", scratch("nowhere")), 114, "No such file");
 	expect_command(ARGS("restore", scratch("run")), 114, "this is no snapshot");
 	expect_command(ARGS("restore", dir, "--memory", "1G"), 100, "the memory is the snapshot's");
