@@ -221,7 +221,11 @@ static enum ept_result again(struct fault *f)
 	fault_waits(f, EPT_WAIT_ROOM);
 	err = ept_reclaim_wait(f->area->space, f->req->gpa, f->short_of);
 	f->short_of = 0;
-	return err ? ept_fault_finish(f, err) : EPT_RETRY;
+	if (!err)
+		return EPT_RETRY;
+	/* The space has failed: who touched it asks again, and has it above the limit. */
+	ept_install_wake(fault_installer(f), fault_hva(f, f->index), EPT_PAGE_SIZE);
+	return ept_fault_finish(f, err);
 }
 
 /* Who waits for a page that is refused sleeps until the space is stopped, or for good. */

@@ -228,6 +228,8 @@ bool ept_reclaim_admit(struct ept_space *space, unsigned pages)
 	struct ept_reclaim *r = &space->reclaim;
 	uint64_t after = ept_reclaim_charge(space) + pages;
 
+	if (ept_failed(space))
+		return true;
 	if (after > r->high)
 		call_reclaim(r);
 	return after <= r->hard;
@@ -300,7 +302,7 @@ int ept_reclaim_wait(struct ept_space *space, gpa_t gpa, unsigned pages)
 		__atomic_store_n(&r->wanted, true, __ATOMIC_RELAXED);
 		pthread_cond_signal(&r->need);
 		pthread_cond_wait(&r->freed, &r->lock);
-		enough = ept_reclaim_charge(space) + pages <= r->hard;
+		enough = ept_failed(space) || ept_reclaim_charge(space) + pages <= r->hard;
 		/* Once the child has what it shares, or is gone, it can: rounds from then on. */
 		if (__atomic_load_n(&r->forks, __ATOMIC_ACQUIRE))
 			last = r->gave_up + 2;

@@ -122,7 +122,10 @@ void ept_reclaim_stop(struct ept_space *space); /* the space is dying: waiters l
 /* Pages that count against the limit now. */
 uint64_t ept_reclaim_charge(const struct ept_space *space);
 
-/* May @pages more be installed at once? False: ept_reclaim_wait(), without any lock. */
+/*
+ * May @pages more be installed at once? False: ept_reclaim_wait(), without any lock. In a space
+ * that has failed they always may: what its VM has under way ends, whatever that takes.
+ */
 bool ept_reclaim_admit(struct ept_space *space, unsigned pages);
 
 /* May @pages be read that nobody asked for yet? Waits for nothing and asks for nothing. */
@@ -137,7 +140,10 @@ bool ept_reclaim_is_free(const struct ept_space *space, unsigned pages);
  */
 bool ept_reclaim_fills(const struct ept_space *space, unsigned pages);
 
-/* Wait until they may: 0, or -ENOMEM: the limit cannot be held, and the space has failed. */
+/*
+ * Wait until they may: 0, or -ENOMEM: the limit cannot be held, and the space has failed. Who
+ * touched @gpa is to be woken then.
+ */
 int ept_reclaim_wait(struct ept_space *space, gpa_t gpa, unsigned pages);
 
 /* Note what is resident now: the peak. */

@@ -159,6 +159,12 @@ static inline bool ept_dying(const struct ept_space *space)
 	return __atomic_load_n(&space->life, __ATOMIC_ACQUIRE) >= EPT_LIFE_DYING;
 }
 
+/* Has it failed (ept_space_fail())? The VM ends, and what it has under way is let end first. */
+static inline bool ept_failed(const struct ept_space *space)
+{
+	return __atomic_load_n(&space->failed, __ATOMIC_ACQUIRE);
+}
+
 /* Was a page taken away that somebody touched? What is there now is not the guest's. */
 static inline bool ept_lost(const struct ept_space *space)
 {

@@ -93,7 +93,7 @@ json_t *control_serve_snapshot(struct control *control, struct conn *conn,
 
 	conn->passed = -1; /* the child has it, who lets go of what is the connections' */
 	/* What cannot be at all is said first. */
-	if (snapshot_possible(control->vm->opt, &err))
+	if (snapshot_possible(control->vm->opt, "snapshot", &err))
 		reply = conn_error(request->id, CONTROL_ERROR_UNAVAILABLE, err.text);
 	else if (wrong)
 		reply = conn_error(request->id, CONTROL_ERROR_BAD_REQUEST, wrong);

@@ -332,7 +332,7 @@ int manifest_take(const json_t *machine, const char *where, struct run_options *
 	/* What the guest sees must not depend on this version's defaults. */
 	if (r == 0 && (row_of("memory", &seen) != NR_ROWS || row_of("cpus", &seen) != NR_ROWS))
 		r = refuse(err, where, "it does not say memory or cpus");
-	if (r == 0 && options_check(opt, &why))
+	if (r == 0 && options_check_machine(opt, &why))
 		r = refuse(err, where, "%s", why.text);
 	return r;
 }
@@ -387,9 +387,12 @@ json_t *manifest_files(const struct run_options *opt, struct foal_error *err)
 int manifest_check_files(const json_t *files, const char *where, const struct run_options *opt,
 			 struct foal_error *err)
 {
-	json_t *here = manifest_files(opt, err), *one;
+	struct foal_error why = {0};
+	json_t *here = manifest_files(opt, &why), *one;
 	size_t i;
-	int r = here ? 0 : -ENOENT;
+	int r =
+	    here ? 0
+		 : refuse(err, where, "%.250s; put the file back (cp -p keeps the time)", why.text);
 
 	if (r == 0 && json_array_size(files) != json_array_size(here))
 		r = refuse(err, where, "its list of files is not its machine's");

@@ -38,7 +38,7 @@ int option_swap(const char *name, const char *value, struct run_options *out,
 		return error_set(err, FOAL_EXIT_HOST, -ENOMEM, "run: out of memory");
 	r = option_fields(name, out->limit.swap, keys, words, err);
 	if (r == 0 && words[0])
-		r = option_size(name, words[0], &out->limit.swap_size, err);
+		r = option_size("swap: size", words[0], &out->limit.swap_size, err);
 	if (r == 0 && !out->limit.swap[0])
 		r = option_bad(err, name, value, "give a file");
 	return r;

@@ -379,36 +379,6 @@ static void long_options(struct option *out)
 	out[NR_ROWS] = (struct option){0};
 }
 
-int options_check(struct run_options *opt, struct foal_error *err)
-{
-	unsigned devices = opt->disk_count + opt->pmem_count + opt->net_count +
-			   opt->virtio_console + opt->rng + opt->balloon + !!opt->vsock.path;
-	unsigned room = opt->pci ? FOAL_PCI_SLOTS - 1 /* the bridge */ : FOAL_VIRTIO_MMIO_DEVICES;
-
-	if (devices > room)
-		return error_set(err, FOAL_EXIT_USAGE, -E2BIG,
-				 "run: %u disks, networks and other devices; there is room for %u",
-				 devices, room);
-	if (!opt->kernel && !opt->firmware)
-		return error_set(err, FOAL_EXIT_USAGE, -EINVAL, "run: --kernel FILE is needed");
-	if (opt->balloon_target > opt->memory)
-		return error_set(err, FOAL_EXIT_USAGE, -EINVAL,
-				 "run: --balloon: the target is more than --memory");
-	if (!opt->kernel && (opt->initrd || opt->append[0]))
-		return error_set(err, FOAL_EXIT_USAGE, -EINVAL,
-				 "run: --%s needs --kernel; a disk's boot loader brings its own",
-				 opt->initrd ? "initrd" : "append");
-	if (opt->firmware && opt->boot != BOOT_AUTO)
-		return error_set(err, FOAL_EXIT_USAGE, -EINVAL,
-				 "run: --boot: with --firmware the firmware enters the kernel");
-	if (opt->background && opt->stats == STATS_JSON && !opt->stats_file)
-		return error_set(
-		    err, FOAL_EXIT_USAGE, -EINVAL,
-		    "run: -d: --stats json needs --stats-file; or ask foal stat --json");
-	int r = firmware_check(opt, err);
-	return r ? r : memory_limit_check(opt, err);
-}
-
 void options_defaults(struct run_options *out)
 {
 	*out = (struct run_options){.memory = 256UL << 20,
@@ -458,7 +428,9 @@ int options_parse(int argc, char **argv, struct run_options *out, struct foal_er
 			      "see foal help",
 			      argv[optind]);
 	if (r == 0)
-		r = options_check(out, err);
+		r = options_check_machine(out, err);
+	if (r == 0)
+		r = options_check_run(out, err);
 	if (r)
 		options_free(out);
 	return r;

@@ -69,13 +69,15 @@ struct run_options {
 /* Fill @out with defaults and what argv says; free with options_free(). */
 int options_parse(int argc, char **argv, struct run_options *out, struct foal_error *err);
 
-/* The same in steps, for options that come from elsewhere: these three are options_parse(). */
+/* The same in steps, for options that come from elsewhere: these are options_parse(). */
 void options_defaults(struct run_options *out);
 /* Option @name as if --@name @value had been given; @value has to live as long as @out. */
 int options_set(struct run_options *out, const char *name, const char *value,
 		struct foal_error *err);
-/* What holds between options; fills in what follows from others. */
-int options_check(struct run_options *opt, struct foal_error *err);
+/* What holds between options that say what the machine is. */
+int options_check_machine(const struct run_options *opt, struct foal_error *err);
+/* And those that say how it is run; fills in what follows from others. */
+int options_check_run(struct run_options *opt, struct foal_error *err);
 void options_free(struct run_options *opt);
 void options_usage(void);
 

@@ -64,7 +64,8 @@ int option_balloon(const char *name, const char *value, struct run_options *out,
 	out->balloon_target = 0;
 	if (strncmp(value, key, sizeof(key) - 1) == 0) {
 		out->balloon = true;
-		return option_size(name, value + sizeof(key) - 1, &out->balloon_target, err);
+		return option_size("balloon: target", value + sizeof(key) - 1, &out->balloon_target,
+				   err);
 	}
 	r = option_word(name, value, words, &word, err);
 	out->balloon = word == 1;

@@ -281,6 +281,7 @@ struct listing {
 	const struct run_dir *dir;
 	json_t *list; /* with --json */
 	bool any;
+	int width;  /* of the longest name */
 	int status; /* FOAL_EXIT_CONTROL: there is one that does not answer */
 };
 
@@ -292,9 +293,9 @@ static void print_size(unsigned long long bytes)
 static void print_row(struct listing *ps, const char *name, const json_t *reply)
 {
 	if (!ps->any)
-		printf("%-16s %8s %-8s %5s %8s %8s %10s\n", "NAME", "PID", "STATE", "VCPUS",
-		       "HOST/MiB", "OF/MiB", "UPTIME/s");
-	printf("%-16s %8llu %-8.20s %5llu", name, reply_number(reply, "pid"),
+		printf("%-*s %8s %-8s %5s %8s %8s %10s\n", ps->width, "NAME", "PID", "STATE",
+		       "VCPUS", "HOST/MiB", "OF/MiB", "UPTIME/s");
+	printf("%-*s %8llu %-8.20s %5llu", ps->width, name, reply_number(reply, "pid"),
 	       reply_text(reply, "state"), reply_number(reply, "vcpus"));
 	print_size(reply_number(reply, "resident"));
 	print_size(reply_number(reply, "memory"));
@@ -338,6 +339,14 @@ static void list_one(void *ctx, const char *name)
 	ps->status = FOAL_EXIT_CONTROL;
 }
 
+static void widen(void *ctx, const char *name)
+{
+	struct listing *ps = ctx;
+
+	if (strlen(name) > (size_t)ps->width)
+		ps->width = (int)strlen(name);
+}
+
 int command_ps(int argc, char **argv, uint64_t main_ns)
 {
 	struct foal_error err = {0};
@@ -348,8 +357,10 @@ int command_ps(int argc, char **argv, uint64_t main_ns)
 	(void)main_ns;
 	if (r)
 		return r;
-	struct listing ps = {.dir = &dir, .list = opt.json ? json_array() : NULL};
+	struct listing ps = {.dir = &dir, .list = opt.json ? json_array() : NULL, .width = 16};
 	r = run_dir_open(&dir, opt.run_dir, false, &err);
+	if (r == 0 && !ps.list)
+		r = names_each(&dir, widen, &ps);
 	if (r == 0)
 		r = names_each(&dir, list_one, &ps);
 	if (r && r != -ENOENT)

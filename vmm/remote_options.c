@@ -18,10 +18,12 @@
 #define COMPRESS 128U
 #define POOL	 512U
 #define ONE	 1024U /* a name to be given */
-#define COPIES	 256U  /* how many, their names, clocks, swap files */
+#define COPIES	 256U  /* how many, their names, what is theirs */
 #define HERE	 2048U
 #define CLOCK	 4096U
 #define POINT	 8192U
+#define SWAP	 16384U
+#define SOURCE	 32768U /* NAME may be a snapshot's DIR */
 
 static const struct {
 	const char *name;
@@ -64,7 +66,7 @@ static const struct {
      "  --compress zstd   memory compressed, 64 KiB at a time\n\n"
      "merge makes of DIR and all that it is the difference to one snapshot that stands alone, in\n"
      "place of DIR or as OUT."},
-    {"fork", NAME | COPIES | CLOCK | JSON,
+    {"fork", NAME | COPIES | SWAP | CLOCK | JSON,
      "usage: foal fork NAME [-n COUNT] [--name PATTERN] [--clock freeze|jump]\n"
      "                 [--swap PATTERN] [--net NET]... [--vsock path=PATTERN] [--json]\n\n"
      "Make more VMs of a running one: each goes on where it is, with memory and disks shared as\n"
@@ -78,7 +80,7 @@ static const struct {
      "  --net NET           for each --net of the VM, in order, what each has in its place:\n"
      "                      user, or tap=PATTERN. Their addresses are made up\n"
      "  --vsock path=PATTERN  the same of its --vsock; their CIDs are made up"},
-    {"template", NAME | ONE | POOL | JSON,
+    {"template", NAME | SOURCE | ONE | POOL | JSON,
      "usage: foal template NAME|DIR [--name TEMPLATE] [--pool COUNT] [--json]\n\n"
      "Keep a running VM as it is now, ready to be cloned, any number of times; the VM goes on.\n"
      "Or the VM that foal snapshot froze into DIR (a path with a /): all of it is checked.\n"
@@ -192,7 +194,7 @@ static const struct {
     {"name", COPIES | ONE, required_argument},
     {"pool", POOL, required_argument},
     {"clock", CLOCK, required_argument},
-    {"swap", COPIES, required_argument},
+    {"swap", SWAP, required_argument},
     {"net", COPIES, required_argument},
     {"vsock", COPIES, required_argument},
     {"here", HERE, no_argument},
@@ -293,10 +295,9 @@ static int take_size(struct remote_options *out)
 	struct foal_error err = {0};
 
 	if (option_size("SIZE", out->size_word, &out->size, &err))
-		return usage_error(
-		    "balloon: %s: give bytes or a number with K, M, G or T, a multiple "
-		    "of 4096",
-		    out->size_word);
+		return usage_error("balloon: %s: give a whole number and a unit, such as 128M, "
+				   "a multiple of 4K",
+				   out->size_word);
 	return 0;
 }
 
@@ -311,9 +312,11 @@ static int take_words(int argc, char **argv, unsigned takes, struct remote_optio
 
 	if (takes & NAME) {
 		if (n == argc)
-			return needed(out, "the VM's NAME");
+			return needed(out, takes & SOURCE  ? "the VM's NAME, or a snapshot's DIR,"
+					   : takes & POINT ? "the TEMPLATE's name"
+							   : "the VM's NAME");
 		out->name = argv[n++];
-		if (takes & POOL && strchr(out->name, '/')) {
+		if (takes & SOURCE && strchr(out->name, '/')) {
 			out->dir = out->name;
 			out->name = "";
 		}
@@ -337,7 +340,7 @@ static int take_words(int argc, char **argv, unsigned takes, struct remote_optio
 		return usage_error("%s: %s: not taken; see foal help %s", out->command, argv[n],
 				   out->command);
 	const char *fault =
-	    takes & NAME && !(takes & POOL && out->dir) ? vm_name_fault(out->name) : NULL;
+	    takes & NAME && !(takes & SOURCE && out->dir) ? vm_name_fault(out->name) : NULL;
 	if (fault)
 		return usage_error("%s: %s: no VM's name: %s", out->command, out->name, fault);
 	return takes & SIZE ? take_size(out) : 0;

@@ -8,6 +8,7 @@
 
 #include "vmm/helper.h"
 #include "vmm/remote.h"
+#include "vmm/snapshot_dir.h"
 
 /* What the VM may take to be gone. */
 #define GONE_MS 20000
@@ -79,6 +80,17 @@ static int template_of_dir(struct remote_options *opt)
 	return remote_run(opt, template_and_stop);
 }
 
+/* Whoever took a snapshot NAME says so here, too; a DIR is told from a name by its /. */
+static void point_at_dir(const char *name)
+{
+	char path[VM_NAME_SIZE + sizeof("/" SNAPSHOT_MANIFEST)];
+
+	snprintf(path, sizeof(path), "%s/" SNAPSHOT_MANIFEST, name);
+	if (access(path, F_OK) == 0)
+		notice("template: there is a snapshot %s here: foal template ./%s makes one of it",
+		       name, name);
+}
+
 int command_template(int argc, char **argv, uint64_t main_ns)
 {
 	struct remote_options opt;
@@ -87,5 +99,10 @@ int command_template(int argc, char **argv, uint64_t main_ns)
 	(void)main_ns;
 	if (r)
 		return r;
-	return opt.dir ? template_of_dir(&opt) : remote_run(&opt, remote_fork);
+	if (opt.dir)
+		return template_of_dir(&opt);
+	r = remote_run(&opt, remote_fork);
+	if (r == FOAL_EXIT_NAME)
+		point_at_dir(opt.name);
+	return r;
 }

@@ -227,7 +227,7 @@ int reset_point_set(struct vm *vm, enum clock_policy clock, struct reset_result 
 	size_t len = 0;
 
 	*out = (struct reset_result){0};
-	int r = snapshot_possible(vm->opt, err);
+	int r = snapshot_possible(vm->opt, "reset point", err);
 	if (r == 0)
 		r = vm_state_save(vm, &state, &len, err);
 	if (r)

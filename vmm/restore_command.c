@@ -148,7 +148,7 @@ static int parse(int argc, char **argv, const char **dir, struct restore_options
 					     {"net", required_argument, NULL, 'n'},
 					     {"vsock", required_argument, NULL, 'v'},
 					     /* No short form of --memory-limit. */
-					     {"memory", required_argument, NULL, '?'}};
+					     {"memory", required_argument, NULL, 'm'}};
 	struct option longs[NR_TAKEN + 12] = {{0}};
 	int i, r = 0;
 
@@ -159,7 +159,11 @@ static int parse(int argc, char **argv, const char **dir, struct restore_options
 	memcpy(longs + NR_TAKEN, mine, sizeof(mine));
 	opterr = 0;
 	while (r == 0 && (i = getopt_long(argc, argv, ":d", longs, NULL)) != -1) {
-		if (i == ':' || i == '?')
+		if (i == 'm')
+			r = error_set(err, FOAL_EXIT_USAGE, -EINVAL,
+				      "restore: --memory: the memory is the snapshot's; "
+				      "--memory-limit bounds what of it is in the host's");
+		else if (i == ':' || i == '?')
 			r = error_set(
 			    err, FOAL_EXIT_USAGE, -EINVAL, "restore: %s: %s", argv[optind - 1],
 			    i == ':' ? "needs a value" : "no such option; see foal help restore");
@@ -206,6 +210,19 @@ static void working_set(struct snapshot_dir *dir, struct ept_working_set **set, 
 		*record = fd;
 	else
 		close(fd);
+}
+
+/* What is taken of foal run is refused in its name. */
+static void in_our_name(struct foal_error *err)
+{
+	static const char theirs[] = "run: ", ours[] = "restore: ";
+	size_t cut = sizeof(theirs) - 1, room = sizeof(ours) - 1;
+
+	if (strncmp(err->text, theirs, cut) != 0)
+		return;
+	err->text[sizeof(err->text) - 1 - (room - cut)] = 0;
+	memmove(err->text + room, err->text + cut, strlen(err->text + cut) + 1);
+	memcpy(err->text, ours, room);
 }
 
 /* --- restore ----------------------------------------------------------------------------- */
@@ -255,6 +272,8 @@ int command_restore(int argc, char **argv, uint64_t main_ns)
 	if (r == 0)
 		r = snapshot_open(&dir, path, &opt, &err);
 	if (r == 0)
+		r = options_check_run(&opt, &err);
+	if (r == 0)
 		r = spare_snapshot(&dir, &opt, &err);
 	if (r == 0) {
 		snprintf(where, sizeof(where), "%s/" SNAPSHOT_MANIFEST, path);
@@ -271,6 +290,7 @@ int command_restore(int argc, char **argv, uint64_t main_ns)
 		r = error_set(&err, FOAL_EXIT_USAGE, -EINVAL,
 			      "restore: --fault-engine kernel: nobody would check what is read");
 	if (r) {
+		in_our_name(&err);
 		error_print(&err);
 		vm_forget(vm, &opt);
 		options_free(&opt);
@@ -307,6 +327,8 @@ int command_verify(int argc, char **argv, uint64_t main_ns)
 	struct run_options opt;
 
 	(void)main_ns;
+	if (argc == 2 && argv[1][0] == '-')
+		return usage_error("verify: %s: no such option; see foal help verify", argv[1]);
 	if (argc != 2)
 		return usage_error("verify: give one DIR; see foal help verify");
 	options_defaults(&opt);

@@ -4,24 +4,25 @@
 
 #include "vmm/vm.h"
 
-static int writes_in_place(const char *kind, const struct file_option *file, struct foal_error *err)
+static int writes_in_place(const char *what, const char *kind, const struct file_option *file,
+			   struct foal_error *err)
 {
 	if (file->mode != DISK_SHARED)
 		return 0;
 	return error_set(err, FOAL_EXIT_CONTROL, -EOPNOTSUPP,
-			 "no snapshot: the guest writes %s %s itself (mode=shared), which goes on "
-			 "changing; mode=cow keeps what it writes in the snapshot",
-			 kind, file->path);
+			 "no %s: the guest writes %s %s itself (mode=shared), which goes on "
+			 "changing; mode=cow keeps what it writes with the VM",
+			 what, kind, file->path);
 }
 
-int snapshot_possible(const struct run_options *opt, struct foal_error *err)
+int snapshot_possible(const struct run_options *opt, const char *what, struct foal_error *err)
 {
 	int r = 0;
 
 	for (unsigned i = 0; i < opt->disk_count && r == 0; i++)
-		r = writes_in_place("disk", &opt->disks[i], err);
+		r = writes_in_place(what, "disk", &opt->disks[i], err);
 	for (unsigned i = 0; i < opt->pmem_count && r == 0; i++)
-		r = writes_in_place("pmem", &opt->pmems[i], err);
+		r = writes_in_place(what, "pmem", &opt->pmems[i], err);
 	return r;
 }
 
@@ -45,7 +46,7 @@ int snapshot_begin(struct vm *vm, struct frozen_child *job, const struct snapsho
 		   struct frozen_pause *out, struct foal_error *err)
 {
 	const struct frozen_how how = {"snapshot", vm_disks_freeze_passing, child_writes, files};
-	int r = snapshot_possible(vm->opt, err);
+	int r = snapshot_possible(vm->opt, "snapshot", err);
 
 	*out = (struct frozen_pause){0};
 	if (r)

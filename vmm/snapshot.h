@@ -50,8 +50,8 @@ struct snapshot_files {
 /* Status of a child that has folded the layers of disks (devices/disk.h); any other: it has not. */
 #define SNAPSHOT_CHILD_FOLDED 7
 
-/* Why @opt's machine cannot be in a snapshot: -EOPNOTSUPP, or 0. */
-int snapshot_possible(const struct run_options *opt, struct foal_error *err);
+/* Why @opt's machine cannot be in @what (a snapshot, a reset point): -EOPNOTSUPP, or 0. */
+int snapshot_possible(const struct run_options *opt, const char *what, struct foal_error *err);
 
 /* How many layers of disks it has. */
 unsigned snapshot_layers(const struct run_options *opt);

@@ -64,12 +64,13 @@ static int open_parent(struct snapshot_dir *dir, struct snapshot_dir *below, cha
 {
 	const char *want =
 	    json_string_value(json_object_get(snapshot_dir_get(dir, "parent"), "id"));
+	struct foal_error why = {0};
 	const char *is;
-	int r = snapshot_dir_open(below, path, err);
+	int r = snapshot_dir_open(below, path, &why);
 
 	below->depth = dir->depth + 1;
 	if (r)
-		return r;
+		return no_parent(dir, r, err, "what it is the difference to: %.300s", why.text);
 	is = json_string_value(snapshot_dir_get(below, "id"));
 	if (!is || !want || strcmp(is, want) != 0)
 		return no_parent(dir, -EINVAL, err,
@@ -120,7 +121,7 @@ int snapshot_open(struct snapshot_dir *dir, const char *path, struct run_options
 	if (r == 0)
 		r = manifest_take(snapshot_dir_get(dir, "machine"), where, opt, err);
 	/* No snapshot is taken of one: it would write what is the host's. */
-	if (r == 0 && snapshot_possible(opt, &shared))
+	if (r == 0 && snapshot_possible(opt, "snapshot", &shared))
 		r = error_set(
 		    err, FOAL_EXIT_SNAPSHOT, -EINVAL,
 		    "%s: it asks for a disk or pmem with mode=shared, which no snapshot has",

@@ -34,17 +34,18 @@ static int parse(int argc, char **argv, struct merging *m)
 	opterr = 0;
 	while ((i = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
 		if (i == 'c' && strcmp(optarg, "zstd") != 0)
-			return usage_error("merge: --compress %s: give zstd", optarg);
+			return usage_error("snapshot merge: --compress %s: give zstd", optarg);
 		if (i != 'c' && i != 'j')
-			return usage_error(
-			    "merge: %s: no such option, or it needs a value; see foal "
-			    "help snapshot",
-			    argv[optind - 1]);
+			return usage_error(i == ':' ? "snapshot merge: %s needs a value"
+						    : "snapshot merge: %s: no such option; see "
+						      "foal help snapshot",
+					   argv[optind - 1]);
 		m->compress |= i == 'c';
 		m->json |= i == 'j';
 	}
 	if (argc - optind < 1 || argc - optind > 2)
-		return usage_error("merge: give one DIR, and perhaps OUT; see foal help snapshot");
+		return usage_error(
+		    "snapshot merge: give one DIR, and perhaps OUT; see foal help snapshot");
 	m->from = argv[optind];
 	m->to = argc - optind == 2 ? argv[optind + 1] : m->from;
 	return 0;

@@ -232,9 +232,7 @@ int vm_build(struct vm *vm, struct foal_error *err)
 {
 	int r;
 
-	if ((r = begun(vm, err)) ||
-	    (vm->opt->reset_port && (r = snapshot_possible(vm->opt, err))) ||
-	    (r = files_open(vm, err)) || (r = prepare_sandbox(vm, err)) ||
+	if ((r = begun(vm, err)) || (r = files_open(vm, err)) || (r = prepare_sandbox(vm, err)) ||
 	    (r = vm_make_vcpus(vm, err)) || (r = configure_vm(vm, err)) ||
 	    (r = create_space(vm, err)) || (r = boot_declare(vm, err)) ||
 	    (r = start_space(vm, err)) || (r = kvm_add_slots(&vm->kvm, vm->space, err)) ||

@@ -212,11 +212,15 @@ START_TEST(page_is_busy)
 }
 END_TEST
 
-/* Without a swap file own pages come back from the ring, and the fault that waited ends. */
+/*
+ * Without a swap file own pages come back from the ring, and the fault that waited ends. Who
+ * touched it is woken, and has it above the limit then, so that what is under way ends.
+ */
 START_TEST(limit_cannot_be_held)
 {
 	struct vm vm = vm_limited(ANON, _i, false);
 	struct ept_reclaim *r = &vm.space->reclaim;
+	unsigned woken;
 
 	for (uint64_t page = 0; page < 8; page++) {
 		ck_assert_int_eq(touch(&vm, page, W), EPT_RESOLVED);
@@ -224,10 +228,12 @@ START_TEST(limit_cannot_be_held)
 	}
 	r->limit = r->hard = r->high = 8;
 	r->low = 7;
+	woken = fake_wakes(vm.hva + AT * PAGE);
 	ck_assert_int_eq(touch(&vm, AT, R), EPT_OUT_OF_MEM);
 	ck_assert_int_eq(res.kase, EPT_CASE_NO_MEMORY);
 	ck_assert_uint_eq(r->own, 8);
 	ck_assert_ptr_nonnull(strstr(ept_space_failure(vm.space)->message, "give a swap file"));
+	ck_assert_uint_gt(fake_wakes(vm.hva + AT * PAGE), woken);
 	for (unsigned page = 0; page < 8; page++) {
 		const char *at = vm.hva + page * PAGE;
 
@@ -236,6 +242,8 @@ START_TEST(limit_cannot_be_held)
 		ck_assert_int_ne(fake_page(at), FAKE_NONE);
 		ck_assert_int_eq(*at, 1);
 	}
+	ck_assert_int_eq(touch(&vm, AT, W), EPT_RESOLVED);
+	ck_assert_uint_eq(r->own, 9);
 	vm_destroy(&vm);
 }
 END_TEST

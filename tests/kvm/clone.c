@@ -171,6 +171,12 @@ START_TEST(snapshots)
 	expect_command(ARGS("stop", "origin.template"), 0, "gone, status 0");
 	expect_command(ARGS("clone", "origin.template"), 112, "no running VM");
 	tell_once("cl", "a2");
+	/* By a name it is a VM, and who meant the directory is told how to say so. */
+	char *foal = realpath(foal_path(), NULL);
+	ck_assert_int_eq(setenv("FOAL", foal, 1), 0);
+	free(foal);
+	ck_assert_int_eq(chdir(scratch(".")), 0);
+	expect_command(ARGS("template", "of-a-clone"), 112, "foal template ./of-a-clone");
 }
 END_TEST
 
@@ -231,6 +237,9 @@ START_TEST(back_to_the_template)
 	tell_once(in_round("g%d-2", _i), "e1");
 	/* A fork has no such point, and refuses the words. */
 	expect_command(ARGS("fork", source, "--reset-point"), 100, "no such option");
+	expect_command(ARGS("clone", source, "--swap", "x"), 100, "no such option");
+	expect_command(ARGS("clone"), 100, "the TEMPLATE's name is needed");
+	expect_command(ARGS("template"), 100, "the VM's NAME, or a snapshot's DIR, is needed");
 	int fd = control_connect(source);
 	control_refused(fd, "{\"command\":\"fork\",\"reset_point\":true}", "bad-request");
 	close(fd);

@@ -143,6 +143,24 @@ START_TEST(cannot_be_held)
 }
 END_TEST
 
+/* With disk I/O under way: what it touches comes above the limit, so that it ends as a run does. */
+START_TEST(ends_in_order)
+{
+	struct run run;
+
+	skip_without_userfaultfd();
+	if (access(image_path("kernel.elf"), R_OK) || access(image_path("disk.img"), R_OK))
+		skip("no guest kernel or images here");
+	run_foal(&run, ARGS("--kernel", image_path("kernel.elf"), "--disk", image_path("disk.img"),
+			    "--append", "quiet root=/dev/vda init=/bin/main", "--memory-limit",
+			    "16M", "--stats", "json"));
+	expect_end(&run, 106, "the memory limit of 16 MiB cannot be held");
+	ck_assert_ptr_null(strstr(run.err_text, "without waiting for what hangs"));
+	check_events(&run);
+	run_free(&run);
+}
+END_TEST
+
 static void limit_file_size(void *arg)
 {
 	struct rlimit limit = {*(rlim_t *)arg, *(rlim_t *)arg};
@@ -245,6 +263,7 @@ Suite *memory_limit_suite(void)
 	tcase_add_loop_test(tc, twice_the_limit, 0, sizeof(sets) / sizeof(sets[0]));
 	tcase_add_test(tc, two_processors);
 	tcase_add_test(tc, cannot_be_held);
+	tcase_add_test(tc, ends_in_order);
 	tcase_add_test(tc, swap_file_fails);
 	tcase_add_test(tc, swap_file_not_empty);
 	tcase_add_test(tc, swap_size_misspelt);

@@ -163,12 +163,12 @@ START_TEST(refused)
 
 	snprintf(option, sizeof(option), "%s,mode=shared", pmem);
 	background("shared", ARGS(MEMORY_GUEST, "--pmem", option));
-	expect_command(ARGS("reset", "shared", "--here"), 113, "mode=shared");
+	expect_command(ARGS("reset", "shared", "--here"), 113, "no reset point");
 	expect_command(ARGS("reset", "shared", "--clock", "jump"), 100, "--here");
 	expect_command(ARGS("reset", "shared", "--here", "--clock", "back"), 100, "freeze or jump");
 	expect_refusal(
-	    ARGS("--kernel", guest_path("loop.elf"), "--reset-port", "on", "--pmem", option), 113,
-	    "mode=shared");
+	    ARGS("--kernel", guest_path("loop.elf"), "--reset-port", "on", "--pmem", option), 100,
+	    "--reset-port: no reset point: the guest writes");
 }
 END_TEST
 

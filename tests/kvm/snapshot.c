@@ -211,11 +211,25 @@ START_TEST(refused)
 	/* The file below is another one now. */
 	write_file(file, "other", 5);
 	expect_command(ARGS("restore", dir), 114, "not the file it was");
+	unlink(file);
+	expect_command(ARGS("restore", dir), 114, "No such file or directory; put the file back");
 	expect_command(ARGS("restore", scratch("nowhere")), 114, "No such file");
 	expect_command(ARGS("restore", scratch("run")), 114, "this is no snapshot");
-	expect_command(ARGS("restore", dir, "--memory", "1G"), 100, "no such option");
+	expect_command(ARGS("restore", dir, "--memory", "1G"), 100, "the memory is the snapshot's");
+	expect_command(ARGS("restore", dir, "--cpus", "2"), 100, "--cpus: no such option");
 	expect_command(ARGS("restore", dir, "--clock", "slow"), 100, "freeze or jump");
+	/* What contradicts itself on the command line is not the snapshot's fault. */
+	expect_command(ARGS("restore", dir, "--memory-limit", "15M"), 100,
+		       "restore: --memory-limit");
+	expect_command(ARGS("restore", dir, "--memory-limit", "24M", "--huge", "always"), 100,
+		       "restore: --memory-limit: pages are reclaimed by 4 KiB");
+	expect_command(ARGS("restore", dir, "--swap", "x"), 100, "restore: --swap");
+	expect_command(ARGS("restore", dir, "-d", "--stats", "json"), 100, "restore: -d");
 	expect_command(ARGS("verify"), 100, "give one DIR");
+	expect_command(ARGS("verify", "--json"), 100, "no such option");
+	expect_command(ARGS("snapshot", "merge", dir, "--compress"), 100, "needs a value");
+	expect_command(ARGS("snapshot", "merge", "--diff", dir), 100,
+		       "merge: --diff: no such option");
 
 	make_pmem("written.img", 16);
 	char option[256];
