@@ -162,6 +162,7 @@ static int from_file(struct fault *f, struct swap_in *in)
 	ept_area_set_ptes(f->area, f->leaf, f->index, f->index + in->n, EPT_PTE_TRANSIT);
 	pthread_mutex_unlock(&f->leaf->lock);
 	good = read_pages(f, in, &bytes, &err);
+	fault_read_ended(f);
 	pthread_mutex_lock(&f->leaf->lock);
 	pthread_cond_broadcast(&f->leaf->arrived);
 	for (unsigned i = 0; i < in->n; i++)
