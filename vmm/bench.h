@@ -48,6 +48,7 @@ enum bench_other {
 	BENCH_ONE_CPU,	   /* the same with one vCPU */
 	BENCH_ONE_VM,	   /* ours: one process instead of BENCH_MANY */
 	BENCH_HOST_SWAP,   /* host swap under a memory cgroup with the same limit */
+	BENCH_NO_LOG,	   /* the same without the fault log */
 };
 
 #define BENCH_MANY	10
@@ -128,6 +129,7 @@ struct bench_result {
 struct bench_sample {
 	const struct bench_case *c;
 	bool ours;
+	bool unlogged; /* ours without the fault log */
 	unsigned cpus;
 	int file;	   /* the case's */
 	int swap;	   /* an empty one: what the word FILE in a case's options stands for */

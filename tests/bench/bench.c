@@ -1,9 +1,9 @@
 /*
  * make bench: what a start costs, beside the plain alternative in the same
  * run. Writes a table to stdout, and its rows (vmm/series.h), behind those of
- * `foal bench faults` and `foal bench snapshots`, to the file named last.
+ * `foal bench faults`, `foal bench snapshots` and fault_log, to the file named last.
  *
- *   bench FOAL BARE_KVM EXIT_GUEST KERNEL DISK PMEM FAULTS.json SNAPSHOTS.json OUT.json
+ *   bench FOAL BARE_KVM EXIT_GUEST KERNEL DISK PMEM FAULTS.json SNAPSHOTS.json LOG.json OUT.json
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -163,14 +163,18 @@ static json_t *rows_of(const char *path)
 
 int main(int argc, char **argv)
 {
-	if (argc != 10)
+	if (argc != 11)
 		die("usage: bench FOAL BARE_KVM EXIT_GUEST KERNEL DISK PMEM FAULTS.json "
-		    "SNAPSHOTS.json OUT.json");
-	json_t *rows = rows_of(argv[7]), *more = rows_of(argv[8]);
-	json_array_extend(rows, more);
-	json_decref(more);
+		    "SNAPSHOTS.json LOG.json OUT.json");
+	json_t *rows = rows_of(argv[7]);
+	for (int i = 8; i < 10; i++) {
+		json_t *more = rows_of(argv[i]);
+
+		json_array_extend(rows, more);
+		json_decref(more);
+	}
 	bench_start(argv + 1, rows);
 	bench_main_job(argv + 1, rows);
-	series_write(rows, argv[9]);
+	series_write(rows, argv[10]);
 	return 0;
 }
