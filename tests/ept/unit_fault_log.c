@@ -469,6 +469,37 @@ START_TEST(eight_threads)
 }
 END_TEST
 
+static bool enough;
+
+static void *write_on(void *arg)
+{
+	struct ept_fault_log *log = arg;
+
+	ept_fault_log_choose(0);
+	for (uint64_t n = 0; !__atomic_load_n(&enough, __ATOMIC_RELAXED); n++)
+		put(log, n);
+	return NULL;
+}
+
+/* A reader that is slower is where the oldest are overwritten: what it gets is whole. */
+START_TEST(overtaken)
+{
+	struct ept_fault_log log = new_log();
+	struct ept_records *records = reader(log.fd, false);
+	pthread_t writer;
+	struct ept_record r;
+
+	pthread_create(&writer, NULL, write_on, &log);
+	for (int i = 0; i < 1000000; i++)
+		if (ept_records_next(records, &r))
+			ck_assert_msg(is_record_of(&r, r.at - 1), "record %lu is torn", r.at - 1);
+	__atomic_store_n(&enough, true, __ATOMIC_RELAXED);
+	pthread_join(writer, NULL);
+	ept_records_close(records);
+	ept_fault_log_close(&log);
+}
+END_TEST
+
 /* --- files that are no log ------------------------------------------------------------------ */
 
 static uint64_t random_state = 0x9e3779b97f4a7c15;
@@ -628,6 +659,7 @@ Suite *suite_fault_log(void)
 	tcase_add_loop_test(tc, unfinished, 0, 2);
 	tcase_add_test(tc, taken);
 	tcase_add_test(tc, eight_threads);
+	tcase_add_test(tc, overtaken);
 	tcase_add_test(tc, no_log);
 	tcase_add_test(tc, turned_bits);
 	tcase_add_test(tc, random_bytes);
