@@ -95,7 +95,7 @@ int main(int argc, char **argv)
 	ept_fault_log_close(&log);
 	series_row(rows, "fault_log.record", "ns", &later, NULL, "ours <= 150");
 	series_row(rows, "fault_log.record.first_round", "ns", &first, NULL, "none");
-	series_row(rows, "fault_log.record.4threads", "ns", &four, NULL, "none");
+	series_row(rows, "fault_log.record.four_threads", "ns", &four, NULL, "none");
 	series_write(rows, argv[1]);
 	return 0;
 }
