@@ -22,5 +22,6 @@ Suite *suite_reclaim_race(void);
 Suite *suite_snapshot(void);
 Suite *suite_swap_file(void);
 Suite *suite_fault_log(void);
+Suite *suite_fault_log_file(void);
 
 #endif
