@@ -242,6 +242,23 @@ START_TEST(of_copies)
 }
 END_TEST
 
+/* Its own, of the faults that bring its memory out of the snapshot. */
+START_TEST(of_restored)
+{
+	start_guest("one", "on");
+	expect_command(ARGS("snapshot", "one", scratch("snap")), 0, "paused for");
+	expect_command(ARGS("stop", "one", "--kill"), 0, "gone");
+	expect_command(ARGS("restore", scratch("snap"), "-d", "--name", "two"), 0, "two: running");
+	ck_assert_uint_gt(expect_log_is_stat("two"), 0);
+	expect_command(
+	    ARGS("restore", scratch("snap"), "-d", "--name", "none", "--fault-log", "off"), 0,
+	    "none: running");
+	int fd = control_connect("none");
+	control_refused(fd, "{\"command\":\"faults\"}", "unavailable");
+	close(fd);
+}
+END_TEST
+
 /* The VM is gone, the log is not; and whoever has it cannot write to it. */
 START_TEST(outlives_the_vm)
 {
@@ -297,6 +314,7 @@ Suite *faults_suite(void)
 	if (have_userfaultfd()) {
 		tcase_add_test(tc, equal_the_counters);
 		tcase_add_test(tc, of_copies);
+		tcase_add_test(tc, of_restored);
 		tcase_add_test(tc, outlives_the_vm);
 		tcase_add_test(tc, refusals);
 	}
