@@ -1,5 +1,5 @@
 /* Touches of guest memory by the monitor itself: devices, loaders, discards. */
-#include "ept/fault.h"
+#include "ept/fault_log.h"
 #include "ept/object_snapshot.h"
 #include "ept/reset_space.h"
 #include "ept/space.h"
@@ -78,6 +78,7 @@ static void count_stray(struct ept_space *space, struct ept_area *area, enum ept
 	struct ept_resolution res = {.kase = kase};
 
 	ept_ledger_count(area ? &area->ledger : &space->stray, &space->arena, req->origin, &res, 0);
+	ept_fault_log_note(space, area, req, &res, 0);
 	ept_trace(space, area, req, &res, 0);
 }
 

@@ -192,6 +192,7 @@ struct ept_config {
 	uint64_t memory_limit;
 	const struct ept_swap_file *swap; /* of a limit; NULL: nothing is swapped */
 	int trace_fd; /* open for appending, a line for each fault; dup'ed; 0: none */
+	bool log;     /* a record of each fault is kept, for who asks (ept/record.h) */
 };
 
 /* A regular file that is nobody else's, open for reading and writing. */

@@ -62,6 +62,7 @@
  * all that are queued. A fault thread that finds the access granted was perhaps
  * late; it wakes once more, which does no harm (spurious).
  */
+#include "ept/fault_log.h"
 #include "ept/handlers.h"
 #include "ept/trace.h"
 
@@ -194,6 +195,13 @@ static enum ept_result dispatch(struct fault *f)
 	return d->handle(f);
 }
 
+/* When the last page was in, before who waits is woken. From SPURIOUS on, none goes in. */
+static void note_put(struct fault *f, enum ept_result result)
+{
+	if (f->area->space->log.map && result == EPT_RESOLVED && f->res->kase < EPT_CASE_SPURIOUS)
+		f->res->put_at = ept_now();
+}
+
 static enum ept_result one_pass(struct fault *f)
 {
 	enum ept_result result;
@@ -204,6 +212,7 @@ static enum ept_result one_pass(struct fault *f)
 	fault_lock_leaf(f);
 	ept_install_keep_wakes();
 	result = dispatch(f);
+	note_put(f, result);
 	pthread_mutex_unlock(&f->leaf->lock);
 	ept_install_wake_kept(fault_installer(f));
 	return result;
@@ -246,8 +255,9 @@ static void count(struct ept_space *space, struct ept_area *area, const struct e
 {
 	ept_ledger_count(area ? &area->ledger : &space->stray, &space->arena, req->origin, res,
 			 resolved - req->picked_up);
-	if (req->counts)
-		ept_ledger_count_vcpu(req->counts, res);
+	if (req->vcpu)
+		ept_ledger_count_vcpu(&space->vcpus[req->vcpu - 1].stats, res);
+	ept_fault_log_note(space, area, req, res, resolved);
 	ept_trace(space, area, req, res, resolved - req->picked_up);
 }
 

@@ -13,8 +13,7 @@ struct ept_request {
 	enum ept_origin origin;
 	unsigned flags;
 	uint64_t picked_up; /* ept_now() */
-	struct ept_vcpu_stats
-	    *counts; /* of the vCPU whose access it is; NULL: not known, or none's */
+	unsigned vcpu; /* 1 + the index of the one whose access it is; 0: not known, or none's */
 };
 
 struct ept_resolution {
@@ -25,6 +24,9 @@ struct ept_resolution {
 	uint64_t installed, around; /* pages */
 	uint64_t bytes_read;
 	uint64_t granted; /* pages */
+	/* ept_now() when what was to be read had come, and when the last page was in; 0: nothing
+	 * was read or put in, or the space has no log. */
+	uint64_t read_at, put_at;
 };
 
 /*

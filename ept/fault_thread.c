@@ -14,7 +14,7 @@
  * A fault thread never touches guest memory through its mapping: nobody would
  * be left to resolve that fault.
  */
-#include "ept/fault.h"
+#include "ept/fault_log.h"
 #include "ept/space.h"
 #include "ept/thread.h"
 #include "ept/uffd_compat.h"
@@ -78,14 +78,14 @@ static void follow_vcpu(struct ept_fault_thread *t)
 	t->cpu = cpu;
 }
 
-/* Only for counting: KVM's own worker faults on a vCPU's behalf under another id. */
+/* For counting and records alone: KVM's own worker faults on a vCPU's behalf under another id. */
 static void find_origin(const struct ept_space *space, pid_t tid, struct ept_request *req)
 {
 	req->origin = EPT_ORIGIN_KVM;
 	for (unsigned i = 0; i < space->config.vcpus; i++)
 		if (__atomic_load_n(&space->vcpus[i].tid, __ATOMIC_RELAXED) == tid) {
 			req->origin = EPT_ORIGIN_VCPU;
-			req->counts = &space->vcpus[i].stats;
+			req->vcpu = 1 + i;
 			return;
 		}
 }
@@ -128,6 +128,7 @@ static void begin(const struct ept_fault_thread *t)
 		sched_setscheduler(0, SCHED_BATCH, &param); /* refused: it costs speed only */
 	snprintf(name, sizeof(name), "foal-fault/%u", t->index % 1000);
 	ept_thread_begins(config, name, "fault");
+	ept_fault_log_choose(t->index);
 }
 
 static void *fault_thread(void *arg)

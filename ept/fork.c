@@ -8,7 +8,7 @@
  *     parent. So it is closed first, and everything registered with a new one;
  *   - page tables of files and zero pages, where no page of the mapping is its own;
  *   - what is shared by descriptor: eventfds, rings, /proc/self/pagemap of the parent,
- *     the swap file, the caches of objects. The child gets its own of each, and what
+ *     the swap file, the fault log, the caches of objects. The child gets its own of each, and what
  *     it goes on using of a cache is frozen (object_fork.c).
  *
  * Private pages are shared copy-on-write by the host's kernel, in both directions.
@@ -201,6 +201,14 @@ static int own_descriptors(struct ept_space *space)
 	return err;
 }
 
+/* The parent's is shared memory: what is written there would be the parent's. */
+static void own_log(struct ept_space *space)
+{
+	ept_fault_log_close(&space->log);
+	if (space->config.log)
+		ept_fault_log_open(&space->log); /* it can be without */
+}
+
 static void zero_ledger(struct ept_ledger *ledger)
 {
 	for (int c = 0; c < EPT_NR_CASES; c++)
@@ -315,6 +323,7 @@ int ept_space_fork_child(struct ept_space *space, struct ept_fork *fork,
 
 	ept_installer_close_events(&space->installer); /* it acts on the parent */
 	ept_trace_close(space);
+	own_log(space);
 	unlock_all(space);
 	no_waiters(space);
 	governor_gone(space->governor);
@@ -334,6 +343,7 @@ void ept_space_fork_frozen(struct ept_space *space, int pagemap_fd)
 {
 	ept_installer_close_events(&space->installer);
 	ept_trace_close(space);
+	ept_fault_log_close(&space->log);
 	unlock_all(space);
 	no_waiters(space);
 	governor_gone(space->governor);

@@ -107,6 +107,13 @@ static inline void fault_waits(struct fault *f, enum ept_wait wait)
 	ept_watch_wait(&f->pending, wait);
 }
 
+/* What was to be read for it has come, or will not. */
+static inline void fault_read_ended(struct fault *f)
+{
+	if (f->area->space->log.map)
+		f->res->read_at = ept_now();
+}
+
 static inline void fault_lock_leaf(struct fault *f)
 {
 	fault_waits(f, EPT_WAIT_LEAF);

@@ -209,6 +209,7 @@ static int bring_in(struct fault *f, struct window *w)
 
 	ept_fault_read_ahead(f);
 	err = ept_object_fill(obj, page, first, end, &bytes);
+	fault_read_ended(f);
 
 	fault_lock_leaf(f);
 	for (unsigned i = from; i < to; i++)

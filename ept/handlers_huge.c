@@ -262,6 +262,7 @@ static int fill_aside(struct fault *f, struct run *run)
 		*run = (struct run){f->index, f->index + 1, run->place, false};
 		err = read_pages(f, f->index, f->index + 1, run->place);
 	}
+	fault_read_ended(f);
 
 	fault_lock_leaf(f);
 	f->unreadable = err && err != -ENOMEM;

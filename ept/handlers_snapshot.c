@@ -139,6 +139,7 @@ static int read_aside(struct fault *f, struct window *w, char *to)
 	fault_waits(f, EPT_WAIT_READ);
 
 	err = read_extent(f, w, to, &bytes);
+	fault_read_ended(f);
 
 	fault_lock_leaf(f);
 	for (unsigned i = w->first; i < w->end; i++)

@@ -163,6 +163,7 @@ static int from_file(struct fault *f, struct swap_in *in)
 	pthread_mutex_unlock(&f->leaf->lock);
 	fault_waits(f, EPT_WAIT_SWAP);
 	good = read_pages(f, in, &bytes, &err);
+	fault_read_ended(f);
 	fault_lock_leaf(f);
 	pthread_cond_broadcast(&f->leaf->arrived);
 	for (unsigned i = 0; i < in->n; i++)

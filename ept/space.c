@@ -59,6 +59,7 @@ static void free_space(struct ept_space *space)
 	close_fd(space->stop_fd);
 	close_fd(space->pagemap_fd);
 	ept_trace_close(space);
+	ept_fault_log_close(&space->log);
 	ept_governor_free(space->governor);
 	ept_lead_queue_end(&space->files.queue);
 	ept_staging_free(space->staging);
@@ -98,7 +99,7 @@ int ept_space_create(const struct ept_config *config, struct ept_space **out)
 	pthread_cond_init(&space->released, NULL);
 	ept_arena_init(&space->arena);
 	ept_mirror_init(&space->mirror, &space->arena);
-	space->pagemap_fd = space->trace_fd = -1;
+	space->pagemap_fd = space->trace_fd = space->log.fd = -1;
 	space->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	space->failure_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	err = ept_lead_queue_init(&space->files.queue);
@@ -116,6 +117,8 @@ int ept_space_create(const struct ept_config *config, struct ept_space **out)
 	if (err)
 		goto fail;
 	space->config.vm_name = space->name;
+	if (config->log)
+		ept_fault_log_open(&space->log); /* it can be without */
 	if (config->engine != EPT_ENGINE_KERNEL)
 		err = ept_installer_open(&space->installer);
 	/*
@@ -189,6 +192,8 @@ int ept_space_start(struct ept_space *space)
 	pthread_mutex_lock(&space->life_lock);
 	if (space->life != EPT_LIFE_NEW || !space->nr_areas)
 		goto out;
+	for (size_t i = 0; i < space->nr_areas; i++)
+		space->areas[i]->index = i;
 	err = ept_map_areas(space);
 	if (!err)
 		err = ept_prefetch_init(space);

@@ -4,6 +4,7 @@
 
 #include "ept/arena.h"
 #include "ept/ept.h"
+#include "ept/fault_log.h"
 #include "ept/hold.h"
 #include "ept/install.h"
 #include "ept/ledger.h"
@@ -47,6 +48,7 @@ extern const struct ept_area_kind ept_area_kinds[EPT_NR_KINDS]; /* area.c */
 struct ept_area {
 	struct ept_space *space;
 	char *name;
+	size_t index;	     /* in ept_space.areas; set by ept_space_start() */
 	uint64_t start, end; /* guest-physical */
 	enum ept_kind kind;
 	enum ept_engine engine; /* HANDLER or KERNEL */
@@ -128,6 +130,7 @@ struct ept_space {
 	int trace_fd;			 /* trace.h; -1: none */
 	int trace_error;		 /* errno of its first write that failed; atomic */
 	uint64_t events[EPT_NR_ORIGINS]; /* atomic */
+	struct ept_fault_log log;	 /* fault_log.h */
 
 	/*
 	 * Set by ept_space_bus_error(): 1 + the gpa of a page that the host took

@@ -185,6 +185,7 @@ int ept_space_template(struct ept_space *space)
 		if (converts(space->areas[i]))
 			err = convert(space->areas[i]);
 	space->of_template = true;
+	ept_fault_log_close(&space->log);  /* nothing faults here any more */
 	space->prefetch.stats.done = true; /* all has been read: nothing is left to come ahead */
 	/* What is dense is known; what comes now is a few pages each. */
 	space->config.huge = EPT_HUGE_NEVER;

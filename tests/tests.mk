@@ -23,6 +23,10 @@ BARE  := $(OUT)/tests/bench/bare_kvm
 $(BENCH): $(addprefix $(OUT)/,tests/bench/bench.o tests/bench/series.o vmm/series.o)
 	$(call link,$(LDFLAGS),-ljansson)
 
+FAULT_LOG := $(OUT)/tests/bench/fault_log
+$(FAULT_LOG): $(addprefix $(OUT)/,tests/bench/fault_log.o tests/bench/series.o vmm/series.o libept.a)
+	$(call link,$(LDFLAGS),-ljansson)
+
 $(BARE): $(addprefix $(OUT)/tests/bench/,bare_kvm.o bare_clones.o)
 	$(call link,$(LDFLAGS) $(STATIC))
 
@@ -57,13 +61,14 @@ test-quick: all $(TEST_PROGRAMS) $(KVM_TEST_PROGRAMS)
 	scripts/run-tests --quick "$(TEST_PROGRAMS)" "$(KVM_TEST_PROGRAMS)"
 
 # foal ends with 1 where a bar does not hold: the rows say which.
-bench: all $(BENCH) $(BARE) $(OUT)/tests/guests/exit.elf
+bench: all $(BENCH) $(BARE) $(FAULT_LOG) $(OUT)/tests/guests/exit.elf
 	$(OUT)/foal bench faults --detail --json=$(BUILD)/bench-faults.json || [ $$? -eq 1 ]
 	$(OUT)/foal bench exits --json=$(BUILD)/bench-exits.json
 	$(OUT)/foal bench snapshots --bare $(BARE) --json=$(BUILD)/bench-snapshots.json || [ $$? -eq 1 ]
+	$(FAULT_LOG) $(BUILD)/bench-fault-log.json
 	$(BENCH) $(OUT)/foal $(BARE) $(OUT)/tests/guests/exit.elf $(GUEST_KERNEL) $(GUEST_DISK) \
 		$(GUEST_PMEM) $(BUILD)/bench-faults.json $(BUILD)/bench-snapshots.json \
-		$(BUILD)/bench-exits.json $(BUILD)/bench.json
+		$(BUILD)/bench-exits.json $(BUILD)/bench-fault-log.json $(BUILD)/bench.json
 
 bench-boot: $(OUT)/foal $(BENCH_BOOT) $(LINUX_IMAGES)
 	scripts/bench-boot $(BUILD)/bench-boot.json

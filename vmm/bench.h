@@ -51,6 +51,7 @@ enum bench_other {
 	BENCH_ONE_VM,	   /* ours: one process instead of BENCH_MANY */
 	BENCH_HOST_SWAP,   /* host swap under a memory cgroup with the same limit */
 	BENCH_NOBODY,	   /* there is no other way */
+	BENCH_NO_LOG,	   /* the same without the fault log */
 };
 
 #define BENCH_MANY	10
@@ -149,6 +150,7 @@ struct bench_result {
 struct bench_sample {
 	const struct bench_case *c;
 	bool ours;
+	bool unlogged; /* ours without the fault log */
 	unsigned cpus;
 	int file;	   /* the case's */
 	int swap;	   /* an empty one: what the word FILE in a case's options stands for */

@@ -126,6 +126,9 @@ const struct bench_case bench_cases[] = {
      .pattern = BENCH_UNIFORM, .write = true, .other = BENCH_HOST_SWAP, .cpus = 1, .mib = 2 * BENCH_LIMIT_MIB,
      .brief = true, .measures = {{BENCH_TIME, AT_MOST(1.0)}, {BENCH_FIRST, {0}}, {BENCH_STEADY, {0}}}},
 
+    {.name = "log.anon.write.seq", .options = HANDLER " --huge never", .other = BENCH_NO_LOG, .write = true,
+     .cpus = 1, .mib = 64, .brief = true, .measures = {{BENCH_TIME, AT_MOST(1.02)}}},
+
     WINDOW(1),
     WINDOW(16),
     WINDOW(64),

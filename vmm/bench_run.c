@@ -57,6 +57,8 @@ static struct bench_sample other_side(struct bench_sample ours)
 {
 	if (ours.c->other == BENCH_ONE_CPU)
 		ours.cpus = 1;
+	else if (ours.c->other == BENCH_NO_LOG)
+		ours.unlogged = true;
 	else
 		ours.ours = false;
 	return ours;

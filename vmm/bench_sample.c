@@ -350,6 +350,8 @@ static int measure(const struct bench_sample *sample, struct bench_result *resul
 	int r = parse(sample, words, &opt, err);
 	if (r)
 		return r;
+	if (sample->unlogged)
+		opt.fault_log = false;
 	r = make_memory(sample, &opt, &memory, err);
 	if (r == 0) {
 		struct kvm_machine machine = machine_of(sample, &opt);
@@ -370,7 +372,7 @@ static int measure(const struct bench_sample *sample, struct bench_result *resul
 
 /* --- the process ---------------------------------------------------------------------------- */
 
-/* bench-sample CASE ours|plain FD SWAP_FD LIMIT CPUS GROUP */
+/* bench-sample CASE ours|unlogged|plain FD SWAP_FD LIMIT CPUS GROUP */
 static bool take_arguments(int argc, char **argv, struct bench_sample *sample)
 {
 	size_t index = argc == 8 ? strtoul(argv[1], NULL, 10) : bench_case_count;
@@ -378,7 +380,8 @@ static bool take_arguments(int argc, char **argv, struct bench_sample *sample)
 	if (index >= bench_case_count)
 		return false;
 	*sample = (struct bench_sample){.c = &bench_cases[index],
-					.ours = strcmp(argv[2], "ours") == 0,
+					.ours = strcmp(argv[2], "plain") != 0,
+					.unlogged = strcmp(argv[2], "unlogged") == 0,
 					.file = (int)strtol(argv[3], NULL, 10),
 					.swap = (int)strtol(argv[4], NULL, 10),
 					.limit = strtoul(argv[5], NULL, 10),
@@ -416,8 +419,9 @@ static void not_measured(struct bench_result *result, int status, const char *wh
 void bench_sample_run(const struct bench_sample *sample, struct bench_result *result)
 {
 	char index[24], file[24], swap[24], limit[24], cpus[24];
-	char *argv[] = {"foal", "bench-sample", index, sample->ours ? "ours" : "plain", file,
-			swap,	limit,		cpus,  (char *)sample->group,		NULL};
+	const char *side = sample->unlogged ? "unlogged" : sample->ours ? "ours" : "plain";
+	char *argv[] = {"foal", "bench-sample", index, (char *)side,	      file,
+			swap,	limit,		cpus,  (char *)sample->group, NULL};
 	size_t got = 0;
 	ssize_t n;
 	int out, status;

@@ -31,7 +31,8 @@
 	X(MACHINE, "machine", 0) \
 	X(SNAPSHOT, "snapshot", TAKES_HOW) \
 	X(FORK, "fork", TAKES_COUNT | TAKES_CLOCK | TAKES_SWAP | TAKES_POOL | TAKES_ENDS) \
-	X(RESET, "reset", TAKES_HERE | TAKES_CLOCK)
+	X(RESET, "reset", TAKES_HERE | TAKES_CLOCK) \
+	X(FAULTS, "faults", 0)
 
 enum control_command {
 #define X(id, name, takes) CONTROL_##id,

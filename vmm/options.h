@@ -64,6 +64,7 @@ struct run_options {
 	enum stats_format stats;
 	const char *stats_file; /* NULL: stdout for JSON, stderr for the table */
 	const char *trace;	/* NULL: no fault is told of */
+	bool fault_log;		/* ept/record.h */
 };
 
 /* Fill @out with defaults and what argv says; free with options_free(). */

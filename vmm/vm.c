@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "ept/record.h"
 #include "vmm/bus_error.h"
 #include "vmm/fork_disks.h"
 #include "vmm/restore.h"
@@ -58,6 +59,7 @@ struct ept_config vm_space_config(const struct run_options *opt)
 	    .on_io_error = opt->on_io_error,
 	    .fault_timeout = opt->fault_timeout,
 	    .memory_limit = opt->limit.bytes,
+	    .log = opt->fault_log,
 	};
 }
 
@@ -98,6 +100,10 @@ static int create_traced(struct vm *vm, int trace_fd, struct foal_error *err)
 	if (vm->opt->on_io_error == EPT_IO_POISON && !ept_space_can_poison(vm->space))
 		notice("%s: --on-io-error poison: this host cannot (userfaultfd of Linux 6.6 is "
 		       "needed): a page that cannot be read stops the VM",
+		       vm->opt->name);
+	if (vm->opt->fault_log && ept_space_records_fd(vm->space) < 0)
+		notice("%s: no fault log: the host gives no memory file (memfd_create) for it; "
+		       "--fault-log off keeps this from being tried",
 		       vm->opt->name);
 	bus_error_catch(vm->space);
 	return 0;

@@ -1,9 +1,11 @@
 /*
  * make bench: what a start costs, beside the plain alternative in the same
  * run. Writes a table to stdout, and its rows (vmm/series.h), behind those of
- * `foal bench faults`, `foal bench snapshots` and `foal bench exits`, to the file named last.
+ * `foal bench faults`, `foal bench snapshots`, `foal bench exits` and fault_log, to the file
+ * named last.
  *
- *   bench FOAL BARE_KVM EXIT_GUEST KERNEL DISK PMEM FAULTS.json SNAPSHOTS.json EXITS.json OUT.json
+ *   bench FOAL BARE_KVM EXIT_GUEST KERNEL DISK PMEM FAULTS.json SNAPSHOTS.json EXITS.json LOG.json
+ *	   OUT.json
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -163,17 +165,18 @@ static json_t *rows_of(const char *path)
 
 int main(int argc, char **argv)
 {
-	if (argc != 11)
+	if (argc != 12)
 		die("usage: bench FOAL BARE_KVM EXIT_GUEST KERNEL DISK PMEM FAULTS.json "
-		    "SNAPSHOTS.json EXITS.json OUT.json");
+		    "SNAPSHOTS.json EXITS.json LOG.json OUT.json");
 	json_t *rows = rows_of(argv[7]);
-	for (int i = 8; i < 10; i++) {
+	for (int i = 8; i < 11; i++) {
 		json_t *more = rows_of(argv[i]);
+
 		json_array_extend(rows, more);
 		json_decref(more);
 	}
 	bench_start(argv + 1, rows);
 	bench_main_job(argv + 1, rows);
-	series_write(rows, argv[10]);
+	series_write(rows, argv[11]);
 	return 0;
 }

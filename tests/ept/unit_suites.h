@@ -21,5 +21,7 @@ Suite *suite_swap(void);
 Suite *suite_reclaim_race(void);
 Suite *suite_snapshot(void);
 Suite *suite_swap_file(void);
+Suite *suite_fault_log(void);
+Suite *suite_fault_log_file(void);
 
 #endif

@@ -17,8 +17,8 @@ $(KVM_GUEST_DIR)/%.elf: $(KVM_GUEST_DIR)/%.o $(KVM_GUEST_LIB) $(KVM_GUEST_LDS)
 	$(call link,$(FREESTANDING_LD) -T $(KVM_GUEST_LDS))
 
 # Static, so that it runs as it is on the emulated host. The guests are no
-# prerequisite of the link, but of whoever runs it.
-$(OUT)/tests/test_kvm: $(KVM_TEST_OBJS) $(CHECK_OBJS) | $(KVM_GUESTS)
+# prerequisite of the link, but of whoever runs it. Of ept/ the reader of fault logs alone.
+$(OUT)/tests/test_kvm: $(KVM_TEST_OBJS) $(CHECK_OBJS) $(OUT)/libept.a | $(KVM_GUESTS)
 	$(call link,$(LDFLAGS) $(STATIC),$(CHECK_LIBS) -ljansson -lutil)
 
 -include $(KVM_GUESTS:.elf=.d) $(KVM_GUEST_LIB:.o=.d)

@@ -40,6 +40,7 @@ START_TEST(defaults)
 	ck_assert_uint_eq(opt.engine, EPT_ENGINE_AUTO);
 	ck_assert_uint_eq(opt.stats, STATS_TABLE);
 	ck_assert_uint_eq(opt.halt, HALT_AUTO);
+	ck_assert(opt.fault_log);
 	options_free(&opt);
 }
 END_TEST

@@ -125,7 +125,7 @@ static const struct {
     {CALL(ioctl, -1, KVM_KVMCLOCK_CTRL, 0), V},
     {CALL(accept4, -1, 0, 0, 0), D | C},
     {CALL(recvmsg, -1, 0, 0), D | C},
-    {CALL(sendmsg, -1, 0, 0), D},
+    {CALL(sendmsg, -1, 0, 0), D | C},
     {CALL(getsockopt, -1, 0, 0, 0, 0), C},
     {CALL(sched_setaffinity, 0, 0, 0), F},
     {CALL(sched_setaffinity, 1, 0, 0), 0},

@@ -157,7 +157,8 @@ const struct rule rules[] = {
     CALL(W | D | C, getrandom),
     CALL(D | C, recvfrom),
     CALL(M | D | C, sendto),
-    CALL(D, sendmsg),
+    /* And the fault log's descriptor, to who asks for it. */
+    CALL(D | C, sendmsg),
     IOCTL(D | K, TUNSETOFFLOAD),
     /* Is what a client passed a tap interface? */
     IOCTL(K, TUNGETIFF),

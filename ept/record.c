@@ -1,0 +1,195 @@
+/*
+ * The reader of a fault log: beside threads that write, or of a process that is gone. Nothing in
+ * the file is trusted: it may change at any time, to anything.
+ */
+#include "ept/record.h"
+
+#include "ept/fault_log.h"
+#include "ept/ledger.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+
+/* How long a ticket that was taken may stay without its record: its thread may not be running. */
+#define PATIENCE_NS 100000000UL
+
+#define FLAGS	    (EPT_RECORD_MAJOR | EPT_RECORD_FALLBACK | EPT_RECORD_EVENT | EPT_RECORD_PROTECT)
+#define MAX_ERRNO   4095
+
+struct ring {
+	uint64_t next;	/* ticket */
+	uint64_t since; /* the record of that one is waited for: ept_now(); 0: it is not */
+	bool has;	/* one that was taken out, and not given out yet */
+	struct ept_record record;
+};
+
+struct ept_records {
+	const struct ept_log_map *map;
+	struct ring ring[EPT_LOG_RINGS];
+	uint64_t lost;
+};
+
+/*
+ * In memory that is the host's own, and stays: who touches a page of anything else may wait, or
+ * get SIGBUS.
+ */
+static bool is_safe(int fd)
+{
+	int seals = fcntl(fd, F_GET_SEALS);
+	struct statfs fs;
+	struct stat st;
+
+	return seals >= 0 && seals & F_SEAL_SHRINK && fstatfs(fd, &fs) == 0 &&
+	       fs.f_type == TMPFS_MAGIC && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
+	       st.st_size == (off_t)sizeof(struct ept_log_map);
+}
+
+static bool is_log(const struct ept_log_map *map)
+{
+	return map->magic == EPT_LOG_MAGIC && map->version == EPT_LOG_VERSION &&
+	       map->rings == EPT_LOG_RINGS && map->slots == EPT_LOG_SLOTS &&
+	       map->slot_size == sizeof(struct ept_log_slot);
+}
+
+static uint64_t head_of(const struct ept_records *records, unsigned ring)
+{
+	return __atomic_load_n(&records->map->ring[ring].head, __ATOMIC_ACQUIRE);
+}
+
+int ept_records_open(int fd, bool now, struct ept_records **out)
+{
+	struct ept_records *records;
+	void *map;
+
+	if (!is_safe(fd))
+		return -EINVAL;
+	map = mmap(NULL, sizeof(struct ept_log_map), PROT_READ, MAP_SHARED, fd, 0);
+	if (map == MAP_FAILED)
+		return errno == ENOMEM ? -ENOMEM : -EINVAL;
+	records = is_log(map) ? calloc(1, sizeof(*records)) : NULL;
+	if (!records) {
+		int err = is_log(map) ? -ENOMEM : -EINVAL;
+
+		munmap(map, sizeof(struct ept_log_map));
+		return err;
+	}
+	records->map = map;
+	for (unsigned i = 0; now && i < EPT_LOG_RINGS; i++)
+		records->ring[i].next = head_of(records, i);
+	*out = records;
+	return 0;
+}
+
+void ept_records_close(struct ept_records *records)
+{
+	if (!records)
+		return;
+	munmap((void *)(uintptr_t)records->map, sizeof(*records->map));
+	free(records);
+}
+
+uint64_t ept_records_lost(const struct ept_records *records)
+{
+	return records->lost;
+}
+
+/* --- one slot ------------------------------------------------------------------------------ */
+
+enum found { FOUND, COMING, GONE };
+
+/* Its seq before and behind says that what was read between is the record of @ticket. */
+static enum found look(const struct ept_log_slot *slot, uint64_t ticket, struct ept_record *out)
+{
+	uint64_t whole = 2 * ticket + 2, seq = __atomic_load_n(&slot->seq, __ATOMIC_ACQUIRE);
+	uint64_t words[EPT_LOG_WORDS];
+
+	if (seq > whole)
+		return GONE;
+	if (seq < whole) /* odd and not its own: it found the slot taken, and was dropped */
+		return seq % 2 && seq + 1 < whole ? GONE : COMING;
+	for (unsigned i = 0; i < EPT_LOG_WORDS; i++)
+		words[i] = __atomic_load_n(&slot->word[i], __ATOMIC_ACQUIRE);
+	if (__atomic_load_n(&slot->seq, __ATOMIC_RELAXED) != whole)
+		return GONE;
+	memcpy(out, words, sizeof(words));
+	return FOUND;
+}
+
+/* A stage follows the ones before it; 0: there was none. */
+static bool stages_follow(const struct ept_record *r)
+{
+	if (!r->done_ns)
+		return !r->read_ns && !r->put_ns;
+	return r->read_ns <= r->done_ns && r->put_ns <= r->done_ns &&
+	       (!r->put_ns || r->read_ns <= r->put_ns);
+}
+
+static bool is_valid(const struct ept_record *r)
+{
+	return r->at && r->at <= INT64_MAX && !(r->gpa & ~EPT_PAGE_MASK) &&
+	       r->around <= r->installed &&
+	       (r->vcpu < EPT_MAX_VCPUS || r->vcpu == EPT_RECORD_NONE) && r->kase < EPT_NR_CASES &&
+	       r->origin < EPT_NR_ORIGINS && r->access <= EPT_WRITE && !(r->flags & ~FLAGS) &&
+	       r->error <= MAX_ERRNO && !r->unused && stages_follow(r);
+}
+
+/* --- a ring -------------------------------------------------------------------------------- */
+
+static bool overdue(struct ring *ring)
+{
+	uint64_t now = ept_now();
+
+	if (!ring->since)
+		ring->since = now;
+	return now - ring->since >= PATIENCE_NS;
+}
+
+/* Take the next one out. Ends: no ticket is looked at twice, and none that is taken meanwhile. */
+static bool take(struct ept_records *records, unsigned i)
+{
+	uint64_t head = head_of(records, i);
+	struct ring *ring = &records->ring[i];
+
+	if (head > ring->next && head - ring->next > EPT_LOG_SLOTS) {
+		records->lost += head - EPT_LOG_SLOTS - ring->next;
+		ring->next = head - EPT_LOG_SLOTS;
+		ring->since = 0;
+	}
+	while (ring->next < head && !ring->has) {
+		const struct ept_log_slot *slot =
+		    &records->map->slot[i][ring->next % EPT_LOG_SLOTS];
+		enum found found = look(slot, ring->next, &ring->record);
+
+		if (found == COMING && !overdue(ring))
+			return false;
+		ring->has = found == FOUND && is_valid(&ring->record);
+		records->lost += !ring->has;
+		ring->next++;
+		ring->since = 0;
+	}
+	return ring->has;
+}
+
+int ept_records_next(struct ept_records *records, struct ept_record *out)
+{
+	struct ring *first = NULL;
+
+	for (unsigned i = 0; i < EPT_LOG_RINGS; i++) {
+		struct ring *ring = &records->ring[i];
+
+		if ((ring->has || take(records, i)) &&
+		    (!first || ring->record.at < first->record.at))
+			first = ring;
+	}
+	if (!first)
+		return 0;
+	*out = first->record;
+	first->has = false;
+	return 1;
+}
