@@ -20,7 +20,7 @@ struct trace_out {
 	int fd, signals, error;
 	bool waits;		      /* for who reads: no regular file */
 	char path[PATH_MAX];	      /* as it was given, links followed */
-	char temporary[PATH_MAX + 8]; /* "": it is written as it is */
+	char temporary[PATH_MAX + 12]; /* "": it is written as it is */
 	size_t len;
 	char buffer[BUFFER];
 };
@@ -39,7 +39,7 @@ static int open_temporary(struct trace_out *out)
 	mode_t mask = umask(0);
 
 	umask(mask);
-	snprintf(out->temporary, sizeof(out->temporary), "%s.XXXXXX", out->path);
+	snprintf(out->temporary, sizeof(out->temporary), "%s.tmp-XXXXXX", out->path);
 	int fd = mkostemp(out->temporary, O_CLOEXEC);
 	if (fd < 0) {
 		int r = -errno;
