@@ -214,7 +214,7 @@ static int parse(int argc, char **argv, struct trace_options *out)
 					      {0}};
 	int i, r = 0;
 
-	*out = (struct trace_options){.remote.command = "trace"};
+	*out = (struct trace_options){.remote = {.command = "trace", .name = ""}};
 	opterr = 0;
 	while (r == 0 && (i = getopt_long(argc, argv, ":o:", longs, NULL)) != -1) {
 		if (i == ':')

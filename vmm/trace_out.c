@@ -18,8 +18,8 @@
 
 struct trace_out {
 	int fd, signals, error;
-	bool waits;		      /* for who reads: no regular file */
-	char path[PATH_MAX];	      /* as it was given, links followed */
+	bool waits;		       /* for who reads: no regular file */
+	char path[PATH_MAX];	       /* as it was given, links followed */
 	char temporary[PATH_MAX + 12]; /* "": it is written as it is */
 	size_t len;
 	char buffer[BUFFER];
@@ -70,7 +70,7 @@ static int open_path(struct trace_out *out, const char *path)
 	}
 	/* What a link names is replaced, not the link. */
 	if (!there || !realpath(path, out->path))
-		strcpy(out->path, path);
+		snprintf(out->path, sizeof(out->path), "%s", path);
 	return open_temporary(out);
 }
 
