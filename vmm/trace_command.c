@@ -250,7 +250,7 @@ int command_trace(int argc, char **argv, uint64_t main_ns)
 	int r = parse(argc, argv, &opt);
 
 	(void)main_ns;
-	if (r)
+	if (r || !opt.form)
 		return r;
 	const char *name = opt.remote.name, *fault = vm_name_fault(name);
 	bool there = stat(name, &st) == 0;

@@ -253,16 +253,17 @@ START_TEST(flipped_bits)
 
 	make_records();
 	char *bytes = contents(written(&trace_binary, "t.trace", 300), &len);
+	ck_assert_uint_gt(len, 64);
 	const char *path = scratch("flip.trace");
 	for (unsigned i = 0; i < FLIPS; i++) {
 		size_t at = i < len ? i : next_random() % len;
-		char bit = (char)(1 << next_random() % 8);
-		bytes[at] ^= bit;
+		int bit = 1 << next_random() % 8;
+		bytes[at] = (char)(bytes[at] ^ bit);
 		put_file(path, bytes, len);
 		err = (struct foal_error){0};
 		look(path, &status, &err);
 		ck_assert_msg(status == FOAL_EXIT_TRACE, "byte %zu: not seen", at);
-		bytes[at] ^= bit;
+		bytes[at] = (char)(bytes[at] ^ bit);
 	}
 	free(bytes);
 }
