@@ -21,22 +21,30 @@ struct track {
 struct chrome {
 	struct trace_out *out;
 	const struct trace_meta *meta;
+	char **names;	       /* as JSON strings: of cases, then of areas, and of no area */
 	struct track **tracks; /* of vCPUs, then of origins; NULL: nothing was there */
 	bool any;
 	uint64_t records;
 	uint64_t by_case[TRACE_CASES_MAX];
 };
 
-/* A name as a JSON string. */
-static void put_string(struct trace_out *out, const char *text)
+/* A name as a JSON string, allocated. */
+static char *quoted(const char *text)
 {
 	json_t *string = json_string(text);
-	char *quoted = json_dumps(string, JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
+	char *out = json_dumps(string, JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
 
-	if (quoted)
-		trace_out_bytes(out, quoted, strlen(quoted));
-	free(quoted);
 	json_decref(string);
+	return out;
+}
+
+static void put_string(struct trace_out *out, const char *text)
+{
+	char *string = quoted(text);
+
+	if (string)
+		trace_out_text(out, "%s", string);
+	free(string);
 }
 
 static void separate(struct chrome *c)
@@ -159,13 +167,12 @@ static void chrome_record(void *form, const struct ept_record *r)
 	struct chrome *c = form;
 	unsigned track = track_of(c->meta, r);
 	unsigned lane = find_lane(c, track, r->at, r->at + r->done_ns), tid = tid_of(track, lane);
+	size_t area = r->area == EPT_RECORD_NONE ? c->meta->nr_areas : r->area;
 	bool slice = lane < LANES;
 
 	separate(c);
-	trace_out_text(c->out, "{\"ph\":\"%s\",\"name\":", slice ? "X" : "i");
-	put_string(c->out, c->meta->cases[r->kase]);
-	trace_out_text(c->out, ",\"cat\":");
-	put_string(c->out, r->area == EPT_RECORD_NONE ? "(no area)" : c->meta->areas[r->area].name);
+	trace_out_text(c->out, "{\"ph\":\"%s\",\"name\":%s,\"cat\":%s", slice ? "X" : "i",
+		       c->names[r->kase], c->names[c->meta->nr_cases + area]);
 	trace_out_text(c->out, ",\"pid\":1,\"tid\":%u,\"ts\":", slice ? tid : tid_of(track, 0));
 	put_time(c, r->at);
 	if (slice)
@@ -182,14 +189,42 @@ static void chrome_record(void *form, const struct ept_record *r)
 
 /* --- beginning and end --------------------------------------------------------------------- */
 
+static bool quote_names(struct chrome *c, const struct trace_meta *meta)
+{
+	size_t n = meta->nr_cases + meta->nr_areas + 1;
+	bool all = true;
+
+	c->names = calloc(n, sizeof(*c->names));
+	for (size_t i = 0; c->names && i < n; i++) {
+		size_t area = i - meta->nr_cases;
+		c->names[i] = quoted(i < meta->nr_cases	     ? meta->cases[i]
+				     : area < meta->nr_areas ? meta->areas[area].name
+							     : "(no area)");
+		all &= c->names[i] != NULL;
+	}
+	return c->names && all;
+}
+
+static void free_all(struct chrome *c, const struct trace_meta *meta)
+{
+	for (size_t i = 0; c->names && i < meta->nr_cases + meta->nr_areas + 1; i++)
+		free(c->names[i]);
+	for (unsigned i = 0; c->tracks && i < meta->cpus + meta->nr_origins; i++)
+		free(c->tracks[i]);
+	free(c->names);
+	free(c->tracks);
+	free(c);
+}
+
 static void *chrome_begin(struct trace_out *out, const struct trace_meta *meta)
 {
 	struct chrome *c = calloc(1, sizeof(*c));
 
-	if (c)
-		c->tracks = calloc(meta->cpus + meta->nr_origins, sizeof(struct track *));
-	if (!c || !c->tracks) {
-		free(c);
+	if (!c)
+		return NULL;
+	c->tracks = calloc(meta->cpus + meta->nr_origins, sizeof(struct track *));
+	if (!c->tracks || !quote_names(c, meta)) {
+		free_all(c, meta);
 		return NULL;
 	}
 	c->out = out;
@@ -216,16 +251,11 @@ static void chrome_end(void *form, uint64_t lost)
 	for (unsigned i = 0; i < c->meta->nr_cases; i++) {
 		if (!c->by_case[i])
 			continue;
-		trace_out_text(c->out, any ? "," : "");
-		put_string(c->out, c->meta->cases[i]);
-		trace_out_text(c->out, ":%" PRIu64, c->by_case[i]);
+		trace_out_text(c->out, "%s%s:%" PRIu64, any ? "," : "", c->names[i], c->by_case[i]);
 		any = true;
 	}
 	trace_out_text(c->out, "}}}\n");
-	for (unsigned i = 0; i < c->meta->cpus + c->meta->nr_origins; i++)
-		free(c->tracks[i]);
-	free(c->tracks);
-	free(c);
+	free_all(c, c->meta);
 }
 
 const struct trace_form trace_chrome = {

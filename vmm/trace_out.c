@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #define BUFFER (64U << 10)
-#define LINE   1024U /* the longest that trace_out_text() makes */
+#define LINE   2048U /* the longest that trace_out_text() makes: two names, quoted */
 /* What a pipe that says it takes something takes without waiting (pipe(7)). */
 #define PIECE  4096U
 

@@ -26,8 +26,8 @@
 #define MAIN_NS 5000000000LL
 
 static const char *const origins[] = {"vcpu", "kvm", "device", "loader"};
-static const char *const areas[] = {"ram", "kernel:rx", "a,\"b\" c"};
-static const char *const cases[] = {"anon_read", "anon_write", "file_read", "transit"};
+static const char *areas[] = {"ram", "kernel:rx", "a,\"b\" c"};
+static const char *cases[] = {"anon_read", "anon_write", "file_read", "transit"};
 
 #define COUNT(list) (sizeof(list) / sizeof(*(list)))
 
@@ -543,6 +543,32 @@ START_TEST(crowded_chrome)
 }
 END_TEST
 
+/* As long as a name may be, of what takes two characters in JSON and in CSV. */
+START_TEST(long_names)
+{
+	static char name[256];
+	size_t i, said = 0;
+	json_t *event;
+
+	memset(name, '"', 255);
+	areas[0] = cases[0] = name;
+	make_records();
+	all[0].area = all[0].kase = 0;
+	json_t *root = json_load_file(written(&trace_chrome, "t.json", 1), 0, NULL);
+	ck_assert_ptr_nonnull(root);
+	json_array_foreach(json_object_get(root, "traceEvents"), i, event)
+	{
+		const char *cat = json_string_value(json_object_get(event, "cat"));
+		said += cat && strcmp(cat, name) == 0 &&
+			strcmp(json_string_value(json_object_get(event, "name")), name) == 0;
+	}
+	ck_assert_uint_eq(said, 1);
+	json_decref(root);
+	written(&trace_csv, "t.csv", 1);
+	written(&trace_summary, "t.table", 1);
+}
+END_TEST
+
 START_TEST(csv)
 {
 	unsigned lines = 0, quoted = 0, quoted_written = 0, commas = 0;
@@ -737,6 +763,7 @@ Suite *trace_suite(void)
 	tcase_add_loop_test(tc, wrong_records, 0, 8);
 	tcase_add_test(tc, chrome);
 	tcase_add_test(tc, crowded_chrome);
+	tcase_add_test(tc, long_names);
 	tcase_add_test(tc, csv);
 	tcase_add_test(tc, summary);
 	tcase_add_test(tc, forms_by_name);
