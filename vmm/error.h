@@ -23,7 +23,8 @@
 	X(RESET, 111, "the guest reset itself") \
 	X(NAME, 112, "the VM's name is taken, or no VM has it") \
 	X(CONTROL, 113, "a running VM refused what it was asked, or could not do it") \
-	X(SNAPSHOT, 114, "a snapshot cannot be used")
+	X(SNAPSHOT, 114, "a snapshot cannot be used") \
+	X(TRACE, 115, "a trace cannot be read or written")
 
 enum foal_exit {
 #define X(id, status, what) FOAL_EXIT_##id = (status),

@@ -11,6 +11,7 @@
 #include "vmm/bench_snapshots.h"
 #include "vmm/error.h"
 #include "vmm/remote.h"
+#include "vmm/remote_trace.h"
 #include "vmm/run.h"
 #include "vmm/vm.h"
 #include "vmm/vsock.h"
@@ -40,6 +41,7 @@ static const struct {
     {"resume", command_resume},
     {"stop", command_stop},
     {"stat", command_stat},
+    {"trace", command_trace},
     {"balloon", command_balloon},
     {"snapshot", command_snapshot},
     {"fork", command_fork},

@@ -129,6 +129,7 @@ static const struct {
     {"ps", "hello\n", 113, "no VM of foal's"},
     {"ps", GREETING "{\"ok\":true,\"state\":\"\\u001b[31m\\u009b1m\"}\n", 0, " ?[31m??1m "},
     {"stop", GREETING "{\"ok\":false,\"error\":{\"message\":\"no\"}}\n", 113, "x: no"},
+    {"trace", GREETING "{\"ok\":true,\"areas\":[]}\n", 113, "did not come with its answer"},
 };
 
 /* It is listed if it can be, and never taken for none. */
@@ -138,7 +139,7 @@ START_TEST(hostile_vm)
 	int lock, status;
 	pid_t pid = false_vm("x", false_vms[_i].says, &lock);
 
-	foal_command(&run, ARGS(false_vms[_i].command, _i == 2 ? "x" : NULL));
+	foal_command(&run, ARGS(false_vms[_i].command, _i >= 2 ? "x" : NULL));
 	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
 	close(lock);
 	ck_assert_int_eq(run.status, false_vms[_i].status);

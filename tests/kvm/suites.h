@@ -45,5 +45,6 @@ Suite *snapshot_diff_suite(void);
 Suite *snapshot_faults_suite(void);
 Suite *reset_suite(void);
 Suite *faults_suite(void);
+Suite *trace_suite(void);
 
 #endif

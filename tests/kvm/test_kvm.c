@@ -48,7 +48,7 @@ int main(int argc, char **argv)
 	    identity_suite,	  identity_disks_suite,
 	    identity_draws_suite, fork_kills_suite,
 	    reset_suite,	  bench_exits_suite,
-	    faults_suite,
+	    faults_suite,	  trace_suite,
 	};
 	int status = no_kvm();
 

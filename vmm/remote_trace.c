@@ -1,0 +1,196 @@
+/* foal trace of a running VM: its log is read beside it, and it never waits for us. */
+#include "vmm/remote_trace.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "devices/fd_passing.h"
+#include "vmm/vm.h"
+
+/* The log holds what comes in some 160 ms at 200,000 faults a second of one thread. */
+#define LOOK_MS 10
+#define PORTION 8192U	   /* records between two looks at all else */
+#define LAST	(1U << 18) /* more than a log holds */
+#define GONE_MS 1000
+
+struct follow {
+	const struct trace_options *opt;
+	const struct run_dir *dir;
+	struct client *client;
+	struct name_mark mark;
+	struct trace_meta meta;
+	struct ept_records *records;
+	struct trace_job job;
+	uint64_t wrong;	 /* records that say what there is not */
+	uint64_t until;	 /* CLOCK_MONOTONIC */
+	uint64_t looked; /* the same: for whether it is there, once nobody tells us */
+	bool connected, gone;
+};
+
+/* --- the log -------------------------------------------------------------------------------- */
+
+/* What came over @channel with a descriptor, before the reply; it, or a negative errno. */
+static int receive(int channel)
+{
+	char byte;
+	int fd = -1;
+
+	if (fd_recv(channel, &byte, 1, MSG_DONTWAIT, &fd) <= 0 || fd < 0)
+		return -EPROTO;
+	return fd;
+}
+
+/* The reply, and the log's descriptor in *@log; NULL: @err is filled. */
+static json_t *ask(struct client *client, int *log, struct foal_error *err)
+{
+	int ends[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends)) {
+		error_set(err, FOAL_EXIT_HOST, -errno, "socketpair: %s", strerror(errno));
+		return NULL;
+	}
+	json_t *reply = client_ask(client, "faults", NULL, ends[1], err);
+	close(ends[1]);
+	*log = reply ? receive(ends[0]) : -EPROTO;
+	close(ends[0]);
+	if (reply && *log < 0) {
+		error_set(err, FOAL_EXIT_CONTROL, *log,
+			  "%s: its fault log did not come with its answer", client->name);
+		json_decref(reply);
+		return NULL;
+	}
+	return reply;
+}
+
+static int open_log(struct follow *f, struct foal_error *err)
+{
+	const char *name = f->opt->remote.name, *why = NULL;
+	int log = -1, r;
+	json_t *reply = ask(f->client, &log, err);
+
+	if (!reply)
+		return -EPROTO;
+	json_object_del(reply, "ok");
+	json_object_set_new(reply, "vm", json_string(name));
+	r = trace_meta_take(reply, &f->meta, &why);
+	if (r)
+		error_set(err, FOAL_EXIT_CONTROL, r, "%s: of its fault log %s is missing or wrong",
+			  name, r == -ENOMEM ? "memory for the areas" : why);
+	else if ((r = ept_records_open(log, f->opt->now, &f->records)))
+		error_set(err, FOAL_EXIT_CONTROL, r, "%s: its fault log cannot be read: %s", name,
+			  r == -EINVAL ? "it is another foal's" : strerror(-r));
+	close(log);
+	return r;
+}
+
+/* --- following -------------------------------------------------------------------------------- */
+
+/* Up to @most records; true: there are no more now, that are to be taken. */
+static bool drain(struct follow *f, unsigned most)
+{
+	struct ept_record record;
+
+	for (unsigned i = 0; i < most && !trace_out_error(f->job.out); i++) {
+		if (ept_records_next(f->records, &record) != 1 || record.at > f->until)
+			return true;
+		if (trace_record_is_valid(&f->meta, &record))
+			trace_job_record(&f->job, &record);
+		else
+			f->wrong++;
+	}
+	return false;
+}
+
+/*
+ * Its end, which it may tell of before; or our being sent away after having been silent: then
+ * its name says whether it is there.
+ */
+static void hear(struct follow *f, short events)
+{
+	char told[1024];
+
+	if (events && f->connected)
+		f->connected = recv(f->client->fd, told, sizeof(told), MSG_DONTWAIT) > 0;
+	if (f->connected || (!events && now_ns() - f->looked < GONE_MS * 1000000ULL))
+		return;
+	f->looked = now_ns();
+	f->gone = name_wait_gone(f->dir, f->opt->remote.name, &f->mark, events ? GONE_MS : 0) == 0;
+}
+
+static void follow(struct follow *f)
+{
+	bool dry, stop = false;
+
+	while (!stop && !trace_out_error(f->job.out)) {
+		bool ended = f->gone;
+		dry = drain(f, PORTION);
+		if (dry)
+			trace_out_push(f->job.out);
+		struct pollfd fds[] = {{.fd = f->job.signals, .events = POLLIN},
+				       {.fd = f->connected ? f->client->fd : -1, .events = POLLIN}};
+		poll(fds, 2, dry ? LOOK_MS : 0);
+		if (trace_job_signal(&f->job)) {
+			f->until = now_ns();
+			stop = true;
+		}
+		stop |= now_ns() >= f->until || (ended && dry);
+		if (!stop)
+			hear(f, fds[1].revents);
+	}
+	drain(f, LAST);
+}
+
+/* Or else many a trace would be empty, and nobody knew why. */
+static void say_unseen(const struct follow *f)
+{
+	const json_t *list = json_object_get(f->meta.json, "areas"), *area;
+	size_t i, unseen = 0;
+
+	json_array_foreach(list, i, area)
+	{
+		unseen += strcmp(reply_text(area, "engine"), "kernel") == 0;
+	}
+	if (unseen)
+		notice("%s: of %zu of its %zu areas the host kernel resolves the faults, and there "
+		       "is no record of them (foal run --fault-engine handler)",
+		       f->opt->remote.name, unseen, f->meta.nr_areas);
+}
+
+static int run(struct follow *f, struct foal_error *err)
+{
+	int r = open_log(f, err);
+
+	if (r == 0)
+		say_unseen(f);
+	if (r == 0)
+		r = trace_job_begin(&f->job, f->opt, &f->meta, err);
+	if (r)
+		return r;
+	f->until = f->opt->has_for ? now_ns() + f->opt->seconds * 1000000000ULL : UINT64_MAX;
+	follow(f);
+	if (f->gone)
+		notice("%s: the VM has ended; what was recorded until then is kept",
+		       f->opt->remote.name);
+	if (f->wrong)
+		notice("%s: %llu records say what there is not, and are left out",
+		       f->opt->remote.name, (unsigned long long)f->wrong);
+	return trace_job_end(&f->job, f->opt, f->meta.vm, ept_records_lost(f->records), true, err);
+}
+
+int remote_trace(const struct remote_options *opt, struct run_dir *dir, struct client *client)
+{
+	struct foal_error err = {0};
+	struct follow f = {.opt = (const struct trace_options *)opt,
+			   .dir = dir,
+			   .client = client,
+			   .connected = true};
+
+	name_mark(dir, opt->name, &f.mark);
+	run(&f, &err);
+	ept_records_close(f.records);
+	trace_meta_free(&f.meta);
+	return remote_finish(&err, 0);
+}

@@ -1,0 +1,318 @@
+/*
+ * A trace in its binary form: a head (magic, version, what the numbers stand for), blocks of
+ * records, an end. Every block's checksum begins with the head's and its own number, so that
+ * none passes for another's.
+ */
+#include "vmm/trace_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "vmm/trace_out.h"
+
+#define MAGIC	    "foalFALT"
+#define TAG_RECORDS 0x53434552U /* "RECS" */
+#define TAG_END	    0x21444e45U /* "END!" */
+
+struct file_head {
+	char magic[8];
+	uint32_t version;
+	uint32_t meta_len;	/* bytes of JSON that follow */
+	XXH128_canonical_t sum; /* of what stands before, and of that */
+};
+
+struct block_head {
+	uint32_t tag;
+	uint32_t count; /* of records; of an end 0 */
+	uint64_t sum;	/* of tag, count and what follows */
+};
+
+/* What follows the head of the last block. */
+struct end {
+	uint64_t records, lost;
+};
+
+_Static_assert(sizeof(struct ept_record) == 56 && sizeof(struct file_head) == 32 &&
+		   sizeof(struct block_head) == 16 && sizeof(struct end) == 16,
+	       "docs/formats.md");
+
+/* --- checksums ------------------------------------------------------------------------- */
+
+/* 0: no memory; that of a head is never 0. */
+static uint64_t sum_head(const struct file_head *head, const void *meta, XXH128_canonical_t *out)
+{
+	XXH3_state_t *state = XXH3_createState();
+
+	if (!state)
+		return 0;
+	XXH3_128bits_reset(state);
+	XXH3_128bits_update(state, head, offsetof(struct file_head, sum));
+	XXH3_128bits_update(state, meta, head->meta_len);
+	XXH128_hash_t hash = XXH3_128bits_digest(state);
+	XXH3_freeState(state);
+	XXH128_canonicalFromHash(out, hash);
+	return hash.low64 | 1;
+}
+
+static uint64_t sum_block(uint64_t seed, uint64_t number, const struct block_head *head,
+			  const void *bytes, size_t len)
+{
+	uint64_t before = XXH3_64bits_withSeed(head, offsetof(struct block_head, sum), seed);
+
+	return XXH3_64bits_withSeed(bytes, len, before + number);
+}
+
+/* --- writing --------------------------------------------------------------------------- */
+
+struct writer {
+	struct trace_out *out;
+	uint64_t sum, blocks, records;
+	unsigned count;
+	struct ept_record block[TRACE_BLOCK_MAX];
+};
+
+static void put_block(struct writer *w, uint32_t tag, const void *bytes, size_t len)
+{
+	struct block_head head = {.tag = tag, .count = tag == TAG_END ? 0 : w->count};
+
+	head.sum = sum_block(w->sum, w->blocks++, &head, bytes, len);
+	trace_out_bytes(w->out, &head, sizeof(head));
+	trace_out_bytes(w->out, bytes, len);
+	w->count = 0;
+}
+
+static void *binary_begin(struct trace_out *out, const struct trace_meta *meta)
+{
+	struct file_head head = {.magic = MAGIC, .version = TRACE_VERSION};
+	struct writer *w = calloc(1, sizeof(*w));
+	char *text = json_dumps(meta->json, JSON_COMPACT);
+
+	if (w && text) {
+		head.meta_len = (uint32_t)strlen(text);
+		w->sum = sum_head(&head, text, &head.sum);
+		w->out = out;
+		trace_out_bytes(out, &head, sizeof(head));
+		trace_out_bytes(out, text, head.meta_len);
+	}
+	free(text);
+	if (!w || !w->sum) {
+		free(w);
+		return NULL;
+	}
+	return w;
+}
+
+static void binary_record(void *form, const struct ept_record *record)
+{
+	struct writer *w = form;
+
+	w->block[w->count++] = *record;
+	w->records++;
+	if (w->count == TRACE_BLOCK_MAX)
+		put_block(w, TAG_RECORDS, w->block, sizeof(w->block));
+}
+
+static void binary_end(void *form, uint64_t lost)
+{
+	struct writer *w = form;
+	struct end end = {.records = w->records, .lost = lost};
+
+	if (w->count)
+		put_block(w, TAG_RECORDS, w->block, w->count * sizeof(w->block[0]));
+	put_block(w, TAG_END, &end, sizeof(end));
+	free(w);
+}
+
+const struct trace_form trace_binary = {
+    .name = "binary",
+    .begin = binary_begin,
+    .record = binary_record,
+    .end = binary_end,
+};
+
+/* --- reading ------------------------------------------------------------------------------ */
+
+static int refuse(const struct trace_reader *reader, int error, const char *what,
+		  struct foal_error *err)
+{
+	return error_set(err, FOAL_EXIT_TRACE, error, "%s: %s", reader->path, what);
+}
+
+/* Behind the head: say how far it can be used, too. */
+static int give_up(const struct trace_reader *reader, int error, const char *what,
+		   struct foal_error *err)
+{
+	return error_set(err, FOAL_EXIT_TRACE, error,
+			 "%s: %s; the %llu records before that are whole", reader->path, what,
+			 (unsigned long long)(reader->records));
+}
+
+/* How many bytes there were, fewer only at the end; or a negative errno. */
+static ssize_t read_all(int fd, void *to, size_t len)
+{
+	size_t at = 0;
+
+	while (at < len) {
+		ssize_t n = read(fd, (char *)to + at, len - at);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			break;
+		at += (size_t)n;
+	}
+	return (ssize_t)at;
+}
+
+static int take_meta(struct trace_reader *reader, const struct file_head *head, char *text,
+		     struct foal_error *err)
+{
+	XXH128_canonical_t sum;
+	const char *why = NULL;
+	ssize_t n = read_all(reader->fd, text, head->meta_len);
+
+	if (n < 0)
+		return refuse(reader, (int)n, strerror((int)-n), err);
+	if (n < (ssize_t)head->meta_len)
+		return refuse(reader, -EBADMSG, "cut short within its head", err);
+	reader->sum = sum_head(head, text, &sum);
+	if (!reader->sum)
+		return error_set(err, FOAL_EXIT_HOST, -ENOMEM, "out of memory");
+	if (memcmp(&sum, &head->sum, sizeof(sum)) != 0)
+		return refuse(reader, -EBADMSG, "damaged: its head's checksum is wrong", err);
+	int r = trace_meta_take(json_loadb(text, head->meta_len, JSON_REJECT_DUPLICATES, NULL),
+				&reader->meta, &why);
+	if (r == -ENOMEM)
+		return error_set(err, FOAL_EXIT_HOST, r, "out of memory");
+	return r ? error_set(err, FOAL_EXIT_TRACE, r, "%s: %s in its head is missing or wrong",
+			     reader->path, why)
+		 : 0;
+}
+
+static int take_head(struct trace_reader *reader, struct foal_error *err)
+{
+	struct file_head head;
+	ssize_t n = read_all(reader->fd, &head, sizeof(head));
+
+	if (n < 0)
+		return refuse(reader, (int)n, strerror((int)-n), err);
+	if (n < (ssize_t)sizeof(head.magic) || memcmp(head.magic, MAGIC, sizeof(head.magic)) != 0)
+		return refuse(reader, -EINVAL, "no trace in foal's binary form", err);
+	if (n < (ssize_t)sizeof(head))
+		return refuse(reader, -EBADMSG, "cut short within its head", err);
+	if (head.version != TRACE_VERSION)
+		return error_set(err, FOAL_EXIT_TRACE, -EINVAL,
+				 "%s: version %u is not known, this foal reads %u", reader->path,
+				 head.version, TRACE_VERSION);
+	if (head.meta_len > TRACE_META_MAX)
+		return refuse(reader, -EINVAL, "damaged: its head is longer than any", err);
+	char *text = malloc(head.meta_len + 1);
+	int r = text ? take_meta(reader, &head, text, err)
+		     : error_set(err, FOAL_EXIT_HOST, -ENOMEM, "out of memory");
+	free(text);
+	return r;
+}
+
+int trace_open_file(struct trace_reader *reader, const char *path, struct foal_error *err)
+{
+	struct stat st;
+
+	*reader = (struct trace_reader){.path = path};
+	reader->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (reader->fd < 0)
+		return refuse(reader, -errno, strerror(errno), err);
+	if (fstat(reader->fd, &st) || !S_ISREG(st.st_mode))
+		return refuse(reader, -EINVAL, "not a regular file", err);
+	reader->block = calloc(TRACE_BLOCK_MAX, sizeof(*reader->block));
+	if (!reader->block)
+		return error_set(err, FOAL_EXIT_HOST, -ENOMEM, "out of memory");
+	return take_head(reader, err);
+}
+
+/* @head's bytes into @to. */
+static int take_body(struct trace_reader *reader, const struct block_head *head, void *to,
+		     size_t len, struct foal_error *err)
+{
+	ssize_t n = read_all(reader->fd, to, len);
+
+	if (n < 0)
+		return give_up(reader, (int)n, strerror((int)-n), err);
+	if (n < (ssize_t)len)
+		return give_up(reader, -EBADMSG, "cut short", err);
+	if (sum_block(reader->sum, reader->blocks, head, to, len) != head->sum)
+		return give_up(reader, -EBADMSG, "damaged: a checksum is wrong", err);
+	reader->blocks++;
+	return 0;
+}
+
+static int take_end(struct trace_reader *reader, const struct block_head *head,
+		    struct foal_error *err)
+{
+	struct end end;
+	char more;
+	int r = take_body(reader, head, &end, sizeof(end), err);
+
+	if (r)
+		return r;
+	reader->ended = true;
+	reader->lost = end.lost;
+	if (end.records != reader->records || head->count)
+		return give_up(reader, -EINVAL, "its end says another number of records", err);
+	if (read_all(reader->fd, &more, 1) != 0)
+		return give_up(reader, -EINVAL, "something follows its end", err);
+	return 0;
+}
+
+static int take_block(struct trace_reader *reader, struct foal_error *err)
+{
+	struct block_head head;
+	ssize_t n = read_all(reader->fd, &head, sizeof(head));
+
+	if (n < 0)
+		return give_up(reader, (int)n, strerror((int)-n), err);
+	if (n < (ssize_t)sizeof(head))
+		return give_up(reader, -EBADMSG, "cut short", err);
+	if (head.tag == TAG_END)
+		return take_end(reader, &head, err);
+	if (head.tag != TAG_RECORDS || head.count == 0 || head.count > TRACE_BLOCK_MAX)
+		return give_up(reader, -EBADMSG, "damaged: no block begins there", err);
+	int r = take_body(reader, &head, reader->block, head.count * sizeof(*reader->block), err);
+	for (unsigned i = 0; r == 0 && i < head.count; i++)
+		if (!trace_record_is_valid(&reader->meta, &reader->block[i]))
+			r = give_up(reader, -EINVAL, "a record has values that there are not", err);
+	if (r)
+		return r;
+	reader->count = head.count;
+	reader->at = 0;
+	reader->records += head.count;
+	return 0;
+}
+
+int trace_next(struct trace_reader *reader, struct ept_record *out, struct foal_error *err)
+{
+	while (reader->at == reader->count && !reader->ended) {
+		int r = take_block(reader, err);
+		if (r)
+			return r;
+	}
+	if (reader->at == reader->count)
+		return 0;
+	*out = reader->block[reader->at++];
+	return 1;
+}
+
+void trace_close(struct trace_reader *reader)
+{
+	if (reader->fd >= 0)
+		close(reader->fd);
+	free(reader->block);
+	trace_meta_free(&reader->meta);
+	reader->fd = -1;
+	reader->block = NULL;
+}

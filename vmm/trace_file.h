@@ -1,0 +1,74 @@
+/*
+ * The binary form of a trace (docs/formats.md): what foal trace wrote and reads again. Whoever
+ * gives a trace, a file or a VM, may be hostile: all of it is checked here, once, so that what
+ * turns it into something else need not. One thread. Private to vmm/.
+ */
+#ifndef FOAL_VMM_TRACE_FILE_H
+#define FOAL_VMM_TRACE_FILE_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "ept/record.h"
+#include "vmm/error.h"
+
+#define TRACE_VERSION	  1U
+#define TRACE_META_MAX	  (1U << 20) /* bytes of its text */
+#define TRACE_BLOCK_MAX	  4096U	     /* records */
+#define TRACE_CASES_MAX	  256U
+#define TRACE_ORIGINS_MAX 32U
+
+struct trace_area {
+	const char *name, *file; /* "": no file */
+	uint64_t gpa, size;	 /* bytes */
+};
+
+/* What the numbers in the records stand for. Texts are the object's. */
+struct trace_meta {
+	json_t *json;
+	const char *vm;
+	struct trace_area *areas;
+	size_t nr_areas;
+	const char *cases[TRACE_CASES_MAX], *origins[TRACE_ORIGINS_MAX];
+	unsigned nr_cases, nr_origins;
+	unsigned cpus;
+	uint64_t memory;		/* bytes */
+	uint64_t main_ns, first_run_ns; /* CLOCK_MONOTONIC, as the records' times */
+};
+
+/*
+ * Take @json, whose reference is used up. 0, or a negative errno: -EINVAL with what is wrong with
+ * it in *@why, a literal; -ENOMEM. trace_meta_free() in any case. Names are short and of printable
+ * ASCII then; the paths of files may have any character.
+ */
+int trace_meta_take(json_t *json, struct trace_meta *out, const char **why);
+void trace_meta_free(struct trace_meta *meta);
+
+/* Do all numbers of @record stand for something? */
+bool trace_record_is_valid(const struct trace_meta *meta, const struct ept_record *record);
+
+/* --- reading -------------------------------------------------------------------------- */
+
+struct trace_reader {
+	const char *path;
+	int fd;
+	struct trace_meta meta;
+	uint64_t sum; /* of the head, which every block's begins with */
+	uint64_t blocks, records;
+	uint64_t lost; /* once it has ended: records that were overwritten before they were read */
+	struct ept_record *block;
+	unsigned count, at; /* of the records in it; the next one */
+	bool ended;
+};
+
+/* Open @path, which is kept, and read its head. FOAL_EXIT_TRACE. trace_close() in any case. */
+int trace_open_file(struct trace_reader *reader, const char *path, struct foal_error *err);
+/*
+ * 1 and the next record; 0: that was all; or a negative errno, and FOAL_EXIT_TRACE, where the file
+ * is cut short or damaged: what was given before is whole.
+ */
+int trace_next(struct trace_reader *reader, struct ept_record *out, struct foal_error *err);
+void trace_close(struct trace_reader *reader);
+
+#endif

@@ -1,0 +1,120 @@
+/* What a trace says of its VM; of a file or of a VM's answer, and so hostile. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/run_dir.h"
+#include "vmm/trace_file.h"
+
+#define NAME_MAX_LEN 255
+
+/* Short, and of what can be printed anywhere. */
+static const char *name_in(const json_t *value)
+{
+	const char *text = json_string_value(value);
+
+	if (!text || !*text || json_string_length(value) > NAME_MAX_LEN)
+		return NULL;
+	for (const char *at = text; *at; at++)
+		if (*at < ' ' || *at > '~')
+			return NULL;
+	return text;
+}
+
+static bool number_in(const json_t *object, const char *key, uint64_t *out)
+{
+	const json_t *value = json_object_get(object, key);
+
+	if (!json_is_integer(value) || json_integer_value(value) < 0)
+		return false;
+	*out = (uint64_t)json_integer_value(value);
+	return true;
+}
+
+/* 0: it is no list of 1 to @most names. */
+static unsigned take_names(const json_t *list, const char **out, unsigned most)
+{
+	size_t n = json_array_size(list);
+
+	if (n > most)
+		return 0;
+	for (size_t i = 0; i < n; i++) {
+		out[i] = name_in(json_array_get(list, i));
+		if (!out[i])
+			return 0;
+	}
+	return (unsigned)n;
+}
+
+static bool take_area(const json_t *json, struct trace_area *out)
+{
+	out->name = name_in(json_object_get(json, "name"));
+	out->file = json_string_value(json_object_get(json, "file"));
+	return out->name && out->file && number_in(json, "gpa", &out->gpa) &&
+	       number_in(json, "size", &out->size) && out->gpa < 1ULL << EPT_GPA_BITS &&
+	       out->size <= 1ULL << EPT_GPA_BITS;
+}
+
+static int take_areas(const json_t *list, struct trace_meta *out, const char **why)
+{
+	size_t n = json_array_size(list);
+
+	*why = "its list of areas";
+	if (!json_is_array(list) || n >= EPT_RECORD_NONE)
+		return -EINVAL;
+	out->areas = calloc(n + 1, sizeof(*out->areas));
+	if (!out->areas)
+		return -ENOMEM;
+	for (out->nr_areas = 0; out->nr_areas < n; out->nr_areas++)
+		if (!take_area(json_array_get(list, out->nr_areas), &out->areas[out->nr_areas]))
+			return -EINVAL;
+	return 0;
+}
+
+int trace_meta_take(json_t *json, struct trace_meta *out, const char **why)
+{
+	uint64_t cpus;
+
+	*out = (struct trace_meta){.json = json};
+	out->vm = json_string_value(json_object_get(json, "vm"));
+	*why = "its size";
+	if (json_dumpb(json, NULL, 0, JSON_COMPACT) > TRACE_META_MAX)
+		return -EINVAL;
+	*why = "the VM's name";
+	if (!out->vm || json_string_length(json_object_get(json, "vm")) >= VM_NAME_SIZE ||
+	    vm_name_fault(out->vm))
+		return -EINVAL;
+	*why = "a number";
+	if (!number_in(json, "cpus", &cpus) || cpus > EPT_MAX_VCPUS ||
+	    !number_in(json, "memory", &out->memory) ||
+	    !number_in(json, "main_ns", &out->main_ns) ||
+	    !number_in(json, "first_run_ns", &out->first_run_ns))
+		return -EINVAL;
+	out->cpus = (unsigned)cpus;
+	*why = "its list of cases or origins";
+	out->nr_cases = take_names(json_object_get(json, "cases"), out->cases, TRACE_CASES_MAX);
+	out->nr_origins =
+	    take_names(json_object_get(json, "origins"), out->origins, TRACE_ORIGINS_MAX);
+	if (!out->nr_cases || !out->nr_origins)
+		return -EINVAL;
+	return take_areas(json_object_get(json, "areas"), out, why);
+}
+
+void trace_meta_free(struct trace_meta *meta)
+{
+	free(meta->areas);
+	json_decref(meta->json);
+	*meta = (struct trace_meta){0};
+}
+
+bool trace_record_is_valid(const struct trace_meta *meta, const struct ept_record *record)
+{
+	const unsigned flags =
+	    EPT_RECORD_MAJOR | EPT_RECORD_FALLBACK | EPT_RECORD_EVENT | EPT_RECORD_PROTECT;
+
+	return record->kase < meta->nr_cases && record->origin < meta->nr_origins &&
+	       (record->area < meta->nr_areas || record->area == EPT_RECORD_NONE) &&
+	       (record->vcpu < meta->cpus || record->vcpu == EPT_RECORD_NONE) &&
+	       record->access <= EPT_WRITE && !(record->flags & ~flags) && !record->unused &&
+	       record->at <= INT64_MAX;
+}
