@@ -43,5 +43,6 @@ Suite *snapshot_damage_suite(void);
 Suite *snapshot_diff_suite(void);
 Suite *snapshot_faults_suite(void);
 Suite *reset_suite(void);
+Suite *reconcile_suite(void);
 
 #endif

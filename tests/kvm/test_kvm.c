@@ -47,7 +47,7 @@ int main(int argc, char **argv)
 	    fork_suite,		  clone_suite,
 	    identity_suite,	  identity_disks_suite,
 	    identity_draws_suite, fork_kills_suite,
-	    reset_suite,
+	    reset_suite,	  reconcile_suite,
 	};
 	int status = no_kvm();
 

@@ -1,0 +1,128 @@
+#include "ept/debt.h"
+#include "ept/space.h"
+#include "ept/stats.h"
+
+#include <string.h>
+
+/* What a bucket is wide at the least: 1024 ns. */
+#define UNIT_SHIFT  10
+#define FAULT_SHIFT 32
+#define PAGES_MASK  ((1UL << FAULT_SHIFT) - 1)
+
+static unsigned bucket_at(const struct ept_debt *debt, uint64_t now)
+{
+	uint64_t since = __atomic_load_n(&debt->since, __ATOMIC_RELAXED);
+	unsigned i = now > since ? ept_log_bucket((now - since) >> UNIT_SHIFT) : 0;
+
+	return i < EPT_DEBT_BUCKETS ? i : EPT_DEBT_BUCKETS - 1;
+}
+
+/* The last ns that falls into it. */
+static uint64_t bucket_end(unsigned i)
+{
+	return ((ept_log_bucket_top(i) + 1) << UNIT_SHIFT) - 1;
+}
+
+void ept_debt_note(struct ept_debt *debt, uint64_t now, uint64_t pages, unsigned faults)
+{
+	if (!__atomic_load_n(&debt->noted, __ATOMIC_RELAXED))
+		__atomic_store_n(&debt->noted, true, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&debt->bucket[bucket_at(debt, now)],
+			   pages | (uint64_t)faults << FAULT_SHIFT, __ATOMIC_RELAXED);
+}
+
+/* Does it bring a page that was not the guest's before? */
+static bool brings_in(enum ept_case kase)
+{
+	switch (kase) {
+	case EPT_CASE_ANON_READ:
+	case EPT_CASE_ANON_WRITE:
+	case EPT_CASE_ANON_HUGE:
+	case EPT_CASE_FILE_READ:
+	case EPT_CASE_FILE_COW:
+	case EPT_CASE_FILE_HUGE:
+	case EPT_CASE_SHARED_READ:
+	case EPT_CASE_SHARED_WRITE:
+	case EPT_CASE_SNAP_READ:
+	case EPT_CASE_SNAP_WRITE:
+		return true;
+	case EPT_CASE_ANON_WP:
+	case EPT_CASE_FILE_WP:
+	case EPT_CASE_SHARED_MKWRITE:
+	case EPT_CASE_HINT_READ:
+	case EPT_CASE_HINT_WRITE:
+	case EPT_CASE_SWAP_READ:
+	case EPT_CASE_SWAP_WRITE:
+	case EPT_CASE_SPURIOUS:
+	case EPT_CASE_TRANSIT:
+	case EPT_CASE_RO_WRITE:
+	case EPT_CASE_NO_AREA:
+	case EPT_CASE_IO_ERROR:
+	case EPT_CASE_IO_POISON:
+	case EPT_CASE_NO_MEMORY:
+	case EPT_CASE_DYING:
+	case EPT_NR_CASES:
+		return false;
+	}
+	return false;
+}
+
+void ept_debt_count(struct ept_debt *debt, const struct ept_request *req,
+		    const struct ept_resolution *res, uint64_t now)
+{
+	uint64_t pages = brings_in(res->kase) ? res->installed : 0;
+	bool event = req->flags & EPT_FAULT_EVENT;
+
+	if (pages || event)
+		ept_debt_note(debt, now, pages, event);
+}
+
+void ept_debt_clear(struct ept_debt *debt)
+{
+	if (debt->noted)
+		memset(debt, 0, sizeof(*debt));
+	debt->since = ept_now();
+}
+
+void ept_space_begins(struct ept_space *space, uint64_t since)
+{
+	struct ept_debt *debt = &space->debt;
+	uint64_t before = 0;
+
+	for (unsigned i = 0; debt->noted && i < EPT_DEBT_BUCKETS; i++)
+		before += __atomic_exchange_n(&debt->bucket[i], 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&debt->since, since, __ATOMIC_RELAXED);
+	if (before)
+		__atomic_fetch_add(&debt->bucket[0], before & PAGES_MASK, __ATOMIC_RELAXED);
+}
+
+static void add_bucket(const struct ept_debt *debt, unsigned i, struct ept_debt_point *sum)
+{
+	uint64_t both = __atomic_load_n(&debt->bucket[i], __ATOMIC_RELAXED);
+
+	sum->pages += both & PAGES_MASK;
+	sum->faults += both >> FAULT_SHIFT;
+}
+
+void ept_space_debt_now(const struct ept_space *space, struct ept_debt_point *out)
+{
+	uint64_t now = ept_now(), since = __atomic_load_n(&space->debt.since, __ATOMIC_RELAXED);
+
+	*out = (struct ept_debt_point){.ns = now > since ? now - since : 0};
+	for (unsigned i = 0; i < EPT_DEBT_BUCKETS; i++)
+		add_bucket(&space->debt, i, out);
+}
+
+void ept_space_debt(const struct ept_space *space, const struct ept_debt_point *all,
+		    unsigned percent, struct ept_debt_point *out)
+{
+	uint64_t enough = (all->pages * percent + 99) / 100;
+
+	*out = (struct ept_debt_point){0};
+	for (unsigned i = 0; enough && out->pages < enough && i < EPT_DEBT_BUCKETS; i++) {
+		add_bucket(&space->debt, i, out);
+		out->ns = i ? bucket_end(i) : 0;
+	}
+	if (out->ns > all->ns)
+		out->ns = all->ns;
+}

@@ -1,0 +1,122 @@
+/* What a start left for later: its fault debt (docs/stats.md). */
+#include <inttypes.h>
+
+#include "vmm/stats.h"
+
+static const unsigned percents[] = {50, 90, 99};
+#define PERCENTS (sizeof(percents) / sizeof(percents[0]))
+
+uint64_t report_first_run(const struct report *report)
+{
+	uint64_t first = atomic_load(&report->vm->first_run_ns);
+
+	return first ? first - report->vm->main_ns : 0;
+}
+
+uint64_t report_age(const struct report *report)
+{
+	return report->end_ns - report->vm->main_ns;
+}
+
+/* By the end of a run, or by now. */
+static struct ept_debt_point point(const struct report *report, unsigned percent)
+{
+	struct ept_debt_point all = report->debt, at;
+
+	all.ns = report_age(report);
+	ept_space_debt(report->vm->space, &all, percent, &at);
+	return at;
+}
+
+/* --- JSON ------------------------------------------------------------------------------ */
+
+static json_t *point_json(const struct ept_debt_point *at)
+{
+	return json_pack("{s:I, s:I, s:I}", "ns", (json_int_t)at->ns, "pages",
+			 (json_int_t)at->pages, "faults", (json_int_t)at->faults);
+}
+
+static void add_points(const struct report *report, json_t *o)
+{
+	for (size_t i = 0; i < PERCENTS; i++) {
+		struct ept_debt_point at = point(report, percents[i]);
+		char name[8];
+
+		snprintf(name, sizeof(name), "p%u", percents[i]);
+		json_object_set_new(o, name, report->debt.pages ? point_json(&at) : json_null());
+	}
+}
+
+static json_t *kvm_json(const struct report *report)
+{
+	uint64_t fixed = kvm_stats_get(&report->kvm, "pf_fixed");
+	json_t *o;
+
+	if (!report->kvm_known)
+		return json_null();
+	o = json_pack("{s:s, s:I}", "source", "KVM statistics", "fixed", (json_int_t)fixed);
+	for (size_t i = 0; i < PERCENTS; i++) {
+		struct debt_look by =
+		    debt_by(&report->vm->debt, fixed, report_age(report), percents[i]);
+		char name[8];
+
+		snprintf(name, sizeof(name), "p%u", percents[i]);
+		json_object_set_new(o, name,
+				    fixed ? json_pack("{s:I, s:I}", "ns", (json_int_t)by.ns,
+						      "fixed", (json_int_t)by.fixed)
+					  : json_null());
+	}
+	return o;
+}
+
+json_t *debt_json(const struct report *report)
+{
+	struct ept_debt_point ready;
+	json_t *o =
+	    json_pack("{s:s, s:I, s:I, s:I}", "source", "userfaultfd", "first_run_ns",
+		      (json_int_t)report_first_run(report), "pages", (json_int_t)report->debt.pages,
+		      "faults", (json_int_t)report->debt.faults);
+
+	add_points(report, o);
+	json_object_set_new(o, "ready",
+			    debt_was_ready(&report->vm->debt, &ready) ? point_json(&ready)
+								      : json_null());
+	json_object_set_new(o, "kvm", kvm_json(report));
+	return o;
+}
+
+/* --- the table ------------------------------------------------------------------------- */
+
+static double ms(uint64_t ns)
+{
+	return (double)ns / 1e6;
+}
+
+void debt_table(const struct report *report, FILE *out)
+{
+	uint64_t fixed = kvm_stats_get(&report->kvm, "pf_fixed");
+	struct ept_debt_point ready;
+
+	fprintf(out, "debt    first KVM_RUN after %.1f ms", ms(report_first_run(report)));
+	if (debt_was_ready(&report->vm->debt, &ready))
+		fprintf(out, "; ready after %.1f ms and %" PRIu64 " faults", ms(ready.ns),
+			ready.faults);
+	fputc('\n', out);
+	if (report->debt.pages)
+		fprintf(out, "debt    of %" PRIu64 " pages", report->debt.pages);
+	for (size_t i = 0; report->debt.pages && i < PERCENTS; i++) {
+		struct ept_debt_point at = point(report, percents[i]);
+
+		fprintf(out, "%s %u %% after %.1f ms and %" PRIu64 " faults", i ? "," : ":",
+			percents[i], ms(at.ns), at.faults);
+	}
+	if (report->debt.pages)
+		fputs(" (userfaultfd)\n", out);
+	if (!report->kvm_known || !fixed)
+		return;
+	fprintf(out, "debt    of %" PRIu64 " faults that KVM fixed", fixed);
+	for (size_t i = 0; i < PERCENTS; i++)
+		fprintf(out, "%s %u %% by %.1f ms", i ? "," : ":", percents[i],
+			ms(debt_by(&report->vm->debt, fixed, report_age(report), percents[i]).ns));
+	fputs(" (KVM statistics)\n", out);
+}
