@@ -32,11 +32,11 @@ uint64_t debt_due(const struct vm_debt *debt)
 void debt_look(struct vm_debt *debt, uint64_t start, uint64_t fixed)
 {
 	unsigned count = atomic_load_explicit(&debt->count, memory_order_relaxed);
-	uint64_t now = now_ns();
+	uint64_t now = now_ns(), age = now - debt->begun;
 
 	debt->look[count] = (struct debt_look){.ns = now - start, .fixed = fixed};
 	atomic_store_explicit(&debt->count, ++count, memory_order_release);
-	debt->due = count < DEBT_LOOKS ? now + (now - debt->begun) / 2 : 0;
+	debt->due = count < DEBT_LOOKS ? now + age / (age < DEBT_SPARSE_NS ? 2 : 5) : 0;
 }
 
 struct debt_look debt_by(const struct vm_debt *debt, uint64_t all, uint64_t now, unsigned percent)
