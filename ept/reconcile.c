@@ -12,6 +12,7 @@
 /* Looks until nothing moved in between; each takes a microsecond or two. */
 #define LOOKS 1000
 
+/* All loads acquire: what is read behind them, to see whether anything moved, is later. */
 static void add_ledger(const struct ept_ledger *ledger, struct ept_reconciliation *r)
 {
 	for (int c = 0; c < EPT_NR_CASES; c++) {
@@ -19,7 +20,7 @@ static void add_ledger(const struct ept_ledger *ledger, struct ept_reconciliatio
 		    __atomic_load_n(&ledger->cases[c], __ATOMIC_ACQUIRE);
 
 		for (int o = 0; stats && o < EPT_NR_ORIGINS; o++) {
-			uint64_t n = __atomic_load_n(&stats->by_origin[o], __ATOMIC_RELAXED);
+			uint64_t n = __atomic_load_n(&stats->by_origin[o], __ATOMIC_ACQUIRE);
 
 			r->counted[o] += n;
 			r->cases[c] += ept_origin_has_events((enum ept_origin)o) ? n : 0;
@@ -31,7 +32,7 @@ static void add_ledger(const struct ept_ledger *ledger, struct ept_reconciliatio
 static void take_exits(const struct ept_space *space, struct ept_reconciliation *r)
 {
 	for (int c = 0; c < EPT_NR_CASES; c++)
-		r->cases[c] -= __atomic_load_n(&space->strays[c], __ATOMIC_RELAXED);
+		r->cases[c] -= __atomic_load_n(&space->strays[c], __ATOMIC_ACQUIRE);
 	r->counted[EPT_ORIGIN_VCPU] -= r->exits;
 }
 
@@ -70,7 +71,6 @@ static bool moved(const struct ept_space *space, const struct ept_reconciliation
 {
 	struct ept_reconciliation now = {0};
 
-	__atomic_thread_fence(__ATOMIC_ACQUIRE);
 	if (!read_ends(space, &now))
 		return true;
 	for (int o = 0; o < EPT_NR_ORIGINS; o++)

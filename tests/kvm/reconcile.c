@@ -88,6 +88,58 @@ START_TEST(of_a_paused_vm)
 }
 END_TEST
 
+/* --- against KVM's counts ------------------------------------------------------------------- */
+
+static uint64_t pf_of(const struct run *run, const char *name)
+{
+	const json_t *books = json_object_get(run->stats, "reconciliation");
+	const json_t *kvm = json_object_get(books, "kvm");
+
+	if (json_is_null(kvm))
+		skip("no statistics of KVM here");
+	return number(kvm, name);
+}
+
+static void write_in_ring_3(struct run *run, unsigned pages)
+{
+	char append[32];
+
+	snprintf(append, sizeof(append), "pages=%u", pages);
+	run_foal(run,
+		 ARGS("--kernel", guest_path("ring3.elf"), "--memory", "64M", "--append", append,
+		      "--fault-engine", "handler", "--huge", "never", "--fault-around", "1"));
+	ck_assert_msg(run->status == 0, "status %d: %s", run->status, run->err_text);
+	check_events(run);
+}
+
+/*
+ * One vCPU in ring 3 that writes each page first, with shadow paging or nested: of the pages
+ * beyond the first each is one event and one of pf_taken, which put it in. What a run over one
+ * page has besides is in both runs: events of ring 0, where KVM emulates it, and faults of KVM for
+ * pages that were there.
+ */
+START_TEST(page_for_page)
+{
+	static const unsigned counts[] = {64, 2048};
+	struct run one;
+
+	if (!have_userfaultfd())
+		skip("no userfaultfd here");
+	write_in_ring_3(&one, 1);
+	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+		struct run run;
+
+		write_in_ring_3(&run, counts[i]);
+		ck_assert_uint_eq(events_of(run.stats) - events_of(one.stats), counts[i] - 1);
+		ck_assert_uint_eq(pf_of(&run, "pf_taken") - pf_of(&one, "pf_taken"), counts[i] - 1);
+		ck_assert_uint_eq(pf_of(&run, "fixed") - pf_of(&one, "fixed"), counts[i] - 1);
+		ck_assert_uint_eq(pf_of(&run, "remainder"), pf_of(&one, "remainder"));
+		run_free(&run);
+	}
+	run_free(&one);
+}
+END_TEST
+
 /* --- fault debt ------------------------------------------------------------------------------ */
 
 #define PAGES	   1000
@@ -319,6 +371,7 @@ Suite *reconcile_suite(void)
 	tcase_add_checked_fixture(tc, NULL, end_all);
 	tcase_add_test(tc, of_a_running_vm);
 	tcase_add_test(tc, of_a_paused_vm);
+	tcase_add_test(tc, page_for_page);
 	tcase_add_test(tc, of_a_start);
 	tcase_add_test(tc, of_no_handler);
 	tcase_add_test(tc, of_copies);
