@@ -5,9 +5,8 @@
 #include <string.h>
 
 /* What a bucket is wide at the least: 1024 ns. */
-#define UNIT_SHIFT  10
-#define FAULT_SHIFT 32
-#define PAGES_MASK  ((1UL << FAULT_SHIFT) - 1)
+#define UNIT_SHIFT 10
+#define ONE_FAULT  (1UL << 32)
 
 static unsigned bucket_at(const struct ept_debt *debt, uint64_t now)
 {
@@ -27,8 +26,8 @@ void ept_debt_note(struct ept_debt *debt, uint64_t now, uint64_t pages, unsigned
 {
 	if (!__atomic_load_n(&debt->noted, __ATOMIC_RELAXED))
 		__atomic_store_n(&debt->noted, true, __ATOMIC_RELAXED);
-	__atomic_fetch_add(&debt->bucket[bucket_at(debt, now)],
-			   pages | (uint64_t)faults << FAULT_SHIFT, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&debt->bucket[bucket_at(debt, now)], pages + faults * ONE_FAULT,
+			   __ATOMIC_RELAXED);
 }
 
 /* Does it bring a page that was not the guest's before? */
@@ -93,15 +92,15 @@ void ept_space_begins(struct ept_space *space, uint64_t since)
 		before += __atomic_exchange_n(&debt->bucket[i], 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&debt->since, since, __ATOMIC_RELAXED);
 	if (before)
-		__atomic_fetch_add(&debt->bucket[0], before & PAGES_MASK, __ATOMIC_RELAXED);
+		__atomic_fetch_add(&debt->bucket[0], before % ONE_FAULT, __ATOMIC_RELAXED);
 }
 
 static void add_bucket(const struct ept_debt *debt, unsigned i, struct ept_debt_point *sum)
 {
 	uint64_t both = __atomic_load_n(&debt->bucket[i], __ATOMIC_RELAXED);
 
-	sum->pages += both & PAGES_MASK;
-	sum->faults += both >> FAULT_SHIFT;
+	sum->pages += both % ONE_FAULT;
+	sum->faults += both / ONE_FAULT;
 }
 
 void ept_space_debt_now(const struct ept_space *space, struct ept_debt_point *out)

@@ -30,9 +30,16 @@ static char *escaped(const char *value)
 	char *text = malloc(2 * strlen(value) + 1), *to = text;
 
 	for (const char *at = value; text && *at; at++) {
-		if (*at == '\\' || *at == '"' || *at == '\n')
+		bool escape = *at == '\\' || *at == '"' || *at == '\n';
+
+		if (escape)
 			*to++ = '\\';
-		*to++ = *at == '\n' ? 'n' : *at & 0x80 && !utf8 ? '?' : *at;
+		if (*at == '\n')
+			*to++ = 'n';
+		else if (*at & 0x80 && !utf8)
+			*to++ = '?';
+		else
+			*to++ = *at;
 	}
 	if (text)
 		*to = 0;

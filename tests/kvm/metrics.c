@@ -40,11 +40,14 @@ static const char *take_value(const char *at, char *to, size_t size)
 	ck_assert_int_eq(*at++, '"');
 	for (; *at != '"'; at++) {
 		ck_assert_msg(*at && *at != '\n' && n + 1 < size, "a label without an end");
-		if (*at == '\\') {
-			at++;
-			ck_assert_msg(*at == '\\' || *at == '"' || *at == 'n', "\\%c", *at);
-		}
-		to[n++] = at[-1] == '\\' && *at == 'n' ? '\n' : *at;
+		bool escape = *at == '\\';
+
+		at += escape;
+		ck_assert_msg(!escape || *at == '\\' || *at == '"' || *at == 'n', "\\%c", *at);
+		if (escape && *at == 'n')
+			to[n++] = '\n';
+		else
+			to[n++] = *at;
 	}
 	to[n] = 0;
 	return at + 1;
@@ -181,7 +184,7 @@ static void begin_family(const char *line, struct family *f, struct metrics *all
 	for (unsigned i = 0; i < count; i++)
 		ck_assert_str_ne(before[i], f->name);
 	ck_assert_uint_lt(count, 256);
-	strcpy(before[count++], f->name);
+	memcpy(before[count++], f->name, sizeof(f->name));
 }
 
 static void take_type(const char *line, struct family *f, const struct metrics *all)
