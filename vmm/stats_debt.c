@@ -92,31 +92,38 @@ static double ms(uint64_t ns)
 	return (double)ns / 1e6;
 }
 
+static void print_pages(const struct report *report, FILE *out)
+{
+	fprintf(out, "debt    %" PRIu64 " pages (userfaultfd):", report->debt.pages);
+	for (size_t i = 0; i < PERCENTS; i++) {
+		struct ept_debt_point at = point(report, percents[i]);
+
+		fprintf(out, "%s %u %% in %.1f ms, %" PRIu64 " faults", i ? ";" : "", percents[i],
+			ms(at.ns), at.faults);
+	}
+	fputc('\n', out);
+}
+
+static void print_fixed(const struct report *report, uint64_t fixed, FILE *out)
+{
+	fprintf(out, "debt    %" PRIu64 " faults fixed (KVM statistics):", fixed);
+	for (size_t i = 0; i < PERCENTS; i++)
+		fprintf(out, "%s %u %% by %.1f ms", i ? ";" : "", percents[i],
+			ms(debt_by(&report->vm->debt, fixed, report_age(report), percents[i]).ns));
+	fputc('\n', out);
+}
+
 void debt_table(const struct report *report, FILE *out)
 {
 	uint64_t fixed = kvm_stats_get(&report->kvm, "pf_fixed");
 	struct ept_debt_point ready;
 
-	fprintf(out, "debt    first KVM_RUN after %.1f ms", ms(report_first_run(report)));
+	fprintf(out, "debt    first KVM_RUN in %.1f ms", ms(report_first_run(report)));
 	if (debt_was_ready(&report->vm->debt, &ready))
-		fprintf(out, "; ready after %.1f ms and %" PRIu64 " faults", ms(ready.ns),
-			ready.faults);
+		fprintf(out, "; ready in %.1f ms, %" PRIu64 " faults", ms(ready.ns), ready.faults);
 	fputc('\n', out);
 	if (report->debt.pages)
-		fprintf(out, "debt    of %" PRIu64 " pages", report->debt.pages);
-	for (size_t i = 0; report->debt.pages && i < PERCENTS; i++) {
-		struct ept_debt_point at = point(report, percents[i]);
-
-		fprintf(out, "%s %u %% after %.1f ms and %" PRIu64 " faults", i ? "," : ":",
-			percents[i], ms(at.ns), at.faults);
-	}
-	if (report->debt.pages)
-		fputs(" (userfaultfd)\n", out);
-	if (!report->kvm_known || !fixed)
-		return;
-	fprintf(out, "debt    of %" PRIu64 " faults that KVM fixed", fixed);
-	for (size_t i = 0; i < PERCENTS; i++)
-		fprintf(out, "%s %u %% by %.1f ms", i ? "," : ":", percents[i],
-			ms(debt_by(&report->vm->debt, fixed, report_age(report), percents[i]).ns));
-	fputs(" (KVM statistics)\n", out);
+		print_pages(report, out);
+	if (report->kvm_known && fixed)
+		print_fixed(report, fixed, out);
 }

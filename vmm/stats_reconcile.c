@@ -132,9 +132,8 @@ static void print_cases(const struct ept_reconciliation *books, FILE *out)
 static void print_origins(const struct ept_reconciliation *books, FILE *out)
 {
 	fprintf(out,
-		"by origin: vCPU %" PRIu64 ", KVM's worker %" PRIu64
-		"; by call and no event: devices %" PRIu64 ", loader %" PRIu64
-		"; as exits of KVM: %" PRIu64 "\n",
+		"by origin: vCPU %" PRIu64 ", KVM's worker %" PRIu64 "; by call: devices %" PRIu64
+		", loader %" PRIu64 "; as exits of KVM: %" PRIu64 "\n",
 		books->events[EPT_ORIGIN_VCPU], books->events[EPT_ORIGIN_KVM],
 		books->counted[EPT_ORIGIN_DEVICE], books->counted[EPT_ORIGIN_LOADER], books->exits);
 }
@@ -150,12 +149,10 @@ static void print_pf(const struct report *report, FILE *out)
 	fprintf(out,
 		"KVM statistics: pf_taken %" PRIu64 " = fixed %" PRIu64 " + emulated %" PRIu64
 		" + spurious %" PRIu64 " + fast %" PRIu64 " + the guest's own %" PRIu64
-		" - counted twice %" PRIu64 " + retries and uncounted %" PRId64 "\n",
+		"\n    - counted twice %" PRIu64 " + retries and uncounted %" PRId64,
 		pf.taken, pf.fixed, pf.emulated, pf.spurious, pf.fast, pf.guest, pf.counted_twice,
 		pf.remainder);
-	fprintf(out,
-		"KVM statistics: exits %" PRIu64 " (io %" PRIu64 ", mmio %" PRIu64 ", halt %" PRIu64
-		")\n",
+	fprintf(out, "; exits %" PRIu64 " (io %" PRIu64 ", mmio %" PRIu64 ", halt %" PRIu64 ")\n",
 		kvm_stats_get(&report->kvm, "exits"), kvm_stats_get(&report->kvm, "io_exits"),
 		kvm_stats_get(&report->kvm, "mmio_exits"),
 		kvm_stats_get(&report->kvm, "halt_exits"));
