@@ -40,8 +40,6 @@ static uint64_t events_of(const json_t *stats)
 
 /* --- while faults go on --------------------------------------------------------------------- */
 
-#define LOOKS 200
-
 /* A guest that faults for ever, since it has less memory than it goes over. */
 START_TEST(of_a_running_vm)
 {
@@ -54,7 +52,7 @@ START_TEST(of_a_running_vm)
 				"pages=8192 passes=100000000", "--memory", "64M", "--memory-limit",
 				"16M", "--swap", scratch("swap")));
 	int fd = control_connect("busy");
-	for (int i = 0; i < LOOKS; i++) {
+	for (unsigned i = rounds_here(200); i > 0; i--) {
 		json_t *stats = stats_now(fd, &reply);
 
 		check_reconciliation(stats);
