@@ -95,33 +95,40 @@ void ept_space_begins(struct ept_space *space, uint64_t since)
 		__atomic_fetch_add(&debt->bucket[0], before % ONE_FAULT, __ATOMIC_RELAXED);
 }
 
-static void add_bucket(const struct ept_debt *debt, unsigned i, struct ept_debt_point *sum)
-{
-	uint64_t both = __atomic_load_n(&debt->bucket[i], __ATOMIC_RELAXED);
-
-	sum->pages += both % ONE_FAULT;
-	sum->faults += both / ONE_FAULT;
-}
-
-void ept_space_debt_now(const struct ept_space *space, struct ept_debt_point *out)
+void ept_space_debt(const struct ept_space *space, struct ept_debt_stats *out)
 {
 	uint64_t now = ept_now(), since = __atomic_load_n(&space->debt.since, __ATOMIC_RELAXED);
 
-	*out = (struct ept_debt_point){.ns = now > since ? now - since : 0};
+	out->ns = now > since ? now - since : 0;
 	for (unsigned i = 0; i < EPT_DEBT_BUCKETS; i++)
-		add_bucket(&space->debt, i, out);
+		out->bucket[i] = __atomic_load_n(&space->debt.bucket[i], __ATOMIC_RELAXED);
 }
 
-void ept_space_debt(const struct ept_space *space, const struct ept_debt_point *all,
-		    unsigned percent, struct ept_debt_point *out)
+static void add_bucket(const struct ept_debt_stats *stats, unsigned i, struct ept_debt_point *sum)
 {
-	uint64_t enough = (all->pages * percent + 99) / 100;
+	sum->pages += stats->bucket[i] % ONE_FAULT;
+	sum->faults += stats->bucket[i] / ONE_FAULT;
+}
 
+void ept_debt_all(const struct ept_debt_stats *stats, struct ept_debt_point *out)
+{
+	*out = (struct ept_debt_point){.ns = stats->ns};
+	for (unsigned i = 0; i < EPT_DEBT_BUCKETS; i++)
+		add_bucket(stats, i, out);
+}
+
+void ept_debt_at(const struct ept_debt_stats *stats, unsigned percent, struct ept_debt_point *out)
+{
+	struct ept_debt_point all;
+	uint64_t enough;
+
+	ept_debt_all(stats, &all);
+	enough = (all.pages * percent + 99) / 100;
 	*out = (struct ept_debt_point){0};
-	for (unsigned i = 0; enough && out->pages < enough && i < EPT_DEBT_BUCKETS; i++) {
-		add_bucket(&space->debt, i, out);
+	for (unsigned i = 0; out->pages < enough && i < EPT_DEBT_BUCKETS; i++) {
+		add_bucket(stats, i, out);
 		out->ns = i ? bucket_end(i) : 0;
 	}
-	if (out->ns > all->ns)
-		out->ns = all->ns;
+	if (out->ns > stats->ns)
+		out->ns = stats->ns;
 }

@@ -3,9 +3,7 @@
 #define FOAL_EPT_DEBT_H
 
 #include "ept/fault.h"
-
-/* 16 a power of two of 1.024 us: up to 26 days; the last one takes what is later. */
-#define EPT_DEBT_BUCKETS 576
+#include "ept/stats.h"
 
 /* All are relaxed atomics but `since`, which is written while no fault is under way. */
 struct ept_debt {

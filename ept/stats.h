@@ -174,11 +174,22 @@ struct ept_debt_point {
 	uint64_t ns, pages, faults; /* what had come by then */
 };
 
+/* 16 a power of two of 1.024 us: up to 26 days; the last one takes what is later. */
+#define EPT_DEBT_BUCKETS 576
+
+/* One moment's copy, so that what is made of it agrees. */
+struct ept_debt_stats {
+	uint64_t ns; /* since the start; the caller may put in an earlier end */
+	uint64_t bucket[EPT_DEBT_BUCKETS];
+};
+
 /* The host kernel's areas are not in it: nothing is told of them. */
-void ept_space_debt_now(const struct ept_space *space, struct ept_debt_point *out);
-/* When @percent (1 to 100) of @all, of ept_space_debt_now(), had come; zeros: no page has. */
-void ept_space_debt(const struct ept_space *space, const struct ept_debt_point *all,
-		    unsigned percent, struct ept_debt_point *out);
+void ept_space_debt(const struct ept_space *space, struct ept_debt_stats *out);
+
+/* All that has come, and now. */
+void ept_debt_all(const struct ept_debt_stats *stats, struct ept_debt_point *out);
+/* When @percent (1 to 100) of it had come; zeros: no page has. */
+void ept_debt_at(const struct ept_debt_stats *stats, unsigned percent, struct ept_debt_point *out);
 
 /* Of 2 MiB backing under the host kernel's engine, listed once. */
 #define EPT_HUGE_COUNTERS(X) \

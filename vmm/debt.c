@@ -4,9 +4,12 @@
 
 void debt_ready(struct vm_debt *debt, const struct ept_space *space)
 {
+	struct ept_debt_stats stats;
+
 	if (atomic_exchange(&debt->said, true))
 		return;
-	ept_space_debt_now(space, &debt->ready);
+	ept_space_debt(space, &stats);
+	ept_debt_all(&stats, &debt->ready);
 	atomic_store_explicit(&debt->is_ready, true, memory_order_release);
 }
 

@@ -250,7 +250,8 @@ static void gather(struct report *report, struct vm *vm, FILE *smaps)
 	read_files(report);
 	read_kvm(report);
 	ept_space_reconcile(vm->space, &report->books);
-	ept_space_debt_now(vm->space, &report->debt);
+	ept_space_debt(vm->space, &report->debt);
+	report->debt.ns = report_age(report);
 }
 
 int stats_report(struct vm *vm, struct foal_error *err)

@@ -28,7 +28,7 @@ struct report {
 	uint64_t resident_huge;	 /* of these, in huge pages */
 	uint64_t resident_self;	 /* bytes of the monitor itself */
 	struct ept_reconciliation books;
-	struct ept_debt_point debt; /* all that came in so far */
+	struct ept_debt_stats debt;
 	unsigned file_count;
 	struct file_report files[3 + 2 * MAX_FILES];
 };

@@ -18,16 +18,6 @@ uint64_t report_age(const struct report *report)
 	return report->end_ns - report->vm->main_ns;
 }
 
-/* By the end of a run, or by now. */
-static struct ept_debt_point point(const struct report *report, unsigned percent)
-{
-	struct ept_debt_point all = report->debt, at;
-
-	all.ns = report_age(report);
-	ept_space_debt(report->vm->space, &all, percent, &at);
-	return at;
-}
-
 /* --- JSON ------------------------------------------------------------------------------ */
 
 static json_t *point_json(const struct ept_debt_point *at)
@@ -39,11 +29,12 @@ static json_t *point_json(const struct ept_debt_point *at)
 static void add_points(const struct report *report, json_t *o)
 {
 	for (size_t i = 0; i < PERCENTS; i++) {
-		struct ept_debt_point at = point(report, percents[i]);
+		struct ept_debt_point at;
 		char name[8];
 
+		ept_debt_at(&report->debt, percents[i], &at);
 		snprintf(name, sizeof(name), "p%u", percents[i]);
-		json_object_set_new(o, name, report->debt.pages ? point_json(&at) : json_null());
+		json_object_set_new(o, name, at.pages ? point_json(&at) : json_null());
 	}
 }
 
@@ -71,12 +62,13 @@ static json_t *kvm_json(const struct report *report)
 
 json_t *debt_json(const struct report *report)
 {
-	struct ept_debt_point ready;
-	json_t *o =
-	    json_pack("{s:s, s:I, s:I, s:I}", "source", "userfaultfd", "first_run_ns",
-		      (json_int_t)report_first_run(report), "pages", (json_int_t)report->debt.pages,
-		      "faults", (json_int_t)report->debt.faults);
+	struct ept_debt_point all, ready;
+	json_t *o;
 
+	ept_debt_all(&report->debt, &all);
+	o = json_pack("{s:s, s:I, s:I, s:I}", "source", "userfaultfd", "first_run_ns",
+		      (json_int_t)report_first_run(report), "pages", (json_int_t)all.pages,
+		      "faults", (json_int_t)all.faults);
 	add_points(report, o);
 	json_object_set_new(o, "ready",
 			    debt_was_ready(&report->vm->debt, &ready) ? point_json(&ready)
@@ -92,12 +84,13 @@ static double ms(uint64_t ns)
 	return (double)ns / 1e6;
 }
 
-static void print_pages(const struct report *report, FILE *out)
+static void print_pages(const struct report *report, uint64_t pages, FILE *out)
 {
-	fprintf(out, "debt    %" PRIu64 " pages (userfaultfd):", report->debt.pages);
+	fprintf(out, "debt    %" PRIu64 " pages (userfaultfd):", pages);
 	for (size_t i = 0; i < PERCENTS; i++) {
-		struct ept_debt_point at = point(report, percents[i]);
+		struct ept_debt_point at;
 
+		ept_debt_at(&report->debt, percents[i], &at);
 		fprintf(out, "%s %u %% in %.1f ms, %" PRIu64 " faults", i ? ";" : "", percents[i],
 			ms(at.ns), at.faults);
 	}
@@ -116,14 +109,15 @@ static void print_fixed(const struct report *report, uint64_t fixed, FILE *out)
 void debt_table(const struct report *report, FILE *out)
 {
 	uint64_t fixed = kvm_stats_get(&report->kvm, "pf_fixed");
-	struct ept_debt_point ready;
+	struct ept_debt_point all, ready;
 
+	ept_debt_all(&report->debt, &all);
 	fprintf(out, "debt    first KVM_RUN in %.1f ms", ms(report_first_run(report)));
 	if (debt_was_ready(&report->vm->debt, &ready))
 		fprintf(out, "; ready in %.1f ms, %" PRIu64 " faults", ms(ready.ns), ready.faults);
 	fputc('\n', out);
-	if (report->debt.pages)
-		print_pages(report, out);
+	if (all.pages)
+		print_pages(report, all.pages, out);
 	if (report->kvm_known && fixed)
 		print_fixed(report, fixed, out);
 }

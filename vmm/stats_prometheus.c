@@ -299,11 +299,11 @@ static void print_debt(const struct metrics *m)
 {
 	static const char *const names[] = {"0.5", "0.9", "0.99"};
 	static const unsigned percents[] = {50, 90, 99};
-	struct ept_debt_point at[3], all = m->report->debt, ready;
+	struct ept_debt_point at[3], all, ready;
 
-	all.ns = report_age(m->report);
+	ept_debt_all(&m->report->debt, &all);
 	for (int i = 0; i < 3; i++)
-		ept_space_debt(m->report->vm->space, &all, percents[i], &at[i]);
+		ept_debt_at(&m->report->debt, percents[i], &at[i]);
 	head(m, "foal_start_first_run_seconds", "gauge", "From the start to the first KVM_RUN.");
 	time_sample(m, "foal_start_first_run_seconds", NULL, NULL, report_first_run(m->report));
 	head(m, "foal_start_debt_seconds", "gauge",

@@ -131,11 +131,12 @@ END_TEST
 
 static struct ept_debt_point point(const struct vm *vm, unsigned percent)
 {
-	struct ept_debt_point all, at;
+	struct ept_debt_stats stats;
+	struct ept_debt_point at;
 
-	ept_space_debt_now(vm->space, &all);
-	all.ns = UINT64_MAX;
-	ept_space_debt(vm->space, &all, percent, &at);
+	ept_space_debt(vm->space, &stats);
+	stats.ns = UINT64_MAX;
+	ept_debt_at(&stats, percent, &at);
 	return at;
 }
 
@@ -182,13 +183,15 @@ START_TEST(what_counts)
 {
 	struct vm vm = vm_anon(16 * PAGE);
 	struct ept_debt_point all;
+	struct ept_debt_stats stats;
 
 	event(&vm, 0, EPT_READ, EPT_ORIGIN_VCPU);
 	event(&vm, 0, EPT_WRITE, EPT_ORIGIN_VCPU); /* in place of the zero page */
 	event(&vm, 0, EPT_WRITE, EPT_ORIGIN_VCPU); /* spurious */
 	event(&vm, 1, EPT_WRITE, EPT_ORIGIN_KVM);
 	ck_assert_int_eq(ept_touch_page(vm.space, GPA(5 * PAGE), EPT_WRITE, EPT_ORIGIN_DEVICE), 0);
-	ept_space_debt_now(vm.space, &all);
+	ept_space_debt(vm.space, &stats);
+	ept_debt_all(&stats, &all);
 	ck_assert_uint_eq(all.pages, 3);
 	ck_assert_uint_eq(all.faults, 4);
 	vm_destroy(&vm);
