@@ -35,6 +35,7 @@ void device_free(struct device *dev);
 extern const struct device_ops ioapic_device;
 extern const struct device_ops serial_device;
 extern const struct device_ops exit_port_device;
+extern const struct device_ops ready_port_device;
 extern const struct device_ops fw_cfg_device;
 extern const struct device_ops acpi_pm_device;
 extern const struct device_ops reset_port_device;

@@ -66,6 +66,8 @@ struct device_host {
 	void (*console)(void *ctx, const void *data, size_t len);
 	/* The guest asks to end the run with @status. */
 	void (*guest_exit)(void *ctx, int status);
+	/* Optional: the guest says that it is ready. On a vCPU's thread; must not wait. */
+	void (*guest_ready)(void *ctx);
 	/* The guest resets its machine. */
 	void (*guest_reset)(void *ctx);
 	/*
@@ -208,6 +210,9 @@ size_t serial_input(struct device *serial, const void *data, size_t len);
 
 /* The exit port (guest/abi.h): a write ends the run through host->guest_exit. */
 int exit_port_create(const struct device_host *host, struct device **out);
+
+/* The ready port (guest/abi.h): a write calls host->guest_ready. */
+int ready_port_create(const struct device_host *host, struct device **out);
 
 /*
  * The reset bell (guest/abi.h, docs/reset.md), FOAL_PORT_RESET_BELL_LEN ports at

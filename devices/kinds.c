@@ -5,6 +5,7 @@ const struct device_ops *const devices_kinds[] = {
     &ioapic_device,
     &serial_device,
     &exit_port_device,
+    &ready_port_device,
     &fw_cfg_device,
     &acpi_pm_device,
     &i8042_device,

@@ -221,8 +221,10 @@ enum ept_case ept_stray(struct ept_space *space, gpa_t gpa, enum ept_access acce
 		return EPT_CASE_IO_ERROR;
 	}
 	kase = ro ? EPT_CASE_RO_WRITE : EPT_CASE_NO_AREA;
+	__atomic_fetch_add(&space->ending, 1, __ATOMIC_SEQ_CST);
 	count_stray(space, ro ? area : NULL, kase,
 		    &(struct ept_request){.gpa = gpa, .access = access, .origin = EPT_ORIGIN_VCPU});
+	__atomic_fetch_add(&space->strays[kase], 1, __ATOMIC_RELEASE);
 	return kase;
 }
 

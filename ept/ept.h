@@ -264,6 +264,12 @@ void ept_vcpu_bind(struct ept_space *space, unsigned vcpu, pid_t tid);
 void ept_vcpu_on_cpu(struct ept_space *space, unsigned vcpu, int cpu);
 
 /*
+ * What the space counts by time counts from @since on: where its VM began (stats.h, fault debt).
+ * From when it was created or forked, if this is not called. No fault is under way.
+ */
+void ept_space_begins(struct ept_space *space, uint64_t since);
+
+/*
  * End fault handling: refuse further installs, wake every waiter (what it then
  * sees in guest memory is undefined, so the vCPUs must have been told to leave
  * KVM_RUN, immediate_exit set, before), end the fault threads. Idempotent.

@@ -253,10 +253,13 @@ static void fail_unless_stopped(const struct fault *f)
 static void count(struct ept_space *space, struct ept_area *area, const struct ept_request *req,
 		  const struct ept_resolution *res, uint64_t resolved)
 {
+	if (req->flags & EPT_FAULT_EVENT) /* and `ended` when its thread is done with it */
+		__atomic_fetch_add(&space->ending, 1, __ATOMIC_SEQ_CST);
 	ept_ledger_count(area ? &area->ledger : &space->stray, &space->arena, req->origin, res,
 			 resolved - req->picked_up);
 	if (req->vcpu)
 		ept_ledger_count_vcpu(&space->vcpus[req->vcpu - 1].stats, res);
+	ept_debt_count(&space->debt, req, res, resolved);
 	ept_fault_log_note(space, area, req, res, resolved);
 	ept_trace(space, area, req, res, resolved - req->picked_up);
 }

@@ -108,6 +108,7 @@ static void resolve_event(struct ept_space *space, const struct uffd_msg *msg, u
 		req.flags |= EPT_FAULT_PROTECT;
 	__atomic_fetch_add(&space->events[req.origin], 1, __ATOMIC_RELAXED);
 	handle_ept_fault(space, &req, &res);
+	__atomic_fetch_add(&space->ended[req.origin], 1, __ATOMIC_RELEASE);
 }
 
 /* 1, or 0 if another thread took it; negative: this descriptor will never give any again. */

@@ -222,6 +222,10 @@ static void zero_counters(struct ept_space *space)
 		zero_ledger(&space->areas[i]->ledger);
 	zero_ledger(&space->stray);
 	memset(space->events, 0, sizeof(space->events));
+	space->ending = 0;
+	memset(space->ended, 0, sizeof(space->ended));
+	memset(space->strays, 0, sizeof(space->strays));
+	ept_debt_clear(&space->debt);
 	memset(&space->reclaim.counts, 0, sizeof(space->reclaim.counts));
 	space->reclaim.peak = space->reclaim.limit ? ept_reclaim_charge(space) : 0;
 }

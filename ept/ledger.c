@@ -53,19 +53,24 @@ uint64_t ept_now(void)
 #define SUB_BITS 4
 #define SUBS	 (1U << SUB_BITS)
 
+unsigned ept_log_bucket(uint64_t value)
+{
+	unsigned shift;
+
+	if (value < SUBS)
+		return (unsigned)value;
+	shift = 63 - SUB_BITS - (unsigned)__builtin_clzl(value);
+	return (shift << SUB_BITS) + (unsigned)(value >> shift);
+}
+
 static unsigned bucket_of(uint64_t ns)
 {
-	unsigned shift, index;
+	unsigned index = ept_log_bucket(ns);
 
-	if (ns < SUBS)
-		return ns;
-	shift = 63 - SUB_BITS - __builtin_clzl(ns);
-	index = (shift << SUB_BITS) + (unsigned)(ns >> shift);
 	return index < EPT_HIST_BUCKETS ? index : EPT_HIST_BUCKETS - 1;
 }
 
-/* The largest value that falls into @bucket. */
-static uint64_t bucket_top(unsigned bucket)
+uint64_t ept_log_bucket_top(unsigned bucket)
 {
 	unsigned shift;
 
@@ -80,6 +85,7 @@ void ept_hist_add(struct ept_hist *h, uint64_t ns)
 	uint64_t max = __atomic_load_n(&h->max, __ATOMIC_RELAXED);
 
 	__atomic_fetch_add(&h->count, 1, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&h->sum, ns, __ATOMIC_RELAXED);
 	__atomic_fetch_add(&h->bucket[bucket_of(ns)], 1, __ATOMIC_RELAXED);
 	while (ns > max && !__atomic_compare_exchange_n(&h->max, &max, ns, true, __ATOMIC_RELAXED,
 							__ATOMIC_RELAXED))
@@ -96,9 +102,19 @@ uint64_t ept_hist_percentile(const struct ept_hist *h, double percent)
 	for (unsigned i = 0; i < EPT_HIST_BUCKETS; i++) {
 		below += h->bucket[i];
 		if (below && (double)below >= rank)
-			return bucket_top(i) < h->max ? bucket_top(i) : h->max;
+			return ept_log_bucket_top(i) < h->max ? ept_log_bucket_top(i) : h->max;
 	}
 	return h->max;
+}
+
+uint64_t ept_hist_below(const struct ept_hist *h, unsigned shift)
+{
+	unsigned end = ept_log_bucket(1UL << shift);
+	uint64_t below = 0;
+
+	for (unsigned i = 0; i < end && i < EPT_HIST_BUCKETS; i++)
+		below += h->bucket[i];
+	return below;
 }
 
 static struct ept_case_stats *block(struct ept_ledger *ledger, struct ept_arena *arena,
@@ -183,6 +199,7 @@ void ept_area_case_stats(const struct ept_space *space, size_t index, enum ept_c
 		out->by_origin[o] = __atomic_load_n(&stats->by_origin[o], __ATOMIC_RELAXED);
 	out->latency.count = __atomic_load_n(&stats->latency.count, __ATOMIC_RELAXED);
 	out->latency.max = __atomic_load_n(&stats->latency.max, __ATOMIC_RELAXED);
+	out->latency.sum = __atomic_load_n(&stats->latency.sum, __ATOMIC_RELAXED);
 	for (int i = 0; i < EPT_HIST_BUCKETS; i++)
 		out->latency.bucket[i] =
 		    __atomic_load_n(&stats->latency.bucket[i], __ATOMIC_RELAXED);

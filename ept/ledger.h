@@ -13,6 +13,10 @@ struct ept_ledger {
 
 uint64_t ept_now(void);
 
+/* The bucket of @value where 16 are a power of two; the largest value that falls into one. */
+unsigned ept_log_bucket(uint64_t value);
+uint64_t ept_log_bucket_top(unsigned bucket);
+
 /* Count one fault that ended as @res says, @ns after it was picked up (0: no sample). */
 void ept_ledger_count(struct ept_ledger *ledger, struct ept_arena *arena, enum ept_origin origin,
 		      const struct ept_resolution *res, uint64_t ns);

@@ -97,6 +97,8 @@ unsigned ept_snap_put(struct ept_space *space, const uint64_t *gpa, const char *
 		end = run_from(gpa, i, count, &mine, area);
 		put += put_run(area, leaf, gpa[i], bytes + ((size_t)i << EPT_PAGE_SHIFT), end - i);
 	}
+	if (put)
+		ept_debt_note(&space->debt, ept_now(), put, 0);
 	if (space->reclaim.limit && put)
 		ept_reclaim_note(space);
 	return put;

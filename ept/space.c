@@ -100,6 +100,7 @@ int ept_space_create(const struct ept_config *config, struct ept_space **out)
 	ept_arena_init(&space->arena);
 	ept_mirror_init(&space->mirror, &space->arena);
 	space->pagemap_fd = space->trace_fd = space->log.fd = -1;
+	ept_space_begins(space, ept_now());
 	space->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	space->failure_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	err = ept_lead_queue_init(&space->files.queue);

@@ -3,6 +3,7 @@
 #define FOAL_EPT_SPACE_H
 
 #include "ept/arena.h"
+#include "ept/debt.h"
 #include "ept/ept.h"
 #include "ept/fault_log.h"
 #include "ept/hold.h"
@@ -131,6 +132,10 @@ struct ept_space {
 	int trace_error;		 /* errno of its first write that failed; atomic */
 	uint64_t events[EPT_NR_ORIGINS]; /* atomic */
 	struct ept_fault_log log;	 /* fault_log.h */
+	uint64_t ended[EPT_NR_ORIGINS];	 /* of these, done with; atomic */
+	uint64_t strays[EPT_NR_CASES];	 /* accesses of vCPUs that came as exits; atomic */
+	uint64_t ending;		 /* of both, that began to be counted as a case; atomic */
+	struct ept_debt debt;		 /* debt.h; atomic */
 
 	/*
 	 * Set by ept_space_bus_error(): 1 + the gpa of a page that the host took

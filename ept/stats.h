@@ -14,7 +14,7 @@
 #define EPT_HIST_BUCKETS 512
 
 struct ept_hist {
-	uint64_t count, max;
+	uint64_t count, max, sum; /* the last two in ns */
 	uint32_t bucket[EPT_HIST_BUCKETS];
 };
 
@@ -23,6 +23,9 @@ void ept_hist_add(struct ept_hist *h, uint64_t ns);
 
 /* The value (ns) below which @percent of the samples lie; 0 without samples. */
 uint64_t ept_hist_percentile(const struct ept_hist *h, double percent);
+
+/* How many samples were less than 2^@shift ns, @shift up to 35: exact, a bucket ends there. */
+uint64_t ept_hist_below(const struct ept_hist *h, unsigned shift);
 
 /* Listed once, with the unit: declared, read out, printed and exported from here. */
 #define EPT_COUNTERS(X) \
@@ -129,6 +132,64 @@ void ept_vcpu_stats(const struct ept_space *space, unsigned vcpu, struct ept_vcp
 
 /* Events read from userfaultfd, by origin; each has ended as exactly one case. */
 void ept_space_events(const struct ept_space *space, uint64_t by_origin[EPT_NR_ORIGINS]);
+
+/* Events come of these; a device or the loader touches by a call. */
+static inline bool ept_origin_has_events(enum ept_origin origin)
+{
+	return origin == EPT_ORIGIN_VCPU || origin == EPT_ORIGIN_KVM;
+}
+
+/*
+ * The books of one instant, which hold while the guest runs, too:
+ *
+ *   events = in_flight + counted, of each origin that has events
+ *
+ * @counted is the sum over the cases of all areas, so it says that each event that has ended is
+ * one case, none and no two. What a vCPU touched where nothing is, or may not write, came as an
+ * exit of KVM: it has a case, and is in @exits, not in @counted.
+ */
+struct ept_reconciliation {
+	bool settled; /* false: faults came too fast to look in between; sums are of some moments */
+	uint64_t events[EPT_NR_ORIGINS];    /* read from userfaultfd */
+	uint64_t in_flight[EPT_NR_ORIGINS]; /* of these, not ended yet */
+	uint64_t counted[EPT_NR_ORIGINS];   /* faults that ended as a case */
+	uint64_t cases[EPT_NR_CASES];	    /* the same of events alone, by case */
+	uint64_t exits;
+};
+
+void ept_space_reconcile(const struct ept_space *space, struct ept_reconciliation *out);
+
+/* What does not close: events that ended without a case, or (negative) with more than one. */
+int64_t ept_reconciliation_open(const struct ept_reconciliation *r, enum ept_origin origin);
+
+/*
+ * Fault debt: when the pages that were ever brought in came, and with how many faults. A start
+ * that is quick and brings its pages later owes them. Pages count once they are first there for
+ * the guest, so not those that come back from the pool or the swap file, or are copied or made
+ * writable in place; those of a file that were dropped count again. Times are from
+ * ept_space_begins() on, to within 6.25 %, never too early; pages that were there before count as
+ * of 0. Faults are events of userfaultfd.
+ */
+struct ept_debt_point {
+	uint64_t ns, pages, faults; /* what had come by then */
+};
+
+/* 16 a power of two of 1.024 us: up to 26 days; the last one takes what is later. */
+#define EPT_DEBT_BUCKETS 576
+
+/* One moment's copy, so that what is made of it agrees. */
+struct ept_debt_stats {
+	uint64_t ns; /* since the start; the caller may put in an earlier end */
+	uint64_t bucket[EPT_DEBT_BUCKETS];
+};
+
+/* The host kernel's areas are not in it: nothing is told of them. */
+void ept_space_debt(const struct ept_space *space, struct ept_debt_stats *out);
+
+/* All that has come, and now. */
+void ept_debt_all(const struct ept_debt_stats *stats, struct ept_debt_point *out);
+/* When @percent (1 to 100) of it had come; zeros: no page has. */
+void ept_debt_at(const struct ept_debt_stats *stats, unsigned percent, struct ept_debt_point *out);
 
 /* Of 2 MiB backing under the host kernel's engine, listed once. */
 #define EPT_HUGE_COUNTERS(X) \

@@ -129,6 +129,13 @@
 #define FOAL_EXIT_RESERVED	 100
 
 /*
+ * A byte written here says that the guest is ready: it has started, and begins what it is for.
+ * Which byte does not matter. The first write since the VM began, was restored or copied is noted
+ * (docs/stats.md, fault debt); nothing else happens. Read: all ones.
+ */
+#define FOAL_PORT_READY		 0xec
+
+/*
  * The reset bell (--reset-port on): POINT written sets the reset point behind the instruction
  * that writes; BACK, and what holds of the others, goes back to it. Read, 32 bits: how often the
  * guest went back to this point; all ones: there is none.

@@ -187,13 +187,19 @@ static json_t *serve_stat(struct control *control, struct conn *conn,
 
 	(void)conn;
 	json_object_set_new(reply, "state", json_string(state_of(vm)));
-	if (request->table) {
-		char *text = stats_text(vm, control->smaps);
-		json_object_set_new(reply, "table", json_string(text ? text : ""));
-		free(text);
-	} else {
+	if (request->format == STAT_JSON) {
 		json_object_set_new(reply, "stats", stats_object(vm, control->smaps));
+		return reply;
 	}
+	bool table = request->format == STAT_TABLE;
+	char *text = table ? stats_text(vm, control->smaps) : stats_metrics(vm, control->smaps);
+	json_t *said = text ? json_string(text) : NULL; /* a path in a table may be no UTF-8 */
+	free(text);
+	if (!said && !table) {
+		json_decref(reply);
+		return conn_error(request->id, CONTROL_ERROR_FAILED, strerror(ENOMEM));
+	}
+	json_object_set_new(reply, table ? "table" : "prometheus", said ? said : json_string(""));
 	return reply;
 }
 

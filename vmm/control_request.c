@@ -93,13 +93,18 @@ static int take_here(const json_t *value, struct control_request *out, struct co
 static int take_format(const json_t *value, struct control_request *out,
 		       struct control_fault *fault)
 {
+	static const char *const words[] = {
+	    [STAT_JSON] = "json", [STAT_TABLE] = "table", [STAT_PROMETHEUS] = "prometheus"};
 	const char *word = json_string_value(value);
 
-	if (!word || (strcmp(word, "json") != 0 && strcmp(word, "table") != 0))
-		return wrong(fault, CONTROL_ERROR_BAD_REQUEST,
-			     "format: give \"json\" or \"table\"");
-	out->table = word[0] == 't';
-	return 0;
+	for (unsigned i = 0; word && i < sizeof(words) / sizeof(words[0]); i++) {
+		if (strcmp(word, words[i]) == 0) {
+			out->format = i;
+			return 0;
+		}
+	}
+	return wrong(fault, CONTROL_ERROR_BAD_REQUEST,
+		     "format: give \"json\", \"table\" or \"prometheus\"");
 }
 
 static int take_size(const json_t *value, struct control_request *out, struct control_fault *fault)

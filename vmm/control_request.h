@@ -68,7 +68,7 @@ struct control_request {
 	bool has_timeout;
 	uint64_t timeout_ms; /* 0 .. 3,600,000; of a pause, 60,000 */
 	bool kill;
-	bool table;	 /* of stat: "format" is "table" */
+	enum { STAT_JSON, STAT_TABLE, STAT_PROMETHEUS } format; /* of stat */
 	uint64_t size;	 /* of balloon: bytes, a multiple of the page size, not 0 */
 	unsigned count;	 /* of fork: 1 .. FORK_COUNT_MAX */
 	bool jump, swap; /* of fork and reset: "clock" is "jump"; of fork: each VM comes with a swap

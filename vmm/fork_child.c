@@ -257,6 +257,7 @@ void begin_anew(struct vm *vm, struct fork_birth *birth, int swap_fd)
 		vm->disks[i].backend = NULL;
 	vm->end.fd = vm->signals_fd = -1;
 	vm->firmware.fw_cfg = NULL;
+	ept_space_begins(vm->space, birth->forked_ns);
 }
 
 void take_ends(struct vm *vm, struct fork_birth *birth, const struct order *order)

@@ -102,6 +102,13 @@ static void host_guest_exit(void *ctx, int status)
 	vm_end(ctx, status < FOAL_EXIT_RESERVED ? status : FOAL_EXIT_RESERVED - 1, NULL);
 }
 
+static void host_guest_ready(void *ctx)
+{
+	struct vm *vm = ctx;
+
+	debt_ready(&vm->debt, vm->space);
+}
+
 static void host_guest_reset(void *ctx)
 {
 	struct vm *vm = ctx;
@@ -151,7 +158,7 @@ static int build_irqs(struct vm *vm, struct foal_error *err)
 
 static int build_ports(struct vm *vm, struct foal_error *err)
 {
-	struct device *exit_port, *bell;
+	struct device *exit_port, *ready_port, *bell;
 	int r = serial_create(&vm->host, FOAL_PIN_COM1, vm->console_out, &vm->serial);
 
 	if (r == 0)
@@ -161,6 +168,8 @@ static int build_ports(struct vm *vm, struct foal_error *err)
 	r = exit_port_create(&vm->host, &exit_port);
 	if (r == 0)
 		r = bus_attach(vm->pio, exit_port, FOAL_PORT_EXIT, 1);
+	if (r == 0 && (r = ready_port_create(&vm->host, &ready_port)) == 0)
+		r = bus_attach(vm->pio, ready_port, FOAL_PORT_READY, 1);
 	if (r == 0 && vm->opt->reset_port && (r = reset_bell_create(&vm->host, &bell)) == 0)
 		r = bus_attach(vm->pio, bell, FOAL_PORT_RESET_BELL, FOAL_PORT_RESET_BELL_LEN);
 	return r ? no_device(err, "port", r) : 0;
@@ -331,6 +340,7 @@ int machine_build(struct vm *vm, struct foal_error *err)
 	    .thread_begins = host_thread_begins,
 	    .console = host_console,
 	    .guest_exit = host_guest_exit,
+	    .guest_ready = host_guest_ready,
 	    .guest_reset = host_guest_reset,
 	    .reset_bell = host_reset_bell,
 	    .resets = host_resets,

@@ -149,13 +149,15 @@ int command_resume(int argc, char **argv, uint64_t main_ns)
 
 static void say_stat(const struct remote_options *opt, const json_t *reply)
 {
-	(void)opt;
-	fputs(reply_text(reply, "table"), stdout);
+	fputs(reply_text(reply, opt->prometheus ? "prometheus" : "table"), stdout);
 }
 
 static json_t *stat_members(const struct remote_options *opt)
 {
-	return json_pack("{s:s}", "format", opt->json ? "json" : "table");
+	return json_pack("{s:s}", "format",
+			 opt->json	   ? "json"
+			 : opt->prometheus ? "prometheus"
+					   : "table");
 }
 
 int command_stat(int argc, char **argv, uint64_t main_ns)

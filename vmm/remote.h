@@ -26,6 +26,7 @@ struct remote_options {
 	const char *dir, *parent, *compress; /* of snapshot; NULL: not given */
 	bool diff;
 	bool json, kill, here, has_timeout;
+	bool prometheus;  /* of stat */
 	bool reset_point; /* of clone */
 	unsigned timeout; /* seconds */
 };

@@ -24,6 +24,7 @@
 #define POINT	 8192U
 #define SWAP	 16384U
 #define SOURCE	 32768U /* NAME may be a snapshot's DIR */
+#define METRICS	 65536U
 
 static const struct {
 	const char *name;
@@ -47,9 +48,10 @@ static const struct {
      "usage: foal stop NAME [--timeout SECONDS] [--kill] [--json]\n\n"
      "Press the guest's power button, and end the VM if it has not switched off by then\n"
      "(10 s); --kill ends it at once. Disks are flushed either way. Returns when it is gone."},
-    {"stat", NAME | JSON,
-     "usage: foal stat NAME [--json]\n\n"
-     "The table that follows a run, or its JSON, of a running VM: as of now."},
+    {"stat", NAME | JSON | METRICS,
+     "usage: foal stat NAME [--json | --prometheus]\n\n"
+     "The table that follows a run, its JSON, or the same as metrics (text format of Prometheus,\n"
+     "0.0.4), of a running VM: as of now."},
     {"balloon", NAME | SIZE | JSON,
      "usage: foal balloon NAME SIZE [--json]\n\n"
      "Ask the guest to keep no more than SIZE of its memory (512M); it was started with\n"
@@ -185,6 +187,7 @@ static const struct {
 	int has_value;
 } options[] = {
     {"json", JSON, no_argument},
+    {"prometheus", METRICS, no_argument},
     {"timeout", TIMEOUT, required_argument},
     {"kill", KILL, no_argument},
     {"diff", DIFF, no_argument},
@@ -285,6 +288,8 @@ static int take_option(const char *name, const char *value, struct remote_option
 		out->here = true;
 	else if (strcmp(name, "kill") == 0)
 		out->kill = true;
+	else if (strcmp(name, "prometheus") == 0)
+		out->prometheus = true;
 	else
 		out->json = true;
 	return 0;
@@ -333,6 +338,8 @@ static int take_words(int argc, char **argv, unsigned takes, struct remote_optio
 	}
 	if (out->diff && n < argc)
 		out->parent = argv[n++];
+	if (out->json && out->prometheus)
+		return usage_error("%s: --json and --prometheus: give one", out->command);
 	if (out->clock && !out->here && takes & HERE)
 		return usage_error("%s: --clock is of --here: it is kept with the point",
 				   out->command);

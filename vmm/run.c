@@ -122,11 +122,14 @@ static int next_timeout(const struct vm *vm, uint64_t last_look, bool typed_left
 {
 	uint64_t now = now_ns(), due = last_look + WATCHDOG_PERIOD_MS * 1000000ULL;
 	uint64_t limit = vm->main_ns + vm->opt->time_limit * 1000000000ULL;
+	uint64_t look = debt_due(&vm->debt);
 
 	if (typed_left)
 		return PUMP_RETRY_MS;
 	if (vm->opt->time_limit && limit < due)
 		due = limit;
+	if (look < due)
+		due = look;
 	return due > now ? (int)((due - now) / 1000000) + 1 : 0;
 }
 
@@ -139,6 +142,7 @@ static void wait_for_end(struct vm *vm, struct console *con, int signals)
 
 	if (watchdog_init(&dog, vm))
 		vm_end(vm, FOAL_EXIT_HOST, "%s: out of memory for the watchdog", vm->opt->name);
+	debt_begin(&vm->debt);
 	while (!atomic_load(&vm->stopping)) {
 		struct pollfd fds[5 + MAX_HELPERS] = {
 		    {.fd = vm->end.fd, .events = POLLIN},
@@ -166,6 +170,8 @@ static void wait_for_end(struct vm *vm, struct console *con, int signals)
 		helpers_look(&vm->helpers, fds + 5, vm->opt->name);
 		typed_left = pump_console(vm, con);
 		check_time_limit(vm);
+		if (now_ns() >= debt_due(&vm->debt))
+			debt_look(&vm->debt, vm->main_ns, watchdog_fixed(&dog, vm));
 		if (now_ns() - last_look >= WATCHDOG_PERIOD_MS * 1000000ULL) {
 			watchdog_look(&dog, vm);
 			asked = false; /* once more, if there could be no thread */

@@ -1,4 +1,4 @@
-/* Gathering; the two ways to print lie in stats_json.c and stats_table.c. */
+/* Gathering; the ways to print lie in stats_json.c, stats_table.c and stats_prometheus.c. */
 #include "vmm/stats.h"
 
 #include <errno.h>
@@ -15,6 +15,50 @@ bool report_case(const struct report *report, size_t area, enum ept_case c,
 {
 	ept_area_case_stats(report->vm->space, area, c, out);
 	return out->faults != 0;
+}
+
+const char *report_area_name(const struct report *report, size_t i)
+{
+	struct ept_area_info info = {.name = "(no area)"};
+
+	if (i < ept_area_count(report->vm->space))
+		ept_area_info(ept_area_at(report->vm->space, i), &info);
+	return info.name;
+}
+
+bool report_named_before(const struct report *report, size_t i)
+{
+	for (size_t j = 0; j < i; j++) {
+		if (strcmp(report_area_name(report, j), report_area_name(report, i)) == 0)
+			return true;
+	}
+	return false;
+}
+
+static void add_stats(struct ept_case_stats *sum, const struct ept_case_stats *s)
+{
+#define X(field, name, unit) sum->field += s->field;
+	EPT_COUNTERS(X)
+#undef X
+	for (int o = 0; o < EPT_NR_ORIGINS; o++)
+		sum->by_origin[o] += s->by_origin[o];
+	sum->latency.count += s->latency.count;
+	sum->latency.sum += s->latency.sum;
+	if (s->latency.max > sum->latency.max)
+		sum->latency.max = s->latency.max;
+	for (unsigned i = 0; i < EPT_HIST_BUCKETS; i++)
+		sum->latency.bucket[i] += s->latency.bucket[i];
+}
+
+void report_sum_case(const struct report *report, size_t first, enum ept_case c,
+		     struct ept_case_stats *sum, struct ept_case_stats *one)
+{
+	memset(sum, 0, sizeof(*sum));
+	for (size_t j = first; j <= ept_area_count(report->vm->space); j++) {
+		if (strcmp(report_area_name(report, j), report_area_name(report, first)) == 0 &&
+		    report_case(report, j, c, one))
+			add_stats(sum, one);
+	}
 }
 
 static bool in_guest(const struct ept_slot *slots, size_t count, uintptr_t addr)
@@ -205,7 +249,9 @@ static void gather(struct report *report, struct vm *vm, FILE *smaps)
 	read_resident(report, smaps);
 	read_files(report);
 	read_kvm(report);
-	ept_space_events(vm->space, report->events);
+	ept_space_reconcile(vm->space, &report->books);
+	ept_space_debt(vm->space, &report->debt);
+	report->debt.ns = report_age(report);
 }
 
 int stats_report(struct vm *vm, struct foal_error *err)
@@ -245,19 +291,33 @@ json_t *stats_object(struct vm *vm, FILE *smaps)
 	return o;
 }
 
-char *stats_text(struct vm *vm, FILE *smaps)
+static char *text_of(struct vm *vm, FILE *smaps, int (*print)(const struct report *, FILE *))
 {
 	struct report *report = gather_now(vm, smaps);
 	char *text = NULL;
 	size_t size;
 	FILE *out = report ? open_memstream(&text, &size) : NULL;
 
-	if (out) {
-		stats_table(report, out);
+	int r = out ? print(report, out) : -ENOMEM;
+
+	if (out)
 		fclose(out);
+	if (r) {
+		free(text);
+		text = NULL;
 	}
 	free(report);
 	return text;
+}
+
+char *stats_text(struct vm *vm, FILE *smaps)
+{
+	return text_of(vm, smaps, stats_table);
+}
+
+char *stats_metrics(struct vm *vm, FILE *smaps)
+{
+	return text_of(vm, smaps, stats_prometheus);
 }
 
 uint64_t stats_resident(struct vm *vm, FILE *smaps)

@@ -306,6 +306,7 @@ static json_t *start_json(const struct report *report)
 	json_object_set_new(o, "main_ns", integer(vm->main_ns));
 	json_object_set_new(o, "first_run_ns", integer(vm->first_run_ns));
 	json_object_set_new(o, "end_ns", integer(report->end_ns));
+	json_object_set_new(o, "debt", debt_json(report));
 	return o;
 }
 
@@ -348,7 +349,8 @@ json_t *stats_json_object(const struct report *report)
 	json_object_set_new(root, "huge", huge_json(vm));
 	json_object_set_new(root, "reclaim", reclaim_json(vm));
 	json_object_set_new(root, "reset", reset_json(vm));
-	json_object_set_new(root, "events", by_origin(report->events));
+	json_object_set_new(root, "events", by_origin(report->books.events));
+	json_object_set_new(root, "reconciliation", reconciliation_json(report));
 	json_object_set_new(root, "vcpus", vcpus_json(vm));
 	json_object_set_new(root, "areas", areas_json(report, stats));
 	json_object_set_new(root, "no_area", cases_json(report, ept_area_count(vm->space), stats));

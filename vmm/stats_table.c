@@ -89,50 +89,6 @@ static void print_row(const struct table *t, const char *area, enum ept_case c)
 		micros(ept_hist_percentile(latency, 99)), micros(latency->max));
 }
 
-static const char *area_name(const struct report *report, size_t i)
-{
-	struct ept_area_info info = {.name = "(no area)"};
-
-	if (i < ept_area_count(report->vm->space))
-		ept_area_info(ept_area_at(report->vm->space, i), &info);
-	return info.name;
-}
-
-/* What lies around the kernel is RAM in several areas of one name: one to the reader. */
-static bool named_before(const struct report *report, size_t i)
-{
-	for (size_t j = 0; j < i; j++) {
-		if (strcmp(area_name(report, j), area_name(report, i)) == 0)
-			return true;
-	}
-	return false;
-}
-
-static void add_stats(struct ept_case_stats *sum, const struct ept_case_stats *s)
-{
-#define X(field, name, unit) sum->field += s->field;
-	EPT_COUNTERS(X)
-#undef X
-	sum->latency.count += s->latency.count;
-	if (s->latency.max > sum->latency.max)
-		sum->latency.max = s->latency.max;
-	for (unsigned i = 0; i < EPT_HIST_BUCKETS; i++)
-		sum->latency.bucket[i] += s->latency.bucket[i];
-}
-
-/* The faults that ended as @c in the areas named as @first, into @t->sum. */
-static void sum_case(struct table *t, size_t first, enum ept_case c)
-{
-	const struct report *report = t->report;
-
-	memset(&t->sum, 0, sizeof(t->sum));
-	for (size_t j = first; j <= ept_area_count(report->vm->space); j++) {
-		if (strcmp(area_name(report, j), area_name(report, first)) == 0 &&
-		    report_case(report, j, c, &t->one))
-			add_stats(&t->sum, &t->one);
-	}
-}
-
 /* An area that the host kernel serves has no cases: what is there now is all that is known. */
 static void print_uncounted(const struct table *t, size_t first)
 {
@@ -144,14 +100,14 @@ static void print_uncounted(const struct table *t, size_t first)
 	for (size_t j = first; j < ept_area_count(report->vm->space); j++) {
 		ept_area_info(ept_area_at(report->vm->space, j), &info);
 		if (info.engine == EPT_ENGINE_KERNEL &&
-		    strcmp(info.name, area_name(report, first)) == 0) {
+		    strcmp(info.name, report_area_name(report, first)) == 0) {
 			resident += info.resident;
 			any = true;
 		}
 	}
 	if (!any)
 		return;
-	fprintf(t->out, "%-10s %-14s", area_name(report, first), "(host kernel)");
+	fprintf(t->out, "%-10s %-14s", report_area_name(report, first), "(host kernel)");
 #define X(field, name, unit) \
 	if (strcmp(name, "installed") == 0) \
 		print_count(t->out, resident / EPT_PAGE_SIZE, name, unit); \
@@ -188,37 +144,16 @@ static void print_cases(struct table *t)
 
 	print_head(t);
 	for (size_t i = 0; i <= ept_area_count(t->report->vm->space); i++) {
-		if (named_before(t->report, i))
+		if (report_named_before(t->report, i))
 			continue;
 		print_uncounted(t, i);
 		for (int c = 0; c < EPT_NR_CASES; c++) {
-			sum_case(t, i, c);
+			report_sum_case(t->report, i, c, &t->sum, &t->one);
 			if (t->sum.faults)
-				print_row(t, area_name(t->report, i), c);
+				print_row(t, report_area_name(t->report, i), c);
 		}
 	}
 	fprintf(t->out, "%-10s %-14s %8" PRIu64 "\n", "all", "", all);
-}
-
-static void print_events(const struct report *report, FILE *out)
-{
-	uint64_t events = report->events[EPT_ORIGIN_VCPU] + report->events[EPT_ORIGIN_KVM];
-
-	fprintf(out,
-		"\nevents read from userfaultfd: %" PRIu64 " (vCPU %" PRIu64
-		", KVM's worker %" PRIu64 ")\n",
-		events, report->events[EPT_ORIGIN_VCPU], report->events[EPT_ORIGIN_KVM]);
-	if (!report->kvm_known) {
-		fputs("KVM's own counts: not offered by this kernel\n", out);
-		return;
-	}
-	fprintf(out,
-		"KVM's own counts: pf_taken %" PRIu64 ", pf_fixed %" PRIu64 ", pf_guest %" PRIu64
-		", exits %" PRIu64 " (io %" PRIu64 ", mmio %" PRIu64 ", halt %" PRIu64 ")\n",
-		kvm_stats_get(&report->kvm, "pf_taken"), kvm_stats_get(&report->kvm, "pf_fixed"),
-		kvm_stats_get(&report->kvm, "pf_guest"), kvm_stats_get(&report->kvm, "exits"),
-		kvm_stats_get(&report->kvm, "io_exits"), kvm_stats_get(&report->kvm, "mmio_exits"),
-		kvm_stats_get(&report->kvm, "halt_exits"));
 }
 
 static void print_reclaim(const struct vm *vm, FILE *out)
@@ -268,7 +203,7 @@ static void print_ahead(const struct report *report, FILE *out)
 				"ahead   read %" PRIu64 " pages in %" PRIu64
 				" windows by %s, %" PRIu64 " used, %" PRIu64 " wasted  %s\n",
 				s.pages, s.windows, ept_space_reads_by(space), s.used, s.wasted,
-				area_name(report, i));
+				report_area_name(report, i));
 	}
 }
 
@@ -285,7 +220,7 @@ static void print_led(const struct report *report, FILE *out)
 			fprintf(out,
 				"led     read %s in %" PRIu64 " windows ahead, copied %" PRIu64
 				" pages ahead  %s\n",
-				bytes(s.read), s.windows, s.copied, area_name(report, i));
+				bytes(s.read), s.windows, s.copied, report_area_name(report, i));
 	}
 }
 
@@ -339,7 +274,8 @@ int stats_table(const struct report *report, FILE *out)
 		(double)(report->end_ns - vm->main_ns) / 1e9, report->running ? "now" : "end",
 		micros(vm->first_run_ns - vm->main_ns));
 	print_cases(table);
-	print_events(report, out);
+	reconciliation_table(report, out);
+	debt_table(report, out);
 	fprintf(out, "resident: guest memory %s of %s, monitor %s\n", bytes(report->resident_guest),
 		bytes(vm->opt->memory), bytes(report->resident_self));
 	if (report->resident_huge)

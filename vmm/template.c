@@ -175,6 +175,7 @@ void template_await(struct vm *vm)
 	birth->channel = order.files[FORK_SWAP];
 	birth->await_fd = -1;
 	vm->main_ns = now_ns();
+	ept_space_begins(vm->space, vm->main_ns);
 	vm->control->lock_fd = order.files[FORK_LOCK];
 	vm->control->listen_fd = order.files[FORK_LISTEN];
 	ept_space_rename(vm->space, order.name); /* else messages say the template's */

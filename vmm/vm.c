@@ -97,6 +97,7 @@ static int create_traced(struct vm *vm, int trace_fd, struct foal_error *err)
 				 vm->opt->name, strerror(-r),
 				 limit->bytes ? "leave --memory-limit out"
 					      : "use --fault-engine kernel");
+	ept_space_begins(vm->space, vm->main_ns);
 	if (vm->opt->on_io_error == EPT_IO_POISON && !ept_space_can_poison(vm->space))
 		notice("%s: --on-io-error poison: this host cannot (userfaultfd of Linux 6.6 is "
 		       "needed): a page that cannot be read stops the VM",

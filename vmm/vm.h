@@ -15,6 +15,7 @@
 #include "devices/devices.h"
 #include "ept/ept.h"
 #include "vmm/control.h"
+#include "vmm/debt.h"
 #include "vmm/fork.h"
 #include "vmm/gate.h"
 #include "vmm/helper.h"
@@ -144,7 +145,8 @@ struct vm {
 	FILE *stats_out, *smaps;       /* open from the start: later nothing can be opened */
 	uint64_t main_ns;	       /* CLOCK_MONOTONIC at main() */
 	_Atomic uint64_t first_run_ns; /* just before the first KVM_RUN */
-	uint64_t end_ns;	       /* when the vCPUs had left */
+	struct vm_debt debt;
+	uint64_t end_ns; /* when the vCPUs had left */
 };
 
 /*
@@ -352,6 +354,8 @@ struct watchdog {
 int watchdog_init(struct watchdog *dog, const struct vm *vm);
 /* Look for files that shrank, pages that do not come, vCPUs that make no progress. */
 void watchdog_look(struct watchdog *dog, struct vm *vm);
+/* Faults that KVM has fixed so far, of all vCPUs; 0: it does not say. */
+uint64_t watchdog_fixed(struct watchdog *dog, const struct vm *vm);
 void watchdog_end(struct watchdog *dog);
 
 #endif

@@ -28,21 +28,38 @@ static const char *const fault_counts[] = {
     "pf_fast",	"pf_guest", "pf_mmio_spte_created"};
 #define FAULT_COUNTS (sizeof(fault_counts) / sizeof(fault_counts[0]))
 
+static bool read_counts(struct vcpu_look *look, const struct vcpu *vcpu,
+			uint64_t counts[FAULT_COUNTS])
+{
+	if (!look->picked)
+		look->picked =
+		    kvm_stats_pick(&look->faults, vcpu->stats_fd, fault_counts, FAULT_COUNTS) == 0;
+	return look->picked &&
+	       kvm_stats_read(&look->faults, vcpu->stats_fd, counts, FAULT_COUNTS) == 0;
+}
+
 static bool count_faults(struct vcpu_look *look, const struct vcpu *vcpu, uint64_t *taken,
 			 uint64_t *resolved)
 {
 	uint64_t counts[FAULT_COUNTS];
 
-	if (!look->picked)
-		look->picked =
-		    kvm_stats_pick(&look->faults, vcpu->stats_fd, fault_counts, FAULT_COUNTS) == 0;
-	if (!look->picked || kvm_stats_read(&look->faults, vcpu->stats_fd, counts, FAULT_COUNTS))
+	if (!read_counts(look, vcpu, counts))
 		return false;
 	*taken = counts[0];
 	*resolved = 0;
 	for (unsigned i = 1; i < FAULT_COUNTS; i++)
 		*resolved += counts[i];
 	return true;
+}
+
+uint64_t watchdog_fixed(struct watchdog *dog, const struct vm *vm)
+{
+	uint64_t counts[FAULT_COUNTS], sum = 0;
+
+	for (unsigned i = 0; i < vm->vcpu_count; i++)
+		if (read_counts(&dog->vcpus[i], &vm->vcpus[i], counts))
+			sum += counts[1];
+	return sum;
 }
 
 /* The files whose pages the host's kernel brings in itself: one of them it must be. */

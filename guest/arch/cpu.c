@@ -103,6 +103,11 @@ void cpu_init(void)
 	load_tables();
 }
 
+void machine_ready(void)
+{
+	outb(FOAL_PORT_READY, 1);
+}
+
 void machine_exit(u8 status)
 {
 	outb(FOAL_PORT_EXIT, status);

@@ -144,5 +144,7 @@ static inline void fpu_restore(const void *area)
 
 /* Ends the machine: the byte to the exit port, for ever after halted. */
 void machine_exit(u8 status) __attribute__((noreturn));
+/* The monitor is told that the machine is up (guest/abi.h). */
+void machine_ready(void);
 
 #endif

@@ -78,6 +78,7 @@ static void init_main(void *arg)
 	argv[0] = init;
 	argc = 1 + cmdline_init_args(words, sizeof(words), argv + 1, INIT_ARGS_MAX);
 	pr_info("init: %s, %lu ms after boot\n", init, ktime_ns() / 1000000);
+	machine_ready();
 	err = do_exec(task_regs(current), init, argv, argc, envp, ARRAY_SIZE(envp));
 	if (err)
 		panic("init=%s: cannot be run (%d); init=PATH names a program of the root", init,

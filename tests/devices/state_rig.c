@@ -63,7 +63,8 @@ static int create_serial(const struct device_host *host, struct device **out)
 }
 
 static int (*const others[])(const struct device_host *host, struct device **out) = {
-    ioapic_create, create_serial, acpi_pm_create, create_rtc, create_fw_cfg, exit_port_create,
+    ioapic_create, create_serial,    acpi_pm_create,	create_rtc,
+    create_fw_cfg, exit_port_create, ready_port_create,
 };
 
 /* The last kind: everything behind PCI. */

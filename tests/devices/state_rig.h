@@ -7,7 +7,7 @@
 
 /* Kinds from 0 on: virtio's as in fuzz_host.h, then the others. */
 #define STATE_VIRTIO_KINDS 10
-#define STATE_KINDS	   17
+#define STATE_KINDS	   18
 
 struct state_machine {
 	struct ept_space *memory;

@@ -152,6 +152,39 @@ START_TEST(exit_port_ends_the_run)
 }
 END_TEST
 
+static unsigned ready_told;
+
+static void told_ready(void *ctx)
+{
+	(void)ctx;
+	ready_told++;
+}
+
+/* Whatever is written; where nobody wants to know, too. */
+START_TEST(ready_port_tells)
+{
+	uint32_t value = 0x1234;
+	struct rig rig;
+	struct device *dev;
+
+	rig_init(&rig);
+	ready_told = 0;
+	ck_assert_int_eq(ready_port_create(&rig.host, &dev), 0);
+	ck_assert_int_eq(bus_attach(rig.bus, dev, FOAL_PORT_READY, 1), 0);
+	ck_assert(bus_write(rig.bus, FOAL_PORT_READY, &value, 1));
+	ck_assert_uint_eq(ready_told, 0);
+	rig.host.guest_ready = told_ready;
+	for (unsigned n = 1; n < 4; n++) {
+		ck_assert(bus_write(rig.bus, FOAL_PORT_READY, &n, 1));
+		ck_assert_uint_eq(ready_told, n);
+	}
+	ck_assert(bus_read(rig.bus, FOAL_PORT_READY, &value, 1));
+	ck_assert_uint_eq(value & 0xff, 0xff);
+	ck_assert_uint_eq(ready_told, 3);
+	rig_fini(&rig);
+}
+END_TEST
+
 START_TEST(every_kind_is_listed_and_whole)
 {
 	unsigned nr = 0;
@@ -176,6 +209,7 @@ Suite *bus_suite(void)
 	tcase_add_test(tc, nobody_there_reads_as_ones);
 	tcase_add_test(tc, overlap_is_refused_and_the_device_gone);
 	tcase_add_test(tc, exit_port_ends_the_run);
+	tcase_add_test(tc, ready_port_tells);
 	tcase_add_test(tc, every_kind_is_listed_and_whole);
 	suite_add_tcase(suite, tc);
 	return suite;

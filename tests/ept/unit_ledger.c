@@ -30,6 +30,20 @@ START_TEST(percentiles_of_a_uniform_sample)
 }
 END_TEST
 
+/* Powers of two cut it exactly, and the sum is the samples'. */
+START_TEST(below_and_sum)
+{
+	struct ept_hist h = {0};
+
+	for (uint64_t ns = 0; ns < 3000; ns++)
+		ept_hist_add(&h, ns);
+	for (unsigned shift = 0; shift <= 35; shift++)
+		ck_assert_uint_eq(ept_hist_below(&h, shift),
+				  1UL << shift < 3000 ? 1UL << shift : 3000);
+	ck_assert_uint_eq(h.sum, 3000UL * 2999 / 2);
+}
+END_TEST
+
 START_TEST(extreme_values)
 {
 	static const uint64_t values[] = {0, 1, 15, 16, 31, 32, 1UL << 34, UINT64_MAX};
@@ -85,6 +99,7 @@ Suite *suite_ledger(void)
 
 	tcase_add_test(tc, empty_histogram);
 	tcase_add_test(tc, percentiles_of_a_uniform_sample);
+	tcase_add_test(tc, below_and_sum);
 	tcase_add_test(tc, extreme_values);
 	tcase_add_test(tc, names);
 	tcase_add_test(tc, only_the_first_failure_is_kept);

@@ -8,6 +8,7 @@ Suite *suite_faults(void);
 Suite *suite_events(void);
 Suite *suite_objects(void);
 Suite *suite_ledger(void);
+Suite *suite_reconcile(void);
 Suite *suite_poison(void);
 Suite *suite_watch(void);
 Suite *suite_stress(void);

@@ -107,6 +107,9 @@ uint64_t file_size(const struct run *run, const char *use);
 /* Every event ended as exactly one case (docs/stats.md). */
 void check_events(const struct run *run);
 
+/* The parts of its `reconciliation` close, of a running VM's, too; how many are in flight. */
+uint64_t check_reconciliation(const json_t *stats);
+
 /* --- files ------------------------------------------------------------------- */
 
 const char *guest_path(const char *name);

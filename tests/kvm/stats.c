@@ -175,6 +175,64 @@ static void check_vcpus(const struct run *run)
 	ck_assert_uint_eq(sum, told_in_all(run, "vcpu", failed));
 }
 
+static int64_t amount(const json_t *object, const char *name)
+{
+	const json_t *value = json_object_get(object, name);
+
+	ck_assert_msg(json_is_integer(value), "no number \"%s\" in the reconciliation", name);
+	return json_integer_value(value);
+}
+
+/* Part 3: the rest is what is left, and may be less than nothing. */
+static void check_pf(const json_t *pf)
+{
+	if (json_is_null(pf))
+		return;
+	ck_assert_str_eq(string(pf, "source"), "KVM statistics");
+	ck_assert_int_eq(amount(pf, "pf_taken"),
+			 amount(pf, "fixed") + amount(pf, "emulated") + amount(pf, "spurious") +
+			     amount(pf, "fast") + amount(pf, "guest") -
+			     amount(pf, "counted_twice") + amount(pf, "remainder"));
+	ck_assert_int_eq(amount(pf, "counted_twice"), amount(pf, "fast"));
+	/* What is left over is not made of faults that were never taken. */
+	ck_assert_int_le(amount(pf, "remainder"), amount(pf, "pf_taken"));
+}
+
+uint64_t check_reconciliation(const json_t *stats)
+{
+	static const char *const origins[] = {"vcpu", "kvm"};
+	const json_t *whole = json_object_get(stats, "reconciliation");
+	const json_t *cases = json_object_get(whole, "cases"), *by_case;
+	const json_t *by_origin = json_object_get(whole, "origins");
+	int64_t events = 0, in_flight = 0, counted = 0;
+	const char *name;
+	json_t *n;
+
+	ck_assert_msg(cases && by_origin, "no reconciliation in the statistics");
+	ck_assert_str_eq(string(cases, "source"), "userfaultfd");
+	ck_assert_str_eq(string(by_origin, "source"), "userfaultfd");
+	ck_assert(json_is_true(json_object_get(whole, "settled")));
+	for (int o = 0; o < 2; o++) {
+		const json_t *row = json_object_get(by_origin, origins[o]);
+
+		ck_assert_int_eq(amount(row, "events"),
+				 amount(row, "in_flight") + amount(row, "counted"));
+		ck_assert_int_eq(amount(row, "open"), 0);
+		events += amount(row, "events");
+		in_flight += amount(row, "in_flight");
+		counted += amount(row, "counted");
+	}
+	ck_assert_int_eq(amount(cases, "events"), events);
+	ck_assert_int_eq(amount(cases, "in_flight"), in_flight);
+	ck_assert_int_eq(amount(cases, "counted"), counted);
+	ck_assert_int_eq(amount(cases, "open"), 0);
+	by_case = json_object_get(cases, "by_case");
+	json_object_foreach((json_t *)(uintptr_t)by_case, name, n) counted -= json_integer_value(n);
+	ck_assert_int_eq(counted, 0);
+	check_pf(json_object_get(whole, "kvm"));
+	return (uint64_t)in_flight;
+}
+
 void check_events(const struct run *run)
 {
 	static const char *const origins[] = {"vcpu", "kvm"};
@@ -184,5 +242,9 @@ void check_events(const struct run *run)
 	for (int o = 0; o < 2; o++)
 		ck_assert_uint_eq(told_in_all(run, origins[o], exits),
 				  number(need(run, "events"), origins[o]));
+	/* None is left under way, and the parts are the cases' own sums. */
+	ck_assert_uint_eq(check_reconciliation(run->stats), 0);
+	ck_assert_uint_eq(told_in_all(run, "vcpu", exits) + told_in_all(run, "kvm", exits),
+			  number(json_object_get(need(run, "reconciliation"), "cases"), "counted"));
 	check_vcpus(run);
 }

@@ -2,7 +2,8 @@
  * A working set of `pages=N` (64) pages, `where=ram` from 16 MiB on or `where=pmem`, gone
  * over `passes=N` (2) times in an order that is not the pages' own: each pass must find what
  * the one before left, and adds 1. With `flush=1` a flush follows. `wait=1`: says "ready" first,
- * "done" at the end, and waits for a character each time.
+ * "done" at the end, and waits for a character each time. With `ready=N` it says by its port
+ * that it is ready, in each pass, after N pages.
  */
 #include "tests/kvm/guests/lib/guest.h"
 
@@ -22,7 +23,7 @@ unsigned guest_main(const struct start_info *info)
 {
 	bool is_file = param_is("where", "pmem");
 	uint64_t base = is_file ? pmem_range(0).gpa : 16UL << 20;
-	uint64_t pages = param("pages", 64), passes = param("passes", 2);
+	uint64_t pages = param("pages", 64), passes = param("passes", 2), ready = param("ready", 0);
 
 	(void)info;
 	wait_for_a_character("ready\n");
@@ -34,6 +35,8 @@ unsigned guest_main(const struct start_info *info)
 			if (!is_file && !pass)
 				was = GUEST_PATTERN(n);
 			poke(base + n * PAGE, was + pass + 1);
+			if (ready && i + 1 == ready)
+				out8(FOAL_PORT_READY, 1);
 		}
 	if (param_is("flush", "1"))
 		expect(pmem_flush() == 0, GUEST_BAD_DEVICE);

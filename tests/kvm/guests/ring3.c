@@ -1,0 +1,23 @@
+/*
+ * Writes `pages=N` (64) pages of RAM from 16 MiB on in ring 3, each once, in order: where a host
+ * emulates ring 0, KVM counts no faults but those of ring 3.
+ */
+#include "tests/kvm/guests/lib/guest.h"
+
+#define FIRST	   (16UL << 20)
+#define PIECE	   (2UL << 20)
+#define MOST_PAGES 8192UL
+
+unsigned guest_main(const struct start_info *info)
+{
+	uint64_t pages = param("pages", 64);
+
+	(void)info;
+	set_up_touch();
+	/* The same for any number, so that it costs the same. */
+	for (uint64_t gpa = FIRST; gpa < FIRST + MOST_PAGES * PAGE; gpa += PIECE)
+		open_to_user(gpa);
+	for (uint64_t i = 0; i < pages && i < MOST_PAGES; i++)
+		expect(touch(FIRST + i * PAGE, true, 3) == TOUCHED, GUEST_BAD_VALUE);
+	return GUEST_OK;
+}
