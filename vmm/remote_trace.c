@@ -35,7 +35,7 @@ struct follow {
 /* What came over @channel with a descriptor, before the reply; it, or a negative errno. */
 static int receive(int channel)
 {
-	char byte;
+	char byte = 0;
 	int fd = -1;
 
 	if (fd_recv(channel, &byte, 1, MSG_DONTWAIT, &fd) <= 0 || fd < 0)

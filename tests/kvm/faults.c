@@ -22,7 +22,7 @@ static struct faults ask_faults(const char *name)
 {
 	struct faults out = {.fd = -1};
 	int ends[2], fd = control_connect(name);
-	char byte;
+	char byte = 0;
 
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
 	control_pass(fd, ASK, ends[1], 1);

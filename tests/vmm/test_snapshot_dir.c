@@ -513,7 +513,7 @@ static int put(const char *to, struct foal_error *err)
 
 START_TEST(file_systems)
 {
-	char dir[] = "/tmp/foal-named-XXXXXX", to[64];
+	char dir[] = "/tmp/foal-named-XXXXXX", to[64], all[72];
 	struct foal_error err = {0};
 	struct stat first, now;
 
@@ -528,8 +528,8 @@ START_TEST(file_systems)
 	ck_assert_int_eq(stat(to, &now), 0);
 	ck_assert_int_eq(now.st_ino == first.st_ino, _i);
 	glob_t found = {0};
-	strcat(to, "*");
-	ck_assert_int_eq(glob(to, 0, NULL, &found), 0);
+	snprintf(all, sizeof(all), "%s*", to);
+	ck_assert_int_eq(glob(all, 0, NULL, &found), 0);
 	ck_assert_uint_eq(found.gl_pathc, 1); /* nothing is left beside it */
 	globfree(&found);
 	remove_chain();
