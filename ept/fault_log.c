@@ -30,7 +30,19 @@ static int map_and_seal(struct ept_fault_log *log)
 	return fcntl(log->fd, F_ADD_SEALS, seals) ? -errno : 0;
 }
 
-int ept_fault_log_open(struct ept_fault_log *log)
+#define LIMIT_SHARE 128
+
+static unsigned slots_for(uint64_t limit)
+{
+	uint64_t most = limit / LIMIT_SHARE / (EPT_LOG_RINGS * sizeof(struct ept_log_slot));
+	unsigned slots = EPT_LOG_SLOTS;
+
+	while (limit && slots > EPT_LOG_LEAST && slots > most)
+		slots /= 2;
+	return slots;
+}
+
+int ept_fault_log_open(struct ept_fault_log *log, uint64_t limit)
 {
 	int err;
 
@@ -46,7 +58,7 @@ int ept_fault_log_open(struct ept_fault_log *log)
 	log->map->magic = EPT_LOG_MAGIC;
 	log->map->version = EPT_LOG_VERSION;
 	log->map->rings = EPT_LOG_RINGS;
-	log->map->slots = EPT_LOG_SLOTS;
+	log->map->slots = log->slots = slots_for(limit);
 	log->map->slot_size = sizeof(struct ept_log_slot);
 	return 0;
 }
@@ -82,7 +94,7 @@ void ept_fault_log_put(struct ept_fault_log *log, const struct ept_record *recor
 {
 	unsigned ring = ring_of_thread();
 	uint64_t ticket = __atomic_fetch_add(&log->map->ring[ring].head, 1, __ATOMIC_RELAXED);
-	struct ept_log_slot *slot = &log->map->slot[ring][ticket % EPT_LOG_SLOTS];
+	struct ept_log_slot *slot = &log->map->slot[ring][ticket % log->slots];
 	uint64_t seq = __atomic_load_n(&slot->seq, __ATOMIC_RELAXED);
 	uint64_t words[EPT_LOG_WORDS];
 

@@ -2,8 +2,9 @@
  * The fault log as it lies in memory, and who writes it (record.h: who reads). Shared with
  * processes that map the same file and trust nothing in it.
  *
- * A page of header, then EPT_LOG_RINGS rings of slots. Whoever writes a record takes the next
- * ticket of a ring, whose slot is ticket % EPT_LOG_SLOTS, and makes the slot's seq 2 * ticket + 1,
+ * A page of header, then EPT_LOG_RINGS rings of EPT_LOG_SLOTS slots, of which as many are used as
+ * the header says, a power of two. Whoever writes a record takes the next
+ * ticket of a ring, whose slot is ticket % slots, and makes the slot's seq 2 * ticket + 1,
  * then 2 * ticket + 2 when the record is whole. A slot that somebody has been writing to for a
  * whole round of its ring, or that a later one has, is left alone: that record is dropped, and its
  * reader sees by seq that it will not come.
@@ -18,6 +19,7 @@
 #define EPT_LOG_VERSION 1U
 #define EPT_LOG_RINGS	4U
 #define EPT_LOG_SLOTS	32768U
+#define EPT_LOG_LEAST	64U /* slots of a ring */
 
 #define EPT_LOG_WORDS	(sizeof(struct ept_record) / sizeof(uint64_t))
 
@@ -44,13 +46,15 @@ struct ept_log_map {
 struct ept_fault_log {
 	int fd;			 /* -1: there is none */
 	struct ept_log_map *map; /* NULL: the same */
+	unsigned slots;		 /* of a ring that are used */
 };
 
 /*
- * Make one, empty; its pages are there when they are written. -EMFILE, -ENOMEM, what the host
+ * Make one, empty; its pages are there when they are written, at most a 128th of @limit bytes of
+ * them where that is not 0, but EPT_LOG_LEAST slots a ring. -EMFILE, -ENOMEM, what the host
  * says to memfd_create(2): there is none then. Async-signal-safe.
  */
-int ept_fault_log_open(struct ept_fault_log *log);
+int ept_fault_log_open(struct ept_fault_log *log, uint64_t limit);
 /* Let go of it, if there is one; in a forked child, of its parent's. Async-signal-safe. */
 void ept_fault_log_close(struct ept_fault_log *log);
 

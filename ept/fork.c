@@ -206,7 +206,7 @@ static void own_log(struct ept_space *space)
 {
 	ept_fault_log_close(&space->log);
 	if (space->config.log)
-		ept_fault_log_open(&space->log); /* it can be without */
+		ept_fault_log_open(&space->log, space->config.memory_limit); /* it can be without */
 }
 
 static void zero_ledger(struct ept_ledger *ledger)

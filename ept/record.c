@@ -31,6 +31,7 @@ struct ring {
 
 struct ept_records {
 	const struct ept_log_map *map;
+	unsigned slots; /* of a ring, as its header said once */
 	struct ring ring[EPT_LOG_RINGS];
 	uint64_t lost;
 };
@@ -50,11 +51,16 @@ static bool is_safe(int fd)
 	       st.st_size == (off_t)sizeof(struct ept_log_map);
 }
 
-static bool is_log(const struct ept_log_map *map)
+/* The slots of a ring, if it is a log; else 0. */
+static unsigned slots_of(const struct ept_log_map *map)
 {
-	return map->magic == EPT_LOG_MAGIC && map->version == EPT_LOG_VERSION &&
-	       map->rings == EPT_LOG_RINGS && map->slots == EPT_LOG_SLOTS &&
-	       map->slot_size == sizeof(struct ept_log_slot);
+	unsigned slots = __atomic_load_n(&map->slots, __ATOMIC_RELAXED);
+
+	if (map->magic != EPT_LOG_MAGIC || map->version != EPT_LOG_VERSION ||
+	    map->rings != EPT_LOG_RINGS || map->slot_size != sizeof(struct ept_log_slot))
+		return 0;
+	return slots >= EPT_LOG_LEAST && slots <= EPT_LOG_SLOTS && !(slots & (slots - 1)) ? slots
+											  : 0;
 }
 
 static uint64_t head_of(const struct ept_records *records, unsigned ring)
@@ -65,6 +71,7 @@ static uint64_t head_of(const struct ept_records *records, unsigned ring)
 int ept_records_open(int fd, bool now, struct ept_records **out)
 {
 	struct ept_records *records;
+	unsigned slots;
 	void *map;
 
 	if (!is_safe(fd))
@@ -72,14 +79,14 @@ int ept_records_open(int fd, bool now, struct ept_records **out)
 	map = mmap(NULL, sizeof(struct ept_log_map), PROT_READ, MAP_SHARED, fd, 0);
 	if (map == MAP_FAILED)
 		return errno == ENOMEM ? -ENOMEM : -EINVAL;
-	records = is_log(map) ? calloc(1, sizeof(*records)) : NULL;
+	slots = slots_of(map);
+	records = slots ? calloc(1, sizeof(*records)) : NULL;
 	if (!records) {
-		int err = is_log(map) ? -ENOMEM : -EINVAL;
-
 		munmap(map, sizeof(struct ept_log_map));
-		return err;
+		return slots ? -ENOMEM : -EINVAL;
 	}
 	records->map = map;
+	records->slots = slots;
 	for (unsigned i = 0; now && i < EPT_LOG_RINGS; i++)
 		records->ring[i].next = head_of(records, i);
 	*out = records;
@@ -156,14 +163,14 @@ static bool take(struct ept_records *records, unsigned i)
 	uint64_t head = head_of(records, i);
 	struct ring *ring = &records->ring[i];
 
-	if (head > ring->next && head - ring->next > EPT_LOG_SLOTS) {
-		records->lost += head - EPT_LOG_SLOTS - ring->next;
-		ring->next = head - EPT_LOG_SLOTS;
+	if (head > ring->next && head - ring->next > records->slots) {
+		records->lost += head - records->slots - ring->next;
+		ring->next = head - records->slots;
 		ring->since = 0;
 	}
 	while (ring->next < head && !ring->has) {
 		const struct ept_log_slot *slot =
-		    &records->map->slot[i][ring->next % EPT_LOG_SLOTS];
+		    &records->map->slot[i][ring->next % records->slots];
 		enum found found = look(slot, ring->next, &ring->record);
 
 		if (found == COMING && !overdue(ring))

@@ -119,7 +119,7 @@ int ept_space_create(const struct ept_config *config, struct ept_space **out)
 		goto fail;
 	space->config.vm_name = space->name;
 	if (config->log)
-		ept_fault_log_open(&space->log); /* it can be without */
+		ept_fault_log_open(&space->log, config->memory_limit); /* it can be without */
 	if (config->engine != EPT_ENGINE_KERNEL)
 		err = ept_installer_open(&space->installer);
 	/*

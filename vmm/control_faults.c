@@ -77,7 +77,8 @@ json_t *control_serve_faults(struct control *control, struct conn *conn,
 
 	if (log < 0)
 		return conn_error(request->id, CONTROL_ERROR_UNAVAILABLE,
-				  "it keeps no fault log: foal run --fault-log on does");
+				  "it keeps no fault log: it was started with --fault-log off, or "
+				  "its host gave no memory file (memfd_create) for one");
 	if (conn->passed < 0)
 		return conn_error(request->id, CONTROL_ERROR_BAD_REQUEST,
 				  "a socket has to come with it, for the log's descriptor");

@@ -90,7 +90,9 @@ static void read_resident(struct report *report, FILE *smaps)
 		while (fgets(line, sizeof(line), smaps)) {
 			uint64_t start, end, kib;
 			if (sscanf(line, "%" SCNx64 "-%" SCNx64 " ", &start, &end) == 2)
-				guest = in_guest(slots, count, start) || strstr(line, "/memfd:");
+				guest = in_guest(slots, count, start) ||
+					(strstr(line, "/memfd:") &&
+					 !strstr(line, "/memfd:foal-faults"));
 			else if (!guest && sscanf(line, "Rss: %" SCNu64, &kib) == 1)
 				report->resident_self += kib << 10;
 			else if (guest && sscanf(line, "Pss: %" SCNu64, &kib) == 1)

@@ -102,10 +102,6 @@ static int create_traced(struct vm *vm, int trace_fd, struct foal_error *err)
 		notice("%s: --on-io-error poison: this host cannot (userfaultfd of Linux 6.6 is "
 		       "needed): a page that cannot be read stops the VM",
 		       vm->opt->name);
-	if (vm->opt->fault_log && ept_space_records_fd(vm->space) < 0)
-		notice("%s: no fault log: the host gives no memory file (memfd_create) for it; "
-		       "--fault-log off keeps this from being tried",
-		       vm->opt->name);
 	bus_error_catch(vm->space);
 	return 0;
 }

@@ -25,7 +25,7 @@ static double round_of(struct ept_fault_log *log)
 
 static void open_log(struct ept_fault_log *log)
 {
-	if (ept_fault_log_open(log))
+	if (ept_fault_log_open(log, 0))
 		die("no fault log: memfd_create failed");
 }
 

@@ -204,6 +204,31 @@ START_TEST(wraps)
 }
 END_TEST
 
+/* Under a memory limit it has its share of that: fewer records, and a reader that knows. */
+START_TEST(small)
+{
+	static const struct {
+		uint64_t limit, slots;
+	} logs[] = {{1, EPT_LOG_LEAST}, {16UL << 20, 512}, {24UL << 20, 512}, {1UL << 40, SLOTS}};
+	uint64_t slots = logs[_i].slots;
+	struct ept_fault_log log;
+	struct ept_records *records;
+
+	ck_assert_int_eq(ept_fault_log_open(&log, logs[_i].limit), 0);
+	ept_fault_log_choose(0);
+	records = reader(log.fd, false);
+	for (uint64_t n = 0; n < slots + 7; n++)
+		put(&log, n);
+	expect_records(records, 7, slots + 7);
+	expect_no_more(records, 7);
+	ck_assert_uint_eq(log.map->slot[0][slots - 1].seq, 2 * slots);
+	if (slots < SLOTS)
+		ck_assert_uint_eq(log.map->slot[0][slots].seq, 0);
+	ept_records_close(records);
+	ept_fault_log_close(&log);
+}
+END_TEST
+
 /* Of four rings the oldest comes first. */
 START_TEST(in_order)
 {
@@ -340,6 +365,7 @@ Suite *suite_fault_log(void)
 	tcase_add_test(tc, fields);
 	tcase_add_test(tc, none);
 	tcase_add_test(tc, wraps);
+	tcase_add_loop_test(tc, small, 0, 4);
 	tcase_add_test(tc, in_order);
 	tcase_add_test(tc, keeps_up);
 	tcase_add_test(tc, takes_memory);

@@ -124,7 +124,7 @@ static struct ept_fault_log false_log(size_t size, int seals)
 	log.map->magic = EPT_LOG_MAGIC;
 	log.map->version = EPT_LOG_VERSION;
 	log.map->rings = EPT_LOG_RINGS;
-	log.map->slots = EPT_LOG_SLOTS;
+	log.map->slots = log.slots = EPT_LOG_SLOTS;
 	log.map->slot_size = sizeof(struct ept_log_slot);
 	return log;
 }

@@ -4,7 +4,7 @@ struct ept_fault_log new_log(void)
 {
 	struct ept_fault_log log;
 
-	ck_assert_int_eq(ept_fault_log_open(&log), 0);
+	ck_assert_int_eq(ept_fault_log_open(&log, 0), 0);
 	ept_fault_log_choose(0);
 	return log;
 }

@@ -131,8 +131,8 @@ START_TEST(hung_write_back)
 		skip("this host has no FUSE");
 	snprintf(pmem, sizeof(pmem), "%s,mode=shared", scratch("slow/slow.img"));
 	run_start(&run, NULL,
-		  ARGS("--kernel", guest_path("loop.elf"), "--append", "how=pmem mode=w", "--pmem",
-		       pmem, "--fault-timeout", "1"));
+		  ARGS("--kernel", guest_path("loop.elf"), "--append", "how=pmem mode=w first=1",
+		       "--pmem", pmem, "--fault-timeout", "1"));
 	run_until(&run, "ready\n");
 	kill(run.pid, SIGTERM);
 	ck_assert_int_eq(read(begun[0], &byte, 1), 1);

@@ -2,7 +2,8 @@
  * Say "ready" and never end, by `how=`:
  *   spin    without touching memory
  *   halt    halted, interrupts off
- *   pmem    reading the pages of pmem over and over, `mode=w`: writing them
+ *   pmem    reading the pages of pmem over and over, `mode=w`: writing them, `first=1`: the
+ *           first of them before it says so
  *   anon    writing ever new pages of RAM, from the first again after the last
  */
 #include "tests/kvm/guests/lib/guest.h"
@@ -24,6 +25,8 @@ unsigned guest_main(const struct start_info *info)
 	struct memmap_entry ram = memory_range(FOAL_MEMMAP_RAM, 1);
 
 	(void)info;
+	if (param_is("first", "1"))
+		poke(pmem_range(0).gpa, GUEST_PATTERN(0));
 	say("ready\n");
 	if (param_is("how", "pmem"))
 		visit(pmem_range(0), param_is("mode", "w"));
