@@ -41,6 +41,8 @@ void control_refused(int fd, const char *request, const char *code);
 int control_console(int fd);
 /* The same, what was written before left out. */
 int control_console_from_now(int fd);
+/* Read @bytes of what is said on @fd, whatever they are. */
+void skip_heard(int fd, size_t bytes);
 /* Read from @fd until @text was there. */
 void read_until(int fd, const char *text);
 /* The same; what was heard, free() it. */
