@@ -85,6 +85,12 @@ const struct bench_case bench_cases[] = {
     {.name = "anon.write.sparse", .options = DEFAULT, .pattern = BENCH_SPARSE, .write = true,
      .cpus = 1, .mib = 1024, .brief = true,
      .measures = {{BENCH_TIME, AT_MOST(1.2)}, {BENCH_OWN, AT_MOST(1.1)}}},
+    {.name = "always_huge.anon.write.random_half", .options = "--huge always",
+     .pattern = BENCH_RANDOM, .percent = 50, .write = true, .cpus = 1, .mib = 256,
+     .measures = {{BENCH_TIME, {0}}}},
+    {.name = "always_huge.anon.write.sparse", .options = "--huge always", .pattern = BENCH_SPARSE,
+     .write = true, .cpus = 1, .mib = 1024, .brief = true,
+     .measures = {{BENCH_TIME, {0}}, {BENCH_OWN, {0}}}},
 
     {.name = "file.read.seq", .options = SHARED_CACHE, .backing = BENCH_PRIVATE, .cpus = 1,
      .mib = BENCH_LONG_FILE_MIB, .measures = {{BENCH_TIME, AT_MOST(1.1)}}},
