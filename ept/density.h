@@ -136,6 +136,7 @@ struct ept_governor {
 	uint64_t faults;	       /* at the last look */
 	uint64_t scan_faults, scan_at; /* at the last scan */
 	uint64_t wait;		       /* ns */
+	bool quiet;		       /* the last look found no reason for another */
 	unsigned in_vain;	       /* scans in a row that found nothing to do */
 	unsigned char present[SCAN_CHUNK * REGION_PAGES];
 

@@ -96,6 +96,7 @@ struct ept_governor *ept_governor_create(struct ept_space *space, bool huge, boo
 	if (!g->nr_areas)
 		goto nothing;
 	g->wait = WAIT_MIN;
+	g->quiet = true;
 	g->faults = g->scan_faults = ept_host_faults();
 	return g;
 nothing:
@@ -198,7 +199,8 @@ static uint64_t clamp(uint64_t ns, uint64_t low)
 
 static void scan_and_pace(struct ept_governor *g, uint64_t faults, uint64_t now)
 {
-	uint64_t started = ept_thread_ns(), since = now - g->scan_at, cost, fresh;
+	uint64_t started = ept_thread_ns(), begun = ept_now(), since = now - g->scan_at;
+	uint64_t cost, fresh, spent;
 	struct ept_growth growth;
 
 	g->collapsing = g->placed = 0;
@@ -217,8 +219,9 @@ static void scan_and_pace(struct ept_governor *g, uint64_t faults, uint64_t now)
 	g->wait = g->placed ? WAIT_MIN
 			    : clamp(since * pages_to_wait_for(g, &growth) / (fresh + 1),
 				    WAIT_MIN << g->in_vain);
-	if (g->wait < cost * SCAN_SHARE)
-		g->wait = cost * SCAN_SHARE;
+	spent = ept_now() - begun; /* with what was made huge: that is no looking */
+	if (g->wait + spent < cost * SCAN_SHARE)
+		g->wait = cost * SCAN_SHARE - spent;
 }
 
 uint64_t ept_governor_look(struct ept_governor *g, uint64_t now)
@@ -226,6 +229,9 @@ uint64_t ept_governor_look(struct ept_governor *g, uint64_t now)
 	uint64_t faults = ept_host_faults(), fresh = faults - g->faults;
 	bool open = any_stream(g);
 
+	if (g->quiet) /* what came since came at any speed: as if at once */
+		g->scan_at = now - WAIT_MIN;
+	g->quiet = false;
 	g->faults = faults;
 	faults -= g->scan_faults;
 	if (faults >= (open ? 1 : worth_a_scan(g))) {
@@ -237,7 +243,8 @@ uint64_t ept_governor_look(struct ept_governor *g, uint64_t now)
 		ept_windows_close_idle(g, &g->areas[i], now);
 		ept_writers_close_idle(&g->areas[i], now);
 	}
-	return open || fresh >= QUIET_FAULTS || g->wait < WAIT_MAX ? g->wait : 0;
+	g->quiet = !open && fresh < QUIET_FAULTS && g->wait >= WAIT_MAX;
+	return g->quiet ? 0 : g->wait;
 }
 
 /* --- the thread --------------------------------------------------------------------- */

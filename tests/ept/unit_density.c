@@ -468,6 +468,18 @@ START_TEST(quiet)
 }
 END_TEST
 
+/* A burst after a long rest: the rest says nothing of its pace, so the next look is soon. */
+START_TEST(burst_after_a_rest)
+{
+	begin();
+	fall_quiet();
+	fake_host_touch(0, 128);
+	clock_ns += 1000 * MS;
+	ck_assert_uint_lt(ept_governor_look(governor, clock_ns), 2 * MS);
+	end();
+}
+END_TEST
+
 Suite *suite_density(void)
 {
 	Suite *suite = suite_create("ept, the governor of huge pages");
@@ -490,6 +502,7 @@ Suite *suite_density(void)
 	tcase_add_test(tc, only_read);
 	tcase_add_test(tc, refused);
 	tcase_add_test(tc, quiet);
+	tcase_add_test(tc, burst_after_a_rest);
 	suite_add_tcase(suite, tc);
 	return suite;
 }
