@@ -83,7 +83,7 @@ static struct ept_record make_record(unsigned i)
 	    .done_ns = 1000 + (x >> 16) * (kase + 1),
 	    .installed = file ? 4 : 1,
 	    .around = file ? 3 : 0,
-	    .bytes_read = file ? 512 : 0,
+	    .bytes_read = file ? 4096 : 0,
 	    .area = file,
 	    .kase = (uint8_t)kase,
 	    .access = EPT_WRITE,
@@ -223,13 +223,11 @@ static void expect_quiet(const json_t *view)
 		      "it is wider than the screen");
 }
 
-/* A frame with its words has tens of colours, all of them greys: a chart has more than its words.
- */
+/* Words, axes and marks are grey, and so does a chart without its data look. */
 static void expect_drawn(const json_t *chart, const char *name)
 {
-	ck_assert_msg(json_integer_value(json_object_get(chart, "colours")) > 60 &&
-			  json_integer_value(json_object_get(chart, "drawn")) > 2000,
-		      "%s is blank", name);
+	ck_assert_msg(json_integer_value(json_object_get(chart, "coloured")) > 500, "%s is blank",
+		      name);
 }
 
 static void expect_charts(const json_t *view)
