@@ -107,6 +107,11 @@ uint64_t ept_hist_percentile(const struct ept_hist *h, double percent)
 	return h->max;
 }
 
+uint64_t ept_hist_top(unsigned bucket)
+{
+	return ept_log_bucket_top(bucket);
+}
+
 uint64_t ept_hist_below(const struct ept_hist *h, unsigned shift)
 {
 	unsigned end = ept_log_bucket(1UL << shift);

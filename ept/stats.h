@@ -24,6 +24,9 @@ void ept_hist_add(struct ept_hist *h, uint64_t ns);
 /* The value (ns) below which @percent of the samples lie; 0 without samples. */
 uint64_t ept_hist_percentile(const struct ept_hist *h, double percent);
 
+/* The largest value (ns) that @bucket holds. */
+uint64_t ept_hist_top(unsigned bucket);
+
 /* How many samples were less than 2^@shift ns, @shift up to 35: exact, a bucket ends there. */
 uint64_t ept_hist_below(const struct ept_hist *h, unsigned shift);
 

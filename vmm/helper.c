@@ -210,6 +210,22 @@ pid_t helper_program(const char *path, char *const argv[], int in, bool stamp, i
 	return pid;
 }
 
+int helper_beside(const char *name, char *path, size_t size, struct foal_error *err)
+{
+	ssize_t n = readlink("/proc/self/exe", path, size - 1);
+	char *slash;
+
+	if (n < 0)
+		return error_set(err, FOAL_EXIT_HOST, -errno, "/proc/self/exe: %s",
+				 strerror(errno));
+	path[n] = '\0';
+	slash = strrchr(path, '/');
+	if (!slash || (size_t)(slash - path) + strlen(name) + 2 > size)
+		return error_set(err, FOAL_EXIT_HOST, -ENAMETOOLONG, "%s: too long a path", path);
+	strcpy(slash + 1, name);
+	return 0;
+}
+
 pid_t helper_self(char *const argv[], int *out)
 {
 	return helper_program("/proc/self/exe", argv, -1, false, out);

@@ -56,6 +56,12 @@ void helpers_look(struct helpers *helpers, const struct pollfd *fds, const char 
 void helpers_stop(struct helpers *helpers);
 
 /*
+ * The path of @name, a file that was built with this program and lies beside it: what PATH has may
+ * be of another build. Whether it is there is not looked at. FOAL_EXIT_HOST.
+ */
+int helper_beside(const char *name, char *path, size_t size, struct foal_error *err);
+
+/*
  * Start foal itself once more: its standard output is read from *@out, its standard
  * input is empty. It inherits what is not close-on-exec, and is killed when the calling
  * thread ends. Its number, for the caller to wait for, or -1.

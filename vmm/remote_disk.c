@@ -34,20 +34,12 @@ static int disk_error(const struct file_option *option, int error, const char *w
 			 what[0] ? what : strerror(-error));
 }
 
-/* The companion is of the same build: the one in PATH may not be. */
 static int find_companion(char *path, size_t size, struct foal_error *err)
 {
-	ssize_t n = readlink("/proc/self/exe", path, size - 1);
-	char *slash;
+	int r = helper_beside("foal-nbd", path, size, err);
 
-	if (n < 0)
-		return error_set(err, FOAL_EXIT_HOST, -errno, "/proc/self/exe: %s",
-				 strerror(errno));
-	path[n] = '\0';
-	slash = strrchr(path, '/');
-	if (!slash || (size_t)(slash - path) + sizeof("/foal-nbd") > size)
-		return error_set(err, FOAL_EXIT_HOST, -ENAMETOOLONG, "%s: too long a path", path);
-	memcpy(slash, "/foal-nbd", sizeof("/foal-nbd"));
+	if (r)
+		return r;
 	if (access(path, X_OK))
 		return error_set(err, FOAL_EXIT_HOST, -errno,
 				 "%s: %s; qcow2 and NBD disks need this program, build it with "

@@ -29,6 +29,14 @@ struct trace_job {
 int trace_job_begin(struct trace_job *job, const struct trace_options *opt,
 		    const struct trace_meta *meta, struct foal_error *err);
 void trace_job_record(struct trace_job *job, const struct ept_record *record);
+/*
+ * All records of @reader; on a terminal it is told how far that is. 0, or as trace_next(): what
+ * came before is taken. *@caught: a signal ended it, or 0.
+ */
+int trace_job_read(struct trace_job *job, struct trace_reader *reader, int *caught,
+		   struct foal_error *err);
+/* -EINTR, and @err says that @caught ended the reading of @path. */
+int trace_job_interrupted(const char *path, int caught, struct foal_error *err);
 /* A signal that waits, taken; 0: none does. */
 int trace_job_signal(const struct trace_job *job);
 /* All is written and has its name, or (not @keep) nothing is left. Says how much it was. */

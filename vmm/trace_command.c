@@ -15,6 +15,7 @@
 
 #define FOR_MAX	   (30U * 24 * 3600) /* seconds */
 #define LOOK_EVERY 4096U	     /* records between two looks for a signal */
+#define SHOW_EVERY (1U << 19)	     /* the same, between two words of how far it is */
 
 void trace_help(void)
 {
@@ -107,26 +108,59 @@ int trace_job_end(struct trace_job *job, const struct trace_options *opt, const 
 
 /* --- a file ---------------------------------------------------------------------------------- */
 
+/* On a terminal: how far it is. */
+static void show_progress(const struct trace_reader *reader, bool done)
+{
+	struct stat st;
+	off_t at = lseek(reader->fd, 0, SEEK_CUR);
+
+	if (!isatty(STDERR_FILENO) || fstat(reader->fd, &st) || st.st_size == 0)
+		return;
+	if (done)
+		fputs("\r\033[K", stderr);
+	else
+		fprintf(stderr, "\r%d %% of the trace read ...", (int)(100 * at / st.st_size));
+}
+
+int trace_job_read(struct trace_job *job, struct trace_reader *reader, int *caught,
+		   struct foal_error *err)
+{
+	struct ept_record record;
+	int r = 0;
+
+	*caught = 0;
+	while (!*caught && !trace_out_error(job->out) &&
+	       (r = trace_next(reader, &record, err)) == 1) {
+		trace_job_record(job, &record);
+		if (job->records % LOOK_EVERY == 0)
+			*caught = trace_job_signal(job);
+		if (job->records % SHOW_EVERY == 0)
+			show_progress(reader, false);
+	}
+	if (job->records >= SHOW_EVERY)
+		show_progress(reader, true);
+	return r < 0 ? r : 0;
+}
+
+int trace_job_interrupted(const char *path, int caught, struct foal_error *err)
+{
+	return error_set(err, (enum foal_exit)(FOAL_EXIT_SIGNAL + caught), -EINTR,
+			 "%s: ended by a signal; nothing was written", path);
+}
+
 /* What is whole of a damaged one is given, too. */
 static int convert(const struct trace_options *opt, struct trace_reader *reader,
 		   struct foal_error *err)
 {
 	struct trace_job job;
-	struct ept_record record;
-	int caught = 0, r = trace_job_begin(&job, opt, &reader->meta, err);
+	int caught, r = trace_job_begin(&job, opt, &reader->meta, err);
 
 	if (r)
 		return r;
-	while (!caught && !trace_out_error(job.out) &&
-	       (r = trace_next(reader, &record, err)) == 1) {
-		trace_job_record(&job, &record);
-		if (job.records % LOOK_EVERY == 0)
-			caught = trace_job_signal(&job);
-	}
+	r = trace_job_read(&job, reader, &caught, err);
 	int end = trace_job_end(&job, opt, reader->meta.vm, reader->lost, !caught, err);
 	if (caught)
-		return error_set(err, (enum foal_exit)(FOAL_EXIT_SIGNAL + caught), -EINTR,
-				 "%s: ended by a signal; nothing was written", opt->remote.name);
+		return trace_job_interrupted(reader->path, caught, err);
 	return r ? r : end;
 }
 

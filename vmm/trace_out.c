@@ -150,9 +150,14 @@ void trace_out_text(struct trace_out *out, const char *fmt, ...)
 	int n = vsnprintf(out->buffer + out->len, LINE, fmt, args);
 	va_end(args);
 	if (n < 0 || n >= (int)LINE)
-		out->error = out->error ? out->error : -EOVERFLOW;
+		trace_out_fail(out, -EOVERFLOW);
 	else
 		out->len += (size_t)n;
+}
+
+void trace_out_fail(struct trace_out *out, int error)
+{
+	out->error = out->error ? out->error : error;
 }
 
 void trace_out_push(struct trace_out *out)

@@ -22,6 +22,8 @@ int trace_out_open(const char *path, int signals, struct trace_out **out, struct
 void trace_out_bytes(struct trace_out *out, const void *bytes, size_t len);
 void trace_out_text(struct trace_out *out, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
+/* What was to come cannot: @error, negative, is kept as one of writing. */
+void trace_out_fail(struct trace_out *out, int error);
 /* Nothing more comes for now: who reads a pipe is to have all so far. */
 void trace_out_push(struct trace_out *out);
 /* 0, or the first error: a negative errno. -EINTR: @signals. */

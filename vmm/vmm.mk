@@ -1,5 +1,7 @@
+# make report-page   the page that foal report fills, with its charting library from npm's registry
+#
 # What of vmm/ is made when foal is built: the seccomp filters, the version, and the
-# guest of `foal bench`.
+# guest of `foal bench`. And what is made when it is asked for: the page.
 
 FILTERS := $(OUT)/vmm/filters
 
@@ -64,3 +66,31 @@ $(OUT)/vmm/bench_guest/embedded.o: vmm/bench_guest/embedded.S $(BENCH_GUEST)/gue
 
 $(OUT)/libvmm.a: $(OUT)/vmm/bench_guest/embedded.o
 -include $(wildcard $(BENCH_GUEST)/*.d)
+
+# --- the page of foal report ------------------------------------------------
+# Not a part of `all`: that needs no network, and no Node.js.
+REPORT_PAGE    := $(OUT)/foal-report.html
+REPORT_SOURCES := $(wildcard vmm/report/*.* vmm/report/src/*.js)
+
+# $(call npm_ci,DIRECTORY,FOR): what the lock file beside the first prerequisite names.
+define npm_ci
+@mkdir -p $(1)
+$(call said,NPM,$(1))
+$(Q)cp $(<D)/package.json $(<D)/package-lock.json $(<D)/.npmrc $(1)
+$(Q)cd $(1) && npm ci --loglevel=error >npm.log 2>&1 || \
+	{ cat npm.log; echo "$(2) needs packages from npm's registry, which did not come" >&2; exit 1; }
+@touch $@
+endef
+
+$(BUILD)/report/node_modules/.package-lock.json: vmm/report/package-lock.json vmm/report/package.json
+	$(call npm_ci,$(BUILD)/report,make report-page)
+
+$(REPORT_PAGE): $(BUILD)/report/node_modules/.package-lock.json $(REPORT_SOURCES)
+	@mkdir -p $(@D)
+	$(call said,PAGE,$@)
+	$(Q)node vmm/report/build.mjs $(BUILD)/report/node_modules $@
+
+.PHONY: report-page
+report-page:
+	@scripts/setup report
+	@$(MAKE) --no-print-directory $(REPORT_PAGE)

@@ -469,6 +469,55 @@ static double number(const json_t *object, const char *key)
 	return json_number_value(json_object_get(object, key));
 }
 
+/* What names a process or a thread, or says where it stands. */
+static void check_metadata(const json_t *event, const char *name)
+{
+	const json_t *args = json_object_get(event, "args");
+
+	if (strcmp(name, "thread_sort_index") == 0)
+		ck_assert(json_is_integer(json_object_get(args, "sort_index")));
+	else
+		ck_assert_msg(strcmp(name, "process_name") == 0 || strcmp(name, "thread_name") == 0,
+			      "%s", name);
+	if (strcmp(name, "thread_sort_index") != 0)
+		ck_assert(json_is_string(json_object_get(args, "name")));
+}
+
+/*
+ * Each event has what the trace event format asks of its kind, and no kind is there that the
+ * viewers need more for; a thread is named before its first event.
+ */
+static void check_format(const json_t *root)
+{
+	static bool named[1 << 16];
+	const json_t *event;
+	size_t i;
+
+	ck_assert_str_eq(json_string_value(json_object_get(root, "displayTimeUnit")), "ns");
+	json_array_foreach(json_object_get(root, "traceEvents"), i, event)
+	{
+		const char *ph = json_string_value(json_object_get(event, "ph"));
+		const char *name = json_string_value(json_object_get(event, "name"));
+		const char *scope = json_string_value(json_object_get(event, "s"));
+		size_t tid = (size_t)number(event, "tid");
+		ck_assert(name && ph && ph[0] && !ph[1] && strchr("MXi", ph[0]));
+		ck_assert(json_is_integer(json_object_get(event, "pid")) && tid < COUNT(named));
+		if (*ph == 'M') {
+			check_metadata(event, name);
+			named[tid] |= strcmp(name, "thread_name") == 0;
+			continue;
+		}
+		ck_assert(json_is_integer(json_object_get(event, "tid")) && named[tid]);
+		ck_assert(json_is_number(json_object_get(event, "ts")));
+		ck_assert(json_is_string(json_object_get(event, "cat")));
+		ck_assert(!json_object_get(event, "args") ||
+			  json_is_object(json_object_get(event, "args")));
+		ck_assert(*ph != 'X' || (json_is_number(json_object_get(event, "dur")) &&
+					 number(event, "dur") >= 0));
+		ck_assert(*ph != 'i' || (scope && scope[0] && strchr("tpg", scope[0])));
+	}
+}
+
 START_TEST(chrome)
 {
 	static uint64_t by_case[COUNT(cases)], installed, counted[COUNT(cases)], counted_installed;
@@ -506,6 +555,7 @@ START_TEST(chrome)
 	ck_assert_uint_eq(counted_installed, installed);
 	ck_assert_uint_gt(n, 2 * RECORDS);
 	check_nesting(slices, n);
+	check_format(root);
 	json_t *other = json_object_get(root, "otherData");
 	ck_assert_int_eq((int)number(other, "records"), RECORDS);
 	ck_assert_int_eq((int)number(other, "lost"), LOST);
@@ -539,6 +589,7 @@ START_TEST(crowded_chrome)
 	}
 	ck_assert_uint_eq(slices, 64);
 	ck_assert_uint_eq(instants, 36);
+	check_format(root);
 	json_decref(root);
 }
 END_TEST
