@@ -18,11 +18,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MIN_RING	64UL
-#define RING_SHARE	32  /* of the limit; docs/reclaim.md says why */
-#define MAX_WINDOW	64U /* what a stream reads with a miss */
-#define NS_PER_S	1000000000UL
-#define REST_NS		10000000UL /* between rounds that can do nothing for who waits */
+#define MIN_RING   64UL
+#define RING_SHARE 32  /* of the limit; docs/reclaim.md says why */
+#define MAX_WINDOW 64U /* what a stream reads with a miss */
+#define NS_PER_S   1000000000UL
+#define REST_NS	   10000000UL /* between rounds that can do nothing for who waits */
 
 /* --- what is resident ------------------------------------------------------------ */
 

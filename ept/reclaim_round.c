@@ -112,8 +112,7 @@ static uint64_t step(struct ept_space *space, uint64_t *dealt)
 	*dealt = s.added;
 	if (s.dirty && (r->since_sync > r->limit / 4 || !s.added))
 		*dealt += write_back(space);
-	if ((s.added || !pressed(r)) &&
-	    on_ring(&r->ring) + EPT_RECLAIM_BATCH <= r->ring.size)
+	if ((s.added || !pressed(r)) && on_ring(&r->ring) + EPT_RECLAIM_BATCH <= r->ring.size)
 		return s.freed;
 	before = on_ring(&r->ring);
 	freed = ept_reclaim_evict(space, EPT_RECLAIM_BATCH);
