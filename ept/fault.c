@@ -195,10 +195,14 @@ static enum ept_result dispatch(struct fault *f)
 	return d->handle(f);
 }
 
-/* When the last page was in, before who waits is woken. From SPURIOUS on, none goes in. */
+/*
+ * When the last page was in, before who waits is woken. From SPURIOUS on, none goes in but the
+ * neighbours of one that somebody else put in meanwhile.
+ */
 static void note_put(struct fault *f, enum ept_result result)
 {
-	if (f->area->space->log.map && result == EPT_RESOLVED && f->res->kase < EPT_CASE_SPURIOUS)
+	if (f->area->space->log.map && result == EPT_RESOLVED &&
+	    (f->res->kase < EPT_CASE_SPURIOUS || f->res->installed))
 		f->res->put_at = ept_now();
 }
 

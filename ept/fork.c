@@ -127,6 +127,7 @@ static void fork_ends(struct ept_space *space, struct ept_fork *fork)
 	fork->pin = NULL;
 	if (fork->number)
 		__atomic_sub_fetch(&space->reclaim.forks, 1, __ATOMIC_RELEASE);
+	ept_reclaim_eased(&space->reclaim);
 	fork->number = 0;
 }
 

@@ -18,12 +18,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MIN_RING	64UL
-#define RING_SHARE	32  /* of the limit; docs/reclaim.md says why */
-#define MAX_WINDOW	64U /* what a stream reads with a miss */
-
-/* All pages of the limit may be dealt with so often, and some more, before a round gives up. */
-#define PATIENCE(limit) (4 * (limit) + 4096)
+#define MIN_RING   64UL
+#define RING_SHARE 32  /* of the limit; docs/reclaim.md says why */
+#define MAX_WINDOW 64U /* what a stream reads with a miss */
+#define NS_PER_S   1000000000UL
+#define REST_NS	   10000000UL /* between rounds that can do nothing for who waits */
 
 /* --- what is resident ------------------------------------------------------------ */
 
@@ -69,126 +68,6 @@ bool ept_reclaim_stats(const struct ept_space *space, struct ept_reclaim_stats *
 	return true;
 }
 
-/* --- one round ------------------------------------------------------------------------ */
-
-static bool stopping(const struct ept_reclaim *r)
-{
-	return __atomic_load_n(&r->stop, __ATOMIC_RELAXED);
-}
-
-/* A round that ends early is asked for again by whoever waits. */
-static bool interrupted(struct ept_space *space)
-{
-	return stopping(&space->reclaim) || ept_held(space);
-}
-
-/*
- * What the pool may keep: a quarter of the limit where pages shrink to a quarter or
- * less, next to nothing where they stay above a half.
- */
-static uint64_t pool_share(const struct ept_reclaim *r)
-{
-	uint64_t pages = __atomic_load_n(&r->pool.pages, __ATOMIC_RELAXED) << EPT_PAGE_SHIFT;
-	uint64_t bytes = __atomic_load_n(&r->pool.images, __ATOMIC_RELAXED);
-	uint64_t most = (r->limit << EPT_PAGE_SHIFT) / 4, least = most / 16;
-
-	if (bytes * 2 >= pages)
-		return least;
-	if (bytes * 4 <= pages)
-		return most - least;
-	return least + (most - 2 * least) * (pages - 2 * bytes) / (pages / 2);
-}
-
-/* Returns how many pages are clean now; an error leaves an area's pages dirty. */
-static uint64_t write_back(struct ept_space *space)
-{
-	uint64_t cleaned = 0;
-
-	space->reclaim.since_sync = 0;
-	for (size_t i = 0; i < space->nr_areas; i++) {
-		struct ept_area *area = space->areas[i];
-		uint64_t dirty = __atomic_load_n(&area->dirty, __ATOMIC_RELAXED);
-
-		if (area->kind != EPT_KIND_SHARED || !ept_handler_engine(area))
-			continue;
-		ept_reclaim_count(&space->reclaim, syncs, dirty > 0);
-		if (!ept_area_sync(
-			area)) /* waits for one that is under way, also with nothing to do */
-			cleaned += dirty;
-	}
-	return cleaned;
-}
-
-static void tell_waiters(struct ept_reclaim *r)
-{
-	pthread_mutex_lock(&r->lock);
-	pthread_cond_broadcast(&r->freed);
-	pthread_mutex_unlock(&r->lock);
-}
-
-static uint64_t on_ring(const struct ept_ring *ring)
-{
-	return ring->head - ring->tail;
-}
-
-/*
- * One step: fill the ring, and once it is full, or nothing is left to fill it with,
- * take pages off its end. Returns how many were freed; *@dealt: how many it looked at.
- */
-static uint64_t step(struct ept_space *space, uint64_t *dealt)
-{
-	struct ept_reclaim *r = &space->reclaim;
-	struct ept_sampled s = ept_reclaim_sample(space, EPT_RECLAIM_BATCH);
-	uint64_t before, freed;
-
-	*dealt = s.added;
-	if (s.dirty && (r->since_sync > r->limit / 4 || !s.added))
-		*dealt += write_back(space);
-	if (s.added && on_ring(&r->ring) + EPT_RECLAIM_BATCH <= r->ring.size)
-		return s.freed;
-	before = on_ring(&r->ring);
-	freed = ept_reclaim_evict(space, EPT_RECLAIM_BATCH);
-	r->since_sync += before - on_ring(&r->ring);
-	*dealt += before - on_ring(&r->ring);
-	return freed + s.freed;
-}
-
-/* `work` is held. False: the low mark could not be reached. */
-static bool round_of(struct ept_space *space)
-{
-	struct ept_reclaim *r = &space->reclaim;
-	uint64_t barren = 0, empty = 0, dealt, freed;
-
-	while (ept_reclaim_charge(space) > r->low && !interrupted(space)) {
-		if (r->swap.fd >= 0)
-			ept_reclaim_write(space, pool_share(r));
-		freed = step(space, &dealt);
-		empty = dealt ? 0 : empty + 1;
-		barren = freed ? 0 : barren + dealt;
-		if (freed)
-			tell_waiters(r);
-		/* Every age runs out within as many visits of the hand. */
-		if (empty > EPT_AGE_VISITS + 2 || barren > PATIENCE(r->limit))
-			return false;
-	}
-	return true;
-}
-
-static void work(struct ept_space *space)
-{
-	struct ept_reclaim *r = &space->reclaim;
-	bool enough;
-
-	pthread_mutex_lock(&r->work);
-	enough = round_of(space);
-	pthread_mutex_unlock(&r->work);
-	pthread_mutex_lock(&r->lock);
-	if (!enough)
-		r->gave_up++;
-	pthread_cond_broadcast(&r->freed);
-	pthread_mutex_unlock(&r->lock);
-}
-
 /* --- the thread ------------------------------------------------------------------------- */
 
 static void *reclaim_thread(void *arg)
@@ -199,21 +78,21 @@ static void *reclaim_thread(void *arg)
 	ept_thread_begins(&space->config, "foal-reclaim", "reclaim");
 	for (;;) {
 		pthread_mutex_lock(&r->lock);
-		while (!r->wanted && !r->stop)
+		while ((!r->wanted || r->manual) && !r->stop)
 			pthread_cond_wait(&r->need, &r->lock);
 		__atomic_store_n(&r->wanted, false, __ATOMIC_RELAXED);
 		pthread_mutex_unlock(&r->lock);
-		if (stopping(r))
+		if (__atomic_load_n(&r->stop, __ATOMIC_RELAXED))
 			return NULL;
 		ept_work_begin(space);
-		work(space);
+		ept_reclaim_round(space);
 		ept_work_end(space);
 	}
 }
 
 static void call_reclaim(struct ept_reclaim *r)
 {
-	if (__atomic_load_n(&r->wanted, __ATOMIC_RELAXED) || r->manual)
+	if (__atomic_load_n(&r->wanted, __ATOMIC_RELAXED))
 		return;
 	pthread_mutex_lock(&r->lock);
 	__atomic_store_n(&r->wanted, true, __ATOMIC_RELAXED);
@@ -230,7 +109,7 @@ bool ept_reclaim_admit(struct ept_space *space, unsigned pages)
 
 	if (ept_failed(space))
 		return true;
-	if (after > r->high)
+	if (after > r->high && after > __atomic_load_n(&r->again, __ATOMIC_RELAXED))
 		call_reclaim(r);
 	return after <= r->hard;
 }
@@ -283,33 +162,64 @@ static int cannot_hold(struct ept_space *space, gpa_t gpa)
 	return -ENOMEM;
 }
 
-/* A round that began after the fault came is the second that ends from then on. */
+/* `lock` is held; let go of while it sleeps. @rests: for a moment, without asking for a round. */
+static void sleep_until_freed(struct ept_reclaim *r, bool rests)
+{
+	uint64_t until = ept_now() + REST_NS;
+	struct timespec at = {.tv_sec = (time_t)(until / NS_PER_S),
+			      .tv_nsec = (long)(until % NS_PER_S)};
+
+	if (rests) {
+		pthread_cond_clockwait(&r->freed, &r->lock, CLOCK_MONOTONIC, &at);
+		return;
+	}
+	__atomic_store_n(&r->wanted, true, __ATOMIC_RELAXED);
+	__atomic_store_n(&r->pressed, true, __ATOMIC_RELAXED);
+	pthread_cond_signal(&r->need);
+	pthread_cond_wait(&r->freed, &r->lock);
+}
+
+/*
+ * `lock` is held. False: it cannot be had. A round that began after the fault came is the second
+ * that ends from then on.
+ */
+static bool wait_for_room(struct ept_space *space, unsigned pages)
+{
+	struct ept_reclaim *r = &space->reclaim;
+	uint64_t seen = r->gave_up, last = seen + 2;
+	bool rests = false;
+
+	while (!r->stop) {
+		sleep_until_freed(r, rests);
+		if (ept_failed(space) || ept_reclaim_charge(space) + pages <= r->hard)
+			return true;
+		/* Once the child has what it shares, or is gone, it can: rounds from then on. */
+		rests = __atomic_load_n(&r->forks, __ATOMIC_ACQUIRE) && r->gave_up != seen;
+		seen = r->gave_up;
+		if (__atomic_load_n(&r->forks, __ATOMIC_ACQUIRE))
+			last = seen + 2;
+		if (seen >= last)
+			return false;
+	}
+	return true;
+}
+
 int ept_reclaim_wait(struct ept_space *space, gpa_t gpa, unsigned pages)
 {
 	struct ept_reclaim *r = &space->reclaim;
-	uint64_t last;
-	bool enough = false, gave_up = false;
+	bool enough;
 
 	ept_reclaim_count(r, waits, 1);
 	if (r->manual) {
-		work(space);
+		__atomic_store_n(&r->pressed, true, __ATOMIC_RELAXED);
+		ept_reclaim_round(space);
 		enough = ept_reclaim_charge(space) + pages <= r->hard;
-		return enough ? 0 : cannot_hold(space, gpa);
+	} else {
+		pthread_mutex_lock(&r->lock);
+		enough = wait_for_room(space, pages);
+		pthread_mutex_unlock(&r->lock);
 	}
-	pthread_mutex_lock(&r->lock);
-	last = r->gave_up + 2;
-	while (!enough && !gave_up && !r->stop) {
-		__atomic_store_n(&r->wanted, true, __ATOMIC_RELAXED);
-		pthread_cond_signal(&r->need);
-		pthread_cond_wait(&r->freed, &r->lock);
-		enough = ept_failed(space) || ept_reclaim_charge(space) + pages <= r->hard;
-		/* Once the child has what it shares, or is gone, it can: rounds from then on. */
-		if (__atomic_load_n(&r->forks, __ATOMIC_ACQUIRE))
-			last = r->gave_up + 2;
-		gave_up = r->gave_up >= last;
-	}
-	pthread_mutex_unlock(&r->lock);
-	return enough || !gave_up ? 0 : cannot_hold(space, gpa);
+	return enough ? 0 : cannot_hold(space, gpa);
 }
 
 /* --- life ------------------------------------------------------------------------------------ */

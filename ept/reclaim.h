@@ -99,6 +99,9 @@ struct ept_reclaim {
 	pthread_cond_t need, freed;
 	bool wanted, stop;
 	uint64_t gave_up; /* rounds that could not free enough */
+	bool pressed;	  /* a fault waits, and nothing was freed since it said so; atomic */
+	unsigned poor;	  /* rounds in a row that did not come to the low mark */
+	uint64_t again;	  /* pages: after such a one nobody who need not wait calls below it; atomic */
 	unsigned forks;	  /* under way: what they share cannot go; atomic */
 
 	pthread_t thread;
@@ -148,6 +151,13 @@ int ept_reclaim_wait(struct ept_space *space, gpa_t gpa, unsigned pages);
 
 /* Note what is resident now: the peak. */
 void ept_reclaim_note(struct ept_space *space);
+
+/* --- reclaim_round.c: what the thread does when it is called ------------------------ */
+
+/* Make room down to the low mark, as far as that can be had; who waits is told. */
+void ept_reclaim_round(struct ept_space *space);
+/* What could not go can, all at once. */
+void ept_reclaim_eased(struct ept_reclaim *r);
 
 /* --- reclaim_clock.c: from active to inactive ------------------------------------- */
 

@@ -235,6 +235,8 @@ void ept_space_huge_stats(const struct ept_space *space, struct ept_huge_stats *
 	X(activated, "activated", "pages") /* of these, back so soon that they stay for longer */ \
 	X(ahead, "ahead", "pages")	   /* brought back with one that was asked for */ \
 	X(waits, "waits", "")		   /* faults that waited for memory */ \
+	X(rounds, "rounds", "")		   /* of reclaim */ \
+	X(looked, "looked", "pages")	   /* sampled or at the ring's end, in all rounds */ \
 	X(syncs, "syncs", "")		   /* write-backs for pages' sake */
 
 struct ept_reclaim_stats {

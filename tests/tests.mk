@@ -2,7 +2,7 @@
 # make soak          the same for hours: all suites on both kernels, fuzzing for ten minutes each
 # make test-quick    the unit tests and the tests on /dev/kvm alone
 # make test-san      with SAN=address or SAN=thread: the unit tests under that sanitizer
-# make fuzz          the fuzz targets: fuzz-devices, -state, -image, -control; FUZZ_SECONDS=60 each
+# make fuzz          the fuzz targets: fuzz-devices, -state, -image, -control, -trace; FUZZ_SECONDS=60 each
 # make bench         start-up, main job, faults, restores, exits beside the plain alternative
 # make bench-boot    a stock Linux guest beside QEMU's, on the emulated AMD host
 #
@@ -90,4 +90,4 @@ test-san: $(TEST_PROGRAMS)
 		[ $$status -eq 0 ] || [ $$status -eq 77 ] || failed=1; \
 	done; exit $$failed
 
-fuzz: fuzz-devices fuzz-state fuzz-image fuzz-control
+fuzz: fuzz-devices fuzz-state fuzz-image fuzz-control fuzz-trace

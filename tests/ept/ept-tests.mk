@@ -2,7 +2,7 @@
 # userfaultfd with threads touching memory as guests would (skipped without it).
 
 EPT_TEST_OBJS = $(CHECK_OBJS) $(OUT)/tests/ept/util.o $(OUT)/tests/ept/inject.o $(OUT)/tests/ept/stress.o \
-		$(OUT)/tests/ept/stress_hold.o
+		$(OUT)/tests/ept/stress_hold.o $(OUT)/tests/ept/records.o
 EPT_UNIT_OBJS = $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/ept/unit_*.c)) \
 		$(OUT)/tests/ept/fake_install.o $(OUT)/tests/ept/fake_host.o $(OUT)/tests/ept/fake_uring.o
 EPT_UFFD_OBJS = $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/ept/uffd_*.c))

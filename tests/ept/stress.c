@@ -2,6 +2,7 @@
 
 #include "ept/stats.h"
 #include "ept/uffd_compat.h"
+#include "tests/ept/records.h"
 
 #include <sched.h>
 #include <stdio.h>
@@ -235,7 +236,7 @@ static void build(struct world *w)
 						   [STRESS_RO] = EPT_FILE_RO};
 	struct ept_swap_file swap = {.fd = temp_file(0), .name = "swap", .size = 1UL << 30};
 	struct ept_config config = {
-	    .vm_name = "stress", .vcpus = STRESS_VCPUS, .fault_timeout = 60};
+	    .vm_name = "stress", .vcpus = STRESS_VCPUS, .fault_timeout = 60, .log = true};
 	pthread_rwlockattr_t attr;
 
 	pthread_rwlockattr_init(&attr);
@@ -245,6 +246,8 @@ static void build(struct world *w)
 	config.swap = w->limited ? &swap : NULL;
 	ck_assert_int_eq(ept_space_create(&config, &w->space), 0);
 	close(swap.fd);
+	ept_fault_log_close(&w->space->log); /* a limit's is too short for all faults */
+	ck_assert_int_eq(ept_fault_log_open(&w->space->log, 0), 0);
 	if (w->seed % 3 == 0)
 		w->space->installer.features &= ~(uint64_t)UFFD_FEATURE_MOVE;
 	if (w->limited)
@@ -382,6 +385,7 @@ static void destroy(struct world *w)
 	ept_space_stop(w->space);
 	ck_assert_ptr_null(w->space->pending);
 	ck_assert_uint_eq(event_faults(w->space), events(w->space));
+	expect_records_are_counters(w->space);
 	ept_space_destroy(w->space);
 	pthread_rwlock_destroy(&w->steps);
 	for (int k = 0; k < STRESS_KINDS; k++) {

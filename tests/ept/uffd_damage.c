@@ -221,7 +221,8 @@ END_TEST
 /* A page alone is not worth the VM: with poison it goes on. */
 START_TEST(wrong_extent_is_poisoned)
 {
-	struct ept_config config = {.vm_name = "test", .vcpus = 1, .on_io_error = EPT_IO_POISON};
+	struct ept_config config = {
+	    .vm_name = "test", .log = true, .vcpus = 1, .on_io_error = EPT_IO_POISON};
 	struct vm vm = snap_make(&snap_origins[0]);
 	struct snap_restored r;
 	struct snap_files files;

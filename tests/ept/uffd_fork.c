@@ -190,7 +190,7 @@ END_TEST
 /* The file is read by whoever wants it, and the cases are those of a VM without a fork. */
 START_TEST(child_counts_its_own)
 {
-	struct ept_config config = {.vm_name = "test", .vcpus = 1, .fault_around = 1};
+	struct ept_config config = {.vm_name = "test", .log = true, .vcpus = 1, .fault_around = 1};
 	struct vm vm = vm_file_with(&config, PAGES * PAGE, EPT_FILE_COW);
 	struct pair p;
 
@@ -226,7 +226,8 @@ END_TEST
 /* Nothing of the mapping is its own, so fork() copies no page table: zero pages, files' pages. */
 START_TEST(only_read_before)
 {
-	struct ept_config config = {.vm_name = "test", .vcpus = 1, .engine = EPT_ENGINE_HANDLER};
+	struct ept_config config = {
+	    .vm_name = "test", .log = true, .vcpus = 1, .engine = EPT_ENGINE_HANDLER};
 	struct vm vm = _i ? vm_file_with(&config, 64 * PAGE, EPT_FILE_COW)
 			  : vm_create(&config, -1, 0, 64 * PAGE, EPT_FILE_COW);
 	struct pair p;

@@ -21,7 +21,8 @@ static void *touch_one(void *arg)
 
 START_TEST(held_faults_wait)
 {
-	struct ept_config config = {.vm_name = "test", .vcpus = 1, .engine = EPT_ENGINE_HANDLER};
+	struct ept_config config = {
+	    .vm_name = "test", .log = true, .vcpus = 1, .engine = EPT_ENGINE_HANDLER};
 	struct vm vm = vm_create(&config, -1, 0, 64 * PAGE, EPT_FILE_COW);
 	struct toucher t = {.vm = &vm};
 	struct ept_fork f;

@@ -31,7 +31,8 @@ static bool refused(void)
 
 static struct vm anonymous_vm(enum ept_engine engine, enum ept_huge huge, uint64_t size)
 {
-	struct ept_config config = {.vm_name = "test", .engine = engine, .vcpus = 1, .huge = huge};
+	struct ept_config config = {
+	    .vm_name = "test", .log = true, .engine = engine, .vcpus = 1, .huge = huge};
 
 	return vm_create(&config, -1, 0, size, EPT_FILE_COW);
 }
@@ -135,7 +136,7 @@ END_TEST
 
 static struct vm file_vm(int fd, uint64_t size, enum ept_file_mode mode, enum ept_huge huge)
 {
-	struct ept_config config = {.vm_name = "test", .vcpus = 1, .huge = huge};
+	struct ept_config config = {.vm_name = "test", .log = true, .vcpus = 1, .huge = huge};
 
 	return vm_create(&config, fd, 0, size, mode);
 }
@@ -329,7 +330,8 @@ static void *read_all_over(void *arg)
  */
 START_TEST(guests_at_once)
 {
-	struct ept_config config = {.vm_name = "test", .vcpus = 3, .huge = EPT_HUGE_ALWAYS};
+	struct ept_config config = {
+	    .vm_name = "test", .log = true, .vcpus = 3, .huge = EPT_HUGE_ALWAYS};
 	int fd = temp_file(16 * MIB);
 	struct reader reader[3];
 	pthread_t thread[3];

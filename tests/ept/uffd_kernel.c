@@ -14,7 +14,8 @@
 
 static struct vm kernel_vm(int fd, uint64_t offset, uint64_t size, enum ept_file_mode mode)
 {
-	struct ept_config config = {.vm_name = "test", .engine = EPT_ENGINE_KERNEL, .vcpus = 1};
+	struct ept_config config = {
+	    .vm_name = "test", .log = true, .engine = EPT_ENGINE_KERNEL, .vcpus = 1};
 
 	return vm_create(&config, fd, offset, size, mode);
 }

@@ -1,4 +1,5 @@
 /* ept/ on the real userfaultfd: this process touches the memory as a guest would. */
+#include "tests/ept/records.h"
 #include "tests/ept/uffd_suites.h"
 #include "tests/ept/util.h"
 #include "tests/run_suites.h"
@@ -23,7 +24,11 @@ int main(int argc, char **argv)
 	    suite_uffd_hold,   suite_uffd_damage,   suite_uffd_chain,  suite_uffd_working_set,
 	    suite_uffd_reset,  suite_uffd_rest,	    suite_uffd_direct,
 	};
+	/* What hits nothing, or may not write, is no event; nor is memory short here. */
+	const uint64_t elsewhere =
+	    1UL << EPT_CASE_NO_AREA | 1UL << EPT_CASE_RO_WRITE | 1UL << EPT_CASE_NO_MEMORY;
 	struct ept_host host;
+	int status;
 
 	ept_host_probe(&host);
 	if (!host.usable) {
@@ -32,5 +37,7 @@ int main(int argc, char **argv)
 					      : "a feature is missing");
 		return SKIPPED;
 	}
-	return run_suites(suites, sizeof(suites) / sizeof(*suites), argc ? argv + 1 : argv);
+	remember_cases_with_records();
+	status = run_suites(suites, sizeof(suites) / sizeof(*suites), argc ? argv + 1 : argv);
+	return status || argc > 1 ? status : cases_without_records(elsewhere);
 }

@@ -248,7 +248,8 @@ END_TEST
 /* Neither compressed nor of a file: whoever maps the memory file has the guest's memory. */
 START_TEST(file_is_memory)
 {
-	struct ept_config config = {.vm_name = "test", .vcpus = 1, .engine = EPT_ENGINE_KERNEL};
+	struct ept_config config = {
+	    .vm_name = "test", .log = true, .vcpus = 1, .engine = EPT_ENGINE_KERNEL};
 	struct vm vm = snap_make(&snap_origins[0]), mapped;
 	struct ept_object *obj;
 	struct snap_files files;

@@ -118,9 +118,9 @@ END_TEST
 START_TEST(failed_fdatasync_is_not_forgotten)
 {
 	const struct ept_config configs[] = {
-	    {.vm_name = "test", .vcpus = 1},
-	    {.vm_name = "test", .vcpus = 1},
-	    {.vm_name = "test", .engine = EPT_ENGINE_KERNEL, .vcpus = 1},
+	    {.vm_name = "test", .log = true, .vcpus = 1},
+	    {.vm_name = "test", .log = true, .vcpus = 1},
+	    {.vm_name = "test", .log = true, .engine = EPT_ENGINE_KERNEL, .vcpus = 1},
 	};
 	struct vm vm;
 

@@ -273,7 +273,8 @@ static struct recorded record_large(void)
 /* Several threads bring it in; what they look at before they do is what the others did, too. */
 START_TEST(working_set_under_a_limit)
 {
-	struct ept_config config = {.vm_name = "test", .vcpus = 1, .memory_limit = LIMIT};
+	struct ept_config config = {
+	    .vm_name = "test", .log = true, .vcpus = 1, .memory_limit = LIMIT};
 	struct recorded rec = record_large();
 	struct ept_working_set *set = open_set(&rec);
 	struct ept_snapshot *s = snap_open(&rec.files);
@@ -300,7 +301,7 @@ END_TEST
 
 START_TEST(hung_working_set)
 {
-	struct ept_config config = {.vm_name = "test", .vcpus = 1, .fault_timeout = 1};
+	struct ept_config config = {.vm_name = "test", .log = true, .vcpus = 1, .fault_timeout = 1};
 	struct recorded rec = record(0);
 	struct ept_working_set *set = open_set(&rec);
 	struct snap_restored r;

@@ -114,7 +114,8 @@ END_TEST
 /* What comes counts from the moment it is asked for: a limit does not wait to be passed. */
 START_TEST(what_comes_counts)
 {
-	struct ept_config config = {.vm_name = "test", .vcpus = 1, .memory_limit = EPT_LIMIT_FLOOR};
+	struct ept_config config = {
+	    .vm_name = "test", .log = true, .vcpus = 1, .memory_limit = EPT_LIMIT_FLOOR};
 	struct vm vm = vm_file_with(&config, PAGES * PAGE, EPT_FILE_COW);
 	uint64_t before = ept_reclaim_charge(vm.space);
 

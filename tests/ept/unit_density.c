@@ -19,7 +19,8 @@ static unsigned regions;
 
 static void begin_with(unsigned size)
 {
-	struct ept_config config = {.vm_name = "test", .engine = EPT_ENGINE_KERNEL, .vcpus = 1};
+	struct ept_config config = {
+	    .vm_name = "test", .log = true, .engine = EPT_ENGINE_KERNEL, .vcpus = 1};
 
 	regions = size;
 	vm = vm_create(&config, -1, 0, size * EPT_LEAF_BYTES, EPT_FILE_COW);

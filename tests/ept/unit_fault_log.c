@@ -10,10 +10,7 @@
 
 static struct vm vm_logged(uint64_t pages)
 {
-	struct ept_config config = one_thread;
-
-	config.log = true;
-	return vm_file_with(&config, pages * PAGE, EPT_FILE_COW);
+	return vm_file(pages * PAGE, EPT_FILE_COW);
 }
 
 static struct ept_record next_of(struct ept_records *records)
@@ -164,14 +161,17 @@ START_TEST(fields)
 	ck_assert_uint_eq(r.done_ns, UINT32_MAX);
 	ck_assert_uint_eq(r.area, EPT_RECORD_NONE);
 	ept_records_close(records);
+	ept_fault_log_close(&vm.space->log); /* of faults that were not */
 	vm_destroy(&vm);
 }
 END_TEST
 
 START_TEST(none)
 {
-	struct vm vm = vm_anon(PAGE);
+	struct ept_config config = one_thread;
 
+	config.log = false;
+	struct vm vm = vm_create(&config, -1, 0, PAGE, EPT_FILE_COW);
 	ck_assert_int_eq(ept_space_records_fd(vm.space), -1);
 	vm_destroy(&vm);
 }

@@ -10,7 +10,7 @@ static struct ept_resolution res;
 
 static struct vm huge_vm(int fd, uint64_t size, enum ept_file_mode mode, enum ept_huge huge)
 {
-	struct ept_config config = {.vm_name = "test", .vcpus = 1, .huge = huge};
+	struct ept_config config = {.vm_name = "test", .log = true, .vcpus = 1, .huge = huge};
 
 	return vm_create(&config, fd, 0, size, mode);
 }

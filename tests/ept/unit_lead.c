@@ -22,7 +22,8 @@ static unsigned nr_read, nr_copied, written;
 
 static void begin(enum ept_file_mode mode)
 {
-	struct ept_config config = {.vm_name = "test", .engine = EPT_ENGINE_KERNEL, .vcpus = 1};
+	struct ept_config config = {
+	    .vm_name = "test", .log = true, .engine = EPT_ENGINE_KERNEL, .vcpus = 1};
 	int fd = scratch_file();
 
 	ck_assert_int_eq(ftruncate(fd, PAGES * PAGE), 0); /* a hole: nobody reads it here */

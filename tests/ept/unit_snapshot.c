@@ -231,7 +231,8 @@ END_TEST
 /* What the limit lets a fault bring at once is no more than that of an extent. */
 START_TEST(under_a_limit)
 {
-	struct ept_config config = {.vm_name = "test", .vcpus = 4, .memory_limit = EPT_LIMIT_FLOOR};
+	struct ept_config config = {
+	    .vm_name = "test", .log = true, .vcpus = 4, .memory_limit = EPT_LIMIT_FLOOR};
 	struct restored r = restored_with(&config);
 	unsigned window = r.vm.space->reclaim.window;
 
@@ -247,7 +248,8 @@ END_TEST
 /* Zeros that nobody asked for go where there are to be zeros, not over the snapshot's pages. */
 START_TEST(windows_of_zeros)
 {
-	struct ept_config config = {.vm_name = "test", .vcpus = 1, .memory_limit = EPT_LIMIT_FLOOR};
+	struct ept_config config = {
+	    .vm_name = "test", .log = true, .vcpus = 1, .memory_limit = EPT_LIMIT_FLOOR};
 	struct restored r = restored_with(&config);
 	unsigned alone = 0;
 
@@ -268,7 +270,8 @@ END_TEST
 /* What a working set brings counts, though nobody asked for it: the peak has it. */
 START_TEST(brought_in_under_a_limit)
 {
-	struct ept_config config = {.vm_name = "test", .vcpus = 1, .memory_limit = EPT_LIMIT_FLOOR};
+	struct ept_config config = {
+	    .vm_name = "test", .log = true, .vcpus = 1, .memory_limit = EPT_LIMIT_FLOOR};
 	struct restored r = restored_with(&config);
 	static char bytes[8 * PAGE];
 	struct ept_reclaim_stats stats;
@@ -333,7 +336,8 @@ static void *give_back_16(void *arg)
 /* What is given back while its 2 MiB come in is no huge page any more when they have. */
 START_TEST(given_back_on_its_way)
 {
-	struct ept_config config = {.vm_name = "test", .vcpus = 1, .huge = EPT_HUGE_ALWAYS};
+	struct ept_config config = {
+	    .vm_name = "test", .log = true, .vcpus = 1, .huge = EPT_HUGE_ALWAYS};
 	struct restored r = restored_with(&config);
 	struct giver g = {.vm = &r.vm};
 	struct ept_area_info info;
@@ -403,7 +407,8 @@ END_TEST
 /* The kernel's engine would use what nobody checked. */
 START_TEST(kernel_engine_is_refused)
 {
-	struct ept_config config = {.vm_name = "test", .vcpus = 1, .engine = EPT_ENGINE_KERNEL};
+	struct ept_config config = {
+	    .vm_name = "test", .log = true, .vcpus = 1, .engine = EPT_ENGINE_KERNEL};
 	struct restored r = restored();
 	struct ept_space *space;
 

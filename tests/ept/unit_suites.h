@@ -20,6 +20,7 @@ Suite *suite_huge(void);
 Suite *suite_reclaim(void);
 Suite *suite_swap(void);
 Suite *suite_reclaim_race(void);
+Suite *suite_reclaim_rounds(void);
 Suite *suite_snapshot(void);
 Suite *suite_swap_file(void);
 Suite *suite_fault_log(void);

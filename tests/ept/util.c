@@ -2,6 +2,7 @@
 
 #include "ept/stats.h"
 #include "ept/uffd_compat.h"
+#include "tests/ept/records.h"
 #include "tests/scratch.h"
 
 #include <stdio.h>
@@ -10,7 +11,7 @@
 
 bool vm_without_atomic_protect, vm_without_move;
 
-const struct ept_config one_thread = {.vm_name = "test", .vcpus = 1};
+const struct ept_config one_thread = {.vm_name = "test", .vcpus = 1, .log = true};
 
 AS_VCPU uint8_t pattern_byte(uint64_t i)
 {
@@ -112,6 +113,7 @@ void vm_destroy(struct vm *vm)
 {
 	ept_space_stop(vm->space);
 	ck_assert_uint_eq(event_faults(vm->space), events(vm->space));
+	expect_records_are_counters(vm->space);
 	ept_space_destroy(vm->space);
 	if (vm->fd >= 0)
 		close(vm->fd);

@@ -297,6 +297,53 @@ START_TEST(of_copies)
 }
 END_TEST
 
+/* --- a fork and a restore that run on ----------------------------------------------------------
+ */
+
+#define UNTOUCHED 1500UL
+
+/* Let it touch all its pages; then it rests, and the books close with nothing under way. */
+static void check_to_the_end(const char *name)
+{
+	int fd = control_connect(name), console = control_console(fd);
+	json_t *reply;
+
+	ck_assert_int_eq(write(console, "x", 1), 1);
+	read_until(console, "done");
+	control_number(fd, "{\"command\":\"pause\"}", "took_ns");
+	uint64_t in_flight = check_reconciliation(stats_now(fd, &reply));
+	ck_assert_uint_eq(in_flight, 0);
+	ck_assert_uint_ge(events_of(json_object_get(reply, "stats")), UNTOUCHED);
+	json_decref(reply);
+	close(console);
+	close(fd);
+}
+
+/* None had touched its pages when it was copied: each faults for all of them itself. */
+START_TEST(of_a_fork_and_a_restore)
+{
+	char append[64];
+
+	if (!have_userfaultfd())
+		skip("no userfaultfd here");
+	snprintf(append, sizeof(append), "pages=%lu wait=1", UNTOUCHED);
+	background("first", ARGS(DEBT_GUEST, "--append", append, "--fault-engine", "handler",
+				 "--fault-around", "1", "--huge", "never"));
+	int fd = control_connect("first"), console = control_console(fd);
+	read_until(console, "ready");
+	close(console);
+	close(fd);
+	json_decref(forks_of(ARGS("fork", "first", "--json")));
+	snapshot("first", scratch("snap"));
+	expect_command(
+	    ARGS("restore", scratch("snap"), "-d", "--name", "second", "--time-limit", GUEST_LIMIT),
+	    0, "second: running");
+	check_to_the_end("first.1");
+	check_to_the_end("second");
+	check_to_the_end("first");
+}
+END_TEST
+
 /* --- Prometheus ------------------------------------------------------------------------------ */
 
 static struct metrics *metrics_of(const char *name)
@@ -373,6 +420,7 @@ Suite *reconcile_suite(void)
 	tcase_add_test(tc, of_a_start);
 	tcase_add_test(tc, of_no_handler);
 	tcase_add_test(tc, of_copies);
+	tcase_add_test(tc, of_a_fork_and_a_restore);
 	tcase_add_test(tc, to_prometheus);
 	tcase_add_test(tc, format_of_a_client);
 	suite_add_tcase(suite, tc);

@@ -1,6 +1,6 @@
 # vmm/ as far as it goes without a VM: what it reads, and what it promises in docs/.
 
-VMM_TEST_OBJS := $(patsubst %.c,$(OUT)/%.o,$(filter-out %/fuzz_image.c %/fuzz_control.c,$(wildcard tests/vmm/*.c))) $(OUT)/vmm/filters/rules.o
+VMM_TEST_OBJS := $(patsubst %.c,$(OUT)/%.o,$(filter-out %/fuzz_image.c %/fuzz_control.c %/fuzz_trace.c,$(wildcard tests/vmm/*.c))) $(OUT)/vmm/filters/rules.o
 TEST_PROGRAMS += $(OUT)/tests/test_vmm
 
 $(OUT)/tests/test_vmm: $(VMM_TEST_OBJS) $(CHECK_OBJS) $(LIBS)
@@ -37,3 +37,20 @@ fuzz-control: $(BUILD)/tests/fuzz_control
 	@mkdir -p $(BUILD)/fuzz/control
 	cd $(BUILD)/fuzz && ../tests/fuzz_control -max_total_time=$(FUZZ_SECONDS) -timeout=10 \
 		-rss_limit_mb=2048 -max_len=8192 -print_final_stats=1 control
+
+# What foal trace reads, and what it is turned into; trace_file.c is in its own.
+FUZZ_TRACE_SRCS := tests/vmm/fuzz_trace.c $(addprefix vmm/,trace_meta.c trace_out.c trace_chrome.c \
+		   trace_csv.c trace_summary.c run_dir.c error.c) ept/ledger.c ept/arena.c
+
+$(BUILD)/tests/fuzz_trace: $(FUZZ_TRACE_SRCS) vmm/trace_file.c $(wildcard vmm/*.h ept/*.h)
+	@mkdir -p $(@D)
+	$(call said,LINK,$@)
+	$(Q)$(FUZZ_CC) $(CPPFLAGS) -std=gnu17 -O1 -g -Wall -Wextra -fno-strict-aliasing -pthread \
+		-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ \
+		$(FUZZ_TRACE_SRCS) -ljansson -lxxhash
+
+.PHONY: fuzz-trace
+fuzz-trace: $(BUILD)/tests/fuzz_trace
+	@mkdir -p $(BUILD)/fuzz/trace
+	cd $(BUILD)/fuzz && ../tests/fuzz_trace -max_total_time=$(FUZZ_SECONDS) -timeout=10 \
+		-rss_limit_mb=2048 -max_len=8192 -print_final_stats=1 trace

@@ -1,0 +1,147 @@
+/*
+ * Fuzz target: a trace in its binary form, as foal trace reads it, and all that it is turned into.
+ * Where sums are to be right the file is made here: a head of any text, or blocks of any records
+ * behind a good head. What comes through must be named by the head, and each form must take it.
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "vmm/trace_file.c" /* its sums */
+
+#define NEED(truth) \
+	do { \
+		if (!(truth)) \
+			abort(); \
+	} while (0)
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static const char good_meta[] =
+    "{\"vm\":\"web\",\"cpus\":2,\"memory\":65536,\"main_ns\":5000,\"first_run_ns\":6000,"
+    "\"cases\":[\"anon_read\",\"file, \\\"read\\\"\"],\"origins\":[\"vcpu\",\"device\"],"
+    "\"areas\":[{\"name\":\"ram\",\"gpa\":0,\"size\":65536,\"file\":\"\"},"
+    "{\"name\":\"a,\\\"b\\\" c\",\"gpa\":65536,\"size\":65536,\"file\":\"/f\"}]}";
+
+static void put(int fd, const void *bytes, size_t len)
+{
+	NEED(write(fd, bytes, len) == (ssize_t)len);
+}
+
+/* Returns what the blocks' sums begin with. */
+static uint64_t put_head(int fd, const void *meta, size_t len)
+{
+	struct file_head head = {
+	    .magic = MAGIC, .version = TRACE_VERSION, .meta_len = (uint32_t)len};
+	uint64_t sum = sum_head(&head, meta, &head.sum);
+
+	put(fd, &head, sizeof(head));
+	put(fd, meta, len);
+	return sum;
+}
+
+static void put_block_of(int fd, uint64_t seed, uint64_t number, struct block_head head,
+			 const void *bytes, size_t len)
+{
+	head.sum = sum_block(seed, number, &head, bytes, len);
+	put(fd, &head, sizeof(head));
+	put(fd, bytes, len);
+}
+
+/* Nearly valid: the smaller numbers are in range but for one value in 16. */
+static void tame(struct ept_record *r)
+{
+	r->area = r->area % 16 > 2 ? r->area % 2 : r->area % 16 == 2 ? EPT_RECORD_NONE : 2;
+	r->vcpu = r->vcpu % 16 ? r->vcpu % 2 : EPT_RECORD_NONE;
+	r->kase %= r->kase % 16 ? 2 : 3;
+	r->origin %= r->origin % 16 ? 2 : 3;
+	r->access %= 2;
+	r->flags %= 16;
+	r->unused = 0;
+	r->at >>= 1;
+}
+
+/* Blocks of up to 255 records, the byte before each says how many; 0: an end. */
+static void put_blocks(int fd, uint64_t seed, const uint8_t *data, size_t size)
+{
+	static struct ept_record records[256];
+	uint64_t blocks = 0, all = 0;
+
+	while (size) {
+		struct block_head head = {.tag = TAG_RECORDS, .count = *data++};
+		struct end end = {.records = all, .lost = size};
+		size_t len = head.count * sizeof(records[0]);
+
+		size--;
+		if (!head.count) {
+			head.tag = TAG_END;
+			put_block_of(fd, seed, blocks++, head, &end, sizeof(end));
+			continue;
+		}
+		memset(records, 0, len);
+		memcpy(records, data, len < size ? len : size);
+		data += len < size ? len : size;
+		size -= len < size ? len : size;
+		for (unsigned i = 0; i < head.count; i++)
+			tame(&records[i]);
+		put_block_of(fd, seed, blocks++, head, records, len);
+		all += head.count;
+	}
+}
+
+static void make_file(int fd, const uint8_t *data, size_t size)
+{
+	unsigned kind = size ? *data % 3 : 0;
+
+	data += size > 0;
+	size -= size > 0;
+	if (kind == 0)
+		put(fd, data, size);
+	else if (kind == 1)
+		put_head(fd, data, size);
+	else
+		put_blocks(fd, put_head(fd, good_meta, sizeof(good_meta) - 1), data, size);
+}
+
+static void turn_into(const struct trace_form *form, const char *path)
+{
+	struct foal_error err = {.text = ""};
+	struct trace_reader reader;
+	struct trace_out *out;
+	struct ept_record record;
+	void *state;
+	int r = trace_open_file(&reader, path, &err);
+
+	if (r == 0) {
+		NEED(trace_out_open("/dev/null", -1, &out, &err) == 0);
+		NEED((state = form->begin(out, &reader.meta)));
+		while ((r = trace_next(&reader, &record, &err)) == 1) {
+			NEED(trace_record_is_valid(&reader.meta, &record));
+			form->record(state, &record);
+		}
+		form->end(state, reader.lost);
+		NEED(trace_out_error(out) == 0);
+		NEED(trace_out_close(out, true, &err) == 0 || r);
+	}
+	NEED(r == 0 || (err.text[0] && !strchr(err.text, '\n') && err.status == FOAL_EXIT_TRACE));
+	trace_close(&reader);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	static const struct trace_form *const forms[] = {&trace_chrome, &trace_csv, &trace_binary,
+							 &trace_summary, &trace_summary_json};
+	char path[32];
+	int fd = memfd_create("trace", MFD_CLOEXEC);
+
+	NEED(fd >= 0);
+	make_file(fd, data, size);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++)
+		turn_into(forms[i], path);
+	close(fd);
+	return 0;
+}
