@@ -222,7 +222,7 @@ int helper_beside(const char *name, char *path, size_t size, struct foal_error *
 	slash = strrchr(path, '/');
 	if (!slash || (size_t)(slash - path) + strlen(name) + 2 > size)
 		return error_set(err, FOAL_EXIT_HOST, -ENAMETOOLONG, "%s: too long a path", path);
-	strcpy(slash + 1, name);
+	memcpy(slash + 1, name, strlen(name) + 1);
 	return 0;
 }
 

@@ -88,11 +88,11 @@ static json_t *space_json(const struct report *r)
 
 	for (unsigned row = 0; row < r->space.rows; row++)
 		json_array_append_new(rows, integer(report_space_gpa(&r->space, row)));
-	return json_pack("{s:I, s:I, s:I, s:o, s:I, s:o}", "unit_bytes",
-			 (json_int_t)EPT_PAGE_SIZE << r->space.unit_shift, "row_bytes",
-			 (json_int_t)(r->space.row_pages << EPT_PAGE_SHIFT), "bytes",
-			 (json_int_t)(r->space.pages << EPT_PAGE_SHIFT), "rows", rows, "outside",
-			 (json_int_t)r->outside, "cells", cells_json(r));
+	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "unit_bytes",
+			 integer(EPT_PAGE_SIZE << r->space.unit_shift), "row_bytes",
+			 integer(r->space.row_pages << EPT_PAGE_SHIFT), "bytes",
+			 integer(r->space.pages << EPT_PAGE_SHIFT), "rows", rows, "outside",
+			 integer(r->outside), "cells", cells_json(r));
 }
 
 /* --- latencies ----------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import { drawn, launch } from './browser.mjs';
 
 const [modules, path, pictures] = process.argv.slice(2).map((each) => resolve(each));
 
-const VIEWS = [[1280, 'light'], [1280, 'dark'], [390, 'light'], [390, 'dark']];
+const VIEWS = [[1280, 'light'], [390, 'dark']];
 
 // Runs in the page. How many pixels of each chart have a colour: words, axes and marks are grey.
 function inPage() {
