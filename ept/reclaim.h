@@ -101,8 +101,9 @@ struct ept_reclaim {
 	uint64_t gave_up; /* rounds that could not free enough */
 	bool pressed;	  /* a fault waits, and nothing was freed since it said so; atomic */
 	unsigned poor;	  /* rounds in a row that did not come to the low mark */
-	uint64_t again;	  /* pages: after such a one nobody who need not wait calls below it; atomic */
-	unsigned forks;	  /* under way: what they share cannot go; atomic */
+	uint64_t
+	    again; /* pages: after such a one nobody who need not wait calls below it; atomic */
+	unsigned forks; /* under way: what they share cannot go; atomic */
 
 	pthread_t thread;
 	bool has_thread;
