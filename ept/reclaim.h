@@ -178,6 +178,12 @@ struct ept_sampled ept_reclaim_sample(struct ept_space *space, uint64_t want);
 enum ept_host_page { EPT_HOST_OWN, EPT_HOST_CACHED, EPT_HOST_UNKNOWN };
 enum ept_host_page ept_host_page(const struct ept_space *space, const char *hva);
 
+/*
+ * Move the own pages at @from to @to, where nothing is: one that was moved though the kernel says
+ * otherwise counts. Errors are the installer's, of the first page that stays; *@done bytes went.
+ */
+int ept_reclaim_move(struct ept_space *space, char *to, char *from, size_t len, size_t *done);
+
 /* --- reclaim_out.c: from inactive to nowhere ----------------------------------------- */
 
 /* Cached pages to be given back when no lock is held. */
