@@ -101,8 +101,9 @@ struct ept_reclaim {
 	uint64_t gave_up; /* rounds that could not free enough */
 	bool pressed;	  /* a fault waits, and nothing was freed since it said so; atomic */
 	unsigned poor;	  /* rounds in a row that did not come to the low mark */
-	uint64_t again;	  /* pages: after such a one nobody who need not wait calls below it; atomic */
-	unsigned forks;	  /* under way: what they share cannot go; atomic */
+	uint64_t
+	    again; /* pages: after such a one nobody who need not wait calls below it; atomic */
+	unsigned forks; /* under way: what they share cannot go; atomic */
 
 	pthread_t thread;
 	bool has_thread;
@@ -176,6 +177,12 @@ struct ept_sampled ept_reclaim_sample(struct ept_space *space, uint64_t want);
  */
 enum ept_host_page { EPT_HOST_OWN, EPT_HOST_CACHED, EPT_HOST_UNKNOWN };
 enum ept_host_page ept_host_page(const struct ept_space *space, const char *hva);
+
+/*
+ * Move the own pages at @from to @to, where nothing is: one that was moved though the kernel says
+ * otherwise counts. Errors are the installer's, of the first page that stays; *@done bytes went.
+ */
+int ept_reclaim_move(struct ept_space *space, char *to, char *from, size_t len, size_t *done);
 
 /* --- reclaim_out.c: from inactive to nowhere ----------------------------------------- */
 

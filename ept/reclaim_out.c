@@ -128,7 +128,7 @@ int ept_reclaim_return(struct ept_area *area, struct ept_leaf *leaf, unsigned in
 	char *from = slot_hva(&space->reclaim.ring, ept_pte_value(leaf, index) - 1);
 	char *to = ept_hva(area, gpa.v);
 	size_t done;
-	int err = ept_install_move_pages(&space->installer, to, from, EPT_PAGE_SIZE, &done);
+	int err = ept_reclaim_move(space, to, from, EPT_PAGE_SIZE, &done);
 
 	/* Somebody in the kernel holds the page for a moment: a copy is as good. */
 	if (err == -EBUSY) {

@@ -1,8 +1,10 @@
 /*
- * make bench: what a record of the fault log costs who writes it.
+ * make bench: what a record of the fault log costs who writes it, and how many are lost to who
+ * reads every 10 ms, as foal trace does, while 200,000 a second come into one ring.
  *
  *   fault_log OUT.json
  */
+#include <poll.h>
 #include <pthread.h>
 
 #include "ept/fault_log.h"
@@ -10,6 +12,9 @@
 
 #define ROUNDS	64
 #define THREADS 4
+#define RATE	200000U /* records a second */
+#define SECONDS 10U
+#define LOOK_MS 10
 
 static const struct ept_record record = {.at = 1, .done_ns = 1};
 
@@ -53,6 +58,7 @@ struct writer {
 	pthread_t thread;
 	struct ept_fault_log *log;
 	struct series series;
+	bool ended; /* atomic */
 };
 
 /* Each thread in the ring that it is given: four of them have one each. */
@@ -80,9 +86,63 @@ static void four_threads(struct ept_fault_log *log, struct series *out)
 	}
 }
 
+/* A second's records, each when its time has come; how far it was behind when that was over, ms. */
+static double second_of(struct ept_fault_log *log)
+{
+	uint64_t begin = now_ns();
+
+	for (uint64_t done = 0; done < RATE;) {
+		uint64_t due = (now_ns() - begin) * RATE / 1000000000U;
+
+		for (; done < due && done < RATE; done++)
+			ept_fault_log_put(log, &record);
+	}
+	return (double)(now_ns() - begin) / 1e6 - 1000;
+}
+
+static void *write_paced(void *arg)
+{
+	struct writer *w = arg;
+
+	ept_fault_log_choose(0);
+	for (unsigned i = 0; i < SECONDS; i++)
+		series_add(&w->series, second_of(w->log));
+	__atomic_store_n(&w->ended, true, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+/* How far the writer was behind at the end of each second, and what was lost in all. */
+static void paced(struct series *behind, struct series *lost)
+{
+	struct ept_fault_log log;
+	struct ept_records *records;
+	struct ept_record read;
+	uint64_t came = 0;
+	bool ended = false;
+
+	open_log(&log);
+	struct writer w = {.log = &log};
+	if (ept_records_open(log.fd, false, &records) ||
+	    pthread_create(&w.thread, NULL, write_paced, &w))
+		die("the log cannot be read, or no thread can be made");
+	while (!ended) {
+		poll(NULL, 0, LOOK_MS);
+		ended = __atomic_load_n(&w.ended, __ATOMIC_ACQUIRE);
+		while (ept_records_next(records, &read) == 1)
+			came++;
+	}
+	pthread_join(w.thread, NULL);
+	if (came + ept_records_lost(records) != RATE * SECONDS)
+		die("records that neither came nor were lost");
+	*behind = w.series;
+	series_add(lost, (double)ept_records_lost(records));
+	ept_records_close(records);
+	ept_fault_log_close(&log);
+}
+
 int main(int argc, char **argv)
 {
-	struct series first = {0}, later = {0}, four = {0};
+	struct series first = {0}, later = {0}, four = {0}, behind = {0}, lost = {0};
 	json_t *rows = json_array();
 	struct ept_fault_log log;
 
@@ -96,6 +156,9 @@ int main(int argc, char **argv)
 	series_row(rows, "fault_log.record", "ns", &later, NULL, "ours <= 150");
 	series_row(rows, "fault_log.record.first_round", "ns", &first, NULL, "none");
 	series_row(rows, "fault_log.record.four_threads", "ns", &four, NULL, "none");
+	paced(&behind, &lost);
+	series_row(rows, "fault_log.paced.lost", "records", &lost, NULL, "ours <= 0");
+	series_row(rows, "fault_log.paced.behind", "ms", &behind, NULL, "none");
 	series_write(rows, argv[1]);
 	return 0;
 }

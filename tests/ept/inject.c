@@ -143,6 +143,16 @@ static void slip_in(uint64_t start, uint64_t len)
 		((volatile char *)(uintptr_t)at)[INJECT_SLIP_AT] = INJECT_SLIPPED;
 }
 
+static int move_and_deny(int fd, struct uffdio_move *move)
+{
+	move->len = 4096;
+	if (syscall(SYS_ioctl, fd, UFFDIO_MOVE, move))
+		return -1;
+	move->move = -EEXIST;
+	errno = EEXIST;
+	return -1;
+}
+
 int ioctl(int fd, unsigned long request, ...)
 {
 	va_list args;
@@ -152,6 +162,8 @@ int ioctl(int fd, unsigned long request, ...)
 	va_start(args, request);
 	arg = va_arg(args, void *);
 	va_end(args);
+	if (request == UFFDIO_MOVE && inject_get(move_denied))
+		return move_and_deny(fd, arg);
 	r = (int)syscall(SYS_ioctl, fd, request, arg);
 	if (!r && request == UFFDIO_ZEROPAGE && inject_get(slip)) {
 		const struct uffdio_zeropage *zero = arg;

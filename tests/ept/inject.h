@@ -18,6 +18,7 @@ struct inject {
 	int pread_errno;  /* for reads that touch [bad_from, bad_to) of any file */
 	uint64_t bad_from, bad_to;
 	unsigned eintr_every; /* every so many calls fail with EINTR first; 0: none */
+	bool move_denied;     /* UFFDIO_MOVE moves a page, and says EEXIST */
 	bool slip;	      /* a write comes between mapping a page and write-protecting it */
 	uint64_t clock_ns;    /* CLOCK_MONOTONIC stands still here; 0: it runs */
 	int pwrite_errno;

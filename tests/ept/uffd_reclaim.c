@@ -288,6 +288,32 @@ START_TEST(comes_back_by_area)
 }
 END_TEST
 
+/* A page that went though the kernel says otherwise is where it went, and comes back whole. */
+START_TEST(moved_and_denied)
+{
+	struct ept_area *high;
+	struct vm vm = vm_of_two(temp_file(BOTH * PAGE), &high);
+
+	if (!vm.space->reclaim.ring.base) {
+		vm_destroy(&vm);
+		return; /* it cannot move pages */
+	}
+	for (uint64_t page = 0; page < BORDER; page++)
+		*(volatile uint64_t *)(volatile void *)at(&vm, page) = page + 1;
+	inject_set(move_denied, true);
+	ck_assert_uint_ge(ept_reclaim_sample(vm.space, BORDER).added, BORDER);
+	for (uint64_t page = 0; page < BORDER; page++) {
+		struct ept_leaf *leaf = ept_mirror_find(&vm.space->mirror, GPA(page * PAGE));
+
+		ck_assert_int_eq(ept_pte_get(leaf, (unsigned)page), EPT_PTE_HELD);
+	}
+	for (uint64_t page = 0; page < BORDER; page++)
+		ck_assert_uint_eq(*(volatile uint64_t *)(volatile void *)at(&vm, page), page + 1);
+	inject_set(move_denied, false);
+	vm_destroy(&vm);
+}
+END_TEST
+
 Suite *suite_uffd_reclaim(void)
 {
 	Suite *suite = suite_create("ept on userfaultfd: reclaim");
@@ -297,6 +323,7 @@ Suite *suite_uffd_reclaim(void)
 	tcase_add_loop_test(tc, no_write_is_lost, 0, NR_KINDS);
 	tcase_add_loop_test(tc, reclaimed_pages, 0, 2);
 	tcase_add_loop_test(tc, comes_back_by_area, 0, 2);
+	tcase_add_test(tc, moved_and_denied);
 	suite_add_tcase(suite, tc);
 	return suite;
 }
