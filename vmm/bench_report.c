@@ -8,9 +8,10 @@
 
 struct row {
 	struct series ours, plain;
-	struct series pairs;	      /* ours / plain of those measured one after the other */
 	struct series cpu, cpu_plain; /* us of CPU time a touch */
-	char why[480];		      /* it was not measured; empty: it was */
+	/* ours / plain of those measured one after the other; of CPU time */
+	struct series pairs, cpu_pairs;
+	char why[480]; /* it was not measured; empty: it was */
 	uint64_t touches, pages, installed, installed_plain, faults, ticks;
 	uint64_t cases[EPT_NR_CASES];
 	struct kvm_side {
@@ -83,10 +84,19 @@ static void add_kvm(struct kvm_side *side, const struct bench_result *result)
 	memcpy(side->count, result->kvm, sizeof(side->count));
 }
 
-static void add_plain(struct row *row, const struct bench_result *plain, enum bench_metric metric)
+static void add_pair(struct series *pairs, double ours, double plain)
+{
+	if (plain > 0)
+		series_add(pairs, ours / plain);
+}
+
+static void add_plain(struct row *row, const struct bench_result *ours,
+		      const struct bench_result *plain, enum bench_metric metric)
 {
 	series_add(&row->plain, plain->value[metric]);
 	series_add(&row->cpu_plain, plain->cpu_us);
+	add_pair(&row->pairs, ours->value[metric], plain->value[metric]);
+	add_pair(&row->cpu_pairs, ours->cpu_us, plain->cpu_us);
 	row->installed_plain = plain->installed;
 	add_kvm(&row->kvm_plain, plain);
 }
@@ -108,10 +118,7 @@ void bench_report_add(struct bench_report *report, const struct bench_case *c,
 		series_add(&row->ours, ours->value[c->measures[m].metric]);
 		series_add(&row->cpu, ours->cpu_us);
 		if (plain)
-			add_plain(row, plain, c->measures[m].metric);
-		if (plain && plain->value[c->measures[m].metric] > 0)
-			series_add(&row->pairs, ours->value[c->measures[m].metric] /
-						    plain->value[c->measures[m].metric]);
+			add_plain(row, ours, plain, c->measures[m].metric);
 		row->touches = ours->touches;
 		row->pages = ours->pages;
 		row->installed = ours->installed;
@@ -133,12 +140,12 @@ static int holds(struct row *row, struct bench_bar bar)
 	return bar.how == '<' ? ratio <= bar.ratio : ratio >= bar.ratio;
 }
 
-static void print_pairs(struct row *row)
+static void print_pairs(struct series *pairs)
 {
 	double low, high;
 
-	if (series_interval(&row->pairs, &low, &high))
-		printf(", in pairs %.3f (%.3f to %.3f)", series_at(&row->pairs, 0.5), low, high);
+	if (series_interval(pairs, &low, &high))
+		printf(", in pairs %.3f (%.3f to %.3f)", series_at(pairs, 0.5), low, high);
 }
 
 static void print_row(const struct bench_case *c, unsigned m, struct row *row)
@@ -156,10 +163,13 @@ static void print_row(const struct bench_case *c, unsigned m, struct row *row)
 	double cpu = series_at(&row->cpu, 0.5), cpu_plain = series_at(&row->cpu_plain, 0.5);
 
 	series_print(stdout, name, bench_unit(metric), &row->ours, &row->plain, bar);
-	if (metric == BENCH_TIME && cpu_plain > 0)
-		printf(", of CPU time %.2f", cpu / cpu_plain);
 	if (c->pairs)
-		print_pairs(row);
+		print_pairs(&row->pairs);
+	if (metric == BENCH_TIME && cpu_plain > 0) {
+		printf(", of CPU time %.2f", cpu / cpu_plain);
+		if (c->pairs)
+			print_pairs(&row->cpu_pairs);
+	}
 	puts(held < 0 ? "" : held ? ": holds" : ": does NOT hold");
 }
 
@@ -272,6 +282,7 @@ static json_t *row_json(const struct bench_case *c, unsigned m, struct row *row)
 	}
 	json_object_set_new(json, "rounds", json_integer(row->ours.count));
 	json_object_set_new(json, "pairs", pairs_json(&row->pairs));
+	json_object_set_new(json, "cpu_pairs", pairs_json(&row->cpu_pairs));
 	json_object_set_new(json, "cpu_us", json_real(series_at(&row->cpu, 0.5)));
 	json_object_set_new(json, "cpu_us_plain", json_real(series_at(&row->cpu_plain, 0.5)));
 	json_object_set_new(json, "touches", json_integer((json_int_t)row->touches));
