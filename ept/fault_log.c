@@ -55,11 +55,7 @@ int ept_fault_log_open(struct ept_fault_log *log, uint64_t limit)
 		ept_fault_log_close(log);
 		return err;
 	}
-	log->map->magic = EPT_LOG_MAGIC;
-	log->map->version = EPT_LOG_VERSION;
-	log->map->rings = EPT_LOG_RINGS;
-	log->map->slots = log->slots = slots_for(limit);
-	log->map->slot_size = sizeof(struct ept_log_slot);
+	log->slots = slots_for(limit);
 	return 0;
 }
 
@@ -70,6 +66,20 @@ void ept_fault_log_close(struct ept_fault_log *log)
 	if (log->fd >= 0)
 		close(log->fd);
 	*log = (struct ept_fault_log){.fd = -1};
+}
+
+int ept_fault_log_fd(const struct ept_fault_log *log)
+{
+	struct ept_log_map *map = log->map;
+
+	if (!map)
+		return -1;
+	__atomic_store_n(&map->version, EPT_LOG_VERSION, __ATOMIC_RELAXED);
+	__atomic_store_n(&map->rings, EPT_LOG_RINGS, __ATOMIC_RELAXED);
+	__atomic_store_n(&map->slots, log->slots, __ATOMIC_RELAXED);
+	__atomic_store_n(&map->slot_size, (uint32_t)sizeof(struct ept_log_slot), __ATOMIC_RELAXED);
+	__atomic_store_n(&map->magic, EPT_LOG_MAGIC, __ATOMIC_RELEASE);
+	return log->fd;
 }
 
 /* --- writing ---------------------------------------------------------------------------- */
@@ -173,5 +183,5 @@ void ept_fault_log_note(struct ept_space *space, const struct ept_area *area,
 
 int ept_space_records_fd(const struct ept_space *space)
 {
-	return space->log.fd;
+	return ept_fault_log_fd(&space->log);
 }

@@ -44,7 +44,7 @@ struct ept_log_map {
 
 /* A space's side. */
 struct ept_fault_log {
-	int fd;			 /* -1: there is none */
+	int fd;			 /* -1: there is none; for others: ept_fault_log_fd() */
 	struct ept_log_map *map; /* NULL: the same */
 	unsigned slots;		 /* of a ring that are used */
 };
@@ -55,6 +55,11 @@ struct ept_fault_log {
  * says to memfd_create(2): there is none then. Async-signal-safe.
  */
 int ept_fault_log_open(struct ept_fault_log *log, uint64_t limit);
+/*
+ * What others can map: -1: there is none. Its header is written here and not before, so that the
+ * log of a clone that nobody looks at, and that no fault is written to, has no page. Any thread.
+ */
+int ept_fault_log_fd(const struct ept_fault_log *log);
 /* Let go of it, if there is one; in a forked child, of its parent's. Async-signal-safe. */
 void ept_fault_log_close(struct ept_fault_log *log);
 

@@ -42,7 +42,7 @@ enum bench_pattern {
 
 #define BENCH_STRIDE 8
 #define BENCH_DRAWN  5
-#define BENCH_BRIEF  3
+#define BENCH_BRIEF  3 /* pairs of short samples, or unsteady ones, that a round takes */
 
 /* What the other side is. */
 enum bench_other {
@@ -62,6 +62,7 @@ enum bench_metric {
 	BENCH_TIME,    /* us a touch, in the guest */
 	BENCH_FIRST,   /* BENCH_UNIFORM, BENCH_SKEWED: the same of first touches */
 	BENCH_STEADY,  /* and of all others */
+	BENCH_MIDDLE,  /* the same as BENCH_TIME, of the median chunk of BENCH_CHUNK touches */
 	BENCH_RATE,    /* touches a second, all vCPUs */
 	BENCH_OWN,     /* KiB of private memory more than before the touches */
 	BENCH_MEMORY,  /* MiB of host memory; bench_host_memory() */
@@ -101,7 +102,8 @@ struct bench_case {
 	enum bench_exit exit; /* no memory is touched, it leaves the guest so, */
 	bool ring0;	      /* from there; else from ring 3 */
 	unsigned times;	      /* and so often */
-	bool brief; /* a round takes BENCH_BRIEF of them: short samples, or unsteady ones */
+	unsigned pairs;	      /* that a round takes; 0: one */
+	bool stamped;	      /* the time of each BENCH_CHUNK touches is taken: BENCH_MIDDLE */
 	struct bench_measure measures[BENCH_MEASURES];
 };
 
@@ -317,6 +319,8 @@ const char *bench_unit(enum bench_metric metric);
 
 /* --- the samples in turn (bench_run.c) ------------------------------------------------------ */
 
+/* At most: no case takes more than SERIES_MAX pairs in them. */
+#define BENCH_ROUNDS	   64
 /* Rounds of the detail, of those of the others. */
 #define BENCH_DETAIL_SHARE 3
 

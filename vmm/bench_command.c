@@ -96,7 +96,7 @@ static int take(enum word word, const char *value, struct bench_options *out,
 		out->json = value ? value : "";
 		break;
 	case ROUNDS_WORD:
-		r = number(words[word].name, value, SERIES_MAX, &n, err);
+		r = number(words[word].name, value, BENCH_ROUNDS, &n, err);
 		out->rounds = (unsigned)n;
 		break;
 	case ONLY:

@@ -9,7 +9,9 @@
 struct row {
 	struct series ours, plain;
 	struct series cpu, cpu_plain; /* us of CPU time a touch */
-	char why[480];		      /* it was not measured; empty: it was */
+	/* ours / plain of those measured one after the other; of CPU time */
+	struct series pairs, cpu_pairs;
+	char why[480]; /* it was not measured; empty: it was */
 	uint64_t touches, pages, installed, installed_plain, faults, ticks;
 	uint64_t cases[EPT_NR_CASES];
 	struct kvm_side {
@@ -30,7 +32,7 @@ static const struct {
     [BENCH_TIME] = {"", "us"},		[BENCH_RATE] = {"", "1/s"},
     [BENCH_OWN] = {".own", "KiB"},	[BENCH_MEMORY] = {".memory", "MiB"},
     [BENCH_READ] = {".read", "KiB"},	[BENCH_FIRST] = {".first", "us"},
-    [BENCH_STEADY] = {".steady", "us"},
+    [BENCH_STEADY] = {".steady", "us"}, [BENCH_MIDDLE] = {".middle", "us"},
 };
 
 const char *bench_unit(enum bench_metric metric)
@@ -82,10 +84,19 @@ static void add_kvm(struct kvm_side *side, const struct bench_result *result)
 	memcpy(side->count, result->kvm, sizeof(side->count));
 }
 
-static void add_plain(struct row *row, const struct bench_result *plain, enum bench_metric metric)
+static void add_pair(struct series *pairs, double ours, double plain)
+{
+	if (plain > 0)
+		series_add(pairs, ours / plain);
+}
+
+static void add_plain(struct row *row, const struct bench_result *ours,
+		      const struct bench_result *plain, enum bench_metric metric)
 {
 	series_add(&row->plain, plain->value[metric]);
 	series_add(&row->cpu_plain, plain->cpu_us);
+	add_pair(&row->pairs, ours->value[metric], plain->value[metric]);
+	add_pair(&row->cpu_pairs, ours->cpu_us, plain->cpu_us);
 	row->installed_plain = plain->installed;
 	add_kvm(&row->kvm_plain, plain);
 }
@@ -107,7 +118,7 @@ void bench_report_add(struct bench_report *report, const struct bench_case *c,
 		series_add(&row->ours, ours->value[c->measures[m].metric]);
 		series_add(&row->cpu, ours->cpu_us);
 		if (plain)
-			add_plain(row, plain, c->measures[m].metric);
+			add_plain(row, ours, plain, c->measures[m].metric);
 		row->touches = ours->touches;
 		row->pages = ours->pages;
 		row->installed = ours->installed;
@@ -129,9 +140,22 @@ static int holds(struct row *row, struct bench_bar bar)
 	return bar.how == '<' ? ratio <= bar.ratio : ratio >= bar.ratio;
 }
 
-static void print_row(const char *name, enum bench_metric metric, struct row *row, const char *bar,
-		      int held)
+static void print_pairs(struct series *pairs)
 {
+	double low, high;
+
+	if (series_interval(pairs, &low, &high))
+		printf(", in pairs %.3f (%.3f to %.3f)", series_at(pairs, 0.5), low, high);
+}
+
+static void print_row(const struct bench_case *c, unsigned m, struct row *row)
+{
+	enum bench_metric metric = c->measures[m].metric;
+	int held = holds(row, c->measures[m].bar);
+	char name[64], bar[32];
+
+	bench_row_name(c, m, name, sizeof(name));
+	bench_bar_text(c->measures[m].bar, bar, sizeof(bar));
 	if (row->ours.count == 0) {
 		printf("%-39s not measured: %s; bar %s\n", name, row->why, bar);
 		return;
@@ -139,8 +163,13 @@ static void print_row(const char *name, enum bench_metric metric, struct row *ro
 	double cpu = series_at(&row->cpu, 0.5), cpu_plain = series_at(&row->cpu_plain, 0.5);
 
 	series_print(stdout, name, bench_unit(metric), &row->ours, &row->plain, bar);
-	if (metric == BENCH_TIME && cpu_plain > 0)
+	if (c->pairs)
+		print_pairs(&row->pairs);
+	if (metric == BENCH_TIME && cpu_plain > 0) {
 		printf(", of CPU time %.2f", cpu / cpu_plain);
+		if (c->pairs)
+			print_pairs(&row->cpu_pairs);
+	}
 	puts(held < 0 ? "" : held ? ": holds" : ": does NOT hold");
 }
 
@@ -172,15 +201,9 @@ void bench_report_print(struct bench_report *report)
 {
 	for (size_t i = 0; i < bench_case_count; i++)
 		for (unsigned m = 0; m < BENCH_MEASURES; m++) {
-			const struct bench_case *c = &bench_cases[i];
-			struct row *row = row_of(report, c, m);
-			char name[64], bar[32];
-			if (!wanted(row))
-				continue;
-			bench_row_name(c, m, name, sizeof(name));
-			bench_bar_text(c->measures[m].bar, bar, sizeof(bar));
-			print_row(name, c->measures[m].metric, row, bar,
-				  holds(row, c->measures[m].bar));
+			struct row *row = row_of(report, &bench_cases[i], m);
+			if (wanted(row))
+				print_row(&bench_cases[i], m, row);
 		}
 	print_end(report);
 }
@@ -219,6 +242,17 @@ static json_t *kvm_json(const struct kvm_side *side)
 	return json;
 }
 
+/* null: there were no pairs, or too few. */
+static json_t *pairs_json(struct series *pairs)
+{
+	double low, high;
+
+	if (!series_interval(pairs, &low, &high))
+		return json_null();
+	return json_pack("{s:i,s:f,s:f,s:f}", "count", (int)pairs->count, "ratio",
+			 series_at(pairs, 0.5), "low", low, "high", high);
+}
+
 static void exits_json(json_t *json, const struct bench_case *c, const struct row *row)
 {
 	json_object_set_new(json, "kvm", kvm_json(&row->kvm));
@@ -247,6 +281,8 @@ static json_t *row_json(const struct bench_case *c, unsigned m, struct row *row)
 		return json;
 	}
 	json_object_set_new(json, "rounds", json_integer(row->ours.count));
+	json_object_set_new(json, "pairs", pairs_json(&row->pairs));
+	json_object_set_new(json, "cpu_pairs", pairs_json(&row->cpu_pairs));
 	json_object_set_new(json, "cpu_us", json_real(series_at(&row->cpu, 0.5)));
 	json_object_set_new(json, "cpu_us_plain", json_real(series_at(&row->cpu_plain, 0.5)));
 	json_object_set_new(json, "touches", json_integer((json_int_t)row->touches));

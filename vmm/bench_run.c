@@ -132,7 +132,7 @@ static int run_all(struct bench *bench)
 			if (!bench_chosen(opt, c) || (c->detail && round >= detail_rounds))
 				continue;
 			bench_progress(round, opt->rounds, c->name);
-			unsigned times = c->brief ? BENCH_BRIEF : 1;
+			unsigned times = c->pairs ? c->pairs : 1;
 			for (unsigned n = 0; n < times && !signal; n++) {
 				run_case(bench, c, round + n);
 				signal = bench_signal_came();

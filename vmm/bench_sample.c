@@ -175,7 +175,7 @@ static int give_job(struct bench_vm *vm, const struct bench_sample *sample,
 				      .ordered = true,
 				      .base = BENCH_GPA,
 				      .touches = (uint32_t)touches,
-				      .stamped = c->exits,
+				      .stamped = c->exits || c->stamped,
 				      .first = is_drawn(c) ? (uint32_t)result->pages : 0};
 	result->touches = touches;
 	return r;
@@ -201,8 +201,8 @@ static int enter_group(const struct bench_sample *sample, struct foal_error *err
 }
 
 /* The slowest vCPU's time, and what they found in memory. */
-static int read_job(const struct bench_vm *vm, uint64_t sum, struct bench_result *result,
-		    struct foal_error *err)
+static int read_job(const struct bench_vm *vm, const struct bench_sample *sample, uint64_t sum,
+		    struct bench_result *result, struct foal_error *err)
 {
 	int khz = ioctl(vm->kvm.vm_fd, KVM_GET_TSC_KHZ, 0);
 	uint64_t longest = 0, found = 0;
@@ -218,7 +218,7 @@ static int read_job(const struct bench_vm *vm, uint64_t sum, struct bench_result
 	if (found != sum)
 		return error_set(err, FOAL_EXIT_INTERNAL, -EIO,
 				 "bench: the guest found other bytes than it should");
-	if (vm->job->stamped) {
+	if (sample->c->exits) {
 		result->value[BENCH_TIME] = bench_chunk_cycles(vm) * 1000 / khz -
 					    (vm->job->exit == BENCH_HALT ? BENCH_HALT_NS / 1e3 : 0);
 		return 0;
@@ -227,6 +227,7 @@ static int read_job(const struct bench_vm *vm, uint64_t sum, struct bench_result
 	double mid = (double)(vm->job->cpu[0].mid - vm->job->cpu[0].start) * 1000 / khz;
 	size_t again = result->touches - vm->job->first;
 	result->value[BENCH_TIME] = us / (double)result->touches;
+	result->value[BENCH_MIDDLE] = sample->c->stamped ? bench_chunk_cycles(vm) * 1000 / khz : 0;
 	result->value[BENCH_FIRST] = vm->job->first ? mid / vm->job->first : 0;
 	result->value[BENCH_STEADY] = again ? (us - mid) / (double)again : 0;
 	result->value[BENCH_RATE] = (double)result->touches * 1e6 / us;
@@ -315,7 +316,7 @@ static int run_guest(struct bench_vm *vm, const struct memory *memory,
 	if (memory->space)
 		count_events(memory->space, result);
 	r = bench_vm_go(vm, BENCH_FINISHED, err);
-	return r ? r : read_job(vm, sum, result, err);
+	return r ? r : read_job(vm, sample, sum, result, err);
 }
 
 /* What is not measured has none. */

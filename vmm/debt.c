@@ -36,10 +36,13 @@ void debt_look(struct vm_debt *debt, uint64_t start, uint64_t fixed)
 {
 	unsigned count = atomic_load_explicit(&debt->count, memory_order_relaxed);
 	uint64_t now = now_ns(), age = now - debt->begun;
+	uint64_t step = age / (age < DEBT_SPARSE_NS ? 2 : 5);
 
+	if (count && debt->look[count - 1].fixed == fixed)
+		step *= DEBT_QUIET;
 	debt->look[count] = (struct debt_look){.ns = now - start, .fixed = fixed};
 	atomic_store_explicit(&debt->count, ++count, memory_order_release);
-	debt->due = count < DEBT_LOOKS ? now + age / (age < DEBT_SPARSE_NS ? 2 : 5) : 0;
+	debt->due = count < DEBT_LOOKS ? now + step : 0;
 }
 
 struct debt_look debt_by(const struct vm_debt *debt, uint64_t all, uint64_t now, unsigned percent)

@@ -11,10 +11,15 @@
 
 #include "ept/stats.h"
 
-/* Looks at KVM's count: after 1 ms, then half as far again, from 0.5 s on a fifth: an hour. */
+/*
+ * Looks at KVM's count: after 1 ms, then half as far again, from 0.5 s on a fifth: an hour. Where
+ * nothing came since the last, the next is DEBT_QUIET times as far off: a look wakes the main
+ * thread, and a thousand idle clones have as many of them.
+ */
 #define DEBT_LOOKS     64
 #define DEBT_FIRST_NS  1000000
 #define DEBT_SPARSE_NS 500000000
+#define DEBT_QUIET     4
 
 struct debt_look {
 	uint64_t ns; /* since the start */

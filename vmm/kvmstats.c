@@ -72,28 +72,42 @@ static void pick_one(struct kvm_pick *pick, const struct kvm_stats_desc *d, uint
 	}
 }
 
-/* One after the other: what all of them take would stay with each of many copies of a VM. */
+/*
+ * Some at a time: each read is a system call at every VM's start, and what all of them take would
+ * stay with each of many copies of a VM.
+ */
+#define PICK_BLOCK 1024
+
+static int pick_block(struct kvm_pick *pick, int fd, const struct kvm_stats_header *head,
+		      uint32_t first, const char *const names[], unsigned count)
+{
+	_Alignas(struct kvm_stats_desc) char block[PICK_BLOCK];
+	size_t step = sizeof(struct kvm_stats_desc) + head->name_size;
+	size_t fit = sizeof(block) / step, left = head->num_desc - first;
+	size_t n = left < fit ? left : fit;
+	int r = read_all(fd, block, n * step, head->desc_offset + first * step);
+
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		const struct kvm_stats_desc *d =
+		    (const struct kvm_stats_desc *)(const void *)(block + i * step);
+
+		pick_one(pick, d, head->data_offset + d->offset, names, count);
+	}
+	return r ? r : (int)n;
+}
+
 int kvm_stats_pick(struct kvm_pick *pick, int fd, const char *const names[], unsigned count)
 {
-	union {
-		struct kvm_stats_desc desc;
-		char bytes[sizeof(struct kvm_stats_desc) + NAME_MOST];
-	} one;
 	struct kvm_stats_header head;
 	int r = count > KVM_PICK_MAX ? -EINVAL : read_all(fd, &head, sizeof(head), 0);
 
 	*pick = (struct kvm_pick){.first = UINT32_MAX};
 	memset(pick->at, 0xff, sizeof(pick->at));
-	if (r == 0 && head.name_size > NAME_MOST)
+	if (r == 0 && (head.name_size > NAME_MOST || head.name_size % sizeof(uint64_t)))
 		r = -EINVAL;
-	for (uint32_t i = 0; r == 0 && i < head.num_desc; i++) {
-		size_t step = sizeof(one.desc) + head.name_size;
-
-		r = read_all(fd, &one, step, head.desc_offset + i * step);
-		if (r == 0)
-			pick_one(pick, &one.desc, head.data_offset + one.desc.offset, names, count);
-	}
-	if (r)
+	for (uint32_t i = 0; r >= 0 && i < head.num_desc; i += (uint32_t)r)
+		r = pick_block(pick, fd, &head, i, names, count);
+	if (r < 0)
 		return r;
 	if (pick->first > pick->end)
 		pick->first = pick->end;

@@ -30,6 +30,28 @@ double series_spread(struct series *s)
 	return median > 0 ? (series_at(s, 0.9) - series_at(s, 0.1)) / median : 0;
 }
 
+bool series_interval(struct series *s, double *low, double *high)
+{
+	/* Each is as likely below the median as not: that just, and that at most @outside are. */
+	double each = 1, sum;
+	unsigned outside = 0;
+
+	for (unsigned i = 0; i < s->count; i++)
+		each /= 2;
+	sum = each;
+	if (sum > 0.025)
+		return false;
+	while (sum <= 0.025) {
+		each *= (double)(s->count - outside) / (outside + 1);
+		sum += each;
+		outside++;
+	}
+	qsort(s->value, s->count, sizeof(double), compare);
+	*low = s->value[outside - 1];
+	*high = s->value[s->count - outside];
+	return true;
+}
+
 void series_print(FILE *out, const char *name, const char *unit, struct series *ours,
 		  struct series *plain, const char *bar)
 {

@@ -9,9 +9,10 @@
 #define FOAL_VMM_SERIES_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdio.h>
 
-#define SERIES_MAX 64
+#define SERIES_MAX 256
 
 struct series {
 	unsigned count;
@@ -26,6 +27,12 @@ double series_at(struct series *s, double fraction);
 
 /* (90th - 10th percentile) / median, 0 without any. */
 double series_spread(struct series *s);
+
+/*
+ * Where the median of what the values are drawn from lies with a probability of at least 95 %,
+ * whatever else that is (binomial, between two of the values). False: they are too few to say.
+ */
+bool series_interval(struct series *s, double *low, double *high);
 
 /* Print a row's line to @out. @plain empty or NULL: there is no other. */
 void series_print(FILE *out, const char *name, const char *unit, struct series *ours,

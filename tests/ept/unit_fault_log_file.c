@@ -46,7 +46,7 @@ static uint64_t take_all(struct ept_records *records, bool *seen)
 START_TEST(eight_threads)
 {
 	struct ept_fault_log log = new_log();
-	struct ept_records *records = reader(log.fd, false);
+	struct ept_records *records = reader(ept_fault_log_fd(&log), false);
 	bool *seen = calloc(THREADS * PER_THREAD, 1);
 	struct writer writers[THREADS];
 	uint64_t read = 0;
@@ -84,7 +84,7 @@ static void *write_on(void *arg)
 START_TEST(overtaken)
 {
 	struct ept_fault_log log = new_log();
-	struct ept_records *records = reader(log.fd, false);
+	struct ept_records *records = reader(ept_fault_log_fd(&log), false);
 	pthread_t writer;
 	struct ept_record r;
 
@@ -144,7 +144,7 @@ START_TEST(no_log)
 	uint32_t *const numbers[] = {&log.map->version, &log.map->rings, &log.map->slots,
 				     &log.map->slot_size, (uint32_t *)&log.map->magic};
 
-	ept_records_close(reader(log.fd, false));
+	ept_records_close(reader(ept_fault_log_fd(&log), false));
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(*numbers); i++) {
 		++*numbers[i];
 		expect_refused(log.fd);
@@ -181,7 +181,7 @@ static void expect_sane(const struct ept_record *r)
 START_TEST(turned_bits)
 {
 	struct ept_fault_log log = false_log(sizeof(*log.map), F_SEAL_SHRINK);
-	struct ept_records *records = reader(log.fd, false);
+	struct ept_records *records = reader(ept_fault_log_fd(&log), false);
 	struct ept_record r;
 	uint64_t given = 0;
 
@@ -219,7 +219,7 @@ START_TEST(random_bytes)
 	struct ept_fault_log log = false_log(sizeof(*log.map), F_SEAL_SHRINK);
 	uint64_t *words = (uint64_t *)log.map;
 	struct writer writer = {.log = &log};
-	struct ept_records *records = reader(log.fd, false);
+	struct ept_records *records = reader(ept_fault_log_fd(&log), false);
 	struct ept_record r;
 
 	for (size_t i = EPT_PAGE_SIZE / 8; i < sizeof(*log.map) / 8; i++)

@@ -12,12 +12,12 @@
 
 #define PAGES 64
 
-/* `foal bench faults` on few pages, once; @only NULL: all but the detail. The rows; free them. */
-static json_t *bench(const char *only)
+/* `foal bench faults` on few pages; @only NULL: all but the detail. The rows; free them. */
+static json_t *bench_rounds(const char *only, const char *rounds)
 {
 	const struct run_how how = {.plain = true};
-	const char *const all[] = {"bench", "faults", "--json",	    "--rounds", "1",  "--pages",
-				   "64",    "--dir",  scratch("."), "--only",	only, NULL};
+	const char *const all[] = {"bench", "faults", "--json",	    "--rounds", rounds, "--pages",
+				   "64",    "--dir",  scratch("."), "--only",	only,	NULL};
 	const char *few[12];
 	struct run run;
 
@@ -36,6 +36,11 @@ static json_t *bench(const char *only)
 	json_decref(root);
 	run_free(&run);
 	return rows;
+}
+
+static json_t *bench(const char *only)
+{
+	return bench_rounds(only, "1");
 }
 
 static json_t *row_of(json_t *rows, const char *name)
@@ -84,6 +89,38 @@ static void check_fields(json_t *row)
 	ck_assert_msg(got > want * 0.999 && got < want * 1.001, "%s: ratio %f, not %f", name, got,
 		      want);
 }
+
+static void expect_pairs(json_t *row, const char *field)
+{
+	json_t *pairs = json_object_get(row, field);
+	double low = json_real_value(json_object_get(pairs, "low"));
+	double ratio = json_real_value(json_object_get(pairs, "ratio"));
+
+	ck_assert_int_eq(json_integer_value(json_object_get(pairs, "count")), 8);
+	ck_assert_double_gt(low, 0);
+	ck_assert_double_le(low, ratio);
+	ck_assert_double_le(ratio, json_real_value(json_object_get(pairs, "high")));
+}
+
+/* With the log and without it, in pairs of which a round takes four: the interval needs six. */
+START_TEST(pairs)
+{
+	static const char *const names[] = {"log.anon.write.seq", "log.anon.write.seq.middle"};
+	json_t *rows = bench("log.*");
+
+	for (size_t i = 0; i < 2; i++) {
+		ck_assert_uint_eq(count(rows, names[i], "rounds"), 4);
+		ck_assert(json_is_null(json_object_get(row_of(rows, names[i]), "pairs")));
+	}
+	json_decref(rows);
+	rows = bench_rounds("log.*", "2");
+	for (size_t i = 0; i < 2; i++) {
+		expect_pairs(row_of(rows, names[i]), "pairs");
+		expect_pairs(row_of(rows, names[i]), "cpu_pairs");
+	}
+	json_decref(rows);
+}
+END_TEST
 
 /* The rows are those that --list names, in its order. */
 START_TEST(every_row)
@@ -438,6 +475,7 @@ Suite *bench_suite(void)
 	tcase_set_timeout(tc, TEST_LIMIT);
 	if (have_userfaultfd()) {
 		tcase_add_test(tc, every_row);
+		tcase_add_test(tc, pairs);
 		tcase_add_test(tc, restored_memory);
 		tcase_add_test(tc, restored_vms);
 		tcase_add_test(tc, cloned_vms);

@@ -11,6 +11,7 @@ Suite *control_suite(void);
 Suite *cpu_suite(void);
 Suite *docs_suite(void);
 Suite *gate_suite(void);
+Suite *series_suite(void);
 Suite *template_suite(void);
 Suite *helper_suite(void);
 Suite *image_suite(void);
