@@ -13,6 +13,7 @@
 #include "vmm/remote.h"
 #include "vmm/remote_trace.h"
 #include "vmm/run.h"
+#include "vmm/top.h"
 #include "vmm/vm.h"
 #include "vmm/vsock.h"
 
@@ -42,6 +43,7 @@ static const struct {
     {"stop", command_stop},
     {"stat", command_stat},
     {"trace", command_trace},
+    {"top", command_top},
     {"balloon", command_balloon},
     {"snapshot", command_snapshot},
     {"fork", command_fork},
