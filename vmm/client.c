@@ -137,43 +137,6 @@ void client_close(struct client *client)
 
 /* --- questions -------------------------------------------------------------------------------- */
 
-static int say(struct client *client, json_t *request, int fd, struct foal_error *err)
-{
-	char line[CONTROL_LINE_MAX];
-	size_t len = json_dumpb(request, line, sizeof(line) - 1, JSON_COMPACT);
-
-	json_decref(request);
-	if (len == 0 || len >= sizeof(line))
-		return error_set(err, FOAL_EXIT_INTERNAL, -E2BIG, "a request of %zu bytes", len);
-	line[len++] = '\n';
-	if (fd_send(client->fd, line, len, 0, fd) != (ssize_t)len)
-		return gone(client, err);
-	return 0;
-}
-
-void reply_make_printable(json_t *reply)
-{
-	const char *key;
-	json_t *value;
-
-	json_object_foreach(reply, key, value)
-	{
-		char *text = json_is_string(value) ? strdup(json_string_value(value)) : NULL;
-
-		for (char *at = text; at && *at; at++) {
-			unsigned char c = (unsigned char)at[0], next = (unsigned char)at[1];
-
-			if ((c < ' ' && c != '\n') || c == 0x7f)
-				*at = '?';
-			else if (c == 0xc2 && next < 0xa0)
-				at[0] = at[1] = '?';
-		}
-		if (text)
-			json_string_set(value, text);
-		free(text);
-	}
-}
-
 /* Is @line not an answer but the end? Then it is used up. */
 static bool take_end(struct client *client, json_t *line)
 {
@@ -199,6 +162,44 @@ void client_hear(struct client *client)
 			client->gone = true;
 		else if (!take_end(client, line))
 			json_decref(line); /* nobody asked for it */
+	}
+}
+
+static int say(struct client *client, json_t *request, int fd, struct foal_error *err)
+{
+	char line[CONTROL_LINE_MAX];
+	size_t len = json_dumpb(request, line, sizeof(line) - 1, JSON_COMPACT);
+
+	json_decref(request);
+	if (len == 0 || len >= sizeof(line))
+		return error_set(err, FOAL_EXIT_INTERNAL, -E2BIG, "a request of %zu bytes", len);
+	line[len++] = '\n';
+	if (fd_send(client->fd, line, len, 0, fd) == (ssize_t)len)
+		return 0;
+	client_hear(client); /* of its end it may have told before */
+	return gone(client, err);
+}
+
+void reply_make_printable(json_t *reply)
+{
+	const char *key;
+	json_t *value;
+
+	json_object_foreach(reply, key, value)
+	{
+		char *text = json_is_string(value) ? strdup(json_string_value(value)) : NULL;
+
+		for (char *at = text; at && *at; at++) {
+			unsigned char c = (unsigned char)at[0], next = (unsigned char)at[1];
+
+			if ((c < ' ' && c != '\n') || c == 0x7f)
+				*at = '?';
+			else if (c == 0xc2 && next < 0xa0)
+				at[0] = at[1] = '?';
+		}
+		if (text)
+			json_string_set(value, text);
+		free(text);
 	}
 }
 

@@ -105,22 +105,23 @@ static void put_memory(const struct top_sample *s, struct top_page *page)
 			 bytes(s->counted), bytes(s->swapped));
 }
 
-/* Events may be more than faults that KVM took: of what it emulates, it counts none. */
+/* A KVM may count fewer faults than had events: those of what it emulates, or none at all. */
 static void put_kvm(const struct top *top, struct top_page *page)
 {
 	const struct top_sample *s = &top->now, *b = &top->before;
-	uint64_t all = s->pf_taken > s->events ? s->pf_taken : s->events;
-	double ours = all ? 100.0 * (double)s->events / (double)all : 0;
+	char shares[64] = "(not all are counted)";
+	double ours = s->pf_taken ? 100.0 * (double)s->events / (double)s->pf_taken : 0;
 
 	if (!s->kvm) {
 		top_line(page, "KVM      its statistics are not offered by this kernel");
 		return;
 	}
-	top_line(page,
-		 "KVM      faults %" PRIu64 ", %.0f/s: handlers %.1f %%, host kernel %.1f %%;"
-		 " exits %" PRIu64 ", %.0f/s",
-		 s->pf_taken, top_rate(top, b->pf_taken, s->pf_taken), ours, all ? 100.0 - ours : 0,
-		 s->exits, top_rate(top, b->exits, s->exits));
+	if (s->pf_taken && s->pf_taken >= s->events)
+		snprintf(shares, sizeof(shares), "(handlers %.1f %%, host kernel %.1f %%)", ours,
+			 100.0 - ours);
+	top_line(page, "KVM      faults %" PRIu64 ", %.0f/s %s; exits %" PRIu64 ", %.0f/s",
+		 s->pf_taken, top_rate(top, b->pf_taken, s->pf_taken), shares, s->exits,
+		 top_rate(top, b->exits, s->exits));
 }
 
 static void put_debt(const struct top_sample *s, struct top_page *page)

@@ -137,7 +137,8 @@ static bool take_span(struct top_sample *out, const json_t *span)
 	uint64_t gpa = reply_number(span, "gpa"), first = gpa >> out->shift;
 	size_t n = json_array_size(pages);
 
-	if (gpa >> EPT_GPA_BITS || first << out->shift != gpa || json_array_size(there) != n ||
+	if (!n || gpa >> EPT_GPA_BITS || first << out->shift != gpa ||
+	    json_array_size(there) != n ||
 	    (out->nr_cells && first <= out->cells[out->nr_cells - 1].number))
 		return false;
 	for (size_t i = 0; i < n; i++)

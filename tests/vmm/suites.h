@@ -20,6 +20,7 @@ Suite *options_suite(void);
 Suite *pre_fault_suite(void);
 Suite *sandbox_suite(void);
 Suite *snapshot_dir_suite(void);
+Suite *top_suite(void);
 Suite *trace_suite(void);
 Suite *vsock_option_suite(void);
 
