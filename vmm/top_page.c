@@ -232,7 +232,7 @@ static void put_case(const struct top *top, const struct row *row, struct top_pa
 
 static void put_cases(const struct top *top, struct top_page *page, unsigned most)
 {
-	struct row rows[TOP_CASES_MAX];
+	struct row rows[TOP_CASES_MAX] = {{0}};
 	unsigned n = sorted(top, rows), shown = n <= most ? n : most ? most - 1 : 0;
 
 	for (unsigned i = 0; i < shown; i++)

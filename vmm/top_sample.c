@@ -1,5 +1,4 @@
 /* foal top: what a VM says, taken apart. The VM may be hostile: all of it is checked here, once. */
-#include <ctype.h>
 #include <string.h>
 
 #include "vmm/client.h"
@@ -13,8 +12,11 @@ static void take_name(char out[TOP_NAME_MAX], const char *text)
 {
 	size_t n = 0;
 
-	for (; text[n] && n < TOP_NAME_MAX - 1; n++)
-		out[n] = text[n] > ' ' && text[n] < 0x7f ? text[n] : '?';
+	for (; n < TOP_NAME_MAX - 1 && text[n]; n++) {
+		out[n] = text[n];
+		if (text[n] <= ' ' || text[n] >= 0x7f)
+			out[n] = '?';
+	}
 	out[n] = 0;
 }
 
