@@ -168,8 +168,8 @@ static void open_terminal(const char *const size[2])
 
 	snprintf(command, sizeof(command),
 		 "stty -g >%s; FOAL_RUN_DIR=%s %s top one -d 0.1; echo status $?; stty -g >%s; "
-		 "exec sleep " GUEST_LIMIT,
-		 scratch("before"), scratch("run"), foal_path(), scratch("after"));
+		 ">%s; exec sleep " GUEST_LIMIT,
+		 scratch("before"), scratch("run"), foal_path(), scratch("after"), scratch("done"));
 	int status =
 	    run_tool(NULL, ARGS(TMUX, "new-session", "-d", "-x", size[0], "-y", size[1], command));
 	if (status == 127)
@@ -206,8 +206,9 @@ static void expect_given_back(const char *status)
 
 	ck_assert_ptr_null(strstr(text, "p99 now"));
 	free(text);
-	while (!exists(scratch("after")) || !same_files(scratch("before"), scratch("after")))
+	while (!exists(scratch("done")))
 		usleep(1000);
+	ck_assert(same_files(scratch("before"), scratch("after")));
 	ck_assert_int_eq(run_tool(scratch("flags"), ARGS(TMUX, "display", "-p", "-t", "0",
 							 "#{alternate_on} #{cursor_flag}")),
 			 0);
