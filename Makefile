@@ -76,8 +76,11 @@ EPT_LIBS := -llz4 -lzstd -lxxhash $(URING)
 # What devices/ wants.
 DEVICES_LIBS := -lxxhash
 
+# What vmm/ wants.
+VMM_LIBS := -ljansson -lncurses -ltinfo
+
 $(OUT)/foal: $(OUT)/vmm/main.o $(LIBS)
-	$(call link,$(LDFLAGS) $(STATIC),-ljansson $(DEVICES_LIBS) $(EPT_LIBS))
+	$(call link,$(LDFLAGS) $(STATIC),$(VMM_LIBS) $(DEVICES_LIBS) $(EPT_LIBS))
 
 # Serves disks from NBD servers: a program of its own for libnbd's shared libraries.
 $(OUT)/foal-nbd: $(OUT)/devices/nbd/foal_nbd.o

@@ -255,13 +255,6 @@ void ept_area_split(struct ept_area *area, struct ept_leaf *leaf)
 	leaf->huge = false;
 }
 
-/* Zero pages are the host's, not the guest's: they do not count as resident. */
-static bool counts_resident(enum ept_pte pte)
-{
-	return pte == EPT_PTE_FILE || pte == EPT_PTE_CLEAN || pte == EPT_PTE_DIRTY ||
-	       ept_pte_own(pte);
-}
-
 static void count(struct ept_area *area, int resident, int dirty, int own)
 {
 	if (resident)
@@ -277,7 +270,7 @@ void ept_area_put_pte(struct ept_area *area, struct ept_leaf *leaf, unsigned ind
 {
 	enum ept_pte old = ept_pte_get(leaf, index);
 	int own = ept_pte_own(pte) - ept_pte_own(old);
-	int resident = counts_resident(pte) - counts_resident(old);
+	int resident = ept_pte_resident(pte) - ept_pte_resident(old);
 	int dirty = (pte == EPT_PTE_DIRTY) - (old == EPT_PTE_DIRTY);
 
 	count(area, resident, dirty, own);
@@ -298,7 +291,7 @@ void ept_area_set_ptes(struct ept_area *area, struct ept_leaf *leaf, unsigned fi
 	for (unsigned i = first; i < end; i++) {
 		enum ept_pte old = ept_pte_get(leaf, i);
 
-		resident += counts_resident(pte) - counts_resident(old);
+		resident += ept_pte_resident(pte) - ept_pte_resident(old);
 		dirty += (pte == EPT_PTE_DIRTY) - (old == EPT_PTE_DIRTY);
 		own += ept_pte_own(pte) - ept_pte_own(old);
 		ept_pte_set(leaf, i, pte);
@@ -314,6 +307,12 @@ size_t ept_area_count(const struct ept_space *space)
 struct ept_area *ept_area_at(const struct ept_space *space, size_t index)
 {
 	return index < space->nr_areas ? space->areas[index] : NULL;
+}
+
+void ept_area_range(const struct ept_area *area, gpa_t *gpa, uint64_t *size)
+{
+	*gpa = GPA(area->start);
+	*size = area->end - area->start;
 }
 
 void ept_area_info(struct ept_area *area, struct ept_area_info *out)

@@ -91,6 +91,13 @@ static inline bool ept_pte_own(enum ept_pte pte)
 	return pte == EPT_PTE_PRIVATE || pte == EPT_PTE_AGED || pte == EPT_PTE_HELD;
 }
 
+/* Does it take memory of the guest's? A zero page is the host's. */
+static inline bool ept_pte_resident(enum ept_pte pte)
+{
+	return pte == EPT_PTE_FILE || pte == EPT_PTE_CLEAN || pte == EPT_PTE_DIRTY ||
+	       ept_pte_own(pte);
+}
+
 /* How often a page was found touched, and for how many visits it is left alone (reclaim.h). */
 static inline unsigned ept_pte_age(const struct ept_leaf *leaf, unsigned index)
 {

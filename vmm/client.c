@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -27,7 +28,8 @@ static int gone(struct client *client, struct foal_error *err)
 /* 1: something came; or a negative errno with @err filled. */
 static int more(struct client *client, uint64_t deadline, struct foal_error *err)
 {
-	struct pollfd pfd = {.fd = client->fd, .events = POLLIN};
+	struct pollfd fds[] = {{.fd = client->fd, .events = POLLIN},
+			       {.fd = client->interrupt_fd, .events = POLLIN}};
 	uint64_t now = now_ns();
 	int wait = client->timeout_ms < 0 ? -1
 		   : now < deadline	  ? (int)((deadline - now) / 1000000) + 1
@@ -42,11 +44,14 @@ static int more(struct client *client, uint64_t deadline, struct foal_error *err
 		if (!client->in)
 			return error_set(err, FOAL_EXIT_HOST, -ENOMEM, "out of memory");
 	}
-	int r = poll(&pfd, 1, wait);
+	int r = poll(fds, 2, wait);
 	if (r == 0)
 		return error_set(err, FOAL_EXIT_CONTROL, -ETIMEDOUT,
 				 "%s: the VM does not answer; is it stopped (SIGSTOP, a frozen "
 				 "cgroup)?",
+				 client->name);
+	if (r > 0 && !fds[0].revents)
+		return error_set(err, FOAL_EXIT_CONTROL, -EINTR, "%s: not waited for",
 				 client->name);
 	ssize_t n =
 	    r < 0 ? r : recv(client->fd, client->in + client->len, client->size - client->len, 0);
@@ -102,7 +107,7 @@ static int check_greeting(struct client *client, const json_t *line, struct foal
 int client_open(struct client *client, const struct run_dir *dir, const char *name,
 		struct foal_error *err)
 {
-	*client = (struct client){.name = name, .timeout_ms = PATIENCE_MS};
+	*client = (struct client){.name = name, .timeout_ms = PATIENCE_MS, .interrupt_fd = -1};
 	client->fd = name_connect(dir, name);
 	if ((client->fd == -ENOENT || client->fd == -ECONNREFUSED) && name_has_log(dir, name))
 		return error_set(err, FOAL_EXIT_NAME, -ENOENT,
@@ -132,6 +137,34 @@ void client_close(struct client *client)
 
 /* --- questions -------------------------------------------------------------------------------- */
 
+/* Is @line not an answer but the end? Then it is used up. */
+static bool take_end(struct client *client, json_t *line)
+{
+	if (!json_object_get(line, "event"))
+		return false;
+	reply_make_printable(line);
+	client->ended = true;
+	client->end_status = (int)(reply_number(line, "status") & 0xff);
+	snprintf(client->end_text, sizeof(client->end_text), "%s", reply_text(line, "message"));
+	json_decref(line);
+	return true;
+}
+
+void client_hear(struct client *client)
+{
+	struct pollfd pfd = {.fd = client->fd, .events = POLLIN};
+	struct foal_error err = {0};
+
+	while (!client->gone && poll(&pfd, 1, 0) == 1) {
+		json_t *line = next(client, &err);
+
+		if (!line)
+			client->gone = true;
+		else if (!take_end(client, line))
+			json_decref(line); /* nobody asked for it */
+	}
+}
+
 static int say(struct client *client, json_t *request, int fd, struct foal_error *err)
 {
 	char line[CONTROL_LINE_MAX];
@@ -141,9 +174,10 @@ static int say(struct client *client, json_t *request, int fd, struct foal_error
 	if (len == 0 || len >= sizeof(line))
 		return error_set(err, FOAL_EXIT_INTERNAL, -E2BIG, "a request of %zu bytes", len);
 	line[len++] = '\n';
-	if (fd_send(client->fd, line, len, 0, fd) != (ssize_t)len)
-		return gone(client, err);
-	return 0;
+	if (fd_send(client->fd, line, len, 0, fd) == (ssize_t)len)
+		return 0;
+	client_hear(client); /* of its end it may have told before */
+	return gone(client, err);
 }
 
 void reply_make_printable(json_t *reply)
@@ -177,9 +211,8 @@ json_t *client_ask(struct client *client, const char *command, json_t *members, 
 	json_object_set_new(request, "command", json_string(command));
 	if (say(client, request, fd, err))
 		return NULL;
-	do
-		reply = next(client, err);
-	while (reply && json_object_get(reply, "event")); /* it ends: no answer comes */
+	while ((reply = next(client, err)) && take_end(client, reply))
+		; /* no answer comes */
 	if (reply && !json_is_true(json_object_get(reply, "ok"))) {
 		error_set(err, FOAL_EXIT_CONTROL, -EREMOTEIO, "%s: %s", client->name,
 			  reply_text(json_object_get(reply, "error"), "message"));

@@ -17,6 +17,10 @@ struct client {
 	int timeout_ms; /* to wait for an answer; negative: for ever */
 	int pid;	/* as the VM told */
 	bool gone;	/* it closed the connection */
+	bool ended;	/* it told that it ends, */
+	int end_status; /* how, and the line that it says of it, which may be printed */
+	char end_text[256];
+	int interrupt_fd; /* once it is readable no answer is waited for; -1: none */
 	char *in;
 	size_t len, size;
 };
@@ -36,6 +40,9 @@ void client_close(struct client *client);
  */
 json_t *client_ask(struct client *client, const char *command, json_t *members, int fd,
 		   struct foal_error *err);
+
+/* Hear what it says without being asked: that it ends, or is gone. Does not wait. */
+void client_hear(struct client *client);
 
 /*
  * Nothing that a VM says may steer the terminal: its control characters, C1's in UTF-8, too. Of

@@ -141,6 +141,11 @@ json_t *control_serve_reset(struct control *control, struct conn *conn,
 json_t *control_serve_faults(struct control *control, struct conn *conn,
 			     const struct control_request *request);
 
+/* --- control_residency.c ---------------------------------------------------------------- */
+
+json_t *control_serve_residency(struct control *control, struct conn *conn,
+				const struct control_request *request);
+
 /* In a child that was forked: close what is the VM's. NULL is allowed. */
 void control_let_go(struct control *control);
 

@@ -300,6 +300,7 @@ void control_serve(struct control *control, struct conn *conn,
 	    [CONTROL_FORK] = control_serve_fork,
 	    [CONTROL_RESET] = control_serve_reset,
 	    [CONTROL_FAULTS] = control_serve_faults,
+	    [CONTROL_RESIDENCY] = control_serve_residency,
 	};
 	json_t *reply = control->vm->template ? serve_of_template(control, conn, request)
 					      : serve[request->command](control, conn, request);

@@ -20,6 +20,9 @@
 #define TAKES_POOL     256U
 #define TAKES_HERE     512U
 #define TAKES_ENDS     1024U
+#define TAKES_CELLS    2048U
+
+#define CELLS	       1024
 
 #define TIMEOUT_MAX_MS 3600000
 #define PAUSE_MAX_MS   60000 /* nobody else is served meanwhile */
@@ -126,6 +129,18 @@ static int take_count(const json_t *value, struct control_request *out, struct c
 		return wrong(fault, CONTROL_ERROR_BAD_REQUEST,
 			     "count: give a whole number from 1 to %d", FORK_COUNT_MAX);
 	out->count = (unsigned)count;
+	return 0;
+}
+
+static int take_cells(const json_t *value, struct control_request *out, struct control_fault *fault)
+{
+	json_int_t cells = json_integer_value(value);
+
+	if (!json_is_integer(value) || cells < CONTROL_CELLS_MIN || cells > CONTROL_CELLS_MAX)
+		return wrong(fault, CONTROL_ERROR_BAD_REQUEST,
+			     "cells: give a whole number from %d to %d", CONTROL_CELLS_MIN,
+			     CONTROL_CELLS_MAX);
+	out->cells = (unsigned)cells;
 	return 0;
 }
 
@@ -271,6 +286,7 @@ static const struct {
     {"pagemap", TAKES_HOW, take_pagemap},
     {"dir", TAKES_HOW, take_dir},
     {"here", TAKES_HERE, take_here},
+    {"cells", TAKES_CELLS, take_cells},
 };
 
 #define NR_MEMBERS (sizeof(members) / sizeof(members[0]))
@@ -349,7 +365,7 @@ int control_request_parse(const char *line, size_t len, struct control_request *
 	json_t *root = json_loadb(line, len, JSON_REJECT_DUPLICATES, &error);
 	int r;
 
-	*out = (struct control_request){.count = 1};
+	*out = (struct control_request){.count = 1, .cells = CELLS};
 	if (!root)
 		return wrong(fault, CONTROL_ERROR_BAD_REQUEST, "no JSON object in one line: %.100s",
 			     error.text);

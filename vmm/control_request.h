@@ -14,10 +14,13 @@
 #include "vmm/snapshot.h"
 
 /* Of the greeting; another one speaks another language. */
-#define CONTROL_VERSION	 1
+#define CONTROL_VERSION	  1
 /* Bytes of a request, its end of line not counted. */
-#define CONTROL_LINE_MAX 4096
-#define CONTROL_ID_MAX	 64
+#define CONTROL_LINE_MAX  4096
+#define CONTROL_ID_MAX	  64
+/* Of an answer to "residency". */
+#define CONTROL_CELLS_MIN 16
+#define CONTROL_CELLS_MAX 4096
 
 /* name, members that it takes beside "id" and "command" */
 #define CONTROL_COMMANDS(X) \
@@ -32,7 +35,8 @@
 	X(SNAPSHOT, "snapshot", TAKES_HOW) \
 	X(FORK, "fork", TAKES_COUNT | TAKES_CLOCK | TAKES_SWAP | TAKES_POOL | TAKES_ENDS) \
 	X(RESET, "reset", TAKES_HERE | TAKES_CLOCK) \
-	X(FAULTS, "faults", 0)
+	X(FAULTS, "faults", 0) \
+	X(RESIDENCY, "residency", TAKES_CELLS)
 
 enum control_command {
 #define X(id, name, takes) CONTROL_##id,
@@ -79,6 +83,7 @@ struct control_request {
 	bool reset_point;      /* the same: of clone, its start is its reset point */
 	struct end_kinds ends; /* the same: "nets" and "vsock", which come with each VM */
 	bool here;	       /* of reset: the point is to be set */
+	unsigned cells;	       /* of residency: at most, CONTROL_CELLS_MIN .. _MAX */
 	struct snapshot_how how;
 	char *dir; /* of snapshot: where it is to be, or NULL; owned */
 };

@@ -11,6 +11,7 @@
 #include "vmm/remote_trace.h"
 #include "vmm/report.h"
 #include "vmm/run.h"
+#include "vmm/top.h"
 
 static void doctor_help(void)
 {
@@ -50,6 +51,7 @@ static const struct {
     {"stat", "what a running VM did so far, in figures", stat_help},
     {"trace", "each fault of a running VM: where it came from, what it cost", trace_help},
     {"report", "a trace as a page for a browser", report_help},
+    {"top", "a live view of a running VM: its faults, and what of its memory is there", top_help},
     {"balloon", "how much of its memory a running VM is to keep", balloon_help},
     {"snapshot", "freeze a running VM into a directory", snapshot_help},
     {"fork", "make more VMs of a running one", fork_help},

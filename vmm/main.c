@@ -14,6 +14,7 @@
 #include "vmm/remote_trace.h"
 #include "vmm/report.h"
 #include "vmm/run.h"
+#include "vmm/top.h"
 #include "vmm/vm.h"
 #include "vmm/vsock.h"
 
@@ -44,6 +45,7 @@ static const struct {
     {"stat", command_stat},
     {"trace", command_trace},
     {"report", command_report},
+    {"top", command_top},
     {"balloon", command_balloon},
     {"snapshot", command_snapshot},
     {"fork", command_fork},

@@ -1,13 +1,11 @@
 /* foal trace of a running VM: its log is read beside it, and it never waits for us. */
 #include "vmm/remote_trace.h"
 
-#include <errno.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "devices/fd_passing.h"
 #include "vmm/vm.h"
 
 /* The log holds what comes in some 160 ms at 200,000 faults a second of one thread. */
@@ -29,62 +27,6 @@ struct follow {
 	uint64_t looked; /* the same: for whether it is there, once nobody tells us */
 	bool connected, gone;
 };
-
-/* --- the log -------------------------------------------------------------------------------- */
-
-/* What came over @channel with a descriptor, before the reply; it, or a negative errno. */
-static int receive(int channel)
-{
-	char byte = 0;
-	int fd = -1;
-
-	if (fd_recv(channel, &byte, 1, MSG_DONTWAIT, &fd) <= 0 || fd < 0)
-		return -EPROTO;
-	return fd;
-}
-
-/* The reply, and the log's descriptor in *@log; NULL: @err is filled. */
-static json_t *ask(struct client *client, int *log, struct foal_error *err)
-{
-	int ends[2];
-
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends)) {
-		error_set(err, FOAL_EXIT_HOST, -errno, "socketpair: %s", strerror(errno));
-		return NULL;
-	}
-	json_t *reply = client_ask(client, "faults", NULL, ends[1], err);
-	close(ends[1]);
-	*log = reply ? receive(ends[0]) : -EPROTO;
-	close(ends[0]);
-	if (reply && *log < 0) {
-		error_set(err, FOAL_EXIT_CONTROL, *log,
-			  "%s: its fault log did not come with its answer", client->name);
-		json_decref(reply);
-		return NULL;
-	}
-	return reply;
-}
-
-static int open_log(struct follow *f, struct foal_error *err)
-{
-	const char *name = f->opt->remote.name, *why = NULL;
-	int log = -1, r;
-	json_t *reply = ask(f->client, &log, err);
-
-	if (!reply)
-		return -EPROTO;
-	json_object_del(reply, "ok");
-	json_object_set_new(reply, "vm", json_string(name));
-	r = trace_meta_take(reply, &f->meta, &why);
-	if (r)
-		error_set(err, FOAL_EXIT_CONTROL, r, "%s: of its fault log %s is missing or wrong",
-			  name, r == -ENOMEM ? "memory for the areas" : why);
-	else if ((r = ept_records_open(log, f->opt->now, &f->records)))
-		error_set(err, FOAL_EXIT_CONTROL, r, "%s: its fault log cannot be read: %s", name,
-			  r == -EINVAL ? "it is another foal's" : strerror(-r));
-	close(log);
-	return r;
-}
 
 /* --- following -------------------------------------------------------------------------------- */
 
@@ -161,7 +103,7 @@ static void say_unseen(const struct follow *f)
 
 static int run(struct follow *f, struct foal_error *err)
 {
-	int r = open_log(f, err);
+	int r = remote_log_open(f->client, f->opt->now, &f->meta, &f->records, err);
 
 	if (r == 0)
 		say_unseen(f);

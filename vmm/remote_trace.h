@@ -43,6 +43,13 @@ int trace_job_signal(const struct trace_job *job);
 int trace_job_end(struct trace_job *job, const struct trace_options *opt, const char *vm,
 		  uint64_t lost, bool keep, struct foal_error *err);
 
+/*
+ * remote_log.c: ask for the fault log, and open it, from its oldest record on or (@now) from what
+ * comes. @meta and *@records are the caller's to free, also on error. FOAL_EXIT_CONTROL.
+ */
+int remote_log_open(struct client *client, bool now, struct trace_meta *meta,
+		    struct ept_records **records, struct foal_error *err);
+
 /* remote_trace.c: of a running VM. As remote_fn: @opt is that of a struct trace_options. */
 int remote_trace(const struct remote_options *opt, struct run_dir *dir, struct client *client);
 

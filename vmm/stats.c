@@ -61,6 +61,15 @@ void report_sum_case(const struct report *report, size_t first, enum ept_case c,
 	}
 }
 
+void report_sum_all(const struct report *report, enum ept_case c, struct ept_case_stats *sum,
+		    struct ept_case_stats *one)
+{
+	memset(sum, 0, sizeof(*sum));
+	for (size_t i = 0; i <= ept_area_count(report->vm->space); i++)
+		if (report_case(report, i, c, one))
+			add_stats(sum, one);
+}
+
 static bool in_guest(const struct ept_slot *slots, size_t count, uintptr_t addr)
 {
 	for (size_t i = 0; i < count; i++) {

@@ -54,6 +54,10 @@ bool report_named_before(const struct report *report, size_t i);
 void report_sum_case(const struct report *report, size_t first, enum ept_case c,
 		     struct ept_case_stats *sum, struct ept_case_stats *one);
 
+/* The same of all areas, and of what lies outside of them. */
+void report_sum_all(const struct report *report, enum ept_case c, struct ept_case_stats *sum,
+		    struct ept_case_stats *one);
+
 /* /proc/self/smaps, with a buffer of its own; NULL: it cannot be opened. At most twice. */
 FILE *stats_open_smaps(void);
 

@@ -119,7 +119,10 @@ static pid_t false_vm(const char *name, const char *says, int *lock)
 	return pid;
 }
 
-#define GREETING "{\"foal\":\"control\",\"version\":1,\"name\":\"x\",\"pid\":1}\n"
+#define GREETING  "{\"foal\":\"control\",\"version\":1,\"name\":\"x\",\"pid\":1}\n"
+
+#define NO_LOG	  "{\"ok\":false,\"error\":{\"message\":\"no log\"}}\n"
+#define NO_FAULTS "{\"ok\":true,\"state\":\"\\u001b[31m\",\"stats\":{\"cases\":[]}}\n"
 
 static const struct {
 	const char *command, *says;
@@ -130,6 +133,12 @@ static const struct {
     {"ps", GREETING "{\"ok\":true,\"state\":\"\\u001b[31m\\u009b1m\"}\n", 0, " ?[31m??1m "},
     {"stop", GREETING "{\"ok\":false,\"error\":{\"message\":\"no\"}}\n", 113, "x: no"},
     {"trace", GREETING "{\"ok\":true,\"areas\":[]}\n", 113, "did not come with its answer"},
+    {"top", GREETING NO_LOG NO_FAULTS "{\"ok\":true,\"cell\":1}\n", 113, "its map of what is"},
+    {"top", GREETING NO_LOG "{\"ok\":true}\n{\"ok\":true}\n", 113, "its cases cannot be"},
+    {"top", GREETING NO_LOG NO_FAULTS "{\"ok\":true,\"cell\":4096,\"spans\":[]}\n", 0,
+     "x: ?[31m, 0 vCPUs"},
+    {"top", GREETING "{\"event\":\"end\",\"status\":7,\"message\":\"\\u001bc\"}\n" NO_LOG, 0,
+     "the VM has ended, status 7: ?c"},
 };
 
 /* It is listed if it can be, and never taken for none. */
@@ -139,7 +148,9 @@ START_TEST(hostile_vm)
 	int lock, status;
 	pid_t pid = false_vm("x", false_vms[_i].says, &lock);
 
-	foal_command(&run, ARGS(false_vms[_i].command, _i >= 2 ? "x" : NULL));
+	foal_command(&run, strcmp(false_vms[_i].command, "top") == 0
+			       ? ARGS("top", "x", "-b", "-n", "1")
+			       : ARGS(false_vms[_i].command, _i >= 2 ? "x" : NULL));
 	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
 	close(lock);
 	ck_assert_int_eq(run.status, false_vms[_i].status);

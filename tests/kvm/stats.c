@@ -239,9 +239,12 @@ void check_events(const struct run *run)
 	/* These come as exits, not as events. */
 	static const char *const exits[] = {"no_area", "ro_write", NULL};
 
-	for (int o = 0; o < 2; o++)
+	for (int o = 0; o < 2; o++) {
 		ck_assert_uint_eq(told_in_all(run, origins[o], exits),
 				  number(need(run, "events"), origins[o]));
+		ck_assert_uint_eq(told_in_all(run, origins[o], exits),
+				  told(need(run, "cases"), origins[o], exits));
+	}
 	/* None is left under way, and the parts are the cases' own sums. */
 	ck_assert_uint_eq(check_reconciliation(run->stats), 0);
 	ck_assert_uint_eq(told_in_all(run, "vcpu", exits) + told_in_all(run, "kvm", exits),

@@ -4,7 +4,7 @@ VMM_TEST_OBJS := $(patsubst %.c,$(OUT)/%.o,$(filter-out %/fuzz_image.c %/fuzz_co
 TEST_PROGRAMS += $(OUT)/tests/test_vmm
 
 $(OUT)/tests/test_vmm: $(VMM_TEST_OBJS) $(CHECK_OBJS) $(LIBS)
-	$(call link,$(LDFLAGS),$(CHECK_LIBS) -ljansson $(DEVICES_LIBS) $(EPT_LIBS))
+	$(call link,$(LDFLAGS),$(CHECK_LIBS) $(VMM_LIBS) $(DEVICES_LIBS) $(EPT_LIBS))
 
 # Kernel files from fuzz input, for FUZZ_SECONDS; needs clang's libFuzzer.
 FUZZ_IMAGE_SRCS := tests/vmm/fuzz_image.c vmm/image.c vmm/image_elf.c vmm/image_bzimage.c vmm/error.c
