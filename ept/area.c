@@ -357,3 +357,8 @@ void ept_area_ahead_stats(const struct ept_area *area, struct ept_ahead_stats *o
 #undef X
 	out->wasted = out->pages > out->used ? out->pages - out->used : 0;
 }
+
+uint64_t ept_area_coming(const struct ept_area *area)
+{
+	return area->obj ? __atomic_load_n(&area->obj->nr_coming, __ATOMIC_ACQUIRE) : 0;
+}

@@ -100,6 +100,9 @@ void ept_area_lead_stats(const struct ept_area *area, struct ept_lead_stats *out
 /* All zero for anonymous memory. */
 void ept_area_ahead_stats(const struct ept_area *area, struct ept_ahead_stats *out);
 
+/* Pages of its file that are being read ahead now: what they bring is not there yet. */
+uint64_t ept_area_coming(const struct ept_area *area);
+
 /* How this space reads ahead: "io_uring", "pread" (no io_uring on this host), "off". */
 const char *ept_space_reads_by(const struct ept_space *space);
 

@@ -9,6 +9,7 @@
 #include "vmm/options.h"
 #include "vmm/remote.h"
 #include "vmm/remote_trace.h"
+#include "vmm/replay.h"
 #include "vmm/run.h"
 
 static void doctor_help(void)
@@ -48,6 +49,7 @@ static const struct {
     {"stop", "have a VM switch off, or end it", stop_help},
     {"stat", "what a running VM did so far, in figures", stat_help},
     {"trace", "each fault of a running VM: where it came from, what it cost", trace_help},
+    {"replay", "what other settings would make of faults that were traced", replay_help},
     {"balloon", "how much of its memory a running VM is to keep", balloon_help},
     {"snapshot", "freeze a running VM into a directory", snapshot_help},
     {"fork", "make more VMs of a running one", fork_help},

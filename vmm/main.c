@@ -12,6 +12,7 @@
 #include "vmm/error.h"
 #include "vmm/remote.h"
 #include "vmm/remote_trace.h"
+#include "vmm/replay.h"
 #include "vmm/run.h"
 #include "vmm/vm.h"
 #include "vmm/vsock.h"
@@ -42,6 +43,7 @@ static const struct {
     {"stop", command_stop},
     {"stat", command_stat},
     {"trace", command_trace},
+    {"replay", command_replay},
     {"balloon", command_balloon},
     {"snapshot", command_snapshot},
     {"fork", command_fork},

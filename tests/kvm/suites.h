@@ -47,5 +47,6 @@ Suite *reset_suite(void);
 Suite *faults_suite(void);
 Suite *trace_suite(void);
 Suite *reconcile_suite(void);
+Suite *replay_suite(void);
 
 #endif

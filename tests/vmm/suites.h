@@ -18,6 +18,7 @@ Suite *manifest_suite(void);
 Suite *net_suite(void);
 Suite *options_suite(void);
 Suite *pre_fault_suite(void);
+Suite *replay_suite(void);
 Suite *sandbox_suite(void);
 Suite *snapshot_dir_suite(void);
 Suite *trace_suite(void);
