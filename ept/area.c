@@ -334,6 +334,7 @@ void ept_area_info(struct ept_area *area, struct ept_area_info *out)
 		out->mode = area->obj->mode;
 		out->file_bytes = ept_area_file_bytes(area);
 		out->file_read = ept_object_bytes_read(area->obj, out->file_bytes);
+		out->host_ahead = area->obj->host_ahead;
 	}
 	/* The host kernel reads a mapped file itself: what is resident is what it read for us. */
 	if (area->obj && !area->obj->cache)

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "ept/object.h"
 #include "ept/stats.h"
 #include "vmm/replay.h"
 
@@ -40,6 +41,8 @@ static int empty_file(const struct trace_area *area, enum ept_file_mode mode,
 		r = -errno;
 	if (r == 0)
 		r = ept_object_file(fd, area->file, 0, area->size, mode, out);
+	if (r == 0)
+		(*out)->host_ahead = area->host_ahead;
 	if (fd >= 0)
 		close(fd);
 	return r;
@@ -89,16 +92,6 @@ static int make_space(struct again *again, const struct trace_settings *settings
 
 /* --- the touches ------------------------------------------------------------------------------ */
 
-/* The record of a touch that was a fault, as if it were the one that was recorded then. */
-static bool take_fault(struct again *again, size_t chain, struct ept_record *out)
-{
-	if (ept_records_next(again->log, out) != 1)
-		return false;
-	let_it_come(again);
-	replay_count_add(again->count, out, out->kase, chain);
-	return true;
-}
-
 /*
  * The next touch was so much later that what was read ahead had come, if it does not lie on
  * storage that is slower than the guest.
@@ -108,6 +101,16 @@ static void let_it_come(const struct again *again)
 	for (size_t i = 0; i < ept_area_count(again->space); i++)
 		while (ept_area_coming(ept_area_at(again->space, i)))
 			sched_yield();
+}
+
+/* The record of a touch that was a fault, as if it were the one that was recorded then. */
+static bool take_fault(struct again *again, size_t chain, struct ept_record *out)
+{
+	if (ept_records_next(again->log, out) != 1)
+		return false;
+	let_it_come(again);
+	replay_count_add(again->count, out, out->kase, chain);
+	return true;
 }
 
 /* No page, an error of the trace's own (a write to a file that is read-only), is none here. */

@@ -3,7 +3,9 @@
 
 #include "vmm/replay.h"
 
-#define TIGHT 4 /* times the 10th percentile: a gap up to that is a fault's way and no more */
+/* Times the 10th percentile: a gap up to that is a fault's way and no more, */
+#define TIGHT	4
+#define DELAYED 200 /* or one that something else on the host made longer */
 
 static double end_of(const struct ept_record *record)
 {
@@ -40,21 +42,25 @@ static size_t take_gaps(const struct replay_trace *trace, double *gaps, double *
 
 /*
  * What a guest does between two faults nobody tells; those that follow each other most closely do
- * the least, so the mean of these gaps is a fault's way.
+ * the least, so the mean of these gaps is a fault's way. Where most do, the guest does little but
+ * fault, and what keeps it longer now and then is the host's scheduler: that goes with the faults.
  */
 static double way_of(const struct replay_trace *trace)
 {
 	double *gaps = malloc((trace->count + 1) * sizeof(*gaps)), sum = 0;
 	double *last = calloc(trace->chains, sizeof(*last));
-	size_t n = gaps && last ? take_gaps(trace, gaps, last) : 0, tight = 0;
+	size_t n = gaps && last ? take_gaps(trace, gaps, last) : 0, taken = 0;
+	double most = 0;
 
-	if (n)
+	if (n) {
 		qsort(gaps, n, sizeof(*gaps), by_size);
-	for (; tight < n && gaps[tight] <= TIGHT * gaps[n / 10]; tight++)
-		sum += gaps[tight];
+		most = gaps[n / 10] * (gaps[n / 2] <= TIGHT * gaps[n / 10] ? DELAYED : TIGHT);
+	}
+	for (; taken < n && gaps[taken] <= most; taken++)
+		sum += gaps[taken];
 	free(gaps);
 	free(last);
-	return tight ? sum / (double)tight : 0;
+	return taken ? sum / (double)taken : 0;
 }
 
 /* --- what a fault took more than here ------------------------------------------------------- */

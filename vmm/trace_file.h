@@ -27,6 +27,7 @@ struct trace_area {
 	bool host;		 /* the host kernel resolves its faults: there are no records */
 	bool has_mode;		 /* false: it was not said, or there is no file */
 	enum ept_file_mode mode;
+	uint64_t host_ahead; /* pages that its host reads around a miss; 0: not said */
 };
 
 /* What a VM was told that decides what a fault brings. */

@@ -6,7 +6,8 @@
 #include "vmm/run_dir.h"
 #include "vmm/trace_file.h"
 
-#define NAME_MAX_LEN 255
+#define NAME_MAX_LEN   255
+#define HOST_AHEAD_MAX (1ULL << 32) /* pages */
 
 /* Short, and of what can be printed anywhere. */
 static const char *name_in(const json_t *value)
@@ -68,6 +69,9 @@ static bool take_use(const json_t *json, struct trace_area *out)
 	out->host = is == 1;
 	out->has_mode = mode;
 	out->mode = (enum ept_file_mode)how;
+	if (json_object_get(json, "host_ahead") &&
+	    (!number_in(json, "host_ahead", &out->host_ahead) || out->host_ahead > HOST_AHEAD_MAX))
+		return false;
 	return is >= 0 && how >= 0;
 }
 

@@ -37,8 +37,10 @@ static json_t *areas_json(const struct ept_space *space)
 		json_object_set_new(
 		    o, "engine", string(info.engine == EPT_ENGINE_HANDLER ? "handler" : "kernel"));
 		json_object_set_new(o, "file", string(info.file));
-		if (info.file)
+		if (info.file) {
 			json_object_set_new(o, "mode", string(trace_modes[info.mode]));
+			json_object_set_new(o, "host_ahead", integer(info.host_ahead));
+		}
 		json_array_append_new(areas, o);
 	}
 	return areas;
