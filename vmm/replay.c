@@ -34,12 +34,6 @@ static int check_memory(const struct replay *replay, struct foal_error *err)
 			 (unsigned long long)needs >> 20, (unsigned long long)is >> 20);
 }
 
-static int run(const struct replay *replay, const struct trace_settings *settings, bool brought,
-	       struct replay_side *out, struct foal_error *err)
-{
-	return replay_again(&replay->trace, settings, brought, &out->count, err);
-}
-
 static int begin(struct replay *replay)
 {
 	struct replay_side *sides[] = {&replay->recorded, &replay->here, &replay->least,
@@ -76,13 +70,13 @@ int replay_predict(struct replay *replay, double page_ns, struct foal_error *err
 	if (r == 0 && (r = begin(replay)))
 		error_set(err, FOAL_EXIT_HOST, r, "replay: out of memory");
 	if (r == 0)
-		r = run(replay, &replay->was, false, &replay->here, err);
+		r = replay_again(trace, &replay->was, page_ns, false, &replay->here.count, err);
 	if (r == 0)
-		r = run(replay, &replay->to, false, &replay->least, err);
+		r = replay_again(trace, &replay->to, page_ns, false, &replay->least.count, err);
 	if (r == 0 && trace->exact)
 		make_same(replay, &replay->most, &replay->least);
 	else if (r == 0)
-		r = run(replay, &replay->to, true, &replay->most, err);
+		r = replay_again(trace, &replay->to, page_ns, true, &replay->most.count, err);
 	if (r)
 		return r;
 	replay_count_recorded(&replay->recorded.count, trace);

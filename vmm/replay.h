@@ -29,6 +29,8 @@ struct replay_trace {
 	uint64_t left_out; /* records, of areas that are */
 	bool exact;	   /* each page that was touched has a record: none came with another */
 	size_t chains;	   /* below */
+	double way;	   /* ns, of replay_costs */
+	double *own;	   /* of each record: ns that the guest ran for itself after it */
 };
 
 /*
@@ -44,6 +46,11 @@ void replay_trace_free(struct replay_trace *trace);
  */
 size_t replay_chain_of(const struct replay_trace *trace, const struct ept_record *record);
 
+static inline double replay_end_of(const struct ept_record *record)
+{
+	return (double)record->at + record->done_ns;
+}
+
 static inline size_t replay_monitor(const struct replay_trace *trace)
 {
 	return trace->chains - 1;
@@ -54,6 +61,9 @@ static inline bool replay_leaves_out(const struct replay_trace *trace,
 {
 	return record->area != EPT_RECORD_NONE && trace->areas[record->area].left_out;
 }
+
+/* replay_gaps.c: fill in way and own. -ENOMEM. */
+int replay_gaps(struct replay_trace *trace);
 
 /* --- what faults add up to (replay_count.c) ------------------------------------------------- */
 
@@ -84,12 +94,13 @@ void replay_count_recorded(struct replay_count *count, const struct replay_trace
 
 /*
  * All touches of @trace under @settings. @brought: of those pages that came with another all were
- * touched, too, one behind the other; else none was but where a record says so. @count: of
+ * touched, too, one behind the other; else none was but where a record says so. @page_ns: of
+ * replay_costs; how far reading ahead comes depends on it. @count: of
  * replay_count_init(). FOAL_EXIT_HOST (no userfaultfd, memory), FOAL_EXIT_TRACE (its areas cannot
  * be).
  */
 int replay_again(const struct replay_trace *trace, const struct trace_settings *settings,
-		 bool brought, struct replay_count *count, struct foal_error *err);
+		 double page_ns, bool brought, struct replay_count *count, struct foal_error *err);
 
 /* Bytes of host memory that this may take. */
 uint64_t replay_needs(const struct replay_trace *trace, const struct trace_settings *settings);

@@ -13,12 +13,14 @@
 #include "ept/object.h"
 #include "ept/stats.h"
 #include "vmm/replay.h"
+#include "vmm/vm.h"
 
 struct again {
 	const struct replay_trace *trace;
 	struct ept_space *space;
 	struct ept_records *log;
 	struct replay_count *count;
+	double page_ns;
 	bool brought;
 };
 
@@ -92,15 +94,21 @@ static int make_space(struct again *again, const struct trace_settings *settings
 
 /* --- the touches ------------------------------------------------------------------------------ */
 
-/*
- * The next touch was so much later that what was read ahead had come, if it does not lie on
- * storage that is slower than the guest.
- */
-static void let_it_come(const struct again *again)
+static bool something_comes(const struct again *again)
 {
 	for (size_t i = 0; i < ept_area_count(again->space); i++)
-		while (ept_area_coming(ept_area_at(again->space, i)))
-			sched_yield();
+		if (ept_area_coming(ept_area_at(again->space, i)))
+			return true;
+	return false;
+}
+
+/* What is read ahead comes while the guest runs; in @ns it touches the next page. */
+static void let_it_come(const struct again *again, double ns)
+{
+	uint64_t until = now_ns() + (uint64_t)ns;
+
+	while (something_comes(again) && now_ns() < until)
+		sched_yield();
 }
 
 /* The record of a touch that was a fault, as if it were the one that was recorded then. */
@@ -108,7 +116,6 @@ static bool take_fault(struct again *again, size_t chain, struct ept_record *out
 {
 	if (ept_records_next(again->log, out) != 1)
 		return false;
-	let_it_come(again);
 	replay_count_add(again->count, out, out->kase, chain);
 	return true;
 }
@@ -131,6 +138,12 @@ static void count_quiet(struct again *again, size_t chain, bool huge)
 	again->count->chain[chain].quiet += !huge;
 }
 
+/* What a touch takes besides its handling, before the guest goes on. */
+static double way_of(const struct again *again, bool faulted, bool huge)
+{
+	return faulted ? again->trace->way : huge ? 0 : again->page_ns;
+}
+
 static int touch_brought(struct again *again, const struct ept_record *record, size_t chain,
 			 bool huge)
 {
@@ -144,8 +157,12 @@ static int touch_brought(struct again *again, const struct ept_record *record, s
 		if (gpa >= end)
 			break;
 		r = touch(again, record, gpa);
-		if (r == 0 && !take_fault(again, chain, &out))
+		if (r)
+			break;
+		bool faulted = take_fault(again, chain, &out);
+		if (!faulted)
 			count_quiet(again, chain, huge);
+		let_it_come(again, way_of(again, faulted, huge));
 	}
 	return r;
 }
@@ -172,10 +189,12 @@ static int touch_all(struct again *again)
 		r = touch(again, record, record->gpa);
 		if (r)
 			break;
-		if (take_fault(again, chain, &fault))
+		bool faulted = take_fault(again, chain, &fault);
+		if (faulted)
 			huge = brings_huge(&fault);
 		else
 			count_quiet(again, chain, huge);
+		let_it_come(again, way_of(again, faulted, huge) + trace->own[i]);
 		if (again->brought && record->area != EPT_RECORD_NONE)
 			r = touch_brought(again, record, chain, huge);
 	}
@@ -200,9 +219,10 @@ static void count_rest(struct again *again)
 }
 
 int replay_again(const struct replay_trace *trace, const struct trace_settings *settings,
-		 bool brought, struct replay_count *count, struct foal_error *err)
+		 double page_ns, bool brought, struct replay_count *count, struct foal_error *err)
 {
-	struct again again = {.trace = trace, .count = count, .brought = brought};
+	struct again again = {
+	    .trace = trace, .count = count, .page_ns = page_ns, .brought = brought};
 	int r = make_space(&again, settings, err);
 
 	if (r == 0) {

@@ -3,66 +3,6 @@
 
 #include "vmm/replay.h"
 
-/* Times the 10th percentile: a gap up to that is a fault's way and no more, */
-#define TIGHT	4
-#define DELAYED 200 /* or one that something else on the host made longer */
-
-static double end_of(const struct ept_record *record)
-{
-	return (double)record->at + record->done_ns;
-}
-
-/* --- the way ---------------------------------------------------------------------------------- */
-
-static int by_size(const void *a, const void *b)
-{
-	double one = *(const double *)a, other = *(const double *)b;
-
-	return one < other ? -1 : one > other;
-}
-
-/* Into @gaps, as many as records: from the end of each fault of a vCPU to its next one. */
-static size_t take_gaps(const struct replay_trace *trace, double *gaps, double *last)
-{
-	size_t n = 0;
-
-	for (size_t i = 0; i < trace->count; i++) {
-		const struct ept_record *record = &trace->records[i];
-		size_t chain = replay_chain_of(trace, record);
-
-		if (chain == replay_monitor(trace) || replay_leaves_out(trace, record))
-			continue;
-		if (last[chain] > 0 && (double)record->at > last[chain])
-			gaps[n++] = (double)record->at - last[chain];
-		if (end_of(record) > last[chain])
-			last[chain] = end_of(record);
-	}
-	return n;
-}
-
-/*
- * What a guest does between two faults nobody tells; those that follow each other most closely do
- * the least, so the mean of these gaps is a fault's way. Where most do, the guest does little but
- * fault, and what keeps it longer now and then is the host's scheduler: that goes with the faults.
- */
-static double way_of(const struct replay_trace *trace)
-{
-	double *gaps = malloc((trace->count + 1) * sizeof(*gaps)), sum = 0;
-	double *last = calloc(trace->chains, sizeof(*last));
-	size_t n = gaps && last ? take_gaps(trace, gaps, last) : 0, taken = 0;
-	double most = 0;
-
-	if (n) {
-		qsort(gaps, n, sizeof(*gaps), by_size);
-		most = gaps[n / 10] * (gaps[n / 2] <= TIGHT * gaps[n / 10] ? DELAYED : TIGHT);
-	}
-	for (; taken < n && gaps[taken] <= most; taken++)
-		sum += gaps[taken];
-	free(gaps);
-	free(last);
-	return taken ? sum / (double)taken : 0;
-}
-
 /* --- what a fault took more than here ------------------------------------------------------- */
 
 static struct replay_chain sum_of(const struct replay_trace *trace,
@@ -91,7 +31,7 @@ struct replay_costs replay_costs_of(const struct replay_trace *trace,
 	struct replay_chain was = sum_of(trace, recorded), is = sum_of(trace, here);
 
 	return (struct replay_costs){
-	    .way = way_of(trace),
+	    .way = trace->way,
 	    .page = page_ns,
 	    .read = mean(was.read_ns, was.major) - mean(is.read_ns, is.major),
 	    .rest = mean(was.rest_ns, was.faults) - mean(is.rest_ns, is.faults),
@@ -150,8 +90,8 @@ static double first_and_ends(const struct replay_trace *trace, double *ends)
 			continue;
 		if (first == 0)
 			first = (double)record->at;
-		if (end_of(record) > ends[chain])
-			ends[chain] = end_of(record);
+		if (replay_end_of(record) > ends[chain])
+			ends[chain] = replay_end_of(record);
 	}
 	return first;
 }

@@ -156,6 +156,9 @@ int replay_trace_load(struct replay_trace *trace, const char *path, struct foal_
 	if (r)
 		return error_set(err, FOAL_EXIT_HOST, r, "%s: no memory for its records", path);
 	look(trace);
+	r = replay_gaps(trace);
+	if (r)
+		return error_set(err, FOAL_EXIT_HOST, r, "%s: no memory for its records", path);
 	if (damage.status)
 		error_set(err, (enum foal_exit)damage.status, -EBADMSG, "%s", damage.text);
 	if (trace->count > trace->left_out)
@@ -171,5 +174,6 @@ void replay_trace_free(struct replay_trace *trace)
 	trace_close(&trace->reader);
 	free(trace->records);
 	free(trace->areas);
+	free(trace->own);
 	*trace = (struct replay_trace){.reader.fd = -1};
 }
