@@ -70,13 +70,13 @@ int replay_predict(struct replay *replay, double page_ns, struct foal_error *err
 	if (r == 0 && (r = begin(replay)))
 		error_set(err, FOAL_EXIT_HOST, r, "replay: out of memory");
 	if (r == 0)
-		r = replay_again(trace, &replay->was, page_ns, false, &replay->here.count, err);
+		r = replay_again(trace, &replay->was, false, &replay->here.count, err);
 	if (r == 0)
-		r = replay_again(trace, &replay->to, page_ns, false, &replay->least.count, err);
+		r = replay_again(trace, &replay->to, false, &replay->least.count, err);
 	if (r == 0 && trace->exact)
 		make_same(replay, &replay->most, &replay->least);
 	else if (r == 0)
-		r = replay_again(trace, &replay->to, page_ns, true, &replay->most.count, err);
+		r = replay_again(trace, &replay->to, true, &replay->most.count, err);
 	if (r)
 		return r;
 	replay_count_recorded(&replay->recorded.count, trace);

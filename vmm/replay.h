@@ -30,7 +30,6 @@ struct replay_trace {
 	bool exact;	   /* each page that was touched has a record: none came with another */
 	size_t chains;	   /* below */
 	double way;	   /* ns, of replay_costs */
-	double *own;	   /* of each record: ns that the guest ran for itself after it */
 };
 
 /*
@@ -46,9 +45,18 @@ void replay_trace_free(struct replay_trace *trace);
  */
 size_t replay_chain_of(const struct replay_trace *trace, const struct ept_record *record);
 
+/*
+ * How long it was handled: until its page was in. Who waited may run on before the thread that
+ * woke it notes that it has, so being woken is part of the way.
+ */
+static inline uint32_t replay_handled_ns(const struct ept_record *record)
+{
+	return record->put_ns ? record->put_ns : record->done_ns;
+}
+
 static inline double replay_end_of(const struct ept_record *record)
 {
-	return (double)record->at + record->done_ns;
+	return (double)record->at + replay_handled_ns(record);
 }
 
 static inline size_t replay_monitor(const struct replay_trace *trace)
@@ -62,7 +70,7 @@ static inline bool replay_leaves_out(const struct replay_trace *trace,
 	return record->area != EPT_RECORD_NONE && trace->areas[record->area].left_out;
 }
 
-/* replay_gaps.c: fill in way and own. -ENOMEM. */
+/* replay_gaps.c: fill in way. -ENOMEM. */
 int replay_gaps(struct replay_trace *trace);
 
 /* --- what faults add up to (replay_count.c) ------------------------------------------------- */
@@ -72,7 +80,7 @@ struct replay_chain {
 	uint64_t faults, major;
 	uint64_t quiet;	  /* touches of pages that came with another, by 4 KiB: no fault */
 	uint64_t read_ns; /* of the faults: until what was to be read had come */
-	uint64_t rest_ns; /* and from there until they were resolved */
+	uint64_t rest_ns; /* and from there until the page was in */
 };
 
 struct replay_count {
@@ -94,13 +102,15 @@ void replay_count_recorded(struct replay_count *count, const struct replay_trace
 
 /*
  * All touches of @trace under @settings. @brought: of those pages that came with another all were
- * touched, too, one behind the other; else none was but where a record says so. @page_ns: of
- * replay_costs; how far reading ahead comes depends on it. @count: of
- * replay_count_init(). FOAL_EXIT_HOST (no userfaultfd, memory), FOAL_EXIT_TRACE (its areas cannot
- * be).
+ * touched, too, one behind the other; else none was but where a record says so. What is read ahead
+ * is there before the next touch. @count: of replay_count_init(). FOAL_EXIT_HOST (no userfaultfd,
+ * memory), FOAL_EXIT_TRACE (its areas cannot be).
  */
 int replay_again(const struct replay_trace *trace, const struct trace_settings *settings,
-		 double page_ns, bool brought, struct replay_count *count, struct foal_error *err);
+		 bool brought, struct replay_count *count, struct foal_error *err);
+
+/* replay_file.c: an object that stands for the file of area @i. 0 or a negative errno. */
+int replay_file(const struct replay_trace *trace, size_t i, struct ept_object **out);
 
 /* Bytes of host memory that this may take. */
 uint64_t replay_needs(const struct replay_trace *trace, const struct trace_settings *settings);
@@ -109,7 +119,7 @@ uint64_t replay_needs(const struct replay_trace *trace, const struct trace_setti
 
 /* ns each, beside what the replay took. */
 struct replay_costs {
-	double way;  /* of a fault: out of the guest until it is picked up, and back */
+	double way;  /* of a fault: out of the guest until it is picked up; woken, and back */
 	double page; /* a touch of a page by 4 KiB that is there, and that KVM has not mapped */
 	double read, rest; /* what a recorded fault took more in its stages than here */
 };

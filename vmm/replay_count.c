@@ -20,7 +20,8 @@ void replay_count_add(struct replay_count *count, const struct ept_record *recor
 		      size_t chain)
 {
 	struct replay_chain *c = &count->chain[chain];
-	uint32_t read = record->read_ns < record->done_ns ? record->read_ns : record->done_ns;
+	uint32_t all = replay_handled_ns(record);
+	uint32_t read = record->read_ns < all ? record->read_ns : all;
 
 	count->faults++;
 	if (kase >= 0)
@@ -31,7 +32,7 @@ void replay_count_add(struct replay_count *count, const struct ept_record *recor
 	c->faults++;
 	c->major += record->read_ns != 0;
 	c->read_ns += read;
-	c->rest_ns += record->done_ns - read;
+	c->rest_ns += all - read;
 }
 
 void replay_count_recorded(struct replay_count *count, const struct replay_trace *trace)

@@ -22,64 +22,55 @@ static bool has_gap(const struct replay_trace *trace, const struct ept_record *r
 	       !replay_leaves_out(trace, record);
 }
 
-/* Into own[], of each fault the gap from its end to its chain's next fault. @next: scratch. */
-static void take_gaps(const struct replay_trace *trace, double *next)
+/* Into @gaps, from the end of each fault to its chain's next one. @last: a chain's end so far. */
+static size_t take_gaps(const struct replay_trace *trace, double *gaps, double *last)
 {
-	for (size_t i = trace->count; i-- > 0;) {
+	size_t n = 0;
+
+	for (size_t i = 0; i < trace->count; i++) {
 		const struct ept_record *record = &trace->records[i];
-		double *later = &next[replay_chain_of(trace, record)];
+		double *end = &last[replay_chain_of(trace, record)];
 
 		if (!has_gap(trace, record))
 			continue;
-		if (*later > replay_end_of(record))
-			trace->own[i] = *later - replay_end_of(record);
-		*later = (double)record->at;
+		if (*end > 0 && (double)record->at > *end)
+			gaps[n++] = (double)record->at - *end;
+		*end = replay_end_of(record);
 	}
+	return n;
 }
 
 /*
  * What a guest does between two faults nobody tells; those that follow each other most closely do
  * the least, so the mean of these gaps is a fault's way. Where most do, the guest does little but
  * fault, and what keeps it longer now and then is the host's scheduler: that goes with the faults.
- * *@most: no longer gap is taken for one.
  */
-static double way_of(const double *gaps, size_t n, double *most)
+static double way_of(const double *gaps, size_t n)
 {
-	double sum = 0;
+	double sum = 0, most;
 	size_t taken = 0;
 
 	if (!n)
 		return 0;
-	*most = gaps[n / 10] * (gaps[n / 2] <= TIGHT * gaps[n / 10] ? DELAYED : TIGHT);
-	for (; taken < n && gaps[taken] <= *most; taken++)
+	most = gaps[n / 10] * (gaps[n / 2] <= TIGHT * gaps[n / 10] ? DELAYED : TIGHT);
+	for (; taken < n && gaps[taken] <= most; taken++)
 		sum += gaps[taken];
 	return sum / (double)taken;
 }
 
-/* Gaps become what of them is the guest's. */
-static void take_away(struct replay_trace *trace, double most)
-{
-	for (size_t i = 0; i < trace->count; i++)
-		trace->own[i] = trace->own[i] > most ? trace->own[i] - trace->way : 0;
-}
-
 int replay_gaps(struct replay_trace *trace)
 {
-	double *gaps = malloc((trace->count + 1) * sizeof(*gaps)), most = 0;
-	double *next = calloc(trace->chains, sizeof(*next));
-	size_t n = 0;
+	double *gaps = malloc((trace->count + 1) * sizeof(*gaps));
+	double *last = calloc(trace->chains, sizeof(*last));
+	int r = gaps && last ? 0 : -ENOMEM;
 
-	trace->own = calloc(trace->count + 1, sizeof(*trace->own));
-	if (gaps && next && trace->own) {
-		take_gaps(trace, next);
-		for (size_t i = 0; i < trace->count; i++)
-			if (trace->own[i] > 0)
-				gaps[n++] = trace->own[i];
+	if (r == 0) {
+		size_t n = take_gaps(trace, gaps, last);
+
 		qsort(gaps, n, sizeof(*gaps), by_size);
-		trace->way = way_of(gaps, n, &most);
-		take_away(trace, most);
+		trace->way = way_of(gaps, n);
 	}
 	free(gaps);
-	free(next);
-	return gaps && next && trace->own ? 0 : -ENOMEM;
+	free(last);
+	return r;
 }

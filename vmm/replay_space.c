@@ -1,26 +1,18 @@
-/*
- * Recorded touches once more, in a space of this process. Files are as long as those of the VM,
- * and hold nothing: what is read of them is asked of the host's memory, not of a disk, and no file
- * that a trace names is opened.
- */
+/* Recorded touches once more, in a space of this process. */
 #include <errno.h>
 #include <sched.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "ept/object.h"
 #include "ept/stats.h"
 #include "vmm/replay.h"
-#include "vmm/vm.h"
+
+#define LEAF (2ULL << 20)
 
 struct again {
 	const struct replay_trace *trace;
 	struct ept_space *space;
 	struct ept_records *log;
 	struct replay_count *count;
-	double page_ns;
 	bool brought;
 };
 
@@ -34,33 +26,16 @@ static int cannot_be(const struct replay_trace *trace, const struct trace_area *
 			 strerror(-r));
 }
 
-static int empty_file(const struct trace_area *area, enum ept_file_mode mode,
-		      struct ept_object **out)
-{
-	int fd = memfd_create("replay", MFD_CLOEXEC), r = fd < 0 ? -errno : 0;
-
-	if (r == 0 && ftruncate(fd, (off_t)area->size))
-		r = -errno;
-	if (r == 0)
-		r = ept_object_file(fd, area->file, 0, area->size, mode, out);
-	if (r == 0)
-		(*out)->host_ahead = area->host_ahead;
-	if (fd >= 0)
-		close(fd);
-	return r;
-}
-
 static int add_area(struct again *again, size_t i, struct foal_error *err)
 {
 	const struct trace_area *area = &again->trace->meta->areas[i];
-	const struct replay_area *how = &again->trace->areas[i];
 	struct ept_object *obj = NULL;
 	int r = 0;
 
-	if (how->left_out)
+	if (again->trace->areas[i].left_out)
 		return 0;
 	if (area->file[0])
-		r = empty_file(area, how->mode, &obj);
+		r = replay_file(again->trace, i, &obj);
 	if (r == 0)
 		r = ept_area_add(again->space, area->name, GPA(area->gpa), area->size, obj, NULL);
 	ept_object_put(obj);
@@ -102,12 +77,10 @@ static bool something_comes(const struct again *again)
 	return false;
 }
 
-/* What is read ahead comes while the guest runs; in @ns it touches the next page. */
-static void let_it_come(const struct again *again, double ns)
+/* The next touch is later than what is read ahead: storage keeps up with the guest. */
+static void let_it_come(const struct again *again)
 {
-	uint64_t until = now_ns() + (uint64_t)ns;
-
-	while (something_comes(again) && now_ns() < until)
+	while (something_comes(again))
 		sched_yield();
 }
 
@@ -116,6 +89,7 @@ static bool take_fault(struct again *again, size_t chain, struct ept_record *out
 {
 	if (ept_records_next(again->log, out) != 1)
 		return false;
+	let_it_come(again);
 	replay_count_add(again->count, out, out->kase, chain);
 	return true;
 }
@@ -138,12 +112,6 @@ static void count_quiet(struct again *again, size_t chain, bool huge)
 	again->count->chain[chain].quiet += !huge;
 }
 
-/* What a touch takes besides its handling, before the guest goes on. */
-static double way_of(const struct again *again, bool faulted, bool huge)
-{
-	return faulted ? again->trace->way : huge ? 0 : again->page_ns;
-}
-
 static int touch_brought(struct again *again, const struct ept_record *record, size_t chain,
 			 bool huge)
 {
@@ -157,12 +125,8 @@ static int touch_brought(struct again *again, const struct ept_record *record, s
 		if (gpa >= end)
 			break;
 		r = touch(again, record, gpa);
-		if (r)
-			break;
-		bool faulted = take_fault(again, chain, &out);
-		if (!faulted)
+		if (r == 0 && !take_fault(again, chain, &out))
 			count_quiet(again, chain, huge);
-		let_it_come(again, way_of(again, faulted, huge));
 	}
 	return r;
 }
@@ -189,12 +153,10 @@ static int touch_all(struct again *again)
 		r = touch(again, record, record->gpa);
 		if (r)
 			break;
-		bool faulted = take_fault(again, chain, &fault);
-		if (faulted)
+		if (take_fault(again, chain, &fault))
 			huge = brings_huge(&fault);
 		else
 			count_quiet(again, chain, huge);
-		let_it_come(again, way_of(again, faulted, huge) + trace->own[i]);
 		if (again->brought && record->area != EPT_RECORD_NONE)
 			r = touch_brought(again, record, chain, huge);
 	}
@@ -219,10 +181,9 @@ static void count_rest(struct again *again)
 }
 
 int replay_again(const struct replay_trace *trace, const struct trace_settings *settings,
-		 double page_ns, bool brought, struct replay_count *count, struct foal_error *err)
+		 bool brought, struct replay_count *count, struct foal_error *err)
 {
-	struct again again = {
-	    .trace = trace, .count = count, .page_ns = page_ns, .brought = brought};
+	struct again again = {.trace = trace, .count = count, .brought = brought};
 	int r = make_space(&again, settings, err);
 
 	if (r == 0) {
@@ -243,16 +204,23 @@ int replay_again(const struct replay_trace *trace, const struct trace_settings *
 	return r;
 }
 
-/* All of what each touch may bring, and a file's pages in its cache, too. */
+/*
+ * All of what each touch may bring, and of a file the pages that stand for it and its cache, too:
+ * three times its part at most.
+ */
 uint64_t replay_needs(const struct replay_trace *trace, const struct trace_settings *settings)
 {
-	uint64_t each = settings->huge == EPT_HUGE_NEVER ? settings->fault_around : 512, all = 0;
-	uint64_t needs = 2 * (trace->count - trace->left_out) * each * EPT_PAGE_SIZE;
+	uint64_t all = 0, limit = settings->memory_limit;
 
-	for (size_t i = 0; i < trace->meta->nr_areas; i++)
-		if (!trace->areas[i].left_out && trace->areas[i].records)
-			all += 2 * trace->meta->areas[i].size;
-	needs = needs < all ? needs : all;
-	return settings->memory_limit && settings->memory_limit < needs ? settings->memory_limit
-									: needs;
+	for (size_t i = 0; i < trace->meta->nr_areas; i++) {
+		const struct trace_area *area = &trace->meta->areas[i];
+		uint64_t touched = trace->areas[i].records * (area->file[0] ? 3 : 1) * LEAF;
+
+		touched = touched < area->size ? touched : area->size;
+		if (!trace->areas[i].left_out)
+			all += area->file[0]		  ? 3 * touched
+			       : limit && limit < touched ? limit
+							  : touched;
+	}
+	return all;
 }

@@ -174,6 +174,5 @@ void replay_trace_free(struct replay_trace *trace)
 	trace_close(&trace->reader);
 	free(trace->records);
 	free(trace->areas);
-	free(trace->own);
 	*trace = (struct replay_trace){.reader.fd = -1};
 }

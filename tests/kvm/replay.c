@@ -12,12 +12,15 @@
 
 #define FILE_PAGES 2048
 
-/* What a guest touches, in order, every so often, at random; it waits when it is done. */
+/*
+ * What a guest touches, in order, every so often, at random; it waits when it is done. Who reads
+ * in order rests after each page: what is read ahead is there before it comes.
+ */
 static const struct job {
 	const char *guest, *append;
 	bool waits; /* before it begins, too */
 } jobs[] = {
-    {"pmem.elf", "mode=r pages=2048 then=loop", false},
+    {"pmem.elf", "mode=r pages=2048 rest=500000 then=loop", false},
     {"pmem.elf", "mode=rw pages=256 stride=8 then=loop", false},
     {"pmem.elf", "mode=w pages=2048 then=loop", false},
     {"working-set.elf", "where=pmem pages=2048 passes=1 wait=1", true},

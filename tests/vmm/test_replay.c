@@ -65,8 +65,8 @@ static struct ept_record fault(unsigned i, unsigned where, enum ept_case kase, u
 {
 	return (struct ept_record){.at = START_NS + (uint64_t)i * EVERY_NS,
 				   .gpa = (where == DISK ? FILE_GPA : 0) + page * EPT_PAGE_SIZE,
-				   .put_ns = TOOK_NS / 2,
-				   .done_ns = TOOK_NS,
+				   .put_ns = TOOK_NS,
+				   .done_ns = TOOK_NS + WAY_NS / 2, /* the guest runs already */
 				   .installed = 1,
 				   .area = (uint16_t)where,
 				   .kase = (uint8_t)kase,
@@ -213,7 +213,7 @@ START_TEST(time_of_fewer)
 	ck_assert_int_eq(replay_count_init(&fewer, &trace), 0);
 	replay_count_recorded(&recorded, &trace);
 	for (unsigned i = 0; i < PAGES; i++) {
-		struct ept_record record = {.done_ns = 4000};
+		struct ept_record record = {.put_ns = 4000, .done_ns = 5000};
 
 		replay_count_add(&here, &record, EPT_CASE_FILE_READ, 0);
 		if (i % 16 == 0)
