@@ -89,11 +89,12 @@ static int predict(const struct bench *bench, const struct bench_case *c, struct
 
 	if (r)
 		return r;
+	const struct replay_given given = {.way_ns = replay_probe(), .page_ns = REPLAY_PAGE_NS};
 	const char *around = strstr(c->options, "--fault-around ");
 	replay->was = replay->to = replay->trace.meta->settings;
 	replay->to.fault_around = (unsigned)strtoul(around + strlen("--fault-around "), NULL, 10);
 	replay->to.huge = strstr(c->options, "--huge always") ? EPT_HUGE_ALWAYS : EPT_HUGE_NEVER;
-	return replay_predict(replay, REPLAY_PAGE_NS, err);
+	return replay_predict(replay, &given, err);
 }
 
 static void add(struct row *row, const struct replay *replay, const struct bench_result *real)

@@ -29,7 +29,7 @@ struct replay_trace {
 	uint64_t left_out; /* records, of areas that are */
 	bool exact;	   /* each page that was touched has a record: none came with another */
 	size_t chains;	   /* below */
-	double way;	   /* ns, of replay_costs */
+	double way;	   /* ns: the most that one of replay_costs may be */
 };
 
 /*
@@ -129,10 +129,19 @@ struct replay_time {
 	double span_ns;	  /* from the first fault to the end of the last */
 };
 
-/* @here: the trace replayed as it was recorded; @page_ns: costs.page. */
+/* Costs that are not of the trace. The way: at most, as far as the trace has none that is less. */
+struct replay_given {
+	double way_ns, page_ns;
+};
+
+/* replay_probe.c: costs.way on this host; 0: no guest can be run here. Takes a moment. */
+double replay_probe(void);
+
+/* @here: the trace replayed as it was recorded. */
 struct replay_costs replay_costs_of(const struct replay_trace *trace,
 				    const struct replay_count *recorded,
-				    const struct replay_count *here, double page_ns);
+				    const struct replay_count *here,
+				    const struct replay_given *given);
 
 struct replay_time replay_time_recorded(const struct replay_trace *trace,
 					const struct replay_count *recorded,
@@ -162,7 +171,7 @@ struct replay {
 #define REPLAY_PAGE_NS 2000.0
 
 /* With @replay->trace loaded, and was and to filled in. replay_free() in any case. */
-int replay_predict(struct replay *replay, double page_ns, struct foal_error *err);
+int replay_predict(struct replay *replay, const struct replay_given *given, struct foal_error *err);
 void replay_free(struct replay *replay);
 
 /* replay_report.c */

@@ -9,7 +9,7 @@
 #include "vmm/remote.h"
 #include "vmm/replay.h"
 
-#define PAGE_NS_MAX 1000000U
+#define NS_MAX 100000000U
 
 struct replay_options {
 	const char *file;
@@ -17,14 +17,15 @@ struct replay_options {
 	int huge;	       /* -1: the same */
 	bool limits;	       /* --memory-limit was given */
 	uint64_t memory_limit;
-	unsigned page_ns;
+	struct replay_given given;
+	bool has_way;
 	bool json;
 };
 
 void replay_help(void)
 {
 	puts("usage: foal replay FILE [--fault-around PAGES] [--huge auto|always|never]\n"
-	     "                   [--memory-limit SIZE] [--page-ns NS] [--json]\n\n"
+	     "                   [--memory-limit SIZE] [--way-ns NS] [--page-ns NS] [--json]\n\n"
 	     "What the faults that foal trace wrote to FILE would have been with other settings:\n"
 	     "how many of each case, what they bring and read, how long it takes; beside it what\n"
 	     "was recorded. Best of a VM that ran with --fault-engine handler --fault-around 1\n"
@@ -32,6 +33,7 @@ void replay_help(void)
 	     "  --fault-around PAGES   a power of two up to 512 (as it was recorded)\n"
 	     "  --huge WORD            2 MiB pages (as it was recorded)\n"
 	     "  --memory-limit SIZE    at least 16M; off: none (as it was recorded)\n"
+	     "  --way-ns NS            what a fault costs besides being handled (measured here)\n"
 	     "  --page-ns NS           what a first touch of a page that is there costs (2000)\n"
 	     "  --json                 the same, for programs");
 }
@@ -69,13 +71,15 @@ static int take_limit(const char *value, struct replay_options *out)
 	return 0;
 }
 
-static int take_page_ns(const char *value, struct replay_options *out)
+static int take_ns(const char *name, const char *value, double *out)
 {
 	struct foal_error err = {0};
+	unsigned ns;
 
-	if (option_count("page-ns", value, 0, PAGE_NS_MAX, &out->page_ns, &err))
-		return usage_error("replay: --page-ns %s: give nanoseconds, 0 to %u", value,
-				   PAGE_NS_MAX);
+	if (option_count(name, value, 1, NS_MAX, &ns, &err))
+		return usage_error("replay: --%s %s: give nanoseconds, 1 to %u", name, value,
+				   NS_MAX);
+	*out = ns;
 	return 0;
 }
 
@@ -88,7 +92,11 @@ static int take_option(int option, const char *value, struct replay_options *out
 	if (option == 'l')
 		return take_limit(value, out);
 	if (option == 'p')
-		return take_page_ns(value, out);
+		return take_ns("page-ns", value, &out->given.page_ns);
+	if (option == 'w') {
+		out->has_way = true;
+		return take_ns("way-ns", value, &out->given.way_ns);
+	}
 	out->json = true;
 	return 0;
 }
@@ -99,11 +107,12 @@ static int parse(int argc, char **argv, struct replay_options *out)
 					      {"huge", required_argument, NULL, 'h'},
 					      {"memory-limit", required_argument, NULL, 'l'},
 					      {"page-ns", required_argument, NULL, 'p'},
+					      {"way-ns", required_argument, NULL, 'w'},
 					      {"json", no_argument, NULL, 'j'},
 					      {0}};
 	int i, r = 0;
 
-	*out = (struct replay_options){.huge = -1, .page_ns = (unsigned)REPLAY_PAGE_NS};
+	*out = (struct replay_options){.huge = -1, .given = {.page_ns = REPLAY_PAGE_NS}};
 	opterr = 0;
 	while (r == 0 && (i = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
 		if (i == ':')
@@ -159,6 +168,16 @@ static void put(const struct replay *replay, bool as_json)
 	json_decref(json);
 }
 
+static int predict(struct replay *replay, struct replay_options *opt, struct foal_error *err)
+{
+	if (!opt->has_way)
+		opt->given.way_ns = replay_probe();
+	if (opt->given.way_ns <= 0)
+		notice("replay: no guest can be run here to measure a fault's way: it is taken for "
+		       "as long as the trace allows; --way-ns says it");
+	return replay_predict(replay, &opt->given, err);
+}
+
 int command_replay(int argc, char **argv, uint64_t main_ns)
 {
 	struct replay replay = {0};
@@ -173,7 +192,7 @@ int command_replay(int argc, char **argv, uint64_t main_ns)
 	if (r == 0)
 		r = settle(&opt, &replay, &err);
 	if (r == 0)
-		r = replay_predict(&replay, opt.page_ns, &err);
+		r = predict(&replay, &opt, &err);
 	if (r == 0)
 		put(&replay, opt.json);
 	replay_free(&replay);

@@ -4,9 +4,8 @@
 
 #include "vmm/replay.h"
 
-/* Times the 10th percentile: a gap up to that is a fault's way and no more, */
-#define TIGHT	4
-#define DELAYED 1000 /* or one that something else on the host made longer */
+/* Times the 10th percentile: a longer gap is no fault's way, whatever else ran on the host. */
+#define DELAYED 1000
 
 static int by_size(const void *a, const void *b)
 {
@@ -41,9 +40,8 @@ static size_t take_gaps(const struct replay_trace *trace, double *gaps, double *
 }
 
 /*
- * What a guest does between two faults nobody tells; those that follow each other most closely do
- * the least, so the mean of these gaps is a fault's way. Where most do, the guest does little but
- * fault, and what keeps it longer now and then is the host's scheduler: that goes with the faults.
+ * What a guest does between two faults nobody tells. The mean of all gaps is what a fault's way can
+ * be at most, and is it where a guest does little but fault.
  */
 static double way_of(const double *gaps, size_t n)
 {
@@ -52,7 +50,7 @@ static double way_of(const double *gaps, size_t n)
 
 	if (!n)
 		return 0;
-	most = gaps[n / 10] * (gaps[n / 2] <= TIGHT * gaps[n / 10] ? DELAYED : TIGHT);
+	most = gaps[n / 10] * DELAYED;
 	for (; taken < n && gaps[taken] <= most; taken++)
 		sum += gaps[taken];
 	return sum / (double)taken;

@@ -26,13 +26,14 @@ static double mean(uint64_t ns, uint64_t n)
 
 struct replay_costs replay_costs_of(const struct replay_trace *trace,
 				    const struct replay_count *recorded,
-				    const struct replay_count *here, double page_ns)
+				    const struct replay_count *here,
+				    const struct replay_given *given)
 {
 	struct replay_chain was = sum_of(trace, recorded), is = sum_of(trace, here);
 
 	return (struct replay_costs){
-	    .way = trace->way,
-	    .page = page_ns,
+	    .way = given->way_ns > 0 && given->way_ns < trace->way ? given->way_ns : trace->way,
+	    .page = given->page_ns,
 	    .read = mean(was.read_ns, was.major) - mean(is.read_ns, is.major),
 	    .rest = mean(was.rest_ns, was.faults) - mean(is.rest_ns, is.faults),
 	};
