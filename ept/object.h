@@ -37,9 +37,9 @@ struct ept_object {
 	uint64_t length; /* bytes */
 	enum ept_file_mode mode;
 	bool block_device;
-	uint64_t file_size;  /* when the object was made */
-	int direct_fd;	     /* the same file past the host's page cache, or -1 */
-	bool no_direct;	     /* it was refused; atomic */
+	uint64_t file_size; /* when the object was made */
+	int direct_fd;	    /* the same file past the host's page cache, or -1 */
+	bool no_direct;	    /* it was refused; atomic */
 	/* Pages that the host reads around a miss; known with the cache, or set before. */
 	uint64_t host_ahead;
 

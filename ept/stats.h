@@ -54,7 +54,7 @@ struct ept_area_info {
 	enum ept_file_mode mode; /* of a file */
 	uint64_t file_bytes;	 /* bytes of the file this area covers */
 	uint64_t file_read;	 /* of these, bytes ever read (each counted once) */
-	uint64_t host_ahead; /* pages that the host reads around a miss; 0: not looked at */
+	uint64_t host_ahead;	 /* pages that the host reads around a miss; 0: not looked at */
 	uint64_t resident;	 /* bytes installed now, zero pages not counted */
 	uint64_t copied;	 /* of these, private copies of a file that the host kernel maps */
 	uint64_t host_cached; /* of such a file, what the host's page cache has now, if it says */

@@ -176,15 +176,12 @@ int command_bench(int argc, char **argv, uint64_t main_ns)
 	struct foal_error err = {0};
 	struct bench_options opt;
 	unsigned broken = 0;
-	int r = 0;
 
 	(void)main_ns;
 	if (!kind)
-		r = error_set(&err, FOAL_EXIT_USAGE, -EINVAL,
-			      "bench: which one: foal bench faults, foal bench snapshots, foal "
-			      "bench exits, or foal bench replay");
-	if (r == 0)
-		r = parse(argc - 1, argv + 1, kind->is, &opt, &err);
+		return usage_error("bench: which one: foal bench faults, foal bench snapshots, "
+				   "foal bench exits, or foal bench replay");
+	int r = parse(argc - 1, argv + 1, kind->is, &opt, &err);
 	if (r == 0 && opt.help)
 		bench_help();
 	else if (r == 0 && opt.list)

@@ -150,6 +150,33 @@ START_TEST(what_is_not_known)
 }
 END_TEST
 
+/* foal bench replay has a row for the faults of each prediction, and one for its time. */
+START_TEST(bench_rows)
+{
+	struct run run;
+	size_t i;
+	json_t *row;
+
+	if (!have_userfaultfd())
+		skip("no userfaultfd here");
+	foal_command(&run, ARGS("bench", "replay", "--json", "--rounds", "1", "--pages", "512",
+				"--dir", scratch("."), "--only", "replay.anon.random.*"));
+	ck_assert_msg(run.status == 0 || run.status == 1, "%d: %s", run.status, run.err_text);
+	json_t *root = json_loads(run.out_text, 0, NULL);
+	const json_t *rows = json_object_get(root, "rows");
+	ck_assert_uint_eq(json_array_size(rows), 2 * SETTINGS);
+	json_array_foreach(rows, i, row)
+	{
+		const char *name = json_string_value(json_object_get(row, "name"));
+		ck_assert_msg(!json_object_get(row, "not_measured"), "%s: not measured", name);
+		if (strstr(name, ".faults"))
+			ck_assert_msg(json_is_true(json_object_get(row, "holds")), "%s", name);
+	}
+	json_decref(root);
+	run_free(&run);
+}
+END_TEST
+
 /* --- what cannot be ----------------------------------------------------------------------------
  */
 
@@ -219,6 +246,7 @@ Suite *replay_suite(void)
 	tcase_add_checked_fixture(tc, NULL, end_all);
 	tcase_add_loop_test(tc, as_the_real_run, 0, JOBS);
 	tcase_add_test(tc, what_is_not_known);
+	tcase_add_test(tc, bench_rows);
 	tcase_add_loop_test(tc, wrong_settings, 0, sizeof(wrong) / sizeof(wrong[0]));
 	tcase_add_test(tc, wrong_files);
 	tcase_add_test(tc, cut_short);
