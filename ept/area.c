@@ -333,6 +333,7 @@ void ept_area_info(struct ept_area *area, struct ept_area_info *out)
 		out->mode = area->obj->mode;
 		out->file_bytes = ept_area_file_bytes(area);
 		out->file_read = ept_object_bytes_read(area->obj, out->file_bytes);
+		out->host_ahead = area->obj->host_ahead;
 	}
 	/* The host kernel reads a mapped file itself: what is resident is what it read for us. */
 	if (area->obj && !area->obj->cache)
@@ -355,4 +356,9 @@ void ept_area_ahead_stats(const struct ept_area *area, struct ept_ahead_stats *o
 	EPT_AHEAD_COUNTERS(X)
 #undef X
 	out->wasted = out->pages > out->used ? out->pages - out->used : 0;
+}
+
+uint64_t ept_area_coming(const struct ept_area *area)
+{
+	return area->obj ? __atomic_load_n(&area->obj->nr_coming, __ATOMIC_ACQUIRE) : 0;
 }

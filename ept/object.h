@@ -37,10 +37,11 @@ struct ept_object {
 	uint64_t length; /* bytes */
 	enum ept_file_mode mode;
 	bool block_device;
-	uint64_t file_size;  /* when the object was made */
-	int direct_fd;	     /* the same file past the host's page cache, or -1 */
-	bool no_direct;	     /* it was refused; atomic */
-	uint64_t host_ahead; /* pages that the host reads around a miss; known with the cache */
+	uint64_t file_size; /* when the object was made */
+	int direct_fd;	    /* the same file past the host's page cache, or -1 */
+	bool no_direct;	    /* it was refused; atomic */
+	/* Pages that the host reads around a miss; known with the cache, or set before. */
+	uint64_t host_ahead;
 
 	int memfd;   /* the cache, -1 until ept_object_cache() */
 	char *cache; /* the monitor's view of it: source of copies and write-back */

@@ -125,7 +125,8 @@ static int make_cache(struct ept_object *obj)
 	if (err)
 		return err;
 	obj->direct_fd = open_direct(obj);
-	obj->host_ahead = host_ahead(obj);
+	if (!obj->host_ahead)
+		obj->host_ahead = host_ahead(obj);
 	return 0;
 }
 

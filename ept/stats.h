@@ -57,6 +57,7 @@ struct ept_area_info {
 	enum ept_file_mode mode; /* of a file */
 	uint64_t file_bytes;	 /* bytes of the file this area covers */
 	uint64_t file_read;	 /* of these, bytes ever read (each counted once) */
+	uint64_t host_ahead;	 /* pages that the host reads around a miss; 0: not looked at */
 	uint64_t resident;	 /* bytes installed now, zero pages not counted */
 	uint64_t copied;	 /* of these, private copies of a file that the host kernel maps */
 	uint64_t host_cached; /* of such a file, what the host's page cache has now, if it says */
@@ -112,6 +113,9 @@ void ept_area_lead_stats(const struct ept_area *area, struct ept_lead_stats *out
 
 /* All zero for anonymous memory. */
 void ept_area_ahead_stats(const struct ept_area *area, struct ept_ahead_stats *out);
+
+/* Pages of its file that are being read ahead now: what they bring is not there yet. */
+uint64_t ept_area_coming(const struct ept_area *area);
 
 /* How this space reads ahead: "io_uring", "pread" (no io_uring on this host), "off". */
 const char *ept_space_reads_by(const struct ept_space *space);

@@ -97,6 +97,7 @@ struct bench_case {
 	unsigned percent;     /* BENCH_RANDOM: of the pages that are touched */
 	bool detail;	      /* of the matrix: fewer rounds */
 	bool exits;	      /* of foal bench exits, and no other */
+	bool replayed;	      /* of foal bench replay, and no other */
 	bool cached;	      /* our cache holds the file, of which nothing is mapped */
 	bool plain_huge;      /* the plain side has huge pages */
 	enum bench_exit exit; /* no memory is touched, it leaves the guest so, */
@@ -158,6 +159,7 @@ struct bench_sample {
 	int swap;	   /* an empty one: what the word FILE in a case's options stands for */
 	size_t limit;	   /* of touches; 0: none */
 	const char *group; /* memory cgroup to be in when the guest touches; "": none */
+	const char *trace; /* a file that its fault log is written to; "": it is not */
 };
 
 /* The sample's own process: measure, write a struct bench_result. */
@@ -172,6 +174,7 @@ void bench_many_run(const struct bench_sample *sample, struct bench_result *resu
 /* --- exits of a kind (bench_exit.c) ----------------------------------------------------- */
 
 struct bench_vm;
+struct run_options;
 
 /* What takes a sample's exits that are not for memory. */
 struct bench_taker {
@@ -369,6 +372,17 @@ int bench_interrupted(int signal, struct foal_error *err);
 void bench_help(void);
 
 int command_bench(int argc, char **argv, uint64_t main_ns);
+
+/* --- foal bench replay ------------------------------------------------------------------------ */
+
+/* bench_trace.c: what @space, made from @opt, has in its log, as a binary trace in file @path. */
+int bench_trace_write(const struct ept_space *space, const struct run_options *opt,
+		      const char *path, struct foal_error *err);
+
+/* bench_replay.c */
+void bench_replay_list(const struct bench_options *opt);
+/* As bench_measure(). */
+int bench_replay_measure(const struct bench_options *opt, unsigned *broken, struct foal_error *err);
 
 /* --- foal bench snapshots (bench_snapshots.c) ----------------------------------------------- */
 

@@ -66,6 +66,15 @@
 #define LEAVES(n, w, k, o) \
 	EXIT(n ".ring0", DEFAULT, .exit = w, .ring0 = true, .times = k, .other = o), \
 	EXIT(n ".ring3", DEFAULT, .exit = w, .times = k, .other = o)
+/* Of foal bench replay: one that is recorded, and behind it others, which that predicts. */
+#define REPLAY(n, o, b, p, ...) \
+	{.name = "replay." n, .options = HANDLER " " o, .backing = b, .pattern = p, .mib = 64, \
+	 .cpus = 1, .replayed = true, __VA_ARGS__}
+#define REPLAYED(n, b, p, ...) \
+	REPLAY(n ".1", "--fault-around 1 --huge never", b, p, __VA_ARGS__), \
+	REPLAY(n ".16", "--fault-around 16 --huge never", b, p, __VA_ARGS__), \
+	REPLAY(n ".64", "--fault-around 64 --huge never", b, p, __VA_ARGS__), \
+	REPLAY(n ".huge", "--fault-around 16 --huge always", b, p, __VA_ARGS__)
 #define ENGINE(who, o) PATTERNS(who, o), PATHS(who, o, 1), PATHS(who, o, 2)
 
 const struct bench_case bench_cases[] = {
@@ -162,6 +171,13 @@ const struct bench_case bench_cases[] = {
     EXIT("hypercall", DEFAULT, .exit = BENCH_HYPERCALL, .ring0 = true, .times = 4000,
          .other = BENCH_NOBODY),
     EXIT("halt", "--halt exit", .exit = BENCH_HALT, .ring0 = true, .times = 200),
+
+    REPLAYED("file.seq", BENCH_PRIVATE, BENCH_SEQUENTIAL),
+    REPLAYED("file.strided", BENCH_PRIVATE, BENCH_STRIDED),
+    REPLAYED("file.random", BENCH_PRIVATE, BENCH_RANDOM, .percent = 50),
+    REPLAYED("file.write", BENCH_PRIVATE, BENCH_SEQUENTIAL, .write = true),
+    REPLAYED("anon.seq", BENCH_ANON, BENCH_SEQUENTIAL, .write = true),
+    REPLAYED("anon.random", BENCH_ANON, BENCH_RANDOM, .percent = 50, .write = true),
 };
 /* clang-format on */
 

@@ -14,7 +14,8 @@
 #define FAULTS	  1
 #define SNAPSHOTS 2
 #define EXITS	  4
-#define ALL	  (FAULTS | SNAPSHOTS | EXITS)
+#define REPLAY	  8
+#define ALL	  (FAULTS | SNAPSHOTS | EXITS | REPLAY)
 
 static const struct {
 	const char *name;
@@ -47,13 +48,15 @@ static const struct bench_kind {
     {"snapshots", "what restores, clones, forks and resets cost", SNAPSHOTS, bench_snapshots_list,
      bench_snapshots_measure},
     {"exits", "what each way out of the guest costs", EXITS, bench_list, bench_measure},
+    {"replay", "what foal replay predicts, and what then is", REPLAY, bench_replay_list,
+     bench_replay_measure},
 };
 
 #define KINDS (sizeof(kinds) / sizeof(kinds[0]))
 
 void bench_help(void)
 {
-	puts("usage: foal bench faults|snapshots|exits [option...]\n\n"
+	puts("usage: foal bench faults|snapshots|exits|replay [option...]\n\n"
 	     "Measured beside the plain alternative, in one run:\n");
 	for (size_t i = 0; i < KINDS; i++)
 		printf("  %-9s  %s\n", kinds[i].name, kinds[i].what);
@@ -173,15 +176,12 @@ int command_bench(int argc, char **argv, uint64_t main_ns)
 	struct foal_error err = {0};
 	struct bench_options opt;
 	unsigned broken = 0;
-	int r = 0;
 
 	(void)main_ns;
 	if (!kind)
-		r = error_set(&err, FOAL_EXIT_USAGE, -EINVAL,
-			      "bench: which one: foal bench faults, foal bench snapshots, or foal "
-			      "bench exits");
-	if (r == 0)
-		r = parse(argc - 1, argv + 1, kind->is, &opt, &err);
+		return usage_error("bench: which one: foal bench faults, foal bench snapshots, "
+				   "foal bench exits, or foal bench replay");
+	int r = parse(argc - 1, argv + 1, kind->is, &opt, &err);
 	if (r == 0 && opt.help)
 		bench_help();
 	else if (r == 0 && opt.list)

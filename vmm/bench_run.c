@@ -15,7 +15,7 @@
 
 bool bench_chosen(const struct bench_options *opt, const struct bench_case *c)
 {
-	if (c->exits != opt->exits)
+	if (c->exits != opt->exits || c->replayed)
 		return false;
 	if (opt->only && fnmatch(opt->only, c->name, 0))
 		return false;
@@ -69,6 +69,7 @@ static void run_case(struct bench *bench, const struct bench_case *c, unsigned r
 	struct bench_sample ours = {.c = c,
 				    .ours = !c->plain,
 				    .cpus = c->cpus,
+				    .trace = "",
 				    .file = in_long_file(c) ? bench->long_file : bench->file,
 				    .swap = bench->swap_file,
 				    .limit = bench->opt->pages};

@@ -361,6 +361,8 @@ static int measure(const struct bench_sample *sample, struct bench_result *resul
 			r = kvm_add_slot(&vm.kvm, &memory.slot, err);
 		if (r == 0)
 			r = run_guest(&vm, &memory, sample, result, err);
+		if (r == 0 && sample->trace[0])
+			r = bench_trace_write(memory.space, &opt, sample->trace, err);
 		/* A vCPU that waits in vain cannot be joined; the process is about to end. */
 		if (r == 0)
 			bench_vm_destroy(&vm);
@@ -373,10 +375,10 @@ static int measure(const struct bench_sample *sample, struct bench_result *resul
 
 /* --- the process ---------------------------------------------------------------------------- */
 
-/* bench-sample CASE ours|unlogged|plain FD SWAP_FD LIMIT CPUS GROUP */
+/* bench-sample CASE ours|unlogged|plain FD SWAP_FD LIMIT CPUS GROUP TRACE */
 static bool take_arguments(int argc, char **argv, struct bench_sample *sample)
 {
-	size_t index = argc == 8 ? strtoul(argv[1], NULL, 10) : bench_case_count;
+	size_t index = argc == 9 ? strtoul(argv[1], NULL, 10) : bench_case_count;
 
 	if (index >= bench_case_count)
 		return false;
@@ -387,7 +389,8 @@ static bool take_arguments(int argc, char **argv, struct bench_sample *sample)
 					.swap = (int)strtol(argv[4], NULL, 10),
 					.limit = strtoul(argv[5], NULL, 10),
 					.cpus = (unsigned)strtoul(argv[6], NULL, 10),
-					.group = argv[7]};
+					.group = argv[7],
+					.trace = argv[8]};
 	return sample->cpus >= 1 && sample->cpus <= BENCH_MAX_CPUS;
 }
 
@@ -422,7 +425,8 @@ void bench_sample_run(const struct bench_sample *sample, struct bench_result *re
 	char index[24], file[24], swap[24], limit[24], cpus[24];
 	const char *side = sample->unlogged ? "unlogged" : sample->ours ? "ours" : "plain";
 	char *argv[] = {"foal", "bench-sample", index, (char *)side,	      file,
-			swap,	limit,		cpus,  (char *)sample->group, NULL};
+			swap,	limit,		cpus,  (char *)sample->group, (char *)sample->trace,
+			NULL};
 	size_t got = 0;
 	ssize_t n;
 	int out, status;

@@ -9,6 +9,7 @@
 #include "vmm/options.h"
 #include "vmm/remote.h"
 #include "vmm/remote_trace.h"
+#include "vmm/replay.h"
 #include "vmm/report.h"
 #include "vmm/run.h"
 #include "vmm/top.h"
@@ -52,6 +53,7 @@ static const struct {
     {"trace", "each fault of a running VM: where it came from, what it cost", trace_help},
     {"report", "a trace as a page for a browser", report_help},
     {"top", "a live view of a running VM: its faults, and what of its memory is there", top_help},
+    {"replay", "what other settings would make of faults that were traced", replay_help},
     {"balloon", "how much of its memory a running VM is to keep", balloon_help},
     {"snapshot", "freeze a running VM into a directory", snapshot_help},
     {"fork", "make more VMs of a running one", fork_help},

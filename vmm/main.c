@@ -12,6 +12,7 @@
 #include "vmm/error.h"
 #include "vmm/remote.h"
 #include "vmm/remote_trace.h"
+#include "vmm/replay.h"
 #include "vmm/report.h"
 #include "vmm/run.h"
 #include "vmm/top.h"
@@ -46,6 +47,7 @@ static const struct {
     {"trace", command_trace},
     {"report", command_report},
     {"top", command_top},
+    {"replay", command_replay},
     {"balloon", command_balloon},
     {"snapshot", command_snapshot},
     {"fork", command_fork},

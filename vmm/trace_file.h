@@ -13,16 +13,32 @@
 #include "ept/record.h"
 #include "vmm/error.h"
 
-#define TRACE_VERSION	  1U
-#define TRACE_META_MAX	  (1U << 20) /* bytes of its text */
-#define TRACE_BLOCK_MAX	  4096U	     /* records */
-#define TRACE_CASES_MAX	  256U
-#define TRACE_ORIGINS_MAX 32U
+#define TRACE_VERSION	     1U
+#define TRACE_META_MAX	     (1U << 20) /* bytes of its text */
+#define TRACE_BLOCK_MAX	     4096U	/* records */
+#define TRACE_CASES_MAX	     256U
+#define TRACE_ORIGINS_MAX    32U
+#define TRACE_AROUND_DEFAULT 16U /* pages, where `foal run` is given no --fault-around */
+#define TRACE_AROUND_MAX     512U
 
 struct trace_area {
 	const char *name, *file; /* "": no file */
 	uint64_t gpa, size;	 /* bytes */
+	bool host;		 /* the host kernel resolves its faults: there are no records */
+	bool has_mode;		 /* false: it was not said, or there is no file */
+	enum ept_file_mode mode;
+	uint64_t host_ahead; /* pages that its host reads around a miss; 0: not said */
 };
+
+/* What a VM was told that decides what a fault brings. */
+struct trace_settings {
+	unsigned fault_around; /* pages */
+	enum ept_huge huge;
+	uint64_t memory_limit; /* bytes; 0: none */
+};
+
+/* Their words, each list ends in NULL. */
+extern const char *const trace_modes[], *const trace_huges[];
 
 /* What the numbers in the records stand for. Texts are the object's. */
 struct trace_meta {
@@ -35,7 +51,15 @@ struct trace_meta {
 	unsigned cpus;
 	uint64_t memory;		/* bytes */
 	uint64_t main_ns, first_run_ns; /* CLOCK_MONOTONIC, as the records' times */
+	bool has_settings;		/* traces of foal before it could replay have none */
+	struct trace_settings settings;
 };
+
+struct run_options;
+
+/* trace_meta_of.c: of a space here, but for "vm"; the caller's. */
+json_t *trace_meta_of(const struct ept_space *space, const struct run_options *opt,
+		      uint64_t main_ns, uint64_t first_run_ns);
 
 /*
  * Take @json, whose reference is used up. 0, or a negative errno: -EINVAL with what is wrong with

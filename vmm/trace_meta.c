@@ -6,7 +6,8 @@
 #include "vmm/run_dir.h"
 #include "vmm/trace_file.h"
 
-#define NAME_MAX_LEN 255
+#define NAME_MAX_LEN   255
+#define HOST_AHEAD_MAX (1ULL << 32) /* pages */
 
 /* Short, and of what can be printed anywhere. */
 static const char *name_in(const json_t *value)
@@ -46,11 +47,39 @@ static unsigned take_names(const json_t *list, const char **out, unsigned most)
 	return (unsigned)n;
 }
 
+/* The place of @value in @words; -1: it is none of them. */
+static int word_in(const json_t *value, const char *const *words)
+{
+	const char *text = json_string_value(value);
+
+	for (int i = 0; text && words[i]; i++)
+		if (strcmp(text, words[i]) == 0)
+			return i;
+	return -1;
+}
+
+/* Who serves it and how its file is used are not said by an older foal. */
+static bool take_use(const json_t *json, struct trace_area *out)
+{
+	static const char *const engines[] = {"handler", "kernel", NULL};
+	const json_t *engine = json_object_get(json, "engine"),
+		     *mode = json_object_get(json, "mode");
+	int is = engine ? word_in(engine, engines) : 0, how = mode ? word_in(mode, trace_modes) : 0;
+
+	out->host = is == 1;
+	out->has_mode = mode;
+	out->mode = (enum ept_file_mode)how;
+	if (json_object_get(json, "host_ahead") &&
+	    (!number_in(json, "host_ahead", &out->host_ahead) || out->host_ahead > HOST_AHEAD_MAX))
+		return false;
+	return is >= 0 && how >= 0;
+}
+
 static bool take_area(const json_t *json, struct trace_area *out)
 {
 	out->name = name_in(json_object_get(json, "name"));
 	out->file = json_string_value(json_object_get(json, "file"));
-	return out->name && out->file && number_in(json, "gpa", &out->gpa) &&
+	return out->name && out->file && take_use(json, out) && number_in(json, "gpa", &out->gpa) &&
 	       number_in(json, "size", &out->size) && out->gpa < 1ULL << EPT_GPA_BITS &&
 	       out->size <= 1ULL << EPT_GPA_BITS;
 }
@@ -69,6 +98,25 @@ static int take_areas(const json_t *list, struct trace_meta *out, const char **w
 		if (!take_area(json_array_get(list, out->nr_areas), &out->areas[out->nr_areas]))
 			return -EINVAL;
 	return 0;
+}
+
+static bool take_settings(const json_t *json, struct trace_meta *out)
+{
+	struct trace_settings *s = &out->settings;
+	uint64_t around = 0;
+	int huge = word_in(json_object_get(json, "huge"), trace_huges);
+
+	out->has_settings = json;
+	if (!json)
+		return true;
+	if (huge < 0 || !number_in(json, "fault_around", &around) ||
+	    !number_in(json, "memory_limit", &s->memory_limit))
+		return false;
+	s->huge = (enum ept_huge)huge;
+	s->fault_around = (unsigned)around;
+	if (s->memory_limit && (s->memory_limit < EPT_LIMIT_FLOOR || s->huge == EPT_HUGE_ALWAYS))
+		return false;
+	return around >= 1 && around <= TRACE_AROUND_MAX && !(around & (around - 1));
 }
 
 int trace_meta_take(json_t *json, struct trace_meta *out, const char **why)
@@ -91,6 +139,9 @@ int trace_meta_take(json_t *json, struct trace_meta *out, const char **why)
 	    !number_in(json, "first_run_ns", &out->first_run_ns))
 		return -EINVAL;
 	out->cpus = (unsigned)cpus;
+	*why = "its settings";
+	if (!take_settings(json_object_get(json, "settings"), out))
+		return -EINVAL;
 	*why = "its list of cases or origins";
 	out->nr_cases = take_names(json_object_get(json, "cases"), out->cases, TRACE_CASES_MAX);
 	out->nr_origins =

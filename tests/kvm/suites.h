@@ -48,5 +48,6 @@ Suite *faults_suite(void);
 Suite *trace_suite(void);
 Suite *top_suite(void);
 Suite *reconcile_suite(void);
+Suite *replay_suite(void);
 
 #endif

@@ -20,6 +20,7 @@ Suite *net_suite(void);
 Suite *options_suite(void);
 Suite *pre_fault_suite(void);
 Suite *report_suite(void);
+Suite *replay_suite(void);
 Suite *sandbox_suite(void);
 Suite *snapshot_dir_suite(void);
 Suite *top_suite(void);

@@ -108,10 +108,28 @@ struct memmap_entry memory_range(uint32_t type, unsigned index)
 	return (struct memmap_entry){0};
 }
 
+static uint64_t ticks(void)
+{
+	uint32_t low, high;
+
+	__asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
+	return (uint64_t)high << 32 | low;
+}
+
+static void rest_for(uint64_t count)
+{
+	for (uint64_t end = ticks() + count; count && ticks() < end;)
+		;
+}
+
 static void read_pages(uint64_t base, uint64_t first, uint64_t pages, uint64_t stride, bool is_file)
 {
-	for (uint64_t i = 0, n = first; i < pages; i++, n += stride)
+	uint64_t rest = param("rest", 0);
+
+	for (uint64_t i = 0, n = first; i < pages; i++, n += stride) {
 		expect(peek(base + n * PAGE) == (is_file ? FILE_PATTERN(n) : 0), GUEST_BAD_VALUE);
+		rest_for(rest);
+	}
 }
 
 static void write_pages(uint64_t base, uint64_t first, uint64_t pages, uint64_t stride)

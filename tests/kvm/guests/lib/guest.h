@@ -107,7 +107,8 @@ struct memmap_entry memory_range(uint32_t type, unsigned index);
  * Touch the first word of `pages=` pages (default 64), `stride=` pages apart
  * (1), from page `first=` (0) of what starts at @base: `mode=r` reads, `mode=w`
  * writes, `mode=rw` reads all and then writes all. What is read must be 0, or
- * FILE_PATTERN of the page where @is_file; what is written is GUEST_PATTERN.
+ * FILE_PATTERN of the page where @is_file; what is written is GUEST_PATTERN. `rest=`
+ * ticks of the TSC follow each read (0).
  */
 void sweep(uint64_t base, bool is_file);
 

@@ -1,0 +1,126 @@
+/* A prediction: the trace replayed as it was recorded, then as it is asked for. */
+#include "vmm/replay.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Memory that the host could give away; 0: it does not say. */
+static uint64_t available(void)
+{
+	FILE *f = fopen("/proc/meminfo", "re");
+	unsigned long long kib = 0;
+	char line[128];
+
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "MemAvailable: %llu", &kib) == 1)
+			break;
+	if (f)
+		fclose(f);
+	return kib << 10;
+}
+
+static int check_memory(const struct replay *replay, struct foal_error *err)
+{
+	uint64_t was = replay_needs(&replay->trace, &replay->was), is = available();
+	uint64_t needs = replay_needs(&replay->trace, &replay->to);
+
+	needs = needs > was ? needs : was;
+	if (!is || needs <= is / 2)
+		return 0;
+	return error_set(err, FOAL_EXIT_HOST, -ENOMEM,
+			 "replay: it may take %llu MiB of memory, and the host has %llu to give: "
+			 "half of that is used at most; try --huge never, or a --memory-limit",
+			 (unsigned long long)needs >> 20, (unsigned long long)is >> 20);
+}
+
+static int begin(struct replay *replay)
+{
+	struct replay_side *sides[] = {&replay->recorded, &replay->here, &replay->least,
+				       &replay->most};
+	int r = 0;
+
+	for (size_t i = 0; i < sizeof(sides) / sizeof(sides[0]) && r == 0; i++)
+		r = replay_count_init(&sides[i]->count, &replay->trace);
+	return r;
+}
+
+static void copy_count(const struct replay_trace *trace, struct replay_count *to,
+		       const struct replay_count *from)
+{
+	struct replay_chain *chain = to->chain;
+
+	memcpy(chain, from->chain, trace->chains * sizeof(*chain));
+	*to = *from;
+	to->chain = chain;
+}
+
+static uint64_t took(const struct replay_trace *trace, const struct replay_count *count)
+{
+	uint64_t ns = 0;
+
+	for (size_t i = 0; i < trace->chains; i++)
+		ns += count->chain[i].read_ns + count->chain[i].rest_ns;
+	return ns;
+}
+
+/* Twice, and what was less disturbed by what else the host does is kept. */
+static int run(const struct replay_trace *trace, const struct trace_settings *settings,
+	       bool brought, struct replay_side *out, struct foal_error *err)
+{
+	struct replay_count other;
+	int r = replay_again(trace, settings, brought, &out->count, err);
+
+	if (r)
+		return r;
+	r = replay_count_init(&other, trace);
+	if (r)
+		return error_set(err, FOAL_EXIT_HOST, r, "replay: out of memory");
+	r = replay_again(trace, settings, brought, &other, err);
+	if (r == 0 && took(trace, &other) < took(trace, &out->count))
+		copy_count(trace, &out->count, &other);
+	replay_count_free(&other);
+	return r;
+}
+
+static void time_side(const struct replay *replay, struct replay_side *side)
+{
+	side->time = replay_time_of(&replay->trace, &replay->recorded.count, &replay->here.count,
+				    &replay->costs, &side->count);
+}
+
+int replay_predict(struct replay *replay, const struct replay_given *given, struct foal_error *err)
+{
+	const struct replay_trace *trace = &replay->trace;
+	int r = check_memory(replay, err);
+
+	if (r == 0 && (r = begin(replay)))
+		error_set(err, FOAL_EXIT_HOST, r, "replay: out of memory");
+	if (r == 0)
+		r = run(trace, &replay->was, false, &replay->here, err);
+	if (r == 0)
+		r = run(trace, &replay->to, false, &replay->least, err);
+	if (r == 0 && trace->exact)
+		copy_count(trace, &replay->most.count, &replay->least.count);
+	else if (r == 0)
+		r = run(trace, &replay->to, true, &replay->most, err);
+	if (r)
+		return r;
+	replay_count_recorded(&replay->recorded.count, trace);
+	replay->costs = replay_costs_of(trace, &replay->recorded.count, &replay->here.count, given);
+	replay->recorded.time =
+	    replay_time_recorded(trace, &replay->recorded.count, &replay->costs);
+	time_side(replay, &replay->here);
+	time_side(replay, &replay->least);
+	time_side(replay, &replay->most);
+	return 0;
+}
+
+void replay_free(struct replay *replay)
+{
+	replay_count_free(&replay->recorded.count);
+	replay_count_free(&replay->here.count);
+	replay_count_free(&replay->least.count);
+	replay_count_free(&replay->most.count);
+	replay_trace_free(&replay->trace);
+}

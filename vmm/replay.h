@@ -1,0 +1,185 @@
+/*
+ * foal replay: what a recorded trace says of other settings (docs/replay.md). The touches that
+ * were recorded go, in their order, through a space of ept/ in this process which has those
+ * settings: its handlers decide and its installer installs, as in a VM. What the guest, KVM and
+ * the waking of threads add to that is taken from the records. One thread. Private to vmm/.
+ */
+#ifndef FOAL_VMM_REPLAY_H
+#define FOAL_VMM_REPLAY_H
+
+#include "vmm/trace_file.h"
+
+/* --- a trace in memory (replay_trace.c) ------------------------------------------------------ */
+
+/* What is replayed of an area. */
+struct replay_area {
+	enum ept_file_mode mode; /* of a file */
+	const char *left_out;	 /* why it is; NULL: it is not */
+	uint64_t records;
+};
+
+struct replay_trace {
+	struct trace_reader reader;
+	struct trace_meta *meta;    /* the reader's */
+	struct ept_record *records; /* by the time they were picked up */
+	size_t count;
+	struct replay_area *areas; /* as many as meta has */
+	int kase[TRACE_CASES_MAX]; /* its numbers as this foal's; -1: a case that is not known */
+	int origin[TRACE_ORIGINS_MAX];
+	uint64_t left_out; /* records, of areas that are */
+	bool exact;	   /* each page that was touched has a record: none came with another */
+	size_t chains;	   /* below */
+	double way;	   /* ns: the most that one of replay_costs may be */
+};
+
+/*
+ * Read @path. A file that is damaged is used as far as it is whole: 0, and @err says so.
+ * FOAL_EXIT_TRACE: nothing can be made of it. replay_trace_free() in any case.
+ */
+int replay_trace_load(struct replay_trace *trace, const char *path, struct foal_error *err);
+void replay_trace_free(struct replay_trace *trace);
+
+/*
+ * Who one fault keeps waiting for the next: a vCPU; then vCPUs of which nobody knows which one it
+ * was; last the monitor's own touches. Of a single vCPU it is always known.
+ */
+size_t replay_chain_of(const struct replay_trace *trace, const struct ept_record *record);
+
+/*
+ * How long it was handled: until its page was in. Who waited may run on before the thread that
+ * woke it notes that it has, so being woken is part of the way.
+ */
+static inline uint32_t replay_handled_ns(const struct ept_record *record)
+{
+	return record->put_ns ? record->put_ns : record->done_ns;
+}
+
+static inline double replay_end_of(const struct ept_record *record)
+{
+	return (double)record->at + replay_handled_ns(record);
+}
+
+static inline size_t replay_monitor(const struct replay_trace *trace)
+{
+	return trace->chains - 1;
+}
+
+static inline bool replay_leaves_out(const struct replay_trace *trace,
+				     const struct ept_record *record)
+{
+	return record->area != EPT_RECORD_NONE && trace->areas[record->area].left_out;
+}
+
+/* replay_gaps.c: fill in way. -ENOMEM. */
+int replay_gaps(struct replay_trace *trace);
+
+/* --- what faults add up to (replay_count.c) ------------------------------------------------- */
+
+/* Of one chain. */
+struct replay_chain {
+	uint64_t faults, major;
+	uint64_t quiet;	  /* touches of pages that came with another, by 4 KiB: no fault */
+	uint64_t read_ns; /* of the faults: until what was to be read had come */
+	uint64_t rest_ns; /* and from there until the page was in */
+};
+
+struct replay_count {
+	uint64_t faults, cases[EPT_NR_CASES], installed, around, bytes_read;
+	uint64_t ahead_read; /* bytes read ahead of faults; of what was recorded not known: 0 */
+	uint64_t peak;	     /* bytes resident at most, under a limit */
+	struct replay_chain *chain;
+};
+
+int replay_count_init(struct replay_count *count, const struct replay_trace *trace);
+void replay_count_free(struct replay_count *count);
+/* A fault of case @kase (-1: none of ours), its stages as @record has them, in chain @chain. */
+void replay_count_add(struct replay_count *count, const struct ept_record *record, int kase,
+		      size_t chain);
+/* All that was recorded, but what is left out. */
+void replay_count_recorded(struct replay_count *count, const struct replay_trace *trace);
+
+/* --- doing it again (replay_space.c) --------------------------------------------------------- */
+
+/*
+ * All touches of @trace under @settings. @brought: of those pages that came with another all were
+ * touched, too, one behind the other; else none was but where a record says so. What is read ahead
+ * is there before the next touch. @count: of replay_count_init(). FOAL_EXIT_HOST (no userfaultfd,
+ * memory), FOAL_EXIT_TRACE (its areas cannot be).
+ */
+int replay_again(const struct replay_trace *trace, const struct trace_settings *settings,
+		 bool brought, struct replay_count *count, struct foal_error *err);
+
+/* replay_file.c: an object that stands for the file of area @i. 0 or a negative errno. */
+int replay_file(const struct replay_trace *trace, size_t i, struct ept_object **out);
+
+/* Bytes of host memory that this may take. */
+uint64_t replay_needs(const struct replay_trace *trace, const struct trace_settings *settings);
+
+/* --- what it takes (replay_time.c) ----------------------------------------------------------- */
+
+/* ns each, beside what the replay took. */
+struct replay_costs {
+	double way;  /* of a fault: out of the guest until it is picked up; woken, and back */
+	double page; /* a touch of a page by 4 KiB that is there, and that KVM has not mapped */
+	double read, rest; /* what a recorded fault took more in its stages than here */
+};
+
+struct replay_time {
+	double waited_ns; /* by all vCPUs for faults, their ways included */
+	double span_ns;	  /* from the first fault to the end of the last */
+};
+
+/* Costs that are not of the trace. The way: at most, as far as the trace has none that is less. */
+struct replay_given {
+	double way_ns, page_ns;
+};
+
+/* replay_probe.c: costs.way on this host; 0: no guest can be run here. Takes a moment. */
+double replay_probe(void);
+
+/* @here: the trace replayed as it was recorded. */
+struct replay_costs replay_costs_of(const struct replay_trace *trace,
+				    const struct replay_count *recorded,
+				    const struct replay_count *here,
+				    const struct replay_given *given);
+
+struct replay_time replay_time_recorded(const struct replay_trace *trace,
+					const struct replay_count *recorded,
+					const struct replay_costs *costs);
+struct replay_time replay_time_of(const struct replay_trace *trace,
+				  const struct replay_count *recorded,
+				  const struct replay_count *here, const struct replay_costs *costs,
+				  const struct replay_count *predicted);
+
+/* --- all of it (replay.c) -------------------------------------------------------------------- */
+
+struct replay_side {
+	struct replay_count count;
+	struct replay_time time;
+};
+
+/* The least and the most that @to makes of it; equal where the trace is exact. */
+struct replay {
+	struct replay_trace trace;
+	struct trace_settings was; /* recorded with */
+	struct trace_settings to;
+	struct replay_side recorded, here, least, most;
+	struct replay_costs costs;
+};
+
+/* 1 us of a host whose guests' own page tables KVM shadows, 2.75 of pages that are read-only. */
+#define REPLAY_PAGE_NS 2000.0
+
+/* With @replay->trace loaded, and was and to filled in. replay_free() in any case. */
+int replay_predict(struct replay *replay, const struct replay_given *given, struct foal_error *err);
+void replay_free(struct replay *replay);
+
+/* replay_report.c */
+void replay_print(const struct replay *replay);
+json_t *replay_json(const struct replay *replay);
+
+/* replay_command.c */
+int command_replay(int argc, char **argv, uint64_t main_ns);
+void replay_help(void);
+
+#endif

@@ -1,0 +1,226 @@
+/* Recorded touches once more, in a space of this process. */
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+
+#include "ept/stats.h"
+#include "vmm/replay.h"
+
+#define LEAF (2ULL << 20)
+
+struct again {
+	const struct replay_trace *trace;
+	struct ept_space *space;
+	struct ept_records *log;
+	struct replay_count *count;
+	bool brought;
+};
+
+/* --- its memory ------------------------------------------------------------------------------ */
+
+static int cannot_be(const struct replay_trace *trace, const struct trace_area *area, int r,
+		     struct foal_error *err)
+{
+	return error_set(err, FOAL_EXIT_TRACE, r, "%s: its area %s of %llu bytes cannot be: %s",
+			 trace->reader.path, area->name, (unsigned long long)area->size,
+			 strerror(-r));
+}
+
+static int add_area(struct again *again, size_t i, struct foal_error *err)
+{
+	const struct trace_area *area = &again->trace->meta->areas[i];
+	struct ept_object *obj = NULL;
+	int r = 0;
+
+	if (again->trace->areas[i].left_out)
+		return 0;
+	if (area->file[0])
+		r = replay_file(again->trace, i, &obj);
+	if (r == 0)
+		r = ept_area_add(again->space, area->name, GPA(area->gpa), area->size, obj, NULL);
+	ept_object_put(obj);
+	return r ? cannot_be(again->trace, area, r, err) : 0;
+}
+
+static int make_space(struct again *again, const struct trace_settings *settings,
+		      struct foal_error *err)
+{
+	const struct ept_config config = {.vm_name = "replay",
+					  .engine = EPT_ENGINE_HANDLER,
+					  .vcpus = 1,
+					  .fault_around = settings->fault_around,
+					  .huge = settings->huge,
+					  .memory_limit = settings->memory_limit,
+					  .log = true};
+	int r = ept_space_create(&config, &again->space);
+
+	if (r)
+		return error_set(err, FOAL_EXIT_HOST, r, "replay: userfaultfd: %s; see foal doctor",
+				 strerror(-r));
+	for (size_t i = 0; i < again->trace->meta->nr_areas && r == 0; i++)
+		r = add_area(again, i, err);
+	if (r)
+		return r;
+	r = ept_space_start(again->space);
+	if (r == 0)
+		r = ept_records_open(ept_space_records_fd(again->space), true, &again->log);
+	return r ? error_set(err, FOAL_EXIT_HOST, r, "replay: memory for it: %s", strerror(-r)) : 0;
+}
+
+/* --- the touches ------------------------------------------------------------------------------ */
+
+static bool something_comes(const struct again *again)
+{
+	for (size_t i = 0; i < ept_area_count(again->space); i++)
+		if (ept_area_coming(ept_area_at(again->space, i)))
+			return true;
+	return false;
+}
+
+/* The next touch is later than what is read ahead: storage keeps up with the guest. */
+static void let_it_come(const struct again *again)
+{
+	while (something_comes(again))
+		sched_yield();
+}
+
+/* The record of a touch that was a fault, as if it were the one that was recorded then. */
+static bool take_fault(struct again *again, size_t chain, struct ept_record *out)
+{
+	if (ept_records_next(again->log, out) != 1)
+		return false;
+	let_it_come(again);
+	replay_count_add(again->count, out, out->kase, chain);
+	return true;
+}
+
+/* No page, an error of the trace's own (a write to a file that is read-only), is none here. */
+static int touch(struct again *again, const struct ept_record *record, uint64_t gpa)
+{
+	const struct replay_trace *trace = again->trace;
+	enum ept_origin origin = (enum ept_origin)trace->origin[record->origin];
+	struct iovec iov;
+	ssize_t n = ept_map(again->space, GPA(gpa & EPT_PAGE_MASK), EPT_PAGE_SIZE,
+			    (enum ept_access)record->access, origin, &iov, 1);
+
+	return n < 0 && n != -EFAULT ? (int)n : 0;
+}
+
+/* What was recorded as a fault comes with another here: KVM maps it when it is touched. */
+static void count_quiet(struct again *again, size_t chain, bool huge)
+{
+	again->count->chain[chain].quiet += !huge;
+}
+
+static int touch_brought(struct again *again, const struct ept_record *record, size_t chain,
+			 bool huge)
+{
+	const struct trace_area *area = &again->trace->meta->areas[record->area];
+	uint64_t gpa = record->gpa, end = area->gpa + area->size;
+	struct ept_record out;
+	int r = 0;
+
+	for (uint32_t i = 0; i < record->around && i < TRACE_AROUND_MAX && r == 0; i++) {
+		gpa += EPT_PAGE_SIZE;
+		if (gpa >= end)
+			break;
+		r = touch(again, record, gpa);
+		if (r == 0 && !take_fault(again, chain, &out))
+			count_quiet(again, chain, huge);
+	}
+	return r;
+}
+
+static bool brings_huge(const struct ept_record *fault)
+{
+	return fault->kase == EPT_CASE_ANON_HUGE || fault->kase == EPT_CASE_FILE_HUGE;
+}
+
+/* Whether a quiet page is part of a huge one: so was what came last where it lies. */
+static int touch_all(struct again *again)
+{
+	const struct replay_trace *trace = again->trace;
+	bool huge = false;
+	int r = 0;
+
+	for (size_t i = 0; i < trace->count && r == 0; i++) {
+		const struct ept_record *record = &trace->records[i];
+		size_t chain = replay_chain_of(trace, record);
+		struct ept_record fault;
+
+		if (replay_leaves_out(trace, record))
+			continue;
+		r = touch(again, record, record->gpa);
+		if (r)
+			break;
+		if (take_fault(again, chain, &fault))
+			huge = brings_huge(&fault);
+		else
+			count_quiet(again, chain, huge);
+		if (again->brought && record->area != EPT_RECORD_NONE)
+			r = touch_brought(again, record, chain, huge);
+	}
+	return r;
+}
+
+/* --- all of it ---------------------------------------------------------------------------------
+ */
+
+static void count_rest(struct again *again)
+{
+	struct ept_reclaim_stats reclaim;
+
+	for (size_t i = 0; i < ept_area_count(again->space); i++) {
+		struct ept_ahead_stats ahead;
+
+		ept_area_ahead_stats(ept_area_at(again->space, i), &ahead);
+		again->count->ahead_read += ahead.bytes_read;
+	}
+	if (ept_reclaim_stats(again->space, &reclaim))
+		again->count->peak = reclaim.peak;
+}
+
+int replay_again(const struct replay_trace *trace, const struct trace_settings *settings,
+		 bool brought, struct replay_count *count, struct foal_error *err)
+{
+	struct again again = {.trace = trace, .count = count, .brought = brought};
+	int r = make_space(&again, settings, err);
+
+	if (r == 0) {
+		r = touch_all(&again);
+		if (r) {
+			const struct ept_failure *why = ept_space_failure(again.space);
+
+			error_set(err, FOAL_EXIT_HOST, r, "replay: %s",
+				  why ? why->message : strerror(-r));
+		}
+	}
+	if (r == 0) {
+		ept_space_stop(again.space);
+		count_rest(&again);
+	}
+	ept_records_close(again.log);
+	ept_space_destroy(again.space);
+	return r;
+}
+
+/*
+ * All of what each touch may bring, and of a file the pages that stand for it and its cache, too:
+ * three times its part at most.
+ */
+uint64_t replay_needs(const struct replay_trace *trace, const struct trace_settings *settings)
+{
+	uint64_t all = 0, limit = settings->memory_limit;
+
+	for (size_t i = 0; i < trace->meta->nr_areas; i++) {
+		const struct trace_area *area = &trace->meta->areas[i];
+		uint64_t touched = trace->areas[i].records * (area->file[0] ? 3 : 1) * LEAF;
+
+		touched = touched < area->size ? touched : area->size;
+		if (!trace->areas[i].left_out)
+			all += area->file[0]		  ? 3 * touched
+			       : limit && limit < touched ? limit
+							  : touched;
+	}
+	return all;
+}
