@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "ept/stats.h"
-#include "vmm/trace_out.h"
+#include "vmm/kvm_sums.h"
 
 struct sums {
 	uint64_t faults, major, installed, around, granted, bytes_read;
@@ -16,6 +16,7 @@ struct summary {
 	const struct trace_meta *meta;
 	uint64_t records, first, last; /* CLOCK_MONOTONIC, of picked up */
 	uint64_t by_origin[TRACE_ORIGINS_MAX];
+	struct kvm_sums kvm;
 	struct sums cases[]; /* as many as there are */
 };
 
@@ -47,6 +48,20 @@ static void record(void *form, const struct ept_record *r)
 	sums->granted += r->granted;
 	sums->bytes_read += r->bytes_read;
 	ept_hist_add(&sums->latency, r->done_ns);
+}
+
+static void kvm_fault(void *form, const struct kvm_fault *fault)
+{
+	struct summary *s = form;
+
+	kvm_sums_add(&s->kvm, s->meta, fault);
+}
+
+static void kvm_end(void *form, const struct trace_kvm_told *told)
+{
+	struct summary *s = form;
+
+	s->kvm.told = told;
 }
 
 /* --- for people --------------------------------------------------------------------------- */
@@ -93,6 +108,8 @@ static void table_end(void *form, uint64_t lost)
 		trace_out_text(s->out, "\n");
 		put_origins(s);
 	}
+	if (s->kvm.told)
+		kvm_sums_table(&s->kvm, s->out);
 	free(s);
 }
 
@@ -100,6 +117,8 @@ const struct trace_form trace_summary = {
     .name = "table",
     .begin = begin,
     .record = record,
+    .kvm_fault = kvm_fault,
+    .kvm_end = kvm_end,
     .end = table_end,
 };
 
@@ -137,6 +156,8 @@ static void json_end(void *form, uint64_t lost)
 {
 	struct summary *s = form;
 	json_t *json = summary_json(s, lost);
+	if (s->kvm.told)
+		json_object_set_new(json, "kvm", kvm_sums_json(&s->kvm));
 	char *text = json_dumps(json, JSON_INDENT(2) | JSON_ENSURE_ASCII);
 
 	if (text) {
@@ -152,5 +173,7 @@ const struct trace_form trace_summary_json = {
     .name = "json",
     .begin = begin,
     .record = record,
+    .kvm_fault = kvm_fault,
+    .kvm_end = kvm_end,
     .end = json_end,
 };

@@ -46,6 +46,7 @@ Suite *snapshot_faults_suite(void);
 Suite *reset_suite(void);
 Suite *faults_suite(void);
 Suite *trace_suite(void);
+Suite *trace_kvm_suite(void);
 Suite *reconcile_suite(void);
 
 #endif

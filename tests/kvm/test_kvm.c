@@ -49,7 +49,7 @@ int main(int argc, char **argv)
 	    identity_draws_suite, fork_kills_suite,
 	    reset_suite,	  bench_exits_suite,
 	    faults_suite,	  trace_suite,
-	    reconcile_suite,
+	    trace_kvm_suite,	  reconcile_suite,
 	};
 	int status = no_kvm();
 

@@ -21,6 +21,7 @@ Suite *pre_fault_suite(void);
 Suite *sandbox_suite(void);
 Suite *snapshot_dir_suite(void);
 Suite *trace_suite(void);
+Suite *tracepoint_suite(void);
 Suite *vsock_option_suite(void);
 
 #endif
