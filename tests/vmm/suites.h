@@ -13,6 +13,7 @@ Suite *docs_suite(void);
 Suite *gate_suite(void);
 Suite *template_suite(void);
 Suite *helper_suite(void);
+Suite *kvm_sums_suite(void);
 Suite *image_suite(void);
 Suite *manifest_suite(void);
 Suite *net_suite(void);
