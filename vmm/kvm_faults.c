@@ -118,19 +118,20 @@ int kvm_faults_open(pid_t pid, struct kvm_faults **out, struct foal_error *err)
 	pid_t tids[VCPUS_MAX];
 	unsigned nr = find_vcpus(pid, tids, VCPUS_MAX);
 	struct kvm_faults *faults = calloc(1, sizeof(*faults) + nr * sizeof(faults->threads[0]));
-	int r = faults ? read_points(faults, err)
-		       : error_set(err, FOAL_EXIT_HOST, -ENOMEM, "out of memory");
 
+	*out = NULL;
+	if (!faults)
+		return error_set(err, FOAL_EXIT_HOST, -ENOMEM, "out of memory");
+	int r = read_points(faults, err);
 	if (r == 0 && nr == 0)
 		r = error_set(err, FOAL_EXIT_HOST, -ESRCH, "process %d has no vCPU thread to see",
 			      (int)pid);
 	for (unsigned i = 0; r == 0 && i < nr; i++)
 		r = watch(faults, tids[i], err);
-	if (r) {
+	if (r)
 		kvm_faults_close(faults);
-		faults = NULL;
-	}
-	*out = faults;
+	else
+		*out = faults;
 	return r;
 }
 

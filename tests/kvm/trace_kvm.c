@@ -50,7 +50,8 @@ static void watch(struct run *run, const char *const *args)
 	char command[64];
 
 	run_start(run, &how, args);
-	snprintf(command, sizeof(command), "ls -l /proc/%d/fd | grep -q signalfd", (int)run->pid);
+	snprintf(command, sizeof(command), "ls -l /proc/%d/fd 2>&1 | grep -q signalfd",
+		 (int)run->pid);
 	while (system(command) != 0)
 		usleep(1000);
 }
