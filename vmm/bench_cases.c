@@ -98,7 +98,7 @@ const struct bench_case bench_cases[] = {
      .pattern = BENCH_RANDOM, .percent = 50, .write = true, .cpus = 1, .mib = 256,
      .measures = {{BENCH_TIME, {0}}}},
     {.name = "always_huge.anon.write.sparse", .options = "--huge always", .pattern = BENCH_SPARSE,
-     .write = true, .cpus = 1, .mib = 1024, .brief = true,
+     .write = true, .cpus = 1, .mib = 1024, .pairs = BENCH_BRIEF,
      .measures = {{BENCH_TIME, {0}}, {BENCH_OWN, {0}}}},
 
     {.name = "file.read.seq", .options = SHARED_CACHE, .backing = BENCH_PRIVATE, .cpus = 1,

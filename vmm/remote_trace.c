@@ -1,11 +1,13 @@
 /* foal trace of a running VM: its log is read beside it, and it never waits for us. */
 #include "vmm/remote_trace.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "vmm/trace_kvm.h"
 #include "vmm/vm.h"
 
 /* The log holds what comes in some 160 ms at 200,000 faults a second of one thread. */
@@ -22,9 +24,10 @@ struct follow {
 	struct trace_meta meta;
 	struct ept_records *records;
 	struct trace_job job;
-	uint64_t wrong;	 /* records that say what there is not */
-	uint64_t until;	 /* CLOCK_MONOTONIC */
-	uint64_t looked; /* the same: for whether it is there, once nobody tells us */
+	struct trace_kvm *kvm; /* NULL: not asked for */
+	uint64_t wrong;	       /* records that say what there is not */
+	uint64_t until;	       /* CLOCK_MONOTONIC */
+	uint64_t looked;       /* the same: for whether it is there, once nobody tells us */
 	bool connected, gone;
 };
 
@@ -38,12 +41,34 @@ static bool drain(struct follow *f, unsigned most)
 	for (unsigned i = 0; i < most && !trace_out_error(f->job.out); i++) {
 		if (ept_records_next(f->records, &record) != 1 || record.at > f->until)
 			return true;
-		if (trace_record_is_valid(&f->meta, &record))
-			trace_job_record(&f->job, &record);
-		else
+		if (!trace_record_is_valid(&f->meta, &record)) {
 			f->wrong++;
+			continue;
+		}
+		trace_job_record(&f->job, &record);
+		if (f->kvm)
+			trace_kvm_record(f->kvm, &record);
 	}
 	return false;
+}
+
+/* What KVM told, once it is known which of it the handlers resolved; @all: the rest. */
+static void drain_kvm(struct follow *f, bool all)
+{
+	struct kvm_fault fault;
+
+	while (f->kvm && trace_kvm_next(f->kvm, all, &fault))
+		trace_job_kvm_fault(&f->job, &fault);
+}
+
+/* KVM's side first: its rings are the smaller ones. */
+static bool look(struct follow *f, unsigned most, bool last)
+{
+	if (f->kvm)
+		trace_kvm_look(f->kvm);
+	bool dry = drain(f, most);
+	drain_kvm(f, last);
+	return dry;
 }
 
 /*
@@ -68,7 +93,7 @@ static void follow(struct follow *f)
 
 	while (!stop && !trace_out_error(f->job.out)) {
 		bool ended = f->gone;
-		dry = drain(f, PORTION);
+		dry = look(f, PORTION, false);
 		if (dry)
 			trace_out_push(f->job.out);
 		struct pollfd fds[] = {{.fd = f->job.signals, .events = POLLIN},
@@ -82,7 +107,7 @@ static void follow(struct follow *f)
 		if (!stop)
 			hear(f, fds[1].revents);
 	}
-	drain(f, LAST);
+	look(f, LAST, true);
 }
 
 /* Or else many a trace would be empty, and nobody knew why. */
@@ -101,14 +126,34 @@ static void say_unseen(const struct follow *f)
 		       f->opt->remote.name, unseen, f->meta.nr_areas);
 }
 
-static int run(struct follow *f, struct foal_error *err)
+/* What is lost of what is written: records, or with CSV of KVM's faults samples. */
+static uint64_t end_kvm(struct follow *f)
+{
+	struct client *client = f->connected && !f->gone ? f->client : NULL;
+	const struct trace_kvm_told *told = trace_kvm_end(f->kvm, client);
+
+	f->job.form->kvm_end(f->job.state, told);
+	return f->job.form->record ? ept_records_lost(f->records) : told->counts.lost;
+}
+
+static int begin(struct follow *f, struct foal_error *err)
 {
 	int r = remote_log_open(f->client, f->opt->now, &f->meta, &f->records, err);
 
-	if (r == 0)
+	if (r == 0 && f->opt->kvm) {
+		f->kvm = trace_kvm_open(f->client);
+		if (!f->kvm)
+			r = error_set(err, FOAL_EXIT_HOST, -ENOMEM, "out of memory");
+	} else if (r == 0) {
 		say_unseen(f);
-	if (r == 0)
-		r = trace_job_begin(&f->job, f->opt, &f->meta, err);
+	}
+	return r ? r : trace_job_begin(&f->job, f->opt, &f->meta, err);
+}
+
+static int run(struct follow *f, struct foal_error *err)
+{
+	int r = begin(f, err);
+
 	if (r)
 		return r;
 	f->until = f->opt->has_for ? now_ns() + f->opt->seconds * 1000000000ULL : UINT64_MAX;
@@ -119,7 +164,8 @@ static int run(struct follow *f, struct foal_error *err)
 	if (f->wrong)
 		notice("%s: %llu records say what there is not, and are left out",
 		       f->opt->remote.name, (unsigned long long)f->wrong);
-	return trace_job_end(&f->job, f->opt, f->meta.vm, ept_records_lost(f->records), true, err);
+	uint64_t lost = f->kvm ? end_kvm(f) : ept_records_lost(f->records);
+	return trace_job_end(&f->job, f->opt, f->meta.vm, lost, true, err);
 }
 
 int remote_trace(const struct remote_options *opt, struct run_dir *dir, struct client *client)
@@ -133,6 +179,7 @@ int remote_trace(const struct remote_options *opt, struct run_dir *dir, struct c
 	name_mark(dir, opt->name, &f.mark);
 	run(&f, &err);
 	ept_records_close(f.records);
+	trace_kvm_close(f.kvm);
 	trace_meta_free(&f.meta);
 	return remote_finish(&err, 0);
 }

@@ -9,7 +9,7 @@ struct trace_options {
 	struct remote_options remote; /* first; its name: of a VM or a file */
 	const char *out;	      /* NULL: a table on standard output */
 	const struct trace_form *form;
-	bool now, has_for;
+	bool now, has_for, kvm;
 	unsigned seconds; /* of --for */
 };
 
@@ -18,8 +18,8 @@ struct trace_job {
 	const struct trace_form *form;
 	struct trace_out *out;
 	void *state;
-	int signals; /* those that end a process, readable here */
-	uint64_t records;
+	int signals;	  /* those that end a process, readable here */
+	uint64_t records; /* written */
 };
 
 /*
@@ -37,6 +37,8 @@ int trace_job_read(struct trace_job *job, struct trace_reader *reader, int *caug
 		   struct foal_error *err);
 /* -EINTR, and @err says that @caught ended the reading of @path. */
 int trace_job_interrupted(const char *path, int caught, struct foal_error *err);
+/* Of a form that has a place for it. */
+void trace_job_kvm_fault(struct trace_job *job, const struct kvm_fault *fault);
 /* A signal that waits, taken; 0: none does. */
 int trace_job_signal(const struct trace_job *job);
 /* All is written and has its name, or (not @keep) nothing is left. Says how much it was. */

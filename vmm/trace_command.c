@@ -20,7 +20,7 @@
 void trace_help(void)
 {
 	puts("usage: foal trace NAME [-o FILE] [--format chrome|csv|binary] [--now]\n"
-	     "                  [--for SECONDS] [--json]\n"
+	     "                  [--for SECONDS] [--json] [--kvm]\n"
 	     "       foal trace FILE [-o OUT] [--format chrome|csv|binary] [--json]\n\n"
 	     "A record of each fault that foal's handlers resolved for a running VM: those that "
 	     "its\n"
@@ -35,7 +35,10 @@ void trace_help(void)
 	     "                    (FILE.json); csv (FILE.csv); binary: for foal trace, compact\n"
 	     "  --now             only what comes from here on\n"
 	     "  --for SECONDS     no longer than that; 0: what the log holds\n"
-	     "  --json            what they add up to, as JSON\n\n"
+	     "  --json            what they add up to, as JSON\n"
+	     "  --kvm             what KVM tells, too: faults that the host kernel resolves, time\n"
+	     "                    from exit to entry, RIPs. Needs CAP_PERFMON and tracefs. With\n"
+	     "                    -o FILE.csv these faults\n\n"
 	     "  --run-dir DIR     where foal run was told to have it found");
 }
 
@@ -76,8 +79,16 @@ int trace_job_begin(struct trace_job *job, const struct trace_options *opt,
 
 void trace_job_record(struct trace_job *job, const struct ept_record *record)
 {
+	if (!job->form->record)
+		return;
 	job->form->record(job->state, record);
 	job->records++;
+}
+
+void trace_job_kvm_fault(struct trace_job *job, const struct kvm_fault *fault)
+{
+	job->form->kvm_fault(job->state, fault);
+	job->records += !job->form->record;
 }
 
 int trace_job_signal(const struct trace_job *job)
@@ -169,8 +180,8 @@ static int trace_file(const struct trace_options *opt)
 	struct trace_reader reader;
 	struct foal_error err = {0};
 
-	if (opt->now || opt->has_for)
-		return usage_error("trace: %s: --now and --for are of a running VM",
+	if (opt->now || opt->has_for || opt->kvm)
+		return usage_error("trace: %s: --now, --for and --kvm are of a running VM",
 				   opt->remote.name);
 	if (trace_open_file(&reader, opt->remote.name, &err) == 0)
 		convert(opt, &reader, &err);
@@ -208,6 +219,8 @@ static int take_option(int option, const char *value, struct trace_options *out)
 		out->out = value;
 	else if (option == 'n')
 		out->now = true;
+	else if (option == 'k')
+		out->kvm = true;
 	else if (option == 'j')
 		out->remote.json = true;
 	else
@@ -234,18 +247,22 @@ static int settle(int argc, char **argv, struct trace_options *out)
 		out->form = out->remote.json ? &trace_summary_json : &trace_summary;
 	else if (!out->form)
 		out->form = trace_form_of(out->out);
+	if (out->kvm && out->form == &trace_csv)
+		out->form = &trace_kvm_csv;
+	if (out->kvm && !out->form->kvm_fault)
+		return usage_error("trace: --kvm has no place in form %s: give -o FILE.csv, or no "
+				   "-o",
+				   out->form->name);
 	return 0;
 }
 
 static int parse(int argc, char **argv, struct trace_options *out)
 {
-	static const struct option longs[] = {{"out", required_argument, NULL, 'o'},
-					      {"format", required_argument, NULL, 'f'},
-					      {"for", required_argument, NULL, 's'},
-					      {"now", no_argument, NULL, 'n'},
-					      {"json", no_argument, NULL, 'j'},
-					      {"run-dir", required_argument, NULL, 'd'},
-					      {0}};
+	static const struct option longs[] = {
+	    {"out", required_argument, NULL, 'o'},     {"format", required_argument, NULL, 'f'},
+	    {"for", required_argument, NULL, 's'},     {"now", no_argument, NULL, 'n'},
+	    {"json", no_argument, NULL, 'j'},	       {"kvm", no_argument, NULL, 'k'},
+	    {"run-dir", required_argument, NULL, 'd'}, {0}};
 	int i, r = 0;
 
 	*out = (struct trace_options){.remote = {.command = "trace", .name = ""}};

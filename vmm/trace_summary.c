@@ -3,12 +3,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vmm/kvm_sums.h"
 #include "vmm/trace_out.h"
 #include "vmm/trace_sums.h"
 
 struct summary {
 	struct trace_out *out;
 	struct trace_sums *sums;
+	struct kvm_sums kvm;
 };
 
 static void *begin(struct trace_out *out, const struct trace_meta *meta)
@@ -35,6 +37,20 @@ static void free_all(struct summary *s)
 {
 	free(s->sums);
 	free(s);
+}
+
+static void kvm_fault(void *form, const struct kvm_fault *fault)
+{
+	struct summary *s = form;
+
+	kvm_sums_add(&s->kvm, s->sums->meta, fault);
+}
+
+static void kvm_end(void *form, const struct trace_kvm_told *told)
+{
+	struct summary *s = form;
+
+	s->kvm.told = told;
 }
 
 /* --- for people --------------------------------------------------------------------------- */
@@ -81,6 +97,8 @@ static void table_end(void *form, uint64_t lost)
 		trace_out_text(s->out, "\n");
 		put_origins(s->out, sums);
 	}
+	if (s->kvm.told)
+		kvm_sums_table(&s->kvm, s->out);
 	free_all(s);
 }
 
@@ -88,6 +106,8 @@ const struct trace_form trace_summary = {
     .name = "table",
     .begin = begin,
     .record = record,
+    .kvm_fault = kvm_fault,
+    .kvm_end = kvm_end,
     .end = table_end,
 };
 
@@ -97,6 +117,9 @@ static void json_end(void *form, uint64_t lost)
 {
 	struct summary *s = form;
 	json_t *json = trace_sums_json(s->sums, lost);
+
+	if (s->kvm.told)
+		json_object_set_new(json, "kvm", kvm_sums_json(&s->kvm));
 	char *text = json_dumps(json, JSON_INDENT(2) | JSON_ENSURE_ASCII);
 
 	if (text) {
@@ -112,5 +135,7 @@ const struct trace_form trace_summary_json = {
     .name = "json",
     .begin = begin,
     .record = record,
+    .kvm_fault = kvm_fault,
+    .kvm_end = kvm_end,
     .end = json_end,
 };

@@ -84,7 +84,7 @@ void expect_records_are_counters(const struct ept_space *space)
 
 	ck_assert_ptr_nonnull(sums);
 	if (space->log.map) {
-		ck_assert_int_eq(ept_records_open(space->log.fd, false, &records), 0);
+		ck_assert_int_eq(ept_records_open(ept_space_records_fd(space), false, &records), 0);
 		while (ept_records_next(records, &r)) {
 			check_fields(space, &r);
 			add(&sums[r.area == EPT_RECORD_NONE ? areas : r.area][r.kase], &r);

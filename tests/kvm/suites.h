@@ -47,6 +47,7 @@ Suite *reset_suite(void);
 Suite *faults_suite(void);
 Suite *trace_suite(void);
 Suite *top_suite(void);
+Suite *trace_kvm_suite(void);
 Suite *reconcile_suite(void);
 Suite *replay_suite(void);
 

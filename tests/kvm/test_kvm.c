@@ -50,7 +50,7 @@ int main(int argc, char **argv)
 	    reset_suite,	  bench_exits_suite,
 	    faults_suite,	  trace_suite,
 	    reconcile_suite,	  top_suite,
-	    reconcile_suite,	  replay_suite,
+	    replay_suite,	  trace_kvm_suite,
 	};
 	int status = no_kvm();
 

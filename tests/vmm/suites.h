@@ -14,6 +14,7 @@ Suite *gate_suite(void);
 Suite *series_suite(void);
 Suite *template_suite(void);
 Suite *helper_suite(void);
+Suite *kvm_sums_suite(void);
 Suite *image_suite(void);
 Suite *manifest_suite(void);
 Suite *net_suite(void);
@@ -25,6 +26,7 @@ Suite *sandbox_suite(void);
 Suite *snapshot_dir_suite(void);
 Suite *top_suite(void);
 Suite *trace_suite(void);
+Suite *tracepoint_suite(void);
 Suite *vsock_option_suite(void);
 
 #endif

@@ -1,0 +1,176 @@
+#include "vmm/kvm_sums.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#define TOP_RIPS 8U
+
+static const struct {
+	const char *name, *text;
+} sources[KVM_NR_SUMS] = {
+    [KVM_SUM_HANDLER] = {"handler", "resolved by foal's handlers"},
+    [KVM_SUM_HOST] = {"host", "resolved by the host kernel"},
+    [KVM_SUM_AGAIN] = {"again", "again: same page, same RIP"},
+    [KVM_SUM_OUTSIDE] = {"outside", "of no memory"},
+};
+
+static bool in_memory(const struct trace_meta *meta, uint64_t gpa)
+{
+	for (size_t i = 0; i < meta->nr_areas; i++)
+		if (gpa - meta->areas[i].gpa < meta->areas[i].size)
+			return true;
+	return false;
+}
+
+static enum kvm_sum sum_of(const struct trace_meta *meta, const struct kvm_fault *fault)
+{
+	if (!in_memory(meta, fault->gpa))
+		return KVM_SUM_OUTSIDE;
+	if (fault->handled)
+		return KVM_SUM_HANDLER;
+	return fault->again ? KVM_SUM_AGAIN : KVM_SUM_HOST;
+}
+
+static void add_rip(struct kvm_sums *sums, uint64_t rip)
+{
+	unsigned at = (unsigned)(rip * 0x9e3779b97f4a7c15ULL >> 32);
+
+	for (unsigned i = 0; i < KVM_SUMS_RIPS; i++) {
+		struct kvm_rip *one = &sums->rips[(at + i) % KVM_SUMS_RIPS];
+		if (one->faults && one->rip != rip)
+			continue;
+		one->rip = rip;
+		one->faults++;
+		return;
+	}
+	sums->other_rips++;
+}
+
+void kvm_sums_add(struct kvm_sums *sums, const struct trace_meta *meta,
+		  const struct kvm_fault *fault)
+{
+	enum kvm_sum sum = sum_of(meta, fault);
+
+	sums->by[sum].faults++;
+	ept_hist_add(&sums->by[sum].time, fault->entry - fault->at);
+	if (sum != KVM_SUM_AGAIN)
+		add_rip(sums, fault->rip);
+}
+
+static int most_first(const void *a, const void *b)
+{
+	const struct kvm_rip *one = a, *other = b;
+
+	return one->faults < other->faults ? 1 : one->faults > other->faults ? -1 : 0;
+}
+
+/* How many of them stand first in the list now. */
+static unsigned top_rips(struct kvm_sums *sums)
+{
+	unsigned nr = 0;
+
+	qsort(sums->rips, KVM_SUMS_RIPS, sizeof(sums->rips[0]), most_first);
+	while (nr < TOP_RIPS && sums->rips[nr].faults)
+		nr++;
+	return nr;
+}
+
+/* --- for people ------------------------------------------------------------------------------ */
+
+static void put_faults(const struct kvm_sums *sums, struct trace_out *out)
+{
+	const struct kvm_fault_counts *counts = &sums->told->counts;
+
+	trace_out_text(out,
+		       "KVM, by its tracepoints: %" PRIu64 " exits, %" PRIu64 " entries, %" PRIu64
+		       " samples lost\n",
+		       counts->exits, counts->entries, counts->lost);
+	trace_out_text(out, "%-28s %9s %27s\n", "nested page faults", "faults",
+		       "exit to entry p50, p99 us");
+	for (int i = 0; i < KVM_NR_SUMS; i++)
+		if (sums->by[i].faults)
+			trace_out_text(out, "%-28s %9" PRIu64 " %16.1f %10.1f\n", sources[i].text,
+				       sums->by[i].faults,
+				       (double)ept_hist_percentile(&sums->by[i].time, 50) / 1e3,
+				       (double)ept_hist_percentile(&sums->by[i].time, 99) / 1e3);
+}
+
+static void put_rips(struct kvm_sums *sums, struct trace_out *out)
+{
+	unsigned nr = top_rips(sums);
+
+	for (unsigned i = 0; i < nr; i++)
+		trace_out_text(out, "%s 0x%" PRIx64 " (%" PRIu64 ")", i ? "," : "most at RIP",
+			       sums->rips[i].rip, sums->rips[i].faults);
+	if (nr)
+		trace_out_text(out, "\n");
+}
+
+void kvm_sums_table(struct kvm_sums *sums, struct trace_out *out)
+{
+	const struct trace_kvm_told *told = sums->told;
+
+	trace_out_text(out, "\n");
+	if (told->missing)
+		trace_out_text(out, "KVM, by its tracepoints: not permitted\n");
+	else if (told->counts.exits == 0)
+		trace_out_text(out, "KVM, by its tracepoints: none came%s\n",
+			       told->exits ? ", though it counted exits: it passes none" : "");
+	else
+		put_faults(sums, out);
+	put_rips(sums, out);
+	if (told->counted)
+		trace_out_text(out,
+			       "KVM, by its statistics (KVM_GET_STATS_FD): %" PRIu64
+			       " exits, %" PRIu64 " page faults taken, %" PRIu64 " fixed\n",
+			       told->exits, told->taken, told->fixed);
+	else
+		trace_out_text(out, "KVM, by its statistics (KVM_GET_STATS_FD): not known "
+				    "once it has ended\n");
+}
+
+/* --- for programs ----------------------------------------------------------------------------- */
+
+static json_t *sum_json(const struct kvm_sums *sums, int i)
+{
+	const struct ept_hist *time = &sums->by[i].time;
+
+	return json_pack("{s:I, s:{s:I, s:I, s:I}}", "faults", (json_int_t)sums->by[i].faults,
+			 "exit_to_entry_ns", "p50", (json_int_t)ept_hist_percentile(time, 50),
+			 "p99", (json_int_t)ept_hist_percentile(time, 99), "max",
+			 (json_int_t)time->max);
+}
+
+static json_t *points_json(struct kvm_sums *sums)
+{
+	const struct kvm_fault_counts *counts = &sums->told->counts;
+	unsigned nr = top_rips(sums);
+	json_t *o, *rips = json_array();
+
+	o = json_pack("{s:s, s:I, s:I, s:I}", "source", "KVM tracepoints", "exits",
+		      (json_int_t)counts->exits, "entries", (json_int_t)counts->entries, "lost",
+		      (json_int_t)counts->lost);
+	for (int i = 0; i < KVM_NR_SUMS; i++)
+		json_object_set_new(o, sources[i].name, sum_json(sums, i));
+	for (unsigned i = 0; i < nr; i++)
+		json_array_append_new(rips,
+				      json_pack("{s:I, s:I}", "rip", (json_int_t)sums->rips[i].rip,
+						"faults", (json_int_t)sums->rips[i].faults));
+	json_object_set_new(o, "rips", rips);
+	return o;
+}
+
+json_t *kvm_sums_json(struct kvm_sums *sums)
+{
+	const struct trace_kvm_told *told = sums->told;
+	json_t *o = json_object(), *statistics = json_null();
+
+	if (told->counted)
+		statistics = json_pack("{s:s, s:I, s:I, s:I}", "source", "KVM statistics", "exits",
+				       (json_int_t)told->exits, "pf_taken", (json_int_t)told->taken,
+				       "pf_fixed", (json_int_t)told->fixed);
+	json_object_set_new(o, "missing", told->missing ? json_string(told->missing) : json_null());
+	json_object_set_new(o, "tracepoints", told->missing ? json_null() : points_json(sums));
+	json_object_set_new(o, "statistics", statistics);
+	return o;
+}
