@@ -50,7 +50,7 @@ static int more(struct client *client, uint64_t deadline, struct foal_error *err
 				 "%s: the VM does not answer; is it stopped (SIGSTOP, a frozen "
 				 "cgroup)?",
 				 client->name);
-	if (r > 0 && !fds[0].revents)
+	if (r > 0 && fds[1].revents)
 		return error_set(err, FOAL_EXIT_CONTROL, -EINTR, "%s: not waited for",
 				 client->name);
 	ssize_t n =
@@ -137,10 +137,10 @@ void client_close(struct client *client)
 
 /* --- questions -------------------------------------------------------------------------------- */
 
-/* Is @line not an answer but the end? Then it is used up. */
+/* Is @line not an answer but the end? Then it is used up. There is one: a VM may not go on so. */
 static bool take_end(struct client *client, json_t *line)
 {
-	if (!json_object_get(line, "event"))
+	if (client->ended || !json_object_get(line, "event"))
 		return false;
 	reply_make_printable(line);
 	client->ended = true;
@@ -158,10 +158,10 @@ void client_hear(struct client *client)
 	while (!client->gone && poll(&pfd, 1, 0) == 1) {
 		json_t *line = next(client, &err);
 
-		if (!line)
-			client->gone = true;
-		else if (!take_end(client, line))
-			json_decref(line); /* nobody asked for it */
+		if (line && take_end(client, line))
+			continue;
+		json_decref(line); /* nobody asked for it */
+		client->gone = true;
 	}
 }
 
@@ -211,8 +211,15 @@ json_t *client_ask(struct client *client, const char *command, json_t *members, 
 	json_object_set_new(request, "command", json_string(command));
 	if (say(client, request, fd, err))
 		return NULL;
-	while ((reply = next(client, err)) && take_end(client, reply))
-		; /* no answer comes */
+	reply = next(client, err);
+	if (reply && take_end(client, reply))
+		reply = next(client, err); /* it may have come before the answer, or instead */
+	if (reply && json_object_get(reply, "event")) {
+		json_decref(reply);
+		error_set(err, FOAL_EXIT_CONTROL, -EPROTO, "%s: it ends more than once",
+			  client->name);
+		return NULL;
+	}
 	if (reply && !json_is_true(json_object_get(reply, "ok"))) {
 		error_set(err, FOAL_EXIT_CONTROL, -EREMOTEIO, "%s: %s", client->name,
 			  reply_text(json_object_get(reply, "error"), "message"));

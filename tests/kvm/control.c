@@ -124,6 +124,8 @@ static pid_t false_vm(const char *name, const char *says, int *lock)
 #define NO_LOG	  "{\"ok\":false,\"error\":{\"message\":\"no log\"}}\n"
 #define NO_FAULTS "{\"ok\":true,\"state\":\"\\u001b[31m\",\"stats\":{\"cases\":[]}}\n"
 
+#define THE_END	  "{\"event\":\"end\",\"status\":7,\"message\":\"\\u001bc\"}\n"
+
 static const struct {
 	const char *command, *says;
 	int status;
@@ -137,8 +139,8 @@ static const struct {
     {"top", GREETING NO_LOG "{\"ok\":true}\n{\"ok\":true}\n", 113, "its cases cannot be"},
     {"top", GREETING NO_LOG NO_FAULTS "{\"ok\":true,\"cell\":4096,\"spans\":[]}\n", 0,
      "x: ?[31m, 0 vCPUs"},
-    {"top", GREETING "{\"event\":\"end\",\"status\":7,\"message\":\"\\u001bc\"}\n" NO_LOG, 0,
-     "the VM has ended, status 7: ?c"},
+    {"top", GREETING THE_END NO_LOG, 0, "the VM has ended, status 7: ?c"},
+    {"stop", GREETING THE_END THE_END, 113, "x: it ends more than once"},
 };
 
 /* It is listed if it can be, and never taken for none. */
