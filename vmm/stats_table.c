@@ -5,26 +5,8 @@
 #include <string.h>
 
 #include "ept/stats.h"
+#include "vmm/size_text.h"
 #include "vmm/stats.h"
-
-/* "3.4 MiB", in one of a few buffers so that several fit one printf. */
-static const char *bytes(uint64_t n)
-{
-	static char buf[8][16];
-	static unsigned next;
-	static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-	char *out = buf[next++ % 8];
-	double value = (double)n;
-	unsigned unit = 0;
-
-	while (value >= 1024 && unit < 4) {
-		value /= 1024;
-		unit++;
-	}
-	snprintf(out, sizeof(buf[0]), unit && value < 100 ? "%.1f %s" : "%.0f %s", value,
-		 units[unit]);
-	return out;
-}
 
 static const char *micros(uint64_t ns)
 {
@@ -70,7 +52,7 @@ static void print_head(const struct table *t)
 static void print_count(FILE *out, uint64_t value, const char *name, const char *unit)
 {
 	if (strcmp(unit, "bytes") == 0)
-		fprintf(out, " %*s", width(name), bytes(value));
+		fprintf(out, " %*s", width(name), size_text(value));
 	else
 		fprintf(out, " %*" PRIu64, width(name), value);
 }
@@ -165,7 +147,8 @@ static void print_reclaim(const struct vm *vm, FILE *out)
 	fprintf(out,
 		"limit: %s, resident %s, at most %s; %" PRIu64 " pages sampled, %" PRIu64
 		" of them in use, %" PRIu64 " faults waited\n",
-		bytes(s.limit), bytes(s.resident), bytes(s.peak), s.sampled, s.hits, s.waits);
+		size_text(s.limit), size_text(s.resident), size_text(s.peak), s.sampled, s.hits,
+		s.waits);
 	fprintf(out,
 		"reclaimed: %" PRIu64 " pages of files, %" PRIu64 " of zeros, %" PRIu64
 		" compressed to %.0f %%; %" PRIu64 " came back\n",
@@ -176,7 +159,7 @@ static void print_reclaim(const struct vm *vm, FILE *out)
 		s.refaults);
 	if (vm->opt->limit.swap)
 		fprintf(out, "swap file: %" PRIu64 " pages written (%s), %" PRIu64 " read (%s)\n",
-			s.written, bytes(s.written_bytes), s.read, bytes(s.read_bytes));
+			s.written, size_text(s.written_bytes), s.read, size_text(s.read_bytes));
 }
 
 static void print_files(const struct report *report, FILE *out)
@@ -184,9 +167,9 @@ static void print_files(const struct report *report, FILE *out)
 	fputc('\n', out);
 	for (unsigned i = 0; i < report->file_count; i++) {
 		const struct file_report *f = &report->files[i];
-		fprintf(out, "%-7s read %s of %s (%.1f %%)  %s\n", f->use, bytes(f->read),
-			bytes(f->size), f->size ? 100.0 * (double)f->read / (double)f->size : 0.0,
-			f->path);
+		fprintf(out, "%-7s read %s of %s (%.1f %%)  %s\n", f->use, size_text(f->read),
+			size_text(f->size),
+			f->size ? 100.0 * (double)f->read / (double)f->size : 0.0, f->path);
 	}
 }
 
@@ -220,7 +203,8 @@ static void print_led(const struct report *report, FILE *out)
 			fprintf(out,
 				"led     read %s in %" PRIu64 " windows ahead, copied %" PRIu64
 				" pages ahead  %s\n",
-				bytes(s.read), s.windows, s.copied, report_area_name(report, i));
+				size_text(s.read), s.windows, s.copied,
+				report_area_name(report, i));
 	}
 }
 
@@ -232,8 +216,8 @@ static void print_nets(const struct vm *vm, FILE *out)
 		fprintf(out,
 			"net     received %" PRIu64 " frames, %s (%" PRIu64
 			" dropped), sent %" PRIu64 " frames, %s (%" PRIu64 " dropped)\n",
-			s.rx_frames, bytes(s.rx_bytes), s.rx_dropped, s.tx_frames,
-			bytes(s.tx_bytes), s.tx_dropped);
+			s.rx_frames, size_text(s.rx_bytes), s.rx_dropped, s.tx_frames,
+			size_text(s.tx_bytes), s.tx_dropped);
 	}
 }
 
@@ -247,7 +231,7 @@ static void print_vsock(const struct vm *vm, FILE *out)
 	fprintf(out,
 		"vsock    %" PRIu64 " connections of the guest, %" PRIu64
 		" of the host, %s to the guest, %s to the host\n",
-		s.from_guest, s.from_host, bytes(s.bytes_to_guest), bytes(s.bytes_to_host));
+		s.from_guest, s.from_host, size_text(s.bytes_to_guest), size_text(s.bytes_to_host));
 }
 
 static void print_balloon(const struct vm *vm, FILE *out)
@@ -258,7 +242,8 @@ static void print_balloon(const struct vm *vm, FILE *out)
 		return;
 	virtio_balloon_stats(vm->balloon, &s);
 	fprintf(out, "balloon  %s in it of %s asked for, %s reported free, %s given back\n",
-		bytes(s.actual), bytes(s.target), bytes(s.reported), bytes(s.given_back));
+		size_text(s.actual), size_text(s.target), size_text(s.reported),
+		size_text(s.given_back));
 }
 
 int stats_table(const struct report *report, FILE *out)
@@ -276,10 +261,11 @@ int stats_table(const struct report *report, FILE *out)
 	print_cases(table);
 	reconciliation_table(report, out);
 	debt_table(report, out);
-	fprintf(out, "resident: guest memory %s of %s, monitor %s\n", bytes(report->resident_guest),
-		bytes(vm->opt->memory), bytes(report->resident_self));
+	fprintf(out, "resident: guest memory %s of %s, monitor %s\n",
+		size_text(report->resident_guest), size_text(vm->opt->memory),
+		size_text(report->resident_self));
 	if (report->resident_huge)
-		fprintf(out, "huge pages: %s of guest memory\n", bytes(report->resident_huge));
+		fprintf(out, "huge pages: %s of guest memory\n", size_text(report->resident_huge));
 	print_reclaim(vm, out);
 	print_files(report, out);
 	print_ahead(report, out);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vmm/size_text.h"
 #include "vmm/top.h"
 
 #define COLUMNS	 80 /* that the lines below need */
@@ -28,24 +29,6 @@ static void make_bold(struct top_page *page)
 }
 
 /* --- numbers ------------------------------------------------------------------------------- */
-
-/* "3.4 MiB", in one of a few buffers. */
-static const char *bytes(uint64_t n)
-{
-	static char buf[8][16];
-	static unsigned next;
-	static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-	char *out = buf[next++ % 8];
-	double value = (double)n;
-	unsigned unit = 0;
-
-	while (value >= 1024 && unit < 4) {
-		value /= 1024;
-		unit++;
-	}
-	snprintf(out, sizeof(buf[0]), unit ? "%.1f %s" : "%.0f %s", value, units[unit]);
-	return out;
-}
 
 static double ms(uint64_t ns)
 {
@@ -98,11 +81,11 @@ static void put_origins(const struct top *top, struct top_page *page)
 
 static void put_memory(const struct top_sample *s, struct top_page *page)
 {
-	top_line(page, "memory   %s of %s, %s of it huge; the monitor's %s", bytes(s->resident),
-		 bytes(s->memory), bytes(s->huge), bytes(s->monitor));
+	top_line(page, "memory   %s of %s, %s of it huge; the monitor's %s", size_text(s->resident),
+		 size_text(s->memory), size_text(s->huge), size_text(s->monitor));
 	if (s->limited)
-		top_line(page, "limit    %s; %s count, %s swapped", bytes(s->limit),
-			 bytes(s->counted), bytes(s->swapped));
+		top_line(page, "limit    %s; %s count, %s swapped", size_text(s->limit),
+			 size_text(s->counted), size_text(s->swapped));
 }
 
 /* A KVM may count fewer faults than had events: those of what it emulates, or none at all. */
@@ -148,8 +131,8 @@ static void put_head(const struct top *top, struct top_page *page)
 	top_line(page, "faults   %" PRIu64 ", %.0f/s; pages %" PRIu64 ", %.0f/s; read %s, %s/s",
 		 s->total.faults, top_rate(top, b->total.faults, s->total.faults),
 		 s->total.installed, top_rate(top, b->total.installed, s->total.installed),
-		 bytes(s->total.bytes_read),
-		 bytes((uint64_t)top_rate(top, b->total.bytes_read, s->total.bytes_read)));
+		 size_text(s->total.bytes_read),
+		 size_text((uint64_t)top_rate(top, b->total.bytes_read, s->total.bytes_read)));
 	put_origins(top, page);
 	put_memory(s, page);
 	put_kvm(top, page);
