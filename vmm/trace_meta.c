@@ -6,6 +6,11 @@
 #include "vmm/run_dir.h"
 #include "vmm/trace_file.h"
 
+const char *const trace_modes[] = {
+    [EPT_FILE_RO] = "ro", [EPT_FILE_COW] = "cow", [EPT_FILE_SHARED] = "shared", NULL};
+const char *const trace_huges[] = {
+    [EPT_HUGE_AUTO] = "auto", [EPT_HUGE_ALWAYS] = "always", [EPT_HUGE_NEVER] = "never", NULL};
+
 #define NAME_MAX_LEN   255
 #define HOST_AHEAD_MAX (1ULL << 32) /* pages */
 

@@ -4,11 +4,6 @@
 #include "vmm/options.h"
 #include "vmm/trace_file.h"
 
-const char *const trace_modes[] = {
-    [EPT_FILE_RO] = "ro", [EPT_FILE_COW] = "cow", [EPT_FILE_SHARED] = "shared", NULL};
-const char *const trace_huges[] = {
-    [EPT_HUGE_AUTO] = "auto", [EPT_HUGE_ALWAYS] = "always", [EPT_HUGE_NEVER] = "never", NULL};
-
 static json_t *integer(uint64_t value)
 {
 	return json_integer((json_int_t)value);
