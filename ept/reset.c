@@ -178,8 +178,7 @@ uint64_t ept_reset_kept(const struct ept_space *space)
 	return space->reset ? (uint64_t)space->reset->used << EPT_PAGE_SHIFT : 0;
 }
 
-/* --- back ---------------------------------------------------------------------------------------
- */
+/* --- back ------------------------------------------------------------------------------ */
 
 struct back {
 	uint64_t nr; /* pages that were written, or given back */

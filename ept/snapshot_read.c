@@ -270,8 +270,7 @@ void ept_snapshot_ids(const struct ept_snapshot *s, uint8_t id[16], uint8_t pare
 	memcpy(parent, s->header.parent, sizeof(s->header.parent));
 }
 
-/* --- extents ------------------------------------------------------------------------------------
- */
+/* --- extents --------------------------------------------------------------------------- */
 
 const struct ept_index_extent *ept_snapshot_next(const struct ept_snapshot *s, uint64_t gpa)
 {

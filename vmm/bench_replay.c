@@ -54,8 +54,7 @@ static bool same_job(const struct bench_case *a, const struct bench_case *b)
 	       a->write == b->write;
 }
 
-/* --- a sample ----------------------------------------------------------------------------------
- */
+/* --- a sample -------------------------------------------------------------------------- */
 
 static void cannot(struct row *row, const char *why)
 {
@@ -129,8 +128,7 @@ static void compare(struct bench *bench, const struct bench_case *c)
 	replay_free(&replay);
 }
 
-/* --- in turns ----------------------------------------------------------------------------------
- */
+/* --- in turns -------------------------------------------------------------------------- */
 
 static bool any_of_job(const struct bench *bench, const struct bench_case *job)
 {
@@ -178,8 +176,7 @@ static int run_all(struct bench *bench)
 	return came;
 }
 
-/* --- the result --------------------------------------------------------------------------------
- */
+/* --- the result ------------------------------------------------------------------------ */
 
 /* -1: nothing was measured. */
 static int holds(struct row *row, int m)
@@ -264,8 +261,7 @@ void bench_replay_list(const struct bench_options *opt)
 		}
 }
 
-/* --- all of it ---------------------------------------------------------------------------------
- */
+/* --- all of it ------------------------------------------------------------------------- */
 
 static int prepare(struct bench *bench, FILE **json, struct foal_error *err)
 {

@@ -160,8 +160,7 @@ static int set_point(struct plain *p, struct foal_error *err)
 	return 0;
 }
 
-/* --- back --------------------------------------------------------------------------------------
- */
+/* --- back ------------------------------------------------------------------------------ */
 
 static int bring_memory_back(struct plain *p, struct foal_error *err)
 {
@@ -249,8 +248,7 @@ static int go_back(struct plain *p, struct foal_error *err)
 	return r;
 }
 
-/* --- the guest -----------------------------------------------------------------------------------
- */
+/* --- the guest ------------------------------------------------------------------------- */
 
 static int ring(struct plain *p, uint8_t what, struct foal_error *err)
 {

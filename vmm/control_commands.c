@@ -176,8 +176,7 @@ void control_tell_end(struct control *control)
 	}
 }
 
-/* --- statistics, balloon, console --------------------------------------------------------------
- */
+/* --- statistics, balloon, console ------------------------------------------------------ */
 
 static json_t *serve_stat(struct control *control, struct conn *conn,
 			  const struct control_request *request)

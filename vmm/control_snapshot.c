@@ -112,8 +112,7 @@ json_t *control_serve_snapshot(struct control *control, struct conn *conn,
 	return reply;
 }
 
-/* --- the main thread's part, and the child's ---------------------------------------------------
- */
+/* --- the main thread's part, and the child's ------------------------------------------- */
 
 void control_know_machine(struct control *control)
 {

@@ -299,8 +299,7 @@ const char *ends_take(const struct end_kinds *kinds, const char *described, cons
 	return fault;
 }
 
-/* --- foal restore ------------------------------------------------------------------------------
- */
+/* --- foal restore ---------------------------------------------------------------------- */
 
 static int renew_nets(const struct end_patterns *patterns, bool keep, struct run_options *opt,
 		      struct foal_error *err)

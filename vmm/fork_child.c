@@ -200,8 +200,7 @@ int fork_tell(struct vm *vm)
 	return r;
 }
 
-/* --- a VM --------------------------------------------------------------------------------------
- */
+/* --- a VM ------------------------------------------------------------------------------ */
 
 void own_options(struct fork_birth *birth, const struct run_options *parents, const char *name)
 {
@@ -386,8 +385,7 @@ static _Noreturn void become_fork(struct vm *vm, const struct fork_request *requ
 	become_vm(vm, birth, order, request->channel);
 }
 
-/* --- the frozen child ----------------------------------------------------------------------------
- */
+/* --- the frozen child ------------------------------------------------------------------ */
 
 /* The VM's own devices go; what its disks hold stays. */
 static void take_apart(struct vm *vm, struct fork_birth *birth)

@@ -276,8 +276,7 @@ int command_console(int argc, char **argv, uint64_t main_ns)
 	return remote_serve(argc, argv, console);
 }
 
-/* --- ps -----------------------------------------------------------------------------------------
- */
+/* --- ps -------------------------------------------------------------------------------- */
 
 struct listing {
 	const struct run_dir *dir;

@@ -41,8 +41,7 @@ struct forking {
 	json_t *other; /* said of none of them */
 };
 
-/* --- names and files ---------------------------------------------------------------------------
- */
+/* --- names and files ------------------------------------------------------------------- */
 
 static int bad_name(const struct forking *f, const char *name, const char *fault,
 		    struct foal_error *err)
@@ -181,8 +180,7 @@ static void close_files(struct one *one)
 	ends_close(&one->ends);
 }
 
-/* --- the channel ---------------------------------------------------------------------------------
- */
+/* --- the channel ----------------------------------------------------------------------- */
 
 /* False: not now. */
 static bool send_one(struct forking *f, struct one *one)

@@ -163,8 +163,7 @@ static int touch_all(struct again *again)
 	return r;
 }
 
-/* --- all of it ---------------------------------------------------------------------------------
- */
+/* --- all of it ------------------------------------------------------------------------- */
 
 static void count_rest(struct again *again)
 {

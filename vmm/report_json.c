@@ -95,8 +95,7 @@ static json_t *space_json(const struct report *r)
 			 integer(r->outside), "cells", cells_json(r));
 }
 
-/* --- latencies ----------------------------------------------------------------------------------
- */
+/* --- latencies ------------------------------------------------------------------------- */
 
 /* [the first ns that is more, how many], ascending. */
 static json_t *buckets_json(const struct ept_hist *hist)

@@ -169,8 +169,7 @@ static int read_logs(struct vm *vm, struct foal_error *err)
 	return 0;
 }
 
-/* --- the point ----------------------------------------------------------------------------------
- */
+/* --- the point ------------------------------------------------------------------------- */
 
 static void forget_point(struct vm_reset *reset)
 {

@@ -199,8 +199,7 @@ bool snapshot_dir_holds(const struct snapshot_dir *dir, const struct stat *st)
 	return holds;
 }
 
-/* --- the parts ---------------------------------------------------------------------------------
- */
+/* --- the parts ------------------------------------------------------------------------- */
 
 static const json_t *said_of(const struct snapshot_dir *dir, const char *name)
 {
@@ -384,8 +383,7 @@ void snapshot_dir_close(struct snapshot_dir *dir)
 	snapshot_dir_init(dir);
 }
 
-/* --- written ------------------------------------------------------------------------------------
- */
+/* --- written --------------------------------------------------------------------------- */
 
 static int sync_part(int dir, unsigned i, unsigned layers, json_t *parts)
 {

@@ -208,8 +208,7 @@ int template_heed(struct vm *vm, struct foal_error *err)
 	return vm_state_load_clocks(vm, err);
 }
 
-/* --- requests ----------------------------------------------------------------------------------
- */
+/* --- requests -------------------------------------------------------------------------- */
 
 /* False: who asks makes no sense, or does not listen. */
 static bool clone_one(struct vm *vm, const struct fork_request *request, struct order *order)

@@ -210,8 +210,7 @@ static int watch(struct watch *w, struct foal_error *err)
 	return r;
 }
 
-/* --- from start to end -------------------------------------------------------------------------
- */
+/* --- from start to end ----------------------------------------------------------------- */
 
 static bool signal_waits(int signals)
 {

@@ -133,8 +133,7 @@ START_TEST(guest_is_refused)
 }
 END_TEST
 
-/* --- credit -------------------------------------------------------------------------------------
- */
+/* --- credit ---------------------------------------------------------------------------- */
 
 /* The guest has room for ten bytes, then for what it says it has taken. */
 START_TEST(credit_of_the_guest)

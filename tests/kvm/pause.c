@@ -306,8 +306,7 @@ START_TEST(that_cannot_be)
 }
 END_TEST
 
-/* --- statistics and balloon --------------------------------------------------------------------
- */
+/* --- statistics and balloon ------------------------------------------------------------ */
 
 START_TEST(statistics)
 {

@@ -297,8 +297,7 @@ START_TEST(of_copies)
 }
 END_TEST
 
-/* --- a fork and a restore that run on ----------------------------------------------------------
- */
+/* --- a fork and a restore that run on -------------------------------------------------- */
 
 #define UNTOUCHED 1500UL
 

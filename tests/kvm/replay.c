@@ -177,8 +177,7 @@ START_TEST(bench_rows)
 }
 END_TEST
 
-/* --- what cannot be ----------------------------------------------------------------------------
- */
+/* --- what cannot be -------------------------------------------------------------------- */
 
 static const struct {
 	const char *option, *value, *words;

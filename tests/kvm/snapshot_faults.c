@@ -278,8 +278,7 @@ START_TEST(killed_meanwhile)
 }
 END_TEST
 
-/* --- clients that are no foal -------------------------------------------------------------------
- */
+/* --- clients that are no foal ---------------------------------------------------------- */
 
 #define FILES 3
 

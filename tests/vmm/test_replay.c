@@ -238,8 +238,7 @@ START_TEST(time_of_fewer)
 }
 END_TEST
 
-/* --- all of it ---------------------------------------------------------------------------------
- */
+/* --- all of it ------------------------------------------------------------------------- */
 
 /* False: it may not be used here. */
 static bool have_userfaultfd(void)
