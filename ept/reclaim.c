@@ -68,6 +68,11 @@ bool ept_reclaim_stats(const struct ept_space *space, struct ept_reclaim_stats *
 	return true;
 }
 
+static bool manual(const struct ept_reclaim *r)
+{
+	return __atomic_load_n(&r->manual, __ATOMIC_RELAXED);
+}
+
 /* --- the thread ------------------------------------------------------------------------- */
 
 static void *reclaim_thread(void *arg)
@@ -78,7 +83,7 @@ static void *reclaim_thread(void *arg)
 	ept_thread_begins(&space->config, "foal-reclaim", "reclaim");
 	for (;;) {
 		pthread_mutex_lock(&r->lock);
-		while ((!r->wanted || r->manual) && !r->stop)
+		while ((!r->wanted || manual(r)) && !r->stop)
 			pthread_cond_wait(&r->need, &r->lock);
 		__atomic_store_n(&r->wanted, false, __ATOMIC_RELAXED);
 		pthread_mutex_unlock(&r->lock);
@@ -210,7 +215,7 @@ int ept_reclaim_wait(struct ept_space *space, gpa_t gpa, unsigned pages)
 	bool enough;
 
 	ept_reclaim_count(r, waits, 1);
-	if (r->manual) {
+	if (manual(r)) {
 		__atomic_store_n(&r->pressed, true, __ATOMIC_RELAXED);
 		ept_reclaim_round(space);
 		enough = ept_reclaim_charge(space) + pages <= r->hard;

@@ -107,7 +107,7 @@ struct ept_reclaim {
 
 	pthread_t thread;
 	bool has_thread;
-	bool manual; /* tests: nobody reclaims but who is told to */
+	bool manual; /* tests: nobody reclaims but who is told to; atomic */
 
 	uint64_t peak;			 /* pages, atomic */
 	struct ept_reclaim_stats counts; /* atomics */

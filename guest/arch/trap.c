@@ -77,10 +77,10 @@ static void exc_other(struct regs *regs)
 	printk("%s[%d]: %s ip %lx sp %lx error %lx\n", current->name, current->pid, name, regs->rip,
 	       regs->rsp, regs->error);
 	task_kill(exception_signal(regs->vector));
+	local_irq_disable();
 }
 
-/* The last steps before user mode: another task's turn, or the end of this one. */
-static void exit_to_user(void)
+void exit_to_user(void)
 {
 	if (likely(!this_cpu()->need_resched && !current->dying))
 		return;
@@ -90,6 +90,8 @@ static void exit_to_user(void)
 	if (current->dying)
 		task_exit(current->exit_status);
 	local_irq_disable();
+	if (this_cpu()->need_resched)
+		sched_renew_slice();
 }
 
 /* From entry.S, interrupts off. */

@@ -44,6 +44,12 @@ void wait_finish(struct wait_queue *q, struct waiter *w);
 void schedule(void);
 
 /*
+ * Interrupts off, and on the way to user mode: the slice is over before it was used. There is
+ * another, for no timer would end this one.
+ */
+void sched_renew_slice(void);
+
+/*
  * Sleeps until cond, evaluated again after every wake_up(&q), holds. Who makes it true calls
  * wake_up afterwards. Once cond held it is not evaluated again, so it may take a lock. Process
  * context, no spinlock held, interrupts on.

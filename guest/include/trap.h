@@ -44,6 +44,9 @@ static inline bool user_mode(const struct regs *regs)
 /* From entry.S, interrupts off. */
 void trap_dispatch(struct regs *regs);
 
+/* The last steps before user mode, interrupts off: another task's turn, or the end of this one. */
+void exit_to_user(void);
+
 /* The page fault handler, interrupts off, %cr2 not yet read. */
 void exc_page_fault(struct regs *regs);
 

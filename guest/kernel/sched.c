@@ -89,6 +89,13 @@ void sched_tick(void)
 	arm_timer();
 }
 
+void sched_renew_slice(void)
+{
+	this_cpu()->need_resched = false;
+	slice_end = ktime_ns() + SLICE_NS;
+	arm_timer();
+}
+
 static void switch_to(struct task *prev, struct task *next)
 {
 	current = next;

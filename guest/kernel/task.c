@@ -70,8 +70,6 @@ void task_free(struct task *t)
 static void fork_return(void *arg)
 {
 	(void)arg;
-	if (task_dying())
-		task_exit(current->exit_status);
 }
 
 s64 do_fork(const struct regs *regs)

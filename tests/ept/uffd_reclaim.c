@@ -243,7 +243,7 @@ static struct vm vm_of_two(int fd, struct ept_area **high)
 	    0);
 	ept_object_put(obj);
 	vm_start(&vm);
-	vm.space->reclaim.manual = true;
+	__atomic_store_n(&vm.space->reclaim.manual, true, __ATOMIC_RELAXED);
 	return vm;
 }
 

@@ -96,7 +96,7 @@ START_TEST(all_at_once)
 	r->high = 20;
 	r->low = 16;
 	r->ring.size = 12;
-	r->manual = false;
+	__atomic_store_n(&r->manual, false, __ATOMIC_RELAXED);
 	ck_assert_int_eq(touch(&vm, 0, R), EPT_RESOLVED);
 	for (unsigned i = 0; i < GUESTS; i++) {
 		guests[i] = (struct guest){.vm = &vm, .random = i, .expected = expected};
@@ -117,7 +117,7 @@ START_TEST(all_at_once)
 	ck_assert(ept_reclaim_stats(vm.space, &stats));
 	ck_assert_uint_gt(stats.sampled, 100);
 	pthread_mutex_lock(&r->work); /* its round is over, and no other begins */
-	r->manual = true;
+	__atomic_store_n(&r->manual, true, __ATOMIC_RELAXED);
 	r->hard = r->high = r->low = 1000;
 	pthread_mutex_unlock(&r->work);
 	check_all_pages(&vm, expected);

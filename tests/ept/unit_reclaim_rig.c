@@ -15,7 +15,8 @@ struct vm vm_limited(int mode, bool move, bool swaps)
 	vm_without_move = !move;
 	vm = vm_create(&config, mode == ANON ? -1 : temp_file(64 * PAGE), 0, 64 * PAGE,
 		       mode == ANON ? EPT_FILE_COW : (enum ept_file_mode)mode);
-	vm.space->reclaim.manual = true; /* its thread sleeps till the end */
+	__atomic_store_n(&vm.space->reclaim.manual, true,
+			 __ATOMIC_RELAXED); /* its thread sleeps till the end */
 	return vm;
 }
 

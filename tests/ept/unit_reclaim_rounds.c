@@ -41,10 +41,12 @@ static void serve(const struct vm *vm)
 {
 	struct ept_reclaim *r = &vm->space->reclaim;
 
-	if (r->wanted) {
-		r->wanted = false;
+	pthread_mutex_lock(&r->lock);
+	bool wanted = r->wanted;
+	r->wanted = false;
+	pthread_mutex_unlock(&r->lock);
+	if (wanted)
 		ept_reclaim_round(vm->space);
-	}
 }
 
 /*

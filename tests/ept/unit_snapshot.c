@@ -296,7 +296,8 @@ START_TEST(zeros_that_were_written)
 	struct restored r = restored_with(&config);
 	struct ept_reclaim *reclaim = &r.vm.space->reclaim;
 
-	reclaim->manual = true; /* its thread sleeps till the end */
+	__atomic_store_n(&reclaim->manual, true,
+			 __ATOMIC_RELAXED); /* its thread sleeps till the end */
 	ck_assert_int_eq(touch(&r, 35, EPT_WRITE), EPT_RESOLVED);
 	ck_assert(came(&r, 35));
 	memset(page_at(&r, 35), 0, PAGE);

@@ -285,7 +285,7 @@ START_TEST(read_ahead_of_nobody)
 	config.memory_limit = EPT_LIMIT_FLOOR;
 	vm = vm_create(&config, fd, 0, 1024 * PAGE, EPT_FILE_COW);
 	r = &vm.space->reclaim;
-	r->manual = true;
+	__atomic_store_n(&r->manual, true, __ATOMIC_RELAXED);
 	for (uint64_t page = 0; page < 256; page++)
 		ck_assert_int_eq(touch(&vm, page, R), EPT_RESOLVED);
 	while (__atomic_load_n(&vm.area->obj->nr_coming, __ATOMIC_RELAXED))
@@ -330,7 +330,7 @@ START_TEST(read_ahead_within_the_limit)
 
 	config.memory_limit = EPT_LIMIT_FLOOR;
 	vm = vm_create(&config, fd, 0, 1024 * PAGE, EPT_FILE_COW);
-	vm.space->reclaim.manual = true;
+	__atomic_store_n(&vm.space->reclaim.manual, true, __ATOMIC_RELAXED);
 	vm.space->reclaim.high = 600;
 	pthread_mutex_lock(&vm.area->obj->lock);
 	for (unsigned i = 0; i < 2; i++) {

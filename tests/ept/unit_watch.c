@@ -242,7 +242,7 @@ START_TEST(hung_reclaim)
 	vm.space->config.fault_timeout = 1;
 	inject_clock_stop();
 	if (_i) {
-		r->manual = false;
+		__atomic_store_n(&r->manual, false, __ATOMIC_RELAXED);
 		r->hard = 0;
 		pthread_mutex_lock(&r->work);
 	} else {
@@ -284,7 +284,7 @@ START_TEST(stop_waits_for_reclaim)
 	vm.space->config.fault_timeout = 1;
 	inject_clock_stop();
 	pthread_mutex_lock(&r->work);
-	r->manual = false;
+	__atomic_store_n(&r->manual, false, __ATOMIC_RELAXED);
 	r->high = 0;
 	ck_assert(ept_reclaim_admit(vm.space, 1)); /* its thread is called */
 	while (__atomic_load_n(&r->wanted, __ATOMIC_RELAXED))
