@@ -18,5 +18,5 @@ int main(int argc, char **argv)
 
 	remember_cases_with_records();
 	status = run_suites(suites, sizeof(suites) / sizeof(*suites), argc ? argv + 1 : argv);
-	return status || argc > 1 ? status : cases_without_records(0);
+	return status || argc > 1 ? status : cases_without_records();
 }
