@@ -1,5 +1,4 @@
 /* ept/ on the real userfaultfd: this process touches the memory as a guest would. */
-#include "tests/ept/records.h"
 #include "tests/ept/uffd_suites.h"
 #include "tests/ept/util.h"
 #include "tests/run_suites.h"
