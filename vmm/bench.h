@@ -231,6 +231,8 @@ void bench_usage(int file, struct bench_usage *out);
  * besides. 0: not to be found out.
  */
 uint64_t bench_host_memory(const pid_t *pids, size_t count, int file);
+/* Bytes of memory that the host could give away (MemAvailable); 0: it does not say. */
+uint64_t bench_host_available(void);
 
 /* CPU time of this process so far: vCPUs, guest time included, and all other threads. */
 double bench_cpu_us(void);

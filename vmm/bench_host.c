@@ -273,3 +273,17 @@ uint64_t bench_host_memory(const pid_t *pids, size_t count, int file)
 	return (t.other_pss << 10) + larger(t.image_pss << 10, cached(file)) +
 	       larger(t.memfd_pss << 10, t.memfd_bytes);
 }
+
+uint64_t bench_host_available(void)
+{
+	FILE *f = fopen("/proc/meminfo", "re");
+	unsigned long long kib = 0;
+	char line[128];
+
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "MemAvailable: %llu", &kib) == 1)
+			break;
+	if (f)
+		fclose(f);
+	return kib << 10;
+}

@@ -26,19 +26,10 @@ static unsigned clone_count(const struct snap_bench *bench)
 	return bench->opt->pages ? CLONES_FEW : CLONES;
 }
 
-/* Memory that the host could give away, in MiB. */
+/* Memory that the host could give away. */
 static double available_mib(void)
 {
-	FILE *f = fopen("/proc/meminfo", "re");
-	char line[128];
-	unsigned long long kib = 0;
-
-	while (f && fgets(line, sizeof(line), f))
-		if (sscanf(line, "MemAvailable: %llu", &kib) == 1)
-			break;
-	if (f)
-		fclose(f);
-	return (double)kib / 1024;
+	return (double)bench_host_available() / (1 << 20);
 }
 
 /*

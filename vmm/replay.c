@@ -2,27 +2,13 @@
 #include "vmm/replay.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
-/* Memory that the host could give away; 0: it does not say. */
-static uint64_t available(void)
-{
-	FILE *f = fopen("/proc/meminfo", "re");
-	unsigned long long kib = 0;
-	char line[128];
-
-	while (f && fgets(line, sizeof(line), f))
-		if (sscanf(line, "MemAvailable: %llu", &kib) == 1)
-			break;
-	if (f)
-		fclose(f);
-	return kib << 10;
-}
+#include "vmm/bench.h"
 
 static int check_memory(const struct replay *replay, struct foal_error *err)
 {
-	uint64_t was = replay_needs(&replay->trace, &replay->was), is = available();
+	uint64_t was = replay_needs(&replay->trace, &replay->was), is = bench_host_available();
 	uint64_t needs = replay_needs(&replay->trace, &replay->to);
 
 	needs = needs > was ? needs : was;
