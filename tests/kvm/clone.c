@@ -14,7 +14,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "tests/host_huge.h"
 #include "tests/kvm/snapshot_rig.h"
 #include "tests/kvm/suites.h"
 #include "tests/kvm/told.h"
@@ -424,64 +423,6 @@ START_TEST(short_pool)
 }
 END_TEST
 
-#define LEAF	 (2UL << 20)
-#define COLLAPSE 25 /* MADV_COLLAPSE, which older headers lack */
-
-/* Can a file in memory be made huge here, where it should be? */
-static bool host_collapses(void)
-{
-	int fd = memfd_create("collapse", MFD_CLOEXEC);
-	char *base = mmap(NULL, 2 * LEAF, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	char *at = base + (-(uintptr_t)base & (LEAF - 1));
-
-	ck_assert(fd >= 0 && base != MAP_FAILED && ftruncate(fd, LEAF) == 0);
-	ck_assert_ptr_eq(mmap(at, LEAF, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0), at);
-	memset(at, 1, LEAF);
-	bool can = madvise(at, LEAF, COLLAPSE) == 0;
-	munmap(base, 2 * LEAF);
-	close(fd);
-	return can;
-}
-
-static unsigned long huge_shmem_kib(void)
-{
-	FILE *f = fopen("/proc/meminfo", "re");
-	unsigned long kib = 0;
-	char line[256];
-
-	ck_assert_ptr_nonnull(f);
-	while (fgets(line, sizeof(line), f) && sscanf(line, "ShmemHugePages: %lu", &kib) != 1)
-		;
-	fclose(f);
-	return kib;
-}
-
-/*
- * Dense memory is a template's in 2 MiB pages, as soon as its guest has written all of it. The
- * count is the host's: others may let go of some, and it may have none to give.
- */
-START_TEST(huge)
-{
-	uint64_t refused = host_count("thp_collapse_alloc_failed");
-	bool grew = false;
-
-	if (!host_collapses())
-		skip("the host makes no huge pages of files in memory");
-	background("dense", ARGS(MEMORY_GUEST, "--huge", "always"));
-	wait_for_memory("dense", MEMORY_GUEST_BYTES);
-	for (int i = 0; i < 20 && !grew; i++) {
-		unsigned long before = huge_shmem_kib();
-
-		expect_command(ARGS("template", "dense", "--name", "dt"), 0, "template");
-		grew = huge_shmem_kib() >= before + 2 * LEAF / 1024;
-		if (!grew && host_count("thp_collapse_alloc_failed") != refused)
-			skip("the host had no 2 MiB of memory to give");
-		expect_command(ARGS("stop", "dt"), 0, "gone");
-	}
-	ck_assert(grew);
-}
-END_TEST
-
 START_TEST(many)
 {
 	start_told("m", ARGS("--halt", "exit"));
@@ -649,7 +590,6 @@ Suite *clone_suite(void)
 	tcase_add_loop_test(tc, rests, 0, 2);
 	tcase_add_loop_test(tc, programs, 0, 2);
 	tcase_add_test(tc, many);
-	tcase_add_test(tc, huge);
 	tcase_add_test(tc, orders);
 	tcase_add_test(tc, of_one_that_ends);
 	tcase_add_test(tc, pool_ends);

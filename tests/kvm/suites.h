@@ -36,6 +36,7 @@ Suite *pause_suite(void);
 Suite *snapshot_suite(void);
 Suite *fork_suite(void);
 Suite *clone_suite(void);
+Suite *clone_huge_suite(void);
 Suite *identity_suite(void);
 Suite *identity_disks_suite(void);
 Suite *identity_draws_suite(void);
