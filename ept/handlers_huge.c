@@ -327,7 +327,8 @@ bool ept_snap_whole(struct fault *f, enum ept_result *result)
 	struct run run = {.end = EPT_TABLE_SIZE};
 	int err;
 
-	if (f->area->space->prefetch.noted || !(huge_wanted(f) || most_is_wanted(f)))
+	if (f->area->space->prefetch.noted || ept_set_sparse(f->leaf) ||
+	    !(huge_wanted(f) || most_is_wanted(f)))
 		return false;
 	err = fill_aside(f, &run);
 	if (!err) {

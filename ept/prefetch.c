@@ -3,13 +3,11 @@
  * that some read while others put in.
  *
  * A working set's portions are chunks of its file, read in one piece, checked, and put in. They
- * lie as the guest asked for them, so it finds there what it asks for next. Where memory goes
- * in by 2 MiB, and where all of it is to come, a portion is asked for as a guest would ask.
+ * lie as the guest asked for them, so it finds there what it asks for next. What comes by 2 MiB,
+ * or is all of memory, is asked for as a guest would ask (prefetch_ask.c).
  */
 #include "ept/prefetch.h"
 
-#include "ept/fault.h"
-#include "ept/object_snapshot.h"
 #include "ept/space.h"
 #include "ept/thread.h"
 
@@ -59,7 +57,7 @@ void ept_prefetch_cancel(struct ept_space *space)
 	__atomic_store_n(&space->prefetch.stop, true, __ATOMIC_RELAXED);
 }
 
-static bool cancelled(const struct ept_space *space)
+bool ept_prefetch_cancelled(const struct ept_space *space)
 {
 	return __atomic_load_n(&space->prefetch.stop, __ATOMIC_RELAXED) || ept_dying(space);
 }
@@ -67,7 +65,7 @@ static bool cancelled(const struct ept_space *space)
 static unsigned put_if_room(struct ept_space *space, const uint64_t *gpa, uint64_t pages,
 			    const char *bytes)
 {
-	if (cancelled(space) || !ept_reclaim_has_room(space, (unsigned)EPT_SET_CHUNK))
+	if (ept_prefetch_cancelled(space) || !ept_reclaim_has_room(space, (unsigned)EPT_SET_CHUNK))
 		return 0;
 	return ept_snap_put(space, gpa, bytes, (unsigned)pages);
 }
@@ -93,128 +91,31 @@ static void put_chunk(struct ept_space *space, uint64_t chunk, uint64_t pages, c
 static void bring_set(struct ept_space *space, char *buf)
 {
 	struct ept_prefetch *p = &space->prefetch;
-	uint64_t count = p->set->count, chunk;
+	uint64_t count = p->set->count, chunk, pages;
 
-	while (!cancelled(space) && (chunk = __atomic_fetch_add(&p->next, 1, __ATOMIC_RELAXED)) <
-					ept_set_chunks(count)) {
+	while (!ept_prefetch_cancelled(space) &&
+	       (chunk = __atomic_fetch_add(&p->next, 1, __ATOMIC_RELAXED)) <
+		   ept_set_chunks(count)) {
+		pages = ept_set_chunk_pages(count, chunk);
+		if (ept_prefetch_ask_dense(space, p->set->gpa + chunk * EPT_SET_CHUNK, pages) ==
+		    pages)
+			continue;
 		/* All of it at once might wait for the disk's queue. */
 		posix_fadvise(p->set->fd, (off_t)ept_set_place(p->set, chunk + 1),
 			      AHEAD * CHUNK_BYTES, POSIX_FADV_WILLNEED);
 		if (!ept_set_read(p->set, chunk, buf))
-			put_chunk(space, chunk, ept_set_chunk_pages(count, chunk), buf);
-	}
-}
-
-/* --- as a guest would ask ------------------------------------------------------------------ */
-
-/* Is the page in a layer, and nothing there of it yet? A hint. */
-static bool is_missing(struct ept_space *space, uint64_t gpa)
-{
-	const struct ept_leaf *leaf = ept_mirror_find(&space->mirror, GPA(gpa));
-	const struct ept_area *area = ept_area_find(space, gpa);
-	unsigned index = ept_leaf_index(GPA(gpa));
-
-	if (!area || area->kind != EPT_KIND_LAYERS)
-		return false;
-	if (leaf && (ept_pte_get(leaf, index) != EPT_PTE_NONE || ept_pte_value(leaf, index)))
-		return false;
-	return ept_layers_what(area->obj, (gpa - area->start) >> EPT_PAGE_SHIFT) == EPT_LAYERS_DATA;
-}
-
-/* Waits while the space is held, as every fault. */
-static void ask(struct ept_space *space, uint64_t gpa)
-{
-	struct ept_request req = {.gpa = GPA(gpa & EPT_PAGE_MASK),
-				  .access = EPT_READ,
-				  .origin = EPT_ORIGIN_LOADER,
-				  .picked_up = ept_now()};
-	struct ept_prefetch *p = &space->prefetch;
-	struct ept_resolution res;
-	enum ept_result result = handle_ept_fault(space, &req, &res);
-
-	if (result != EPT_RESOLVED || res.kase == EPT_CASE_IO_POISON)
-		__atomic_store_n(&p->error, res.error ? res.error : -EIO, __ATOMIC_RELAXED);
-	else
-		__atomic_fetch_add(&p->stats.brought, res.installed, __ATOMIC_RELAXED);
-}
-
-static void will_need(struct ept_space *space, uint64_t gpa)
-{
-	const struct ept_area *area = ept_area_find(space, gpa);
-	uint64_t start = ept_leaf_start(gpa);
-
-	if (!area || area->kind != EPT_KIND_LAYERS)
-		return;
-	start = start > area->start ? start : area->start;
-	ept_layers_will_need(area->obj, (start - area->start) >> EPT_PAGE_SHIFT,
-			     (ept_leaf_end(start, area->end) - area->start) >> EPT_PAGE_SHIFT);
-}
-
-/* By 2 MiB, in the order of the set's pages. */
-static void bring_set_whole(struct ept_space *space)
-{
-	struct ept_prefetch *p = &space->prefetch;
-	uint64_t count = p->set->count, i;
-
-	while (!cancelled(space) &&
-	       (i = __atomic_fetch_add(&p->next, 1, __ATOMIC_RELAXED)) < count) {
-		if (i + AHEAD < count && is_missing(space, p->set->gpa[i + AHEAD]))
-			will_need(space, p->set->gpa[i + AHEAD]);
-		if (is_missing(space, p->set->gpa[i]))
-			ask(space, p->set->gpa[i]);
-	}
-}
-
-/* The @n-th leaf's worth of memory that areas lie in; false: there are not so many. */
-static bool nth_leaf(const struct ept_space *space, uint64_t n, uint64_t *start, uint64_t *end)
-{
-	for (size_t i = 0; i < space->nr_areas; i++) {
-		const struct ept_area *area = space->areas[i];
-		uint64_t first = ept_leaf_start(area->start);
-		uint64_t leaves = (area->end - first + EPT_LEAF_BYTES - 1) >> EPT_LEAF_SHIFT;
-
-		if (n < leaves) {
-			*start = first + (n << EPT_LEAF_SHIFT);
-			*end = ept_leaf_end(*start, area->end);
-			*start = *start > area->start ? *start : area->start;
-			return true;
-		}
-		n -= leaves;
-	}
-	return false;
-}
-
-static void bring_all(struct ept_space *space)
-{
-	struct ept_prefetch *p = &space->prefetch;
-	uint64_t gpa, end, next;
-
-	while (!cancelled(space) && !__atomic_load_n(&p->error, __ATOMIC_RELAXED) &&
-	       nth_leaf(space, __atomic_fetch_add(&p->next, 1, __ATOMIC_RELAXED), &gpa, &end)) {
-		next = end;
-		if (ept_area_find(space, next))
-			will_need(space, next);
-		for (; gpa < end && !cancelled(space); gpa += EPT_PAGE_SIZE)
-			if (is_missing(space, gpa))
-				ask(space, gpa);
+			put_chunk(space, chunk, pages, buf);
 	}
 }
 
 /* --- the threads --------------------------------------------------------------------------- */
-
-static bool by_leaves(const struct ept_space *space)
-{
-	return space->config.huge == EPT_HUGE_ALWAYS && space->staging;
-}
 
 static void bring(struct ept_space *space)
 {
 	char *buf;
 
 	if (space->prefetch.all) {
-		bring_all(space);
-	} else if (by_leaves(space)) {
-		bring_set_whole(space);
+		ept_prefetch_ask_all(space);
 	} else if ((buf = aligned_alloc(EPT_PAGE_SIZE, CHUNK_BYTES))) { /* else: as without a set */
 		bring_set(space, buf);
 		free(buf);
@@ -244,10 +145,7 @@ static void *prefetch_thread(void *arg)
 static unsigned wanted_threads(const struct ept_space *space)
 {
 	const struct ept_prefetch *p = &space->prefetch;
-	uint64_t n = p->all		? p->cpus
-		     : !p->set		? REST_THREADS
-		     : by_leaves(space) ? p->set->count
-					: ept_set_chunks(p->set->count);
+	uint64_t n = p->all ? p->cpus : !p->set ? REST_THREADS : ept_set_chunks(p->set->count);
 
 	return n < p->cpus ? (unsigned)n : p->cpus;
 }
@@ -268,12 +166,29 @@ static bool has_rests(const struct ept_space *space)
 	       !space->prefetch.noted && !space->prefetch.all;
 }
 
+/* Where memory goes in by 2 MiB: how much of each the set has. */
+static void count_set(struct ept_space *space)
+{
+	const struct ept_working_set *set = space->prefetch.set;
+
+	for (uint64_t i = 0; i < set->count; i++) {
+		struct ept_leaf *leaf = ept_area_find(space, set->gpa[i])
+					    ? ept_mirror_get(&space->mirror, GPA(set->gpa[i]))
+					    : NULL;
+
+		if (leaf)
+			leaf->in_set++;
+	}
+}
+
 int ept_prefetch_init(struct ept_space *space)
 {
 	struct ept_prefetch *p = &space->prefetch;
 	int err = ept_notes_init(space);
 
 	p->rest = p->rest && has_rests(space);
+	if (p->set && space->config.huge == EPT_HUGE_ALWAYS && space->staging)
+		count_set(space);
 	if (p->set || p->all || p->rest)
 		p->cpus = count_cpus();
 	pthread_mutex_init(&p->lock, NULL);
@@ -376,12 +291,10 @@ void ept_prefetch_free(struct ept_space *space)
 static uint64_t begun(const struct ept_space *space)
 {
 	const struct ept_prefetch *p = &space->prefetch;
-	uint64_t next = __atomic_load_n(&p->next, __ATOMIC_RELAXED);
+	uint64_t next = __atomic_load_n(&p->next, __ATOMIC_RELAXED) * EPT_SET_CHUNK;
 
 	if (!p->set || p->all)
 		return 0;
-	if (!by_leaves(space))
-		next *= EPT_SET_CHUNK;
 	return next < p->set->count ? next : p->set->count;
 }
 

@@ -2,6 +2,7 @@
 #ifndef FOAL_EPT_PREFETCH_H
 #define FOAL_EPT_PREFETCH_H
 
+#include "ept/mirror.h"
 #include "ept/rest.h"
 #include "ept/working_set.h"
 
@@ -9,6 +10,18 @@
 
 /* Threads, where the process may use as many CPUs: some read while others put in. */
 #define EPT_PREFETCH_THREADS 4
+
+/*
+ * Of so many pages in the set on a leaf comes by 2 MiB, where memory goes in so: that costs what
+ * this many single ones do, and takes no more than four times their memory.
+ */
+#define EPT_SET_DENSE	     (EPT_TABLE_SIZE / 4)
+
+/* The set has some of it, too little for 2 MiB. */
+static inline bool ept_set_sparse(const struct ept_leaf *leaf)
+{
+	return leaf->in_set && leaf->in_set < EPT_SET_DENSE;
+}
 
 struct ept_prefetch {
 	uint64_t *noted; /* 1 + addresses of pages, oldest first; NULL: nothing is recorded */
@@ -38,6 +51,15 @@ void ept_prefetch_stop(struct ept_space *space);
 void ept_prefetch_free(struct ept_space *space);
 /* In a forked child, whose threads are not there. */
 void ept_prefetch_forked(struct ept_space *space);
+bool ept_prefetch_cancelled(const struct ept_space *space);
+
+/*
+ * prefetch_ask.c: of the @count pages whose addresses are @gpa ask for those whose 2 MiB are
+ * dense: how many these are, there by now or not.
+ */
+uint64_t ept_prefetch_ask_dense(struct ept_space *space, const uint64_t *gpa, uint64_t count);
+/* Everything that the layers hold. */
+void ept_prefetch_ask_all(struct ept_space *space);
 
 /*
  * snapshot_put.c: put in the @count pages whose addresses are @gpa and whose bytes follow

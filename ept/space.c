@@ -197,11 +197,11 @@ int ept_space_start(struct ept_space *space)
 		space->areas[i]->index = i;
 	err = ept_map_areas(space);
 	if (!err)
+		err = make_staging(space);
+	if (!err)
 		err = ept_prefetch_init(space);
 	if (!err)
 		err = make_reader(space);
-	if (!err)
-		err = make_staging(space);
 	if (!err)
 		err = ept_threads_start(space);
 	if (err) {

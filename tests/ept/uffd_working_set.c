@@ -47,14 +47,25 @@ static struct snap_files snapshot_of_threes(int zstd)
 	return files;
 }
 
-/* A snapshot, of which a restored VM recorded the pages of asked_for(). */
+/* As many pages of the first 2 MiB as have all of it brought in, of the second one less. */
+static uint64_t asked_for_dense(const struct vm *vm)
+{
+	for (uint64_t page = 256; page < 256 + EPT_SET_DENSE; page++) {
+		ck_assert_int_eq(*at(vm, page), 3);
+		if (page > 256)
+			ck_assert_int_eq(*at(vm, 512 + page), 3);
+	}
+	return 2 * EPT_SET_DENSE - 1;
+}
+
+/* A snapshot, of which a restored VM recorded pages that it asked for. */
 struct recorded {
 	struct snap_files files;
 	int fd; /* of the set */
 	uint64_t pages;
 };
 
-static struct recorded record(int zstd)
+static struct recorded record_of(int zstd, uint64_t (*ask)(const struct vm *vm))
 {
 	struct recorded rec = {.files = snapshot_of_threes(zstd), .fd = temp_file(0)};
 	struct ept_snapshot *s = snap_open(&rec.files);
@@ -62,11 +73,16 @@ static struct recorded record(int zstd)
 
 	ck_assert_int_eq(ept_space_record(vm.space), 0);
 	vm_start(&vm);
-	rec.pages = asked_for(&vm);
+	rec.pages = ask(&vm);
 	ck_assert_int_eq(ept_working_set_save(vm.space, snap_id, rec.fd), rec.pages);
 	vm_destroy(&vm);
 	ept_snapshot_close(s);
 	return rec;
+}
+
+static struct recorded record(int zstd)
+{
+	return record_of(zstd, asked_for);
 }
 
 static void forget(const struct recorded *rec)
@@ -200,24 +216,50 @@ START_TEST(all_with_a_wrong_bit)
 }
 END_TEST
 
-/* Of each 2 MiB that a page of the set lies in, all; who touches them meanwhile finds them right.
- */
-START_TEST(working_set_by_2_mib)
+static struct snap_restored restore_by_2_mib(const struct recorded *rec,
+					     struct ept_working_set *set)
 {
 	struct ept_config config = one_thread;
-	struct recorded rec = record(0);
-	struct ept_working_set *set = open_set(&rec);
-	struct ept_prefetch_stats stats;
-	struct snap_restored r;
 
 	config.huge = EPT_HUGE_ALWAYS;
-	r = snap_restore_with(&config, &rec.files, -1, set);
+	return snap_restore_with(&config, &rec->files, -1, set);
+}
+
+/* Of each 2 MiB in which the set is dense, all; who touches them meanwhile finds them right. */
+START_TEST(working_set_by_2_mib)
+{
+	struct recorded rec = record_of(0, asked_for_dense);
+	struct ept_working_set *set = open_set(&rec);
+	struct snap_restored r = restore_by_2_mib(&rec, set);
+	struct ept_prefetch_stats stats;
+
 	if (_i)
 		ck_threes(&r.vm);
 	wait_for_prefetch(&r, &stats);
-	/* The set ends at page 975, below what does not fill 2 MiB. */
 	if (!_i)
-		ck_assert_uint_eq(stats.brought, 1024);
+		ck_assert_uint_eq(stats.brought, 512 + EPT_SET_DENSE - 1);
+	ck_threes(&r.vm);
+	snap_restored_destroy(&r);
+	ept_working_set_close(set);
+	forget(&rec);
+}
+END_TEST
+
+/* Who is asked for something of the others before the set is there brings no 2 MiB, either. */
+START_TEST(sparse_2_mib_stay_small)
+{
+	struct recorded rec = record_of(0, asked_for_dense);
+	struct ept_prefetch_stats stats;
+	struct ept_working_set *set;
+	struct snap_restored r;
+
+	snap_flip(rec.fd, (snap_size(rec.fd) - PAGE / 2) * 8); /* so that nothing of it goes in */
+	set = open_set(&rec);
+	r = restore_by_2_mib(&rec, set);
+	wait_for_prefetch(&r, &stats);
+	ck_assert_uint_eq(stats.brought, 512);
+	ck_assert_int_eq(*at(&r.vm, 512), 3);
+	ck_assert_uint_eq(area_info(&r.vm).resident, (512 + EPT_EXTENT_PAGES) * PAGE);
 	ck_threes(&r.vm);
 	snap_restored_destroy(&r);
 	ept_working_set_close(set);
@@ -419,6 +461,7 @@ Suite *suite_uffd_working_set(void)
 	tcase_add_test(tc, wrong_working_set_is_not_used);
 	tcase_add_loop_test(tc, all_comes_in, 0, 6);
 	tcase_add_loop_test(tc, all_with_a_wrong_bit, 0, 3);
+	tcase_add_test(tc, sparse_2_mib_stay_small);
 	tcase_add_loop_test(tc, working_set_by_2_mib, 0, 2);
 	tcase_add_test(tc, working_set_under_a_limit);
 	tcase_add_test(tc, hung_working_set);
