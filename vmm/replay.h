@@ -100,14 +100,21 @@ void replay_count_recorded(struct replay_count *count, const struct replay_trace
 
 /* --- doing it again (replay_space.c) --------------------------------------------------------- */
 
+/* How fast the guest goes while something is read ahead of it. */
+struct replay_pace {
+	double way, page; /* ns: as in struct replay_costs */
+	double slower;	  /* reading took so many times as long when it was recorded; at least 1 */
+};
+
 /*
  * All touches of @trace under @settings. @brought: of those pages that came with another all were
- * touched, too, one behind the other; else none was but where a record says so. What is read ahead
- * is there before the next touch. @count: of replay_count_init(). FOAL_EXIT_HOST (no userfaultfd,
- * memory), FOAL_EXIT_TRACE (its areas cannot be).
+ * touched, too, one behind the other; else none was but where a record says so. @count: of
+ * replay_count_init(). FOAL_EXIT_HOST (no userfaultfd, memory), FOAL_EXIT_TRACE (its areas cannot
+ * be).
  */
 int replay_again(const struct replay_trace *trace, const struct trace_settings *settings,
-		 bool brought, struct replay_count *count, struct foal_error *err);
+		 bool brought, const struct replay_pace *pace, struct replay_count *count,
+		 struct foal_error *err);
 
 /* replay_file.c: an object that stands for the file of area @i. 0 or a negative errno. */
 int replay_file(const struct replay_trace *trace, size_t i, struct ept_object **out);
@@ -141,7 +148,12 @@ double replay_probe(void);
 struct replay_costs replay_costs_of(const struct replay_trace *trace,
 				    const struct replay_count *recorded,
 				    const struct replay_count *here,
-				    const struct replay_given *given);
+				    const struct replay_pace *pace);
+/* Before anything was replayed @here counts nothing. */
+struct replay_pace replay_pace_of(const struct replay_trace *trace,
+				  const struct replay_count *recorded,
+				  const struct replay_count *here,
+				  const struct replay_given *given);
 
 struct replay_time replay_time_recorded(const struct replay_trace *trace,
 					const struct replay_count *recorded,
@@ -164,6 +176,7 @@ struct replay {
 	struct trace_settings was; /* recorded with */
 	struct trace_settings to;
 	struct replay_side recorded, here, least, most;
+	struct replay_pace pace;
 	struct replay_costs costs;
 };
 

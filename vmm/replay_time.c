@@ -27,15 +27,30 @@ static double mean(uint64_t ns, uint64_t n)
 struct replay_costs replay_costs_of(const struct replay_trace *trace,
 				    const struct replay_count *recorded,
 				    const struct replay_count *here,
-				    const struct replay_given *given)
+				    const struct replay_pace *pace)
 {
 	struct replay_chain was = sum_of(trace, recorded), is = sum_of(trace, here);
 
 	return (struct replay_costs){
-	    .way = given->way_ns > 0 && given->way_ns < trace->way ? given->way_ns : trace->way,
-	    .page = given->page_ns,
+	    .way = pace->way,
+	    .page = pace->page,
 	    .read = mean(was.read_ns, was.major) - mean(is.read_ns, is.major),
 	    .rest = mean(was.rest_ns, was.faults) - mean(is.rest_ns, is.faults),
+	};
+}
+
+struct replay_pace replay_pace_of(const struct replay_trace *trace,
+				  const struct replay_count *recorded,
+				  const struct replay_count *here,
+				  const struct replay_given *given)
+{
+	uint64_t was = sum_of(trace, recorded).read_ns, is = sum_of(trace, here).read_ns;
+	bool has_less = given->way_ns > 0 && given->way_ns < trace->way;
+
+	return (struct replay_pace){
+	    .way = has_less ? given->way_ns : trace->way,
+	    .page = given->page_ns,
+	    .slower = is && was > is ? (double)was / (double)is : 1,
 	};
 }
 
