@@ -97,8 +97,8 @@ int replay_predict(struct replay *replay, const struct replay_given *given, stru
 		r = run(replay, &replay->to, true, &replay->most, err);
 	if (r)
 		return r;
-	replay->costs = replay_costs_of(trace, &replay->recorded.count, &replay->here.count,
-					&replay->pace);
+	replay->costs =
+	    replay_costs_of(trace, &replay->recorded.count, &replay->here.count, &replay->pace);
 	replay->recorded.time =
 	    replay_time_recorded(trace, &replay->recorded.count, &replay->costs);
 	time_side(replay, &replay->here);

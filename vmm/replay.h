@@ -78,7 +78,8 @@ int replay_gaps(struct replay_trace *trace);
 /* Of one chain. */
 struct replay_chain {
 	uint64_t faults, major;
-	uint64_t quiet;	  /* touches of pages that came with another, by 4 KiB: no fault */
+	/* Touches of pages that came with another, by 4 KiB: no fault. Reads of a file's apart. */
+	uint64_t quiet, quiet_file;
 	uint64_t read_ns; /* of the faults: until what was to be read had come */
 	uint64_t rest_ns; /* and from there until the page was in */
 };
@@ -102,8 +103,8 @@ void replay_count_recorded(struct replay_count *count, const struct replay_trace
 
 /* How fast the guest goes while something is read ahead of it. */
 struct replay_pace {
-	double way, page; /* ns: as in struct replay_costs */
-	double slower;	  /* reading took so many times as long when it was recorded; at least 1 */
+	double way, page, file_page; /* ns: as in struct replay_costs */
+	double slower; /* reading took so many times as long when it was recorded; at least 1 */
 };
 
 /*
@@ -126,8 +127,9 @@ uint64_t replay_needs(const struct replay_trace *trace, const struct trace_setti
 
 /* ns each, beside what the replay took. */
 struct replay_costs {
-	double way;  /* of a fault: out of the guest until it is picked up; woken, and back */
-	double page; /* a touch of a page by 4 KiB that is there, and that KVM has not mapped */
+	double way; /* of a fault: out of the guest until it is picked up; woken, and back */
+	/* A touch of a page by 4 KiB that is there, and that KVM has not mapped; a file's, read. */
+	double page, file_page;
 	double read, rest; /* what a recorded fault took more in its stages than here */
 };
 
@@ -138,11 +140,14 @@ struct replay_time {
 
 /* Costs that are not of the trace. The way: at most, as far as the trace has none that is less. */
 struct replay_given {
-	double way_ns, page_ns;
+	double way_ns, page_ns, file_page_ns;
 };
 
-/* replay_probe.c: costs.way on this host; 0: no guest can be run here. Takes a moment. */
-double replay_probe(void);
+/*
+ * replay_probe.c: measure on this host, with files in @dir, the way and what a file's page costs,
+ * as far as they are 0. They stay 0 where no guest can be run. Takes a moment.
+ */
+void replay_probe(const char *dir, struct replay_given *given);
 
 /* @here: the trace replayed as it was recorded. */
 struct replay_costs replay_costs_of(const struct replay_trace *trace,
@@ -180,8 +185,9 @@ struct replay {
 	struct replay_costs costs;
 };
 
-/* 1 us of a host whose guests' own page tables KVM shadows, 2.75 of pages that are read-only. */
-#define REPLAY_PAGE_NS 2000.0
+/* Of a host whose guests' own page tables KVM shadows; of files, where it cannot be measured. */
+#define REPLAY_PAGE_NS	    2000.0
+#define REPLAY_FILE_PAGE_NS 2750.0
 
 /* With @replay->trace loaded, and was and to filled in. replay_free() in any case. */
 int replay_predict(struct replay *replay, const struct replay_given *given, struct foal_error *err);

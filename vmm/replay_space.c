@@ -17,7 +17,7 @@ struct again {
 	bool brought;
 	struct replay_pace pace;
 	double recorded_end; /* of the faults so far, when they were recorded */
-	double ready;	     /* CLOCK_MONOTONIC, ns: when the guest goes on, if anything is coming */
+	double ready; /* CLOCK_MONOTONIC, ns: when the guest goes on, if anything is coming */
 };
 
 /* --- its memory ------------------------------------------------------------------------------ */
@@ -126,10 +126,17 @@ static int touch(struct again *again, const struct ept_record *record, uint64_t 
 }
 
 /* What was recorded as a fault comes with another here: KVM maps it when it is touched. */
-static void count_quiet(struct again *again, size_t chain, bool huge)
+static void count_quiet(struct again *again, const struct ept_record *record, size_t chain,
+			bool huge)
 {
-	again->count->chain[chain].quiet += !huge;
-	guest_goes_on(again, huge ? 0 : again->pace.page);
+	struct replay_chain *c = &again->count->chain[chain];
+	bool file = record->area != EPT_RECORD_NONE && record->access == EPT_READ &&
+		    again->trace->meta->areas[record->area].file[0];
+
+	if (huge)
+		return;
+	*(file ? &c->quiet_file : &c->quiet) += 1;
+	guest_goes_on(again, file ? again->pace.file_page : again->pace.page);
 }
 
 static int touch_brought(struct again *again, const struct ept_record *record, size_t chain,
@@ -146,7 +153,7 @@ static int touch_brought(struct again *again, const struct ept_record *record, s
 			break;
 		r = touch(again, record, gpa);
 		if (r == 0 && !take_fault(again, chain, &out))
-			count_quiet(again, chain, huge);
+			count_quiet(again, record, chain, huge);
 	}
 	return r;
 }
@@ -177,7 +184,7 @@ static int touch_all(struct again *again)
 		if (take_fault(again, chain, &fault))
 			huge = brings_huge(&fault);
 		else
-			count_quiet(again, chain, huge);
+			count_quiet(again, record, chain, huge);
 		if (again->brought && record->area != EPT_RECORD_NONE)
 			r = touch_brought(again, record, chain, huge);
 	}
@@ -204,10 +211,7 @@ int replay_again(const struct replay_trace *trace, const struct trace_settings *
 		 bool brought, const struct replay_pace *pace, struct replay_count *count,
 		 struct foal_error *err)
 {
-	struct again again = {.trace = trace,
-			      .count = count,
-			      .brought = brought,
-			      .pace = *pace};
+	struct again again = {.trace = trace, .count = count, .brought = brought, .pace = *pace};
 	int r = make_space(&again, settings, err);
 
 	if (r == 0) {

@@ -221,7 +221,8 @@ START_TEST(time_of_fewer)
 		fewer.chain[0].quiet += i % 16 != 0;
 	}
 	const struct replay_given given = {.way_ns = 2 * WAY_NS, .page_ns = page};
-	struct replay_costs costs = replay_costs_of(&trace, &recorded, &here, &given);
+	struct replay_pace pace = replay_pace_of(&trace, &recorded, &here, &given);
+	struct replay_costs costs = replay_costs_of(&trace, &recorded, &here, &pace);
 	ck_assert_double_eq_tol(costs.way, WAY_NS, 1);
 	ck_assert_double_eq_tol(costs.rest, TOOK_NS - 4000, 1);
 	struct replay_time was = replay_time_recorded(&trace, &recorded, &costs);
@@ -260,7 +261,8 @@ static int predict(struct replay *replay, const char *path, unsigned around, enu
 
 	replay->was = (struct trace_settings){.fault_around = 1, .huge = EPT_HUGE_NEVER};
 	replay->to = (struct trace_settings){.fault_around = around, .huge = huge};
-	const struct replay_given given = {.way_ns = WAY_NS, .page_ns = REPLAY_PAGE_NS};
+	const struct replay_given given = {
+	    .way_ns = WAY_NS, .page_ns = REPLAY_PAGE_NS, .file_page_ns = REPLAY_FILE_PAGE_NS};
 	return r ? r : replay_predict(replay, &given, err);
 }
 
