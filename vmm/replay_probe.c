@@ -13,10 +13,11 @@
 #include "vmm/bench.h"
 #include "vmm/replay.h"
 
-#define FAULTING "replay.anon.seq.1"
-#define FAULTS	 2048
-#define AROUND	 "replay.file.seq.64"
-#define FILE_MIB 64
+#define FAULTING    "replay.anon.seq.1"
+#define FAULTS	    2048
+#define AROUND	    "replay.file.seq.64"
+#define FILE_MIB    64
+#define QUICKEST_OF 3 /* what else the host does is not what a page costs */
 
 static const struct bench_case *job(const char *name)
 {
@@ -71,6 +72,12 @@ static double page_in(const char *path, const struct bench_result *ran, double w
 	return left > 0 && pages > 0 ? left / pages : 0;
 }
 
+static void take_less(double ns, double *least)
+{
+	if (ns > 0 && (*least <= 0 || ns < *least))
+		*least = ns;
+}
+
 void replay_probe(const char *dir, struct replay_given *given)
 {
 	char path[PATH_MAX];
@@ -83,8 +90,9 @@ void replay_probe(const char *dir, struct replay_given *given)
 	if (given->file_page_ns <= 0) {
 		int file = bench_file_create(dir, FILE_MIB, &err);
 
-		if (file >= 0 && run(AROUND, file, 0, path, &ran))
-			given->file_page_ns = page_in(path, &ran, given->way_ns);
+		for (int i = 0; file >= 0 && i < QUICKEST_OF; i++)
+			if (run(AROUND, file, 0, path, &ran))
+				take_less(page_in(path, &ran, given->way_ns), &given->file_page_ns);
 		if (file >= 0)
 			close(file);
 	}

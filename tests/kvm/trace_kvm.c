@@ -107,8 +107,9 @@ static void expect_kvm(const char *text, const char *by)
 	ck_assert_uint_le(number(points, "exits"), number(points, "entries") + 1);
 	ck_assert_uint_le(number(points, "entries"), number(points, "exits") + 1);
 	const json_t *rip = json_array_get(json_object_get(points, "rips"), 0);
+	uint64_t at = strtoul(json_string_value(json_object_get(rip, "rip")), NULL, 16);
 	ck_assert_uint_ge(number(rip, "faults"), PAGES);
-	ck_assert(number(rip, "rip") >= TEXT_BEGIN && number(rip, "rip") < TEXT_END);
+	ck_assert(at >= TEXT_BEGIN && at < TEXT_END);
 	json_decref(json);
 }
 
@@ -177,9 +178,8 @@ END_TEST
 static const struct {
 	const char *args[6], *words;
 } bad[] = {
-    {{"trace", "a", "--kvm", "-o", "x"}, "no place in form binary"},
-    {{"trace", "a", "--kvm", "-o", "x.json"}, "no place in form chrome"},
-    {{"trace", "/a", "--kvm"}, "of a running VM"},
+    {{"trace", "/a", "--kvm", "--now"}, "of a running VM"},
+    {{"trace", "/a", "--kvm", "--for", "1"}, "of a running VM"},
 };
 
 START_TEST(command_lines)
