@@ -175,6 +175,33 @@ START_TEST(not_permitted)
 }
 END_TEST
 
+/* What KVM told is in the file as it was: here that it could not be asked, and its counts. */
+START_TEST(kept_in_a_file)
+{
+	struct run_how how = {.plain = true, .prepare = drop_rights};
+	const char *path = scratch("kvm.trace");
+	struct run run;
+
+	background("one", ARGS("--kernel", guest_path("loop.elf"), "--append", "how=anon"));
+	run_start(&run, &how, ARGS("trace", "one", "--kvm", "--for", "0", "-o", path));
+	run_wait(&run);
+	ck_assert_msg(run.status == 0, "status %d: %s", run.status, run.err_text);
+	ck_assert_ptr_nonnull(strstr(run.out_text, " and 0 faults that KVM told of in "));
+	run_free(&run);
+	foal_command(&run, ARGS("trace", path, "--json"));
+	ck_assert_msg(run.status == 0, "status %d: %s", run.status, run.err_text);
+	json_t *json = json_loads(run.out_text, 0, NULL);
+	const json_t *kvm = json_object_get(json, "kvm");
+	ck_assert(json_is_string(json_object_get(kvm, "missing")));
+	number(json_object_get(kvm, "statistics"), "pf_taken");
+	ck_assert(json_is_null(json_object_get(kvm, "statistics_missing")));
+	json_decref(json);
+	run_free(&run);
+	expect_command(ARGS("trace", "one", "--for", "0", "-o", path), 0, "records in");
+	expect_command(ARGS("trace", path, "--kvm"), 0, "nothing in it that KVM told");
+}
+END_TEST
+
 static const struct {
 	const char *args[6], *words;
 } bad[] = {
@@ -197,6 +224,7 @@ Suite *trace_kvm_suite(void)
 	tcase_add_checked_fixture(tc, NULL, end_all);
 	tcase_add_loop_test(tc, page_by_page, 0, sizeof(engines) / sizeof(engines[0]));
 	tcase_add_test(tc, not_permitted);
+	tcase_add_test(tc, kept_in_a_file);
 	tcase_add_loop_test(tc, command_lines, 0, sizeof(bad) / sizeof(bad[0]));
 	suite_add_tcase(suite, tc);
 	return suite;
