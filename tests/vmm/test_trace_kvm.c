@@ -230,7 +230,7 @@ START_TEST(version_1)
 	}
 	seal(bytes, len);
 	put_file(path, bytes, len);
-	look(path, &reader, &err);
+	ck_assert_uint_eq(look(path, &reader, &err), 0);
 	ck_assert_msg(nr ? strstr(err.text, "no block begins there") != NULL : !err.status, "%s",
 		      err.text);
 	ck_assert(!reader.has_told);
