@@ -65,10 +65,12 @@ bench: all $(BENCH) $(BARE) $(FAULT_LOG) $(OUT)/tests/guests/exit.elf
 	$(OUT)/foal bench faults --detail --json=$(BUILD)/bench-faults.json || [ $$? -eq 1 ]
 	$(OUT)/foal bench exits --json=$(BUILD)/bench-exits.json
 	$(OUT)/foal bench snapshots --bare $(BARE) --json=$(BUILD)/bench-snapshots.json || [ $$? -eq 1 ]
+	$(OUT)/foal bench replay --json=$(BUILD)/bench-replay.json || [ $$? -eq 1 ]
 	$(FAULT_LOG) $(BUILD)/bench-fault-log.json
 	$(BENCH) $(OUT)/foal $(BARE) $(OUT)/tests/guests/exit.elf $(GUEST_KERNEL) $(GUEST_DISK) \
 		$(GUEST_PMEM) $(BUILD)/bench-faults.json $(BUILD)/bench-snapshots.json \
-		$(BUILD)/bench-exits.json $(BUILD)/bench-fault-log.json $(BUILD)/bench.json
+		$(BUILD)/bench-exits.json $(BUILD)/bench-fault-log.json $(BUILD)/bench-replay.json \
+		$(BUILD)/bench.json
 
 bench-boot: $(OUT)/foal $(BENCH_BOOT) $(LINUX_IMAGES)
 	scripts/bench-boot $(BUILD)/bench-boot.json

@@ -39,6 +39,7 @@ struct bench {
 	struct bench_warm warm;
 	int file, swap;
 	char dir[3000], trace[3100];
+	double file_page_ns;
 	struct row *rows; /* as many as there are cases */
 };
 
@@ -89,7 +90,8 @@ static int predict(const struct bench *bench, const struct bench_case *c, struct
 	if (r)
 		return r;
 	/* This guest does nothing but fault: what its trace says of a fault's way is all of it. */
-	const struct replay_given given = {.page_ns = REPLAY_PAGE_NS};
+	const struct replay_given given = {.page_ns = REPLAY_PAGE_NS,
+					   .file_page_ns = bench->file_page_ns};
 	const char *around = strstr(c->options, "--fault-around ");
 	replay->was = replay->to = replay->trace.meta->settings;
 	replay->to.fault_around = (unsigned)strtoul(around + strlen("--fault-around "), NULL, 10);
@@ -163,8 +165,11 @@ static int run_job(struct bench *bench, const struct bench_case *job, unsigned r
 static int run_all(struct bench *bench)
 {
 	const struct bench_case *end = bench_cases + bench_case_count;
+	struct replay_given given = {.way_ns = 0};
 	int came = 0;
 
+	replay_probe(bench->dir, &given);
+	bench->file_page_ns = given.file_page_ns;
 	for (unsigned round = 0; round < bench->opt->rounds && !came; round++) {
 		if (!bench->opt->pages)
 			bench_warm_look(&bench->warm);

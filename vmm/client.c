@@ -107,7 +107,13 @@ static int check_greeting(struct client *client, const json_t *line, struct foal
 int client_open(struct client *client, const struct run_dir *dir, const char *name,
 		struct foal_error *err)
 {
-	*client = (struct client){.name = name, .timeout_ms = PATIENCE_MS, .interrupt_fd = -1};
+	return client_open_within(client, dir, name, PATIENCE_MS, err);
+}
+
+int client_open_within(struct client *client, const struct run_dir *dir, const char *name,
+		       int timeout_ms, struct foal_error *err)
+{
+	*client = (struct client){.name = name, .timeout_ms = timeout_ms, .interrupt_fd = -1};
 	client->fd = name_connect(dir, name);
 	if ((client->fd == -ENOENT || client->fd == -ECONNREFUSED) && name_has_log(dir, name))
 		return error_set(err, FOAL_EXIT_NAME, -ENOENT,

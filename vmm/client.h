@@ -31,6 +31,9 @@ struct client {
  */
 int client_open(struct client *client, const struct run_dir *dir, const char *name,
 		struct foal_error *err);
+/* The same, and what it says is waited for no longer than that, now and later. */
+int client_open_within(struct client *client, const struct run_dir *dir, const char *name,
+		       int timeout_ms, struct foal_error *err);
 void client_close(struct client *client);
 
 /*

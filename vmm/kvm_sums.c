@@ -1,9 +1,11 @@
 #include "vmm/kvm_sums.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
-#define TOP_RIPS 8U
+#define TOP_RIPS    8U
+#define NOT_COUNTED "not known: the VM has ended, or its host has none"
 
 static const struct {
 	const char *name, *text;
@@ -125,8 +127,7 @@ void kvm_sums_table(struct kvm_sums *sums, struct trace_out *out)
 			       " exits, %" PRIu64 " page faults taken, %" PRIu64 " fixed\n",
 			       told->exits, told->taken, told->fixed);
 	else
-		trace_out_text(out, "KVM, by its statistics (KVM_GET_STATS_FD): not known "
-				    "once it has ended\n");
+		trace_out_text(out, "KVM, by its statistics (KVM_GET_STATS_FD): " NOT_COUNTED "\n");
 }
 
 /* --- for programs ----------------------------------------------------------------------------- */
@@ -152,10 +153,13 @@ static json_t *points_json(struct kvm_sums *sums)
 		      (json_int_t)counts->lost);
 	for (int i = 0; i < KVM_NR_SUMS; i++)
 		json_object_set_new(o, sources[i].name, sum_json(sums, i));
-	for (unsigned i = 0; i < nr; i++)
-		json_array_append_new(rips,
-				      json_pack("{s:I, s:I}", "rip", (json_int_t)sums->rips[i].rip,
-						"faults", (json_int_t)sums->rips[i].faults));
+	for (unsigned i = 0; i < nr; i++) {
+		char rip[19]; /* a kernel's is more than JSON's integers hold */
+
+		snprintf(rip, sizeof(rip), "0x%" PRIx64, sums->rips[i].rip);
+		json_array_append_new(rips, json_pack("{s:s, s:I}", "rip", rip, "faults",
+						      (json_int_t)sums->rips[i].faults));
+	}
 	json_object_set_new(o, "rips", rips);
 	return o;
 }
@@ -172,5 +176,7 @@ json_t *kvm_sums_json(struct kvm_sums *sums)
 	json_object_set_new(o, "missing", told->missing ? json_string(told->missing) : json_null());
 	json_object_set_new(o, "tracepoints", told->missing ? json_null() : points_json(sums));
 	json_object_set_new(o, "statistics", statistics);
+	json_object_set_new(o, "statistics_missing",
+			    told->counted ? json_null() : json_string(NOT_COUNTED));
 	return o;
 }

@@ -132,7 +132,7 @@ static uint64_t end_kvm(struct follow *f)
 	struct client *client = f->connected && !f->gone ? f->client : NULL;
 	const struct trace_kvm_told *told = trace_kvm_end(f->kvm, client);
 
-	f->job.form->kvm_end(f->job.state, told);
+	trace_job_kvm_end(&f->job, told);
 	return f->job.form->record ? ept_records_lost(f->records) : told->counts.lost;
 }
 

@@ -18,8 +18,8 @@ struct trace_job {
 	const struct trace_form *form;
 	struct trace_out *out;
 	void *state;
-	int signals;	  /* those that end a process, readable here */
-	uint64_t records; /* written */
+	int signals;		      /* those that end a process, readable here */
+	uint64_t records, kvm_faults; /* written */
 };
 
 /*
@@ -37,8 +37,9 @@ int trace_job_read(struct trace_job *job, struct trace_reader *reader, int *caug
 		   struct foal_error *err);
 /* -EINTR, and @err says that @caught ended the reading of @path. */
 int trace_job_interrupted(const char *path, int caught, struct foal_error *err);
-/* Of a form that has a place for it. */
+/* What KVM told, the second once at the end: for forms that have a place for it. */
 void trace_job_kvm_fault(struct trace_job *job, const struct kvm_fault *fault);
+void trace_job_kvm_end(struct trace_job *job, const struct trace_kvm_told *told);
 /* A signal that waits, taken; 0: none does. */
 int trace_job_signal(const struct trace_job *job);
 /* All is written and has its name, or (not @keep) nothing is left. Says how much it was. */

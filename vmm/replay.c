@@ -51,18 +51,19 @@ static uint64_t took(const struct replay_trace *trace, const struct replay_count
 }
 
 /* Twice, and what was less disturbed by what else the host does is kept. */
-static int run(const struct replay_trace *trace, const struct trace_settings *settings,
-	       bool brought, struct replay_side *out, struct foal_error *err)
+static int run(const struct replay *replay, const struct trace_settings *settings, bool brought,
+	       struct replay_side *out, struct foal_error *err)
 {
+	const struct replay_trace *trace = &replay->trace;
 	struct replay_count other;
-	int r = replay_again(trace, settings, brought, &out->count, err);
+	int r = replay_again(trace, settings, brought, &replay->pace, &out->count, err);
 
 	if (r)
 		return r;
 	r = replay_count_init(&other, trace);
 	if (r)
 		return error_set(err, FOAL_EXIT_HOST, r, "replay: out of memory");
-	r = replay_again(trace, settings, brought, &other, err);
+	r = replay_again(trace, settings, brought, &replay->pace, &other, err);
 	if (r == 0 && took(trace, &other) < took(trace, &out->count))
 		copy_count(trace, &out->count, &other);
 	replay_count_free(&other);
@@ -82,18 +83,22 @@ int replay_predict(struct replay *replay, const struct replay_given *given, stru
 
 	if (r == 0 && (r = begin(replay)))
 		error_set(err, FOAL_EXIT_HOST, r, "replay: out of memory");
-	if (r == 0)
-		r = run(trace, &replay->was, false, &replay->here, err);
-	if (r == 0)
-		r = run(trace, &replay->to, false, &replay->least, err);
-	if (r == 0 && trace->exact)
-		copy_count(trace, &replay->most.count, &replay->least.count);
-	else if (r == 0)
-		r = run(trace, &replay->to, true, &replay->most, err);
 	if (r)
 		return r;
 	replay_count_recorded(&replay->recorded.count, trace);
-	replay->costs = replay_costs_of(trace, &replay->recorded.count, &replay->here.count, given);
+	replay->pace = replay_pace_of(trace, &replay->recorded.count, &replay->here.count, given);
+	r = run(replay, &replay->was, false, &replay->here, err);
+	replay->pace = replay_pace_of(trace, &replay->recorded.count, &replay->here.count, given);
+	if (r == 0)
+		r = run(replay, &replay->to, false, &replay->least, err);
+	if (r == 0 && trace->exact)
+		copy_count(trace, &replay->most.count, &replay->least.count);
+	else if (r == 0)
+		r = run(replay, &replay->to, true, &replay->most, err);
+	if (r)
+		return r;
+	replay->costs =
+	    replay_costs_of(trace, &replay->recorded.count, &replay->here.count, &replay->pace);
 	replay->recorded.time =
 	    replay_time_recorded(trace, &replay->recorded.count, &replay->costs);
 	time_side(replay, &replay->here);

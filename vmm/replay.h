@@ -78,7 +78,8 @@ int replay_gaps(struct replay_trace *trace);
 /* Of one chain. */
 struct replay_chain {
 	uint64_t faults, major;
-	uint64_t quiet;	  /* touches of pages that came with another, by 4 KiB: no fault */
+	/* Touches of pages that came with another, by 4 KiB: no fault. Reads of a file's apart. */
+	uint64_t quiet, quiet_file;
 	uint64_t read_ns; /* of the faults: until what was to be read had come */
 	uint64_t rest_ns; /* and from there until the page was in */
 };
@@ -100,14 +101,21 @@ void replay_count_recorded(struct replay_count *count, const struct replay_trace
 
 /* --- doing it again (replay_space.c) --------------------------------------------------------- */
 
+/* How fast the guest goes while something is read ahead of it. */
+struct replay_pace {
+	double way, page, file_page; /* ns: as in struct replay_costs */
+	double slower; /* reading took so many times as long when it was recorded; at least 1 */
+};
+
 /*
  * All touches of @trace under @settings. @brought: of those pages that came with another all were
- * touched, too, one behind the other; else none was but where a record says so. What is read ahead
- * is there before the next touch. @count: of replay_count_init(). FOAL_EXIT_HOST (no userfaultfd,
- * memory), FOAL_EXIT_TRACE (its areas cannot be).
+ * touched, too, one behind the other; else none was but where a record says so. @count: of
+ * replay_count_init(). FOAL_EXIT_HOST (no userfaultfd, memory), FOAL_EXIT_TRACE (its areas cannot
+ * be).
  */
 int replay_again(const struct replay_trace *trace, const struct trace_settings *settings,
-		 bool brought, struct replay_count *count, struct foal_error *err);
+		 bool brought, const struct replay_pace *pace, struct replay_count *count,
+		 struct foal_error *err);
 
 /* replay_file.c: an object that stands for the file of area @i. 0 or a negative errno. */
 int replay_file(const struct replay_trace *trace, size_t i, struct ept_object **out);
@@ -119,8 +127,9 @@ uint64_t replay_needs(const struct replay_trace *trace, const struct trace_setti
 
 /* ns each, beside what the replay took. */
 struct replay_costs {
-	double way;  /* of a fault: out of the guest until it is picked up; woken, and back */
-	double page; /* a touch of a page by 4 KiB that is there, and that KVM has not mapped */
+	double way; /* of a fault: out of the guest until it is picked up; woken, and back */
+	/* A touch of a page by 4 KiB that is there, and that KVM has not mapped; a file's, read. */
+	double page, file_page;
 	double read, rest; /* what a recorded fault took more in its stages than here */
 };
 
@@ -131,17 +140,25 @@ struct replay_time {
 
 /* Costs that are not of the trace. The way: at most, as far as the trace has none that is less. */
 struct replay_given {
-	double way_ns, page_ns;
+	double way_ns, page_ns, file_page_ns;
 };
 
-/* replay_probe.c: costs.way on this host; 0: no guest can be run here. Takes a moment. */
-double replay_probe(void);
+/*
+ * replay_probe.c: measure on this host, with files in @dir, the way and what a file's page costs,
+ * as far as they are 0. They stay 0 where no guest can be run. Takes a moment.
+ */
+void replay_probe(const char *dir, struct replay_given *given);
 
 /* @here: the trace replayed as it was recorded. */
 struct replay_costs replay_costs_of(const struct replay_trace *trace,
 				    const struct replay_count *recorded,
 				    const struct replay_count *here,
-				    const struct replay_given *given);
+				    const struct replay_pace *pace);
+/* Before anything was replayed @here counts nothing. */
+struct replay_pace replay_pace_of(const struct replay_trace *trace,
+				  const struct replay_count *recorded,
+				  const struct replay_count *here,
+				  const struct replay_given *given);
 
 struct replay_time replay_time_recorded(const struct replay_trace *trace,
 					const struct replay_count *recorded,
@@ -164,11 +181,13 @@ struct replay {
 	struct trace_settings was; /* recorded with */
 	struct trace_settings to;
 	struct replay_side recorded, here, least, most;
+	struct replay_pace pace;
 	struct replay_costs costs;
 };
 
-/* 1 us of a host whose guests' own page tables KVM shadows, 2.75 of pages that are read-only. */
-#define REPLAY_PAGE_NS 2000.0
+/* Of a host whose guests' own page tables KVM shadows; of files, where it cannot be measured. */
+#define REPLAY_PAGE_NS	    2000.0
+#define REPLAY_FILE_PAGE_NS 2750.0
 
 /* With @replay->trace loaded, and was and to filled in. replay_free() in any case. */
 int replay_predict(struct replay *replay, const struct replay_given *given, struct foal_error *err);

@@ -18,7 +18,6 @@ struct replay_options {
 	bool limits;	       /* --memory-limit was given */
 	uint64_t memory_limit;
 	struct replay_given given;
-	bool has_way;
 	bool json;
 };
 
@@ -34,7 +33,8 @@ void replay_help(void)
 	     "  --huge WORD            2 MiB pages (as it was recorded)\n"
 	     "  --memory-limit SIZE    at least 16M; off: none (as it was recorded)\n"
 	     "  --way-ns NS            what a fault costs besides being handled (measured here)\n"
-	     "  --page-ns NS           what a first touch of a page that is there costs (2000)\n"
+	     "  --page-ns NS           what a first touch of a page that is there costs (2000, of\n"
+	     "                         files measured here)\n"
 	     "  --json                 the same, for programs");
 }
 
@@ -91,12 +91,13 @@ static int take_option(int option, const char *value, struct replay_options *out
 		return take_huge(value, out);
 	if (option == 'l')
 		return take_limit(value, out);
-	if (option == 'p')
-		return take_ns("page-ns", value, &out->given.page_ns);
-	if (option == 'w') {
-		out->has_way = true;
-		return take_ns("way-ns", value, &out->given.way_ns);
+	if (option == 'p') {
+		int r = take_ns("page-ns", value, &out->given.page_ns);
+		out->given.file_page_ns = out->given.page_ns;
+		return r;
 	}
+	if (option == 'w')
+		return take_ns("way-ns", value, &out->given.way_ns);
 	out->json = true;
 	return 0;
 }
@@ -168,14 +169,19 @@ static void put(const struct replay *replay, bool as_json)
 	json_decref(json);
 }
 
-static int predict(struct replay *replay, struct replay_options *opt, struct foal_error *err)
+static void measure(struct replay_given *given)
 {
-	if (!opt->has_way)
-		opt->given.way_ns = replay_probe();
-	if (opt->given.way_ns <= 0)
+	char dir[] = "/tmp/foal-replay-XXXXXX";
+
+	if (given->way_ns > 0 && given->file_page_ns > 0)
+		return;
+	if (mkdtemp(dir)) {
+		replay_probe(dir, given);
+		rmdir(dir);
+	}
+	if (given->way_ns <= 0)
 		notice("replay: no guest can be run here to measure a fault's way: it is taken for "
 		       "as long as the trace allows; --way-ns says it");
-	return replay_predict(replay, &opt->given, err);
 }
 
 int command_replay(int argc, char **argv, uint64_t main_ns)
@@ -192,7 +198,9 @@ int command_replay(int argc, char **argv, uint64_t main_ns)
 	if (r == 0)
 		r = settle(&opt, &replay, &err);
 	if (r == 0)
-		r = predict(&replay, &opt, &err);
+		measure(&opt.given);
+	if (r == 0)
+		r = replay_predict(&replay, &opt.given, &err);
 	if (r == 0)
 		put(&replay, opt.json);
 	replay_free(&replay);

@@ -1,7 +1,10 @@
 /*
- * What a fault's way is on this host: a guest of foal bench, which does nothing but fault, is run
- * and recorded in a process of its own, and its faults follow each other at that.
+ * What is not in a trace, of this host: guests of foal bench, which do nothing but touch pages, are
+ * run and recorded in processes of their own. One faults on each page, so that its faults follow
+ * each other at what a fault's way is; the other goes through a file, most of whose pages come with
+ * others, and its time is theirs.
  */
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,19 +13,39 @@
 #include "vmm/bench.h"
 #include "vmm/replay.h"
 
-#define JOB   "replay.anon.seq.1"
-#define PAGES 2048
+#define FAULTING    "replay.anon.seq.1"
+#define FAULTS	    2048
+#define AROUND	    "replay.file.seq.64"
+#define FILE_MIB    64
+#define QUICKEST_OF 3 /* what else the host does is not what a page costs */
 
-static const struct bench_case *job(void)
+static const struct bench_case *job(const char *name)
 {
 	size_t i = 0;
 
-	while (i + 1 < bench_case_count && strcmp(bench_cases[i].name, JOB) != 0)
+	while (i + 1 < bench_case_count && strcmp(bench_cases[i].name, name) != 0)
 		i++;
 	return &bench_cases[i];
 }
 
-/* The way in the trace at @path; 0: there is none. */
+/* Run and record it; false: there is no trace of it at @path. */
+static bool run(const char *name, int file, size_t limit, const char *path,
+		struct bench_result *out)
+{
+	const struct bench_sample sample = {.c = job(name),
+					    .ours = true,
+					    .cpus = 1,
+					    .file = file,
+					    .swap = -1,
+					    .limit = limit,
+					    .group = "",
+					    .trace = path};
+
+	*out = (struct bench_result){0};
+	bench_sample_run(&sample, out);
+	return out->status == 0;
+}
+
 static double way_in(const char *path)
 {
 	struct replay_trace trace;
@@ -33,27 +56,45 @@ static double way_in(const char *path)
 	return way;
 }
 
-double replay_probe(void)
+/* What is left of the time of @ran, for each page that came with others. */
+static double page_in(const char *path, const struct bench_result *ran, double way)
 {
-	char dir[] = "/tmp/foal-replay-XXXXXX", path[sizeof(dir) + sizeof("/trace")];
-	struct bench_result result = {0};
-	double way = 0;
+	struct replay_trace trace;
+	struct foal_error err = {0};
+	double left = ran->value[BENCH_TIME] * 1e3 * (double)ran->touches, pages = 0;
 
-	if (!mkdtemp(dir))
-		return 0;
-	snprintf(path, sizeof(path), "%s/trace", dir);
-	bench_sample_run(&(struct bench_sample){.c = job(),
-						.ours = true,
-						.cpus = 1,
-						.file = -1,
-						.swap = -1,
-						.limit = PAGES,
-						.group = "",
-						.trace = path},
-			 &result);
-	if (result.status == 0)
-		way = way_in(path);
+	if (replay_trace_load(&trace, path, &err) == 0) {
+		for (size_t i = 0; i < trace.count; i++)
+			left -= way + replay_handled_ns(&trace.records[i]);
+		pages = (double)ran->touches - (double)trace.count;
+	}
+	replay_trace_free(&trace);
+	return left > 0 && pages > 0 ? left / pages : 0;
+}
+
+static void take_less(double ns, double *least)
+{
+	if (ns > 0 && (*least <= 0 || ns < *least))
+		*least = ns;
+}
+
+void replay_probe(const char *dir, struct replay_given *given)
+{
+	char path[PATH_MAX];
+	struct foal_error err = {0};
+	struct bench_result ran;
+
+	snprintf(path, sizeof(path), "%s/probe", dir);
+	if (given->way_ns <= 0 && run(FAULTING, -1, FAULTS, path, &ran))
+		given->way_ns = way_in(path);
+	if (given->file_page_ns <= 0) {
+		int file = bench_file_create(dir, FILE_MIB, &err);
+
+		for (int i = 0; file >= 0 && i < QUICKEST_OF; i++)
+			if (run(AROUND, file, 0, path, &ran))
+				take_less(page_in(path, &ran, given->way_ns), &given->file_page_ns);
+		if (file >= 0)
+			close(file);
+	}
 	unlink(path);
-	rmdir(dir);
-	return way;
 }

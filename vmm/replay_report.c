@@ -111,8 +111,8 @@ void replay_print(const struct replay *replay)
 	ROW("read ahead KiB", count.ahead_read, 1024.0, 1);
 	ROW("waited ms", time.waited_ns, 1e6, 3);
 	ROW("time ms", time.span_ns, 1e6, 3);
-	printf("\na fault's way %.1f us, a page that is there %.1f us\n", replay->costs.way / 1e3,
-	       replay->costs.page / 1e3);
+	printf("\na fault's way %.1f us, a page that is there %.1f us, of a file %.1f us\n",
+	       replay->costs.way / 1e3, replay->costs.page / 1e3, replay->costs.file_page / 1e3);
 	put_doubts(replay);
 	put_left_out(trace);
 }
@@ -161,13 +161,14 @@ json_t *replay_json(const struct replay *replay)
 	const struct replay_costs *costs = &replay->costs;
 
 	return json_pack("{s:s, s:I, s:I, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:{s:f, s:f, "
-			 "s:f, s:f}, s:o}",
+			 "s:f, s:f, s:f}, s:o}",
 			 "vm", trace->meta->vm, "records", (json_int_t)trace->count, "lost",
 			 (json_int_t)trace->reader.lost, "exact", trace->exact, "limited",
 			 limited(replay), "recorded_with", settings_json(&replay->was),
 			 "predicted_for", settings_json(&replay->to), "recorded",
 			 side_json(&replay->recorded), "replayed", side_json(&replay->here),
 			 "least", side_json(&replay->least), "most", side_json(&replay->most),
-			 "costs_ns", "way", costs->way, "page", costs->page, "read", costs->read,
-			 "rest", costs->rest, "left_out", left_out_json(trace));
+			 "costs_ns", "way", costs->way, "page", costs->page, "file_page",
+			 costs->file_page, "read", costs->read, "rest", costs->rest, "left_out",
+			 left_out_json(trace));
 }

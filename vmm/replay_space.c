@@ -5,6 +5,7 @@
 
 #include "ept/stats.h"
 #include "vmm/replay.h"
+#include "vmm/vm.h"
 
 #define LEAF (2ULL << 20)
 
@@ -14,6 +15,9 @@ struct again {
 	struct ept_records *log;
 	struct replay_count *count;
 	bool brought;
+	struct replay_pace pace;
+	double recorded_end; /* of the faults so far, when they were recorded */
+	double ready; /* CLOCK_MONOTONIC, ns: when the guest goes on, if anything is coming */
 };
 
 /* --- its memory ------------------------------------------------------------------------------ */
@@ -77,11 +81,25 @@ static bool something_comes(const struct again *again)
 	return false;
 }
 
-/* The next touch is later than what is read ahead: storage keeps up with the guest. */
-static void let_it_come(const struct again *again)
+/*
+ * The guest does something else for @ns. What is read ahead comes meanwhile, or not all of it:
+ * then the next touch finds it coming. With nothing coming nobody need wait.
+ */
+static void guest_goes_on(struct again *again, double ns)
 {
-	while (something_comes(again))
+	again->ready += ns / again->pace.slower;
+	while (something_comes(again) && (double)now_ns() < again->ready)
 		sched_yield();
+}
+
+/* What it did between the fault before @record and that one, when they were recorded. */
+static double between(struct again *again, const struct ept_record *record)
+{
+	double before = again->recorded_end, ns = (double)record->at - before - again->pace.way;
+
+	if (replay_end_of(record) > again->recorded_end)
+		again->recorded_end = replay_end_of(record);
+	return before > 0 && ns > 0 ? ns : 0;
 }
 
 /* The record of a touch that was a fault, as if it were the one that was recorded then. */
@@ -89,8 +107,9 @@ static bool take_fault(struct again *again, size_t chain, struct ept_record *out
 {
 	if (ept_records_next(again->log, out) != 1)
 		return false;
-	let_it_come(again);
 	replay_count_add(again->count, out, out->kase, chain);
+	again->ready = (double)now_ns();
+	guest_goes_on(again, again->pace.way);
 	return true;
 }
 
@@ -107,9 +126,17 @@ static int touch(struct again *again, const struct ept_record *record, uint64_t 
 }
 
 /* What was recorded as a fault comes with another here: KVM maps it when it is touched. */
-static void count_quiet(struct again *again, size_t chain, bool huge)
+static void count_quiet(struct again *again, const struct ept_record *record, size_t chain,
+			bool huge)
 {
-	again->count->chain[chain].quiet += !huge;
+	struct replay_chain *c = &again->count->chain[chain];
+	bool file = record->area != EPT_RECORD_NONE && record->access == EPT_READ &&
+		    again->trace->meta->areas[record->area].file[0];
+
+	if (huge)
+		return;
+	*(file ? &c->quiet_file : &c->quiet) += 1;
+	guest_goes_on(again, file ? again->pace.file_page : again->pace.page);
 }
 
 static int touch_brought(struct again *again, const struct ept_record *record, size_t chain,
@@ -126,7 +153,7 @@ static int touch_brought(struct again *again, const struct ept_record *record, s
 			break;
 		r = touch(again, record, gpa);
 		if (r == 0 && !take_fault(again, chain, &out))
-			count_quiet(again, chain, huge);
+			count_quiet(again, record, chain, huge);
 	}
 	return r;
 }
@@ -150,13 +177,14 @@ static int touch_all(struct again *again)
 
 		if (replay_leaves_out(trace, record))
 			continue;
+		guest_goes_on(again, between(again, record));
 		r = touch(again, record, record->gpa);
 		if (r)
 			break;
 		if (take_fault(again, chain, &fault))
 			huge = brings_huge(&fault);
 		else
-			count_quiet(again, chain, huge);
+			count_quiet(again, record, chain, huge);
 		if (again->brought && record->area != EPT_RECORD_NONE)
 			r = touch_brought(again, record, chain, huge);
 	}
@@ -180,9 +208,10 @@ static void count_rest(struct again *again)
 }
 
 int replay_again(const struct replay_trace *trace, const struct trace_settings *settings,
-		 bool brought, struct replay_count *count, struct foal_error *err)
+		 bool brought, const struct replay_pace *pace, struct replay_count *count,
+		 struct foal_error *err)
 {
-	struct again again = {.trace = trace, .count = count, .brought = brought};
+	struct again again = {.trace = trace, .count = count, .brought = brought, .pace = *pace};
 	int r = make_space(&again, settings, err);
 
 	if (r == 0) {

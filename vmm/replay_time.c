@@ -26,16 +26,31 @@ static double mean(uint64_t ns, uint64_t n)
 
 struct replay_costs replay_costs_of(const struct replay_trace *trace,
 				    const struct replay_count *recorded,
-				    const struct replay_count *here,
-				    const struct replay_given *given)
+				    const struct replay_count *here, const struct replay_pace *pace)
 {
 	struct replay_chain was = sum_of(trace, recorded), is = sum_of(trace, here);
 
 	return (struct replay_costs){
-	    .way = given->way_ns > 0 && given->way_ns < trace->way ? given->way_ns : trace->way,
-	    .page = given->page_ns,
+	    .way = pace->way,
+	    .page = pace->page,
+	    .file_page = pace->file_page,
 	    .read = mean(was.read_ns, was.major) - mean(is.read_ns, is.major),
 	    .rest = mean(was.rest_ns, was.faults) - mean(is.rest_ns, is.faults),
+	};
+}
+
+struct replay_pace replay_pace_of(const struct replay_trace *trace,
+				  const struct replay_count *recorded,
+				  const struct replay_count *here, const struct replay_given *given)
+{
+	uint64_t was = sum_of(trace, recorded).read_ns, is = sum_of(trace, here).read_ns;
+	bool has_less = given->way_ns > 0 && given->way_ns < trace->way;
+
+	return (struct replay_pace){
+	    .way = has_less ? given->way_ns : trace->way,
+	    .page = given->page_ns,
+	    .file_page = given->file_page_ns > 0 ? given->file_page_ns : REPLAY_FILE_PAGE_NS,
+	    .slower = is && was > is ? (double)was / (double)is : 1,
 	};
 }
 
@@ -61,7 +76,8 @@ static double longer(const struct replay_chain *was, const struct replay_chain *
 
 	return handled(is, costs) - (double)(was->read_ns + was->rest_ns) +
 	       way * ((double)is->faults - (double)was->faults) +
-	       costs->page * ((double)is->quiet - (double)here->quiet);
+	       costs->page * ((double)is->quiet - (double)here->quiet) +
+	       costs->file_page * ((double)is->quiet_file - (double)here->quiet_file);
 }
 
 static double waited(const struct replay_trace *trace, const struct replay_count *count,

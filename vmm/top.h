@@ -117,6 +117,37 @@ void top_lay_out_map(const struct top *top, struct top_page *page);
 /* A further line; cut at the right. False: no row is left. */
 bool top_line(struct top_page *page, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* --- all VMs (top_vms.c) --------------------------------------------------------------------- */
+
+#define TOP_SILENT_MS 500 /* what does not answer for so long is said to be silent */
+
+struct top_vm {
+	char name[VM_NAME_SIZE], state[TOP_NAME_MAX];
+	bool seen;   /* at the last look */
+	bool silent; /* it did not answer then: the rest is of before */
+	uint64_t at, faults, resident, limit, uptime; /* now_ns(); -; bytes; 0: none; ns */
+	double rate;				      /* faults a second since the look before */
+};
+
+struct top_vms {
+	struct top_vm *vms; /* by their names */
+	size_t nr, room;
+	char selected[VM_NAME_SIZE]; /* a name; "": none */
+	double every;		     /* seconds */
+	uint64_t at;		     /* now_ns() of the last look */
+};
+
+/*
+ * Ask every VM of @dir. Once @signals is readable no further one is asked. FOAL_EXIT_HOST. What is
+ * there is freed by top_vms_free().
+ */
+int top_vms_look(struct top_vms *vms, const struct run_dir *dir, int signals,
+		 struct foal_error *err);
+void top_vms_free(struct top_vms *vms);
+/* Select the one that is so many behind (negative: before) the one that is. */
+void top_vms_move(struct top_vms *vms, int by);
+void top_vms_lay_out(const struct top_vms *vms, struct top_page *page);
+
 /* --- on a terminal ------------------------------------------------------------------------- */
 
 enum top_key {
@@ -124,17 +155,44 @@ enum top_key {
 	TOP_KEY_QUIT,
 	TOP_KEY_NEXT,	  /* sort */
 	TOP_KEY_PREVIOUS, /* the same */
-	TOP_KEY_ANSWER,	  /* top_screen_answer() has another interval */
-	TOP_KEY_OTHER	  /* draw again */
+	TOP_KEY_ENTER,
+	TOP_KEY_BACK,
+	TOP_KEY_ANSWER, /* top_screen_answer() has another interval */
+	TOP_KEY_OTHER	/* draw again */
 };
 
 /* Take the terminal; FOAL_EXIT_USAGE, FOAL_EXIT_HOST. top_screen_close() gives it back. */
 int top_screen_open(struct foal_error *err);
 void top_screen_close(void);
-/* Draw @top as it is, in the size that the terminal has now. */
-void top_screen_draw(const struct top *top, struct top_page *page);
+/* The size that the terminal has now, for who lays out @page; then draw it. */
+void top_screen_measure(struct top_page *page);
+void top_screen_draw(const struct top_page *page);
 enum top_key top_screen_key(void);
 const char *top_screen_answer(void);
+
+/* --- the command ------------------------------------------------------------------------------ */
+
+struct top_options {
+	struct remote_options remote; /* first; its name NULL: all VMs */
+	bool batch;
+	double every;
+	unsigned count; /* 0: until it is ended */
+	int sort;
+};
+
+#define TOP_BATCH_ROWS 60
+
+/* Seconds between two looks. False: @value is none. */
+bool top_take_every(const char *value, double *every);
+/* @page on standard output, and a blank line. */
+int top_print(const struct top_page *page, struct foal_error *err);
+/*
+ * Watch one VM on the terminal that is open, until somebody goes back, or it ends: true; false: it
+ * is all to end, by a key or by a signal, which still waits.
+ */
+bool top_one(const struct top_options *opt, const struct run_dir *dir, const char *name);
+/* top_all.c: all VMs. An exit status. */
+int top_all(const struct top_options *opt);
 
 int command_top(int argc, char **argv, uint64_t main_ns);
 void top_help(void);

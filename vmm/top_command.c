@@ -17,17 +17,8 @@
 #define EVERY_MIN   0.1 /* seconds */
 #define EVERY_MAX   3600.0
 #define COUNT_MAX   1000000000U
-#define BATCH_ROWS  60
 #define CELLS	    2048       /* asked for: what a tall terminal shows */
 #define RECORDS_MAX (1U << 18) /* at a look: more than a log holds */
-
-struct top_options {
-	struct remote_options remote; /* first */
-	bool batch;
-	double every;
-	unsigned count; /* 0: until it is ended */
-	int sort;
-};
 
 /* One run of the command. */
 struct watch {
@@ -36,23 +27,27 @@ struct watch {
 	struct ept_records *records; /* NULL: it keeps no log */
 	int signals;		     /* those that end a process, readable here */
 	bool stop;
+	bool of_all; /* one of those that foal top shows */
+	bool back;   /* to these */
 	struct top top;
 	struct top_page page;
 };
 
 void top_help(void)
 {
-	puts(
-	    "usage: foal top NAME [-d SECONDS] [-s SORT] [-n COUNT] [-b]\n\n"
-	    "What a running VM does, again and again: faults by case, with rates and times; where "
-	    "they\n"
-	    "came from; memory; KVM's counters; a map of which parts of guest memory are there.\n\n"
-	    "  -d, --delay SECONDS   between two looks, 0.1 to 3600 (2)\n"
-	    "  -s, --sort SORT       of cases: faults, rate, pages, p99 or case (faults)\n"
-	    "  -n, --count COUNT     end after so many looks\n"
-	    "  -b, --batch           print lines, without a terminal\n\n"
-	    "Keys: q quits; s and the arrows change the sort; d asks for the delay.\n\n"
-	    "  --run-dir DIR         where foal run was told to have it found");
+	puts("usage: foal top [NAME] [-d SECONDS] [-s SORT] [-n COUNT] [-b]\n\n"
+	     "What a running VM does, again and again: faults by case, with rates and times; where "
+	     "they\n"
+	     "came from; memory; KVM's counters; a map of which parts of guest memory are there.\n"
+	     "Without NAME a line for each VM.\n\n"
+	     "  -d, --delay SECONDS   between two looks, 0.1 to 3600 (2)\n"
+	     "  -s, --sort SORT       of cases: faults, rate, pages, p99 or case (faults)\n"
+	     "  -n, --count COUNT     end after so many looks\n"
+	     "  -b, --batch           print lines, without a terminal\n\n"
+	     "Keys: q quits; s and the arrows change the sort; d asks for the delay. Of all VMs: "
+	     "the\n"
+	     "arrows choose one, Enter shows it, Escape goes back.\n\n"
+	     "  --run-dir DIR         where foal run was told to have it found");
 }
 
 /* --- a look ---------------------------------------------------------------------------------- */
@@ -98,13 +93,10 @@ static int look(struct watch *w, struct foal_error *err)
 
 /* --- showing it ------------------------------------------------------------------------------ */
 
-static int print_page(struct watch *w, struct foal_error *err)
+int top_print(const struct top_page *page, struct foal_error *err)
 {
-	w->page.rows = BATCH_ROWS;
-	w->page.columns = TOP_COLUMNS_MAX;
-	top_lay_out(&w->top, &w->page);
-	for (unsigned i = 0; i < w->page.used; i++)
-		puts(w->page.text[i]);
+	for (unsigned i = 0; i < page->used; i++)
+		puts(page->text[i]);
 	putchar('\n');
 	if (fflush(stdout))
 		return error_set(err, FOAL_EXIT_HOST, -errno, "top: standard output: %s",
@@ -112,17 +104,28 @@ static int print_page(struct watch *w, struct foal_error *err)
 	return 0;
 }
 
+static void draw(struct watch *w)
+{
+	top_screen_measure(&w->page);
+	top_lay_out(&w->top, &w->page);
+	top_screen_draw(&w->page);
+}
+
 static int show(struct watch *w, struct foal_error *err)
 {
-	if (w->opt->batch)
-		return print_page(w, err);
-	top_screen_draw(&w->top, &w->page);
-	return 0;
+	if (!w->opt->batch) {
+		draw(w);
+		return 0;
+	}
+	w->page.rows = TOP_BATCH_ROWS;
+	w->page.columns = TOP_COLUMNS_MAX;
+	top_lay_out(&w->top, &w->page);
+	return top_print(&w->page, err);
 }
 
 /* --- between two looks ----------------------------------------------------------------------- */
 
-static bool take_every(const char *value, double *every)
+bool top_take_every(const char *value, double *every)
 {
 	char *end;
 	double seconds = strtod(value, &end);
@@ -148,8 +151,12 @@ static void take_key(struct watch *w, enum top_key key)
 		top->sort = (top->sort + TOP_NR_SORTS - 1) % TOP_NR_SORTS;
 		break;
 	case TOP_KEY_ANSWER:
-		take_every(top_screen_answer(), &top->every);
+		top_take_every(top_screen_answer(), &top->every);
 		break;
+	case TOP_KEY_BACK:
+		w->stop = w->back = w->of_all;
+		break;
+	case TOP_KEY_ENTER:
 	case TOP_KEY_OTHER:
 	case TOP_KEY_NONE:
 		break;
@@ -163,7 +170,7 @@ static void take_keys(struct watch *w)
 	while (!w->stop && (key = top_screen_key()) != TOP_KEY_NONE)
 		take_key(w, key);
 	if (!w->stop)
-		top_screen_draw(&w->top, &w->page);
+		draw(w);
 }
 
 static bool is_over(const struct watch *w)
@@ -244,25 +251,63 @@ static void open_log(struct watch *w)
 	w->top.log = remote_log_open(w->client, true, &w->top.meta, &w->records, &err) == 0;
 }
 
+/* NULL: out of memory. Signals wait from here on. */
+static struct watch *begin(const struct top_options *opt, struct client *client)
+{
+	sigset_t set = ending_signals();
+	struct watch *w = calloc(1, sizeof(*w));
+
+	if (!w)
+		return NULL;
+	w->opt = opt;
+	w->client = client;
+	w->top.vm = client->name;
+	w->top.every = opt->every;
+	w->top.sort = (enum top_sort)opt->sort;
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	w->signals = client->interrupt_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return w;
+}
+
+static void end(struct watch *w)
+{
+	ept_records_close(w->records);
+	trace_meta_free(&w->top.meta);
+	close(w->signals);
+	free(w);
+}
+
+bool top_one(const struct top_options *opt, const struct run_dir *dir, const char *name)
+{
+	struct foal_error err = {0}; /* what keeps it from being shown is seen in its row */
+	struct client client;
+	bool back = true;
+
+	if (client_open_within(&client, dir, name, TOP_SILENT_MS, &err))
+		return true;
+	struct watch *w = begin(opt, &client);
+	if (w) {
+		w->of_all = true;
+		open_log(w);
+		watch(w, &err);
+		back = !w->stop || w->back;
+		end(w);
+	}
+	client_close(&client);
+	return back;
+}
+
 static int top(const struct remote_options *remote, struct run_dir *dir, struct client *client)
 {
 	const struct top_options *opt = (const struct top_options *)remote;
-	sigset_t set = ending_signals();
 	struct foal_error err = {0};
-	struct watch *w = calloc(1, sizeof(*w));
+	struct watch *w = begin(opt, client);
 
 	(void)dir;
 	if (!w) {
 		error_set(&err, FOAL_EXIT_HOST, -ENOMEM, "out of memory");
 		return remote_finish(&err, 0);
 	}
-	w->opt = opt;
-	w->client = client;
-	w->top.vm = remote->name;
-	w->top.every = opt->every;
-	w->top.sort = (enum top_sort)opt->sort;
-	pthread_sigmask(SIG_BLOCK, &set, NULL);
-	w->signals = client->interrupt_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (opt->batch || top_screen_open(&err) == 0) {
 		open_log(w);
 		watch(w, &err);
@@ -270,10 +315,7 @@ static int top(const struct remote_options *remote, struct run_dir *dir, struct 
 			top_screen_close();
 	}
 	int status = finish(w, &err);
-	ept_records_close(w->records);
-	trace_meta_free(&w->top.meta);
-	close(w->signals);
-	free(w);
+	end(w);
 	return status;
 }
 
@@ -292,7 +334,7 @@ static int take_option(int option, const char *value, struct top_options *out)
 		out->batch = true;
 	else if (option == 'r')
 		out->remote.run_dir = value;
-	else if (option == 'd' && !take_every(value, &out->every))
+	else if (option == 'd' && !top_take_every(value, &out->every))
 		return usage_error("top: -d %s: give seconds, 0.1 to 3600", value);
 	else if (option == 'n' && option_count("count", value, 1, COUNT_MAX, &out->count, &err))
 		return usage_error("top: -n %s: give a whole number, 1 to %u", value, COUNT_MAX);
@@ -304,7 +346,7 @@ static int take_option(int option, const char *value, struct top_options *out)
 static int take_name(int argc, char **argv, struct top_options *out)
 {
 	if (argc == 0)
-		return usage_error("top: the VM's NAME is needed; see foal help top");
+		return 0;
 	if (argc > 1)
 		return usage_error("top: %s: not taken; see foal help top", argv[1]);
 	out->remote.name = argv[0];
@@ -340,5 +382,7 @@ int command_top(int argc, char **argv, uint64_t main_ns)
 	int r = parse(argc, argv, &opt);
 
 	(void)main_ns;
+	if (r == 0 && !opt.remote.name)
+		return top_all(&opt);
 	return r ? r : remote_run(&opt.remote, top);
 }

@@ -57,11 +57,14 @@ static void draw_line(const struct top_page *page, unsigned row)
 		addch((chtype)(unsigned char)text[i] | (page->bold[row][i] ? A_REVERSE : A_NORMAL));
 }
 
-void top_screen_draw(const struct top *top, struct top_page *page)
+void top_screen_measure(struct top_page *page)
 {
 	page->rows = at_most(LINES, TOP_ROWS_MAX);
 	page->columns = at_most(COLS, TOP_COLUMNS_MAX);
-	top_lay_out(top, page);
+}
+
+void top_screen_draw(const struct top_page *page)
+{
 	erase();
 	for (unsigned i = 0; i < page->used; i++)
 		draw_line(page, i);
@@ -107,6 +110,15 @@ enum top_key top_screen_key(void)
 	case KEY_LEFT:
 	case KEY_UP:
 		return TOP_KEY_PREVIOUS;
+	case '\n':
+	case '\r':
+	case KEY_ENTER:
+		return TOP_KEY_ENTER;
+	case ESCAPE:
+	case KEY_BACKSPACE:
+	case DELETE:
+	case '\b':
+		return TOP_KEY_BACK;
 	case 'd':
 		asking = true;
 		answer[0] = 0;

@@ -1,8 +1,9 @@
 /*
  * A trace as Chrome's trace events, which ui.perfetto.dev opens: a track for each vCPU and for
- * each other origin, a slice for each fault with its stages in it. Slices of one thread have to
- * lie in each other or apart; faults that overlap (KVM's workers, several devices) go to further
- * lanes of their track, each a thread.
+ * each other origin, a slice for each fault with its stages in it; and for each vCPU one of what
+ * KVM told of it, from exit to entry. Slices of one thread have to lie in each other or apart;
+ * faults that overlap (KVM's workers, several devices) go to further lanes of their track, each a
+ * thread.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -22,9 +23,9 @@ struct chrome {
 	struct trace_out *out;
 	const struct trace_meta *meta;
 	char **names;	       /* as JSON strings: of cases, then of areas, and of no area */
-	struct track **tracks; /* of vCPUs, then of origins; NULL: nothing was there */
+	struct track **tracks; /* of vCPUs, of origins, of vCPUs by KVM; NULL: nothing was there */
 	bool any;
-	uint64_t records;
+	uint64_t records, kvm_faults;
 	uint64_t by_case[TRACE_CASES_MAX];
 };
 
@@ -70,6 +71,16 @@ static unsigned track_of(const struct trace_meta *meta, const struct ept_record 
 	return r->vcpu != EPT_RECORD_NONE ? r->vcpu : meta->cpus + r->origin;
 }
 
+static unsigned track_of_kvm(const struct trace_meta *meta, unsigned vcpu)
+{
+	return meta->cpus + meta->nr_origins + vcpu;
+}
+
+static unsigned nr_tracks(const struct trace_meta *meta)
+{
+	return track_of_kvm(meta, meta->cpus);
+}
+
 static unsigned tid_of(unsigned track, unsigned lane)
 {
 	return track * LANES + lane + 1;
@@ -89,6 +100,8 @@ static void name_lane(struct chrome *c, unsigned track, unsigned lane)
 		       tid, tid, tid);
 	if (track < c->meta->cpus)
 		trace_out_text(c->out, "\"vCPU %u\"", track);
+	else if (track >= track_of_kvm(c->meta, 0))
+		trace_out_text(c->out, "\"vCPU %u, by KVM\"", track - track_of_kvm(c->meta, 0));
 	else
 		put_string(c->out, c->meta->origins[track - c->meta->cpus]);
 	trace_out_text(c->out, "}}");
@@ -187,6 +200,32 @@ static void chrome_record(void *form, const struct ept_record *r)
 	c->by_case[r->kase]++;
 }
 
+/* From the vCPU's exit to its entry. */
+static void chrome_kvm_fault(void *form, const struct kvm_fault *f)
+{
+	struct chrome *c = form;
+	unsigned track = track_of_kvm(c->meta, f->vcpu);
+	unsigned lane = find_lane(c, track, f->at, f->entry);
+	uint64_t ns = f->entry - f->at;
+
+	c->kvm_faults++;
+	if (lane == LANES)
+		return;
+	separate(c);
+	trace_out_text(c->out,
+		       "{\"ph\":\"X\",\"name\":\"%s\",\"cat\":\"kvm\",\"pid\":1,"
+		       "\"tid\":%u,\"ts\":",
+		       f->handled ? "handler"
+		       : f->again ? "again"
+				  : "host",
+		       tid_of(track, lane));
+	put_time(c, f->at);
+	trace_out_text(c->out,
+		       ",\"dur\":%" PRIu64 ".%03u,\"args\":{\"gpa\":\"0x%" PRIx64
+		       "\",\"rip\":\"0x%" PRIx64 "\",\"error_code\":\"0x%" PRIx64 "\"}}",
+		       ns / 1000, (unsigned)(ns % 1000), f->gpa, f->rip, f->error_code);
+}
+
 /* --- beginning and end --------------------------------------------------------------------- */
 
 static bool quote_names(struct chrome *c, const struct trace_meta *meta)
@@ -209,7 +248,7 @@ static void free_all(struct chrome *c, const struct trace_meta *meta)
 {
 	for (size_t i = 0; c->names && i < meta->nr_cases + meta->nr_areas + 1; i++)
 		free(c->names[i]);
-	for (unsigned i = 0; c->tracks && i < meta->cpus + meta->nr_origins; i++)
+	for (unsigned i = 0; c->tracks && i < nr_tracks(meta); i++)
 		free(c->tracks[i]);
 	free(c->names);
 	free(c->tracks);
@@ -222,7 +261,7 @@ static void *chrome_begin(struct trace_out *out, const struct trace_meta *meta)
 
 	if (!c)
 		return NULL;
-	c->tracks = calloc(meta->cpus + meta->nr_origins, sizeof(struct track *));
+	c->tracks = calloc(nr_tracks(meta), sizeof(struct track *));
 	if (!c->tracks || !quote_names(c, meta)) {
 		free_all(c, meta);
 		return NULL;
@@ -245,9 +284,10 @@ static void chrome_end(void *form, uint64_t lost)
 	bool any = false;
 
 	trace_out_text(c->out,
-		       "\n],\"otherData\":{\"records\":%" PRIu64 ",\"lost\":%" PRIu64
-		       ",\"main_ns\":%" PRIu64 ",\"first_run_ns\":%" PRIu64 ",\"cases\":{",
-		       c->records, lost, c->meta->main_ns, c->meta->first_run_ns);
+		       "\n],\"otherData\":{\"records\":%" PRIu64 ",\"kvm_faults\":%" PRIu64
+		       ",\"lost\":%" PRIu64 ",\"main_ns\":%" PRIu64 ",\"first_run_ns\":%" PRIu64
+		       ",\"cases\":{",
+		       c->records, c->kvm_faults, lost, c->meta->main_ns, c->meta->first_run_ns);
 	for (unsigned i = 0; i < c->meta->nr_cases; i++) {
 		if (!c->by_case[i])
 			continue;
@@ -263,5 +303,6 @@ const struct trace_form trace_chrome = {
     .suffix = ".json",
     .begin = chrome_begin,
     .record = chrome_record,
+    .kvm_fault = chrome_kvm_fault,
     .end = chrome_end,
 };

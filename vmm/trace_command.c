@@ -21,7 +21,7 @@ void trace_help(void)
 {
 	puts("usage: foal trace NAME [-o FILE] [--format chrome|csv|binary] [--now]\n"
 	     "                  [--for SECONDS] [--json] [--kvm]\n"
-	     "       foal trace FILE [-o OUT] [--format chrome|csv|binary] [--json]\n\n"
+	     "       foal trace FILE [-o OUT] [--format chrome|csv|binary] [--json] [--kvm]\n\n"
 	     "A record of each fault that foal's handlers resolved for a running VM: those that "
 	     "its\n"
 	     "log still holds, and what comes until Ctrl-C, or until the VM ends, which it does "
@@ -38,7 +38,7 @@ void trace_help(void)
 	     "  --json            what they add up to, as JSON\n"
 	     "  --kvm             what KVM tells, too: faults that the host kernel resolves, time\n"
 	     "                    from exit to entry, RIPs. Needs CAP_PERFMON and tracefs. With\n"
-	     "                    -o FILE.csv these faults\n\n"
+	     "                    -o FILE.csv these faults alone\n\n"
 	     "  --run-dir DIR     where foal run was told to have it found");
 }
 
@@ -87,8 +87,16 @@ void trace_job_record(struct trace_job *job, const struct ept_record *record)
 
 void trace_job_kvm_fault(struct trace_job *job, const struct kvm_fault *fault)
 {
+	if (!job->form->kvm_fault)
+		return;
 	job->form->kvm_fault(job->state, fault);
-	job->records += !job->form->record;
+	job->kvm_faults++;
+}
+
+void trace_job_kvm_end(struct trace_job *job, const struct trace_kvm_told *told)
+{
+	if (job->form->kvm_end)
+		job->form->kvm_end(job->state, told);
 }
 
 int trace_job_signal(const struct trace_job *job)
@@ -108,10 +116,14 @@ int trace_job_end(struct trace_job *job, const struct trace_options *opt, const 
 	close(job->signals);
 	if (r)
 		return error_set(err, (enum foal_exit)why.status, r, "%s", why.text);
-	if (keep && opt->out && strcmp(opt->out, "-") != 0)
-		printf("%s: %llu records in %s, %llu lost\n", vm, (unsigned long long)job->records,
-		       opt->out, (unsigned long long)lost);
-	else if (keep && opt->out && lost)
+	if (keep && opt->out && strcmp(opt->out, "-") != 0) {
+		printf("%s: %llu records", vm, (unsigned long long)job->records);
+		if (opt->kvm || job->kvm_faults)
+			printf(" and %llu faults that KVM told of",
+			       (unsigned long long)job->kvm_faults);
+		printf(" in %s, %llu lost\n", opt->out, (unsigned long long)lost);
+	}
+	if (keep && opt->out && strcmp(opt->out, "-") == 0 && lost)
 		notice("%s: %llu records were overwritten before they were read", vm,
 		       (unsigned long long)lost);
 	return 0;
@@ -136,20 +148,26 @@ static void show_progress(const struct trace_reader *reader, bool done)
 int trace_job_read(struct trace_job *job, struct trace_reader *reader, int *caught,
 		   struct foal_error *err)
 {
-	struct ept_record record;
+	struct trace_item item;
+	uint64_t items = 0;
 	int r = 0;
 
 	*caught = 0;
 	while (!*caught && !trace_out_error(job->out) &&
-	       (r = trace_next(reader, &record, err)) == 1) {
-		trace_job_record(job, &record);
-		if (job->records % LOOK_EVERY == 0)
+	       (r = trace_next_item(reader, &item, err)) == 1) {
+		if (item.of_kvm)
+			trace_job_kvm_fault(job, &item.fault);
+		else
+			trace_job_record(job, &item.record);
+		if (++items % LOOK_EVERY == 0)
 			*caught = trace_job_signal(job);
-		if (job->records % SHOW_EVERY == 0)
+		if (items % SHOW_EVERY == 0)
 			show_progress(reader, false);
 	}
-	if (job->records >= SHOW_EVERY)
+	if (items >= SHOW_EVERY)
 		show_progress(reader, true);
+	if (reader->has_told)
+		trace_job_kvm_end(job, &reader->told);
 	return r < 0 ? r : 0;
 }
 
@@ -169,6 +187,9 @@ static int convert(const struct trace_options *opt, struct trace_reader *reader,
 	if (r)
 		return r;
 	r = trace_job_read(&job, reader, &caught, err);
+	if (opt->kvm && !reader->has_told && !r && !caught)
+		notice("%s: nothing in it that KVM told; it was recorded without --kvm",
+		       reader->path);
 	int end = trace_job_end(&job, opt, reader->meta.vm, reader->lost, !caught, err);
 	if (caught)
 		return trace_job_interrupted(reader->path, caught, err);
@@ -180,8 +201,8 @@ static int trace_file(const struct trace_options *opt)
 	struct trace_reader reader;
 	struct foal_error err = {0};
 
-	if (opt->now || opt->has_for || opt->kvm)
-		return usage_error("trace: %s: --now, --for and --kvm are of a running VM",
+	if (opt->now || opt->has_for)
+		return usage_error("trace: %s: --now and --for are of a running VM",
 				   opt->remote.name);
 	if (trace_open_file(&reader, opt->remote.name, &err) == 0)
 		convert(opt, &reader, &err);
@@ -249,10 +270,6 @@ static int settle(int argc, char **argv, struct trace_options *out)
 		out->form = trace_form_of(out->out);
 	if (out->kvm && out->form == &trace_csv)
 		out->form = &trace_kvm_csv;
-	if (out->kvm && !out->form->kvm_fault)
-		return usage_error("trace: --kvm has no place in form %s: give -o FILE.csv, or no "
-				   "-o",
-				   out->form->name);
 	return 0;
 }
 

@@ -1,7 +1,7 @@
 /*
  * A trace in its binary form: a head (magic, version, what the numbers stand for), blocks of
- * records, an end. Every block's checksum begins with the head's and its own number, so that
- * none passes for another's.
+ * records, of faults that KVM told of, and of what else it told, an end. Every block's checksum
+ * begins with the head's and its own number, so that none passes for another's.
  */
 #include "vmm/trace_file.h"
 
@@ -13,10 +13,13 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "vmm/trace_kvm_file.h"
 #include "vmm/trace_out.h"
 
 #define MAGIC	    "foalFALT"
 #define TAG_RECORDS 0x53434552U /* "RECS" */
+#define TAG_KVM	    0x464d564bU /* "KVMF" */
+#define TAG_TOLD    0x544d564bU /* "KVMT" */
 #define TAG_END	    0x21444e45U /* "END!" */
 
 struct file_head {
@@ -28,7 +31,7 @@ struct file_head {
 
 struct block_head {
 	uint32_t tag;
-	uint32_t count; /* of records; of an end 0 */
+	uint32_t count; /* of records or faults; else 0 */
 	uint64_t sum;	/* of tag, count and what follows */
 };
 
@@ -72,18 +75,32 @@ static uint64_t sum_block(uint64_t seed, uint64_t number, const struct block_hea
 struct writer {
 	struct trace_out *out;
 	uint64_t sum, blocks, records;
-	unsigned count;
+	unsigned count, faults;
 	struct ept_record block[TRACE_BLOCK_MAX];
+	struct trace_kvm_record kvm[TRACE_BLOCK_MAX];
 };
 
-static void put_block(struct writer *w, uint32_t tag, const void *bytes, size_t len)
+static void put_block(struct writer *w, uint32_t tag, unsigned count, const void *bytes, size_t len)
 {
-	struct block_head head = {.tag = tag, .count = tag == TAG_END ? 0 : w->count};
+	struct block_head head = {.tag = tag, .count = count};
 
 	head.sum = sum_block(w->sum, w->blocks++, &head, bytes, len);
 	trace_out_bytes(w->out, &head, sizeof(head));
 	trace_out_bytes(w->out, bytes, len);
+}
+
+static void put_records(struct writer *w)
+{
+	if (w->count)
+		put_block(w, TAG_RECORDS, w->count, w->block, w->count * sizeof(w->block[0]));
 	w->count = 0;
+}
+
+static void put_faults(struct writer *w)
+{
+	if (w->faults)
+		put_block(w, TAG_KVM, w->faults, w->kvm, w->faults * sizeof(w->kvm[0]));
+	w->faults = 0;
 }
 
 static void *binary_begin(struct trace_out *out, const struct trace_meta *meta)
@@ -114,7 +131,27 @@ static void binary_record(void *form, const struct ept_record *record)
 	w->block[w->count++] = *record;
 	w->records++;
 	if (w->count == TRACE_BLOCK_MAX)
-		put_block(w, TAG_RECORDS, w->block, sizeof(w->block));
+		put_records(w);
+}
+
+static void binary_kvm_fault(void *form, const struct kvm_fault *fault)
+{
+	struct writer *w = form;
+
+	trace_kvm_record_of(fault, &w->kvm[w->faults++]);
+	if (w->faults == TRACE_BLOCK_MAX)
+		put_faults(w);
+}
+
+static void binary_kvm_end(void *form, const struct trace_kvm_told *told)
+{
+	struct trace_kvm_tail tail;
+	struct writer *w = form;
+
+	put_records(w);
+	put_faults(w);
+	trace_kvm_tail_of(told, &tail);
+	put_block(w, TAG_TOLD, 0, &tail, sizeof(tail));
 }
 
 static void binary_end(void *form, uint64_t lost)
@@ -122,9 +159,8 @@ static void binary_end(void *form, uint64_t lost)
 	struct writer *w = form;
 	struct end end = {.records = w->records, .lost = lost};
 
-	if (w->count)
-		put_block(w, TAG_RECORDS, w->block, w->count * sizeof(w->block[0]));
-	put_block(w, TAG_END, &end, sizeof(end));
+	put_records(w);
+	put_block(w, TAG_END, 0, &end, sizeof(end));
 	free(w);
 }
 
@@ -132,6 +168,8 @@ const struct trace_form trace_binary = {
     .name = "binary",
     .begin = binary_begin,
     .record = binary_record,
+    .kvm_fault = binary_kvm_fault,
+    .kvm_end = binary_kvm_end,
     .end = binary_end,
 };
 
@@ -181,6 +219,7 @@ static int take_meta(struct trace_reader *reader, const struct file_head *head, 
 		return refuse(reader, (int)n, strerror((int)-n), err);
 	if (n < (ssize_t)head->meta_len)
 		return refuse(reader, -EBADMSG, "cut short within its head", err);
+	reader->version = head->version;
 	reader->sum = sum_head(head, text, &sum);
 	if (!reader->sum)
 		return error_set(err, FOAL_EXIT_HOST, -ENOMEM, "out of memory");
@@ -206,10 +245,10 @@ static int take_head(struct trace_reader *reader, struct foal_error *err)
 		return refuse(reader, -EINVAL, "no trace in foal's binary form", err);
 	if (n < (ssize_t)sizeof(head))
 		return refuse(reader, -EBADMSG, "cut short within its head", err);
-	if (head.version != TRACE_VERSION)
+	if (head.version == 0 || head.version > TRACE_VERSION)
 		return error_set(err, FOAL_EXIT_TRACE, -EINVAL,
-				 "%s: version %u is not known, this foal reads %u", reader->path,
-				 head.version, TRACE_VERSION);
+				 "%s: version %u is not known, this foal reads up to %u",
+				 reader->path, head.version, TRACE_VERSION);
 	if (head.meta_len > TRACE_META_MAX)
 		return refuse(reader, -EINVAL, "damaged: its head is longer than any", err);
 	char *text = malloc(head.meta_len + 1);
@@ -229,7 +268,7 @@ int trace_open_file(struct trace_reader *reader, const char *path, struct foal_e
 		return refuse(reader, -errno, strerror(errno), err);
 	if (fstat(reader->fd, &st) || !S_ISREG(st.st_mode))
 		return refuse(reader, -EINVAL, "not a regular file", err);
-	reader->block = calloc(TRACE_BLOCK_MAX, sizeof(*reader->block));
+	reader->block = calloc(TRACE_BLOCK_MAX, sizeof(struct ept_record));
 	if (!reader->block)
 		return error_set(err, FOAL_EXIT_HOST, -ENOMEM, "out of memory");
 	return take_head(reader, err);
@@ -262,10 +301,62 @@ static int take_end(struct trace_reader *reader, const struct block_head *head,
 		return r;
 	reader->ended = true;
 	reader->lost = end.lost;
+	if (end.lost > INT64_MAX)
+		return give_up(reader, -EINVAL, "its end says that more were lost than can be",
+			       err);
 	if (end.records != reader->records || head->count)
 		return give_up(reader, -EINVAL, "its end says another number of records", err);
 	if (read_all(reader->fd, &more, 1) != 0)
 		return give_up(reader, -EINVAL, "something follows its end", err);
+	return 0;
+}
+
+/* What KVM told, once, behind its faults. */
+static int take_told(struct trace_reader *reader, const struct block_head *head,
+		     struct foal_error *err)
+{
+	int r = take_body(reader, head, reader->block, sizeof(struct trace_kvm_tail), err);
+
+	if (r)
+		return r;
+	if (head->count || !trace_kvm_tail_take(reader->block, &reader->told))
+		return give_up(reader, -EINVAL, "what KVM told has values that there are not", err);
+	reader->has_told = true;
+	return 0;
+}
+
+static size_t size_of(uint32_t tag)
+{
+	return tag == TAG_KVM ? sizeof(struct trace_kvm_record) : sizeof(struct ept_record);
+}
+
+/* Item @i of the block; false: it has values that there are not. */
+static bool take_item(const struct trace_reader *reader, unsigned i, struct trace_item *out)
+{
+	out->of_kvm = reader->tag == TAG_KVM;
+	if (out->of_kvm) {
+		const struct trace_kvm_record *all = reader->block;
+		return trace_kvm_record_take(&reader->meta, &all[i], &out->fault);
+	}
+	out->record = ((const struct ept_record *)reader->block)[i];
+	return trace_record_is_valid(&reader->meta, &out->record);
+}
+
+static int take_items(struct trace_reader *reader, const struct block_head *head,
+		      struct foal_error *err)
+{
+	struct trace_item item;
+	int r = take_body(reader, head, reader->block, head->count * size_of(head->tag), err);
+
+	reader->tag = head->tag;
+	for (unsigned i = 0; r == 0 && i < head->count; i++)
+		if (!take_item(reader, i, &item))
+			r = give_up(reader, -EINVAL, "a record has values that there are not", err);
+	if (r)
+		return r;
+	reader->count = head->count;
+	reader->at = 0;
+	reader->records += head->tag == TAG_RECORDS ? head->count : 0;
 	return 0;
 }
 
@@ -280,21 +371,17 @@ static int take_block(struct trace_reader *reader, struct foal_error *err)
 		return give_up(reader, -EBADMSG, "cut short", err);
 	if (head.tag == TAG_END)
 		return take_end(reader, &head, err);
-	if (head.tag != TAG_RECORDS || head.count == 0 || head.count > TRACE_BLOCK_MAX)
+	if (reader->has_told)
+		return give_up(reader, -EINVAL, "no end follows what KVM told", err);
+	if (head.tag == TAG_TOLD && reader->version > 1)
+		return take_told(reader, &head, err);
+	if ((head.tag != TAG_RECORDS && (head.tag != TAG_KVM || reader->version == 1)) ||
+	    head.count == 0 || head.count > TRACE_BLOCK_MAX)
 		return give_up(reader, -EBADMSG, "damaged: no block begins there", err);
-	int r = take_body(reader, &head, reader->block, head.count * sizeof(*reader->block), err);
-	for (unsigned i = 0; r == 0 && i < head.count; i++)
-		if (!trace_record_is_valid(&reader->meta, &reader->block[i]))
-			r = give_up(reader, -EINVAL, "a record has values that there are not", err);
-	if (r)
-		return r;
-	reader->count = head.count;
-	reader->at = 0;
-	reader->records += head.count;
-	return 0;
+	return take_items(reader, &head, err);
 }
 
-int trace_next(struct trace_reader *reader, struct ept_record *out, struct foal_error *err)
+int trace_next_item(struct trace_reader *reader, struct trace_item *out, struct foal_error *err)
 {
 	while (reader->at == reader->count && !reader->ended) {
 		int r = take_block(reader, err);
@@ -303,8 +390,21 @@ int trace_next(struct trace_reader *reader, struct ept_record *out, struct foal_
 	}
 	if (reader->at == reader->count)
 		return 0;
-	*out = reader->block[reader->at++];
+	take_item(reader, reader->at++, out);
 	return 1;
+}
+
+int trace_next(struct trace_reader *reader, struct ept_record *out, struct foal_error *err)
+{
+	struct trace_item item;
+	int r;
+
+	do
+		r = trace_next_item(reader, &item, err);
+	while (r == 1 && item.of_kvm);
+	if (r == 1)
+		*out = item.record;
+	return r;
 }
 
 void trace_close(struct trace_reader *reader)

@@ -12,8 +12,9 @@
 
 #include "ept/record.h"
 #include "vmm/error.h"
+#include "vmm/kvm_faults.h"
 
-#define TRACE_VERSION	     1U
+#define TRACE_VERSION	     2U		/* 1: without what KVM told */
 #define TRACE_META_MAX	     (1U << 20) /* bytes of its text */
 #define TRACE_BLOCK_MAX	     4096U	/* records */
 #define TRACE_CASES_MAX	     256U
@@ -72,26 +73,49 @@ void trace_meta_free(struct trace_meta *meta);
 /* Do all numbers of @record stand for something? */
 bool trace_record_is_valid(const struct trace_meta *meta, const struct ept_record *record);
 
+/* What of KVM is known at the end of a trace, beside its faults. */
+struct trace_kvm_told {
+	const char *missing; /* why there are no tracepoints; NULL: there are */
+	struct kvm_fault_counts counts;
+	bool counted;		      /* KVM's statistics are known: */
+	uint64_t exits, taken, fixed; /* by them, since the trace began */
+};
+
 /* --- reading -------------------------------------------------------------------------- */
 
 struct trace_reader {
 	const char *path;
 	int fd;
 	struct trace_meta meta;
+	uint32_t version;
 	uint64_t sum; /* of the head, which every block's begins with */
 	uint64_t blocks, records;
 	uint64_t lost; /* once it has ended: records that were overwritten before they were read */
-	struct ept_record *block;
-	unsigned count, at; /* of the records in it; the next one */
+	void *block;
+	uint32_t tag;	    /* of what is in it, */
+	unsigned count, at; /* how many of them, and the next one */
+	struct trace_kvm_told told;
+	bool has_told; /* KVM was asked; known once it has ended */
 	bool ended;
+};
+
+/* One of what a trace holds. */
+struct trace_item {
+	bool of_kvm;
+	union {
+		struct ept_record record;
+		struct kvm_fault fault; /* of_kvm */
+	};
 };
 
 /* Open @path, which is kept, and read its head. FOAL_EXIT_TRACE. trace_close() in any case. */
 int trace_open_file(struct trace_reader *reader, const char *path, struct foal_error *err);
 /*
- * 1 and the next record; 0: that was all; or a negative errno, and FOAL_EXIT_TRACE, where the file
+ * 1 and the next item; 0: that was all; or a negative errno, and FOAL_EXIT_TRACE, where the file
  * is cut short or damaged: what was given before is whole.
  */
+int trace_next_item(struct trace_reader *reader, struct trace_item *out, struct foal_error *err);
+/* The same of the fault log's records alone. */
 int trace_next(struct trace_reader *reader, struct ept_record *out, struct foal_error *err);
 void trace_close(struct trace_reader *reader);
 

@@ -17,12 +17,6 @@ static void kvm_fault(void *form, const struct kvm_fault *f)
 	    f->at, f->vcpu, f->gpa, f->rip, f->error_code, f->entry - f->at, f->again, f->handled);
 }
 
-static void kvm_end(void *form, const struct trace_kvm_told *told)
-{
-	(void)form;
-	(void)told; /* there is no place for it */
-}
-
 static void end(void *form, uint64_t lost)
 {
 	(void)form;
@@ -33,6 +27,5 @@ const struct trace_form trace_kvm_csv = {
     .name = "csv",
     .begin = begin,
     .kvm_fault = kvm_fault,
-    .kvm_end = kvm_end,
     .end = end,
 };

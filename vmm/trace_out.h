@@ -8,7 +8,6 @@
 
 #include <stddef.h>
 
-#include "vmm/kvm_faults.h"
 #include "vmm/trace_file.h"
 
 struct trace_out;
@@ -35,14 +34,6 @@ int trace_out_close(struct trace_out *out, bool keep, struct foal_error *err);
 
 /* --- the forms -------------------------------------------------------------------------- */
 
-/* What of KVM is known at the end of a trace, beside its faults. */
-struct trace_kvm_told {
-	const char *missing; /* why there are no tracepoints; NULL: there are */
-	struct kvm_fault_counts counts;
-	bool counted;		      /* KVM's statistics are known: */
-	uint64_t exits, taken, fixed; /* by them, since the trace began */
-};
-
 struct trace_form {
 	const char *name;
 	const char *suffix; /* of files that have it by default; NULL: all others */
@@ -51,7 +42,8 @@ struct trace_form {
 	/* @record is valid (trace_record_is_valid()); about in the order of time. NULL: it has no
 	 * place for those. */
 	void (*record)(void *form, const struct ept_record *record);
-	/* Both NULL: it has no place for KVM's faults. The second once, before end(). */
+	/* NULL: it has no place for KVM's faults, or for what else KVM told. The second once,
+	 * before end(). */
 	void (*kvm_fault)(void *form, const struct kvm_fault *fault);
 	void (*kvm_end)(void *form, const struct trace_kvm_told *told);
 	/* The last; frees. */

@@ -165,11 +165,11 @@ static json_t *rows_of(const char *path)
 
 int main(int argc, char **argv)
 {
-	if (argc != 12)
+	if (argc != 13)
 		die("usage: bench FOAL BARE_KVM EXIT_GUEST KERNEL DISK PMEM FAULTS.json "
-		    "SNAPSHOTS.json EXITS.json LOG.json OUT.json");
+		    "SNAPSHOTS.json EXITS.json LOG.json REPLAY.json OUT.json");
 	json_t *rows = rows_of(argv[7]);
-	for (int i = 8; i < 11; i++) {
+	for (int i = 8; i < 12; i++) {
 		json_t *more = rows_of(argv[i]);
 
 		json_array_extend(rows, more);
@@ -177,6 +177,6 @@ int main(int argc, char **argv)
 	}
 	bench_start(argv + 1, rows);
 	bench_main_job(argv + 1, rows);
-	series_write(rows, argv[11]);
+	series_write(rows, argv[12]);
 	return 0;
 }

@@ -161,15 +161,16 @@ END_TEST
 
 static const char *const sizes[][2] = {{"80", "24"}, {"120", "40"}};
 
-/* A terminal of size @size where foal top runs, and afterwards says how it ended. */
-static void open_terminal(const char *const size[2])
+/* A terminal of size @size where foal top @what runs, and afterwards says how it ended. */
+static void open_terminal(const char *what, const char *const size[2])
 {
 	char command[2048];
 
 	snprintf(command, sizeof(command),
-		 "stty -g >%s; FOAL_RUN_DIR=%s %s top one -d 0.1; echo status $?; stty -g >%s; "
+		 "stty -g >%s; FOAL_RUN_DIR=%s %s top %s -d 0.1; echo status $?; stty -g >%s; "
 		 ">%s; exec sleep " GUEST_LIMIT,
-		 scratch("before"), scratch("run"), foal_path(), scratch("after"), scratch("done"));
+		 scratch("before"), scratch("run"), foal_path(), what, scratch("after"),
+		 scratch("done"));
 	int status =
 	    run_tool(NULL, ARGS(TMUX, "new-session", "-d", "-x", size[0], "-y", size[1], command));
 	if (status == 127)
@@ -226,7 +227,7 @@ START_TEST(screen)
 	if (!have_userfaultfd())
 		skip("no userfaultfd here");
 	still("one", "handler");
-	open_terminal(size);
+	open_terminal("one", size);
 	char *text = screen_with("\nmap  ");
 	json_t *stats = stats_of("one");
 	expect_same(text, stats);
@@ -261,7 +262,7 @@ START_TEST(given_back)
 					    "status 0"};
 
 	background("one", ARGS(MEMORY_GUEST));
-	open_terminal(sizes[0]);
+	open_terminal("one", sizes[0]);
 	free(screen_with("\nmap  "));
 	int fd = control_connect("one");
 	if (_i == 0)
@@ -272,6 +273,73 @@ START_TEST(given_back)
 		type("C-c");
 	expect_given_back(words[_i]);
 	close(fd);
+}
+END_TEST
+
+/* --- all VMs ---------------------------------------------------------------------------------- */
+
+/* @stopped: a process that stands still meanwhile; 0: none. */
+static void expect_lines(pid_t stopped, const char *words, const char *more)
+{
+	struct run run;
+
+	if (stopped)
+		kill(stopped, SIGSTOP);
+	foal_command(&run, ARGS("top", "-b", "-n", "2", "-d", "0.1"));
+	if (stopped)
+		kill(stopped, SIGCONT);
+	ck_assert_msg(run.status == 0, "status %d: %s", run.status, run.err_text);
+	ck_assert_msg(strstr(run.out_text, words) && strstr(run.out_text, more), "no \"%s\" in\n%s",
+		      words, run.out_text);
+	run_free(&run);
+}
+
+/* A line each says what foal stat does; one that does not answer is silent, until it does. */
+START_TEST(all_lines)
+{
+	char line[128];
+
+	if (!have_userfaultfd())
+		skip("no userfaultfd here");
+	expect_lines(0, "0 VMs; every 0.1 s\n", "name");
+	still("one", "handler");
+	pid_t pid = background("two", ARGS(MEMORY_GUEST, "--memory-limit", "32M"));
+	json_t *stats = stats_of("one");
+	snprintf(line, sizeof(line), "\n%-22s paused   %10lu       0 ", "one",
+		 (unsigned long)sum_of(json_object_get(stats, "cases"), "faults"));
+	json_decref(stats);
+	expect_lines(0, "2 VMs;", line);
+	expect_lines(0, "\ntwo                    running ", "  32.0 MiB ");
+	expect_lines(pid, "\ntwo                    silent ", line);
+	expect_lines(0, "\ntwo                    running ", line);
+}
+END_TEST
+
+/* One is chosen with the keys, shown, and left again; one that ends is in the list no more. */
+START_TEST(all_on_a_terminal)
+{
+	background("one", ARGS(MEMORY_GUEST));
+	background("two", ARGS(MEMORY_GUEST));
+	open_terminal("", sizes[0]);
+	free(screen_with("\ntwo  "));
+	type("Down");
+	type("Down");
+	type("Enter");
+	free(screen_with("two: running"));
+	type("Escape");
+	free(screen_with("2 VMs; every"));
+	type("Up");
+	type("Enter");
+	free(screen_with("one: running"));
+	expect_command(ARGS("stop", "one", "--kill"), 0, "gone");
+	free(screen_with("1 VMs; every"));
+	type("Enter");
+	free(screen_with("two: running"));
+	if (_i)
+		type("C-c");
+	else
+		type("q");
+	expect_given_back("status 0");
 }
 END_TEST
 
@@ -322,7 +390,6 @@ END_TEST
 static const struct {
 	const char *args[5], *words;
 } bad[] = {
-    {{"top"}, "is needed"},
     {{"top", "a", "b"}, "b: not taken"},
     {{"top", "a", "-d"}, "-d needs a value"},
     {{"top", "a", "-x"}, "no such option"},
@@ -354,6 +421,8 @@ Suite *top_suite(void)
 	tcase_add_loop_test(tc, cells, 0, 2);
 	tcase_add_loop_test(tc, screen, 0, 2);
 	tcase_add_loop_test(tc, given_back, 0, 3);
+	tcase_add_test(tc, all_lines);
+	tcase_add_loop_test(tc, all_on_a_terminal, 0, 2);
 	tcase_add_test(tc, no_terminal);
 	tcase_add_loop_test(tc, ends, 0, 2);
 	tcase_add_loop_test(tc, command_lines, 0, sizeof(bad) / sizeof(bad[0]));

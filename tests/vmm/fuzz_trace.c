@@ -64,14 +64,42 @@ static void tame(struct ept_record *r)
 	r->at >>= 1;
 }
 
-/* Blocks of up to 255 records, the byte before each says how many; 0: an end. */
+static void tame_kvm(struct trace_kvm_record *r)
+{
+	r->entry >>= r->entry % 16 > 0;
+	r->at = r->entry % 16 ? r->at % (r->entry + 1) : r->at;
+	r->vcpu %= r->vcpu % 16 ? 2 : 3;
+	r->again %= 2;
+	r->handled %= 2;
+	r->unused = 0;
+}
+
+/* As many of KVM's faults as there are records, or what KVM told, made of the same bytes. */
+static void put_kvm(int fd, uint64_t seed, uint64_t number, unsigned count, void *bytes)
+{
+	struct trace_kvm_record *faults = bytes;
+	struct trace_kvm_tail *tail = bytes;
+	struct block_head head = {.tag = count % 16 ? TAG_KVM : TAG_TOLD,
+				  .count = count % 16 ? count : 0};
+
+	for (unsigned i = 0; i < head.count; i++)
+		tame_kvm(&faults[i]);
+	if (!head.count)
+		tail->counted &= 1, tail->missing[TRACE_MISSING_MAX - 1] = 0;
+	put_block_of(fd, seed, number, head, bytes,
+		     head.count ? head.count * sizeof(*faults) : sizeof(*tail));
+}
+
+/* Blocks of up to 127 records, or of KVM's faults; the byte before each says how many. 0: an end.
+ */
 static void put_blocks(int fd, uint64_t seed, const uint8_t *data, size_t size)
 {
 	static struct ept_record records[256];
 	uint64_t blocks = 0, all = 0;
 
 	while (size) {
-		struct block_head head = {.tag = TAG_RECORDS, .count = *data++};
+		bool of_kvm = *data >> 7;
+		struct block_head head = {.tag = TAG_RECORDS, .count = *data++ & 127};
 		struct end end = {.records = all, .lost = size};
 		size_t len = head.count * sizeof(records[0]);
 
@@ -85,6 +113,10 @@ static void put_blocks(int fd, uint64_t seed, const uint8_t *data, size_t size)
 		memcpy(records, data, len < size ? len : size);
 		data += len < size ? len : size;
 		size -= len < size ? len : size;
+		if (of_kvm) {
+			put_kvm(fd, seed, blocks++, head.count, records);
+			continue;
+		}
 		for (unsigned i = 0; i < head.count; i++)
 			tame(&records[i]);
 		put_block_of(fd, seed, blocks++, head, records, len);
@@ -106,22 +138,33 @@ static void make_file(int fd, const uint8_t *data, size_t size)
 		put_blocks(fd, put_head(fd, good_meta, sizeof(good_meta) - 1), data, size);
 }
 
+static void give(const struct trace_form *form, void *state, const struct trace_meta *meta,
+		 const struct trace_item *item)
+{
+	NEED(item->of_kvm || trace_record_is_valid(meta, &item->record));
+	NEED(!item->of_kvm || item->fault.vcpu < meta->cpus);
+	if (!item->of_kvm && form->record)
+		form->record(state, &item->record);
+	if (item->of_kvm && form->kvm_fault)
+		form->kvm_fault(state, &item->fault);
+}
+
 static void turn_into(const struct trace_form *form, const char *path)
 {
 	struct foal_error err = {.text = ""};
 	struct trace_reader reader;
 	struct trace_out *out;
-	struct ept_record record;
+	struct trace_item item;
 	void *state;
 	int r = trace_open_file(&reader, path, &err);
 
 	if (r == 0) {
 		NEED(trace_out_open("/dev/null", -1, &out, &err) == 0);
 		NEED((state = form->begin(out, &reader.meta)));
-		while ((r = trace_next(&reader, &record, &err)) == 1) {
-			NEED(trace_record_is_valid(&reader.meta, &record));
-			form->record(state, &record);
-		}
+		while ((r = trace_next_item(&reader, &item, &err)) == 1)
+			give(form, state, &reader.meta, &item);
+		if (form->kvm_end && reader.has_told)
+			form->kvm_end(state, &reader.told);
 		form->end(state, reader.lost);
 		NEED(trace_out_error(out) == 0);
 		NEED(trace_out_close(out, true, &err) == 0 || r);
@@ -132,8 +175,9 @@ static void turn_into(const struct trace_form *form, const char *path)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const struct trace_form *const forms[] = {&trace_chrome, &trace_csv, &trace_binary,
-							 &trace_summary, &trace_summary_json};
+	static const struct trace_form *const forms[] = {&trace_chrome,	 &trace_csv,
+							 &trace_binary,	 &trace_summary,
+							 &trace_kvm_csv, &trace_summary_json};
 	char path[32];
 	int fd = memfd_create("trace", MFD_CLOEXEC);
 

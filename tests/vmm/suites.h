@@ -26,6 +26,7 @@ Suite *sandbox_suite(void);
 Suite *snapshot_dir_suite(void);
 Suite *top_suite(void);
 Suite *trace_suite(void);
+Suite *trace_kvm_suite(void);
 Suite *tracepoint_suite(void);
 Suite *vsock_option_suite(void);
 

@@ -8,11 +8,13 @@
 int main(int argc, char **argv)
 {
 	static Suite *(*const suites[])(void) = {
-	    docs_suite,	    acpi_suite,	   aml_suite,	       cpu_suite,	 image_suite,
-	    bzimage_suite,  options_suite, helper_suite,       net_suite,	 vsock_option_suite,
-	    gate_suite,	    series_suite,  template_suite,     sandbox_suite,	 bus_error_suite,
-	    manifest_suite, control_suite, snapshot_dir_suite, pre_fault_suite,	 trace_suite,
-	    report_suite,   top_suite,	   replay_suite,       tracepoint_suite, kvm_sums_suite,
+	    docs_suite,	    acpi_suite,		aml_suite,	 cpu_suite,
+	    image_suite,    bzimage_suite,	options_suite,	 helper_suite,
+	    net_suite,	    vsock_option_suite, gate_suite,	 series_suite,
+	    template_suite, sandbox_suite,	bus_error_suite, manifest_suite,
+	    control_suite,  snapshot_dir_suite, pre_fault_suite, trace_suite,
+	    report_suite,   top_suite,		replay_suite,	 tracepoint_suite,
+	    kvm_sums_suite, trace_kvm_suite,
 	};
 
 	/* What vsock_open() starts is this program. */

@@ -221,7 +221,8 @@ START_TEST(time_of_fewer)
 		fewer.chain[0].quiet += i % 16 != 0;
 	}
 	const struct replay_given given = {.way_ns = 2 * WAY_NS, .page_ns = page};
-	struct replay_costs costs = replay_costs_of(&trace, &recorded, &here, &given);
+	struct replay_pace pace = replay_pace_of(&trace, &recorded, &here, &given);
+	struct replay_costs costs = replay_costs_of(&trace, &recorded, &here, &pace);
 	ck_assert_double_eq_tol(costs.way, WAY_NS, 1);
 	ck_assert_double_eq_tol(costs.rest, TOOK_NS - 4000, 1);
 	struct replay_time was = replay_time_recorded(&trace, &recorded, &costs);
@@ -251,8 +252,9 @@ static bool have_userfaultfd(void)
 	return host.usable;
 }
 
-static int predict(struct replay *replay, const char *path, unsigned around, enum ept_huge huge,
-		   struct foal_error *err)
+/* @page_ns: the guest's pace, over pages that are there. */
+static int predict_at(double page_ns, struct replay *replay, const char *path, unsigned around,
+		      enum ept_huge huge, struct foal_error *err)
 {
 	*replay = (struct replay){0};
 	*err = (struct foal_error){0};
@@ -260,8 +262,15 @@ static int predict(struct replay *replay, const char *path, unsigned around, enu
 
 	replay->was = (struct trace_settings){.fault_around = 1, .huge = EPT_HUGE_NEVER};
 	replay->to = (struct trace_settings){.fault_around = around, .huge = huge};
-	const struct replay_given given = {.way_ns = WAY_NS, .page_ns = REPLAY_PAGE_NS};
+	const struct replay_given given = {
+	    .way_ns = WAY_NS, .page_ns = page_ns, .file_page_ns = page_ns};
 	return r ? r : replay_predict(replay, &given, err);
+}
+
+static int predict(struct replay *replay, const char *path, unsigned around, enum ept_huge huge,
+		   struct foal_error *err)
+{
+	return predict_at(REPLAY_PAGE_NS, replay, path, around, huge, err);
 }
 
 START_TEST(replayed_as_recorded)
@@ -299,6 +308,38 @@ START_TEST(replayed_with_windows)
 }
 END_TEST
 
+static uint64_t faults_at(double page_ns)
+{
+	struct foal_error err;
+	struct replay replay;
+
+	ck_assert_int_eq(
+	    predict_at(page_ns, &replay, sequential(head(), 0), 16, EPT_HUGE_NEVER, &err), 0);
+	uint64_t faults = replay.least.count.faults;
+	replay_free(&replay);
+	return faults;
+}
+
+/*
+ * A guest that takes an hour for each page finds what is read ahead, and is not waited for: it has
+ * a fault for each window and the two before. One that takes no time faults on what is coming,
+ * sooner or later.
+ */
+START_TEST(faster_than_its_file)
+{
+	uint64_t patient = 0, hasty = 0;
+
+	if (!have_userfaultfd())
+		return;
+	patient = faults_at(3600e9);
+	ck_assert_uint_eq(patient, faults_at(3600e9));
+	ck_assert_uint_le(patient, PAGES / 512 + 4);
+	for (int i = 0; i < 20 && hasty <= patient; i++)
+		hasty = faults_at(1);
+	ck_assert_uint_gt(hasty, patient);
+}
+END_TEST
+
 /* An area that no host could map is refused in one line, and so is one that lies in another. */
 START_TEST(hostile_areas)
 {
@@ -333,6 +374,7 @@ Suite *replay_suite(void)
 	tcase_add_test(tc, time_of_fewer);
 	tcase_add_test(tc, replayed_as_recorded);
 	tcase_add_test(tc, replayed_with_windows);
+	tcase_add_test(tc, faster_than_its_file);
 	tcase_add_loop_test(tc, hostile_areas, 0, 4);
 	suite_add_tcase(suite, tc);
 	return suite;

@@ -1,0 +1,345 @@
+/*
+ * What KVM told, in a trace's file: there and back, in files that an older foal wrote not at all,
+ * and in files that lie under right checksums; and what the other forms make of it.
+ */
+#include <check.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "tests/scratch.h"
+#include "tests/vmm/suites.h"
+#include "vmm/trace_out.h"
+
+#define MANY	(TRACE_BLOCK_MAX + 1000)
+#define CPUS	2
+#define MAIN_NS 5000000000ULL
+#define RIP	UINT64_C(0xffffffff81000000)
+
+static const struct trace_kvm_told told = {.missing = "",
+					   .counts = {.exits = 11, .entries = 12, .lost = 13},
+					   .counted = true,
+					   .exits = 14,
+					   .taken = 15,
+					   .fixed = 16};
+
+static json_t *meta_json(void)
+{
+	return json_pack("{s:s, s:i, s:i, s:I, s:I, s:[s], s:[s], s:[{s:s, s:i, s:i, s:s}]}", "vm",
+			 "web", "cpus", CPUS, "memory", 1 << 20, "main_ns", (json_int_t)MAIN_NS,
+			 "first_run_ns", (json_int_t)MAIN_NS, "cases", "anon_read", "origins",
+			 "vcpu", "areas", "name", "ram", "gpa", 0, "size", 1 << 20, "file", "");
+}
+
+static struct ept_record record(unsigned i)
+{
+	return (struct ept_record){.at = MAIN_NS + i * 1000ULL, .gpa = i, .done_ns = 500};
+}
+
+/* Every third was resolved by the handlers, every third was tried again. */
+static struct kvm_fault fault(unsigned i)
+{
+	return (struct kvm_fault){.at = MAIN_NS + i * 1000ULL,
+				  .entry = MAIN_NS + i * 1000ULL + 700,
+				  .gpa = UINT64_MAX - i,
+				  .error_code = i,
+				  .rip = RIP + i,
+				  .vcpu = (uint16_t)(i % CPUS),
+				  .handled = i % 3 == 0,
+				  .again = i % 3 == 1};
+}
+
+/* @n of each, in turns, into @path. @late: one more record, behind what should be the end. */
+static const char *written(const struct trace_form *form, const char *name, unsigned n, bool late)
+{
+	const char *path = scratch("%s", name), *why;
+	struct foal_error err = {0};
+	struct trace_meta meta;
+	struct trace_out *out;
+	struct ept_record r;
+
+	ck_assert_int_eq(trace_meta_take(meta_json(), &meta, &why), 0);
+	ck_assert_int_eq(trace_out_open(path, -1, &out, &err), 0);
+	void *state = form->begin(out, &meta);
+	for (unsigned i = 0; i < n; i++) {
+		struct kvm_fault f = fault(i);
+		r = record(i);
+		form->record(state, &r);
+		form->kvm_fault(state, &f);
+	}
+	if (form->kvm_end)
+		form->kvm_end(state, &told);
+	r = record(n);
+	if (late)
+		form->record(state, &r);
+	form->end(state, 0);
+	ck_assert_int_eq(trace_out_close(out, true, &err), 0);
+	trace_meta_free(&meta);
+	return path;
+}
+
+static void expect_fault(const struct kvm_fault *is, const struct kvm_fault *want)
+{
+	ck_assert_uint_eq(is->at, want->at);
+	ck_assert_uint_eq(is->entry, want->entry);
+	ck_assert_uint_eq(is->gpa, want->gpa);
+	ck_assert_uint_eq(is->error_code, want->error_code);
+	ck_assert_uint_eq(is->rip, want->rip);
+	ck_assert_uint_eq(is->vcpu, want->vcpu);
+	ck_assert_int_eq(is->again, want->again);
+	ck_assert_int_eq(is->handled, want->handled);
+}
+
+/* Read it through; how many faults of KVM there were, each in its place. */
+static unsigned look(const char *path, struct trace_reader *reader, struct foal_error *err)
+{
+	unsigned records = 0, faults = 0;
+	struct trace_item item;
+	int r = trace_open_file(reader, path, err);
+
+	while (r == 0 && (r = trace_next_item(reader, &item, err)) == 1) {
+		struct ept_record want = record(records);
+		struct kvm_fault told_of = fault(faults);
+
+		if (item.of_kvm)
+			expect_fault(&item.fault, &told_of);
+		else
+			ck_assert_mem_eq(&item.record, &want, sizeof(want));
+		faults += item.of_kvm;
+		records += !item.of_kvm;
+		r = 0;
+	}
+	ck_assert_int_eq(r != 0, err->status == FOAL_EXIT_TRACE);
+	return faults;
+}
+
+START_TEST(there_and_back)
+{
+	static const unsigned counts[] = {0, 1, TRACE_BLOCK_MAX, MANY};
+	struct trace_reader reader;
+	struct foal_error err = {0};
+	struct ept_record one;
+	unsigned records = 0;
+
+	const char *path = written(&trace_binary, "t.trace", counts[_i], false);
+	ck_assert_uint_eq(look(path, &reader, &err), counts[_i]);
+	ck_assert(reader.has_told && reader.told.counted);
+	ck_assert_ptr_null(reader.told.missing);
+	ck_assert_mem_eq(&reader.told.counts, &told.counts, sizeof(told.counts));
+	ck_assert_uint_eq(reader.told.exits, told.exits);
+	ck_assert_uint_eq(reader.told.taken, told.taken);
+	ck_assert_uint_eq(reader.told.fixed, told.fixed);
+	trace_close(&reader);
+	/* Who wants records alone is given them. */
+	ck_assert_int_eq(trace_open_file(&reader, path, &err), 0);
+	while (trace_next(&reader, &one, &err) == 1)
+		records++;
+	ck_assert_uint_eq(records, counts[_i]);
+	trace_close(&reader);
+}
+END_TEST
+
+/* --- files that are not as they are written --------------------------------------------------- */
+
+struct head {
+	char magic[8];
+	uint32_t version, len;
+	XXH128_canonical_t sum;
+};
+
+struct block {
+	uint32_t tag, count;
+	uint64_t sum;
+};
+
+static size_t body_of(const struct block *block)
+{
+	if (memcmp(&block->tag, "RECS", 4) == 0)
+		return block->count * sizeof(struct ept_record);
+	if (memcmp(&block->tag, "KVMF", 4) == 0)
+		return block->count * 48UL;
+	return memcmp(&block->tag, "KVMT", 4) == 0 ? 536 : 16;
+}
+
+/* Every checksum anew, as docs/formats.md has them. */
+static void seal(char *bytes, size_t len)
+{
+	struct head *head = (struct head *)bytes;
+	char *text = malloc(16 + head->len);
+	uint64_t number = 0;
+
+	memcpy(text, bytes, 16);
+	memcpy(text + 16, bytes + sizeof(*head), head->len);
+	XXH128_hash_t sum = XXH3_128bits(text, 16 + head->len);
+	XXH128_canonicalFromHash(&head->sum, sum);
+	free(text);
+	for (size_t at = sizeof(*head) + head->len; at < len;) {
+		struct block block;
+
+		memcpy(&block, bytes + at, sizeof(block));
+		block.sum = XXH3_64bits_withSeed(&block, 8, sum.low64 | 1) + number++;
+		block.sum =
+		    XXH3_64bits_withSeed(bytes + at + sizeof(block), body_of(&block), block.sum);
+		memcpy(bytes + at, &block, sizeof(block));
+		at += sizeof(block) + body_of(&block);
+	}
+}
+
+static char *contents(const char *path, size_t *len)
+{
+	char *bytes = malloc(1 << 20);
+	FILE *file = fopen(path, "re");
+
+	*len = fread(bytes, 1, 1 << 20, file);
+	fclose(file);
+	return bytes;
+}
+
+static void put_file(const char *path, const char *bytes, size_t len)
+{
+	FILE *file = fopen(path, "we");
+
+	ck_assert_uint_eq(fwrite(bytes, 1, len, file), len);
+	fclose(file);
+}
+
+/* The block that begins with @tag. */
+static char *find(char *bytes, size_t len, const char *tag)
+{
+	return memmem(bytes, len, tag, 4);
+}
+
+/* What an older foal wrote is read; what it did not know is not taken from it. */
+START_TEST(version_1)
+{
+	const unsigned nr = (unsigned)_i;
+	struct trace_reader reader;
+	struct foal_error err = {0};
+	size_t len;
+
+	const char *path = written(&trace_binary, "t.trace", nr, false);
+	char *bytes = contents(path, &len), *kvm = find(bytes, len, nr ? "KVMF" : "KVMT");
+	((struct head *)bytes)->version = 1;
+	if (nr == 0) { /* none of KVM's blocks */
+		char *end = find(bytes, len, "END!");
+		memmove(kvm, end, 32);
+		len -= (size_t)(end - kvm);
+	}
+	seal(bytes, len);
+	put_file(path, bytes, len);
+	ck_assert_uint_eq(look(path, &reader, &err), 0);
+	ck_assert_msg(nr ? strstr(err.text, "no block begins there") != NULL : !err.status, "%s",
+		      err.text);
+	ck_assert(!reader.has_told);
+	trace_close(&reader);
+	free(bytes);
+}
+END_TEST
+
+static const struct {
+	const char *tag;
+	size_t at; /* behind the block's head */
+	unsigned char byte;
+	const char *words;
+} lies[] = {
+    {"KVMF", 7, 0xff, "a record has values"},  /* at: behind its entry */
+    {"KVMF", 15, 0xff, "a record has values"}, /* entry: later than any */
+    {"KVMF", 40, CPUS, "a record has values"}, /* vcpu */
+    {"KVMF", 42, 2, "a record has values"},    /* again */
+    {"KVMF", 43, 2, "a record has values"},    /* handled */
+    {"KVMF", 44, 1, "a record has values"},    /* unused */
+    {"KVMT", 7, 0x80, "what KVM told has values"},
+    {"KVMT", 23, 0x80, "what KVM told has values"},
+    {"KVMT", 24, 2, "what KVM told has values"},
+    {"KVMT", 55, 0x80, "what KVM told has values"},
+    {"KVMT", 56, '\n', "what KVM told has values"},
+    {"KVMT", 56, 0x9b, "what KVM told has values"},
+    {"KVMT", 60, 'x', "what KVM told has values"}, /* behind the text's end */
+    {"END!", 15, 0x80, "more were lost than can be"},
+};
+
+START_TEST(lying_blocks)
+{
+	struct trace_reader reader;
+	struct foal_error err = {0};
+	size_t len;
+
+	const char *path = written(&trace_binary, "t.trace", 10, false);
+	char *bytes = contents(path, &len);
+	find(bytes, len, lies[_i].tag)[sizeof(struct block) + lies[_i].at] = (char)lies[_i].byte;
+	seal(bytes, len);
+	put_file(path, bytes, len);
+	look(path, &reader, &err);
+	ck_assert_msg(strstr(err.text, lies[_i].words), "%s", err.text);
+	trace_close(&reader);
+	free(bytes);
+}
+END_TEST
+
+START_TEST(nothing_behind_it)
+{
+	struct trace_reader reader;
+	struct foal_error err = {0};
+
+	look(written(&trace_binary, "t.trace", 10, true), &reader, &err);
+	ck_assert_msg(strstr(err.text, "no end follows what KVM told"), "%s", err.text);
+	trace_close(&reader);
+}
+END_TEST
+
+/* --- the other forms ------------------------------------------------------------------------- */
+
+/* A thread of its own for each vCPU, with a slice a fault, told apart, exact in time. */
+START_TEST(chrome)
+{
+	static const char *const names[] = {"handler", "again", "host"};
+	unsigned slices = 0, threads = 0;
+	json_t *event;
+	size_t i;
+
+	json_t *root = json_load_file(written(&trace_chrome, "t.json", 90, false), 0, NULL);
+	ck_assert_ptr_nonnull(root);
+	json_array_foreach(json_object_get(root, "traceEvents"), i, event)
+	{
+		const char *cat = json_string_value(json_object_get(event, "cat"));
+		const json_t *args = json_object_get(event, "args");
+		const char *thread = json_string_value(json_object_get(args, "name"));
+		char rip[32];
+
+		threads += thread && strstr(thread, ", by KVM");
+		if (!cat || strcmp(cat, "kvm") != 0)
+			continue;
+		snprintf(rip, sizeof(rip), "0x%" PRIx64, RIP + slices);
+		ck_assert_str_eq(json_string_value(json_object_get(args, "rip")), rip);
+		ck_assert_str_eq(json_string_value(json_object_get(event, "name")),
+				 names[slices % 3]);
+		ck_assert_double_eq_tol(json_number_value(json_object_get(event, "ts")), slices,
+					1e-6);
+		ck_assert_double_eq_tol(json_number_value(json_object_get(event, "dur")), 0.7,
+					1e-6);
+		slices++;
+	}
+	ck_assert_uint_eq(threads, CPUS);
+	ck_assert_uint_eq(slices, 90);
+	const json_t *other = json_object_get(root, "otherData");
+	ck_assert_int_eq(json_integer_value(json_object_get(other, "kvm_faults")), 90);
+	json_decref(root);
+}
+END_TEST
+
+Suite *trace_kvm_suite(void)
+{
+	Suite *suite = suite_create("trace_kvm");
+	TCase *tc = tcase_create("trace_kvm");
+
+	tcase_add_loop_test(tc, there_and_back, 0, 4);
+	tcase_add_loop_test(tc, version_1, 0, 2);
+	tcase_add_loop_test(tc, lying_blocks, 0, sizeof(lies) / sizeof(lies[0]));
+	tcase_add_test(tc, nothing_behind_it);
+	tcase_add_test(tc, chrome);
+	suite_add_tcase(suite, tc);
+	return suite;
+}
