@@ -127,6 +127,7 @@ task_start:
 	movq %r12, %rdi
 	call *%rbx
 	cli
+	movq %rsp, %rdi
 	call exit_to_user
 	xorl %ebp, %ebp
 	jmp trap_return

@@ -52,7 +52,7 @@ bool syscall_by_exception(struct regs *regs)
 	regs->rip = regs->rcx;
 	regs->rflags = (regs->r11 & RFLAGS_USER_MAY) | RFLAGS_IF;
 	regs->error = regs->rax;
-	regs->vector = ~0UL;
+	regs->vector = VECTOR_SYSCALL;
 	syscall_dispatch(regs);
 	return true;
 }

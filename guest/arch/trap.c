@@ -42,24 +42,31 @@ static const char *const exception_names[VEC_EXCEPTIONS] = {
     "reserved",
 };
 
-/* What a user program gets for an exception it raised. */
-static int exception_signal(u64 vector)
+/* What a user program gets for an exception it raised, as Linux has it. */
+static const struct {
+	int sig, code;
+	bool at_rip;
+} exception_signals[VEC_EXCEPTIONS] = {
+    [VEC_DIVIDE] = {SIGFPE, FPE_INTDIV, true},	    [VEC_DEBUG] = {SIGTRAP, TRAP_BRKPT, true},
+    [VEC_BREAKPOINT] = {SIGTRAP, SI_KERNEL, false}, [VEC_INVALID_OP] = {SIGILL, ILL_ILLOPN, true},
+    [VEC_X87] = {SIGFPE, SI_KERNEL, true},	    [VEC_ALIGNMENT] = {SIGBUS, BUS_ADRALN, false},
+    [VEC_SIMD] = {SIGFPE, SI_KERNEL, true},
+};
+
+static void send_signal(const struct regs *regs)
 {
-	switch (vector) {
-	case 0:
-	case 16:
-	case 19:
-		return SIGFPE;
-	case 1:
-	case 3:
-		return SIGTRAP;
-	case VEC_INVALID_OP:
-		return SIGILL;
-	case 17:
-		return SIGBUS;
-	default:
-		return SIGSEGV;
+	int sig = exception_signals[regs->vector].sig, code = exception_signals[regs->vector].code;
+
+	current->signals.error = regs->error;
+	current->signals.trap = regs->vector;
+	if (!sig) {
+		sig = SIGSEGV;
+		code = SI_KERNEL;
 	}
+	if (signal_unhandled(sig))
+		printk("%s[%d]: %s ip %lx sp %lx error %lx\n", current->name, current->pid,
+		       exception_names[regs->vector], regs->rip, regs->rsp, regs->error);
+	signal_force(sig, code, exception_signals[regs->vector].at_rip ? regs->rip : 0);
 }
 
 static void exc_other(struct regs *regs)
@@ -74,19 +81,18 @@ static void exc_other(struct regs *regs)
 	if (syscall_by_exception(regs))
 		return;
 	local_irq_enable();
-	printk("%s[%d]: %s ip %lx sp %lx error %lx\n", current->name, current->pid, name, regs->rip,
-	       regs->rsp, regs->error);
-	task_kill(exception_signal(regs->vector));
+	send_signal(regs);
 	local_irq_disable();
 }
 
-void exit_to_user(void)
+void exit_to_user(struct regs *regs)
 {
-	if (likely(!this_cpu()->need_resched && !current->dying))
+	if (likely(!this_cpu()->need_resched && !signal_pending() && !current->signals.suspends))
 		return;
 	local_irq_enable();
 	if (this_cpu()->need_resched)
 		schedule();
+	signals_deliver(regs);
 	if (current->dying)
 		task_exit(current->exit_status);
 	local_irq_disable();
@@ -107,7 +113,7 @@ void trap_dispatch(struct regs *regs)
 		this_cpu()->irq_depth--;
 	}
 	if (user_mode(regs))
-		exit_to_user();
+		exit_to_user(regs);
 }
 
 /* From entry.S, interrupts off. */
@@ -116,5 +122,5 @@ void syscall_dispatch(struct regs *regs)
 	local_irq_enable();
 	regs->rax = (u64)syscall_run(regs);
 	local_irq_disable();
-	exit_to_user();
+	exit_to_user(regs);
 }

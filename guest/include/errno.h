@@ -2,40 +2,44 @@
 #ifndef GUEST_ERRNO_H
 #define GUEST_ERRNO_H
 
-#define EPERM	     1
-#define ENOENT	     2
-#define ESRCH	     3
-#define EINTR	     4
-#define EIO	     5
-#define E2BIG	     7
-#define ENOEXEC	     8
-#define EBADF	     9
-#define ECHILD	     10
-#define EAGAIN	     11
-#define ENOMEM	     12
-#define EACCES	     13
-#define EFAULT	     14
-#define EBUSY	     16
-#define EEXIST	     17
-#define ENODEV	     19
-#define ENOTDIR	     20
-#define EISDIR	     21
-#define EINVAL	     22
-#define ENFILE	     23
-#define EMFILE	     24
-#define ENOTTY	     25
-#define EFBIG	     27
-#define ENOSPC	     28
-#define ESPIPE	     29
-#define EROFS	     30
-#define EPIPE	     32
-#define ERANGE	     34
-#define ENAMETOOLONG 36
-#define ENOSYS	     38
-#define ELOOP	     40
-#define EOVERFLOW    75
-#define EOPNOTSUPP   95
-#define ETIMEDOUT    110
-#define EUCLEAN	     117
+#define EPERM	       1
+#define ENOENT	       2
+#define ESRCH	       3
+#define EINTR	       4
+#define EIO	       5
+#define E2BIG	       7
+#define ENOEXEC	       8
+#define EBADF	       9
+#define ECHILD	       10
+#define EAGAIN	       11
+#define ENOMEM	       12
+#define EACCES	       13
+#define EFAULT	       14
+#define EBUSY	       16
+#define EEXIST	       17
+#define ENODEV	       19
+#define ENOTDIR	       20
+#define EISDIR	       21
+#define EINVAL	       22
+#define ENFILE	       23
+#define EMFILE	       24
+#define ENOTTY	       25
+#define EFBIG	       27
+#define ENOSPC	       28
+#define ESPIPE	       29
+#define EROFS	       30
+#define EPIPE	       32
+#define ERANGE	       34
+#define ENAMETOOLONG   36
+#define ENOSYS	       38
+#define ELOOP	       40
+#define EOVERFLOW      75
+#define EOPNOTSUPP     95
+#define ETIMEDOUT      110
+#define EUCLEAN	       117
+
+/* Never seen by a program: the call is made again, or ends with EINTR if a handler runs first. */
+#define ERESTARTSYS    512 /* unless the handler is SA_RESTART's */
+#define ERESTARTNOHAND 514
 
 #endif

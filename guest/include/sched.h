@@ -78,6 +78,17 @@ bool task_dying(void);
 		met_ ? 0 : -EINTR; \
 	})
 
+/* Is there a signal for the current task, or its end? */
+bool signal_pending(void);
+
+/* The same for what a signal may end, too: -ERESTARTSYS. */
+#define wait_event_interruptible(q, cond) \
+	({ \
+		bool met_ = false; \
+		wait_event(q, (met_ = (cond)) || signal_pending()); \
+		met_ ? 0 : -ERESTARTSYS; \
+	})
+
 /* A lock that its holder may sleep with. Process context only; not recursive. */
 struct mutex {
 	struct task *owner;
@@ -97,7 +108,7 @@ void mutex_unlock(struct mutex *m);
 /* Monotonic time since boot, in nanoseconds. Any context. */
 u64 ktime_ns(void);
 
-/* Sleeps at least ns nanoseconds, or until the task is to end. Process context. */
-void sleep_ns(u64 ns);
+/* Sleeps ns nanoseconds, or until there is a signal; what was left. Process context. */
+u64 sleep_ns(u64 ns);
 
 #endif

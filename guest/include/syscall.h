@@ -30,6 +30,9 @@ bool syscall_by_exception(struct regs *regs);
 	X(10, mprotect) \
 	X(11, munmap) \
 	X(12, brk) \
+	X(13, rt_sigaction) \
+	X(14, rt_sigprocmask) \
+	X(15, rt_sigreturn) \
 	X(16, ioctl) \
 	X(17, pread64) \
 	X(18, pwrite64) \
@@ -38,12 +41,14 @@ bool syscall_by_exception(struct regs *regs);
 	X(26, msync) \
 	X(28, madvise) \
 	X(32, dup) \
+	X(34, pause) \
 	X(35, nanosleep) \
 	X(39, getpid) \
 	X(57, fork) \
 	X(59, execve) \
 	X(60, exit) \
 	X(61, wait4) \
+	X(62, kill) \
 	X(63, uname) \
 	X(74, fsync) \
 	X(75, fdatasync) \
@@ -53,15 +58,25 @@ bool syscall_by_exception(struct regs *regs);
 	X(104, getgid) \
 	X(107, geteuid) \
 	X(108, getegid) \
+	X(109, setpgid) \
 	X(110, getppid) \
+	X(111, getpgrp) \
+	X(112, setsid) \
+	X(121, getpgid) \
+	X(124, getsid) \
+	X(127, rt_sigpending) \
+	X(130, rt_sigsuspend) \
+	X(131, sigaltstack) \
 	X(158, arch_prctl) \
 	X(162, sync) \
 	X(169, reboot) \
 	X(186, gettid) \
+	X(200, tkill) \
 	X(217, getdents64) \
 	X(218, set_tid_address) \
 	X(228, clock_gettime) \
 	X(231, exit_group) \
+	X(234, tgkill) \
 	X(257, openat) \
 	X(262, newfstatat) \
 	X(318, getrandom)

@@ -5,15 +5,8 @@
 #include "guest/include/cpu.h"
 #include "guest/include/list.h"
 #include "guest/include/sched.h"
+#include "guest/include/signal.h"
 #include "guest/include/types.h"
-
-#define SIGILL	      4
-#define SIGTRAP	      5
-#define SIGBUS	      7
-#define SIGFPE	      8
-#define SIGKILL	      9
-#define SIGSEGV	      11
-#define SIGCHLD	      17
 
 #define TASK_NAME_LEN 16
 #define TASK_STACK    16384
@@ -24,6 +17,9 @@ enum task_state {
 	TASK_SLEEPING,
 	TASK_ZOMBIE, /* ended; waits for its parent to ask */
 };
+
+/* A change of state that its parent may ask for and has not yet. */
+enum task_report { REPORT_NOTHING, REPORT_STOPPED, REPORT_CONTINUED };
 
 struct mm;
 struct file;
@@ -42,6 +38,10 @@ struct task {
 	struct wait_queue child_exit;
 	int exit_status; /* as wait4 reports it */
 	bool dying;	 /* ends with exit_status before it runs in user mode again */
+	int stopped;	 /* by this signal, until SIGCONT; 0: it is not */
+	enum task_report report;
+	int pgid, sid; /* process group, session */
+	struct signals signals;
 
 	u64 wake_at;	   /* ktime of the sleep's end; 0: none */
 	struct list timer; /* in the list of sleepers */
@@ -89,12 +89,20 @@ struct regs *task_regs(const struct task *t);
 s64 do_fork(const struct regs *regs);
 
 #define WNOHANG	   1
-#define WUNTRACED  2 /* nothing ever stops: the same as without */
+#define WUNTRACED  2
 #define WCONTINUED 8
 
+/* Does pid mean t, as in kill(2) and wait4(2): its own, -1 any, 0 the caller's group, -N group N?
+ */
+bool task_matches(const struct task *t, int pid);
+/* NULL: there is none. One that ended is there until its parent has asked. */
+struct task *task_find(int pid);
+/* The task behind t in the list of all, NULL first and last. Those that ended are among them. */
+struct task *task_next(struct task *t);
+
 /*
- * Waits for a child (pid, or any for -1) to end and frees it: its pid and *status, 0 if there is
- * none yet with WNOHANG, or -ECHILD.
+ * Waits for a child that pid means to end and frees it, or, if the options ask for that, to stop or
+ * go on: its pid and *status, 0 if there is none yet with WNOHANG, or -ECHILD.
  */
 s64 do_wait4(int pid, int *status, int options);
 
@@ -110,6 +118,9 @@ void fpu_reset(void);
 /* What the child starts with. */
 void fpu_fork(struct task *child);
 void fpu_forget(const struct task *t);
+/* What the FPU has for the current task goes to its fpu, or comes from area. */
+void fpu_sync(void);
+void fpu_load(const u8 area[512]);
 
 /* Replaces the current program; argv and envp are kernel strings. On success sets *regs. */
 int do_exec(struct regs *regs, const char *path, const char *const *argv, unsigned argc,

@@ -5,6 +5,7 @@
 #include "guest/include/types.h"
 
 enum vector {
+	VEC_DIVIDE = 0,
 	VEC_DEBUG = 1,
 	VEC_NMI = 2,
 	VEC_BREAKPOINT = 3,
@@ -13,6 +14,9 @@ enum vector {
 	VEC_DOUBLE_FAULT = 8,
 	VEC_GENERAL_PROTECTION = 13,
 	VEC_PAGE_FAULT = 14,
+	VEC_X87 = 16,
+	VEC_ALIGNMENT = 17,
+	VEC_SIMD = 19,
 	VEC_EXCEPTIONS = 32,
 	VEC_IRQ_FIRST = 0x30, /* one for each requested IOAPIC pin */
 	VEC_IRQ_LAST = 0xdf,
@@ -20,11 +24,13 @@ enum vector {
 	VEC_SPURIOUS = 0xff,
 };
 
+#define VECTOR_SYSCALL (~0UL)
+
 /* The frame that every entry builds on the kernel stack; the last five are the CPU's. */
 struct regs {
 	u64 r15, r14, r13, r12, rbp, rbx;
 	u64 r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi;
-	u64 vector; /* system calls: ~0 */
+	u64 vector; /* system calls: VECTOR_SYSCALL; 0 once one is not to be made again */
 	u64 error;  /* error code; system calls: the number */
 	u64 rip, cs, rflags, rsp, ss;
 };
@@ -44,8 +50,8 @@ static inline bool user_mode(const struct regs *regs)
 /* From entry.S, interrupts off. */
 void trap_dispatch(struct regs *regs);
 
-/* The last steps before user mode, interrupts off: another task's turn, or the end of this one. */
-void exit_to_user(void);
+/* The last steps before user mode, interrupts off: another task's turn, signals, its end. */
+void exit_to_user(struct regs *regs);
 
 /* The page fault handler, interrupts off, %cr2 not yet read. */
 void exc_page_fault(struct regs *regs);

@@ -158,8 +158,9 @@ static s64 console_read(u64 buf, size_t n)
 
 	if (!n)
 		return 0;
-	if (wait_event_killable(input.readers, READ_ONCE(input.head) != READ_ONCE(input.line_end)))
-		return -EINTR;
+	if (wait_event_interruptible(input.readers,
+				     READ_ONCE(input.head) != READ_ONCE(input.line_end)))
+		return -ERESTARTSYS;
 	got = take_line(line, MIN(n, sizeof(line)));
 	return copy_to_user(buf, line, got) ? -EFAULT : (s64)got;
 }

@@ -147,12 +147,13 @@ void idle_loop(void)
 	}
 }
 
-void sleep_ns(u64 ns)
+/* Until then, or until somebody wakes it for another reason. */
+static void sleep_until(u64 time)
 {
 	u64 irq = local_irq_save();
 	struct list *pos;
 
-	current->wake_at = ktime_ns() + ns;
+	current->wake_at = time;
 	for (pos = sleepers.next; pos != &sleepers; pos = pos->next)
 		if (list_entry(pos, struct task, timer)->wake_at > current->wake_at)
 			break;
@@ -162,6 +163,15 @@ void sleep_ns(u64 ns)
 	schedule();
 	list_del(&current->timer);
 	local_irq_restore(irq);
+}
+
+u64 sleep_ns(u64 ns)
+{
+	u64 end = ktime_ns() + ns, now;
+
+	while ((now = ktime_ns()) < end && !signal_pending())
+		sleep_until(end);
+	return now < end ? end - now : 0;
 }
 
 /* --- FPU ------------------------------------------------------------------------------------- */
@@ -193,11 +203,26 @@ void fpu_reset(void)
 
 void fpu_fork(struct task *child)
 {
+	fpu_sync();
+	memcpy(child->fpu, current->fpu, sizeof(child->fpu));
+}
+
+void fpu_sync(void)
+{
 	u64 irq = local_irq_save();
 
 	if (fpu_owner == current)
 		fpu_save(current->fpu);
-	memcpy(child->fpu, current->fpu, sizeof(child->fpu));
+	local_irq_restore(irq);
+}
+
+void fpu_load(const u8 area[512])
+{
+	u64 irq = local_irq_save();
+
+	memcpy(current->fpu, area, sizeof(current->fpu));
+	if (fpu_owner == current)
+		fpu_restore(current->fpu);
 	local_irq_restore(irq);
 }
 

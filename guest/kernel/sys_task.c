@@ -84,6 +84,67 @@ SYSCALL(set_tid_address)
 	return current->pid;
 }
 
+/* As these calls name it: 0 is the caller. */
+static struct task *task_of(int pid)
+{
+	return pid ? task_find(pid) : current;
+}
+
+SYSCALL(getpgid)
+{
+	const struct task *t = task_of((int)regs->rdi);
+
+	return t ? t->pgid : -ESRCH;
+}
+
+SYSCALL(getpgrp)
+{
+	(void)regs;
+	return current->pgid;
+}
+
+SYSCALL(getsid)
+{
+	const struct task *t = task_of((int)regs->rdi);
+
+	return t ? t->sid : -ESRCH;
+}
+
+/* Is there such a group in the caller's session? */
+static bool is_group(int pgid)
+{
+	for (struct task *t = task_next(NULL); t; t = task_next(t))
+		if (t->pgid == pgid && t->sid == current->sid)
+			return true;
+	return false;
+}
+
+SYSCALL(setpgid)
+{
+	struct task *t = task_of((int)regs->rdi);
+	int pgid = (int)regs->rsi;
+
+	if (pgid < 0)
+		return -EINVAL;
+	if (!t || (t != current && t->parent != current))
+		return -ESRCH;
+	if (!pgid)
+		pgid = t->pid;
+	if (t->sid != current->sid || t->sid == t->pid || (pgid != t->pid && !is_group(pgid)))
+		return -EPERM;
+	t->pgid = pgid;
+	return 0;
+}
+
+SYSCALL(setsid)
+{
+	(void)regs;
+	if (is_group(current->pid))
+		return -EPERM;
+	current->pgid = current->sid = current->pid;
+	return current->sid;
+}
+
 /* Everyone is root. */
 SYSCALL(getuid)
 {
@@ -162,13 +223,19 @@ SYSCALL(gettimeofday)
 SYSCALL(nanosleep)
 {
 	struct timespec ts;
+	u64 left;
 
 	if (copy_from_user(&ts, regs->rdi, sizeof(ts)))
 		return -EFAULT;
 	if (ts.sec < 0 || ts.nsec < 0 || ts.nsec >= (s64)NSEC_PER_SEC)
 		return -EINVAL;
-	sleep_ns(MIN((u64)ts.sec, SLEEP_MAX_S) * NSEC_PER_SEC + (u64)ts.nsec);
-	return 0;
+	left = sleep_ns(MIN((u64)ts.sec, SLEEP_MAX_S) * NSEC_PER_SEC + (u64)ts.nsec);
+	if (!left)
+		return 0;
+	ts = (struct timespec){(s64)(left / NSEC_PER_SEC), (s64)(left % NSEC_PER_SEC)};
+	if (regs->rsi && copy_to_user(regs->rsi, &ts, sizeof(ts)))
+		return -EFAULT;
+	return -EINTR;
 }
 
 SYSCALL(getrusage)

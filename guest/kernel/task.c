@@ -51,6 +51,7 @@ struct task *task_create(const char *name, void (*fn)(void *), void *arg)
 	list_add_tail(&t->all, &all_tasks);
 	if (!init_task)
 		init_task = t;
+	t->pgid = t->sid = t->pid;
 
 	sw = (struct first_switch *)task_regs(t) - 1;
 	*sw = (struct first_switch){.rbx = (u64)fn, .r12 = (u64)arg, .ret = task_start};
@@ -91,6 +92,9 @@ s64 do_fork(const struct regs *regs)
 	child->fs_base = current->fs_base;
 	fpu_fork(child);
 	files_fork(child, current);
+	signals_fork(child);
+	child->pgid = current->pgid;
+	child->sid = current->sid;
 	child->parent = current;
 	list_add_tail(&child->sibling, &current->children);
 	pid = child->pid;
@@ -126,6 +130,28 @@ static void reparent_children(struct task *t)
 	}
 }
 
+struct task *task_next(struct task *t)
+{
+	const struct list *next = t ? t->all.next : all_tasks.next;
+
+	return next == &all_tasks ? NULL : list_entry(next, struct task, all);
+}
+
+struct task *task_find(int pid)
+{
+	struct task *t = task_next(NULL);
+
+	while (t && t->pid != pid)
+		t = task_next(t);
+	return t;
+}
+
+bool task_matches(const struct task *t, int pid)
+{
+	return pid == -1 || t->pid == pid || (pid == 0 && t->pgid == current->pgid) ||
+	       (pid < -1 && t->pgid == -pid);
+}
+
 bool task_dying(void)
 {
 	return current->dying;
@@ -141,6 +167,17 @@ void task_end(struct task *t, int status)
 	task_wake(t);
 }
 
+static void tell_of_end(struct task *t)
+{
+	int sig = t->exit_status & 0x7f;
+	struct siginfo info = {.signo = SIGCHLD, .code = sig ? CLD_KILLED : CLD_EXITED};
+
+	info.from.pid = t->pid;
+	info.from.status = sig ? sig : t->exit_status >> 8;
+	signal_send(t->parent, &info);
+	wake_up(&t->parent->child_exit);
+}
+
 void task_exit(int status)
 {
 	struct task *t = current;
@@ -152,20 +189,41 @@ void task_exit(int status)
 	local_irq_disable();
 	t->exit_status = status;
 	t->state = TASK_ZOMBIE;
-	wake_up(&t->parent->child_exit);
+	tell_of_end(t);
 	wake_up(&any_exit);
 	schedule();
 	panic("a task that ended runs");
 }
 
-static struct task *find_child(int pid, bool zombie)
+/* What wait4 tells of a child that is still there; 0: nothing. */
+static int news_of(const struct task *c, int options)
+{
+	if (c->report == REPORT_STOPPED && options & WUNTRACED)
+		return c->stopped << 8 | 0x7f;
+	if (c->report == REPORT_CONTINUED && options & WCONTINUED)
+		return 0xffff;
+	return 0;
+}
+
+/* The first child that pid means, or the first of them that there is something to tell of. */
+static struct task *find_child(int pid, bool news, int options)
 {
 	struct task *c;
 
-	list_for_each(c, &current->children,
-		      sibling) if ((pid == -1 || c->pid == pid) &&
-				   (!zombie || c->state == TASK_ZOMBIE)) return c;
+	list_for_each(c, &current->children, sibling)
+	{
+		if (task_matches(c, pid) &&
+		    (!news || c->state == TASK_ZOMBIE || news_of(c, options)))
+			return c;
+	}
 	return NULL;
+}
+
+static void bury(struct task *c)
+{
+	current->minor_faults_children += c->minor_faults + c->minor_faults_children;
+	current->major_faults_children += c->major_faults + c->major_faults_children;
+	task_free(c);
 }
 
 s64 do_wait4(int pid, int *status, int options)
@@ -173,18 +231,22 @@ s64 do_wait4(int pid, int *status, int options)
 	struct task *c;
 	int ret;
 
-	if (!find_child(pid, false))
+	if (!find_child(pid, false, options))
 		return -ECHILD;
-	if (!(options & WNOHANG))
-		wait_event_killable(current->child_exit, find_child(pid, true));
-	c = find_child(pid, true);
+	if (!(options & WNOHANG) &&
+	    wait_event_interruptible(current->child_exit, find_child(pid, true, options)))
+		return -ERESTARTSYS;
+	c = find_child(pid, true, options);
 	if (!c)
 		return 0;
-	*status = c->exit_status;
 	ret = c->pid;
-	current->minor_faults_children += c->minor_faults + c->minor_faults_children;
-	current->major_faults_children += c->major_faults + c->major_faults_children;
-	task_free(c);
+	if (c->state == TASK_ZOMBIE) {
+		*status = c->exit_status;
+		bury(c);
+	} else {
+		*status = news_of(c, options);
+		c->report = REPORT_NOTHING;
+	}
 	return ret;
 }
 

@@ -20,8 +20,13 @@ static const char *access_name(u64 error)
 	return error & PF_FETCH ? "fetch" : error & PF_WRITE ? "write" : "read";
 }
 
-/* The access failed for good. User mode: the task ends; kernel mode: fixup or oops. */
-static void bad_area(struct regs *regs, u64 address, const char *code, int sig)
+static const char *code_name(int sig, int code)
+{
+	return sig == SIGBUS ? "ADRERR" : code == SEGV_ACCERR ? "ACCERR" : "MAPERR";
+}
+
+/* The access failed for good. User mode: a signal; kernel mode: fixup or oops. */
+static void bad_area(struct regs *regs, u64 address, int sig, int code)
 {
 	if (!user_mode(regs)) {
 		if (!fixup_exception(regs))
@@ -31,11 +36,15 @@ static void bad_area(struct regs *regs, u64 address, const char *code, int sig)
 		fault_counters.fixups++;
 		return;
 	}
-	if (current->segv_lines++ < SEGV_LINES_MAX)
+	if (signal_unhandled(sig) && current->segv_lines++ < SEGV_LINES_MAX)
 		printk("%s[%d]: %s at %lx: %s (%s), ip %lx sp %lx error %lx\n", current->name,
 		       current->pid, sig == SIGBUS ? "bus error" : "segmentation fault", address,
-		       access_name(regs->error), code, regs->rip, regs->rsp, regs->error);
-	task_kill(sig);
+		       access_name(regs->error), code_name(sig, code), regs->rip, regs->rsp,
+		       regs->error);
+	current->signals.cr2 = address;
+	current->signals.error = regs->error;
+	current->signals.trap = VEC_PAGE_FAULT;
+	signal_force(sig, code, address);
 }
 
 /* A kernel address. No process's mapping has one, so nothing is resolved here. */
@@ -46,7 +55,7 @@ static void do_kern_addr_fault(struct regs *regs, u64 address)
 		regs->error |= PF_PRESENT;
 		fault_counters.maperr++;
 	}
-	bad_area(regs, address, "MAPERR", SIGSEGV);
+	bad_area(regs, address, SIGSEGV, SEGV_MAPERR);
 }
 
 /* Whether the mapping forbids the access that error describes. */
@@ -115,7 +124,7 @@ static void out_of_memory(struct regs *regs, u64 address)
 		printk("out of memory: ending %s[%d]\n", current->name, current->pid);
 		task_kill(SIGKILL);
 	}
-	bad_area(regs, address, "no memory", SIGKILL);
+	bad_area(regs, address, SIGSEGV, SEGV_MAPERR);
 }
 
 static void do_user_addr_fault(struct regs *regs, u64 address)
@@ -131,13 +140,13 @@ static void do_user_addr_fault(struct regs *regs, u64 address)
 
 		if (unlikely(!vma)) {
 			fault_counters.maperr++;
-			bad_area(regs, address, "MAPERR", SIGSEGV);
+			bad_area(regs, address, SIGSEGV, SEGV_MAPERR);
 			return;
 		}
 		if (unlikely(access_error(regs->error, vma))) {
 			mutex_unlock(&mm->lock);
 			fault_counters.accerr++;
-			bad_area(regs, address, "ACCERR", SIGSEGV);
+			bad_area(regs, address, SIGSEGV, SEGV_ACCERR);
 			return;
 		}
 		ret = handle_mm_fault(vma, address, flags, &major);
@@ -154,10 +163,10 @@ static void do_user_addr_fault(struct regs *regs, u64 address)
 			return;
 		case FAULT_SIGBUS:
 			fault_counters.sigbus++;
-			bad_area(regs, address, "ADRERR", SIGBUS);
+			bad_area(regs, address, SIGBUS, BUS_ADRERR);
 			return;
 		case FAULT_SIGSEGV:
-			bad_area(regs, address, "ACCERR", SIGSEGV);
+			bad_area(regs, address, SIGSEGV, SEGV_ACCERR);
 			return;
 		case FAULT_RESOLVED:
 		case FAULT_RETRY:
@@ -187,7 +196,7 @@ void exc_page_fault(struct regs *regs)
 	if (unlikely(address >= USER_END))
 		do_kern_addr_fault(regs, address);
 	else if (unlikely(!current->mm || this_cpu()->irq_depth || !(regs->rflags & RFLAGS_IF)))
-		bad_area(regs, address, "no context", SIGSEGV);
+		bad_area(regs, address, SIGSEGV, SEGV_MAPERR);
 	else
 		do_user_addr_fault(regs, address);
 	local_irq_disable();

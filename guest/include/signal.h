@@ -1,0 +1,139 @@
+/*
+ * Signals: numbers, layouts and rules are Linux's for x86-64 (signal(7), sigaction(2)). One thread
+ * a process today: what is sent to either is sent to the task. A signal is pending once, those of
+ * real time too, with what was said at the first.
+ */
+#ifndef GUEST_SIGNAL_H
+#define GUEST_SIGNAL_H
+
+#include "guest/include/types.h"
+
+#define SIGHUP	      1
+#define SIGINT	      2
+#define SIGQUIT	      3
+#define SIGILL	      4
+#define SIGTRAP	      5
+#define SIGABRT	      6
+#define SIGBUS	      7
+#define SIGFPE	      8
+#define SIGKILL	      9
+#define SIGSEGV	      11
+#define SIGPIPE	      13
+#define SIGALRM	      14
+#define SIGTERM	      15
+#define SIGCHLD	      17
+#define SIGCONT	      18
+#define SIGSTOP	      19
+#define SIGTSTP	      20
+#define SIGTTIN	      21
+#define SIGTTOU	      22
+#define SIGURG	      23
+#define SIGWINCH      28
+#define NR_SIGNALS    64
+
+#define SIG_DFL	      0UL
+#define SIG_IGN	      1UL
+
+#define SA_NOCLDSTOP  0x00000001UL
+#define SA_SIGINFO    0x00000004UL
+#define SA_RESTORER   0x04000000UL
+#define SA_ONSTACK    0x08000000UL
+#define SA_RESTART    0x10000000UL
+#define SA_NODEFER    0x40000000UL
+#define SA_RESETHAND  0x80000000UL
+
+/* si_code */
+#define SI_USER	      0
+#define SI_KERNEL     0x80
+#define SI_TKILL      (-6)
+#define ILL_ILLOPN    2
+#define FPE_INTDIV    1
+#define SEGV_MAPERR   1
+#define SEGV_ACCERR   2
+#define BUS_ADRALN    1
+#define BUS_ADRERR    2
+#define TRAP_BRKPT    1
+#define CLD_EXITED    1
+#define CLD_KILLED    2
+#define CLD_STOPPED   5
+#define CLD_CONTINUED 6
+
+/* As rt_sigaction(2) takes it. */
+struct sigaction {
+	u64 handler, flags, restorer, mask;
+};
+
+/* What a handler gets first; the rest of its 128 bytes is 0. */
+struct siginfo {
+	s32 signo, error, code, pad;
+	union {
+		u64 addr; /* of a fault */
+		struct {
+			s32 pid;
+			u32 uid;
+			s32 status; /* SIGCHLD */
+		} from;
+	};
+};
+
+/* Where SA_ONSTACK's handlers run; size 0: nowhere. As sigaltstack(2) takes it. */
+struct sigstack {
+	u64 sp;
+	s32 flags, pad;
+	u64 size;
+};
+
+#define SS_ONSTACK 1
+#define SS_DISABLE 2
+
+static inline u64 signal_bit(int sig)
+{
+	return 1UL << (sig - 1);
+}
+
+/* Nobody can block, ignore or catch these. */
+#define SIGNALS_HARD (signal_bit(SIGKILL) | signal_bit(SIGSTOP))
+
+struct task;
+struct regs;
+
+/* A task's. All but the actions of others change under the lock in signal.c. */
+struct signals {
+	struct sigaction action[NR_SIGNALS];
+	struct siginfo info[NR_SIGNALS]; /* of those pending */
+	u64 pending, blocked;
+	u64 suspended; /* blocked, before sigsuspend; goes into the frame, or back */
+	bool suspends;
+	struct sigstack stack;
+	u64 cr2, error, trap; /* of its last fault, for the handler's context */
+};
+
+/* Sends it, unless the task ignores it. Any context. */
+void signal_send(struct task *t, const struct siginfo *info);
+/* kill(2)'s, by the current task. */
+void signal_send_from(struct task *t, int sig, int code);
+/* The current task faulted: who blocks or ignores that is ended. */
+void signal_force(int sig, int code, u64 addr);
+/* Has the current task a signal that it does not block, or is it to end? */
+bool signal_pending(void);
+/* Would it end if it were sent this now? Nobody hears of it else. */
+bool signal_unhandled(int sig);
+
+void signals_fork(struct task *child);
+/* Handlers were the old program's. */
+void signals_exec(void);
+
+/* The last step before user mode, interrupts on: a handler's frame, or the end. */
+void signals_deliver(struct regs *regs);
+
+/* --- arch/signal_frame.c ------------------------------------------------------------------- */
+
+/* The user's next instruction is the handler's first. False: there is no room for its frame. */
+bool signal_frame_push(struct regs *regs, const struct sigaction *action,
+		       const struct siginfo *info, u64 blocked);
+/* Back to where that came from; what rt_sigreturn returns. */
+s64 signal_frame_pop(struct regs *regs);
+/* How sigaltstack(2) shows the current task's. */
+struct sigstack signal_stack_now(u64 sp);
+
+#endif
