@@ -13,11 +13,11 @@
 #define SIGFPE	      8
 #define SIGKILL	      9
 #define SIGSEGV	      11
+#define SIGPIPE	      13
 #define SIGCHLD	      17
 
 #define TASK_NAME_LEN 16
 #define TASK_STACK    16384
-#define TASK_FILES    64
 
 enum task_state {
 	TASK_RUNNING, /* on the run queue or on the CPU */
@@ -25,8 +25,8 @@ enum task_state {
 	TASK_ZOMBIE, /* ended; waits for its parent to ask */
 };
 
+struct files;
 struct mm;
-struct file;
 
 struct task {
 	u64 kernel_rsp; /* while another task runs */
@@ -46,8 +46,8 @@ struct task {
 	u64 wake_at;	   /* ktime of the sleep's end; 0: none */
 	struct list timer; /* in the list of sleepers */
 
-	struct mm *mm; /* NULL: kernel task */
-	struct file *files[TASK_FILES];
+	struct mm *mm;	     /* NULL: kernel task */
+	struct files *files; /* NULL: kernel task */
 	u64 fs_base, gs_base;
 	u64 minor_faults, major_faults;
 	u64 minor_faults_children, major_faults_children; /* of those waited for */
@@ -79,6 +79,9 @@ static inline void task_kill(int sig)
 {
 	task_exit(sig);
 }
+
+/* The current task wrote to a pipe that nobody reads: SIGPIPE. */
+void task_broken_pipe(void);
 
 struct regs;
 

@@ -196,7 +196,7 @@ static void start_program(struct regs *regs, const struct image *im, const char 
 	current->fs_base = 0;
 	wrmsr(MSR_FS_BASE, 0);
 	fpu_reset();
-	files_close(current, true);
+	files_close_on_exec(current);
 	*regs = (struct regs){
 	    .rip = im->bias + im->eh.entry,
 	    .cs = USER_CS,

@@ -147,20 +147,28 @@ void idle_loop(void)
 	}
 }
 
-void sleep_ns(u64 ns)
+void schedule_until(u64 deadline)
 {
 	u64 irq = local_irq_save();
 	struct list *pos;
 
-	current->wake_at = ktime_ns() + ns;
+	current->wake_at = deadline;
 	for (pos = sleepers.next; pos != &sleepers; pos = pos->next)
 		if (list_entry(pos, struct task, timer)->wake_at > current->wake_at)
 			break;
 	list_add_tail(&current->timer, pos);
-	current->state = TASK_SLEEPING;
 	arm_timer();
 	schedule();
 	list_del(&current->timer);
+	local_irq_restore(irq);
+}
+
+void sleep_ns(u64 ns)
+{
+	u64 irq = local_irq_save();
+
+	current->state = TASK_SLEEPING;
+	schedule_until(ktime_ns() + ns);
 	local_irq_restore(irq);
 }
 

@@ -81,8 +81,11 @@ s64 do_fork(const struct regs *regs)
 	child = task_create(current->name, fork_return, NULL);
 	if (!child)
 		return -ENOMEM;
-	err = mm_fork(current->mm, &child->mm);
+	err = files_fork(child, current);
+	if (!err)
+		err = mm_fork(current->mm, &child->mm);
 	if (err) {
+		files_release(child);
 		task_free(child);
 		return err;
 	}
@@ -90,7 +93,6 @@ s64 do_fork(const struct regs *regs)
 	task_regs(child)->rax = 0;
 	child->fs_base = current->fs_base;
 	fpu_fork(child);
-	files_fork(child, current);
 	child->parent = current;
 	list_add_tail(&child->sibling, &current->children);
 	pid = child->pid;
@@ -103,7 +105,7 @@ static void release_resources(struct task *t)
 {
 	struct mm *mm = t->mm;
 
-	files_close(t, false);
+	files_release(t);
 	fpu_forget(t);
 	t->mm = NULL;
 	if (mm) {
@@ -139,6 +141,11 @@ void task_end(struct task *t, int status)
 	t->dying = true;
 	/* From whatever it waits for; what it must wait for, it goes back to. */
 	task_wake(t);
+}
+
+void task_broken_pipe(void)
+{
+	task_end(current, SIGPIPE);
 }
 
 void task_exit(int status)
