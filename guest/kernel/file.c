@@ -113,16 +113,19 @@ static int start_file(struct file *f)
 int file_open_at(struct inode *base, const char *path, u32 flags, u32 mode, struct file **out)
 {
 	struct file *f = file_alloc(flags & ~(u32)(O_CREAT | O_EXCL | O_TRUNC), NULL, NULL);
+	struct inode *inode;
 	int err;
 
 	if (!f)
 		return -ENOMEM;
 	if (flags & O_PATH)
 		flags &= O_DIRECTORY | O_NOFOLLOW | O_PATH;
-	err = flags & O_PATH && flags & O_NOFOLLOW ? fs_lookup_at(base, path, false, &f->inode)
-						   : fs_open(base, path, flags, mode, &f->inode);
-	if (!err)
+	err = flags & O_PATH && flags & O_NOFOLLOW ? fs_lookup_at(base, path, false, &inode)
+						   : fs_open(base, path, flags, mode, &inode);
+	if (!err) {
+		f->inode = inode;
 		err = start_file(f);
+	}
 	if (err)
 		file_put(f);
 	else

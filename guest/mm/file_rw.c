@@ -83,24 +83,10 @@ static int pin_behind_end(struct address_space *as, u64 index, struct page **pag
 	return 0;
 }
 
-/* Where page index can be written: its blocks are there. */
-static int pin_for_write(struct inode *inode, u64 index, struct page **page, void **kva)
-{
-	int err;
-
-	if (inode->dax || index < (inode->size + PAGE_SIZE - 1) >> PAGE_SHIFT)
-		return pin_page(inode, index, page, kva);
-	reclaim_if_low();
-	err = pin_behind_end(&inode->mapping, index, page);
-	if (!err)
-		*kva = page_kva(*page);
-	return err;
-}
-
-/* Persistent memory behind the end is not in the file yet: its size first, as dax_run looks. */
+/* Blocks for the bytes. Persistent memory has its size first, as dax_run looks at it. */
 static int make_room(struct inode *inode, u64 pos, size_t len)
 {
-	u64 index = pos >> PAGE_SHIFT, phys, n;
+	u64 index = pos >> PAGE_SHIFT;
 	int err = inode->ops->allocate(inode, index, MAX(inode->size, pos + len));
 
 	if (err || !inode->dax)
@@ -109,7 +95,34 @@ static int make_room(struct inode *inode, u64 pos, size_t len)
 		inode->size = pos + len;
 	/* A hole that was mapped as zeroes has a place now. */
 	unmap_mapping_range(&inode->mapping, index, index);
-	return inode->mapping.ops->dax_run(inode, index, 1, &phys, &n);
+	return 0;
+}
+
+/*
+ * Where the bytes can be written. A page of the cache is there before its blocks are: read
+ * afterwards, a hole would hold what its block was before.
+ */
+static int pin_for_write(struct inode *inode, u64 pos, size_t len, struct page **page, void **kva)
+{
+	u64 index = pos >> PAGE_SHIFT;
+	int err;
+
+	if (inode->dax) {
+		err = make_room(inode, pos, len);
+		return err ? err : pin_page(inode, index, page, kva);
+	}
+	reclaim_if_low();
+	if (index < (inode->size + PAGE_SIZE - 1) >> PAGE_SHIFT)
+		err = read_cache_page(&inode->mapping, index, page);
+	else
+		err = pin_behind_end(&inode->mapping, index, page);
+	if (err)
+		return err;
+	*kva = page_kva(*page);
+	err = make_room(inode, pos, len);
+	if (err)
+		put_page(*page);
+	return err;
 }
 
 /* Bytes that lie in one page. Those done, or why none. */
@@ -119,10 +132,8 @@ static s64 write_part(struct inode *inode, u64 pos, u64 buf, size_t len)
 	struct page *page;
 	void *kva;
 	size_t done;
-	int err = make_room(inode, pos, len);
+	int err = pin_for_write(inode, pos, len, &page, &kva);
 
-	if (!err)
-		err = pin_for_write(inode, pos >> PAGE_SHIFT, &page, &kva);
 	if (err) {
 		inode->size = old_size;
 		return err;
