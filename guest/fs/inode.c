@@ -127,6 +127,19 @@ void inode_put(struct inode *inode)
 	free_inode(inode);
 }
 
+u64 fs_cached_pages(void)
+{
+	u64 pages = 0;
+
+	spin_lock(&inodes_lock);
+	for (struct super_block *sb = mounted; sb; sb = sb->next) {
+		for (struct inode *inode = sb->inodes; inode; inode = next_inode(inode))
+			pages += inode->mapping.nr_pages;
+	}
+	spin_unlock(&inodes_lock);
+	return pages;
+}
+
 /* The next regular file on the list, with a reference that was prev's. */
 static struct inode *next_to_sync(struct super_block *sb, struct inode *prev)
 {

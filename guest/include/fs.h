@@ -136,6 +136,8 @@ void fs_statfs(const struct inode *inode, struct fs_stat *st);
 /* Seconds since 1970, as files of this filesystem are stamped. */
 s64 fs_time(const struct inode *inode);
 
+/* Pages of all files that are cached. */
+u64 fs_cached_pages(void);
 /* Number of the filesystem, as stat reports. */
 u64 fs_device(const struct inode *inode);
 

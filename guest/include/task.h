@@ -101,6 +101,12 @@ s64 do_fork(const struct regs *regs);
  */
 s64 do_wait4(int pid, int *status, int options);
 
+/* For /proc: valid until the caller sleeps; NULL if there is none. */
+struct task *task_by_pid(int pid);
+/* The next larger pid, or 0. */
+int task_next_pid(int pid);
+int task_count(void);
+
 /* Ends the run: all other tasks end, then init, whose status it is. */
 void tasks_end_run(int status);
 /* Waits until all other tasks have ended, and frees what is left of them. */

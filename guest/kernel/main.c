@@ -41,8 +41,8 @@ static void mount_root(void)
 	err = fs_mount(root, "/");
 	if (err)
 		panic("root=%s: not mounted (%d)", path, err);
-	if (fs_mount_devices())
-		panic("/dev: not mounted");
+	if (fs_mount_devices() || fs_mount_proc())
+		panic("/dev, /proc: not mounted");
 	/* Persistent memory that is not the root is at hand beside it. */
 	if (pmem && pmem != root) {
 		err = fs_mount(pmem, "/pmem");

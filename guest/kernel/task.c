@@ -202,6 +202,40 @@ void tasks_end_run(int status)
 	task_exit(status);
 }
 
+struct task *task_by_pid(int pid)
+{
+	struct task *t;
+
+	list_for_each(t, &all_tasks, all)
+	{
+		if (t->pid == pid)
+			return t;
+	}
+	return NULL;
+}
+
+int task_next_pid(int pid)
+{
+	struct task *t;
+	int next = 0;
+
+	list_for_each(t, &all_tasks, all)
+	{
+		if (t->pid > pid && (!next || t->pid < next))
+			next = t->pid;
+	}
+	return next;
+}
+
+int task_count(void)
+{
+	struct task *t;
+	int n = 0;
+
+	list_for_each(t, &all_tasks, all) n++;
+	return n;
+}
+
 static bool all_others_ended(void)
 {
 	struct task *t;
