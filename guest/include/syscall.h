@@ -75,6 +75,7 @@ bool syscall_by_exception(struct regs *regs);
 	X(95, umask) \
 	X(96, gettimeofday) \
 	X(98, getrusage) \
+	X(99, sysinfo) \
 	X(102, getuid) \
 	X(104, getgid) \
 	X(107, geteuid) \

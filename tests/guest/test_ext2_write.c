@@ -341,6 +341,53 @@ START_TEST(random_calls)
 }
 END_TEST
 
+static u64 free_blocks(void)
+{
+	struct inode *root = must_find("/");
+	struct fs_stat st;
+
+	fs_statfs(root, &st);
+	inode_put(root);
+	return st.free_blocks;
+}
+
+/* Files until no block is free; what did not fit leaves nothing behind. */
+START_TEST(full)
+{
+	struct inode *inode;
+	char path[32];
+	unsigned made = 0;
+	int err = 0;
+
+	fake_reset();
+	ck_assert_int_eq(mount_image(&disk, 0, images[_i], false), 0);
+	u64 before = free_blocks();
+
+	for (; !err; made++) {
+		snprintf(path, sizeof(path), "/file-%u", made);
+		err = fs_open(NULL, path, O_CREAT | O_RDWR, 0600, &inode);
+		for (u64 page = 0; !err && page < 40; page++)
+			err = write_page(inode, page, 'f');
+		if (!err)
+			inode_put(inode);
+	}
+	ck_assert_int_eq(err, -ENOSPC);
+	ck_assert_uint_gt(made, 20);
+	ck_assert_uint_lt(free_blocks(), 64);
+	/* The file that did not fit: open, then not. */
+	fs_truncate(inode, 0);
+	inode_put(inode);
+	for (unsigned i = 0; i < made; i++) {
+		snprintf(path, sizeof(path), "/file-%u", i);
+		ck_assert_int_eq(fs_unlink(NULL, path, false), 0);
+	}
+	ck_assert_uint_eq(free_blocks(), before);
+	ck_assert_str_eq(fake_log, "");
+	unmount_clean();
+	check_image();
+}
+END_TEST
+
 Suite *ext2_write_suite(void)
 {
 	Suite *s = suite_create("guest ext2, written");
@@ -349,6 +396,7 @@ Suite *ext2_write_suite(void)
 	tcase_add_unchecked_fixture(tc, make_empty_images, images_remove);
 	tcase_set_timeout(tc, 120);
 	tcase_add_loop_test(tc, random_calls, 0, 3 * SEEDS);
+	tcase_add_loop_test(tc, full, 0, 3);
 	suite_add_tcase(s, tc);
 	return s;
 }
