@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { PATH_SIZE = 128, LINE_SIZE = 300 };
 enum { OPERATIONS = 1000, SEEDS = 4, OPEN_FILES = 4, KEEP = 1 /* RENAME_NOREPLACE */ };
 
 static const char *const images[] = {"empty1024.img", "empty2048.img", "empty4096.img"};
@@ -42,19 +43,18 @@ static unsigned roll(unsigned n)
 	return (unsigned)rand() / 7 % n;
 }
 
-static const char *random_path(char path[64])
+static const char *random_path(char path[PATH_SIZE])
 {
 	static const char *const names[] = {"a", "b", "c", "dd", "a-longer-name-than-the-others"};
 	unsigned depth = 1 + roll(3);
 
-	strcpy(path, "top/");
-	for (unsigned i = 0; i < depth; i++) {
-		if (i)
-			strcat(path, "/");
-		strcat(path, roll(30) ? names[roll(5)] : ".");
-	}
+	int len = snprintf(path, PATH_SIZE, "top");
+
+	for (unsigned i = 0; i < depth; i++)
+		len += snprintf(path + len, (size_t)(PATH_SIZE - len), "/%s",
+				roll(30) ? names[roll(5)] : ".");
 	if (roll(20) == 0)
-		strcat(path, "/");
+		snprintf(path + len, (size_t)(PATH_SIZE - len), "/");
 	return path;
 }
 
@@ -95,16 +95,14 @@ static struct result do_open(const char *path)
 
 static struct result do_make(const char *path)
 {
-	char target[64];
+	char target[PATH_SIZE], path_to[PATH_SIZE];
 
 	switch (roll(4)) {
 	case 0:
-		random_path(target);
-		memmove(target, target + 4, 60); /* beside the link */
-		if (roll(3) == 0)		 /* too long to be kept in the inode */
-			memmove(target + 30, target, 30),
-			    memcpy(target, "./././././././././././././././", 30);
-		target[63] = 0;
+		/* Beside the link; sometimes too long to be kept in the inode. */
+		snprintf(target, sizeof(target), "%s%s",
+			 roll(3) ? "" : "./././././././././././././././././././",
+			 random_path(path_to) + 4);
 		return (struct result){fs_make(NULL, path, S_IFLNK | 0777, target),
 				       host_error(symlinkat(target, ref, path))};
 	case 1:
@@ -196,14 +194,14 @@ static struct result do_change(const char *path)
 	return r;
 }
 
-static struct result one_call(char line[160])
+static struct result one_call(char line[LINE_SIZE])
 {
-	char path[64], other[64];
+	char path[PATH_SIZE], other[PATH_SIZE];
 	unsigned op = roll(6);
 
 	random_path(path);
 	random_path(other);
-	snprintf(line, 160, "%u %s %s", op, path, other);
+	snprintf(line, LINE_SIZE, "%u %s %s", op, path, other);
 	switch (op) {
 	case 0:
 		return do_open(path);
@@ -309,7 +307,7 @@ static void compare_trees(void)
 
 START_TEST(random_calls)
 {
-	char line[160], buf[PATH_MAX];
+	char line[LINE_SIZE], buf[PATH_MAX];
 
 	srand((unsigned)_i);
 	fake_reset();
