@@ -1,5 +1,6 @@
 /* Cases that every kind of area knows, and how a handler ends. */
 #include "ept/handlers.h"
+#include "ept/host_pages.h"
 
 #include <errno.h>
 
@@ -97,6 +98,39 @@ static int put_back(struct fault *f, enum ept_pte pte)
 	return err == -EFAULT && ept_pte_own(pte) ? without_cached(f) : err;
 }
 
+/* An event may be late, and a page come and go: once is nothing, nor are some hundred times. */
+#define IN_VAIN 1000
+
+/*
+ * Does the host not have the page that the mirror calls installed? Whoever touches it would ask
+ * for ever. What was in it nobody has any more.
+ */
+static bool is_lost(const struct fault *f)
+{
+	struct ept_space *space = f->area->space;
+	struct ept_in_vain *in_vain = &space->in_vain;
+	uint64_t page = (f->req->gpa.v & EPT_PAGE_MASK) + 1;
+
+	if (__atomic_exchange_n(&in_vain->page, page, __ATOMIC_RELAXED) != page) {
+		__atomic_store_n(&in_vain->times, 1, __ATOMIC_RELAXED);
+		return false;
+	}
+	return __atomic_add_fetch(&in_vain->times, 1, __ATOMIC_RELAXED) % IN_VAIN == 0 &&
+	       ept_host_empty(space->pagemap_fd, fault_hva(f, f->index));
+}
+
+static enum ept_result lost(struct fault *f)
+{
+	const struct ept_area *area = f->area;
+
+	f->res->error = -EFAULT;
+	ept_space_fail(area->space, EPT_CASE_SPURIOUS, f->req->gpa, -EFAULT,
+		       "%s: the page of %s at %#lx is lost: it was put in, and the host has nothing "
+		       "there; this is a bug: start the VM again, and report it",
+		       area->space->name, area->name, (unsigned long)f->req->gpa.v);
+	return EPT_FATAL;
+}
+
 /*
  * Granted already. A device or loader has nothing to wait for. An event may be
  * late, or the host may have dropped its entry: make sure the host's page table
@@ -115,6 +149,8 @@ enum ept_result ept_spurious(struct fault *f)
 		err = ept_install_protect(fault_installer(f), hva, EPT_PAGE_SIZE, false);
 	else if (ept_area_cached(f->area))
 		err = put_back(f, ept_pte_get(f->leaf, f->index));
+	else if (is_lost(f))
+		return lost(f);
 	else
 		ept_install_wake(fault_installer(f), hva, EPT_PAGE_SIZE);
 	return ept_fault_finish(f, err == -EEXIST ? 0 : err);

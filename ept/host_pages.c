@@ -124,6 +124,14 @@ bool ept_host_nothing(int pagemap, const void *hva, uint64_t pages)
 	return true;
 }
 
+bool ept_host_empty(int pagemap, const void *hva)
+{
+	uint64_t entry;
+
+	return read_entries(pagemap, (uintptr_t)hva >> EPT_PAGE_SHIFT, 1, &entry) == 1 &&
+	       !(entry & (PM_PRESENT | PM_SWAP));
+}
+
 bool ept_host_tells(int pagemap)
 {
 	return pagemap >= 0;

@@ -42,6 +42,9 @@ uint64_t ept_host_own_pages(int pagemap, const void *hva, uint64_t pages);
  */
 bool ept_host_nothing(int pagemap, const void *hva, uint64_t pages);
 
+/* Is there, for sure, nothing at all at @hva: no page, nor one that the host has swapped out? */
+bool ept_host_empty(int pagemap, const void *hva);
+
 /* Is there a @pagemap to ask? */
 bool ept_host_tells(int pagemap);
 

@@ -167,6 +167,12 @@ bool ept_host_nothing(int pagemap, const void *hva, uint64_t pages)
 	return false; /* it does not tell */
 }
 
+bool ept_host_empty(int pagemap, const void *hva)
+{
+	(void)pagemap, (void)hva;
+	return false; /* as above */
+}
+
 bool ept_host_tells(int pagemap)
 {
 	(void)pagemap;

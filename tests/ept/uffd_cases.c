@@ -1,4 +1,7 @@
 /* Every case that an event can end as, driven by a touch, with its effect checked. */
+#include <poll.h>
+#include <pthread.h>
+
 #include "tests/ept/uffd_suites.h"
 #include "tests/ept/util.h"
 
@@ -212,6 +215,37 @@ START_TEST(spurious_puts_an_unwritten_private_page_back)
 }
 END_TEST
 
+static void *write_one(void *hva)
+{
+	*(volatile char *)hva = 1;
+	return NULL;
+}
+
+/* Taken away behind foal's back: the VM is stopped with the page's name, not busy for ever. */
+START_TEST(a_lost_page_stops_the_vm)
+{
+	const struct ept_failure *failure;
+	struct vm vm = vm_anon(64 * PAGE);
+	struct pollfd failed = {.fd = ept_space_failure_fd(vm.space), .events = POLLIN};
+	pthread_t guest;
+
+	*at(&vm, 3) = 7;
+	*at(&vm, 4) = 7;
+	ck_assert_int_eq(ept_install_drop(NULL, vm.hva + 3 * PAGE, PAGE), 0);
+	ck_assert_int_eq(pthread_create(&guest, NULL, write_one, vm.hva + 3 * PAGE), 0);
+	ck_assert_int_eq(poll(&failed, 1, -1), 1);
+	failure = ept_space_failure(vm.space);
+	ck_assert_ptr_nonnull(failure);
+	ck_assert_int_eq(failure->kase, EPT_CASE_SPURIOUS);
+	ck_assert_uint_eq(failure->gpa.v & ~(PAGE - 1), 3 * PAGE);
+	ck_assert_ptr_nonnull(strstr(failure->message, "0x3000 is lost"));
+	ept_space_stop(vm.space);
+	pthread_join(guest, NULL);
+	assert_faults(&vm, EPT_CASE_SPURIOUS, 1000);
+	vm_destroy(&vm);
+}
+END_TEST
+
 /* The pages around @page are what their own bytes say, and a write to them is the guest's own. */
 static void assert_own(const struct vm *vm, unsigned page, uint64_t resident)
 {
@@ -297,6 +331,7 @@ Suite *suite_uffd_cases(void)
 	tcase_add_test(tc, shared_write);
 	tcase_add_test(tc, spurious_puts_a_dropped_entry_back);
 	tcase_add_test(tc, spurious_puts_an_unwritten_private_page_back);
+	tcase_add_test(tc, a_lost_page_stops_the_vm);
 	tcase_add_test(tc, anon_written_before_it_is_protected);
 	tcase_add_test(tc, private_file_written_before_it_is_protected);
 	tcase_add_loop_test(tc, a_clean_page_put_back_is_tracked, 0, 2);
