@@ -168,14 +168,17 @@ static u32 submit_blocks(struct file_io *io, u32 first, u32 count, u32 disk_bloc
 	return count;
 }
 
-/* A hole reads as zero; writing it would need a block that the file has not. */
+/*
+ * A hole reads as zero. What is written to a file has blocks (ops->allocate), so a hole of a page
+ * that is written back is a part of it that was not.
+ */
 static void finish_hole(struct file_io *io, u32 first, u32 count)
 {
 	u32 block_size = (u32)(PAGE_SIZE >> io->shift);
 
 	for (u32 i = 0; !io->write && i < count; i++)
 		memset(phys_to_virt(block_phys(io, first + i)), 0, block_size);
-	finish_blocks(io, first, count, io->write ? -ENOSPC : 0);
+	finish_blocks(io, first, count, 0);
 }
 
 /* Hands out one stretch of blocks from `first` on; returns its length, at most `left`. */

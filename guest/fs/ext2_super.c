@@ -53,11 +53,73 @@ static int check_geometry(const struct super_block *sb, const struct ext2_disk_s
 	es->blocks_per_group = ds->blocks_per_group;
 	es->inodes_per_group = ds->inodes_per_group;
 	es->inodes_count = ds->inodes_count;
+	es->first_ino = MAX(ds->rev_level ? ds->first_ino : 11, EXT2_ROOT_INO + 1U);
+	es->free_blocks = ds->free_blocks_count;
+	es->free_inodes = ds->free_inodes_count;
 	es->groups = (es->blocks_count - es->first_data_block - 1) / es->blocks_per_group + 1;
 	if (es->inodes_count < EXT2_ROOT_INO ||
 	    es->inodes_count > (u64)es->groups * es->inodes_per_group)
 		return refuse(sb, "inodes", es->inodes_count);
 	return 0;
+}
+
+/* --- the superblock while it is mounted ------------------------------------------------------ */
+
+static int update_super(struct super_block *sb, u16 state)
+{
+	struct ext2_super *es = sb->private;
+	struct ext2_disk_super *ds;
+	struct buffer *buf;
+	void *data;
+	int err = buffer_read(sb, EXT2_SUPER_OFFSET, sizeof(*ds), &buf, &data);
+
+	if (err)
+		return err;
+	ds = data;
+	ds->free_blocks_count = es->free_blocks;
+	ds->free_inodes_count = es->free_inodes;
+	ds->state = state;
+	buffer_dirty(buf, ds, sizeof(*ds));
+	buffer_put(buf);
+	return 0;
+}
+
+void ext2_changed(struct super_block *sb)
+{
+	struct ext2_super *es = sb->private;
+
+	if (es->changed)
+		return;
+	es->changed = true;
+	update_super(sb, es->state & (u16)~EXT2_STATE_CLEAN);
+}
+
+static int ext2_sync(struct super_block *sb, bool last)
+{
+	struct ext2_super *es = sb->private;
+	int err = 0;
+
+	mutex_lock(&sb->lock);
+	if (es->changed)
+		err = update_super(sb, es->state & (u16) ~(last ? 0 : EXT2_STATE_CLEAN));
+	if (!err)
+		err = buffer_sync(sb);
+	mutex_unlock(&sb->lock);
+	return err;
+}
+
+static void ext2_statfs(struct super_block *sb, struct fs_stat *st)
+{
+	const struct ext2_super *es = sb->private;
+
+	*st = (struct fs_stat){
+	    .type = EXT2_SUPER_MAGIC,
+	    .block_size = es->block_size,
+	    .blocks = es->blocks_count - es->first_data_block,
+	    .free_blocks = es->free_blocks,
+	    .inodes = es->inodes_count,
+	    .free_inodes = es->free_inodes,
+	};
 }
 
 static void ext2_unmount(struct super_block *sb)
@@ -73,6 +135,9 @@ static void ext2_free_inode(struct inode *inode)
 static const struct super_ops ext2_super_ops = {
     .read_inode = ext2_read_inode,
     .read_link = ext2_read_link,
+    .delete_inode = ext2_delete_inode,
+    .sync = ext2_sync,
+    .statfs = ext2_statfs,
     .free_inode = ext2_free_inode,
     .unmount = ext2_unmount,
 };
@@ -102,7 +167,11 @@ int ext2_mount(struct super_block *sb, u64 *root_ino)
 	if (!(ds.state & EXT2_STATE_CLEAN))
 		printk("%s: ext2: was not unmounted cleanly, or has errors: e2fsck it\n",
 		       sb->bdev->name);
+	es->state = ds.state;
 	es->filetype = ds.rev_level && ds.feature_incompat & EXT2_INCOMPAT_FILETYPE;
+	es->large_files = ds.rev_level && ds.feature_ro_compat & EXT2_RO_COMPAT_LARGE_FILE;
+	/* e2fsck takes small times of deletion for inode numbers. */
+	sb->time_base = (s64)MAX(MAX(ds.wtime, ds.mtime), ds.inodes_count + 1);
 	sb->private = es;
 	sb->ops = &ext2_super_ops;
 	*root_ino = EXT2_ROOT_INO;

@@ -1,17 +1,9 @@
 /* From paths to inodes: components, ".." across mounts, symbolic links. */
-#include "guest/fs/internal.h"
+#include "guest/fs/namei.h"
 #include "guest/include/page.h"
 #include "guest/include/string.h"
 
 enum { MAX_LINKS = 40 };
-
-/* A walk under way. `path` holds what is still to be walked, from `at` on. */
-struct walk {
-	struct inode *dir; /* a reference */
-	char *path;	   /* PATH_MAX bytes */
-	unsigned at;
-	unsigned links; /* followed so far */
-};
 
 static void move_to(struct walk *w, struct inode *inode)
 {
@@ -20,34 +12,31 @@ static void move_to(struct walk *w, struct inode *inode)
 	w->dir = inode;
 }
 
-/* The filesystem mounted at /NAME. */
-static struct super_block *mounted_at(const char *name, unsigned len)
+struct super_block *mounted_at(const struct name *name)
 {
 	for (struct super_block *sb = mounted->next; sb; sb = sb->next) {
-		if (strlen(sb->where) == len + 1 && !memcmp(sb->where + 1, name, len))
+		if (strlen(sb->where) == name->len + 1 &&
+		    !memcmp(sb->where + 1, name->s, name->len))
 			return sb;
 	}
 	return NULL;
 }
 
-/* One component; *next gets a reference. Mount points need no folder below them. */
-static int step(struct walk *w, const char *name, unsigned len, struct inode **next)
+int walk_step(struct walk *w, const struct name *name, struct inode **next)
 {
 	struct super_block *over = NULL;
-	bool dotdot = len == 2 && name[0] == '.' && name[1] == '.';
 
-	if (dotdot && w->dir == w->dir->sb->root)
+	if (is_dotdot(name) && w->dir == w->dir->sb->root)
 		*next = mounted->root;
-	else if (w->dir == mounted->root && (over = mounted_at(name, len)))
+	else if (w->dir == mounted->root && (over = mounted_at(name)))
 		*next = over->root;
 	else
-		return w->dir->ops->lookup(w->dir, name, len, next);
+		return w->dir->ops->lookup(w->dir, name->s, name->len, next);
 	inode_get(*next);
 	return 0;
 }
 
-/* Puts the link's target in front of what is left of the path. */
-static int follow_link(struct walk *w, struct inode *link)
+int walk_follow(struct walk *w, struct inode *link)
 {
 	char *path = kmalloc(PATH_MAX);
 	size_t rest = strlen(w->path + w->at);
@@ -80,33 +69,48 @@ fail:
 	return err;
 }
 
-static int walk(struct walk *w)
+static unsigned name_length(const char *name)
+{
+	unsigned len = 0;
+
+	while (name[len] && name[len] != '/')
+		len++;
+	return len;
+}
+
+static bool only_slashes(const char *s)
+{
+	while (*s == '/')
+		s++;
+	return !*s;
+}
+
+int walk_on(struct walk *w)
 {
 	for (;;) {
 		while (w->path[w->at] == '/')
 			w->at++;
-		const char *name = w->path + w->at;
-		unsigned len = 0;
+		struct name name = {w->path + w->at, name_length(w->path + w->at)};
+		bool ends = only_slashes(name.s + name.len);
 
-		while (name[len] && name[len] != '/')
-			len++;
+		w->last = name;
 		/* Also with slashes behind it, the last name has to be a directory's. */
-		if (w->at && !S_ISDIR(w->dir->mode))
+		if ((w->at || name.len) && !S_ISDIR(w->dir->mode))
 			return -ENOTDIR;
-		if (!len)
-			return 0;
-		if (len > NAME_MAX)
+		if (name.len > NAME_MAX)
 			return -ENAMETOOLONG;
-		w->at += len;
-		if (len == 1 && name[0] == '.')
+		if (!name.len || (w->parent && ends))
+			return 0;
+		w->at += name.len;
+		if (is_dot(&name))
 			continue;
 
 		struct inode *next;
-		int err = step(w, name, len, &next);
+		int err = walk_step(w, &name, &next);
 		if (err)
 			return err;
-		if (S_ISLNK(next->mode))
-			err = follow_link(w, next);
+		if (S_ISLNK(next->mode) && !(w->nofollow && !w->path[w->at]))
+			err = walk_follow(w, next);
 		else
 			move_to(w, next);
 		inode_put(next);
@@ -115,27 +119,112 @@ static int walk(struct walk *w)
 	}
 }
 
-int fs_lookup(const char *path, struct inode **out)
+int walk_begin(struct walk *w, struct inode *base, const char *path)
 {
 	size_t len = strlen(path);
-	struct walk w = {0};
 
 	if (!mounted || !len)
 		return -ENOENT;
 	if (len >= PATH_MAX)
 		return -ENAMETOOLONG;
-	w.path = kmalloc(PATH_MAX);
-	if (!w.path)
+	w->path = kmalloc(PATH_MAX);
+	if (!w->path)
 		return -ENOMEM;
-	memcpy(w.path, path, len + 1);
-	w.dir = mounted->root;
-	inode_get(w.dir);
+	memcpy(w->path, path, len + 1);
+	w->dir = base && path[0] != '/' ? base : mounted->root;
+	inode_get(w->dir);
+	return 0;
+}
 
-	int err = walk(&w);
-	if (err)
-		inode_put(w.dir);
-	else
+void walk_end(struct walk *w)
+{
+	if (!w->path)
+		return;
+	inode_put(w->dir);
+	kfree(w->path);
+}
+
+int fs_lookup_at(struct inode *base, const char *path, bool follow, struct inode **out)
+{
+	struct walk w = {.nofollow = !follow};
+	int err = walk_begin(&w, base, path);
+
+	if (!err)
+		err = walk_on(&w);
+	if (!err) {
 		*out = w.dir;
-	kfree(w.path);
+		inode_get(w.dir);
+	}
+	walk_end(&w);
 	return err;
+}
+
+int fs_lookup(const char *path, struct inode **out)
+{
+	return fs_lookup_at(NULL, path, true, out);
+}
+
+/* --- from a directory to its path ------------------------------------------------------------ */
+
+/* The entry of inode number ino is copied in front of *at. */
+struct ancestor {
+	u64 ino;
+	char *at, *start;
+};
+
+static int take_name(void *arg, const char *name, unsigned len, u64 ino, u8 type)
+{
+	struct ancestor *a = arg;
+	struct name n = {name, len};
+
+	(void)type;
+	if (ino != a->ino || is_dot(&n) || is_dotdot(&n))
+		return 0;
+	if ((size_t)(a->at - a->start) < len + 1)
+		return -ENAMETOOLONG;
+	a->at -= len;
+	memcpy(a->at, name, len);
+	*--a->at = '/';
+	return 1;
+}
+
+/* One level up; what dir is called there goes in front. */
+static int climb(struct inode **dir, struct ancestor *a)
+{
+	struct inode *up;
+	u64 pos = 0;
+	int err = (*dir)->ops->lookup(*dir, "..", 2, &up);
+
+	if (err)
+		return err;
+	a->ino = (*dir)->ino;
+	err = S_ISDIR(up->mode) ? up->ops->readdir(up, &pos, take_name, a) : -ENOTDIR;
+	inode_put(*dir);
+	*dir = up;
+	if (!err)
+		return -ENOENT;
+	return err < 0 ? err : 0;
+}
+
+char *fs_path_of(struct inode *dir, char *buf, unsigned size)
+{
+	struct ancestor a = {.at = buf + size - 1, .start = buf};
+	size_t len;
+
+	*a.at = 0;
+	inode_get(dir);
+	while (dir != dir->sb->root && !climb(&dir, &a))
+		;
+	bool whole = dir == dir->sb->root;
+	const char *where = dir->sb->where;
+
+	inode_put(dir);
+	if (!whole)
+		return NULL;
+	len = where[1] || !*a.at ? strlen(where) : 0;
+	if ((size_t)(a.at - a.start) < len)
+		return NULL;
+	a.at -= len;
+	memcpy(a.at, where, len);
+	return a.at;
 }

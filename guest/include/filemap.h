@@ -82,6 +82,13 @@ unsigned filemap_next_pages(struct address_space *as, u64 *index, struct page **
  */
 bool filemap_remove(struct page *page);
 
+/* Takes a locked page out of the cache, dirty or not; who has a reference keeps an orphan. */
+void filemap_drop(struct page *page);
+/* Forgets the pages behind byte `size` and unmaps them. What is dirty there is lost. Sleeps. */
+void filemap_truncate(struct address_space *as, u64 size);
+/* A zeroed page of an index that the cache does not have, up to date; *out with a reference. */
+int add_zeroed_page(struct address_space *as, u64 index, struct page **out);
+
 /* Page locks. lock_page sleeps; unlock_page from any context. */
 void lock_page(struct page *page);
 bool trylock_page(struct page *page);

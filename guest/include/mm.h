@@ -207,6 +207,11 @@ void page_mkclean(struct page *page);
 bool page_referenced(struct page *page);
 /* Takes the page out of all of them, with their references. */
 void page_unmap(struct page *page);
+/*
+ * Takes pages first to last of a file out of all mappings, own copies of them too. The page locks
+ * are not held.
+ */
+void unmap_mapping_range(struct address_space *as, u64 first, u64 last);
 
 /* --- reclaim, vmscan.c; never sleeps, no spinlock held -----------------------------------------
  */

@@ -42,6 +42,8 @@ static inline void wake_up(struct wait_queue *q)
 void wait_prepare(struct wait_queue *q, struct waiter *w);
 void wait_finish(struct wait_queue *q, struct waiter *w);
 void schedule(void);
+/* Wakes at the deadline by itself (ktime). */
+void schedule_until(u64 deadline);
 
 /*
  * Interrupts off, and on the way to user mode: the slice is over before it was used. There is
@@ -63,6 +65,20 @@ void sched_renew_slice(void);
 			held_ = (cond); \
 			if (!held_) \
 				schedule(); \
+			wait_finish(&(q), &waiter_); \
+		} \
+	} while (0)
+
+/* The same, until the deadline at the latest (ktime); ~0: for ever. */
+#define wait_event_until(q, cond, deadline) \
+	do { \
+		struct waiter waiter_; \
+		bool held_ = (cond); \
+		while (!held_ && ktime_ns() < (deadline)) { \
+			wait_prepare(&(q), &waiter_); \
+			held_ = (cond); \
+			if (!held_) \
+				schedule_until(deadline); \
 			wait_finish(&(q), &waiter_); \
 		} \
 	} while (0)

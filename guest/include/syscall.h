@@ -25,6 +25,7 @@ bool syscall_by_exception(struct regs *regs);
 	X(4, stat) \
 	X(5, fstat) \
 	X(6, lstat) \
+	X(7, poll) \
 	X(8, lseek) \
 	X(9, mmap) \
 	X(10, mprotect) \
@@ -36,11 +37,16 @@ bool syscall_by_exception(struct regs *regs);
 	X(16, ioctl) \
 	X(17, pread64) \
 	X(18, pwrite64) \
+	X(19, readv) \
 	X(20, writev) \
+	X(21, access) \
+	X(22, pipe) \
+	X(23, select) \
 	X(24, sched_yield) \
 	X(26, msync) \
 	X(28, madvise) \
 	X(32, dup) \
+	X(33, dup2) \
 	X(34, pause) \
 	X(35, nanosleep) \
 	X(39, getpid) \
@@ -50,10 +56,31 @@ bool syscall_by_exception(struct regs *regs);
 	X(61, wait4) \
 	X(62, kill) \
 	X(63, uname) \
+	X(72, fcntl) \
 	X(74, fsync) \
 	X(75, fdatasync) \
+	X(76, truncate) \
+	X(77, ftruncate) \
+	X(79, getcwd) \
+	X(80, chdir) \
+	X(81, fchdir) \
+	X(82, rename) \
+	X(83, mkdir) \
+	X(84, rmdir) \
+	X(85, creat) \
+	X(86, link) \
+	X(87, unlink) \
+	X(88, symlink) \
+	X(89, readlink) \
+	X(90, chmod) \
+	X(91, fchmod) \
+	X(92, chown) \
+	X(93, fchown) \
+	X(94, lchown) \
+	X(95, umask) \
 	X(96, gettimeofday) \
 	X(98, getrusage) \
+	X(99, sysinfo) \
 	X(102, getuid) \
 	X(104, getgid) \
 	X(107, geteuid) \
@@ -67,6 +94,9 @@ bool syscall_by_exception(struct regs *regs);
 	X(127, rt_sigpending) \
 	X(130, rt_sigsuspend) \
 	X(131, sigaltstack) \
+	X(133, mknod) \
+	X(137, statfs) \
+	X(138, fstatfs) \
 	X(158, arch_prctl) \
 	X(162, sync) \
 	X(169, reboot) \
@@ -78,8 +108,28 @@ bool syscall_by_exception(struct regs *regs);
 	X(231, exit_group) \
 	X(234, tgkill) \
 	X(257, openat) \
+	X(258, mkdirat) \
+	X(259, mknodat) \
+	X(260, fchownat) \
 	X(262, newfstatat) \
-	X(318, getrandom)
+	X(263, unlinkat) \
+	X(264, renameat) \
+	X(265, linkat) \
+	X(266, symlinkat) \
+	X(267, readlinkat) \
+	X(268, fchmodat) \
+	X(269, faccessat) \
+	X(270, pselect6) \
+	X(271, ppoll) \
+	X(280, utimensat) \
+	X(292, dup3) \
+	X(293, pipe2) \
+	X(295, preadv) \
+	X(296, pwritev) \
+	X(316, renameat2) \
+	X(318, getrandom) \
+	X(332, statx) \
+	X(439, faccessat2)
 
 /* The calls themselves, in kernel/sys_*.c. */
 #define SYSCALL(name) s64 sys_##name(struct regs *regs)

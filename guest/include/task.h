@@ -10,7 +10,6 @@
 
 #define TASK_NAME_LEN 16
 #define TASK_STACK    16384
-#define TASK_FILES    64
 
 enum task_state {
 	TASK_RUNNING, /* on the run queue or on the CPU */
@@ -21,8 +20,8 @@ enum task_state {
 /* A change of state that its parent may ask for and has not yet. */
 enum task_report { REPORT_NOTHING, REPORT_STOPPED, REPORT_CONTINUED };
 
+struct files;
 struct mm;
-struct file;
 
 struct task {
 	u64 kernel_rsp; /* while another task runs */
@@ -46,8 +45,8 @@ struct task {
 	u64 wake_at;	   /* ktime of the sleep's end; 0: none */
 	struct list timer; /* in the list of sleepers */
 
-	struct mm *mm; /* NULL: kernel task */
-	struct file *files[TASK_FILES];
+	struct mm *mm;	     /* NULL: kernel task */
+	struct files *files; /* NULL: kernel task */
 	u64 fs_base, gs_base;
 	u64 minor_faults, major_faults;
 	u64 minor_faults_children, major_faults_children; /* of those waited for */
@@ -105,6 +104,12 @@ struct task *task_next(struct task *t);
  * go on: its pid and *status, 0 if there is none yet with WNOHANG, or -ECHILD.
  */
 s64 do_wait4(int pid, int *status, int options);
+
+/* For /proc: valid until the caller sleeps; NULL if there is none. */
+struct task *task_by_pid(int pid);
+/* The next larger pid, or 0. */
+int task_next_pid(int pid);
+int task_count(void);
 
 /* Ends the run: all other tasks end, then init, whose status it is. */
 void tasks_end_run(int status);

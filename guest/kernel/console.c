@@ -113,8 +113,10 @@ static void uart_interrupt(void *arg)
 	}
 	inb(FOAL_PORT_COM1 + UART_IIR);
 	spin_unlock_irqrestore(&input.lock, flags);
-	if (line)
+	if (line) {
 		wake_up(&input.readers);
+		poll_wake();
+	}
 }
 
 void console_init(void)
@@ -182,8 +184,15 @@ static s64 console_write_user(u64 buf, size_t n)
 	return (s64)done;
 }
 
+static bool console_readable(void)
+{
+	return READ_ONCE(input.head) != READ_ONCE(input.line_end);
+}
+
 const struct chardev console_dev = {
-    .path = "/dev/console",
     .read = console_read,
     .write = console_write_user,
+    .readable = console_readable,
+    .major = 5,
+    .minor = 1,
 };

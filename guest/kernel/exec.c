@@ -197,7 +197,7 @@ static void start_program(struct regs *regs, const struct image *im, const char 
 	wrmsr(MSR_FS_BASE, 0);
 	fpu_reset();
 	signals_exec();
-	files_close(current, true);
+	files_close_on_exec(current);
 	*regs = (struct regs){
 	    .rip = im->bias + im->eh.entry,
 	    .cs = USER_CS,

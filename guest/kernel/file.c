@@ -1,128 +1,152 @@
-/* Open files and descriptors. */
+/* Open files: of the filesystem, and of character devices. */
 #include "guest/include/file.h"
 #include "guest/include/errno.h"
+#include "guest/include/file_rw.h"
 #include "guest/include/fs.h"
 #include "guest/include/page.h"
-#include "guest/include/string.h"
-#include "guest/include/task.h"
-#include "guest/include/uaccess.h"
 
-static s64 null_read(u64 buf, size_t n)
+/* --- regular files and directories -------------------------------------------------------------
+ */
+
+static s64 regular_read(struct file *f, u64 *pos, u64 buf, size_t n)
 {
-	(void)buf, (void)n;
-	return 0;
+	s64 done = file_read_user(f->inode, *pos, buf, n);
+
+	if (done > 0)
+		*pos += (u64)done;
+	return done;
 }
 
-static s64 null_write(u64 buf, size_t n)
+static s64 regular_write(struct file *f, u64 *pos, u64 buf, size_t n)
 {
-	(void)buf;
-	return (s64)n;
+	return file_write_user(f->inode, pos, buf, n, f->flags & O_APPEND);
 }
 
-static s64 zero_read(u64 buf, size_t n)
+static s64 directory_read(struct file *f, u64 *pos, u64 buf, size_t n)
 {
-	size_t bad = clear_user(buf, n);
-
-	return bad == n && n ? -EFAULT : (s64)(n - bad);
+	(void)f, (void)pos, (void)buf, (void)n;
+	return -EISDIR;
 }
 
-static const struct chardev null_dev = {"/dev/null", null_read, null_write};
-static const struct chardev zero_dev = {"/dev/zero", zero_read, null_write};
+const struct file_ops regular_file_ops = {
+    .read = regular_read, .write = regular_write, .seeks = true};
+const struct file_ops directory_file_ops = {.read = directory_read, .seeks = true};
 
-/* The kernel's own devices, in front of whatever /dev the disk holds. */
-static const struct chardev *const chardevs[] = {&console_dev, &null_dev, &zero_dev};
+/* O_PATH: a place in the tree and nothing more. */
+static const struct file_ops path_file_ops;
 
-static const struct chardev *chardev_of(const char *path)
+/* --- character devices --------------------------------------------------------------------------
+ */
+
+static const struct chardev *dev_of(const struct file *f)
 {
-	if (!strcmp(path, "/dev/tty") || !strcmp(path, "/dev/ttyS0"))
-		return &console_dev;
-	for (unsigned i = 0; i < ARRAY_SIZE(chardevs); i++)
-		if (!strcmp(path, chardevs[i]->path))
-			return chardevs[i];
-	return NULL;
+	return f->inode->private;
+}
+
+static bool readable(const struct chardev *dev)
+{
+	return !dev->readable || dev->readable();
+}
+
+static s64 chardev_read(struct file *f, u64 *pos, u64 buf, size_t n)
+{
+	(void)pos;
+	if ((f->flags & O_NONBLOCK) && !readable(dev_of(f)))
+		return -EAGAIN;
+	return dev_of(f)->read(buf, n);
+}
+
+static s64 chardev_write(struct file *f, u64 *pos, u64 buf, size_t n)
+{
+	(void)pos;
+	return dev_of(f)->write(buf, n);
+}
+
+static u32 chardev_poll(struct file *f)
+{
+	return POLLOUT | POLLWRNORM | (readable(dev_of(f)) ? POLLIN | POLLRDNORM : 0);
+}
+
+static s64 chardev_ioctl(struct file *f, u32 cmd, u64 arg)
+{
+	return dev_of(f)->ioctl ? dev_of(f)->ioctl(cmd, arg) : -ENOTTY;
+}
+
+const struct file_ops chardev_file_ops = {
+    .read = chardev_read, .write = chardev_write, .poll = chardev_poll, .ioctl = chardev_ioctl};
+
+/* --- opening ------------------------------------------------------------------------------------
+ */
+
+struct file *file_alloc(u32 flags, const struct file_ops *ops, void *private)
+{
+	struct file *f = kzalloc(sizeof(*f));
+
+	if (f)
+		*f = (struct file){.refcount = 1, .flags = flags, .ops = ops, .private = private};
+	return f;
+}
+
+static int start_file(struct file *f)
+{
+	if (f->flags & O_PATH) {
+		f->ops = &path_file_ops;
+		return 0;
+	}
+	switch (f->inode->mode & S_IFMT) {
+	case S_IFDIR:
+		f->ops = &directory_file_ops;
+		return 0;
+	case S_IFCHR:
+		f->ops = &chardev_file_ops;
+		return 0;
+	case S_IFIFO:
+		return fifo_open(f);
+	case S_IFREG:
+		if (f->inode->file_ops && (f->flags & O_ACCMODE) != O_RDONLY)
+			return -EACCES;
+		f->ops = f->inode->file_ops ? f->inode->file_ops : &regular_file_ops;
+		return 0;
+	default:
+		return -ENXIO;
+	}
+}
+
+int file_open_at(struct inode *base, const char *path, u32 flags, u32 mode, struct file **out)
+{
+	struct file *f = file_alloc(flags & ~(u32)(O_CREAT | O_EXCL | O_TRUNC), NULL, NULL);
+	struct inode *inode;
+	int err;
+
+	if (!f)
+		return -ENOMEM;
+	if (flags & O_PATH)
+		flags &= O_DIRECTORY | O_NOFOLLOW | O_PATH;
+	err = flags & O_PATH && flags & O_NOFOLLOW ? fs_lookup_at(base, path, false, &inode)
+						   : fs_open(base, path, flags, mode, &inode);
+	if (!err) {
+		f->inode = inode;
+		err = start_file(f);
+	}
+	if (err)
+		file_put(f);
+	else
+		*out = f;
+	return err;
 }
 
 int file_open(const char *path, u32 flags, struct file **out)
 {
-	const struct chardev *dev = chardev_of(path);
-	struct inode *inode = NULL;
-	struct file *f;
-	int err;
-
-	if (!dev) {
-		err = fs_lookup(path, &inode);
-		if (err == -ENOENT && (flags & O_CREAT))
-			return -EROFS;
-		if (err)
-			return err;
-		err = -EISDIR;
-		if (S_ISDIR(inode->mode) && (flags & O_ACCMODE) != O_RDONLY)
-			goto put;
-		err = -ENOTDIR;
-		if (!S_ISDIR(inode->mode) && (flags & O_DIRECTORY))
-			goto put;
-		err = -EROFS;
-		if ((flags & O_ACCMODE) != O_RDONLY && fs_read_only(inode))
-			goto put;
-		/* Nothing ever shrinks either. */
-		if ((flags & O_TRUNC) && inode->size)
-			goto put;
-	}
-	err = -ENOMEM;
-	f = kzalloc(sizeof(*f));
-	if (!f)
-		goto put;
-	*f = (struct file){.refcount = 1, .flags = flags, .inode = inode, .dev = dev};
-	*out = f;
-	return 0;
-put:
-	if (inode)
-		inode_put(inode);
-	return err;
+	return file_open_at(NULL, path, flags, 0, out);
 }
 
 void file_put(struct file *f)
 {
-	if (--f->refcount)
+	if (__atomic_sub_fetch(&f->refcount, 1, __ATOMIC_ACQ_REL))
 		return;
+	if (f->ops && f->ops->release)
+		f->ops->release(f);
 	if (f->inode)
 		inode_put(f->inode);
 	kfree(f);
-}
-
-struct file *fd_get(u64 fd)
-{
-	return fd < TASK_FILES ? current->files[fd] : NULL;
-}
-
-int fd_install(struct file *f)
-{
-	for (int fd = 0; fd < TASK_FILES; fd++) {
-		if (current->files[fd])
-			continue;
-		current->files[fd] = f;
-		return fd;
-	}
-	return -EMFILE;
-}
-
-void files_fork(struct task *child, const struct task *parent)
-{
-	for (int fd = 0; fd < TASK_FILES; fd++) {
-		child->files[fd] = parent->files[fd];
-		if (child->files[fd])
-			child->files[fd]->refcount++;
-	}
-}
-
-void files_close(struct task *t, bool on_exec)
-{
-	for (int fd = 0; fd < TASK_FILES; fd++) {
-		struct file *f = t->files[fd];
-
-		if (!f || (on_exec && !(f->flags & O_CLOEXEC)))
-			continue;
-		t->files[fd] = NULL;
-		file_put(f);
-	}
 }

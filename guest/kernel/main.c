@@ -41,6 +41,8 @@ static void mount_root(void)
 	err = fs_mount(root, "/");
 	if (err)
 		panic("root=%s: not mounted (%d)", path, err);
+	if (fs_mount_devices() || fs_mount_proc())
+		panic("/dev, /proc: not mounted");
 	/* Persistent memory that is not the root is at hand beside it. */
 	if (pmem && pmem != root) {
 		err = fs_mount(pmem, "/pmem");
@@ -54,7 +56,7 @@ static void open_console(void)
 	struct file *f;
 
 	for (int fd = 0; fd < 3; fd++)
-		if (!file_open(console_dev.path, O_RDWR, &f))
+		if (!file_open("/dev/console", O_RDWR, &f))
 			fd_install(f);
 }
 
@@ -71,6 +73,8 @@ static void init_main(void *arg)
 	random_init();
 	drivers_init();
 	free_at_start = nr_free_pages();
+	if (files_init(current))
+		panic("no memory for the first task");
 	mount_root();
 	open_console();
 	if (!cmdline_get("init", init, sizeof(init)))

@@ -147,18 +147,16 @@ void idle_loop(void)
 	}
 }
 
-/* Until then, or until somebody wakes it for another reason. */
-static void sleep_until(u64 time)
+void schedule_until(u64 deadline)
 {
 	u64 irq = local_irq_save();
 	struct list *pos;
 
-	current->wake_at = time;
+	current->wake_at = deadline;
 	for (pos = sleepers.next; pos != &sleepers; pos = pos->next)
 		if (list_entry(pos, struct task, timer)->wake_at > current->wake_at)
 			break;
 	list_add_tail(&current->timer, pos);
-	current->state = TASK_SLEEPING;
 	arm_timer();
 	schedule();
 	list_del(&current->timer);
@@ -169,8 +167,15 @@ u64 sleep_ns(u64 ns)
 {
 	u64 end = ktime_ns() + ns, now;
 
-	while ((now = ktime_ns()) < end && !signal_pending())
-		sleep_until(end);
+	while ((now = ktime_ns()) < end && !signal_pending()) {
+		u64 irq = local_irq_save();
+
+		if (!signal_pending()) { /* nor came one since */
+			current->state = TASK_SLEEPING;
+			schedule_until(end);
+		}
+		local_irq_restore(irq);
+	}
 	return now < end ? end - now : 0;
 }
 

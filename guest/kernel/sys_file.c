@@ -1,102 +1,115 @@
-/* System calls on files. */
+/* System calls on open files: reading, writing, positions. */
 #include "guest/include/errno.h"
 #include "guest/include/file.h"
 #include "guest/include/file_rw.h"
 #include "guest/include/fs.h"
 #include "guest/include/page.h"
-#include "guest/include/string.h"
 #include "guest/include/syscall.h"
 #include "guest/include/task.h"
 #include "guest/include/uaccess.h"
 
-#define AT_FDCWD      (-100)
-#define AT_EMPTY_PATH 0x1000
-#define RW_MAX	      0x7ffff000UL /* most bytes of one call, as on Linux */
-#define IOV_MAX	      1024
+#define IOV_MAX 1024
 
-enum { SEEK_SET, SEEK_CUR, SEEK_END };
-
-struct stat {
-	u64 st_dev, st_ino, st_nlink;
-	u32 st_mode, st_uid, st_gid, pad0;
-	u64 st_rdev;
-	s64 st_size, st_blksize, st_blocks;
-	s64 st_atime, st_atime_ns, st_mtime, st_mtime_ns, st_ctime, st_ctime_ns;
-	s64 reserved[3];
-};
+enum { SEEK_SET, SEEK_CUR, SEEK_END, SEEK_DATA, SEEK_HOLE };
 
 struct iovec {
 	u64 base, len;
 };
 
-static s64 read_at(struct file *f, u64 pos, u64 buf, size_t n)
+typedef s64 (*file_fn)(struct file *f, struct regs *regs);
+
+/* Calls fn with the file of descriptor rdi. */
+static s64 on_file(struct regs *regs, file_fn fn)
 {
-	if ((f->flags & O_ACCMODE) == O_WRONLY)
+	struct file *f = fd_file(regs->rdi);
+	s64 ret;
+
+	if (!f)
 		return -EBADF;
-	n = MIN(n, RW_MAX);
-	if (f->dev)
-		return f->dev->read(buf, n);
-	if (S_ISDIR(f->inode->mode))
-		return -EISDIR;
-	return file_read_user(f->inode, pos, buf, n);
+	ret = fn(f, regs);
+	file_put(f);
+	return ret;
 }
 
-static s64 write_at(struct file *f, u64 pos, u64 buf, size_t n)
+static s64 file_read(struct file *f, u64 *pos, u64 buf, size_t n)
 {
-	if ((f->flags & O_ACCMODE) == O_RDONLY)
+	if ((f->flags & O_ACCMODE) == O_WRONLY || (f->flags & O_PATH))
 		return -EBADF;
-	n = MIN(n, RW_MAX);
-	if (f->dev)
-		return f->dev->write(buf, n);
-	return file_write_user(f->inode, f->flags & O_APPEND ? f->inode->size : pos, buf, n);
+	return f->ops->read ? f->ops->read(f, pos, buf, MIN(n, RW_MAX)) : -EINVAL;
 }
 
-static s64 advance(struct file *f, s64 done)
+static s64 file_write(struct file *f, u64 *pos, u64 buf, size_t n)
 {
-	if (done > 0)
-		f->pos += (u64)done;
-	return done;
+	if ((f->flags & O_ACCMODE) == O_RDONLY || (f->flags & O_PATH))
+		return -EBADF;
+	return f->ops->write ? f->ops->write(f, pos, buf, MIN(n, RW_MAX)) : -EINVAL;
+}
+
+static s64 do_read(struct file *f, struct regs *regs)
+{
+	return file_read(f, &f->pos, regs->rsi, regs->rdx);
+}
+
+static s64 do_write(struct file *f, struct regs *regs)
+{
+	return file_write(f, &f->pos, regs->rsi, regs->rdx);
 }
 
 SYSCALL(read)
 {
-	struct file *f = fd_get(regs->rdi);
-
-	return f ? advance(f, read_at(f, f->pos, regs->rsi, regs->rdx)) : -EBADF;
+	return on_file(regs, do_read);
 }
 
 SYSCALL(write)
 {
-	struct file *f = fd_get(regs->rdi);
+	return on_file(regs, do_write);
+}
 
-	return f ? advance(f, write_at(f, f->pos, regs->rsi, regs->rdx)) : -EBADF;
+/* --- with a position of their own ---------------------------------------------------------------
+ */
+
+static s64 check_pos(const struct file *f, u64 pos)
+{
+	if ((s64)pos < 0)
+		return -EINVAL;
+	return f->ops->seeks ? 0 : -ESPIPE;
+}
+
+static s64 do_pread(struct file *f, struct regs *regs)
+{
+	u64 pos = regs->r10;
+	s64 err = check_pos(f, pos);
+
+	return err ? err : file_read(f, &pos, regs->rsi, regs->rdx);
+}
+
+static s64 do_pwrite(struct file *f, struct regs *regs)
+{
+	u64 pos = regs->r10;
+	s64 err = check_pos(f, pos);
+
+	return err ? err : file_write(f, &pos, regs->rsi, regs->rdx);
 }
 
 SYSCALL(pread64)
 {
-	struct file *f = fd_get(regs->rdi);
-
-	if (!f || f->dev)
-		return f ? -ESPIPE : -EBADF;
-	return (s64)regs->r10 < 0 ? -EINVAL : read_at(f, regs->r10, regs->rsi, regs->rdx);
+	return on_file(regs, do_pread);
 }
 
 SYSCALL(pwrite64)
 {
-	struct file *f = fd_get(regs->rdi);
-
-	if (!f || f->dev)
-		return f ? -ESPIPE : -EBADF;
-	return (s64)regs->r10 < 0 ? -EINVAL : write_at(f, regs->r10, regs->rsi, regs->rdx);
+	return on_file(regs, do_pwrite);
 }
 
-SYSCALL(writev)
+/* --- several buffers ----------------------------------------------------------------------------
+ */
+
+typedef s64 (*transfer_fn)(struct file *f, u64 *pos, u64 buf, size_t n);
+
+static s64 each_buffer(struct file *f, const struct regs *regs, u64 *pos, transfer_fn fn)
 {
-	struct file *f = fd_get(regs->rdi);
 	s64 done = 0;
 
-	if (!f)
-		return -EBADF;
 	if (regs->rdx > IOV_MAX)
 		return -EINVAL;
 	for (u64 i = 0; i < regs->rdx; i++) {
@@ -105,7 +118,12 @@ SYSCALL(writev)
 
 		if (copy_from_user(&v, regs->rsi + i * sizeof(v), sizeof(v)))
 			return done ? done : -EFAULT;
-		ret = advance(f, write_at(f, f->pos, v.base, v.len));
+		if ((s64)v.len < 0)
+			return done ? done : -EINVAL;
+		/* What waits does so for the first only. */
+		if (!v.len && regs->rdx > 1)
+			continue;
+		ret = fn(f, pos, v.base, v.len);
 		if (ret < 0)
 			return done ? done : ret;
 		done += ret;
@@ -115,165 +133,133 @@ SYSCALL(writev)
 	return done;
 }
 
-static s64 open_user_path(u64 user_path, u32 flags, struct file **out)
+static s64 do_readv(struct file *f, struct regs *regs)
 {
-	char *path = kmalloc(PATH_MAX);
-	s64 ret;
-
-	if (!path)
-		return -ENOMEM;
-	ret = strncpy_from_user(path, user_path, PATH_MAX);
-	if (ret >= 0)
-		ret = file_open(path, flags, out);
-	kfree(path);
-	return ret;
+	return each_buffer(f, regs, &f->pos, file_read);
 }
 
-static s64 open_fd(u64 user_path, u32 flags)
+static s64 do_writev(struct file *f, struct regs *regs)
 {
-	struct file *f;
-	s64 ret = open_user_path(user_path, flags, &f);
-
-	if (ret)
-		return ret;
-	ret = fd_install(f);
-	if (ret < 0)
-		file_put(f);
-	return ret;
+	return each_buffer(f, regs, &f->pos, file_write);
 }
 
-SYSCALL(open)
+static s64 do_preadv(struct file *f, struct regs *regs)
 {
-	return open_fd(regs->rdi, (u32)regs->rsi);
+	u64 pos = regs->r10;
+	s64 err = check_pos(f, pos);
+
+	return err ? err : each_buffer(f, regs, &pos, file_read);
 }
 
-/* Relative paths start at the root, which is every task's working directory. */
-SYSCALL(openat)
+static s64 do_pwritev(struct file *f, struct regs *regs)
 {
-	return open_fd(regs->rsi, (u32)regs->rdx);
+	u64 pos = regs->r10;
+	s64 err = check_pos(f, pos);
+
+	return err ? err : each_buffer(f, regs, &pos, file_write);
 }
 
-SYSCALL(close)
+SYSCALL(readv)
 {
-	struct file *f = fd_get(regs->rdi);
-
-	if (!f)
-		return -EBADF;
-	current->files[regs->rdi] = NULL;
-	file_put(f);
-	return 0;
+	return on_file(regs, do_readv);
 }
 
-SYSCALL(dup)
+SYSCALL(writev)
 {
-	struct file *f = fd_get(regs->rdi);
-	int fd;
-
-	if (!f)
-		return -EBADF;
-	f->refcount++;
-	fd = fd_install(f);
-	if (fd < 0)
-		file_put(f);
-	return fd;
+	return on_file(regs, do_writev);
 }
 
-static s64 put_stat(const struct inode *inode, u64 buf)
+SYSCALL(preadv)
 {
-	struct stat st = {.st_mode = S_IFCHR | 0620, .st_nlink = 1, .st_blksize = PAGE_SIZE};
-
-	if (inode) {
-		st.st_ino = inode->ino;
-		st.st_nlink = inode->nlink;
-		st.st_mode = inode->mode;
-		st.st_uid = inode->uid;
-		st.st_gid = inode->gid;
-		st.st_size = (s64)inode->size;
-		st.st_blocks = (s64)inode->blocks;
-		st.st_atime = inode->atime;
-		st.st_mtime = inode->mtime;
-		st.st_ctime = inode->ctime;
-	}
-	return copy_to_user(buf, &st, sizeof(st)) ? -EFAULT : 0;
+	return on_file(regs, do_preadv);
 }
 
-static s64 stat_user_path(u64 user_path, u64 buf)
+SYSCALL(pwritev)
 {
-	struct file *f;
-	s64 ret = open_user_path(user_path, O_RDONLY, &f);
-
-	if (ret)
-		return ret;
-	ret = put_stat(f->inode, buf);
-	file_put(f);
-	return ret;
+	return on_file(regs, do_pwritev);
 }
 
-SYSCALL(stat)
+/* --- positions ----------------------------------------------------------------------------------
+ */
+
+/* Data is everywhere up to the end, where the one hole is. */
+static s64 seek_data(const struct inode *inode, s64 pos, bool hole)
 {
-	return stat_user_path(regs->rdi, regs->rsi);
+	if (pos < 0 || (u64)pos >= inode->size)
+		return -ENXIO;
+	return hole ? (s64)inode->size : pos;
 }
 
-/* There is nothing yet that makes links on purpose to look at; they are followed. */
-SYSCALL(lstat)
+static s64 do_lseek(struct file *f, struct regs *regs)
 {
-	return stat_user_path(regs->rdi, regs->rsi);
-}
-
-SYSCALL(fstat)
-{
-	struct file *f = fd_get(regs->rdi);
-
-	return f ? put_stat(f->inode, regs->rsi) : -EBADF;
-}
-
-SYSCALL(newfstatat)
-{
-	struct file *f = fd_get(regs->rdi);
-
-	if (!(regs->r10 & AT_EMPTY_PATH))
-		return stat_user_path(regs->rsi, regs->rdx);
-	return f ? put_stat(f->inode, regs->rdx) : -EBADF;
-}
-
-SYSCALL(lseek)
-{
-	struct file *f = fd_get(regs->rdi);
 	s64 pos = (s64)regs->rsi;
 
-	if (!f)
+	if (f->flags & O_PATH)
 		return -EBADF;
-	if (f->dev)
+	if (!f->ops->seeks)
 		return -ESPIPE;
-	if (regs->rdx > SEEK_END)
+	switch (regs->rdx) {
+	case SEEK_SET:
+		break;
+	case SEEK_CUR:
+		if (__builtin_add_overflow(pos, (s64)f->pos, &pos))
+			return -EOVERFLOW;
+		break;
+	case SEEK_END:
+		if (__builtin_add_overflow(pos, (s64)f->inode->size, &pos))
+			return -EOVERFLOW;
+		break;
+	case SEEK_DATA:
+	case SEEK_HOLE:
+		pos = seek_data(f->inode, pos, regs->rdx == SEEK_HOLE);
+		if (pos < 0)
+			return pos;
+		break;
+	default:
 		return -EINVAL;
-	if (regs->rdx == SEEK_CUR && __builtin_add_overflow(pos, (s64)f->pos, &pos))
-		return -EOVERFLOW;
-	if (regs->rdx == SEEK_END && __builtin_add_overflow(pos, (s64)f->inode->size, &pos))
-		return -EOVERFLOW;
+	}
 	if (pos < 0)
 		return -EINVAL;
 	f->pos = (u64)pos;
 	return pos;
 }
 
+SYSCALL(lseek)
+{
+	return on_file(regs, do_lseek);
+}
+
+static s64 do_ioctl(struct file *f, struct regs *regs)
+{
+	return f->ops->ioctl ? f->ops->ioctl(f, (u32)regs->rsi, regs->rdx) : -ENOTTY;
+}
+
 SYSCALL(ioctl)
 {
-	return fd_get(regs->rdi) ? -ENOTTY : -EBADF;
+	return on_file(regs, do_ioctl);
+}
+
+/* --- durability ----------------------------------------------------------------------------------
+ */
+
+static s64 do_fsync(struct file *f, struct regs *regs)
+{
+	(void)regs;
+	if (f->flags & O_PATH)
+		return -EBADF;
+	if (!f->inode || !f->inode->ops->fsync)
+		return -EINVAL;
+	return S_ISREG(f->inode->mode) ? file_sync(f->inode) : f->inode->ops->fsync(f->inode);
 }
 
 SYSCALL(fsync)
 {
-	struct file *f = fd_get(regs->rdi);
-
-	if (!f)
-		return -EBADF;
-	return f->inode ? file_sync(f->inode) : -EINVAL;
+	return on_file(regs, do_fsync);
 }
 
 SYSCALL(fdatasync)
 {
-	return sys_fsync(regs);
+	return on_file(regs, do_fsync);
 }
 
 SYSCALL(sync)
@@ -281,4 +267,19 @@ SYSCALL(sync)
 	(void)regs;
 	fs_sync();
 	return 0;
+}
+
+static s64 do_ftruncate(struct file *f, struct regs *regs)
+{
+	if (f->flags & O_PATH)
+		return -EBADF;
+	if ((s64)regs->rsi < 0 || (f->flags & O_ACCMODE) == O_RDONLY || !f->inode ||
+	    !S_ISREG(f->inode->mode))
+		return -EINVAL;
+	return fs_truncate(f->inode, regs->rsi);
+}
+
+SYSCALL(ftruncate)
+{
+	return on_file(regs, do_ftruncate);
 }

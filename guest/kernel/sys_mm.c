@@ -10,24 +10,27 @@ SYSCALL(mmap)
 	unsigned prot = (unsigned)regs->rdx, flags = (unsigned)regs->r10;
 	u64 offset = regs->r9;
 	bool may_write = true;
-	struct inode *inode = NULL;
+	struct file *f = NULL;
+	s64 ret;
 
 	if (!IS_ALIGNED(offset, PAGE_SIZE))
 		return -EINVAL;
 	if (!(flags & MAP_ANONYMOUS)) {
-		struct file *f = fd_get(regs->r8);
-
+		f = fd_file(regs->r8);
 		if (!f)
 			return -EBADF;
-		if (!f->inode)
-			return -ENODEV;
-		if ((f->flags & O_ACCMODE) == O_WRONLY)
-			return -EACCES;
 		may_write = (f->flags & O_ACCMODE) == O_RDWR;
-		inode = f->inode;
 	}
-	return do_mmap(current->mm, regs->rdi, regs->rsi, prot, flags, inode, offset >> PAGE_SHIFT,
-		       may_write);
+	if (f && !f->inode)
+		ret = -ENODEV;
+	else if (f && (f->flags & O_ACCMODE) == O_WRONLY)
+		ret = -EACCES;
+	else
+		ret = do_mmap(current->mm, regs->rdi, regs->rsi, prot, flags, f ? f->inode : NULL,
+			      offset >> PAGE_SHIFT, may_write);
+	if (f)
+		file_put(f);
+	return ret;
 }
 
 SYSCALL(munmap)

@@ -82,8 +82,11 @@ s64 do_fork(const struct regs *regs)
 	child = task_create(current->name, fork_return, NULL);
 	if (!child)
 		return -ENOMEM;
-	err = mm_fork(current->mm, &child->mm);
+	err = files_fork(child, current);
+	if (!err)
+		err = mm_fork(current->mm, &child->mm);
 	if (err) {
+		files_release(child);
 		task_free(child);
 		return err;
 	}
@@ -91,7 +94,6 @@ s64 do_fork(const struct regs *regs)
 	task_regs(child)->rax = 0;
 	child->fs_base = current->fs_base;
 	fpu_fork(child);
-	files_fork(child, current);
 	signals_fork(child);
 	child->pgid = current->pgid;
 	child->sid = current->sid;
@@ -107,7 +109,7 @@ static void release_resources(struct task *t)
 {
 	struct mm *mm = t->mm;
 
-	files_close(t, false);
+	files_release(t);
 	fpu_forget(t);
 	t->mm = NULL;
 	if (mm) {
@@ -255,6 +257,40 @@ void tasks_end_run(int status)
 	if (current != init_task)
 		task_end(init_task, status);
 	task_exit(status);
+}
+
+struct task *task_by_pid(int pid)
+{
+	struct task *t;
+
+	list_for_each(t, &all_tasks, all)
+	{
+		if (t->pid == pid)
+			return t;
+	}
+	return NULL;
+}
+
+int task_next_pid(int pid)
+{
+	struct task *t;
+	int next = 0;
+
+	list_for_each(t, &all_tasks, all)
+	{
+		if (t->pid > pid && (!next || t->pid < next))
+			next = t->pid;
+	}
+	return next;
+}
+
+int task_count(void)
+{
+	struct task *t;
+	int n = 0;
+
+	list_for_each(t, &all_tasks, all) n++;
+	return n;
 }
 
 static bool all_others_ended(void)

@@ -120,10 +120,16 @@ static unsigned filemap_map_pages(struct fault *f, u64 start, u64 end)
 
 static int filemap_page_mkwrite(struct fault *f)
 {
-	if (f->page->mapping != &f->req->vma->inode->mapping)
+	struct inode *inode = f->req->vma->inode;
+	int err;
+
+	if (f->page->mapping != &inode->mapping)
 		return -EIO;
-	set_page_dirty(f->page);
-	return 0;
+	/* Part of it may be a hole: no block, no write. */
+	err = inode->ops->allocate(inode, f->page->index, inode->size);
+	if (!err)
+		set_page_dirty(f->page);
+	return err;
 }
 
 const struct vm_ops filemap_vm_ops = {
@@ -138,10 +144,17 @@ const struct vm_ops filemap_vm_ops = {
 static enum fault_result dax_fault(struct fault *f)
 {
 	struct inode *inode = f->req->vma->inode;
+	bool shared_write = (f->req->flags & FAULT_WRITE) && (f->req->vma->flags & VM_SHARED);
 	u64 n;
 	int err = inode->mapping.ops->dax_run(inode, f->req->pgoff, 1, &f->phys, &n);
 
-	if (err == -ENOENT && !(f->req->flags & FAULT_WRITE)) {
+	if (err == -ENOENT && shared_write) {
+		err = inode->ops->allocate(inode, f->req->pgoff, inode->size);
+		if (!err)
+			err = inode->mapping.ops->dax_run(inode, f->req->pgoff, 1, &f->phys, &n);
+		/* Who had it mapped as zeroes finds its place now. */
+		unmap_mapping_range(&inode->mapping, f->req->pgoff, f->req->pgoff);
+	} else if (err == -ENOENT) {
 		/* A hole reads as zero. */
 		f->phys = page_phys(zero_page);
 		err = 0;
@@ -189,10 +202,16 @@ static unsigned dax_map_pages(struct fault *f, u64 start, u64 end)
 
 static int dax_page_mkwrite(struct fault *f)
 {
-	if (f->phys == page_phys(zero_page))
-		return -ENOSPC;
-	f->req->vma->inode->mapping.dax_dirty = true;
-	return 0;
+	struct inode *inode = f->req->vma->inode;
+	int err = 0;
+
+	/* Mapped as zeroes: it gets its place, and the access faults again. */
+	if (f->phys == page_phys(zero_page)) {
+		err = inode->ops->allocate(inode, f->req->pgoff, inode->size);
+		unmap_mapping_range(&inode->mapping, f->req->pgoff, f->req->pgoff);
+	}
+	inode->mapping.dax_dirty = true;
+	return err;
 }
 
 const struct vm_ops dax_vm_ops = {

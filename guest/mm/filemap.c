@@ -224,6 +224,41 @@ bool filemap_remove(struct page *page)
 	return alone;
 }
 
+void filemap_drop(struct page *page)
+{
+	struct address_space *as = page->mapping;
+	u64 irq, n;
+
+	if (!as)
+		return;
+	irq = spin_lock_irqsave(&as->lock);
+	if (__atomic_fetch_and(&page->flags, ~(u32)PG_DIRTY, __ATOMIC_RELAXED) & PG_DIRTY)
+		list_del(&page->lru);
+	*filemap_slots(as, page->index, 1, &n) = NULL;
+	page->mapping = NULL;
+	as->nr_pages--;
+	spin_unlock_irqrestore(&as->lock, irq);
+	put_page(page);
+}
+
+int add_zeroed_page(struct address_space *as, u64 index, struct page **out)
+{
+	struct page *page = alloc_page(GFP_ZERO);
+
+	if (!page)
+		return -ENOMEM;
+	page->flags |= PG_UPTODATE;
+	get_page(page);
+	if (filemap_add(as, page, index, 1)) {
+		*out = page;
+		return 0;
+	}
+	page->flags = 0;
+	put_page(page);
+	put_page(page);
+	return -ENOMEM;
+}
+
 void filemap_release(struct address_space *as)
 {
 	BUG_ON(!list_empty(&as->mappings));
@@ -314,6 +349,30 @@ static unsigned take_dirty(struct address_space *as, struct page **pages, unsign
 	return n;
 }
 
+/*
+ * Locks the pages for writing, up to the first that was truncated meanwhile: its blocks may be
+ * another's. What follows that one is left for another time. Returns how many are locked.
+ */
+static unsigned lock_dirty(struct page **pages, unsigned n)
+{
+	unsigned good = n;
+
+	for (unsigned i = 0; i < n; i++) {
+		lock_page(pages[i]);
+		if (!pages[i]->mapping)
+			good = MIN(good, i);
+		if (i < good) {
+			page_mkclean(pages[i]);
+			continue;
+		}
+		if (pages[i]->mapping)
+			set_page_dirty(pages[i]);
+		unlock_page(pages[i]);
+		put_page(pages[i]);
+	}
+	return good;
+}
+
 int filemap_write_back(struct address_space *as)
 {
 	struct page *pages[WRITE_BATCH];
@@ -322,11 +381,8 @@ int filemap_write_back(struct address_space *as)
 	while ((n = take_dirty(as, pages, WRITE_BATCH))) {
 		int err;
 
-		for (unsigned i = 0; i < n; i++) {
-			lock_page(pages[i]);
-			page_mkclean(pages[i]);
-		}
-		err = as->ops->write_pages(as->host, pages[0]->index, pages, n);
+		n = lock_dirty(pages, n);
+		err = n ? as->ops->write_pages(as->host, pages[0]->index, pages, n) : 0;
 		for (unsigned i = 0; i < n; i++) {
 			if (err)
 				set_page_dirty(pages[i]);

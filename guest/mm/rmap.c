@@ -74,3 +74,22 @@ void page_unmap(struct page *page)
 	if (page->mapcount)
 		rmap_walk(page, unmap_entry);
 }
+
+void unmap_mapping_range(struct address_space *as, u64 first, u64 last)
+{
+	struct vma *vma;
+
+	list_for_each(vma, &as->mappings, mapping_link)
+	{
+		u64 pages = (vma->end - vma->start) >> PAGE_SHIFT;
+		u64 from = first > vma->pgoff ? first - vma->pgoff : 0;
+		u64 to = last - vma->pgoff; /* of the mapping's own pages */
+
+		if (last < vma->pgoff || from >= pages)
+			continue;
+		to = to < pages ? to + 1 : pages;
+		spin_lock(&vma->mm->table_lock);
+		zap_range(vma, vma->start + (from << PAGE_SHIFT), vma->start + (to << PAGE_SHIFT));
+		spin_unlock(&vma->mm->table_lock);
+	}
+}

@@ -73,21 +73,6 @@ void wait_queue_init(struct wait_queue *q)
 	list_init(&q->waiters);
 }
 
-void mutex_init(struct mutex *m)
-{
-	m->owner = NULL;
-}
-
-void mutex_lock(struct mutex *m)
-{
-	(void)m;
-}
-
-void mutex_unlock(struct mutex *m)
-{
-	(void)m;
-}
-
 /* --- requests ------------------------------------------------------------------------------- */
 
 struct chain {

@@ -32,6 +32,7 @@ void unmount_clean(void);
 Suite *sha256_suite(void);
 Suite *virtio_suite(void);
 Suite *ext2_suite(void);
+Suite *ext2_write_suite(void);
 Suite *hostile_suite(void);
 
 #endif

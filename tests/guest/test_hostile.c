@@ -1,5 +1,6 @@
 /* Images that are wrong: each kind once by hand, then many by dice. Never a crash or a hang. */
 #include "guest/fs/ext2.h"
+#include "guest/include/file.h"
 #include "tests/guest/fs_test.h"
 #include <stdlib.h>
 #include <string.h>
@@ -234,6 +235,41 @@ static void poke(const char *path)
 	inode_put(inode);
 }
 
+/* Changes what can be changed: where the bitmaps lie, the maps have loops, the names are no names.
+ */
+static void change_all(void)
+{
+	struct inode *inode;
+
+	fs_make(NULL, "/dir/fresh", S_IFDIR | 0755, NULL);
+	fs_make(NULL, "/dir/fresh/link", S_IFLNK | 0777, "a target");
+	fs_rename(NULL, "/deep", NULL, "/dir/fresh/deep", false);
+	fs_rename(NULL, "/dir/many/a-file-with-the-number-9", NULL, "/small", false);
+	fs_unlink(NULL, "/dir/many/a-file-with-the-number-8", false);
+	if (!fs_open(NULL, "/dir/fresh/file", O_RDWR | O_CREAT, 0644, &inode)) {
+		static const u64 pages[] = {0, 11, 12, 1100};
+
+		for (unsigned i = 0; i < ARRAY_SIZE(pages); i++) {
+			inode->size = (pages[i] + 1) << PAGE_SHIFT;
+			if (S_ISREG(inode->mode))
+				inode->ops->allocate(inode, pages[i], inode->size);
+		}
+		if (S_ISREG(inode->mode))
+			fs_truncate(inode, 5 * PAGE_SIZE);
+		fs_link(inode, NULL, "/another");
+		inode_put(inode);
+	}
+	if (!fs_lookup("/sparse", &inode)) {
+		if (S_ISREG(inode->mode))
+			fs_truncate(inode, 3 << 20);
+		inode_put(inode);
+	}
+	fs_unlink(NULL, "/big", false);
+	fs_unlink(NULL, "/sparse", false);
+	fs_unlink(NULL, "/dir/fresh/file", false);
+	fs_unlink(NULL, "/dir/many", true);
+}
+
 static void poke_all(void)
 {
 	static const char *const paths[] = {
@@ -246,6 +282,7 @@ static void poke_all(void)
 		return;
 	for (size_t i = 0; i < ARRAY_SIZE(paths); i++)
 		poke(paths[i]);
+	change_all();
 	fs_unmount_all();
 }
 
@@ -289,13 +326,18 @@ END_TEST
 START_TEST(out_of_memory)
 {
 	load(_i ? "1024.img" : "4096.img");
-	for (long n = 0; n < 250; n++) {
+	char *pristine = malloc(disk.size);
+
+	memcpy(pristine, disk.image, disk.size);
+	for (long n = 0; n < 400; n++) {
+		memcpy(disk.image, pristine, disk.size);
 		fake_fail_allocation(n);
 		poke_all();
 		fake_fail_allocation(-1);
 		ck_assert_int_eq(fake_allocated(), 0);
 		disk.bios = 0;
 	}
+	free(pristine);
 }
 END_TEST
 

@@ -24,6 +24,7 @@ Suite *cpus_suite(void);
 Suite *network_suite(void);
 Suite *doctor_suite(void);
 Suite *main_job_suite(void);
+Suite *guest_files_suite(void);
 Suite *guest_kernel_suite(void);
 Suite *fuzz_suite(void);
 Suite *bench_suite(void);

@@ -44,6 +44,7 @@ int main(int argc, char **argv)
 	    network_suite,
 	    doctor_suite,
 	    main_job_suite,
+	    guest_files_suite,
 	    guest_kernel_suite,
 	    fuzz_suite,
 	    bench_suite,

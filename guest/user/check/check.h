@@ -40,7 +40,7 @@ struct check {
 };
 
 extern const struct check memory_checks[], count_checks[], pointer_checks[], exec_checks[],
-    task_checks[], trap_checks[], signal_checks[];
+    file_checks[], task_checks[], trap_checks[], signal_checks[];
 
 /* Fresh private memory; NULL if there is none. */
 volatile uint8_t *anon(size_t pages);

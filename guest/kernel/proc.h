@@ -1,0 +1,27 @@
+/* What /proc says: a list of files, each with the function that writes it. */
+#ifndef GUEST_PROC_H
+#define GUEST_PROC_H
+
+#include "guest/include/types.h"
+
+struct task;
+
+/* Text that grows up to the buffer's size; len goes on, so that the size is known then. */
+struct text {
+	char *buf;
+	size_t size, len;
+};
+
+void text_add(struct text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* Does not sleep: the task could end meanwhile. */
+typedef void (*show_fn)(struct text *t, const struct task *task);
+
+struct proc_file {
+	const char *name;
+	show_fn show;
+};
+
+extern const struct proc_file proc_files[], proc_task_files[]; /* both end with a NULL name */
+
+#endif

@@ -1,0 +1,220 @@
+/* The texts of /proc, in Linux's form (proc(5)). What this kernel does not count is zero. */
+#include "guest/fs/internal.h"
+#include "guest/include/counters.h"
+#include "guest/include/mm.h"
+#include "guest/include/printk.h"
+#include "guest/include/task.h"
+#include "guest/kernel/proc.h"
+
+#define KIB(pages)   ((pages) << (PAGE_SHIFT - 10))
+#define NSEC_PER_SEC 1000000000UL
+
+void text_add(struct text *t, const char *fmt, ...)
+{
+	size_t left = t->len < t->size ? t->size - t->len : 0;
+	va_list ap;
+
+	va_start(ap, fmt);
+	t->len += (size_t)vsnprintf(left ? t->buf + t->len : NULL, left, fmt, ap);
+	va_end(ap);
+}
+
+/* --- the machine
+ * ---------------------------------------------------------------------------------- */
+
+static void show_uptime(struct text *t, const struct task *task)
+{
+	u64 now = ktime_ns();
+
+	(void)task;
+	text_add(t, "%lu.%02lu 0.00\n", now / NSEC_PER_SEC, now % NSEC_PER_SEC / 10000000);
+}
+
+static void show_loadavg(struct text *t, const struct task *task)
+{
+	(void)task;
+	text_add(t, "0.00 0.00 0.00 1/%d %d\n", task_count(), current->pid);
+}
+
+static void show_meminfo(struct text *t, const struct task *task)
+{
+	u64 cached = fs_cached_pages();
+	const struct {
+		const char *name;
+		u64 pages;
+	} lines[] = {
+	    {"MemTotal:", nr_total_pages()},
+	    {"MemFree:", nr_free_pages()},
+	    {"MemAvailable:", nr_free_pages() + cached},
+	    {"Buffers:", 0},
+	    {"Cached:", cached},
+	    {"SwapCached:", 0},
+	    {"Shmem:", 0},
+	    {"SReclaimable:", 0},
+	    {"SwapTotal:", 0},
+	    {"SwapFree:", 0},
+	};
+
+	(void)task;
+	for (unsigned i = 0; i < ARRAY_SIZE(lines); i++)
+		text_add(t, "%-15s %8lu kB\n", lines[i].name, KIB(lines[i].pages));
+}
+
+static void show_vmstat(struct text *t, const struct task *task)
+{
+	(void)task;
+	text_add(t, "nr_free_pages %lu\nnr_file_pages %lu\n", nr_free_pages(), fs_cached_pages());
+	text_add(t, "pgfault %lu\npgmajfault %lu\n", fault_counters.minor + fault_counters.major,
+		 fault_counters.major);
+	text_add(t, "pgsteal_kswapd 0\npgsteal_direct %lu\n", fault_counters.reclaimed);
+}
+
+static void show_stat(struct text *t, const struct task *task)
+{
+	(void)task;
+	text_add(t, "cpu  0 0 0 0 0 0 0 0 0 0\ncpu0 0 0 0 0 0 0 0 0 0 0\nintr 0\nctxt 0\n");
+	text_add(t, "btime 0\nprocesses %d\nprocs_running 1\nprocs_blocked 0\n", task_count());
+}
+
+static void show_cpuinfo(struct text *t, const struct task *task)
+{
+	(void)task;
+	text_add(t, "processor\t: 0\nmodel name\t: x86-64\n\n");
+}
+
+static void show_version(struct text *t, const struct task *task)
+{
+	(void)task;
+	text_add(t, "Linux version 6.1.0-foal (tiny guest kernel)\n");
+}
+
+static void show_mounts(struct text *t, const struct task *task)
+{
+	(void)task;
+	for (const struct super_block *sb = mounted; sb; sb = sb->next) {
+		if (sb->bdev)
+			text_add(t, "/dev/%s %s ext2 %s 0 0\n", sb->bdev->name, sb->where,
+				 sb->read_only ? "ro" : "rw");
+		else
+			text_add(t, "%s %s %s rw 0 0\n", sb->where + 1, sb->where, sb->where + 1);
+	}
+}
+
+const struct proc_file proc_files[] = {
+    {"cpuinfo", show_cpuinfo}, {"loadavg", show_loadavg}, {"meminfo", show_meminfo},
+    {"mounts", show_mounts},   {"stat", show_stat},	  {"uptime", show_uptime},
+    {"version", show_version}, {"vmstat", show_vmstat},	  {0},
+};
+
+/* --- a task
+ * ---------------------------------------------------------------------------------------- */
+
+static char state_of(const struct task *task)
+{
+	switch (task->state) {
+	case TASK_RUNNING:
+		return 'R';
+	case TASK_SLEEPING:
+		return 'S';
+	default:
+		return 'Z';
+	}
+}
+
+static u64 rss_of(const struct task *task)
+{
+	u64 pages = 0;
+
+	for (unsigned i = 0; task->mm && i < NR_RSS; i++)
+		pages += task->mm->rss[i];
+	return pages;
+}
+
+static u64 size_of(const struct task *task)
+{
+	return task->mm ? task->mm->total_pages : 0;
+}
+
+static int parent_of(const struct task *task)
+{
+	return task->parent ? task->parent->pid : 0;
+}
+
+static void show_task_stat(struct text *t, const struct task *task)
+{
+	text_add(t, "%d (%s) %c %d %d %d 0 -1 0 %lu %lu %lu %lu 0 0 0 0 20 0 1 0 0 %lu %lu",
+		 task->pid, task->name, state_of(task), parent_of(task), task->pid, task->pid,
+		 task->minor_faults, task->minor_faults_children, task->major_faults,
+		 task->major_faults_children, size_of(task) << PAGE_SHIFT, rss_of(task));
+	for (unsigned field = 25; field <= 52; field++)
+		text_add(t, " 0");
+	text_add(t, "\n");
+}
+
+static void show_task_status(struct text *t, const struct task *task)
+{
+	text_add(t, "Name:\t%s\nState:\t%c\nTgid:\t%d\nPid:\t%d\nPPid:\t%d\n", task->name,
+		 state_of(task), task->pid, task->pid, parent_of(task));
+	text_add(t, "Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\n");
+	if (!task->mm)
+		return;
+	text_add(t, "VmSize:\t%8lu kB\nVmRSS:\t%8lu kB\n", KIB(size_of(task)), KIB(rss_of(task)));
+	text_add(t, "RssAnon:\t%8lu kB\nRssFile:\t%8lu kB\nThreads:\t1\n",
+		 KIB(task->mm->rss[RSS_ANON]), KIB(task->mm->rss[RSS_FILE]));
+}
+
+static void show_task_statm(struct text *t, const struct task *task)
+{
+	text_add(t, "%lu %lu %lu 0 0 0 0\n", size_of(task), rss_of(task),
+		 task->mm ? task->mm->rss[RSS_FILE] : 0);
+}
+
+static void show_task_comm(struct text *t, const struct task *task)
+{
+	text_add(t, "%s\n", task->name);
+}
+
+/* The name stands for the arguments, which are in the task's own memory. */
+static void show_task_cmdline(struct text *t, const struct task *task)
+{
+	if (task->mm)
+		text_add(t, "%s%c", task->name, 0);
+}
+
+static void show_vma(struct text *t, const struct mm *mm, const struct vma *vma)
+{
+	const char *what = "";
+
+	if (vma->flags & VM_GROWSDOWN)
+		what = "[stack]";
+	else if (!vma->inode && vma->start < mm->brk && vma->end > mm->brk_start)
+		what = "[heap]";
+	text_add(t, "%08lx-%08lx %c%c%c%c %08lx 00:%02lx %lu", vma->start, vma->end,
+		 vma->flags & VM_READ ? 'r' : '-', vma->flags & VM_WRITE ? 'w' : '-',
+		 vma->flags & VM_EXEC ? 'x' : '-', vma->flags & VM_SHARED ? 's' : 'p',
+		 vma->inode ? vma->pgoff << PAGE_SHIFT : 0, vma->inode ? fs_device(vma->inode) : 0,
+		 vma->inode ? vma->inode->ino : 0);
+	text_add(t, *what ? "%26s%s\n" : "%s%s\n", "", what);
+}
+
+static void show_task_maps(struct text *t, const struct task *task)
+{
+	struct mm *mm = task->mm;
+
+	/* Who changes it now is asked for another time: waiting is not for here. */
+	if (!mm || !mutex_trylock(&mm->lock))
+		return;
+	for (unsigned i = 0; i < mm->nr_vmas; i++)
+		show_vma(t, mm, mm->vmas[i]);
+	mutex_unlock(&mm->lock);
+}
+
+const struct proc_file proc_task_files[] = {
+    {"cmdline", show_task_cmdline},
+    {"comm", show_task_comm},
+    {"maps", show_task_maps},
+    {"stat", show_task_stat},
+    {"statm", show_task_statm},
+    {"status", show_task_status},
+    {0},
+};
