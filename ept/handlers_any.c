@@ -124,10 +124,11 @@ static enum ept_result lost(struct fault *f)
 	const struct ept_area *area = f->area;
 
 	f->res->error = -EFAULT;
-	ept_space_fail(area->space, EPT_CASE_SPURIOUS, f->req->gpa, -EFAULT,
-		       "%s: the page of %s at %#lx is lost: it was put in, and the host has nothing "
-		       "there; this is a bug: start the VM again, and report it",
-		       area->space->name, area->name, (unsigned long)f->req->gpa.v);
+	ept_space_fail(
+	    area->space, EPT_CASE_SPURIOUS, f->req->gpa, -EFAULT,
+	    "%s: the page of %s at %#lx is lost: it was put in, and the host has nothing "
+	    "there; this is a bug: start the VM again, and report it",
+	    area->space->name, area->name, (unsigned long)f->req->gpa.v);
 	return EPT_FATAL;
 }
 
