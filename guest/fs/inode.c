@@ -1,5 +1,6 @@
 /* The inodes in use, one a file: a list for each filesystem. */
 #include "guest/fs/internal.h"
+#include "guest/include/mm.h"
 #include "guest/include/page.h"
 #include "guest/include/printk.h"
 #include "guest/include/string.h"
@@ -77,7 +78,9 @@ int inode_lookup(struct super_block *sb, u64 ino, struct inode **out)
 void inode_put(struct inode *inode)
 {
 	BUG_ON(inode->refcount <= 0);
-	inode->refcount--;
+	/* An object of shared memory is nobody's but its mappings'. */
+	if (!--inode->refcount && !inode->sb)
+		shmem_free(inode);
 }
 
 /* No inode leaves the list before the unmount, so the walk may sleep. */

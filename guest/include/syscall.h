@@ -35,7 +35,9 @@ bool syscall_by_exception(struct regs *regs);
 	X(18, pwrite64) \
 	X(20, writev) \
 	X(24, sched_yield) \
+	X(25, mremap) \
 	X(26, msync) \
+	X(27, mincore) \
 	X(28, madvise) \
 	X(32, dup) \
 	X(35, nanosleep) \
@@ -54,8 +56,14 @@ bool syscall_by_exception(struct regs *regs);
 	X(107, geteuid) \
 	X(108, getegid) \
 	X(110, getppid) \
+	X(149, mlock) \
+	X(150, munlock) \
+	X(151, mlockall) \
+	X(152, munlockall) \
 	X(158, arch_prctl) \
 	X(162, sync) \
+	X(167, swapon) \
+	X(168, swapoff) \
 	X(169, reboot) \
 	X(186, gettid) \
 	X(217, getdents64) \
@@ -64,7 +72,9 @@ bool syscall_by_exception(struct regs *regs);
 	X(231, exit_group) \
 	X(257, openat) \
 	X(262, newfstatat) \
-	X(318, getrandom)
+	X(318, getrandom) \
+	X(325, mlock2) \
+	X(1000, memory_limit)
 
 /* The calls themselves, in kernel/sys_*.c. */
 #define SYSCALL(name) s64 sys_##name(struct regs *regs)
