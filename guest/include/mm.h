@@ -286,6 +286,8 @@ void page_unmap(struct page *page);
 
 /* Frees about want pages, of the page cache and, where there is swap, own ones; how many. */
 u64 reclaim_pages(u64 want);
+/* Programs' memory leaves the kernel a reserve; false: as if there were no memory. */
+bool may_alloc_user_page(void);
 /* The same if few are free: called before what is going to need some. */
 void reclaim_if_low(void);
 /* The file has pages from now on. */

@@ -34,14 +34,19 @@ void swap_put(u64 slot);
 bool swap_cache_add_page(struct page *page);
 /* Puts a fresh page in for a slot that entries name. False: another was first, or none name it. */
 bool swap_cache_add_slot(struct page *page, u64 slot);
+/* Whether entries name the slot, and its page is not in memory. */
+bool slot_wanted(u64 slot);
 /* The slot's page with a reference, or NULL. */
 struct page *swap_cache_get(u64 slot);
 /* Takes the locked page out if no entry names its slot (or it is all that holds the page). */
 bool swap_cache_drop(struct page *page, bool if_alone);
 
-/* Both wait. 0 or -EIO. The pages are locked and in the cache; n at most SWAP_BATCH. */
+/*
+ * Both wait. 0 or -EIO. The pages are locked and in the cache, for reading with slots that follow
+ * one another; n at most SWAP_BATCH.
+ */
 #define SWAP_BATCH 32
-int swap_read(struct page *page);
+int swap_read(struct page **pages, unsigned n);
 int swap_write(struct page **pages, unsigned n);
 
 /* --- groups, lru.c --------------------------------------------------------------------------- */

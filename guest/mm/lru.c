@@ -7,7 +7,7 @@
 #include "guest/include/filemap.h"
 #include "guest/include/swap.h"
 
-#define MIN_GROUP_FREE 8 /* pages a group's reclaim frees beyond the one that is needed */
+#define GROUP_FREE 32 /* pages that a group at its limit gets free at a time */
 
 static struct spinlock lru_lock;
 
@@ -66,7 +66,7 @@ bool group_charge(struct mem_group *group)
 {
 	while (__atomic_add_fetch(&group->usage, 1, __ATOMIC_RELAXED) > group->limit) {
 		__atomic_sub_fetch(&group->usage, 1, __ATOMIC_RELAXED);
-		if (!shrink_group(group, MIN_GROUP_FREE))
+		if (!shrink_group(group, GROUP_FREE))
 			return false;
 	}
 	return true;

@@ -105,7 +105,7 @@ bool alloc_own_page(struct fault *f, unsigned gfp)
 {
 	struct vma *vma = f->req->vma;
 
-	if (!anon_vma_prepare(vma) || !group_charge(vma->mm->group))
+	if (!may_alloc_user_page() || !anon_vma_prepare(vma) || !group_charge(vma->mm->group))
 		return false;
 	f->cow_page = alloc_page(gfp);
 	if (!f->cow_page) {

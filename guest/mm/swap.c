@@ -53,8 +53,12 @@ static int transfer(struct block_device *bdev, u64 slot, struct page **pages, un
 {
 	struct swap_io io;
 
-	memset(&io, 0, sizeof(io));
+	/* Not all of it: the pieces are many, and what is not used need not be cleared. */
+	io.ended = false;
 	wait_queue_init(&io.wait);
+	io.bio.status = 0;
+	io.bio.next = NULL;
+	io.bio.parts = 0;
 	io.bio.sector = slot << SLOT_SHIFT;
 	io.bio.write = write;
 	io.bio.done = io_done;
@@ -69,9 +73,9 @@ static int transfer(struct block_device *bdev, u64 slot, struct page **pages, un
 	return io.bio.status;
 }
 
-int swap_read(struct page *page)
+int swap_read(struct page **pages, unsigned n)
 {
-	return transfer(area.bdev, page->private, &page, 1, false);
+	return transfer(area.bdev, pages[0]->private, pages, n, false);
 }
 
 int swap_write(struct page **pages, unsigned n)
@@ -168,6 +172,16 @@ bool swap_cache_add_slot(struct page *page, u64 slot)
 	wanted = s->count && !s->page;
 	if (wanted)
 		cache_insert(page, slot);
+	spin_unlock(&area.lock);
+	return wanted;
+}
+
+bool slot_wanted(u64 slot)
+{
+	bool wanted;
+
+	spin_lock(&area.lock);
+	wanted = slot < area.nr && area.slots[slot].count && !area.slots[slot].page;
 	spin_unlock(&area.lock);
 	return wanted;
 }

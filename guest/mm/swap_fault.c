@@ -3,8 +3,10 @@
 #include "guest/include/filemap.h"
 #include "guest/include/swap.h"
 
-/* A page for the slot, in the cache and locked, read from the area; in f->page. */
-static enum fault_result read_slot(struct fault *f, u64 slot)
+#define SWAP_AROUND 8 /* slots read together: what left together is wanted together */
+
+/* A page for the slot, in the cache and locked. Not resolved: no memory, or it is there already. */
+static enum fault_result add_slot(struct fault *f, u64 slot)
 {
 	struct page *page;
 
@@ -12,15 +14,42 @@ static enum fault_result read_slot(struct fault *f, u64 slot)
 		return FAULT_OOM;
 	page = f->cow_page;
 	page->flags = PG_ANON | PG_LOCKED;
-	if (!swap_cache_add_slot(page, slot)) {
-		unlock_page(page);
-		put_page(page);
-		return FAULT_NOPAGE;
-	}
+	if (swap_cache_add_slot(page, slot))
+		return FAULT_LOCKED;
+	unlock_page(page);
+	put_page(page);
+	return FAULT_NOPAGE;
+}
+
+/*
+ * Reads the slot into f->page, locked, and with it those behind it that are in use and not in
+ * memory; these stay in the cache, until they are wanted or reclaimed.
+ */
+static enum fault_result read_slot(struct fault *f, u64 slot)
+{
+	struct page *pages[SWAP_AROUND];
+	unsigned n = 1;
+	enum fault_result ret = add_slot(f, slot);
+	int err;
+
+	if (ret != FAULT_LOCKED)
+		return ret;
+	pages[0] = f->page = f->cow_page;
+	while (n < SWAP_AROUND && slot_wanted(slot + n) && add_slot(f, slot + n) == FAULT_LOCKED)
+		pages[n++] = f->cow_page;
 	f->major = true;
-	if (!swap_read(page))
-		__atomic_fetch_or(&page->flags, PG_UPTODATE, __ATOMIC_RELAXED);
-	f->page = page;
+	err = swap_read(pages, n);
+	for (unsigned i = 0; i < n; i++) {
+		if (!err)
+			__atomic_fetch_or(&pages[i]->flags, PG_UPTODATE, __ATOMIC_RELAXED);
+		if (!i)
+			continue;
+		/* One that could not be read is forgotten: who wants it asks again. */
+		swap_cache_drop(pages[i], err);
+		lru_add(pages[i]);
+		unlock_page(pages[i]);
+		put_page(pages[i]);
+	}
 	return FAULT_LOCKED;
 }
 

@@ -8,7 +8,8 @@
 #include "guest/include/mm.h"
 #include "guest/include/swap.h"
 
-#define SCAN_BATCH 32
+#define SCAN_BATCH     32
+#define KERNEL_RESERVE 32 /* pages: to read what a program needs to end, and to swap */
 
 static struct list caches = {&caches, &caches}; /* those with pages, by address_space.cached */
 static u64 fruitless; /* free pages when a scan last found nothing; 0: it found some */
@@ -87,6 +88,11 @@ u64 reclaim_pages(u64 want)
 	if (freed < want)
 		freed += scan_caches(want - freed);
 	return freed;
+}
+
+bool may_alloc_user_page(void)
+{
+	return nr_free_pages() > KERNEL_RESERVE;
 }
 
 void reclaim_if_low(void)

@@ -138,6 +138,11 @@ void printk(const char *fmt, ...)
 	(void)fmt;
 }
 
+void pr_info(const char *fmt, ...)
+{
+	(void)fmt;
+}
+
 void panic(const char *fmt, ...)
 {
 	va_list ap;

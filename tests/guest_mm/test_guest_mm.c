@@ -274,7 +274,7 @@ static Suite *guest_mm_suite(void)
 
 int main(int argc, char **argv)
 {
-	static Suite *(*const suites[])(void) = {guest_mm_suite};
+	static Suite *(*const suites[])(void) = {guest_mm_suite, guest_swap_suite};
 
-	return run_suites(suites, 1, argc ? argv + 1 : argv);
+	return run_suites(suites, 2, argc ? argv + 1 : argv);
 }
