@@ -70,6 +70,27 @@ START_TEST(guest_program)
 }
 END_TEST
 
+/*
+ * What the cases of /bin/check expect is what Linux does: the same program, run here. Those that
+ * need no file of the image, nor a host's settings.
+ */
+START_TEST(same_on_linux)
+{
+	if (access(image_path("user/check"), X_OK))
+		skip("no guest programs here");
+	ck_assert_int_eq(
+	    run_tool(NULL,
+		     ARGS(image_path("user/check"), "anon_zero_then_own", "unmap_middle",
+			  "map_fixed_replaces", "brk_moves", "write_read_only", "protect_back",
+			  "read_none", "null_read", "sparse", "count_anon", "count_mprotect",
+			  "count_populate", "count_grows_down", "mremap_shrinks_and_grows",
+			  "mremap_moves", "mremap_old_place", "mremap_dontunmap", "mremap_refused",
+			  "merged", "mincore_tells", "mlock_keeps", "dont_fork", "shared_memory",
+			  "shared_memory_ends", "guard_gap_wide", "guard_gap_narrow")),
+	    0);
+}
+END_TEST
+
 Suite *guest_kernel_suite(void)
 {
 	Suite *suite = suite_create("guest_kernel");
@@ -77,6 +98,7 @@ Suite *guest_kernel_suite(void)
 
 	tcase_set_timeout(tc, 300);
 	tcase_add_loop_test(tc, guest_program, 0, sizeof(programs) / sizeof(programs[0]));
+	tcase_add_test(tc, same_on_linux);
 	suite_add_tcase(suite, tc);
 	return suite;
 }
