@@ -93,6 +93,9 @@ struct ept_rules {
 	/* A stream comes to these: see to it; or (@on false) they lie in its way no more. */
 	int (*ask)(struct ept_governor *g, struct ept_density *d, unsigned first, unsigned n,
 		   bool on);
+	/* Is nothing to do for region @i, so that it counts for none of what lies ahead? Or NULL.
+	 */
+	bool (*has)(const struct ept_density *d, unsigned i);
 	/* Once a scan. */
 	void (*scanned)(struct ept_governor *g, struct ept_density *d, uint64_t now,
 			struct ept_growth *growth);

@@ -29,6 +29,17 @@ static int ask(struct ept_governor *g, struct ept_density *d, unsigned first, un
 	return ept_lead_read(d->area, page_of(d, first), (uint64_t)n * REGION_PAGES);
 }
 
+/*
+ * The host's own read-ahead may have it, or have it under way: who is led has to be led past that,
+ * or the host is always first, with small pages.
+ */
+static bool has(const struct ept_density *d, unsigned i)
+{
+	uint64_t byte = page_of(d, i) << EPT_PAGE_SHIFT;
+
+	return ept_object_host_cached(d->area->obj, byte, byte + EPT_LEAF_BYTES) >= REGION_PAGES;
+}
+
 /* --- readers ------------------------------------------------------------------------ */
 
 /*
@@ -173,6 +184,7 @@ const struct ept_rules ept_rules_file = {
     .look = look,
     .judge = judge,
     .ask = ask,
+    .has = has,
     .scanned = scanned,
     .around = EPT_AROUND_DEFAULT,
     .window_first = LEAD_FIRST,

@@ -42,15 +42,26 @@ static struct ept_window *take_slot(struct ept_governor *g, struct ept_density *
 	return slot;
 }
 
-/* Regions in front of @i, up to @want, that no other window has; *@first is the lowest. */
+/*
+ * Regions in front of @i that no other window has, until @want are among them for which there is
+ * something to do; *@first is the lowest. With those that need nothing, no window gets longer than
+ * the longest.
+ */
 static unsigned in_front(const struct ept_density *d, unsigned i, int way, unsigned want,
 			 unsigned *first)
 {
-	unsigned room = way > 0 ? d->nr - 1 - i : i, n = 0;
+	unsigned room = way > 0 ? d->nr - 1 - i : i, n = 0, wanting = 0;
 
-	while (n < want && n < room &&
-	       !(d->regions[way > 0 ? i + n + 1 : i - n - 1].flags & REGION_AHEAD))
+	if (room > d->rules->window_max)
+		room = d->rules->window_max;
+	while (wanting < want && n < room) {
+		unsigned at = way > 0 ? i + n + 1 : i - n - 1;
+
+		if (d->regions[at].flags & REGION_AHEAD)
+			break;
+		wanting += !d->rules->has || !d->rules->has(d, at);
 		n++;
+	}
 	*first = way > 0 ? i + 1 : i - n;
 	return n;
 }

@@ -96,6 +96,27 @@ START_TEST(reader)
 }
 END_TEST
 
+/* What the host has read by itself lies in the way, and counts for nothing of what is asked for. */
+START_TEST(past_what_is_there)
+{
+	static const char ones[4 * REGION_PAGES * PAGE] = {1};
+	unsigned beyond = 5 * REGION_PAGES;
+
+	begin(EPT_FILE_COW);
+	ck_assert_int_eq(pwrite(vm.fd, ones, sizeof(ones), REGION_PAGES * PAGE), sizeof(ones));
+	if (ept_object_host_cached(vm.area->obj, 0, PAGE) >= 0) { /* Linux 6.5 */
+		for (unsigned at = 0; at < STREAM_PAGES + 64; at += 64) {
+			fake_host_file(at, 64, false);
+			look();
+		}
+		for (unsigned i = 0; i < LEAD_FIRST * REGION_PAGES; i++)
+			ck_assert(asked[beyond + i]);
+		ck_assert(!asked[beyond + LEAD_FIRST * REGION_PAGES]);
+	}
+	end();
+}
+END_TEST
+
 /*
  * By the waits that it asks for, with a page in 20 us: a reader whose way is clear is looked
  * at seldom, what lies ahead is asked for all the same, and a writer is not left alone.
@@ -255,6 +276,7 @@ Suite *suite_lead(void)
 	TCase *tc = tcase_create("lead");
 
 	tcase_add_loop_test(tc, reader, 0, 2);
+	tcase_add_test(tc, past_what_is_there);
 	tcase_add_loop_test(tc, paced, 0, 2);
 	tcase_add_test(tc, random_reader);
 	tcase_add_test(tc, random_reader_paced);
