@@ -1,4 +1,5 @@
 #include "tests/guest/fake_kernel.h"
+#include "guest/include/mm.h"
 #include "guest/include/printk.h"
 #include "guest/include/sched.h"
 #include "guest/include/string.h"
@@ -227,6 +228,12 @@ void filemap_release(struct address_space *as)
 {
 	if (!as->ops)
 		panic("an inode without a mapping\n");
+}
+
+/* No inode here is without a filesystem. */
+void shmem_free(struct inode *inode)
+{
+	panic("inode %lu is nobody's", inode->ino);
 }
 
 void page_end_read(struct page *page, int error)
