@@ -100,7 +100,7 @@ static struct block_device *swap_device(u64 user_path)
 {
 	char path[32];
 
-	if (strncpy_from_user(path, user_path, sizeof(path)) < 0 || strncmp(path, "/dev/", 5))
+	if (strncpy_from_user(path, user_path, sizeof(path)) < 0 || strncmp(path, "/dev/", 5) != 0)
 		return NULL;
 	return blkdev_lookup(path + 5);
 }

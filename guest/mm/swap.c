@@ -237,7 +237,7 @@ static s64 read_header(struct block_device *bdev)
 		return -ENOMEM;
 	h = page_kva(page);
 	ret = transfer(bdev, 0, &page, 1, false);
-	if (!ret && (memcmp(h->magic, "SWAPSPACE2", 10) || h->version != 1 || h->nr_badpages ||
+	if (!ret && (memcmp(h->magic, "SWAPSPACE2", 10) != 0 || h->version != 1 || h->nr_badpages ||
 		     h->last_page < 1 || h->last_page >= bdev->sectors >> SLOT_SHIFT))
 		ret = -EINVAL;
 	if (!ret)
