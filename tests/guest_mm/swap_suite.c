@@ -54,7 +54,6 @@ static void setup(unsigned n)
 	io_error = 0;
 	during_read = NULL;
 	fake_setup(RW, NULL);
-	fake_vma.anon_vma = NULL;
 	header[0] = 1;
 	header[1] = SLOTS;
 	memcpy(storage[0] + PAGE_SIZE - 10, "SWAPSPACE2", 10);
@@ -77,6 +76,7 @@ static void out(unsigned page)
 static void teardown(void)
 {
 	zap_range(&fake_vma, fake_vma.start, fake_vma.end);
+	vma_unlink(&fake_vma);
 	ck_assert_uint_eq(nr_free_slots(), SLOTS);
 	ck_assert_int_eq(swap_off(), 0);
 	ck_assert_uint_eq(fake_mm.rss[RSS_ANON] + fake_mm.rss[RSS_SWAP], 0);
