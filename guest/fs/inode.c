@@ -1,5 +1,6 @@
 /* The inodes in use, one a file: a list for each filesystem. */
 #include "guest/fs/internal.h"
+#include "guest/include/mm.h"
 #include "guest/include/page.h"
 #include "guest/include/printk.h"
 #include "guest/include/string.h"
@@ -114,10 +115,13 @@ void inode_put(struct inode *inode)
 	spin_lock(&inodes_lock);
 	BUG_ON(inode->refcount <= 0);
 	s32 left = __atomic_sub_fetch(&inode->refcount, 1, __ATOMIC_ACQ_REL);
-	bool gone = !left && (!inode->nlink || inode->sb->uncached);
+	bool gone = !left && inode->sb && (!inode->nlink || inode->sb->uncached);
 	if (gone)
 		unlink_locked(inode);
 	spin_unlock(&inodes_lock);
+	/* An object of shared memory is nobody's but its mappings'. */
+	if (!left && !inode->sb)
+		shmem_free(inode);
 	if (!gone)
 		return;
 	/* Nobody finds it any more. */

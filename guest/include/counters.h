@@ -23,6 +23,8 @@
 	X(wp_zero, "write to the zero page: a zeroed page of its own") \
 	X(wp_copy, "write to a page others use too: copied") \
 	X(wp_shared, "write to a clean shared file page: page_mkwrite, then writable") \
+	X(swap_read, "swapped page: read from the swap area") \
+	X(swap_cached, "swapped page: still or again in the swap cache") \
 	X(raced, "another resolved the entry meanwhile")
 
 enum fault_case {
@@ -40,6 +42,8 @@ enum fault_case {
 	X(around_pages, "pages mapped beside the faulting one") \
 	X(readahead_pages, "pages whose read was started for a mapping, asked for or not") \
 	X(reclaimed, "pages of the page cache given back when memory ran low") \
+	X(swapped_out, "own pages swapped out and given back") \
+	X(oom_kills, "programs ended because memory was short") \
 	X(stack_grown, "stack expansions") \
 	X(kernel_faults, "faults on user memory taken by system calls") \
 	X(fixups, "system calls that got a bad address") \

@@ -1,7 +1,7 @@
 /*
  * Address spaces: mappings (VMAs), page tables and the fault path. Names follow Linux's.
  *
- * Lock order: mm.lock, page lock, mm.table_lock, address_space.lock.
+ * Lock order: mm.lock, page lock, rmap_lock, mm.table_lock, address_space.lock.
  */
 #ifndef GUEST_MM_H
 #define GUEST_MM_H
@@ -9,6 +9,7 @@
 #include "guest/include/counters.h"
 #include "guest/include/fs.h"
 #include "guest/include/pgtable.h"
+#include "guest/include/rwsem.h"
 #include "guest/include/sched.h"
 #include "guest/include/types.h"
 
@@ -24,6 +25,7 @@
 #define MAP_ANONYMOUS	    0x20
 #define MAP_GROWSDOWN	    0x0100
 #define MAP_POPULATE	    0x8000
+#define MAP_NORESERVE	    0x4000
 #define MAP_STACK	    0x20000
 #define MAP_FIXED_NOREPLACE 0x100000
 
@@ -36,6 +38,21 @@
 #define MADV_SEQUENTIAL	    2
 #define MADV_WILLNEED	    3
 #define MADV_DONTNEED	    4
+#define MADV_FREE	    8
+#define MADV_DONTFORK	    10
+#define MADV_DOFORK	    11
+#define MADV_COLD	    20
+#define MADV_PAGEOUT	    21
+#define MADV_POPULATE_READ  22
+#define MADV_POPULATE_WRITE 23
+
+#define MREMAP_MAYMOVE	    1
+#define MREMAP_FIXED	    2
+#define MREMAP_DONTUNMAP    4
+
+#define MCL_CURRENT	    1
+#define MCL_FUTURE	    2
+#define MCL_ONFAULT	    4
 
 enum vma_flags {
 	VM_READ = 1 << 0, /* the first three are PROT_*'s bits */
@@ -46,6 +63,8 @@ enum vma_flags {
 	VM_RAND_READ = 1 << 5,
 	VM_SEQ_READ = 1 << 6,
 	VM_MAYWRITE = 1 << 7, /* mprotect may allow writes */
+	VM_LOCKED = 1 << 8,   /* its pages stay in memory */
+	VM_DONTCOPY = 1 << 9, /* fork leaves it out */
 };
 
 #define VM_ACCESS	(VM_READ | VM_WRITE | VM_EXEC)
@@ -109,12 +128,21 @@ struct vm_ops {
 	 * Allocates no page and reads no data. Takes mm.table_lock. Returns the entries set.
 	 */
 	unsigned (*map_pages)(struct fault *f, u64 start, u64 end);
-	/* A shared page is about to become writable; it is locked (if there is one). 0 or errno. */
+	/*
+	 * A shared page is about to become writable; it is locked (if there is one). 0 or errno.
+	 * NULL: nobody wants to know, and shared pages are writable from the start.
+	 */
 	int (*page_mkwrite)(struct fault *f);
 };
 
 extern const struct vm_ops filemap_vm_ops;
 extern const struct vm_ops dax_vm_ops;
+extern const struct vm_ops shmem_vm_ops;
+
+/* The object of a shared anonymous mapping, len bytes of holes, with a reference; or NULL. */
+struct inode *shmem_create(u64 len);
+/* Its last reference is gone. */
+void shmem_free(struct inode *inode);
 
 /* Where readahead of one mapping stands, in pages of the file. */
 struct readahead {
@@ -123,35 +151,49 @@ struct readahead {
 	u32 misses;
 };
 
+/*
+ * Where own pages may be mapped: the mapping they were made in, and what fork, splits and mremap
+ * made of it. All of them place a page's index by their pgoff.
+ */
+struct anon_vma {
+	u32 nr_vmas;
+	struct list vmas; /* by vma.anon_link */
+};
+
 struct vma {
 	struct mm *mm;
 	u64 start, end;	     /* page-aligned, half open */
 	unsigned flags;	     /* enum vma_flags */
-	bool has_private;    /* own pages may be mapped, so fork must copy entries */
 	u64 pgoff;	     /* of start in the object; anonymous: start's own page number */
 	struct inode *inode; /* NULL: anonymous */
 	const struct vm_ops *ops;
-	struct list mapping_link; /* in address_space.mappings */
+	struct anon_vma *anon_vma; /* NULL: there never was an own page */
+	struct list anon_link;	   /* in anon_vma.vmas */
+	struct list mapping_link;  /* in address_space.mappings */
 	struct readahead ra;
 };
 
-enum rss_kind { RSS_ANON, RSS_FILE, NR_RSS };
+enum rss_kind { RSS_ANON, RSS_FILE, RSS_SWAP, NR_RSS };
 
 struct mm {
-	struct mutex lock;
-	struct spinlock table_lock; /* page table entries and rss */
+	struct rwsem lock;	    /* the mappings: read by faults, written by who changes them */
+	struct spinlock table_lock; /* page tables, their entries and rss */
 	struct pgtable pt;
-	struct vma **vmas; /* sorted by address, disjoint */
+	struct mem_group *group; /* whose limit its own pages count for */
+	struct vma **vmas;	 /* sorted by address, disjoint */
 	unsigned nr_vmas, max_vmas;
 	struct vma *recent; /* found last, or NULL */
 	u64 brk_start, brk;
-	u64 mmap_base;	 /* mappings go below this */
-	u64 rss[NR_RSS]; /* pages */
-	u64 total_pages; /* mapped size */
+	u64 mmap_base;	    /* mappings go below this */
+	u64 rss[NR_RSS];    /* pages */
+	u64 total_pages;    /* mapped size */
+	unsigned def_flags; /* of mappings to come: VM_LOCKED after mlockall */
 };
 
-/* An address space with nothing in the user half; NULL without memory. */
-struct mm *mm_create(void);
+/* An address space with nothing in the user half, of that group; NULL without memory. */
+struct mm *mm_create(struct mem_group *group);
+/* It joins the group instead, with the reference; its pages so far stay the old one's. */
+void mm_set_group(struct mm *mm, struct mem_group *group);
 /* Unmaps everything and frees it; must not be the current CR3. */
 void mm_destroy(struct mm *mm);
 /* fork's: same mappings, own pages shared copy-on-write. parent->lock is taken. 0 or -ENOMEM. */
@@ -175,7 +217,13 @@ s64 do_mmap(struct mm *mm, u64 addr, u64 len, unsigned prot, unsigned flags, str
 	    u64 pgoff, bool may_write);
 int do_munmap(struct mm *mm, u64 addr, u64 len);
 int do_mprotect(struct mm *mm, u64 addr, u64 len, unsigned prot);
+s64 do_mremap(struct mm *mm, u64 addr, u64 old_len, u64 new_len, unsigned flags, u64 new_addr);
 int do_madvise(struct mm *mm, u64 addr, u64 len, int advice);
+/* Locks or unlocks; pages come in at once if populate. */
+int do_mlock(struct mm *mm, u64 addr, u64 len, bool lock, bool populate);
+int do_mlockall(struct mm *mm, unsigned flags);
+/* vec: a byte a page in user memory. */
+int do_mincore(struct mm *mm, u64 addr, u64 len, u64 vec);
 int do_msync(struct mm *mm, u64 addr, u64 len, int flags);
 u64 do_brk(struct mm *mm, u64 brk);
 
@@ -187,6 +235,11 @@ enum fault_result handle_mm_fault(struct vma *vma, u64 address, unsigned flags, 
 /* A fault of the current task completed; in_kernel: a system call's. */
 void count_fault(bool major, bool in_kernel);
 
+/*
+ * Under table_lock: the entries from *addr on, up to *stop, of the next page table that there is
+ * before end; NULL: none. For a loop that leaves *addr at *stop.
+ */
+pte_t *pte_next_span(const struct pgtable *pt, u64 *addr, u64 end, u64 *stop);
 /* Under table_lock: removes the entries of [start, end) and drops what they held. */
 void zap_range(struct vma *vma, u64 start, u64 end);
 /*
@@ -198,14 +251,34 @@ void protect_range(struct vma *vma, u64 start, u64 end);
  */
 int copy_range(struct vma *dst, struct vma *src);
 
-/* --- the mappings of a file's page, rmap.c; the page is locked, no spinlock held ---------------
+/*
+ * Moves what [start, start + len) of src maps to dst, where it has the same index. rmap_lock and
+ * table_lock held; dst's tables are there wherever src's are (prepare_move).
  */
+void move_range(struct vma *dst, u64 to, u64 start, u64 len);
+int prepare_move(struct mm *mm, u64 to, u64 start, u64 len);
+
+/* --- the mappings of a page, rmap.c; the page is locked, no spinlock held ----------------------
+ */
+
+/* Guards address_space.mappings, anon_vma and its lists, and where the mappings in them lie. */
+extern struct spinlock rmap_lock;
+
+/* Before the first own page of a mapping; false without memory. */
+bool anon_vma_prepare(struct vma *vma);
+/* Under rmap_lock: the mapping is found from its object's pages; from own pages; no more. */
+void vma_link(struct vma *vma);
+void anon_vma_join(struct vma *vma, struct anon_vma *anon_vma);
+void vma_unlink(struct vma *vma);
 
 /* Makes them read-only, so that the next write is noticed. */
 void page_mkclean(struct page *page);
 /* Whether one was used since this was asked last. */
 bool page_referenced(struct page *page);
-/* Takes the page out of all of them, with their references. */
+/*
+ * Takes the page out of all of them, with their references. An own page is in the swap cache by
+ * then: its entries become its slot's.
+ */
 void page_unmap(struct page *page);
 /*
  * Takes pages first to last of a file out of all mappings, own copies of them too. The page locks
@@ -213,11 +286,13 @@ void page_unmap(struct page *page);
  */
 void unmap_mapping_range(struct address_space *as, u64 first, u64 last);
 
-/* --- reclaim, vmscan.c; never sleeps, no spinlock held -----------------------------------------
+/* --- reclaim, vmscan.c; may sleep, no spinlock held, pages that the caller has locked stay -----
  */
 
-/* Frees up to want pages of the page cache; returns how many. */
+/* Frees about want pages, of the page cache and, where there is swap, own ones; how many. */
 u64 reclaim_pages(u64 want);
+/* Programs' memory leaves the kernel a reserve; false: as if there were no memory. */
+bool may_alloc_user_page(void);
 /* The same if few are free: called before what is going to need some. */
 void reclaim_if_low(void);
 /* The file has pages from now on. */
@@ -232,6 +307,10 @@ void page_add_mapping(struct mm *mm, struct page *page);
 void page_remove_mapping(struct mm *mm, struct page *page);
 /* The entry's flags for a mapping, without PTE_WRITE. */
 pte_t vma_pte_flags(const struct vma *vma);
+/* The same for the object's own pages: writable if nobody wants to know of a first write. */
+pte_t object_pte_flags(const struct vma *vma);
+/* In filemap's way: those of the object's pages that are up to date and not locked. */
+unsigned filemap_map_pages(struct fault *f, u64 start, u64 end);
 
 void flush_tlb_range(struct mm *mm, u64 start, u64 end);
 

@@ -28,18 +28,23 @@
 #define MAX_ORDER   9
 
 enum page_flags {
-	PG_BUDDY = 1 << 0,     /* head of a free block, allocator only */
-	PG_SLAB = 1 << 1,      /* kmalloc's */
-	PG_RESERVED = 1 << 2,  /* never freed: the shared zero page */
-	PG_LOCKED = 1 << 3,    /* under I/O, or being changed */
-	PG_UPTODATE = 1 << 4,  /* holds what its file holds */
-	PG_ERROR = 1 << 5,     /* the read failed */
-	PG_DIRTY = 1 << 6,     /* to be written back */
-	PG_READAHEAD = 1 << 7, /* the marker that starts the next window */
-	PG_ANON = 1 << 8,      /* a process's own page */
+	PG_BUDDY = 1 << 0,	/* head of a free block, allocator only */
+	PG_SLAB = 1 << 1,	/* kmalloc's */
+	PG_RESERVED = 1 << 2,	/* never freed: the shared zero page */
+	PG_LOCKED = 1 << 3,	/* under I/O, or being changed */
+	PG_UPTODATE = 1 << 4,	/* holds what its file holds */
+	PG_ERROR = 1 << 5,	/* the read failed */
+	PG_DIRTY = 1 << 6,	/* to be written back */
+	PG_READAHEAD = 1 << 7,	/* the marker that starts the next window */
+	PG_ANON = 1 << 8,	/* a process's own page */
+	PG_LRU = 1 << 9,	/* on a list of swap.h's groups */
+	PG_ACTIVE = 1 << 10,	/* on the list of those in use */
+	PG_SWAPCACHE = 1 << 11, /* private is its slot, whose contents are the page's */
 };
 
 struct address_space;
+struct anon_vma;
+struct mem_group;
 
 /* 64 bytes, so that going between page and frame number is a shift. */
 struct page {
@@ -47,11 +52,19 @@ struct page {
 	s32 refcount; /* page cache, page tables and users; freed at zero */
 	s32 mapcount; /* entries in user page tables */
 	u32 order;    /* of the free or allocated block, in its first page */
-	struct address_space *mapping; /* of a file page, else NULL */
-	u64 index;		       /* in the file, in pages */
-	struct list lru;	       /* free list, dirty list, or its holder's */
-	u64 private;		       /* the holder's */
-	u32 slab_class, slab_fresh;    /* kmalloc's */
+	union {
+		struct address_space *mapping; /* of a file page, else NULL */
+		struct anon_vma *anon_vma;     /* PG_ANON: valid while mapcount is not 0 */
+	};
+	u64 index;	 /* in the file or, PG_ANON, by the pgoff of its mappings; in pages */
+	struct list lru; /* free list, dirty list, or its holder's */
+	u64 private;	 /* the holder's */
+	union {
+		struct {
+			u32 slab_class, slab_fresh; /* kmalloc's */
+		};
+		struct mem_group *group; /* PG_ANON: who is charged */
+	};
 };
 _Static_assert(sizeof(struct page) == 64, "struct page is indexed by shifts");
 

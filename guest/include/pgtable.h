@@ -24,6 +24,9 @@ typedef u64 pte_t;
  */
 #define PTE_PROTNONE   (1UL << 8)
 
+/* Software bit of an absent entry: the page's contents are in that slot of the swap area. */
+#define PTE_SWAP       (1UL << 10)
+
 #define PTRS_PER_TABLE 512
 #define USER_END       0x00007ffffffff000UL /* first address past user mappings */
 #define PMD_SHIFT      21
@@ -49,6 +52,21 @@ static inline u64 pte_phys(pte_t pte)
 static inline bool pte_present(pte_t pte)
 {
 	return pte & (PTE_PRESENT | PTE_PROTNONE);
+}
+
+static inline bool pte_is_swap(pte_t pte)
+{
+	return !pte_present(pte) && (pte & PTE_SWAP);
+}
+
+static inline u64 pte_slot(pte_t pte)
+{
+	return pte_phys(pte) >> PAGE_SHIFT;
+}
+
+static inline pte_t swap_pte(u64 slot)
+{
+	return slot << PAGE_SHIFT | PTE_SWAP;
 }
 
 static inline unsigned table_index(u64 addr, unsigned level)

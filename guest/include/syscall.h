@@ -43,7 +43,9 @@ bool syscall_by_exception(struct regs *regs);
 	X(22, pipe) \
 	X(23, select) \
 	X(24, sched_yield) \
+	X(25, mremap) \
 	X(26, msync) \
+	X(27, mincore) \
 	X(28, madvise) \
 	X(32, dup) \
 	X(33, dup2) \
@@ -97,8 +99,14 @@ bool syscall_by_exception(struct regs *regs);
 	X(133, mknod) \
 	X(137, statfs) \
 	X(138, fstatfs) \
+	X(149, mlock) \
+	X(150, munlock) \
+	X(151, mlockall) \
+	X(152, munlockall) \
 	X(158, arch_prctl) \
 	X(162, sync) \
+	X(167, swapon) \
+	X(168, swapoff) \
 	X(169, reboot) \
 	X(186, gettid) \
 	X(200, tkill) \
@@ -128,8 +136,10 @@ bool syscall_by_exception(struct regs *regs);
 	X(296, pwritev) \
 	X(316, renameat2) \
 	X(318, getrandom) \
+	X(325, mlock2) \
 	X(332, statx) \
-	X(439, faccessat2)
+	X(439, faccessat2) \
+	X(1000, memory_limit)
 
 /* The calls themselves, in kernel/sys_*.c. */
 #define SYSCALL(name) s64 sys_##name(struct regs *regs)

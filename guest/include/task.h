@@ -113,6 +113,8 @@ int task_count(void);
 
 /* Ends the run: all other tasks end, then init, whose status it is. */
 void tasks_end_run(int status);
+/* The task, init not among them, with the highest score; NULL: all have 0. */
+struct task *task_worst(u64 (*score)(const struct task *t));
 /* Waits until all other tasks have ended, and frees what is left of them. */
 void tasks_end_others(void);
 

@@ -19,6 +19,24 @@ int vma_insert(struct mm *mm, struct vma *vma);
 /* Splits so that no mapping crosses start or end. 0, -ENOMEM. */
 int vma_split(struct vma *vma, u64 at);
 int vma_split_range(struct mm *mm, u64 start, u64 end);
+/*
+ * Mappings that touch and differ in nothing become one, from the one below start to the one that
+ * ends above end.
+ */
+void vma_merge_range(struct mm *mm, u64 start, u64 end);
+/* Bytes rounded up to pages; false if that, or the range, leaves the user half. */
+bool page_range(u64 addr, u64 *len);
+/* Whether mappings cover [start, end) without a gap. */
+bool vma_covers(struct mm *mm, u64 start, u64 end);
+/*
+ * Brings in what is not there of [start, end), all of it mapped; write: ready to be written where
+ * the mapping allows it, of shared ones only if shared, too. 0, -ENOMEM, -EFAULT.
+ */
+int populate_range(struct mm *mm, u64 start, u64 end, bool write, bool shared);
+/* What is done to [start, end) of a mapping. 0 or negative errno. */
+typedef int (*vma_fn)(struct vma *vma, u64 start, u64 end, int arg);
+/* Calls fn for what is mapped of the range; -ENOMEM in the end if not all of it was. */
+int for_each_mapped(struct mm *mm, u64 start, u64 end, vma_fn fn, int arg);
 /* The highest gap of len bytes below mm->mmap_base, or 0. */
 u64 vma_find_gap(struct mm *mm, u64 len);
 

@@ -10,6 +10,7 @@
 #include "guest/include/mm.h"
 #include "guest/include/random.h"
 #include "guest/include/string.h"
+#include "guest/include/swap.h"
 #include "guest/include/task.h"
 #include "guest/include/trap.h"
 #include "guest/include/uaccess.h"
@@ -227,7 +228,7 @@ int do_exec(struct regs *regs, const char *path, const char *const *argv, unsign
 	if (err)
 		goto out;
 	err = -ENOMEM;
-	mm = mm_create();
+	mm = mm_create(old ? old->group : &root_group);
 	if (!mm)
 		goto out;
 	current->mm = mm;

@@ -12,6 +12,7 @@
 #include "guest/include/printk.h"
 #include "guest/include/random.h"
 #include "guest/include/string.h"
+#include "guest/include/swap.h"
 #include "guest/include/syscall.h"
 #include "guest/include/task.h"
 
@@ -51,6 +52,20 @@ static void mount_root(void)
 	}
 }
 
+static void start_swap(void)
+{
+	struct block_device *bdev;
+	char path[32];
+	int err;
+
+	if (!cmdline_get("swap", path, sizeof(path)))
+		return;
+	bdev = device_of(path);
+	err = bdev ? swap_on(bdev) : -ENODEV;
+	if (err)
+		panic("swap=%s: no swap area there (%d); mkswap makes one", path, err);
+}
+
 static void open_console(void)
 {
 	struct file *f;
@@ -76,6 +91,7 @@ static void init_main(void *arg)
 	if (files_init(current))
 		panic("no memory for the first task");
 	mount_root();
+	start_swap();
 	open_console();
 	if (!cmdline_get("init", init, sizeof(init)))
 		memcpy(init, DEFAULT_INIT, sizeof(DEFAULT_INIT));
@@ -124,6 +140,8 @@ void kernel_shutdown(int status)
 
 	tasks_end_others();
 	fs_unmount_all();
+	if (nr_swap_slots() && swap_off())
+		printk("swap: %lu pages are still in use\n", nr_swap_slots() - nr_free_slots());
 	drivers_shutdown();
 	lost = (s64)free_at_start - (s64)nr_free_pages();
 	print_fault_counters();

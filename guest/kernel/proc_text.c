@@ -202,11 +202,11 @@ static void show_task_maps(struct text *t, const struct task *task)
 	struct mm *mm = task->mm;
 
 	/* Who changes it now is asked for another time: waiting is not for here. */
-	if (!mm || !mutex_trylock(&mm->lock))
+	if (!mm || !down_read_trylock(&mm->lock))
 		return;
 	for (unsigned i = 0; i < mm->nr_vmas; i++)
 		show_vma(t, mm, mm->vmas[i]);
-	mutex_unlock(&mm->lock);
+	up_read(&mm->lock);
 }
 
 const struct proc_file proc_task_files[] = {

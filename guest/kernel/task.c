@@ -293,6 +293,23 @@ int task_count(void)
 	return n;
 }
 
+struct task *task_worst(u64 (*score)(const struct task *t))
+{
+	struct task *t, *worst = NULL;
+	u64 highest = 0;
+
+	list_for_each(t, &all_tasks, all)
+	{
+		u64 s = t == init_task ? 0 : score(t);
+
+		if (s > highest) {
+			highest = s;
+			worst = t;
+		}
+	}
+	return worst;
+}
+
 static bool all_others_ended(void)
 {
 	struct task *t;

@@ -5,7 +5,9 @@
 #include "guest/include/counters.h"
 #include "guest/include/cpu.h"
 #include "guest/include/mm.h"
+#include "guest/include/oom.h"
 #include "guest/include/printk.h"
+#include "guest/include/swap.h"
 #include "guest/include/syscall.h"
 #include "guest/include/task.h"
 #include "guest/include/trap.h"
@@ -68,26 +70,43 @@ static bool access_error(u64 error, const struct vma *vma)
 	return !(vma->flags & VM_ACCESS);
 }
 
+/*
+ * The mapping above the address grows down to it, if it is one that does; or NULL. The lock, had
+ * for reading, is given up to have it for writing: another thread may have grown the stack first.
+ */
+static struct vma *grow_stack(struct mm *mm, struct vma *vma, u64 address)
+{
+	if (!(vma->flags & VM_GROWSDOWN))
+		return NULL;
+	up_read(&mm->lock);
+	down_write(&mm->lock);
+	vma = find_vma(mm, address);
+	if (vma && vma->start > address &&
+	    (!(vma->flags & VM_GROWSDOWN) || expand_stack(vma, address)))
+		vma = NULL;
+	downgrade_write(&mm->lock);
+	return vma;
+}
+
 /* The mapping that the access is meant for, a stack grown to it if need be; or NULL. */
 static struct vma *lock_vma(struct mm *mm, const struct regs *regs, u64 address)
 {
 	struct vma *vma;
 
-	if (!mutex_trylock(&mm->lock)) {
+	if (!down_read_trylock(&mm->lock)) {
 		/*
 		 * The kernel faulting with the lock held would wait for itself. Only the user
 		 * copies may fault here, and they are never called with it.
 		 */
 		if (!user_mode(regs) && !is_fixup_ip(regs->rip))
 			return NULL;
-		mutex_lock(&mm->lock);
+		down_read(&mm->lock);
 	}
 	vma = find_vma(mm, address);
-	if (vma && vma->start > address &&
-	    (!(vma->flags & VM_GROWSDOWN) || expand_stack(vma, address)))
-		vma = NULL;
+	if (vma && vma->start > address)
+		vma = grow_stack(mm, vma, address);
 	if (!vma)
-		mutex_unlock(&mm->lock);
+		up_read(&mm->lock);
 	return vma;
 }
 
@@ -117,14 +136,25 @@ void count_fault(bool major, bool in_kernel)
 		fault_counters.kernel_faults++;
 }
 
-static void out_of_memory(struct regs *regs, u64 address)
+/*
+ * The fault found no memory. True: there may be some now, by reclaim or because a program was
+ * ended for it. A system call gets its error; a program that is to end does so on its way back.
+ */
+static bool made_room(struct regs *regs, u64 address)
 {
+	const struct mem_group *group = current->mm->group;
+
+	if (group->usage < group->limit && reclaim_pages(OOM_RECLAIM))
+		return true;
 	fault_counters.oom++;
-	if (user_mode(regs)) {
-		printk("out of memory: ending %s[%d]\n", current->name, current->pid);
-		task_kill(SIGKILL);
+	if (!user_mode(regs)) {
+		bad_area(regs, address, SIGSEGV, SEGV_MAPERR);
+		return false;
 	}
-	bad_area(regs, address, SIGSEGV, SEGV_MAPERR);
+	if (oom_kill(group))
+		return !task_dying();
+	printk("out of memory: ending %s[%d], the last one\n", current->name, current->pid);
+	task_kill(SIGKILL);
 }
 
 static void do_user_addr_fault(struct regs *regs, u64 address)
@@ -144,7 +174,7 @@ static void do_user_addr_fault(struct regs *regs, u64 address)
 			return;
 		}
 		if (unlikely(access_error(regs->error, vma))) {
-			mutex_unlock(&mm->lock);
+			up_read(&mm->lock);
 			fault_counters.accerr++;
 			bad_area(regs, address, SIGSEGV, SEGV_ACCERR);
 			return;
@@ -154,12 +184,11 @@ static void do_user_addr_fault(struct regs *regs, u64 address)
 			fault_counters.retry++;
 			continue;
 		}
-		mutex_unlock(&mm->lock);
-		if (ret == FAULT_OOM && reclaim_pages(OOM_RECLAIM))
-			continue;
+		up_read(&mm->lock);
 		switch (ret) {
 		case FAULT_OOM:
-			out_of_memory(regs, address);
+			if (made_room(regs, address))
+				continue;
 			return;
 		case FAULT_SIGBUS:
 			fault_counters.sigbus++;

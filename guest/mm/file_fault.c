@@ -2,6 +2,7 @@
 #include "guest/include/errno.h"
 #include "guest/include/mm.h"
 #include "guest/include/string.h"
+#include "guest/include/swap.h"
 
 static u64 file_pages(const struct inode *inode)
 {
@@ -12,14 +13,14 @@ static u64 file_pages(const struct inode *inode)
  * The page is being read. Whoever may retry waits without the address-space lock; the second
  * time round the page is there. Else waits with it.
  */
-static enum fault_result lock_page_or_retry(struct fault *f, struct page *page)
+enum fault_result lock_page_or_retry(struct fault *f, struct page *page)
 {
 	unsigned flags = f->req->flags;
 
 	if (trylock_page(page))
 		return FAULT_LOCKED;
 	if ((flags & FAULT_ALLOW_RETRY) && !(flags & FAULT_TRIED)) {
-		mutex_unlock(&f->req->vma->mm->lock);
+		up_read(&f->req->vma->mm->lock);
 		wait_on_page_locked(page);
 		put_page(page);
 		return FAULT_RETRY;
@@ -85,14 +86,14 @@ static bool mappable(const struct page *page)
 	return (flags & PG_UPTODATE) && !(flags & (PG_LOCKED | PG_READAHEAD | PG_ERROR));
 }
 
-static unsigned filemap_map_pages(struct fault *f, u64 start, u64 end)
+unsigned filemap_map_pages(struct fault *f, u64 start, u64 end)
 {
 	struct vma *vma = f->req->vma;
 	struct address_space *as = &vma->inode->mapping;
 	u64 index = f->req->pgoff - ((f->req->page - start) >> PAGE_SHIFT);
 	u64 last = MIN(index + ((end - start) >> PAGE_SHIFT), file_pages(vma->inode));
 	pte_t *ptep = f->ptep - ((f->req->page - start) >> PAGE_SHIFT);
-	pte_t flags = vma_pte_flags(vma);
+	pte_t flags = object_pte_flags(vma);
 	unsigned mapped = 0;
 	u64 n, irq;
 

@@ -167,7 +167,9 @@ u64 filemap_add(struct address_space *as, struct page *pages, u64 index, u64 n)
 	u64 irq = spin_lock_irqsave(&as->lock);
 	u64 i = 0;
 
-	reclaim_add_cache(as);
+	/* Pages without a place to come back from stay. */
+	if (as->ops)
+		reclaim_add_cache(as);
 	while (i < n) {
 		void **slot = tree_slot(as, index + i);
 		u64 end = MIN(n, i + NODE_SLOTS - ((index + i) & (NODE_SLOTS - 1)));

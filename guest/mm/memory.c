@@ -10,6 +10,7 @@
  *                                                                  dax_read
  *              private file, write            do_cow_fault         file_cow, dax_cow
  *              shared file, write             do_shared_fault      file_shared, dax_shared
+ *   swapped    any                            do_swap_page         swap_read, swap_cached
  *   read-only  write, own page, sole user     do_wp_page           wp_reuse
  *              write, zero page               do_wp_page           wp_zero
  *              write, page others use         do_wp_page           wp_copy
@@ -23,6 +24,7 @@
 #include "guest/include/mm.h"
 #include "guest/include/printk.h"
 #include "guest/include/string.h"
+#include "guest/include/swap.h"
 
 #define FAULT_AROUND (16 * PAGE_SIZE) /* a power of two, at most a page table's reach */
 
@@ -36,6 +38,14 @@ pte_t vma_pte_flags(const struct vma *vma)
 	if (!(vma->flags & VM_ACCESS))
 		return PTE_PROTNONE | PTE_ACCESSED;
 	return vma->flags & VM_EXEC ? flags : flags | PTE_NX;
+}
+
+pte_t object_pte_flags(const struct vma *vma)
+{
+	const unsigned both = VM_SHARED | VM_WRITE;
+	bool at_once = (vma->flags & both) == both && !vma->ops->page_mkwrite;
+
+	return vma_pte_flags(vma) | (at_once ? PTE_WRITE | PTE_DIRTY : 0);
 }
 
 static pte_t mk_pte(const struct page *page, pte_t flags)
@@ -80,8 +90,6 @@ static bool install_pte(struct fault *f, struct page *page, pte_t pte)
 	}
 	if (page) {
 		page_add_mapping(mm, page);
-		if (page->flags & PG_ANON)
-			vma->has_private = true;
 	}
 	set_pte(f->ptep, pte);
 	old = vm_normal_page(f->orig_pte);
@@ -93,13 +101,22 @@ static bool install_pte(struct fault *f, struct page *page, pte_t pte)
 	return true;
 }
 
-/* A page of the process's own, to be filled by the caller unless zeroed; in f->cow_page. */
-static bool alloc_own_page(struct fault *f, unsigned gfp)
+bool alloc_own_page(struct fault *f, unsigned gfp)
 {
+	struct vma *vma = f->req->vma;
+
+	if (!may_alloc_user_page() || !anon_vma_prepare(vma) || !group_charge(vma->mm->group))
+		return false;
 	f->cow_page = alloc_page(gfp);
-	if (f->cow_page)
-		f->cow_page->flags = PG_ANON | PG_UPTODATE;
-	return f->cow_page;
+	if (!f->cow_page) {
+		group_uncharge(vma->mm->group);
+		return false;
+	}
+	f->cow_page->flags = PG_ANON | PG_UPTODATE;
+	f->cow_page->anon_vma = vma->anon_vma;
+	f->cow_page->index = f->req->pgoff;
+	f->cow_page->group = vma->mm->group;
+	return true;
 }
 
 /* f->cow_page goes in, writable if the mapping is. */
@@ -110,6 +127,8 @@ static enum fault_result install_own_page(struct fault *f)
 
 	if (vma->flags & VM_WRITE)
 		pte |= PTE_WRITE;
+	/* Before others can see it, or it could be gone again by then. */
+	lru_add(f->cow_page);
 	if (!install_pte(f, f->cow_page, pte))
 		put_page(f->cow_page);
 	return FAULT_RESOLVED;
@@ -183,7 +202,7 @@ static enum fault_result do_read_fault(struct fault *f)
 		return ret;
 	if (ret == FAULT_LOCKED)
 		f->kind = FC_file_read;
-	install_object_page(f, vma_pte_flags(vma));
+	install_object_page(f, object_pte_flags(vma));
 	return FAULT_RESOLVED;
 }
 
@@ -209,7 +228,9 @@ static enum fault_result do_cow_fault(struct fault *f)
 /* Before a shared page becomes writable; -> FAULT_RESOLVED or why it must not. */
 static enum fault_result call_page_mkwrite(struct fault *f)
 {
-	return f->req->vma->ops->page_mkwrite(f) ? FAULT_SIGBUS : FAULT_RESOLVED;
+	const struct vm_ops *ops = f->req->vma->ops;
+
+	return ops->page_mkwrite && ops->page_mkwrite(f) ? FAULT_SIGBUS : FAULT_RESOLVED;
 }
 
 static enum fault_result do_shared_fault(struct fault *f)
@@ -227,20 +248,42 @@ static enum fault_result do_shared_fault(struct fault *f)
 	return ret;
 }
 
-/* The entry loses its protection; nothing else changes. */
-static enum fault_result wp_make_writable(struct fault *f)
+/*
+ * The entry loses its protection; nothing else changes. Of an own page only if it is nobody
+ * else's; false: it is not.
+ */
+static bool wp_make_writable(struct fault *f, const struct page *own)
 {
 	struct mm *mm = f->req->vma->mm;
+	bool shared = false;
 
 	spin_lock(&mm->table_lock);
-	if (*f->ptep == f->orig_pte) {
+	if (*f->ptep == f->orig_pte && own && own->refcount != 1) {
+		shared = true;
+	} else if (*f->ptep == f->orig_pte) {
 		set_pte(f->ptep, f->orig_pte | PTE_WRITE | PTE_DIRTY | PTE_ACCESSED);
 		invlpg(f->req->page);
 	} else {
 		f->kind = FC_raced;
 	}
 	spin_unlock(&mm->table_lock);
-	return FAULT_RESOLVED;
+	return !shared;
+}
+
+/* A reference to what the entry maps; false if it does so no more. */
+static bool get_old_page(struct fault *f, struct page *old)
+{
+	struct mm *mm = f->req->vma->mm;
+	bool same;
+
+	spin_lock(&mm->table_lock);
+	same = *f->ptep == f->orig_pte;
+	if (same)
+		get_page(old);
+	else
+		f->kind = FC_raced;
+	spin_unlock(&mm->table_lock);
+	return same;
 }
 
 static enum fault_result wp_page_shared(struct fault *f, struct page *old)
@@ -250,13 +293,13 @@ static enum fault_result wp_page_shared(struct fault *f, struct page *old)
 	f->kind = FC_wp_shared;
 	f->page = old;
 	f->phys = pte_phys(f->orig_pte);
-	if (old) {
-		get_page(old);
+	if (old && !get_old_page(f, old))
+		return FAULT_RESOLVED;
+	if (old)
 		lock_page(old);
-	}
 	ret = call_page_mkwrite(f);
 	if (ret == FAULT_RESOLVED)
-		ret = wp_make_writable(f);
+		wp_make_writable(f, NULL);
 	release_page(f);
 	return ret;
 }
@@ -269,8 +312,10 @@ static enum fault_result wp_page_copy(struct fault *f, struct page *old)
 	if (!alloc_own_page(f, zero ? GFP_ZERO : 0))
 		return FAULT_OOM;
 	if (!zero) {
-		if (old)
-			get_page(old);
+		if (old && !get_old_page(f, old)) {
+			put_page(f->cow_page);
+			return FAULT_RESOLVED;
+		}
 		copy_page(page_kva(f->cow_page), phys_to_virt(pte_phys(f->orig_pte)));
 		if (old)
 			put_page(old);
@@ -284,10 +329,9 @@ static enum fault_result do_wp_page(struct fault *f)
 
 	if (f->req->vma->flags & VM_SHARED)
 		return wp_page_shared(f, old);
-	if (old && (old->flags & PG_ANON) && READ_ONCE(old->refcount) == 1) {
-		f->kind = FC_wp_reuse;
-		return wp_make_writable(f);
-	}
+	f->kind = FC_wp_reuse;
+	if (old && (old->flags & PG_ANON) && wp_make_writable(f, old))
+		return FAULT_RESOLVED;
 	return wp_page_copy(f, old);
 }
 
@@ -302,6 +346,8 @@ static enum fault_result handle_pte_fault(struct fault *f)
 {
 	struct mm *mm = f->req->vma->mm;
 
+	if (pte_is_swap(f->orig_pte))
+		return do_swap_page(f);
 	if (!pte_present(f->orig_pte))
 		return f->req->vma->ops ? do_fault(f) : do_anonymous_page(f);
 	if (is_write(f) && !(f->orig_pte & PTE_WRITE))
@@ -327,7 +373,9 @@ enum fault_result handle_mm_fault(struct vma *vma, u64 address, unsigned flags, 
 	struct fault f = {.req = &req};
 	enum fault_result ret;
 
+	spin_lock(&vma->mm->table_lock);
 	f.ptep = pte_alloc(&vma->mm->pt, req.page);
+	spin_unlock(&vma->mm->table_lock);
 	if (!f.ptep)
 		return FAULT_OOM;
 	f.orig_pte = READ_ONCE(*f.ptep);

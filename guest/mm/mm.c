@@ -1,11 +1,12 @@
 /* Address spaces: made, forked, switched to, taken down. */
 #include "guest/include/mm.h"
 #include "guest/include/errno.h"
+#include "guest/include/swap.h"
 #include "guest/include/vma.h"
 
 #define STACK_TOP (USER_END - PAGE_SIZE)
 
-struct mm *mm_create(void)
+struct mm *mm_create(struct mem_group *group)
 {
 	struct mm *mm = kzalloc(sizeof(*mm));
 
@@ -15,7 +16,8 @@ struct mm *mm_create(void)
 		kfree(mm);
 		return NULL;
 	}
-	mutex_init(&mm->lock);
+	rwsem_init(&mm->lock);
+	mm->group = group_get(group);
 	mm->mmap_base = STACK_TOP - 2 * STACK_LIMIT;
 	return mm;
 }
@@ -25,24 +27,37 @@ void mm_destroy(struct mm *mm)
 	if (mm->nr_vmas)
 		unmap_range(mm, 0, USER_END);
 	pgtable_free(&mm->pt);
+	group_put(mm->group);
 	kfree(mm->vmas);
 	kfree(mm);
 }
 
+void mm_set_group(struct mm *mm, struct mem_group *group)
+{
+	group_put(mm->group);
+	mm->group = group;
+}
+
 int mm_fork(struct mm *parent, struct mm **out)
 {
-	struct mm *mm = mm_create();
+	struct mm *mm = mm_create(parent->group);
 	int err = 0;
 
 	if (!mm)
 		return -ENOMEM;
-	mutex_lock(&parent->lock);
+	down_write(&parent->lock);
 	mm->brk_start = parent->brk_start;
 	mm->brk = parent->brk;
 	mm->mmap_base = parent->mmap_base;
 	for (unsigned i = 0; i < parent->nr_vmas && !err; i++) {
-		struct vma *vma = vma_clone(mm, parent->vmas[i]);
+		struct vma *vma;
 
+		if (parent->vmas[i]->flags & VM_DONTCOPY)
+			continue;
+		vma = vma_clone(mm, parent->vmas[i]);
+		/* Locks are not inherited. */
+		if (vma)
+			vma->flags &= ~(unsigned)VM_LOCKED;
 		err = vma ? vma_insert(mm, vma) : -ENOMEM;
 		if (err) {
 			if (vma)
@@ -55,7 +70,7 @@ int mm_fork(struct mm *parent, struct mm **out)
 	}
 	/* The parent's entries lost their write permission. */
 	flush_tlb_range(parent, 0, USER_END);
-	mutex_unlock(&parent->lock);
+	up_write(&parent->lock);
 	if (err) {
 		mm_destroy(mm);
 		return err;

@@ -1,10 +1,10 @@
 /* mmap and its company: what the system calls do to mappings. */
 #include "guest/include/errno.h"
 #include "guest/include/mm.h"
+#include "guest/include/swap.h"
 #include "guest/include/vma.h"
 
-/* Bytes rounded up to pages; false if that, or the range, leaves the user half. */
-static bool page_range(u64 addr, u64 *len)
+bool page_range(u64 addr, u64 *len)
 {
 	if (!*len || *len > USER_END || !IS_ALIGNED(addr, PAGE_SIZE))
 		return false;
@@ -35,29 +35,45 @@ static int place(struct mm *mm, u64 *addr, u64 len, unsigned flags)
 	return *addr ? 0 : -ENOMEM;
 }
 
-static int populate(struct mm *mm, struct vma *vma)
+int populate_range(struct mm *mm, u64 start, u64 end, bool write, bool shared)
 {
-	unsigned flags = vma->flags & VM_WRITE ? FAULT_WRITE : 0;
-
-	if (!(vma->flags & VM_ACCESS))
-		return -EFAULT;
-	for (u64 addr = vma->start; addr < vma->end; addr += PAGE_SIZE) {
+	for (u64 addr = start; addr < end; addr += PAGE_SIZE) {
+		struct vma *vma = find_vma(mm, addr);
+		bool wr = write && (vma->flags & VM_WRITE) && (shared || !(vma->flags & VM_SHARED));
+		const pte_t *ptep;
 		bool major = false;
+		enum fault_result ret;
 
-		if (pte_find(&mm->pt, addr) && pte_present(*pte_find(&mm->pt, addr)))
-			continue;
-		if (handle_mm_fault(vma, addr, flags, &major) != FAULT_RESOLVED)
+		if (!(vma->flags & VM_ACCESS))
 			return -EFAULT;
+		ptep = pte_find(&mm->pt, addr);
+		if (ptep && pte_present(*ptep) && (!wr || (*ptep & PTE_WRITE)))
+			continue;
+		ret = handle_mm_fault(vma, addr, wr ? FAULT_WRITE : 0, &major);
+		if (ret != FAULT_RESOLVED)
+			return ret == FAULT_OOM ? -ENOMEM : -EFAULT;
 		count_fault(major, true);
 		reclaim_if_low();
 	}
 	return 0;
 }
 
+/*
+ * Linux's heuristic: a single mapping that memory and swap together could never hold is refused,
+ * if it is one that will need them.
+ */
+static bool overcommits(u64 len, unsigned vm_flags, unsigned flags)
+{
+	bool accountable =
+	    !(flags & MAP_NORESERVE) && (vm_flags & VM_WRITE) && !(vm_flags & VM_SHARED);
+
+	return accountable && len >> PAGE_SHIFT > nr_total_pages() + nr_swap_slots();
+}
+
 static s64 map(struct mm *mm, u64 addr, u64 len, unsigned prot, unsigned flags, struct inode *inode,
 	       u64 pgoff, bool may_write)
 {
-	unsigned vm_flags = prot & VM_ACCESS;
+	unsigned vm_flags = (prot & VM_ACCESS) | mm->def_flags;
 	struct vma *vma;
 	int err;
 
@@ -68,6 +84,8 @@ static s64 map(struct mm *mm, u64 addr, u64 len, unsigned prot, unsigned flags, 
 	/* Of a file, what would lie below the offset? */
 	if ((flags & MAP_GROWSDOWN) && !inode)
 		vm_flags |= VM_GROWSDOWN;
+	if (overcommits(len, vm_flags, flags))
+		return -ENOMEM;
 	err = place(mm, &addr, len, flags);
 	if (err)
 		return err;
@@ -79,8 +97,9 @@ static s64 map(struct mm *mm, u64 addr, u64 len, unsigned prot, unsigned flags, 
 		vma_free(vma);
 		return err;
 	}
-	if (flags & MAP_POPULATE)
-		populate(mm, vma);
+	vma_merge_range(mm, addr, addr + len);
+	if ((flags & MAP_POPULATE) || (vm_flags & VM_LOCKED))
+		populate_range(mm, addr, addr + len, true, false);
 	return (s64)addr;
 }
 
@@ -89,6 +108,7 @@ s64 do_mmap(struct mm *mm, u64 addr, u64 len, unsigned prot, unsigned flags, str
 {
 	bool fixed = flags & (MAP_FIXED | MAP_FIXED_NOREPLACE);
 	unsigned type = flags & MAP_TYPE;
+	struct inode *shared = NULL;
 	s64 ret;
 
 	if (type != MAP_PRIVATE && type != MAP_SHARED)
@@ -104,13 +124,19 @@ s64 do_mmap(struct mm *mm, u64 addr, u64 len, unsigned prot, unsigned flags, str
 		return -EOVERFLOW;
 	if (inode && !S_ISREG(inode->mode))
 		return -ENODEV;
-	if (!inode && type == MAP_SHARED)
-		return -ENODEV; /* needs an object of its own */
 	if (type == MAP_SHARED && (prot & PROT_WRITE) && !may_write)
 		return -EACCES;
-	mutex_lock(&mm->lock);
+	if (!inode && type == MAP_SHARED) {
+		shared = inode = shmem_create(len);
+		pgoff = 0;
+		if (!inode)
+			return -ENOMEM;
+	}
+	down_write(&mm->lock);
 	ret = map(mm, addr, len, prot, flags, inode, pgoff, may_write);
-	mutex_unlock(&mm->lock);
+	up_write(&mm->lock);
+	if (shared)
+		inode_put(shared);
 	return ret;
 }
 
@@ -120,23 +146,10 @@ int do_munmap(struct mm *mm, u64 addr, u64 len)
 
 	if (!page_range(addr, &len))
 		return -EINVAL;
-	mutex_lock(&mm->lock);
+	down_write(&mm->lock);
 	err = unmap_range(mm, addr, addr + len);
-	mutex_unlock(&mm->lock);
+	up_write(&mm->lock);
 	return err;
-}
-
-/* Whether mappings cover [start, end) without a gap. */
-static bool is_covered(struct mm *mm, u64 start, u64 end)
-{
-	while (start < end) {
-		const struct vma *vma = find_vma(mm, start);
-
-		if (!vma || vma->start > start)
-			return false;
-		start = vma->end;
-	}
-	return true;
 }
 
 static int protect(struct mm *mm, u64 start, u64 end, unsigned prot)
@@ -145,7 +158,7 @@ static int protect(struct mm *mm, u64 start, u64 end, unsigned prot)
 	u64 addr;
 	int err;
 
-	if (!is_covered(mm, start, end))
+	if (!vma_covers(mm, start, end))
 		return -ENOMEM;
 	for (addr = start; addr < end; addr = vma->end) {
 		vma = find_vma(mm, addr);
@@ -162,6 +175,7 @@ static int protect(struct mm *mm, u64 start, u64 end, unsigned prot)
 		protect_range(vma, vma->start, vma->end);
 		spin_unlock(&mm->table_lock);
 	}
+	vma_merge_range(mm, start, end);
 	return 0;
 }
 
@@ -175,102 +189,9 @@ int do_mprotect(struct mm *mm, u64 addr, u64 len, unsigned prot)
 		return 0;
 	if (!page_range(addr, &len))
 		return -ENOMEM;
-	mutex_lock(&mm->lock);
+	down_write(&mm->lock);
 	err = protect(mm, addr, addr + len, prot);
-	mutex_unlock(&mm->lock);
-	return err;
-}
-
-/* What is done to [start, end) of a mapping. 0 or negative errno. */
-typedef int (*vma_fn)(struct vma *vma, u64 start, u64 end, int arg);
-
-/* Calls fn for what is mapped of the range; -ENOMEM in the end if not all of it was. */
-static int for_each_mapped(struct mm *mm, u64 start, u64 end, vma_fn fn, int arg)
-{
-	int err = 0, gap = 0;
-
-	while (start < end && !err) {
-		struct vma *vma = find_vma(mm, start);
-
-		if (!vma || vma->start > start)
-			gap = -ENOMEM;
-		if (!vma || vma->start >= end)
-			break;
-		err = fn(vma, MAX(start, vma->start), MIN(end, vma->end), arg);
-		start = vma->end;
-	}
-	return err ? err : gap;
-}
-
-static int advise(struct vma *vma, u64 start, u64 end, int advice)
-{
-	const unsigned reading = VM_RAND_READ | VM_SEQ_READ;
-
-	switch (advice) {
-	case MADV_NORMAL:
-		vma->flags &= ~reading;
-		return 0;
-	case MADV_RANDOM:
-		vma->flags = (vma->flags & ~reading) | VM_RAND_READ;
-		return 0;
-	case MADV_SEQUENTIAL:
-		vma->flags = (vma->flags & ~reading) | VM_SEQ_READ;
-		return 0;
-	case MADV_WILLNEED:
-		if (vma->inode && !vma->inode->dax)
-			start_read(&vma->inode->mapping,
-				   vma->pgoff + ((start - vma->start) >> PAGE_SHIFT),
-				   (end - start) >> PAGE_SHIFT, ~0UL);
-		return 0;
-	default: /* MADV_DONTNEED */
-		spin_lock(&vma->mm->table_lock);
-		zap_range(vma, start, end);
-		spin_unlock(&vma->mm->table_lock);
-		return 0;
-	}
-}
-
-int do_madvise(struct mm *mm, u64 addr, u64 len, int advice)
-{
-	int err = 0;
-
-	if (!IS_ALIGNED(addr, PAGE_SIZE) || advice < MADV_NORMAL || advice > MADV_DONTNEED)
-		return -EINVAL;
-	if (!len)
-		return 0;
-	if (!page_range(addr, &len))
-		return -ENOMEM;
-	mutex_lock(&mm->lock);
-	/* What is said of how it is read is said of this range alone. */
-	if (advice <= MADV_SEQUENTIAL)
-		err = vma_split_range(mm, addr, addr + len);
-	if (!err)
-		err = for_each_mapped(mm, addr, addr + len, advise, advice);
-	mutex_unlock(&mm->lock);
-	return err;
-}
-
-static int sync_mapping(struct vma *vma, u64 start, u64 end, int flags)
-{
-	(void)start, (void)end;
-	return (flags & MS_SYNC) && vma->inode && (vma->flags & VM_SHARED) ? file_sync(vma->inode)
-									   : 0;
-}
-
-int do_msync(struct mm *mm, u64 addr, u64 len, int flags)
-{
-	int err;
-
-	if ((flags & ~(MS_ASYNC | MS_SYNC | MS_INVALIDATE)) ||
-	    ((flags & MS_ASYNC) && (flags & MS_SYNC)) || !IS_ALIGNED(addr, PAGE_SIZE))
-		return -EINVAL;
-	if (!len)
-		return 0;
-	if (!page_range(addr, &len))
-		return -ENOMEM;
-	mutex_lock(&mm->lock);
-	err = for_each_mapped(mm, addr, addr + len, sync_mapping, flags);
-	mutex_unlock(&mm->lock);
+	up_write(&mm->lock);
 	return err;
 }
 
@@ -278,7 +199,7 @@ u64 do_brk(struct mm *mm, u64 brk)
 {
 	u64 old, new;
 
-	mutex_lock(&mm->lock);
+	down_write(&mm->lock);
 	old = ALIGN_UP(mm->brk, PAGE_SIZE);
 	if (brk < mm->brk_start || brk > USER_END - PAGE_SIZE)
 		goto out;
@@ -296,6 +217,6 @@ u64 do_brk(struct mm *mm, u64 brk)
 	mm->brk = brk;
 out:
 	brk = mm->brk;
-	mutex_unlock(&mm->lock);
+	up_write(&mm->lock);
 	return brk;
 }

@@ -15,6 +15,7 @@
 #include "guest/include/printk.h"
 #include "guest/include/spinlock.h"
 #include "guest/include/string.h"
+#include "guest/include/swap.h"
 
 struct fresh_range {
 	u64 next, end; /* frame numbers */
@@ -191,6 +192,8 @@ void put_page(struct page *page)
 
 	if (left > 0)
 		return;
+	if (page->flags & PG_ANON)
+		anon_page_free(page);
 	BUG_ON(left < 0 || page->mapcount || (page->flags & (PG_RESERVED | PG_LOCKED | PG_BUDDY)));
 	irq = spin_lock_irqsave(&lock);
 	free_pages += 1UL << page->order;

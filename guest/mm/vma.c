@@ -57,6 +57,9 @@ int vma_insert(struct mm *mm, struct vma *vma)
 	memmove(&mm->vmas[i + 1], &mm->vmas[i], (mm->nr_vmas - i) * sizeof(*mm->vmas));
 	mm->vmas[i] = vma;
 	mm->nr_vmas++;
+	spin_lock(&rmap_lock);
+	vma_link(vma);
+	spin_unlock(&rmap_lock);
 	mm->total_pages += (vma->end - vma->start) >> PAGE_SHIFT;
 	return 0;
 }
@@ -86,17 +89,19 @@ struct vma *vma_create(struct mm *mm, u64 start, u64 end, unsigned flags, struct
 	vma->inode = inode;
 	vma->pgoff = inode ? pgoff : start >> PAGE_SHIFT;
 	list_init(&vma->mapping_link);
+	list_init(&vma->anon_link);
 	if (inode) {
 		inode_get(inode);
-		vma->ops = inode->dax ? &dax_vm_ops : &filemap_vm_ops;
-		list_add(&vma->mapping_link, &inode->mapping.mappings);
+		vma->ops = inode->dax ? &dax_vm_ops : inode->sb ? &filemap_vm_ops : &shmem_vm_ops;
 	}
 	return vma;
 }
 
 void vma_free(struct vma *vma)
 {
-	list_del(&vma->mapping_link);
+	spin_lock(&rmap_lock);
+	vma_unlink(vma);
+	spin_unlock(&rmap_lock);
 	if (vma->inode)
 		inode_put(vma->inode);
 	kfree(vma);
@@ -107,8 +112,11 @@ struct vma *vma_clone(struct mm *mm, const struct vma *old)
 	struct vma *vma = vma_create(mm, old->start, old->end, old->flags, old->inode, old->pgoff);
 
 	if (vma) {
-		vma->has_private = old->has_private;
+		vma->pgoff = old->pgoff;
 		vma->ra = old->ra;
+		spin_lock(&rmap_lock);
+		anon_vma_join(vma, old->anon_vma);
+		spin_unlock(&rmap_lock);
 	}
 	return vma;
 }
@@ -122,9 +130,11 @@ int vma_split(struct vma *vma, u64 at)
 
 	if (!upper)
 		return -ENOMEM;
+	spin_lock(&rmap_lock);
 	upper->start = at;
 	upper->pgoff += pages;
 	vma->end = at;
+	spin_unlock(&rmap_lock);
 	vma->mm->total_pages -= (end - at) >> PAGE_SHIFT;
 	err = vma_insert(vma->mm, upper);
 	if (err) {
@@ -133,6 +143,66 @@ int vma_split(struct vma *vma, u64 at)
 		vma_free(upper);
 	}
 	return err;
+}
+
+/* Whether the upper mapping goes on where the lower one ends, in memory and in the object. */
+static bool can_merge(const struct vma *lower, const struct vma *upper)
+{
+	return lower->end == upper->start && lower->flags == upper->flags &&
+	       lower->inode == upper->inode &&
+	       lower->pgoff + ((lower->end - lower->start) >> PAGE_SHIFT) == upper->pgoff &&
+	       (!lower->anon_vma || !upper->anon_vma || lower->anon_vma == upper->anon_vma);
+}
+
+void vma_merge_range(struct mm *mm, u64 start, u64 end)
+{
+	unsigned i = vma_index(mm, start ? start - 1 : 0);
+
+	while (i + 1 < mm->nr_vmas && mm->vmas[i]->end <= end) {
+		struct vma *lower = mm->vmas[i], *upper = mm->vmas[i + 1];
+
+		if (!can_merge(lower, upper)) {
+			i++;
+			continue;
+		}
+		vma_remove(upper);
+		mm->total_pages += (upper->end - upper->start) >> PAGE_SHIFT;
+		spin_lock(&rmap_lock);
+		lower->end = upper->end;
+		if (!lower->anon_vma)
+			anon_vma_join(lower, upper->anon_vma);
+		spin_unlock(&rmap_lock);
+		vma_free(upper);
+	}
+}
+
+bool vma_covers(struct mm *mm, u64 start, u64 end)
+{
+	while (start < end) {
+		const struct vma *vma = find_vma(mm, start);
+
+		if (!vma || vma->start > start)
+			return false;
+		start = vma->end;
+	}
+	return true;
+}
+
+int for_each_mapped(struct mm *mm, u64 start, u64 end, vma_fn fn, int arg)
+{
+	int err = 0, gap = 0;
+
+	while (start < end && !err) {
+		struct vma *vma = find_vma(mm, start);
+
+		if (!vma || vma->start > start)
+			gap = -ENOMEM;
+		if (!vma || vma->start >= end)
+			break;
+		err = fn(vma, MAX(start, vma->start), MIN(end, vma->end), arg);
+		start = vma->end;
+	}
+	return err ? err : gap;
 }
 
 /* After this no mapping crosses start or end. */
@@ -201,8 +271,10 @@ int expand_stack(struct vma *vma, u64 addr)
 	    start - mm->vmas[i - 1]->end < STACK_GUARD_GAP)
 		return -ENOMEM;
 	mm->total_pages += (vma->start - start) >> PAGE_SHIFT;
+	spin_lock(&rmap_lock);
 	vma->pgoff -= (vma->start - start) >> PAGE_SHIFT;
 	vma->start = start;
+	spin_unlock(&rmap_lock);
 	fault_counters.stack_grown++;
 	return 0;
 }

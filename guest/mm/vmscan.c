@@ -1,14 +1,15 @@
 /*
- * Reclaim: clean pages of the page cache are given back when memory runs low. The pages of each
- * file are gone through in a circle; one that a mapping used since the last time round stays.
- * Dirty pages and processes' own pages stay: there is nothing yet to write them to meanwhile.
+ * Reclaim: when memory runs low, clean pages of the page cache are given back, and processes' own
+ * pages are swapped out (lru.c). The pages of each file are gone through in a circle; one that a
+ * mapping used since the last time round stays, until own pages were asked for, too.
  */
 #include "guest/include/counters.h"
 #include "guest/include/filemap.h"
 #include "guest/include/mm.h"
+#include "guest/include/swap.h"
 
-#define SCAN_BATCH 32
-#define ROUNDS	   2 /* the first takes the accessed bits, the second the pages */
+#define SCAN_BATCH     32
+#define KERNEL_RESERVE 32 /* pages: to read what a program needs to end, and to swap */
 
 static struct list caches = {&caches, &caches}; /* those with pages, by address_space.cached */
 static u64 fruitless; /* free pages when a scan last found nothing; 0: it found some */
@@ -62,22 +63,36 @@ static u64 scan_cache(struct address_space *as, u64 want)
 	return freed;
 }
 
-u64 reclaim_pages(u64 want)
+static u64 scan_caches(u64 want)
 {
+	struct address_space *as;
 	u64 freed = 0;
 
-	for (unsigned round = 0; round < ROUNDS && freed < want; round++) {
-		struct address_space *as;
-
-		list_for_each(as, &caches, cached)
-		{
-			freed += scan_cache(as, want - freed);
-			if (freed >= want)
-				break;
-		}
+	list_for_each(as, &caches, cached)
+	{
+		freed += scan_cache(as, want - freed);
+		if (freed >= want)
+			break;
 	}
 	fault_counters.reclaimed += freed;
 	return freed;
+}
+
+u64 reclaim_pages(u64 want)
+{
+	/* The first round takes the accessed bits, the second the pages. */
+	u64 freed = scan_caches(want);
+
+	if (freed < want)
+		freed += shrink_groups(want - freed);
+	if (freed < want)
+		freed += scan_caches(want - freed);
+	return freed;
+}
+
+bool may_alloc_user_page(void)
+{
+	return nr_free_pages() > KERNEL_RESERVE;
 }
 
 void reclaim_if_low(void)

@@ -1,6 +1,7 @@
 /* Page table entries by range: removed, protected, copied for fork. */
 #include "guest/include/errno.h"
 #include "guest/include/mm.h"
+#include "guest/include/swap.h"
 
 /* Past this, one reload of CR3 is cheaper than a flush by page. */
 #define FLUSH_PAGES_MAX 32
@@ -17,11 +18,7 @@ void flush_tlb_range(struct mm *mm, u64 start, u64 end)
 		invlpg(start);
 }
 
-/*
- * The entries from @*addr on, up to @*stop, of the next page table that there is before @end;
- * NULL: none. For a loop that leaves @*addr at @*stop.
- */
-static pte_t *next_entries(const struct pgtable *pt, u64 *addr, u64 end, u64 *stop)
+pte_t *pte_next_span(const struct pgtable *pt, u64 *addr, u64 end, u64 *stop)
 {
 	for (; *addr < end; *addr = *stop) {
 		pte_t *ptep = pte_find_span(pt, *addr, stop);
@@ -39,13 +36,19 @@ void zap_range(struct vma *vma, u64 start, u64 end)
 	bool flush = false;
 	pte_t *ptep;
 
-	for (u64 addr = start, stop; (ptep = next_entries(&mm->pt, &addr, end, &stop));) {
+	for (u64 addr = start, stop; (ptep = pte_next_span(&mm->pt, &addr, end, &stop));) {
 		for (; addr < stop; addr += PAGE_SIZE, ptep++) {
-			struct page *page = vm_normal_page(*ptep);
+			pte_t pte = *ptep;
+			struct page *page = vm_normal_page(pte);
 
-			if (!*ptep)
+			if (!pte)
 				continue;
 			set_pte(ptep, 0);
+			if (pte_is_swap(pte)) {
+				mm->rss[RSS_SWAP]--;
+				swap_put(pte_slot(pte));
+				continue;
+			}
 			flush = true;
 			if (page)
 				page_remove_mapping(mm, page);
@@ -66,7 +69,7 @@ static bool may_stay_writable(const struct vma *vma, pte_t pte)
 	if (!(vma->flags & VM_WRITE))
 		return false;
 	if (vma->flags & VM_SHARED)
-		return pte & PTE_DIRTY;
+		return (pte & PTE_DIRTY) || !vma->ops->page_mkwrite;
 	return page && (page->flags & PG_ANON) && page->refcount == 1;
 }
 
@@ -77,7 +80,7 @@ void protect_range(struct vma *vma, u64 start, u64 end)
 	struct mm *mm = vma->mm;
 	pte_t *ptep;
 
-	for (u64 addr = start, stop; (ptep = next_entries(&mm->pt, &addr, end, &stop));) {
+	for (u64 addr = start, stop; (ptep = pte_next_span(&mm->pt, &addr, end, &stop));) {
 		for (; addr < stop; addr += PAGE_SIZE, ptep++) {
 			pte_t pte = (*ptep & keep) | flags;
 
@@ -96,10 +99,10 @@ int copy_range(struct vma *dst, struct vma *src)
 	pte_t *from;
 
 	/* Only files, and memory nobody has written to: the child faults it in again. */
-	if (!src->has_private)
+	if (!src->anon_vma)
 		return 0;
 	for (u64 addr = src->start, stop;
-	     (from = next_entries(&src->mm->pt, &addr, src->end, &stop));) {
+	     (from = pte_next_span(&src->mm->pt, &addr, src->end, &stop));) {
 		pte_t *to = pte_alloc(&dst->mm->pt, addr);
 
 		if (!to)
@@ -107,8 +110,12 @@ int copy_range(struct vma *dst, struct vma *src)
 		for (; addr < stop; addr += PAGE_SIZE, from++, to++) {
 			struct page *page = vm_normal_page(*from);
 
-			if (!pte_present(*from))
+			if (!*from)
 				continue;
+			if (pte_is_swap(*from)) {
+				swap_dup(pte_slot(*from));
+				dst->mm->rss[RSS_SWAP]++;
+			}
 			/* Write permission is had by own pages alone: from now on, nobody's own. */
 			if (*from & PTE_WRITE)
 				set_pte(from, *from & ~(pte_t)PTE_WRITE);
@@ -120,4 +127,38 @@ int copy_range(struct vma *dst, struct vma *src)
 		}
 	}
 	return 0;
+}
+
+int prepare_move(struct mm *mm, u64 to, u64 start, u64 len)
+{
+	int err = 0;
+
+	spin_lock(&mm->table_lock);
+	for (u64 addr = start, stop; !err && pte_next_span(&mm->pt, &addr, start + len, &stop);
+	     addr = stop) {
+		/* Where the tables end differs at the two places. */
+		if (!pte_alloc(&mm->pt, to + (addr - start)) ||
+		    !pte_alloc(&mm->pt, to + (stop - PAGE_SIZE - start)))
+			err = -ENOMEM;
+	}
+	spin_unlock(&mm->table_lock);
+	return err;
+}
+
+void move_range(struct vma *dst, u64 to, u64 start, u64 len)
+{
+	struct mm *mm = dst->mm;
+	pte_t *from;
+
+	for (u64 addr = start, stop; (from = pte_next_span(&mm->pt, &addr, start + len, &stop));) {
+		for (; addr < stop; addr += PAGE_SIZE, from++) {
+			pte_t pte = *from;
+
+			if (!pte)
+				continue;
+			set_pte(from, 0);
+			set_pte(pte_find(&mm->pt, to + (addr - start)), pte);
+		}
+	}
+	flush_tlb_range(mm, start, start + len);
 }

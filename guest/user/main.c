@@ -87,7 +87,8 @@ static int step_private_write(struct job *job)
 {
 	struct mapping own, file;
 	char stamp[48];
-	int err = map_file(job->corpus, true, MAP_PRIVATE, &own);
+	/* Few of its pages are written: with little memory all of it would be refused. */
+	int err = map_file(job->corpus, true, MAP_PRIVATE | MAP_NORESERVE, &own);
 
 	if (err)
 		return fail(job, "mapping the corpus privately", err);

@@ -2,6 +2,7 @@
 #include "guest/include/errno.h"
 #include "guest/include/printk.h"
 #include "guest/include/string.h"
+#include "guest/include/swap.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,6 +52,8 @@ void put_page(struct page *page)
 {
 	if (page->refcount <= 0 || (page->refcount == 1 && page->mapcount))
 		abort();
+	if (page->refcount == 1 && (page->flags & PG_ANON))
+		anon_page_free(page);
 	used -= !--page->refcount;
 }
 
@@ -128,14 +131,14 @@ void schedule(void)
 		panic("waiting for what never comes\n");
 }
 
-void mutex_unlock(struct mutex *m)
-{
-	m->owner = NULL;
-}
-
 /* --- messages -------------------------------------------------------------------------------- */
 
 void printk(const char *fmt, ...)
+{
+	(void)fmt;
+}
+
+void pr_info(const char *fmt, ...)
 {
 	(void)fmt;
 }
@@ -185,7 +188,8 @@ void fake_setup(unsigned flags, const struct vm_ops *ops)
 	fake_inode = (struct inode){.size = FAKE_PAGES * PAGE_SIZE, .mode = S_IFREG};
 	address_space_init(&fake_inode.mapping, &fake_inode, &file_ops);
 
-	fake_mm = (struct mm){0};
+	fake_mm = (struct mm){.group = &root_group};
+	rwsem_init(&fake_mm.lock);
 	if (!pgtable_init(&fake_mm.pt))
 		abort();
 	host_cr3 = virt_to_phys(fake_mm.pt.pgd);
@@ -198,6 +202,7 @@ void fake_setup(unsigned flags, const struct vm_ops *ops)
 	    .ops = ops,
 	};
 	list_init(&fake_vma.mapping_link);
+	list_init(&fake_vma.anon_link);
 	if (ops)
 		list_add(&fake_vma.mapping_link, &fake_inode.mapping.mappings);
 	fake_entry(0);

@@ -9,6 +9,8 @@
 
 #include "guest/include/mm.h"
 
+#include <check.h>
+
 #define FAKE_START 0x200000UL /* where the mapping lies */
 #define FAKE_PAGES 16
 
@@ -23,6 +25,9 @@ extern void (*fake_event)(void);
 extern struct mm fake_mm;
 extern struct vma fake_vma;
 extern struct inode fake_inode;
+
+/* swap_suite.c */
+Suite *guest_swap_suite(void);
 
 /* Everything as new. flags: VM_*; ops NULL: anonymous. */
 void fake_setup(unsigned flags, const struct vm_ops *ops);

@@ -2,6 +2,7 @@
  * The guest's fault path where one CPU rarely or never leads: an entry that another sets first, a
  * fault that finds nothing to do, a page that is locked again the second time; and reclaim.
  */
+#include "guest/include/swap.h"
 #include "tests/guest_mm/fake_mm.h"
 #include "tests/run_suites.h"
 
@@ -25,6 +26,7 @@ static void other_installs(void)
 {
 	other_page = alloc_page(0);
 	other_page->flags = PG_ANON | PG_UPTODATE;
+	other_page->group = &root_group;
 	page_add_mapping(&fake_mm, other_page);
 	*fake_entry(0) = page_phys(other_page) | vma_pte_flags(&fake_vma) | PTE_WRITE;
 }
@@ -155,19 +157,19 @@ START_TEST(retry_then_wait)
 {
 	fake_setup(RW, &filemap_vm_ops);
 	page = fake_cached(0);
-	fake_mm.lock.owner = (struct task *)1;
+	down_read(&fake_mm.lock);
 	lock_page(page);
 	fake_event = unlock;
 	ck_assert_int_eq(fault(FAULT_ALLOW_RETRY), FAULT_RETRY);
-	ck_assert_ptr_null(fake_mm.lock.owner);
+	ck_assert_int_eq(fake_mm.lock.holders, 0);
 	ck_assert_int_eq(page->refcount, 1);
 
 	/* Locked again by the time the lock is had: no third pass, it waits. */
-	fake_mm.lock.owner = (struct task *)1;
+	down_read(&fake_mm.lock);
 	lock_page(page);
 	fake_event = unlock;
 	ck_assert_int_eq(fault(FAULT_ALLOW_RETRY | FAULT_TRIED), FAULT_RESOLVED);
-	ck_assert_ptr_nonnull(fake_mm.lock.owner);
+	ck_assert_int_eq(fake_mm.lock.holders, 1);
 	ck_assert_uint_eq(fault_counters.cases[FC_file_read], 1);
 	ck_assert_uint_eq(pte_phys(*fake_entry(0)), page_phys(page));
 }
@@ -272,7 +274,7 @@ static Suite *guest_mm_suite(void)
 
 int main(int argc, char **argv)
 {
-	static Suite *(*const suites[])(void) = {guest_mm_suite};
+	static Suite *(*const suites[])(void) = {guest_mm_suite, guest_swap_suite};
 
-	return run_suites(suites, 1, argc ? argv + 1 : argv);
+	return run_suites(suites, 2, argc ? argv + 1 : argv);
 }

@@ -11,6 +11,8 @@
 #include "tests/kvm/runner.h"
 #include "tests/kvm/suites.h"
 
+enum { SWAP_MIB = 16 };
+
 static const struct {
 	const char *append, *memory, *engine, *words;
 	int status;
@@ -22,7 +24,28 @@ static const struct {
     {"init=/bin/orphans -- reboot", "64M", "handler", "", 0},
     {"init=/bin/segv", "64M", "handler", "segmentation fault at 0", FOAL_EXIT_RESERVED - 1},
     {"init=/bin/exit -- 7", "64M", "handler", "", 7},
+    {"init=/bin/hog -- 8", "6M", "kernel", "out of memory: ending hog", 0},
+    {"init=/bin/hog -- 5 1", "64M", "kernel", "out of memory of its group: ending hog", 0},
+    {"init=/bin/swap swap=/dev/vdb -- 6", "4M", "kernel", " 0 wrong", 0}, /* 2.7 MiB free */
+    {"init=/bin/swap swap=/dev/vdb -- 2 1", "64M", "kernel", " 0 wrong", 0},
 };
+
+/* An area as mkswap makes it: the header is all that counts. */
+static const char *swap_area(void)
+{
+	const char *path = scratch("swap.img");
+	const uint32_t fields[2] = {1, SWAP_MIB * 256 - 1}; /* version, last page */
+	FILE *f = fopen(path, "w");
+
+	ck_assert_ptr_nonnull(f);
+	ck_assert_int_eq(fseek(f, 1024, SEEK_SET), 0);
+	ck_assert_uint_eq(fwrite(fields, sizeof(fields), 1, f), 1);
+	ck_assert_int_eq(fseek(f, 4096 - 10, SEEK_SET), 0);
+	ck_assert_uint_eq(fwrite("SWAPSPACE2", 10, 1, f), 1);
+	ck_assert_int_eq(ftruncate(fileno(f), SWAP_MIB << 20), 0);
+	ck_assert_int_eq(fclose(f), 0);
+	return path;
+}
 
 START_TEST(guest_program)
 {
@@ -34,9 +57,11 @@ START_TEST(guest_program)
 	if (strcmp(programs[_i].engine, "handler") == 0 && !have_userfaultfd())
 		skip("no userfaultfd here");
 	snprintf(append, sizeof(append), "quiet root=/dev/vda %s", programs[_i].append);
+	const char *swap = strstr(programs[_i].append, "swap=") ? swap_area() : NULL;
 	run_foal(&run, ARGS("--kernel", image_path("kernel.elf"), "--disk", image_path("disk.img"),
 			    "--memory", programs[_i].memory, "--fault-engine", programs[_i].engine,
-			    "--append", append, "--time-limit", GUEST_LIMIT));
+			    "--append", append, "--time-limit", GUEST_LIMIT, swap ? "--disk" : NULL,
+			    swap));
 	ck_assert_msg(run.status == programs[_i].status, "status %d\n%s\n%s", run.status,
 		      run.out_text, run.err_text);
 	ck_assert_ptr_nonnull(strstr(run.out_text, programs[_i].words));
@@ -45,13 +70,35 @@ START_TEST(guest_program)
 }
 END_TEST
 
+/*
+ * What the cases of /bin/check expect is what Linux does: the same program, run here. Those that
+ * need no file of the image, nor a host's settings.
+ */
+START_TEST(same_on_linux)
+{
+	if (access(image_path("user/check"), X_OK))
+		skip("no guest programs here");
+	ck_assert_int_eq(
+	    run_tool(NULL,
+		     ARGS(image_path("user/check"), "anon_zero_then_own", "unmap_middle",
+			  "map_fixed_replaces", "brk_moves", "write_read_only", "protect_back",
+			  "read_none", "null_read", "sparse", "count_anon", "count_mprotect",
+			  "count_populate", "count_grows_down", "mremap_shrinks_and_grows",
+			  "mremap_moves", "mremap_old_place", "mremap_dontunmap", "mremap_refused",
+			  "merged", "mincore_tells", "mlock_keeps", "dont_fork", "shared_memory",
+			  "shared_memory_ends", "guard_gap_wide", "guard_gap_narrow")),
+	    0);
+}
+END_TEST
+
 Suite *guest_kernel_suite(void)
 {
 	Suite *suite = suite_create("guest_kernel");
 	TCase *tc = tcase_create("guest_kernel");
 
-	tcase_set_timeout(tc, 180);
+	tcase_set_timeout(tc, 300);
 	tcase_add_loop_test(tc, guest_program, 0, sizeof(programs) / sizeof(programs[0]));
+	tcase_add_test(tc, same_on_linux);
 	suite_add_tcase(suite, tc);
 	return suite;
 }

@@ -187,7 +187,7 @@ static int populate_none(void)
 static int sparse(void)
 {
 	size_t len = 1UL << 46;
-	long p = sys_mmap(NULL, len, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	long p = sys_mmap(NULL, len, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	volatile uint8_t *start = (volatile uint8_t *)p;
 	uint64_t began = now_ns();
 

@@ -31,7 +31,7 @@ enum {
 
 enum { O_RDONLY = 0, O_RDWR = 2 };
 enum { PROT_READ = 1, PROT_WRITE = 2 };
-enum { MAP_SHARED = 1, MAP_PRIVATE = 2, MAP_ANONYMOUS = 0x20 };
+enum { MAP_SHARED = 1, MAP_PRIVATE = 2, MAP_ANONYMOUS = 0x20, MAP_NORESERVE = 0x4000 };
 enum { MS_SYNC = 4 };
 enum { ENOENT = 2 };
 
