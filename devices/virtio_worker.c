@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "devices/virtio.h"
+#include "ept/new_thread.h"
 #include "guest/abi.h"
 
 void virtio_kick(struct virtio_device *vdev)
@@ -168,7 +169,7 @@ int virtio_start(struct virtio_device *vdev)
 		vdev->dev.host->thread_expected(vdev->dev.host->ctx);
 	mask_for_worker(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
-	rc = pthread_create(&vdev->thread, NULL, worker, vdev);
+	rc = ept_new_thread(&vdev->thread, worker, vdev);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	vdev->has_thread = rc == 0;
 	return -rc;

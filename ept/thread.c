@@ -2,6 +2,8 @@
 
 #include <signal.h>
 
+#include "ept/new_thread.h"
+
 int ept_thread_create(const struct ept_config *config, pthread_t *thread, void *(*body)(void *),
 		      void *arg)
 {
@@ -17,7 +19,7 @@ int ept_thread_create(const struct ept_config *config, pthread_t *thread, void *
 	sigdelset(&all, SIGFPE);
 	sigdelset(&all, SIGSYS);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
-	err = pthread_create(thread, NULL, body, arg);
+	err = ept_new_thread(thread, body, arg);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	return -err;
 }

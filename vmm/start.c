@@ -17,6 +17,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "ept/new_thread.h"
 #include "vmm/entry.h"
 #include "vmm/kvmstats.h"
 #include "vmm/template.h"
@@ -48,7 +49,7 @@ int vm_thread_create(pthread_t *thread, void *(*body)(void *), void *arg, int al
 	if (also)
 		sigdelset(&set, also);
 	pthread_sigmask(SIG_SETMASK, &set, &old);
-	int r = pthread_create(thread, NULL, body, arg);
+	int r = ept_new_thread(thread, body, arg);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	return -r;
 }

@@ -25,5 +25,6 @@ Suite *suite_snapshot(void);
 Suite *suite_swap_file(void);
 Suite *suite_fault_log(void);
 Suite *suite_fault_log_file(void);
+Suite *suite_new_thread(void);
 
 #endif

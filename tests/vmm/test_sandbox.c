@@ -128,7 +128,7 @@ static const struct {
     {CALL(sendmsg, -1, 0, 0), D | C},
     {CALL(getsockopt, -1, 0, 0, 0, 0), C},
     {CALL(sched_setaffinity, 0, 0, 0), F},
-    {CALL(sched_setaffinity, 1, 0, 0), 0},
+    {CALL(sched_setaffinity, 1, 0, 0), K},
     {CALL(readv, -1, 0, 0), D},
     {CALL(io_uring_enter, -1, 0, 0, 0, 0, 0), R},
     {CALL(io_uring_register, -1, 0, 0, 0), 0},

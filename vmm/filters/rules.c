@@ -112,14 +112,15 @@ const struct rule rules[] = {
     IOCTL(TOUCHES, UFFDIO_WAKE),
     IOCTL(M, UFFDIO_UNREGISTER),
     IOCTL(ALL | K, BLKGETSIZE64),
-    /* Only the fault thread moves, to its vCPU's CPU. */
-    {F | K,
+    /* The fault thread moves, to its vCPU's CPU. */
+    {F,
      SCMP_SYS(sched_setaffinity),
      "sched_setaffinity",
      "of itself",
      1,
      {{0, SCMP_CMP_EQ, 0, 0}},
      0},
+    CALL(K, sched_setaffinity), /* ept/new_thread.h */
     /* Reading ahead, on a ring that can do nothing but read. */
     CALL(R, io_uring_enter),
     /* Reading ahead: what will be read, or is mapped. */
