@@ -5,8 +5,8 @@
  * VM begins without is made later, by foal-fork (fork_later.c).
  *
  * What KVM needs longest for is done while the main thread builds the rest. foal-stop, which sleeps
- * until the end, asks for CPUID before. The first vCPU's thread makes the vCPUs. These two are
- * made first of all, and have been woken when the VM is there. A boot waits for the answer to
+ * until the end, asks for CPUID before. The first vCPU's thread makes the VM and the vCPUs; of a
+ * fork, whose main thread has nothing else to do, the vCPUs alone. A boot waits for the answer to
  * tell the vCPUs of it. A restore tells them of the CPUID that they had, and looks into the
  * answer before they run.
  */
@@ -222,14 +222,36 @@ static int create_vcpus(struct vm *vm, struct foal_error *err)
 	return vm->restore && !vm->birth ? check_cpuid(vm, r, err) : r;
 }
 
+static int configure(struct vm *vm, struct foal_error *err)
+{
+	const struct kvm_machine machine = kvm_machine_of(vm->opt);
+
+	kvm_clear_log_by_hand(&vm->kvm);
+	return kvm_configure_vm(&vm->kvm, &machine, err);
+}
+
+int vm_create(struct vm *vm, struct foal_error *err)
+{
+	int r = kvm_create_vm(&vm->kvm, err);
+
+	gate_wait(&vm->described);
+	if (r == 0 && !atomic_load(&vm->stopping))
+		r = configure(vm, err);
+	if (r)
+		start_failed(vm, err);
+	gate_arrive(&vm->created);
+	return r;
+}
+
 void vm_create_vcpus(struct vm *vm)
 {
 	struct foal_error err = {0};
 
-	gate_wait(&vm->created);
-	if (atomic_load(&vm->stopping))
-		return;
-	if (create_vcpus(vm, &err) && err.status)
+	if (vm->birth)
+		gate_wait(&vm->created);
+	else
+		vm_create(vm, &err);
+	if (!atomic_load(&vm->stopping) && create_vcpus(vm, &err) && err.status)
 		start_failed(vm, &err);
 }
 
@@ -281,7 +303,15 @@ int vm_make_vcpus(struct vm *vm, struct foal_error *err)
 	vm->vcpus[0].thread = vm->first_vcpu;
 	vm->vcpus[0].started = true;
 	vm->first_started = false;
+	gate_arrive(&vm->described);
 	return 0;
+}
+
+int vm_wait_created(struct vm *vm, struct foal_error *err)
+{
+	gate_wait(&vm->created);
+	*err = start_error(vm);
+	return err->status ? -ECANCELED : 0;
 }
 
 static int start_rest(struct vm *vm, struct foal_error *err)
@@ -302,6 +332,7 @@ static int start_rest(struct vm *vm, struct foal_error *err)
 void vm_give_up(struct vm *vm)
 {
 	atomic_store(&vm->stopping, true);
+	gate_break(&vm->described);
 	gate_break(&vm->created);
 	gate_break(&vm->prepared);
 	gate_break(&vm->answered);

@@ -130,18 +130,6 @@ struct kvm_machine kvm_machine_of(const struct run_options *opt)
 	    .cpus = opt->cpus, .mask = &opt->cpu_mask, .halt_exits = halt_exits(opt)};
 }
 
-/* From here on the first vCPU's thread makes the vCPUs. */
-static int configure_vm(struct vm *vm, struct foal_error *err)
-{
-	const struct kvm_machine machine = kvm_machine_of(vm->opt);
-	kvm_clear_log_by_hand(&vm->kvm);
-	int r = kvm_configure_vm(&vm->kvm, &machine, err);
-
-	if (r == 0)
-		gate_arrive(&vm->created);
-	return r;
-}
-
 static int start_space(struct vm *vm, struct foal_error *err)
 {
 	int r = ept_space_start(vm->space);
@@ -197,12 +185,13 @@ static int init(struct vm *vm, struct foal_error *err)
 	quiesce_init(&vm->quiesce);
 	forker_init(vm);
 	reset_init(vm);
-	gate_init(&vm->created, 1);  /* main thread */
-	gate_init(&vm->prepared, 1); /* main thread */
-	gate_init(&vm->answered, 1); /* foal-stop */
-	gate_init(&vm->confined, 1); /* main thread */
-	gate_init(&vm->running, 1);  /* the first vCPU to run */
-	gate_init(&vm->built, 1);    /* main thread */
+	gate_init(&vm->described, 1); /* main thread */
+	gate_init(&vm->created, 1);   /* the first vCPU's thread */
+	gate_init(&vm->prepared, 1);  /* main thread */
+	gate_init(&vm->answered, 1);  /* foal-stop */
+	gate_init(&vm->confined, 1);  /* main thread */
+	gate_init(&vm->running, 1);   /* the first vCPU to run */
+	gate_init(&vm->built, 1);     /* main thread */
 	vm->end.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (vm->end.fd < 0)
 		return error_set(err, FOAL_EXIT_HOST, -errno, "eventfd: %s", strerror(errno));
@@ -215,10 +204,8 @@ void vm_begin(struct vm *vm)
 
 	forget_fds(vm);
 	vm->begun = true;
-	if (init(vm, err) || kvm_open(&vm->kvm, err) || start_stopper(vm, err) ||
-	    vm_start_first_vcpu(vm, err))
-		return;
-	kvm_create_vm(&vm->kvm, err);
+	if (init(vm, err) == 0 && kvm_open(&vm->kvm, err) == 0 && vm_start_first_vcpu(vm, err) == 0)
+		start_stopper(vm, err);
 }
 
 /* What became of vm_begin(). A thread's errors are there when the sandbox is prepared. */
@@ -236,9 +223,9 @@ int vm_build(struct vm *vm, struct foal_error *err)
 	int r;
 
 	if ((r = begun(vm, err)) || (r = files_open(vm, err)) || (r = prepare_sandbox(vm, err)) ||
-	    (r = vm_make_vcpus(vm, err)) || (r = configure_vm(vm, err)) ||
-	    (r = create_space(vm, err)) || (r = boot_declare(vm, err)) ||
-	    (r = start_space(vm, err)) || (r = kvm_add_slots(&vm->kvm, vm->space, err)) ||
+	    (r = vm_make_vcpus(vm, err)) || (r = create_space(vm, err)) ||
+	    (r = boot_declare(vm, err)) || (r = start_space(vm, err)) ||
+	    (r = vm_wait_created(vm, err)) || (r = kvm_add_slots(&vm->kvm, vm->space, err)) ||
 	    (r = machine_build(vm, err)))
 		return r;
 	return vm->restore ? restore(vm, err) : boot_write(vm, err);
@@ -268,9 +255,8 @@ int vm_rebuild(struct vm *vm, struct foal_error *err)
 
 	if ((r = init(vm, err)) || (r = restart_space(vm, err)) ||
 	    (r = vm_start_first_vcpu(vm, err)) || (r = vm_make_vcpus(vm, err)) ||
-	    (r = kvm_create_vm(&vm->kvm, err)) || (r = configure_vm(vm, err)) ||
-	    (r = kvm_add_slots(&vm->kvm, vm->space, err)) || (r = fork_disks_open(vm, err)) ||
-	    (r = machine_build(vm, err)))
+	    (r = vm_create(vm, err)) || (r = kvm_add_slots(&vm->kvm, vm->space, err)) ||
+	    (r = fork_disks_open(vm, err)) || (r = machine_build(vm, err)))
 		return r;
 	take_layers(vm);
 	return restore(vm, err);

@@ -125,6 +125,7 @@ struct vm {
 	bool begun;			/* vm_begin() was called */
 	struct vcpu *vcpus;
 	unsigned vcpu_count;	       /* of them; fd is negative until one is created */
+	struct gate described;	       /* what the machine is to be like is known; vcpus is there */
 	struct gate created;	       /* kvm.vm_fd is there, and as the machine has it */
 	struct gate prepared;	       /* the sandbox can be entered */
 	struct gate answered;	       /* KVM has said what CPUID it supports */
@@ -210,13 +211,22 @@ uint64_t now_ns(void);
 
 /* --- start.c: the threads ------------------------------------------------------- */
 
-/* Start the first vCPU's thread, once /dev/kvm is open; it waits for the VM that it is of. */
+/* Start the first vCPU's thread, once /dev/kvm is open. */
 int vm_start_first_vcpu(struct vm *vm, struct foal_error *err);
 
 /* Make the vCPUs' table; that thread is the first one's from then on. */
 int vm_make_vcpus(struct vm *vm, struct foal_error *err);
 
-/* On that thread: create all vCPUs. What fails, vm_start() returns. */
+/* Create the VM; it is made what the machine is to be like when that is known. */
+int vm_create(struct vm *vm, struct foal_error *err);
+
+/* Wait for it where another thread does that. */
+int vm_wait_created(struct vm *vm, struct foal_error *err);
+
+/*
+ * On that thread: create the VM, if nobody forked it, and all vCPUs. What fails, vm_start()
+ * returns.
+ */
 void vm_create_vcpus(struct vm *vm);
 
 /* On foal-stop: ask KVM what CPUID it supports; wait for the sandbox. What fails, vm_start()
