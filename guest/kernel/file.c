@@ -103,8 +103,6 @@ static int start_file(struct file *f)
 	case S_IFIFO:
 		return fifo_open(f);
 	case S_IFREG:
-		if (f->inode->file_ops && (f->flags & O_ACCMODE) != O_RDONLY)
-			return -EACCES;
 		f->ops = f->inode->file_ops ? f->inode->file_ops : &regular_file_ops;
 		return 0;
 	default:

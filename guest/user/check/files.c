@@ -142,6 +142,36 @@ static int cloexec(void)
 	return 0;
 }
 
+static bool file_has(const char *path, const char *word)
+{
+	static char text[8192];
+	int fd = sys_open(path, O_RDONLY);
+	long len = sys_read(fd, text, sizeof(text));
+	long word_len = (long)strlen(word);
+
+	sys_close(fd);
+	for (long i = 0; i + word_len <= len; i++) {
+		if (!memcmp(text + i, word, (size_t)word_len))
+			return true;
+	}
+	return false;
+}
+
+static int proc_says(void)
+{
+	char own[32];
+
+	format(own, sizeof(own), "%d (check) R ", (int)syscall3(SYS_GETPID, 0, 0, 0));
+	EXPECT(file_has("/proc/self/stat", own));
+	EXPECT(file_has("/proc/self/maps", "[stack]\n"));
+	EXPECT(file_has("/proc/self/maps", " r-xp "));
+	EXPECT(file_has("/proc/self/status", "Name:\tcheck\n"));
+	EXPECT(file_has("/proc/meminfo", "MemFree: "));
+	EXPECT(file_has("/proc/mounts", " / "));
+	EXPECT(sys_open("/proc/0", O_RDONLY) == -ENOENT);
+	return 0;
+}
+
 const struct check file_checks[] = {
     {"truncate_mapped", truncate_mapped, SIGBUS},
     {"write_hole_mapped", write_hole_mapped, 0},
@@ -150,5 +180,6 @@ const struct check file_checks[] = {
     {"fifo_meets", fifo_meets, 0},
     {"pipe_broken", pipe_broken, SIGPIPE},
     {"cloexec", cloexec, 0},
+    {"proc_says", proc_says, 0},
     {0},
 };
