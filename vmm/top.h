@@ -63,6 +63,9 @@ struct top_sample {
  */
 const char *top_sample_take(struct top_sample *out, const json_t *stat, const json_t *residency);
 
+/* As much of @text as fits, what is not printable as '?'. */
+void top_take_name(char out[TOP_NAME_MAX], const char *text);
+
 /* --- two of them, and the log between ------------------------------------------------------ */
 
 #define TOP_SORTS(X) \

@@ -8,7 +8,7 @@
 
 /* --- texts ----------------------------------------------------------------------------------- */
 
-static void take_name(char out[TOP_NAME_MAX], const char *text)
+void top_take_name(char out[TOP_NAME_MAX], const char *text)
 {
 	size_t n = 0;
 
@@ -43,7 +43,7 @@ static void take_origins(struct top_sample *out, const json_t *by_origin)
 		if (i == TOP_ORIGINS_MAX)
 			continue;
 		if (i == out->nr_origins)
-			take_name(out->origins[out->nr_origins++].name, key);
+			top_take_name(out->origins[out->nr_origins++].name, key);
 		out->origins[i].faults += reply_number(by_origin, key);
 	}
 }
@@ -60,7 +60,7 @@ static const char *take_cases(struct top_sample *out, const json_t *cases)
 		struct top_case *c = &out->cases[out->nr_cases++];
 		const json_t *latency = json_object_get(one, "latency_ns");
 
-		take_name(c->name, reply_text(one, "case"));
+		top_take_name(c->name, reply_text(one, "case"));
 		if (!c->name[0])
 			return "the name of a case";
 		c->faults = reply_number(one, "faults");
@@ -172,7 +172,7 @@ const char *top_sample_take(struct top_sample *out, const json_t *stat, const js
 	const char *wrong;
 
 	memset(out, 0, sizeof(*out));
-	take_name(out->state, reply_text(stat, "state"));
+	top_take_name(out->state, reply_text(stat, "state"));
 	out->cpus = reply_number(stats, "cpus");
 	take_start(out, json_object_get(stats, "start"));
 	take_memory(out, stats);

@@ -65,15 +65,6 @@ static uint64_t faults_in(const json_t *stats)
 	return faults;
 }
 
-static void take_state(char out[TOP_NAME_MAX], const char *text)
-{
-	size_t n = 0;
-
-	for (; n < TOP_NAME_MAX - 1 && text[n]; n++)
-		out[n] = text[n] > ' ' && text[n] < 0x7f ? text[n] : '?';
-	out[n] = 0;
-}
-
 static void take(struct top_vm *vm, const json_t *reply)
 {
 	const json_t *stats = json_object_get(reply, "stats");
@@ -89,7 +80,7 @@ static void take(struct top_vm *vm, const json_t *reply)
 	vm->uptime = now > began ? now - began : 0;
 	vm->resident = reply_number(json_object_get(stats, "resident"), "guest");
 	vm->limit = reply_number(json_object_get(stats, "reclaim"), "limit");
-	take_state(vm->state, reply_text(reply, "state"));
+	top_take_name(vm->state, reply_text(reply, "state"));
 }
 
 /* One that has just ended is none. */

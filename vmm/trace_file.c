@@ -396,7 +396,7 @@ int trace_next_item(struct trace_reader *reader, struct trace_item *out, struct 
 
 int trace_next(struct trace_reader *reader, struct ept_record *out, struct foal_error *err)
 {
-	struct trace_item item;
+	struct trace_item item = {.of_kvm = false};
 	int r;
 
 	do

@@ -154,7 +154,7 @@ static void turn_into(const struct trace_form *form, const char *path)
 	struct foal_error err = {.text = ""};
 	struct trace_reader reader;
 	struct trace_out *out;
-	struct trace_item item;
+	struct trace_item item = {.of_kvm = false};
 	void *state;
 	int r = trace_open_file(&reader, path, &err);
 
