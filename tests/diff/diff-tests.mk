@@ -1,0 +1,16 @@
+# The same program on this machine's kernel and on the guest's:
+# make test-diff     SEEDS=20 random sequences of memory operations, OPERATIONS=500 each
+SEEDS      ?= 20
+OPERATIONS ?= 500
+
+# With musl's libc: a program as people build them for Linux, unchanged.
+$(BUILD)/tests/diff/%: tests/diff/%.c
+	@mkdir -p $(@D)
+	$(call said,MUSL,$@)
+	$(Q)musl-gcc -static -std=gnu17 -O2 -g $(WARN) -D_GNU_SOURCE -MMD -MP -o $@ $<
+
+-include $(wildcard $(BUILD)/tests/diff/*.d)
+
+.PHONY: test-diff
+test-diff: all $(BUILD)/tests/diff/sequence
+	scripts/test-diff --seeds $(SEEDS) --operations $(OPERATIONS)
