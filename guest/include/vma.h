@@ -29,10 +29,11 @@ bool page_range(u64 addr, u64 *len);
 /* Whether mappings cover [start, end) without a gap. */
 bool vma_covers(struct mm *mm, u64 start, u64 end);
 /*
- * Brings in what is not there of [start, end), all of it mapped; write: ready to be written where
- * the mapping allows it, of shared ones only if shared, too. 0, -ENOMEM, -EFAULT.
+ * Brings in what is not there of [start, end); write: ready to be written where the mapping allows
+ * it, of shared ones only if asked, for just that, too: -EINVAL then where it does not. Or 0,
+ * -ENOMEM (also at a gap), -EFAULT.
  */
-int populate_range(struct mm *mm, u64 start, u64 end, bool write, bool shared);
+int populate_range(struct mm *mm, u64 start, u64 end, bool write, bool asked);
 /* What is done to [start, end) of a mapping. 0 or negative errno. */
 typedef int (*vma_fn)(struct vma *vma, u64 start, u64 end, int arg);
 /* Calls fn for what is mapped of the range; -ENOMEM in the end if not all of it was. */

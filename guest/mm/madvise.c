@@ -120,12 +120,8 @@ static int run_advice(struct mm *mm, u64 start, u64 end, int advice)
 	for (unsigned i = 0; i < ARRAY_SIZE(flag_advices); i++)
 		if (flag_advices[i].advice == advice)
 			return advise_flags(mm, start, end, (int)i);
-	if (advice == MADV_POPULATE_READ || advice == MADV_POPULATE_WRITE) {
-		bool write = advice == MADV_POPULATE_WRITE;
-
-		return vma_covers(mm, start, end) ? populate_range(mm, start, end, write, true)
-						  : -ENOMEM;
-	}
+	if (advice == MADV_POPULATE_READ || advice == MADV_POPULATE_WRITE)
+		return populate_range(mm, start, end, advice == MADV_POPULATE_WRITE, true);
 	return for_each_mapped(mm, start, end, advise, advice);
 }
 

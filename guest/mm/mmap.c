@@ -35,17 +35,19 @@ static int place(struct mm *mm, u64 *addr, u64 len, unsigned flags)
 	return *addr ? 0 : -ENOMEM;
 }
 
-int populate_range(struct mm *mm, u64 start, u64 end, bool write, bool shared)
+int populate_range(struct mm *mm, u64 start, u64 end, bool write, bool asked)
 {
 	for (u64 addr = start; addr < end; addr += PAGE_SIZE) {
 		struct vma *vma = find_vma(mm, addr);
-		bool wr = write && (vma->flags & VM_WRITE) && (shared || !(vma->flags & VM_SHARED));
 		const pte_t *ptep;
-		bool major = false;
+		bool major = false, wr;
 		enum fault_result ret;
 
-		if (!(vma->flags & VM_ACCESS))
-			return -EFAULT;
+		if (!vma || vma->start > addr)
+			return -ENOMEM;
+		wr = write && (vma->flags & VM_WRITE) && (asked || !(vma->flags & VM_SHARED));
+		if (!(vma->flags & VM_ACCESS) || (asked && wr != write))
+			return asked ? -EINVAL : -EFAULT;
 		ptep = pte_find(&mm->pt, addr);
 		if (ptep && pte_present(*ptep) && (!wr || (*ptep & PTE_WRITE)))
 			continue;
@@ -152,23 +154,23 @@ int do_munmap(struct mm *mm, u64 addr, u64 len)
 	return err;
 }
 
+/* As far as it goes: what lies before a gap, or before a mapping that may not, is changed. */
 static int protect(struct mm *mm, u64 start, u64 end, unsigned prot)
 {
-	struct vma *vma;
-	u64 addr;
-	int err;
+	int err = 0;
 
-	if (!vma_covers(mm, start, end))
-		return -ENOMEM;
-	for (addr = start; addr < end; addr = vma->end) {
-		vma = find_vma(mm, addr);
-		if ((prot & PROT_WRITE) && !(vma->flags & VM_MAYWRITE))
-			return -EACCES;
-	}
-	err = vma_split_range(mm, start, end);
-	if (err)
-		return err;
-	for (addr = start; addr < end; addr = vma->end) {
+	for (u64 addr = start, stop; addr < end; addr = stop) {
+		struct vma *vma = find_vma(mm, addr);
+
+		err = !vma || vma->start > addr				 ? -ENOMEM
+		      : prot & PROT_WRITE && !(vma->flags & VM_MAYWRITE) ? -EACCES
+									 : 0;
+		if (err)
+			break;
+		stop = MIN(end, vma->end);
+		err = vma_split_range(mm, addr, stop);
+		if (err)
+			break;
 		vma = find_vma(mm, addr);
 		vma->flags = (vma->flags & ~(unsigned)VM_ACCESS) | (prot & VM_ACCESS);
 		spin_lock(&mm->table_lock);
@@ -176,7 +178,7 @@ static int protect(struct mm *mm, u64 start, u64 end, unsigned prot)
 		spin_unlock(&mm->table_lock);
 	}
 	vma_merge_range(mm, start, end);
-	return 0;
+	return err;
 }
 
 int do_mprotect(struct mm *mm, u64 addr, u64 len, unsigned prot)
