@@ -295,13 +295,18 @@ static void copy_in(void)
 	print_result("i", r, n);
 }
 
+/*
+ * From within the file: by a write behind its end of which not a byte could be read newer Linux
+ * lets it grow (6.18), older does not.
+ */
 static void copy_out(void)
 {
 	struct range r = some_range(4);
-	ssize_t n = pwrite(file, page_at(r.first) + 100, r.pages * PAGE - 200,
-			   (off_t)(below(FILE_PAGES - 4) * PAGE));
+	off_t at = (off_t)(below(FILE_PAGES - 4) * PAGE), size = lseek(file, 0, SEEK_END);
 
-	print_result("o", r, n);
+	if (at <= size)
+		print_result("o", r,
+			     pwrite(file, page_at(r.first) + 100, r.pages * PAGE - 200, at));
 }
 
 static void sync_some(void)
