@@ -8,5 +8,7 @@
 void console_init(void);
 /* Any context; '\n' goes out as "\r\n". */
 void console_write(const char *s, size_t n);
+/* As it is. */
+void console_write_raw(const char *s, size_t n);
 
 #endif

@@ -176,6 +176,7 @@ struct vma {
 enum rss_kind { RSS_ANON, RSS_FILE, RSS_SWAP, NR_RSS };
 
 struct mm {
+	u32 users;		    /* tasks: more than one while a vfork's parent waits */
 	struct rwsem lock;	    /* the mappings: read by faults, written by who changes them */
 	struct spinlock table_lock; /* page tables, their entries and rss */
 	struct pgtable pt;
@@ -194,8 +195,10 @@ struct mm {
 struct mm *mm_create(struct mem_group *group);
 /* It joins the group instead, with the reference; its pages so far stay the old one's. */
 void mm_set_group(struct mm *mm, struct mem_group *group);
-/* Unmaps everything and frees it; must not be the current CR3. */
-void mm_destroy(struct mm *mm);
+/* One more task uses it. */
+void mm_get(struct mm *mm);
+/* Behind its last user: unmaps everything and frees it; must not be the current CR3 then. */
+void mm_put(struct mm *mm);
 /* fork's: same mappings, own pages shared copy-on-write. parent->lock is taken. 0 or -ENOMEM. */
 int mm_fork(struct mm *parent, struct mm **out);
 /* Makes it the CPU's address space; NULL: the kernel's own. */

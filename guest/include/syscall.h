@@ -52,7 +52,9 @@ bool syscall_by_exception(struct regs *regs);
 	X(34, pause) \
 	X(35, nanosleep) \
 	X(39, getpid) \
+	X(56, clone) \
 	X(57, fork) \
+	X(58, vfork) \
 	X(59, execve) \
 	X(60, exit) \
 	X(61, wait4) \
@@ -113,6 +115,7 @@ bool syscall_by_exception(struct regs *regs);
 	X(217, getdents64) \
 	X(218, set_tid_address) \
 	X(228, clock_gettime) \
+	X(230, clock_nanosleep) \
 	X(231, exit_group) \
 	X(234, tgkill) \
 	X(257, openat) \

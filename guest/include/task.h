@@ -40,6 +40,8 @@ struct task {
 	int stopped;	 /* by this signal, until SIGCONT; 0: it is not */
 	enum task_report report;
 	int pgid, sid; /* process group, session */
+	struct task *vforked,
+	    *vforked_by; /* a child that has this one's memory, and the other way */
 	struct signals signals;
 
 	u64 wake_at;	   /* ktime of the sleep's end; 0: none */
@@ -84,8 +86,26 @@ struct regs;
 /* The frame on t's kernel stack from which it goes to user mode. */
 struct regs *task_regs(const struct task *t);
 
+/* clone(2)'s flags; below them the signal of the child's end. */
+#define CLONE_VM	     0x00000100U
+#define CLONE_VFORK	     0x00004000U
+#define CLONE_SETTLS	     0x00080000U
+#define CLONE_PARENT_SETTID  0x00100000U
+#define CLONE_CHILD_CLEARTID 0x00200000U
+#define CLONE_CHILD_SETTID   0x01000000U
+
+/* How a copy differs from its original; all 0: as by fork(2). */
+struct fork_request {
+	u32 flags;
+	u64 stack; /* 0: the same */
+	u64 child_tid;
+	u64 tls;
+};
+
 /* A copy of the current task, which returns 0 where the parent gets the child's pid. */
-s64 do_fork(const struct regs *regs);
+s64 do_fork(const struct regs *regs, const struct fork_request *how);
+/* The current task no longer uses what its parent lent it by vfork. */
+void vfork_is_over(void);
 
 #define WNOHANG	   1
 #define WUNTRACED  2
@@ -94,16 +114,23 @@ s64 do_fork(const struct regs *regs);
 /* Does pid mean t, as in kill(2) and wait4(2): its own, -1 any, 0 the caller's group, -N group N?
  */
 bool task_matches(const struct task *t, int pid);
+/* Is there such a process group in the caller's session? */
+bool task_is_group(int pgid);
 /* NULL: there is none. One that ended is there until its parent has asked. */
 struct task *task_find(int pid);
 /* The task behind t in the list of all, NULL first and last. Those that ended are among them. */
 struct task *task_next(struct task *t);
 
+/* What an ended child used. */
+struct task_usage {
+	u64 minor_faults, major_faults; /* its own and those of children it waited for */
+};
+
 /*
  * Waits for a child that pid means to end and frees it, or, if the options ask for that, to stop or
  * go on: its pid and *status, 0 if there is none yet with WNOHANG, or -ECHILD.
  */
-s64 do_wait4(int pid, int *status, int options);
+s64 do_wait4(int pid, int *status, int options, struct task_usage *usage);
 
 /* For /proc: valid until the caller sleeps; NULL if there is none. */
 struct task *task_by_pid(int pid);

@@ -208,6 +208,16 @@ static void start_program(struct regs *regs, const struct image *im, const char 
 	};
 }
 
+static int find_program(const char *path, struct inode **inode)
+{
+	struct inode *cwd = cwd_get();
+	int err = fs_lookup_at(cwd, path, true, inode);
+
+	if (cwd)
+		inode_put(cwd);
+	return err;
+}
+
 int do_exec(struct regs *regs, const char *path, const char *const *argv, unsigned argc,
 	    const char *const *envp, unsigned envc)
 {
@@ -218,7 +228,7 @@ int do_exec(struct regs *regs, const char *path, const char *const *argv, unsign
 
 	if (!im)
 		return err;
-	err = fs_lookup(path, &inode);
+	err = find_program(path, &inode);
 	if (err)
 		goto out;
 	err = -EACCES;
@@ -238,14 +248,15 @@ int do_exec(struct regs *regs, const char *path, const char *const *argv, unsign
 		err = build_stack(im, argv, argc, envp, envc);
 	if (!err) {
 		start_program(regs, im, path);
-		mm = old; /* the one to be destroyed */
+		vfork_is_over();
+		mm = old; /* the one to be given up */
 	} else {
 		current->mm = old;
 		mm_activate(old);
 	}
 out:
 	if (mm)
-		mm_destroy(mm);
+		mm_put(mm);
 	if (inode)
 		inode_put(inode);
 	kfree(im);

@@ -18,6 +18,8 @@
 
 #define NSEC_PER_SEC	 1000000000UL
 #define SLEEP_MAX_S	 (1UL << 32)
+#define CLOCKS		 12
+#define TIMER_ABSTIME	 1
 
 enum { RUSAGE_CHILDREN = -1, RUSAGE_SELF = 0, RUSAGE_THREAD = 1 };
 
@@ -34,18 +36,57 @@ struct rusage {
 
 SYSCALL(fork)
 {
-	return do_fork(regs);
+	return do_fork(regs, &(struct fork_request){0});
 }
+
+SYSCALL(vfork)
+{
+	return do_fork(regs, &(struct fork_request){.flags = CLONE_VM | CLONE_VFORK});
+}
+
+/* What forks; threads are not there yet. */
+SYSCALL(clone)
+{
+	const u64 known = CLONE_VM | CLONE_VFORK | CLONE_SETTLS | CLONE_PARENT_SETTID |
+			  CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID | 0xff;
+	struct fork_request how = {
+	    .flags = (u32)regs->rdi,
+	    .stack = regs->rsi,
+	    .child_tid = regs->rdi & CLONE_CHILD_SETTID ? regs->r10 : 0,
+	    .tls = regs->r8,
+	};
+	s32 tid;
+	s64 pid;
+
+	if (regs->rdi & ~known || ((how.flags & CLONE_VM) && !(how.flags & CLONE_VFORK)) ||
+	    (how.flags & 0xff && (how.flags & 0xff) != SIGCHLD))
+		return -EINVAL;
+	if (how.flags & CLONE_SETTLS && how.tls >= USER_END)
+		return -EPERM;
+	pid = do_fork(regs, &how);
+	tid = (s32)pid;
+	if (pid > 0 && how.flags & CLONE_PARENT_SETTID)
+		(void)copy_to_user(regs->rdx, &tid, sizeof(tid)); /* as Linux: no error */
+	return pid;
+}
+
+#define WAIT_FOR_ALL 0xe0000000UL /* __WALL and its like: whatever its end sends */
 
 SYSCALL(wait4)
 {
+	struct task_usage usage = {0};
+	struct rusage ru = {0};
 	int status = 0;
 	s64 pid;
 
-	if (regs->rdx & ~(u64)(WNOHANG | WUNTRACED | WCONTINUED))
+	if (regs->rdx & ~(u64)(WNOHANG | WUNTRACED | WCONTINUED) & ~WAIT_FOR_ALL & 0xffffffffUL)
 		return -EINVAL;
-	pid = do_wait4((int)regs->rdi, &status, (int)regs->rdx);
+	pid = do_wait4((int)regs->rdi, &status, (int)(regs->rdx & ~WAIT_FOR_ALL), &usage);
+	ru.minflt = (s64)usage.minor_faults;
+	ru.majflt = (s64)usage.major_faults;
 	if (pid > 0 && regs->rsi && copy_to_user(regs->rsi, &status, sizeof(status)))
+		return -EFAULT;
+	if (pid > 0 && regs->r10 && copy_to_user(regs->r10, &ru, sizeof(ru)))
 		return -EFAULT;
 	return pid;
 }
@@ -110,15 +151,6 @@ SYSCALL(getsid)
 	return t ? t->sid : -ESRCH;
 }
 
-/* Is there such a group in the caller's session? */
-static bool is_group(int pgid)
-{
-	for (struct task *t = task_next(NULL); t; t = task_next(t))
-		if (t->pgid == pgid && t->sid == current->sid)
-			return true;
-	return false;
-}
-
 SYSCALL(setpgid)
 {
 	struct task *t = task_of((int)regs->rdi);
@@ -130,7 +162,7 @@ SYSCALL(setpgid)
 		return -ESRCH;
 	if (!pgid)
 		pgid = t->pid;
-	if (t->sid != current->sid || t->sid == t->pid || (pgid != t->pid && !is_group(pgid)))
+	if (t->sid != current->sid || t->sid == t->pid || (pgid != t->pid && !task_is_group(pgid)))
 		return -EPERM;
 	t->pgid = pgid;
 	return 0;
@@ -139,7 +171,7 @@ SYSCALL(setpgid)
 SYSCALL(setsid)
 {
 	(void)regs;
-	if (is_group(current->pid))
+	if (task_is_group(current->pid))
 		return -EPERM;
 	current->pgid = current->sid = current->pid;
 	return current->sid;
@@ -207,7 +239,7 @@ SYSCALL(clock_gettime)
 	u64 now = ktime_ns();
 	struct timespec ts = {(s64)(now / NSEC_PER_SEC), (s64)(now % NSEC_PER_SEC)};
 
-	if (regs->rdi > 11)
+	if (regs->rdi >= CLOCKS)
 		return -EINVAL;
 	return copy_to_user(regs->rsi, &ts, sizeof(ts)) ? -EFAULT : 0;
 }
@@ -220,22 +252,38 @@ SYSCALL(gettimeofday)
 	return regs->rdi && copy_to_user(regs->rdi, tv, sizeof(tv)) ? -EFAULT : 0;
 }
 
-SYSCALL(nanosleep)
+/* Until @absolute that time since boot, else as long; user_left: where what was left of that goes.
+ */
+static s64 sleep_as_asked(u64 user_time, u64 user_left, bool absolute)
 {
 	struct timespec ts;
-	u64 left;
+	u64 ns, now, left;
 
-	if (copy_from_user(&ts, regs->rdi, sizeof(ts)))
+	if (copy_from_user(&ts, user_time, sizeof(ts)))
 		return -EFAULT;
 	if (ts.sec < 0 || ts.nsec < 0 || ts.nsec >= (s64)NSEC_PER_SEC)
 		return -EINVAL;
-	left = sleep_ns(MIN((u64)ts.sec, SLEEP_MAX_S) * NSEC_PER_SEC + (u64)ts.nsec);
+	ns = MIN((u64)ts.sec, SLEEP_MAX_S) * NSEC_PER_SEC + (u64)ts.nsec;
+	now = absolute ? ktime_ns() : 0;
+	left = ns > now ? sleep_ns(ns - now) : 0;
 	if (!left)
 		return 0;
 	ts = (struct timespec){(s64)(left / NSEC_PER_SEC), (s64)(left % NSEC_PER_SEC)};
-	if (regs->rsi && copy_to_user(regs->rsi, &ts, sizeof(ts)))
+	if (user_left && !absolute && copy_to_user(user_left, &ts, sizeof(ts)))
 		return -EFAULT;
 	return -EINTR;
+}
+
+SYSCALL(nanosleep)
+{
+	return sleep_as_asked(regs->rdi, regs->rsi, false);
+}
+
+SYSCALL(clock_nanosleep)
+{
+	if (regs->rdi >= CLOCKS || regs->rsi & ~(u64)TIMER_ABSTIME)
+		return -EINVAL;
+	return sleep_as_asked(regs->rdx, regs->r10, regs->rsi & TIMER_ABSTIME);
 }
 
 SYSCALL(getrusage)

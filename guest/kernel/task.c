@@ -6,6 +6,7 @@
 #include "guest/include/printk.h"
 #include "guest/include/string.h"
 #include "guest/include/trap.h"
+#include "guest/include/uaccess.h"
 
 #define STACK_ORDER 2
 
@@ -19,12 +20,22 @@ struct first_switch {
 
 static struct list all_tasks = {&all_tasks, &all_tasks};
 static struct wait_queue any_exit = WAIT_QUEUE_INIT(any_exit);
+static struct wait_queue vfork_ends = WAIT_QUEUE_INIT(vfork_ends);
 static struct task *init_task;
 static int last_pid;
 
 struct regs *task_regs(const struct task *t)
 {
 	return (struct regs *)(t->stack + TASK_STACK) - 1;
+}
+
+/* The terminal's interrupt walks the list. */
+static void list_task(struct task *t)
+{
+	u64 irq = local_irq_save();
+
+	list_add_tail(&t->all, &all_tasks);
+	local_irq_restore(irq);
 }
 
 struct task *task_create(const char *name, void (*fn)(void *), void *arg)
@@ -48,7 +59,7 @@ struct task *task_create(const char *name, void (*fn)(void *), void *arg)
 	list_init(&t->sibling);
 	list_init(&t->timer);
 	wait_queue_init(&t->child_exit);
-	list_add_tail(&t->all, &all_tasks);
+	list_task(t);
 	if (!init_task)
 		init_task = t;
 	t->pgid = t->sid = t->pid;
@@ -61,30 +72,64 @@ struct task *task_create(const char *name, void (*fn)(void *), void *arg)
 
 void task_free(struct task *t)
 {
+	u64 irq = local_irq_save();
+
 	list_del(&t->all);
+	local_irq_restore(irq);
 	list_del(&t->sibling);
 	put_page(virt_to_page(t->stack));
 	kfree(t);
 }
 
-/* The child's way to user mode: its copy of the parent's frame is all it needs. */
+/* The child's way to user mode: its copy of the parent's frame is all else that it needs. */
 static void fork_return(void *arg)
 {
-	(void)arg;
+	u64 tid_goes_to = (u64)arg;
+
+	if (tid_goes_to && copy_to_user(tid_goes_to, &current->pid, sizeof(current->pid)))
+		signal_force(SIGSEGV, SEGV_MAPERR, tid_goes_to);
 }
 
-s64 do_fork(const struct regs *regs)
+static int share_mm(struct task *child)
+{
+	mm_get(current->mm);
+	child->mm = current->mm;
+	return 0;
+}
+
+/* Until the child has a program of its own, or none; who is to end leaves it alone. */
+static void wait_for_vfork(struct task *child)
+{
+	child->vforked_by = current;
+	current->vforked = child;
+	task_wake(child);
+	(void)wait_event_killable(vfork_ends, !READ_ONCE(current->vforked));
+	if (current->vforked)
+		current->vforked->vforked_by = NULL;
+	current->vforked = NULL;
+}
+
+void vfork_is_over(void)
+{
+	if (!current->vforked_by)
+		return;
+	current->vforked_by->vforked = NULL;
+	current->vforked_by = NULL;
+	wake_up(&vfork_ends);
+}
+
+s64 do_fork(const struct regs *regs, const struct fork_request *how)
 {
 	struct task *child;
 	int err, pid;
 
 	reclaim_if_low();
-	child = task_create(current->name, fork_return, NULL);
+	child = task_create(current->name, fork_return, (void *)how->child_tid);
 	if (!child)
 		return -ENOMEM;
 	err = files_fork(child, current);
 	if (!err)
-		err = mm_fork(current->mm, &child->mm);
+		err = how->flags & CLONE_VM ? share_mm(child) : mm_fork(current->mm, &child->mm);
 	if (err) {
 		files_release(child);
 		task_free(child);
@@ -92,7 +137,9 @@ s64 do_fork(const struct regs *regs)
 	}
 	*task_regs(child) = *regs;
 	task_regs(child)->rax = 0;
-	child->fs_base = current->fs_base;
+	if (how->stack)
+		task_regs(child)->rsp = how->stack;
+	child->fs_base = how->flags & CLONE_SETTLS ? how->tls : current->fs_base;
 	fpu_fork(child);
 	signals_fork(child);
 	child->pgid = current->pgid;
@@ -100,7 +147,10 @@ s64 do_fork(const struct regs *regs)
 	child->parent = current;
 	list_add_tail(&child->sibling, &current->children);
 	pid = child->pid;
-	task_wake(child);
+	if (how->flags & CLONE_VFORK)
+		wait_for_vfork(child);
+	else
+		task_wake(child);
 	return pid;
 }
 
@@ -115,7 +165,7 @@ static void release_resources(struct task *t)
 	if (mm) {
 		if (t == current)
 			mm_activate(NULL);
-		mm_destroy(mm);
+		mm_put(mm);
 	}
 }
 
@@ -146,6 +196,14 @@ struct task *task_find(int pid)
 	while (t && t->pid != pid)
 		t = task_next(t);
 	return t;
+}
+
+bool task_is_group(int pgid)
+{
+	for (struct task *t = task_next(NULL); t; t = task_next(t))
+		if (t->pgid == pgid && t->sid == current->sid)
+			return true;
+	return false;
 }
 
 bool task_matches(const struct task *t, int pid)
@@ -185,6 +243,7 @@ void task_exit(int status)
 	struct task *t = current;
 
 	release_resources(t);
+	vfork_is_over();
 	if (t == init_task)
 		kernel_shutdown(status);
 	reparent_children(t);
@@ -221,14 +280,18 @@ static struct task *find_child(int pid, bool news, int options)
 	return NULL;
 }
 
-static void bury(struct task *c)
+static struct task_usage bury(struct task *c)
 {
-	current->minor_faults_children += c->minor_faults + c->minor_faults_children;
-	current->major_faults_children += c->major_faults + c->major_faults_children;
+	struct task_usage usage = {c->minor_faults + c->minor_faults_children,
+				   c->major_faults + c->major_faults_children};
+
+	current->minor_faults_children += usage.minor_faults;
+	current->major_faults_children += usage.major_faults;
 	task_free(c);
+	return usage;
 }
 
-s64 do_wait4(int pid, int *status, int options)
+s64 do_wait4(int pid, int *status, int options, struct task_usage *usage)
 {
 	struct task *c;
 	int ret;
@@ -244,7 +307,7 @@ s64 do_wait4(int pid, int *status, int options)
 	ret = c->pid;
 	if (c->state == TASK_ZOMBIE) {
 		*status = c->exit_status;
-		bury(c);
+		*usage = bury(c);
 	} else {
 		*status = news_of(c, options);
 		c->report = REPORT_NOTHING;

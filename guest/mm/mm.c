@@ -16,14 +16,22 @@ struct mm *mm_create(struct mem_group *group)
 		kfree(mm);
 		return NULL;
 	}
+	mm->users = 1;
 	rwsem_init(&mm->lock);
 	mm->group = group_get(group);
 	mm->mmap_base = STACK_TOP - 2 * STACK_LIMIT;
 	return mm;
 }
 
-void mm_destroy(struct mm *mm)
+void mm_get(struct mm *mm)
 {
+	__atomic_fetch_add(&mm->users, 1, __ATOMIC_RELAXED);
+}
+
+void mm_put(struct mm *mm)
+{
+	if (__atomic_sub_fetch(&mm->users, 1, __ATOMIC_ACQ_REL))
+		return;
 	if (mm->nr_vmas)
 		unmap_range(mm, 0, USER_END);
 	pgtable_free(&mm->pt);
@@ -72,7 +80,7 @@ int mm_fork(struct mm *parent, struct mm **out)
 	flush_tlb_range(parent, 0, USER_END);
 	up_write(&parent->lock);
 	if (err) {
-		mm_destroy(mm);
+		mm_put(mm);
 		return err;
 	}
 	*out = mm;
