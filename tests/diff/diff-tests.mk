@@ -11,6 +11,11 @@ $(BUILD)/tests/diff/%: tests/diff/%.c
 
 -include $(wildcard $(BUILD)/tests/diff/*.d)
 
+# make guest-shell   the guest kernel runs busybox's shell here
+.PHONY: guest-shell
+guest-shell: all
+	scripts/guest-shell
+
 .PHONY: test-diff
 test-diff: all $(BUILD)/tests/diff/sequence
 	scripts/test-diff --seeds $(SEEDS) --operations $(OPERATIONS)

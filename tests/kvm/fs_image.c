@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -49,4 +50,18 @@ void expect_fs_clean(const char *image)
 	int status = run_tool(NULL, ARGS("e2fsck", "-fn", image));
 
 	ck_assert_msg(status == 0, "e2fsck -fn %s: status %d", image, status);
+}
+
+void guest_lines(char *text)
+{
+	char *to = text;
+
+	for (const char *from = text; *from; from++) {
+		if (*from != '\r')
+			*to++ = *from;
+	}
+	*to = 0;
+	to = strstr(text, "faults: ");
+	if (to)
+		*to = 0;
 }

@@ -42,21 +42,6 @@ static char *run_on_host(const char *seed, const char *count)
 	return read_file(out, &len);
 }
 
-/* The console ends lines as terminals want them, and the kernel's own words follow. */
-static void plain_lines(char *text)
-{
-	char *to = text;
-
-	for (const char *from = text; *from; from++) {
-		if (*from != '\r')
-			*to++ = *from;
-	}
-	*to = 0;
-	to = strstr(text, "faults: ");
-	if (to)
-		*to = 0;
-}
-
 START_TEST(same_as_host)
 {
 	char seed[16], append[128], disk[600];
@@ -76,7 +61,7 @@ START_TEST(same_as_host)
 			    "--append", append, "--time-limit", GUEST_LIMIT));
 	ck_assert_msg(run.status == 0, "status %d\n%s\n%s", run.status, run.out_text, run.err_text);
 	ck_assert_ptr_nonnull(strstr(run.out_text, ", 0 not given back"));
-	plain_lines(run.out_text);
+	guest_lines(run.out_text);
 	ck_assert_str_eq(run.out_text, host);
 	expect_fs_clean(image);
 	free(host);

@@ -139,6 +139,10 @@ unsigned char *file_in_image(const char *image, const char *path, size_t *len);
 void sum_in_image(const char *image, const char *path, char sum[SHA256_HEX]);
 void expect_fs_clean(const char *image);
 
+/* What programs printed on the guest kernel's console: without '\r', nor the kernel's last words.
+ */
+void guest_lines(char *text);
+
 /* Count the running test as skipped and end it. */
 _Noreturn void skip(const char *why);
 bool is_root(void);
