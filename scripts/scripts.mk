@@ -66,7 +66,7 @@ $(BUILD)/check/%.tidy: %.c $(CHECK_HEADERS) $(TIDY_CONFIGS)
 	@touch $@
 
 # --- set-up, and the emulated host ------------------------------------------
-.PHONY: setup test-nested
+.PHONY: setup test-nested nested-ready
 setup:
 	scripts/setup
 
@@ -78,6 +78,11 @@ nested_runs = $(foreach test,$(nested_tests),$(call parts_of,$(test),$(or \
 # $(call on_host,KERNEL,PROGRAMS): or nothing, if there are none.
 on_host     = $(if $(strip $(2)),scripts/test-nested --limit $(NESTED_LIMIT) --kernel $(1) \
 		$(addprefix --file ,$(NESTED_FILES)) $(2) || failed=1;)
+
+# All that the emulated hosts run and run on: what starts two of them makes it first,
+# as two makes at once would make the same files.
+nested-ready: $(NESTED_TESTS) $(NESTED_FILES)
+	$(Q)$(foreach kernel,$(NESTED_KERNELS),scripts/nested-svm --kernel $(kernel) --fetch &&) true
 
 test-nested: $(NESTED_TESTS) $(NESTED_FILES)
 	@failed=0; $(foreach kernel,$(NESTED_KERNELS), \
