@@ -1,4 +1,5 @@
-/* Descriptor tables of the one CPU (Intel SDM volume 3, sections 3.4, 6.14, 7.7). */
+/* Descriptor tables; each CPU has its own but for the IDT (Intel SDM volume 3, chapters 3, 6, 7).
+ */
 #include "guest/include/cpu.h"
 #include "guest/abi.h"
 #include "guest/include/io.h"
@@ -34,11 +35,10 @@ struct table_ptr {
 #define GATE_INTERRUPT 0x8e
 #define IST_FAULT      1 /* double fault and NMI: a stack that is good whatever happened */
 
-/* A base past the limit: user mode gets no port at all. */
-static struct tss tss = {.iomap_base = sizeof(struct tss)};
-static u8 fault_stack[4096] __attribute__((aligned(16)));
+#define GDT_ENTRIES    8
+
 static struct gate idt[256];
-static u64 gdt[] = {
+static const u64 gdt_template[GDT_ENTRIES] = {
     0,
     0x00af9b000000ffff, /* KERNEL_CS */
     0x00cf93000000ffff, /* KERNEL_DS */
@@ -49,7 +49,15 @@ static u64 gdt[] = {
     0, /* TSS_SEL, two slots */
 };
 
-struct cpu cpu0;
+static struct tables {
+	u64 gdt[GDT_ENTRIES];
+	struct tss tss;
+} __attribute__((aligned(64))) tables[NR_CPUS];
+
+static u8 fault_stack[4096] __attribute__((aligned(16)));
+
+struct cpu cpus[NR_CPUS];
+unsigned nr_cpus = 1;
 
 extern char vector_stubs[];
 
@@ -75,12 +83,12 @@ void idt_enable_vector(unsigned vector)
 void cpu_set_kernel_stack(u64 top)
 {
 	this_cpu()->kernel_rsp = top;
-	tss.rsp[0] = top;
+	tables[this_cpu()->id].tss.rsp[0] = top;
 }
 
-static void load_tables(void)
+static void load_tables(const struct tables *t)
 {
-	struct table_ptr gdtr = {sizeof(gdt) - 1, (u64)gdt};
+	struct table_ptr gdtr = {sizeof(t->gdt) - 1, (u64)t->gdt};
 	struct table_ptr idtr = {sizeof(idt) - 1, (u64)idt};
 
 	__asm__ volatile("lgdt %0" ::"m"(gdtr));
@@ -88,19 +96,31 @@ static void load_tables(void)
 	__asm__ volatile("ltr %w0" ::"r"(TSS_SEL));
 }
 
+void cpu_init_secondary(struct cpu *cpu, u64 fault_stack_top)
+{
+	struct tables *t = &tables[cpu - cpus];
+	u64 base = (u64)&t->tss;
+
+	cpu->self = cpu;
+	cpu->id = (unsigned)(cpu - cpus);
+	wrmsr(MSR_GS_BASE, (u64)cpu);
+
+	memcpy(t->gdt, gdt_template, sizeof(t->gdt));
+	t->gdt[TSS_SEL / 8] = (sizeof(t->tss) - 1) | (base & 0xffffff) << 16 | 0x89UL << 40 |
+			      (base >> 24 & 0xff) << 56;
+	t->gdt[TSS_SEL / 8 + 1] = base >> 32;
+	t->tss.ist[IST_FAULT - 1] = fault_stack_top;
+	/* Past the limit: user mode gets no port at all. */
+	t->tss.iomap_base = sizeof(t->tss);
+	load_tables(t);
+}
+
 void cpu_init(void)
 {
-	u64 base = (u64)&tss;
-
-	gdt[TSS_SEL / 8] =
-	    (sizeof(tss) - 1) | (base & 0xffffff) << 16 | 0x89UL << 40 | (base >> 24 & 0xff) << 56;
-	gdt[TSS_SEL / 8 + 1] = base >> 32;
-	tss.ist[IST_FAULT - 1] = (u64)fault_stack + sizeof(fault_stack);
-
 	for (unsigned v = 0; v < VEC_EXCEPTIONS; v++)
 		set_gate(v, v == VEC_DOUBLE_FAULT || v == VEC_NMI ? IST_FAULT : 0,
 			 v == VEC_BREAKPOINT || v == VEC_OVERFLOW ? 3 : 0);
-	load_tables();
+	cpu_init_secondary(&cpus[0], (u64)fault_stack + sizeof(fault_stack));
 }
 
 void machine_ready(void)

@@ -1,8 +1,10 @@
 /* The ways into the kernel and out of it. */
 #include "guest/include/asm.h"
 
-#define CPU_USER_RSP   0
-#define CPU_KERNEL_RSP 8
+/* struct cpu, and the saved %cs behind a vector and an error code */
+#define CPU_USER_RSP   8
+#define CPU_KERNEL_RSP 16
+#define FRAME_CS       24
 
 	.macro PUSH_REGS
 	pushq %rdi
@@ -56,21 +58,43 @@ vector_stubs:
 	pushq $0
 	.endif
 	pushq $vec
+	.if vec == 2 || vec == 8
+	jmp paranoid_entry
+	.else
 	jmp trap_entry
+	.endif
 	vec = vec + 1
 	.endr
 
+	/* %gs is the kernel's in the kernel and the program's in user mode. */
 	.balign 16
 trap_entry:
 	cld
-	PUSH_REGS
-	movq %rsp, %rdi
+	testb $3, FRAME_CS(%rsp)
+	jz 1f
+	swapgs
+1:	PUSH_REGS
+2:	movq %rsp, %rdi
 	call trap_dispatch
 	.globl trap_return
 trap_return:
 	POP_REGS
-	addq $16, %rsp /* vector, error */
+	testb $3, FRAME_CS(%rsp)
+	jz 1f
+	swapgs
+1:	addq $16, %rsp /* vector, error */
 	iretq
+
+	/* These also come between an entry and its swapgs: the kernel's %gs is in the upper half. */
+paranoid_entry:
+	cld
+	PUSH_REGS
+	movl $MSR_GS_BASE, %ecx
+	rdmsr
+	testl %edx, %edx
+	js 2b
+	swapgs
+	jmp 2b
 
 	/*
 	 * SYSCALL arrives here with interrupts and direction off (SYSCALL_MASK), user %rip in
@@ -80,10 +104,11 @@ trap_return:
 	.balign 16
 	.globl syscall_entry
 syscall_entry:
-	movq %rsp, cpu0 + CPU_USER_RSP(%rip)
-	movq cpu0 + CPU_KERNEL_RSP(%rip), %rsp
+	swapgs
+	movq %rsp, %gs:CPU_USER_RSP
+	movq %gs:CPU_KERNEL_RSP, %rsp
 	pushq $USER_DS
-	pushq cpu0 + CPU_USER_RSP(%rip)
+	pushq %gs:CPU_USER_RSP
 	pushq %r11
 	pushq $USER_CS
 	pushq %rcx

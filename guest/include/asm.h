@@ -17,6 +17,7 @@
 #define CR4_OSXMMEXCPT		 0x400
 
 #define MSR_EFER		 0xc0000080
+#define MSR_GS_BASE		 0xc0000101
 #define EFER_SCE		 0x1
 #define EFER_LME		 0x100
 #define EFER_NXE		 0x800

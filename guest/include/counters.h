@@ -52,15 +52,17 @@ enum fault_case {
 	X(sigbus, "accesses past the end of a file, failed reads") \
 	X(oom, "faults that found no memory")
 
-struct fault_counters {
+struct fault_counts {
 	u64 cases[NR_FAULT_CASES];
 #define X(name, what) u64 name;
 	FAULT_EVENTS(X)
 #undef X
 };
 
-/* Counters of the whole system; a second CPU will have its own and sum. */
-extern struct fault_counters fault_counters;
+/* Those of the CPU that counts. */
+#define fault_counters (this_cpu()->faults)
+/* Those of the whole system. */
+struct fault_counts sum_fault_counters(void);
 
 /* One line: "faults: name=value ..." of all that are not zero. */
 void print_fault_counters(void);

@@ -3,6 +3,7 @@
 #define GUEST_CPU_H
 
 #include "guest/include/asm.h"
+#include "guest/include/counters.h"
 #include "guest/include/types.h"
 
 #define MSR_APIC_BASE	 0x1b
@@ -10,7 +11,6 @@
 #define MSR_LSTAR	 0xc0000082
 #define MSR_SYSCALL_MASK 0xc0000084
 #define MSR_FS_BASE	 0xc0000100
-#define MSR_GS_BASE	 0xc0000101
 
 static inline u64 rdmsr(u32 msr)
 {
@@ -93,28 +93,48 @@ static inline void invlpg(u64 addr)
 struct regs;
 struct task;
 
-/*
- * What one CPU owns; the assembly entry knows the first fields' offsets. One CPU runs today and
- * finds this as a symbol; a second one will find its own through GS.
- */
+#define NR_CPUS 8
+
+/* What one CPU owns, and finds through GS; the assembly entry knows the first fields' offsets. */
 struct cpu {
-	u64 user_rsp;	/* scratch for the system call entry */
-	u64 kernel_rsp; /* top of the running task's kernel stack */
-	struct task *current;
+	struct cpu *self;
+	u64 user_rsp;	   /* scratch for the system call entry */
+	u64 kernel_rsp;	   /* top of the running task's kernel stack */
+	struct task *task; /* current */
 	struct task *idle;
+	unsigned id; /* in cpus */
 	bool need_resched;
-	u32 irq_depth; /* interrupt handlers running */
-};
+	u32 irq_depth;		/* interrupt handlers running */
+	struct task *fpu_owner; /* whose state the FPU holds; the kernel never uses it */
+	u64 slice_end, armed;	/* ktime; armed 0: no timer */
+	struct fault_counts faults;
+} __attribute__((aligned(64)));
 
-extern struct cpu cpu0;
+extern struct cpu cpus[NR_CPUS]; /* the first nr_cpus run */
+extern unsigned nr_cpus;
 
+/* Of the CPU that asks: another one's after the next time that the task sleeps. */
 static inline struct cpu *this_cpu(void)
 {
-	return &cpu0;
+	struct cpu *cpu;
+
+	__asm__ volatile("movq %%gs:0, %0" : "=r"(cpu));
+	return cpu;
 }
 
-/* GDT, TSS and IDT; exceptions are handled from here on. */
+/* Of the task that asks, wherever it runs: the compiler may keep it. */
+static inline struct task *get_current(void)
+{
+	struct task *task;
+
+	__asm__("movq %%gs:%c1, %0" : "=r"(task) : "i"(__builtin_offsetof(struct cpu, task)));
+	return task;
+}
+
+/* The IDT; and of the boot's CPU what cpu_init_secondary() makes of the others. */
 void cpu_init(void);
+/* GDT and TSS of the CPU that calls, which is this one from now on. */
+void cpu_init_secondary(struct cpu *cpu, u64 fault_stack_top);
 
 /* LSTAR and its company: system calls work from here on. */
 void syscall_init(void);

@@ -56,7 +56,7 @@ struct task {
 	u8 fpu[512] __attribute__((aligned(16)));
 };
 
-#define current (this_cpu()->current)
+#define current get_current()
 
 /* The boot flow becomes the idle task. */
 void sched_init(void);

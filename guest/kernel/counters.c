@@ -1,5 +1,6 @@
 /* The fault counters' report. */
 #include "guest/include/counters.h"
+#include "guest/include/cpu.h"
 #include "guest/include/printk.h"
 
 static const char *const case_names[] = {
@@ -8,9 +9,23 @@ static const char *const case_names[] = {
 #undef X
 };
 
+struct fault_counts sum_fault_counters(void)
+{
+	struct fault_counts sum = {0};
+
+	for (const struct cpu *cpu = cpus; cpu < cpus + nr_cpus; cpu++) {
+		for (unsigned i = 0; i < NR_FAULT_CASES; i++)
+			sum.cases[i] += cpu->faults.cases[i];
+#define X(name, what) sum.name += cpu->faults.name;
+		FAULT_EVENTS(X)
+#undef X
+	}
+	return sum;
+}
+
 void print_fault_counters(void)
 {
-	const struct fault_counters *c = &fault_counters;
+	const struct fault_counts sum = sum_fault_counters(), *c = &sum;
 
 	printk("faults:");
 	for (unsigned i = 0; i < NR_FAULT_CASES; i++)

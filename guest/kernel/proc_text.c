@@ -62,11 +62,12 @@ static void show_meminfo(struct text *t, const struct task *task)
 
 static void show_vmstat(struct text *t, const struct task *task)
 {
+	const struct fault_counts sum = sum_fault_counters();
+
 	(void)task;
 	text_add(t, "nr_free_pages %lu\nnr_file_pages %lu\n", nr_free_pages(), fs_cached_pages());
-	text_add(t, "pgfault %lu\npgmajfault %lu\n", fault_counters.minor + fault_counters.major,
-		 fault_counters.major);
-	text_add(t, "pgsteal_kswapd 0\npgsteal_direct %lu\n", fault_counters.reclaimed);
+	text_add(t, "pgfault %lu\npgmajfault %lu\n", sum.minor + sum.major, sum.major);
+	text_add(t, "pgsteal_kswapd 0\npgsteal_direct %lu\n", sum.reclaimed);
 }
 
 static void show_stat(struct text *t, const struct task *task)

@@ -16,8 +16,6 @@ extern u8 boot_stack[];
 static struct list run_queue = {&run_queue, &run_queue};
 static struct list sleepers = {&sleepers, &sleepers}; /* by wake_at */
 static struct task idle_task = {.name = "idle", .state = TASK_RUNNING};
-static struct task *fpu_owner; /* whose state the FPU holds; the kernel never uses it */
-static u64 slice_end, armed;   /* ktime; armed 0: no timer */
 
 void sched_init(void)
 {
@@ -26,7 +24,7 @@ void sched_init(void)
 	list_init(&idle_task.children);
 	list_init(&idle_task.timer);
 	this_cpu()->idle = &idle_task;
-	current = &idle_task;
+	this_cpu()->task = &idle_task;
 }
 
 /*
@@ -36,15 +34,15 @@ void sched_init(void)
 static void arm_timer(void)
 {
 	bool waiting = !list_empty(&run_queue) && !this_cpu()->need_resched;
-	u64 next = waiting ? slice_end : ~0UL;
+	u64 next = waiting ? this_cpu()->slice_end : ~0UL;
 	u64 now;
 
 	if (!list_empty(&sleepers))
 		next = MIN(next, list_entry(sleepers.next, struct task, timer)->wake_at);
-	if (next == ~0UL || (armed && armed <= next))
+	if (next == ~0UL || (this_cpu()->armed && this_cpu()->armed <= next))
 		return;
 	now = ktime_ns();
-	armed = next;
+	this_cpu()->armed = next;
 	timer_arm(next > now ? next - now : 1);
 }
 
@@ -75,7 +73,7 @@ void sched_tick(void)
 {
 	u64 now = ktime_ns();
 
-	armed = 0;
+	this_cpu()->armed = 0;
 	while (!list_empty(&sleepers)) {
 		struct task *t = list_entry(sleepers.next, struct task, timer);
 
@@ -84,7 +82,7 @@ void sched_tick(void)
 		list_del(&t->timer);
 		task_wake(t);
 	}
-	if (!list_empty(&run_queue) && now >= slice_end)
+	if (!list_empty(&run_queue) && now >= this_cpu()->slice_end)
 		this_cpu()->need_resched = true;
 	arm_timer();
 }
@@ -92,22 +90,22 @@ void sched_tick(void)
 void sched_renew_slice(void)
 {
 	this_cpu()->need_resched = false;
-	slice_end = ktime_ns() + SLICE_NS;
+	this_cpu()->slice_end = ktime_ns() + SLICE_NS;
 	arm_timer();
 }
 
 static void switch_to(struct task *prev, struct task *next)
 {
-	current = next;
+	this_cpu()->task = next;
 	cpu_set_kernel_stack((u64)next->stack + TASK_STACK);
 	if (next->mm) {
 		mm_activate(next->mm);
 		wrmsr(MSR_FS_BASE, next->fs_base);
-		if (fpu_owner != next) {
-			if (fpu_owner)
-				fpu_save(fpu_owner->fpu);
+		if (this_cpu()->fpu_owner != next) {
+			if (this_cpu()->fpu_owner)
+				fpu_save(this_cpu()->fpu_owner->fpu);
 			fpu_restore(next->fpu);
-			fpu_owner = next;
+			this_cpu()->fpu_owner = next;
 		}
 	}
 	switch_stacks(&prev->kernel_rsp, next->kernel_rsp);
@@ -125,7 +123,7 @@ void schedule(void)
 	if (!list_empty(&run_queue)) {
 		next = list_entry(run_queue.next, struct task, run);
 		list_del(&next->run);
-		slice_end = ktime_ns() + SLICE_NS;
+		this_cpu()->slice_end = ktime_ns() + SLICE_NS;
 		arm_timer();
 	}
 	if (next != prev)
@@ -198,11 +196,11 @@ void fpu_reset(void)
 {
 	u64 irq = local_irq_save();
 
-	if (fpu_owner && fpu_owner != current)
-		fpu_save(fpu_owner->fpu);
+	if (this_cpu()->fpu_owner && this_cpu()->fpu_owner != current)
+		fpu_save(this_cpu()->fpu_owner->fpu);
 	fpu_initial(current);
 	fpu_restore(current->fpu);
-	fpu_owner = current;
+	this_cpu()->fpu_owner = current;
 	local_irq_restore(irq);
 }
 
@@ -216,7 +214,7 @@ void fpu_sync(void)
 {
 	u64 irq = local_irq_save();
 
-	if (fpu_owner == current)
+	if (this_cpu()->fpu_owner == current)
 		fpu_save(current->fpu);
 	local_irq_restore(irq);
 }
@@ -226,13 +224,13 @@ void fpu_load(const u8 area[512])
 	u64 irq = local_irq_save();
 
 	memcpy(current->fpu, area, sizeof(current->fpu));
-	if (fpu_owner == current)
+	if (this_cpu()->fpu_owner == current)
 		fpu_restore(current->fpu);
 	local_irq_restore(irq);
 }
 
 void fpu_forget(const struct task *t)
 {
-	if (fpu_owner == t)
-		fpu_owner = NULL;
+	if (this_cpu()->fpu_owner == t)
+		this_cpu()->fpu_owner = NULL;
 }

@@ -29,7 +29,6 @@
 #define FAULT_AROUND (16 * PAGE_SIZE) /* a power of two, at most a page table's reach */
 
 struct page *zero_page;
-struct fault_counters fault_counters;
 
 pte_t vma_pte_flags(const struct vma *vma)
 {

@@ -25,7 +25,8 @@ void (*fake_interrupt)(void), (*fake_event)(void);
 struct mm fake_mm;
 struct vma fake_vma;
 struct inode fake_inode;
-struct cpu cpu0;
+struct cpu cpus[NR_CPUS];
+unsigned nr_cpus = 1;
 
 /* --- frames: handed out one after the other, never twice ------------------------------------- */
 
@@ -180,7 +181,7 @@ void fake_setup(unsigned flags, const struct vm_ops *ops)
 	memset(frames, 0, sizeof(frames));
 	next_frame = 1;
 	used = 0;
-	fault_counters = (struct fault_counters){0};
+	fault_counters = (struct fault_counts){0};
 	fake_interrupt = fake_event = NULL;
 	memory_init();
 

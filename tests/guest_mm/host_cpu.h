@@ -10,10 +10,17 @@
 #define invlpg	  privileged_invlpg
 #define read_cr3  privileged_read_cr3
 #define write_cr3 privileged_write_cr3
+#define this_cpu  privileged_this_cpu
 #include "guest/include/cpu.h"
 #undef invlpg
 #undef read_cr3
 #undef write_cr3
+#undef this_cpu
+
+static inline struct cpu *this_cpu(void)
+{
+	return &cpus[0];
+}
 
 extern u64 host_cr3;
 extern unsigned host_flushes; /* of single pages or all */
