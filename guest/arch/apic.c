@@ -9,6 +9,7 @@
 #include "guest/include/io.h"
 #include "guest/include/irq.h"
 #include "guest/include/printk.h"
+#include "guest/include/smp.h"
 #include "guest/include/spinlock.h"
 #include "guest/include/task.h"
 #include "guest/include/trap.h"
@@ -19,6 +20,8 @@ enum lapic_reg {
 	LAPIC_TPR = 0x80,
 	LAPIC_EOI = 0xb0,
 	LAPIC_SVR = 0xf0,
+	LAPIC_ICR = 0x300,
+	LAPIC_ICR_HIGH = 0x310,
 	LAPIC_LVT_TIMER = 0x320,
 	LAPIC_LVT_LINT0 = 0x350,
 	LAPIC_LVT_LINT1 = 0x360,
@@ -34,6 +37,11 @@ enum lapic_reg {
 #define SVR_ENABLE	   0x100
 #define LVT_MASKED	   0x10000
 #define TIMER_DIVIDE_BY_1  0xb
+
+#define ICR_INIT	   0x4500
+#define ICR_STARTUP	   0x4600
+#define ICR_FIXED	   0x4000
+#define ICR_PENDING	   0x1000 /* xAPIC only */
 
 #define IOAPIC_SELECT	   0x00
 #define IOAPIC_WINDOW	   0x10
@@ -81,6 +89,17 @@ static void ioapic_write(unsigned reg, u32 v)
 	writel(v, (char *)ioapic + IOAPIC_WINDOW);
 }
 
+/* The CPU's own: its mode is what the boot's CPU found to work. */
+static void lapic_enable(void)
+{
+	lapic_write(LAPIC_LVT_LINT0, LVT_MASKED);
+	lapic_write(LAPIC_LVT_LINT1, LVT_MASKED);
+	lapic_write(LAPIC_TPR, 0);
+	lapic_write(LAPIC_SVR, SVR_ENABLE | VEC_SPURIOUS);
+	lapic_write(LAPIC_TIMER_DIVIDE, TIMER_DIVIDE_BY_1);
+	lapic_write(LAPIC_LVT_TIMER, VEC_TIMER);
+}
+
 static void lapic_init(void)
 {
 	u64 base = rdmsr(MSR_APIC_BASE) | APIC_BASE_ENABLE;
@@ -93,14 +112,59 @@ static void lapic_init(void)
 		if (!lapic)
 			panic("local APIC: no mapping");
 	}
-	lapic_write(LAPIC_LVT_LINT0, LVT_MASKED);
-	lapic_write(LAPIC_LVT_LINT1, LVT_MASKED);
-	lapic_write(LAPIC_TPR, 0);
-	lapic_write(LAPIC_SVR, SVR_ENABLE | VEC_SPURIOUS);
-	lapic_write(LAPIC_TIMER_DIVIDE, TIMER_DIVIDE_BY_1);
-	lapic_write(LAPIC_LVT_TIMER, VEC_TIMER);
+	lapic_enable();
 	idt_enable_vector(VEC_SPURIOUS);
 	idt_enable_vector(VEC_TIMER);
+	idt_enable_vector(VEC_RESCHEDULE);
+	idt_enable_vector(VEC_CALL_FUNCTION);
+	idt_enable_vector(VEC_STOP);
+}
+
+void apic_init_secondary(void)
+{
+	u64 base = rdmsr(MSR_APIC_BASE) | APIC_BASE_ENABLE;
+
+	wrmsr(MSR_APIC_BASE, base);
+	if (!lapic)
+		wrmsr(MSR_APIC_BASE, base | APIC_BASE_X2APIC);
+	lapic_enable();
+}
+
+u32 apic_id(void)
+{
+	return lapic ? lapic_read(LAPIC_ID) >> 24 : lapic_read(LAPIC_ID);
+}
+
+static void send(u32 apic_id, u32 command)
+{
+	u64 irq = local_irq_save();
+
+	if (!lapic) {
+		/* What was written before is seen before: this write alone orders nothing. */
+		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+		wrmsr(MSR_X2APIC_BASE + LAPIC_ICR / 16, (u64)apic_id << 32 | command);
+	} else {
+		lapic_write(LAPIC_ICR_HIGH, apic_id << 24);
+		lapic_write(LAPIC_ICR, command);
+		while (lapic_read(LAPIC_ICR) & ICR_PENDING)
+			__builtin_ia32_pause();
+	}
+	local_irq_restore(irq);
+}
+
+void apic_send_ipi(u32 apic_id, unsigned vector)
+{
+	send(apic_id, ICR_FIXED | vector);
+}
+
+void apic_send_init(u32 apic_id)
+{
+	send(apic_id, ICR_INIT);
+}
+
+void apic_send_startup(u32 apic_id, unsigned page)
+{
+	send(apic_id, ICR_STARTUP | page);
 }
 
 void apic_init(void)
@@ -132,7 +196,7 @@ int irq_request(unsigned pin, void (*fn)(void *arg), void *arg)
 	vector = VEC_IRQ_FIRST + nr_actions;
 	actions[nr_actions++] = (struct irq_action){fn, arg, pin};
 	idt_enable_vector(vector);
-	dest = lapic ? lapic_read(LAPIC_ID) >> 24 : lapic_read(LAPIC_ID);
+	dest = apic_id();
 	ioapic_write(IOAPIC_REDIRECTION + 2 * pin + 1, dest << 24);
 	ioapic_write(IOAPIC_REDIRECTION + 2 * pin, vector); /* fixed, edge, high, unmasked */
 	return 0;
@@ -145,6 +209,13 @@ void irq_dispatch(unsigned vector)
 	lapic_write(LAPIC_EOI, 0);
 	if (vector == VEC_TIMER) {
 		sched_tick();
+	} else if (vector == VEC_CALL_FUNCTION) {
+		smp_poll();
+	} else if (vector == VEC_STOP) {
+		/* Not halted: a host may never get a processor back that does so with interrupts
+		 * off. */
+		for (;;)
+			__builtin_ia32_pause();
 	} else if (vector - VEC_IRQ_FIRST < nr_actions) {
 		const struct irq_action *a = &actions[vector - VEC_IRQ_FIRST];
 

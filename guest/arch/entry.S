@@ -145,13 +145,12 @@ switch_stacks:
 	popq %rbp
 	ret
 
-	/* A new task: %rbx(%r12) with interrupts on; if that returns, out to user mode. */
+	/* A new task: %rbx(%r12); if that returns, out to user mode. */
 	.globl task_start
 task_start:
-	sti
-	movq %r12, %rdi
-	call *%rbx
-	cli
+	movq %rbx, %rdi
+	movq %r12, %rsi
+	call task_main
 	movq %rsp, %rdi
 	call exit_to_user
 	xorl %ebp, %ebp

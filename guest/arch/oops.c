@@ -2,6 +2,7 @@
 #include "guest/include/cpu.h"
 #include "guest/include/pgtable.h"
 #include "guest/include/printk.h"
+#include "guest/include/smp.h"
 #include "guest/include/task.h"
 #include "guest/include/trap.h"
 
@@ -65,7 +66,8 @@ void dump_page_walk(u64 addr)
 void oops(const char *what, const struct regs *regs, u64 addr)
 {
 	__asm__ volatile("cli");
-	printk("oops: %s", what);
+	smp_send_stop();
+	printk("oops: CPU %u: %s", this_cpu()->id, what);
 	if (regs->vector == VEC_PAGE_FAULT)
 		printk(": %s of %lx",
 		       regs->error & PF_FETCH	? "fetch"

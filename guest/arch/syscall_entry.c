@@ -10,6 +10,7 @@
 #include "guest/include/cpu.h"
 #include "guest/include/pgtable.h"
 #include "guest/include/printk.h"
+#include "guest/include/smp.h"
 #include "guest/include/syscall.h"
 #include "guest/include/task.h"
 #include "guest/include/trap.h"
@@ -20,14 +21,26 @@
 extern char syscall_entry[], syscall_stub[];
 
 static bool settled;
+static u64 entry = (u64)syscall_entry; /* every CPU's LSTAR */
+
+void syscall_init_secondary(void)
+{
+	wrmsr(MSR_STAR, (u64)(USER_DS - 8) << 48 | (u64)KERNEL_CS << 32);
+	wrmsr(MSR_LSTAR, entry);
+	wrmsr(MSR_SYSCALL_MASK, RFLAGS_MASKED);
+}
 
 void syscall_init(void)
 {
-	wrmsr(MSR_STAR, (u64)(USER_DS - 8) << 48 | (u64)KERNEL_CS << 32);
-	wrmsr(MSR_LSTAR, (u64)syscall_entry);
-	wrmsr(MSR_SYSCALL_MASK, RFLAGS_MASKED);
+	syscall_init_secondary();
 	if (!map_user_text(SYSCALL_STUB, syscall_stub))
 		panic("system calls: no memory for their entry");
+}
+
+static void load_entry(void *arg)
+{
+	(void)arg;
+	wrmsr(MSR_LSTAR, entry);
 }
 
 void syscall_by_instruction(struct regs *regs)
@@ -40,7 +53,9 @@ bool syscall_by_exception(struct regs *regs)
 {
 	if (regs->rip == (u64)syscall_entry && !settled) {
 		settled = true;
-		wrmsr(MSR_LSTAR, SYSCALL_STUB);
+		entry = SYSCALL_STUB;
+		load_entry(NULL);
+		smp_call_function_many(other_cpus(), load_entry, NULL);
 		pr_info("system calls: this host keeps them in ring 3, entry by ud2\n");
 	} else if (regs->rip != SYSCALL_STUB) {
 		return false;

@@ -3,6 +3,7 @@
 #include "guest/include/apic.h"
 #include "guest/include/cpu.h"
 #include "guest/include/printk.h"
+#include "guest/include/smp_lock.h"
 #include "guest/include/spinlock.h"
 #include "guest/include/syscall.h"
 #include "guest/include/task.h"
@@ -92,9 +93,11 @@ void exit_to_user(struct regs *regs)
 	local_irq_enable();
 	if (this_cpu()->need_resched)
 		schedule();
+	lock_kernel();
 	signals_deliver(regs);
 	if (current->dying)
 		task_exit(current->exit_status);
+	unlock_kernel();
 	local_irq_disable();
 	if (this_cpu()->need_resched)
 		sched_renew_slice();
@@ -120,7 +123,9 @@ void trap_dispatch(struct regs *regs)
 void syscall_dispatch(struct regs *regs)
 {
 	local_irq_enable();
+	lock_kernel();
 	regs->rax = (u64)syscall_run(regs);
+	unlock_kernel();
 	local_irq_disable();
 	exit_to_user(regs);
 }

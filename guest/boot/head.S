@@ -1,10 +1,11 @@
 /*
  * The first instructions: from PVH's 32-bit protected mode without paging (Xen's
  * docs/misc/pvh.markdown) to 64-bit C in the high half. %ebx holds the physical address of
- * hvm_start_info and is kept all the way.
+ * hvm_start_info and is kept all the way. The other CPUs come in with 0 there, from real mode.
  */
 #include "guest/include/asm.h"
 
+#define BOOT_CS32 0x18
 #define PHYS(sym) ((sym)-KERNEL_BASE)
 
 	.section .note.Xen, "a", @note
@@ -32,6 +33,15 @@ pvh_start:
 	lgdt PHYS(boot_gdt_ptr)
 	ljmp $KERNEL_CS, $PHYS(start64)
 
+	/* Another CPU, from the trampoline: flat segments, and on as the first one. */
+secondary_start:
+	movl $KERNEL_DS, %eax
+	movl %eax, %ds
+	movl %eax, %es
+	movl %eax, %ss
+	xorl %ebx, %ebx
+	jmp pvh_start
+
 	.code64
 start64:
 	movabsq $1f, %rax
@@ -43,13 +53,37 @@ start64:
 	movl %eax, %gs
 	movl $KERNEL_DS, %eax
 	movl %eax, %ss
-	leaq boot_stack_top(%rip), %rsp
 	xorl %ebp, %ebp
+	testl %ebx, %ebx
+	jz 3f
+	leaq boot_stack_top(%rip), %rsp
 	movl %ebx, %edi
 	call kernel_main
 2:	cli
 	hlt
 	jmp 2b
+3:	movq secondary_stack(%rip), %rsp
+	call secondary_main
+	ud2
+
+	/* Copied to TRAMPOLINE, where STARTUP begins in real mode with %cs its segment. */
+	.section .rodata
+	.code16
+	.globl trampoline, trampoline_end
+trampoline:
+	cli
+	xorl %eax, %eax
+	movw %ax, %ds
+	lgdtl TRAMPOLINE + trampoline_gdt_ptr - trampoline
+	movl %cr0, %eax
+	orl $CR0_PE, %eax
+	movl %eax, %cr0
+	ljmpl $BOOT_CS32, $PHYS(secondary_start)
+trampoline_gdt_ptr:
+	.word boot_gdt_end - boot_gdt - 1
+	.long PHYS(boot_gdt)
+trampoline_end:
+	.code64
 
 	/* Enough of a GDT to get here; cpu_init loads the real one. */
 	.section .rodata
@@ -58,8 +92,10 @@ boot_gdt:
 	.quad 0
 	.quad 0x00af9b000000ffff /* 64-bit code */
 	.quad 0x00cf93000000ffff /* data */
+	.quad 0x00cf9b000000ffff /* BOOT_CS32 */
+boot_gdt_end:
 boot_gdt_ptr:
-	.word . - boot_gdt - 1
+	.word boot_gdt_end - boot_gdt - 1
 	.long PHYS(boot_gdt)
 
 	/*

@@ -84,6 +84,7 @@ void pvh_parse(u64 start_info_phys)
 	if (si->cmdline_paddr)
 		take_cmdline(si->cmdline_paddr);
 	take_memmap(si);
+	acpi_parse(si->rsdp_paddr);
 	if (si->nr_modules) {
 		const struct hvm_modlist_entry *m =
 		    boot_ptr(si->modlist_paddr, sizeof(*m), "module list");

@@ -20,7 +20,8 @@ enum { PMEM_T_FLUSH = 0 };
 struct virtio_pmem {
 	struct block_device bdev;
 	struct virtio_device *dev;
-	u64 start; /* physical */
+	u64 start;	      /* physical */
+	struct spinlock lock; /* vq; interrupts off */
 	struct virtqueue vq;
 	struct mutex flushing; /* one flush at a time; guards type, ret */
 	struct wait_queue wait;
@@ -34,8 +35,10 @@ static void pmem_interrupt(struct virtio_device *dev)
 {
 	struct virtio_pmem *pmem = dev->private;
 
+	spin_lock(&pmem->lock);
 	while (virtqueue_get(&pmem->vq))
 		pmem->ended = true;
+	spin_unlock(&pmem->lock);
 	if (dev->broken) {
 		pmem->failed = true;
 		pmem->ended = true;
@@ -54,11 +57,11 @@ static int flush_once(struct virtio_pmem *pmem)
 	pmem->ended = false;
 	pmem->type = PMEM_T_FLUSH;
 	pmem->ret = ~0U;
-	u64 flags = local_irq_save();
+	u64 flags = spin_lock_irqsave(&pmem->lock);
 	int err = pmem->dev->broken ? -EIO : virtqueue_add(&pmem->vq, bufs, 1, 1, pmem, NULL);
 	if (!err)
 		virtqueue_kick(&pmem->vq);
-	local_irq_restore(flags);
+	spin_unlock_irqrestore(&pmem->lock, flags);
 	if (err)
 		return -EIO;
 	wait_event(pmem->wait, pmem->ended);

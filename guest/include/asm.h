@@ -22,6 +22,9 @@
 #define EFER_LME		 0x100
 #define EFER_NXE		 0x800
 
+/* Where other CPUs start, in real mode: below what the page allocator has. */
+#define TRAMPOLINE		 0x8000
+
 /* Selectors, in the order that SYSCALL and SYSRET want. */
 #define KERNEL_CS		 0x08
 #define KERNEL_DS		 0x10

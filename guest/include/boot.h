@@ -5,6 +5,7 @@
 #include "guest/include/types.h"
 
 #define BOOT_MEMMAP_MAX 32
+#define BOOT_CPUS_MAX	8
 
 struct boot_range {
 	u64 start, len; /* bytes, as given; start + len does not wrap */
@@ -16,8 +17,13 @@ struct boot_info {
 	struct boot_range ranges[BOOT_MEMMAP_MAX];
 	u64 initrd, initrd_len; /* physical; length 0: none */
 	char cmdline[4096];	/* terminated */
-	bool quiet;		/* the word is on the command line */
+	u32 nr_cpus;		/* enabled ones that ACPI names; 0: it says nothing */
+	u32 apic_ids[BOOT_CPUS_MAX];
+	bool quiet; /* the word is on the command line */
 };
+
+/* Fills in the CPUs, from ACPI's tables. */
+void acpi_parse(u64 rsdp_phys);
 
 /* Filled once before anything else runs, then only read. */
 extern struct boot_info boot_info;

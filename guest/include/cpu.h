@@ -90,6 +90,7 @@ static inline void invlpg(u64 addr)
 	__asm__ volatile("invlpg (%0)" ::"r"(addr) : "memory");
 }
 
+struct mm;
 struct regs;
 struct task;
 
@@ -102,7 +103,10 @@ struct cpu {
 	u64 kernel_rsp;	   /* top of the running task's kernel stack */
 	struct task *task; /* current */
 	struct task *idle;
-	unsigned id; /* in cpus */
+	struct task *switched_from;
+	struct mm *mm; /* loaded; NULL: the kernel's own */
+	unsigned id;   /* in cpus */
+	u32 apic_id;
 	bool need_resched;
 	u32 irq_depth;		/* interrupt handlers running */
 	struct task *fpu_owner; /* whose state the FPU holds; the kernel never uses it */
@@ -138,6 +142,8 @@ void cpu_init_secondary(struct cpu *cpu, u64 fault_stack_top);
 
 /* LSTAR and its company: system calls work from here on. */
 void syscall_init(void);
+/* The same of a CPU that came later. */
+void syscall_init_secondary(void);
 
 /* The kernel stack that entries from user mode start on. */
 void cpu_set_kernel_stack(u64 top);

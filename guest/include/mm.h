@@ -177,6 +177,7 @@ enum rss_kind { RSS_ANON, RSS_FILE, RSS_SWAP, NR_RSS };
 
 struct mm {
 	u32 users;		    /* tasks: more than one while a vfork's parent waits */
+	u32 cpumask;		    /* the CPUs that have it loaded, by their id */
 	struct rwsem lock;	    /* the mappings: read by faults, written by who changes them */
 	struct spinlock table_lock; /* page tables, their entries and rss */
 	struct pgtable pt;
@@ -203,6 +204,8 @@ void mm_put(struct mm *mm);
 int mm_fork(struct mm *parent, struct mm **out);
 /* Makes it the CPU's address space; NULL: the kernel's own. */
 void mm_activate(struct mm *mm);
+/* Of no task: other CPUs that still have it loaded load the kernel's. */
+void mm_leave_all(struct mm *mm);
 
 /* --- mappings; mm.lock held ------------------------------------------------------------------ */
 
@@ -315,7 +318,12 @@ pte_t object_pte_flags(const struct vma *vma);
 /* In filemap's way: those of the object's pages that are up to date and not locked. */
 unsigned filemap_map_pages(struct fault *f, u64 start, u64 end);
 
+/* No CPU has translations of the range any more that are not what the entries say now. */
 void flush_tlb_range(struct mm *mm, u64 start, u64 end);
+/* The same for one page of the current address space. */
+void flush_tlb_page(struct mm *mm, u64 addr);
+/* No other CPU uses its user half, nor will until who asks sleeps. */
+bool mm_is_local(const struct mm *mm);
 
 extern struct page *zero_page;
 void memory_init(void);

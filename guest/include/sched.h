@@ -1,5 +1,5 @@
 /*
- * Waiting and waking. One CPU runs tasks in turn; a task gives the CPU up when it sleeps, and on
+ * Waiting and waking. The CPUs run tasks in turn; a task gives its CPU up when it sleeps, and on
  * its way back to user mode once its slice is over. Kernel code is not preempted by other tasks,
  * only by interrupt handlers.
  */
@@ -34,6 +34,8 @@ void wait_queue_init(struct wait_queue *q);
 void wake_up_waiters(struct wait_queue *q);
 static inline void wake_up(struct wait_queue *q)
 {
+	/* What was made true, before the look at who waits; see set_current_state(). */
+	smp_mb();
 	if (unlikely(!list_empty(&q->waiters)))
 		wake_up_waiters(q);
 }

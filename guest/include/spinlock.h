@@ -1,7 +1,7 @@
 /*
  * Locks for short sections. A lock that an interrupt handler takes is always taken with
- * spin_lock_irqsave. There is one CPU today; the lock word is real all the same, so that a
- * section that sleeps or recurses is found now and not with the second CPU.
+ * spin_lock_irqsave. Whoever comes first has it, not who waits longest: a queue would stand still
+ * whenever the host runs another thread in the place of the one whose turn it is.
  */
 #ifndef GUEST_SPINLOCK_H
 #define GUEST_SPINLOCK_H
@@ -13,6 +13,12 @@
 struct spinlock {
 	u32 locked;
 };
+
+/* Writes before come before reads behind, as other CPUs see them. */
+static inline void smp_mb(void)
+{
+	__asm__ volatile("lock; addl $0, -4(%%rsp)" ::: "memory", "cc");
+}
 
 static inline u64 local_irq_save(void)
 {
@@ -38,10 +44,13 @@ static inline void local_irq_disable(void)
 	__asm__ volatile("cli" ::: "memory");
 }
 
+/* Until it looks free. */
+void spin_wait(const struct spinlock *l);
+
 static inline void spin_lock(struct spinlock *l)
 {
 	while (unlikely(__atomic_exchange_n(&l->locked, 1, __ATOMIC_ACQUIRE)))
-		__builtin_ia32_pause();
+		spin_wait(l);
 }
 
 static inline void spin_unlock(struct spinlock *l)

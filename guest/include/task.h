@@ -29,8 +29,10 @@ struct task {
 	enum task_state state;
 	int pid;
 	char name[TASK_NAME_LEN];
-	struct list run; /* in the run queue */
-	struct list all; /* in the list of all tasks but idle */
+	struct cpu *on_cpu; /* where it runs; NULL: nowhere, its stack is at rest */
+	u32 lock_depth;	    /* of the kernel lock; 0: it does not have it */
+	struct list run;    /* in the run queue */
+	struct list all;    /* in the list of all tasks but idle */
 
 	struct task *parent; /* NULL: kernel's own, and init */
 	struct list children, sibling;
@@ -53,13 +55,25 @@ struct task {
 	u64 minor_faults, major_faults;
 	u64 minor_faults_children, major_faults_children; /* of those waited for */
 	u64 segv_lines;					  /* printed so far */
+	struct cpu *fpu_cpu;				  /* whose FPU had its state last */
 	u8 fpu[512] __attribute__((aligned(16)));
 };
 
 #define current get_current()
 
+/* Before the look at what is waited for: who makes it true sees the one, or this the other. */
+static inline void set_current_state(enum task_state state)
+{
+	__atomic_exchange_n(&current->state, state, __ATOMIC_SEQ_CST);
+}
+
 /* The boot flow becomes the idle task. */
 void sched_init(void);
+/* On another CPU, its boot flow the task that idle_create made. */
+void sched_init_secondary(struct task *idle);
+struct task *idle_create(void);
+/* entry.S: the first thing a new task does. */
+void task_main(void (*fn)(void *), void *arg);
 /* Runs when nobody else can. */
 void idle_loop(void) __attribute__((noreturn));
 /* Timer interrupt: wakes sleepers, ends slices. */
@@ -118,6 +132,9 @@ bool task_matches(const struct task *t, int pid);
 bool task_is_group(int pgid);
 /* NULL: there is none. One that ended is there until its parent has asked. */
 struct task *task_find(int pid);
+/* The list of all, for who adds, removes, or walks in an interrupt handler: before signals' locks.
+ */
+extern struct spinlock tasklist_lock;
 /* The task behind t in the list of all, NULL first and last. Those that ended are among them. */
 struct task *task_next(struct task *t);
 
@@ -151,7 +168,9 @@ void kernel_shutdown(int status) __attribute__((noreturn));
 void fpu_reset(void);
 /* What the child starts with. */
 void fpu_fork(struct task *child);
-void fpu_forget(const struct task *t);
+void fpu_forget(struct task *t);
+/* Interrupts off: the CPU goes from one to the other. */
+void fpu_switch(struct task *prev, struct task *next);
 /* What the FPU has for the current task goes to its fpu, or comes from area. */
 void fpu_sync(void);
 void fpu_load(const u8 area[512]);

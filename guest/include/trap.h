@@ -21,6 +21,9 @@ enum vector {
 	VEC_IRQ_FIRST = 0x30, /* one for each requested IOAPIC pin */
 	VEC_IRQ_LAST = 0xdf,
 	VEC_TIMER = 0xef,
+	VEC_STOP = 0xfb,
+	VEC_CALL_FUNCTION = 0xfc,
+	VEC_RESCHEDULE = 0xfd, /* to come by is all */
 	VEC_SPURIOUS = 0xff,
 };
 

@@ -11,6 +11,7 @@
 #include "guest/include/mm_init.h"
 #include "guest/include/printk.h"
 #include "guest/include/random.h"
+#include "guest/include/smp.h"
 #include "guest/include/string.h"
 #include "guest/include/swap.h"
 #include "guest/include/syscall.h"
@@ -121,6 +122,7 @@ void kernel_main(u64 start_info_phys)
 	time_init();
 	syscall_init();
 	console_init();
+	smp_init();
 	init = task_create("init", init_main, NULL);
 	if (!init)
 		panic("no memory for the first task");

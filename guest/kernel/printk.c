@@ -3,6 +3,7 @@
 #include "guest/include/boot.h"
 #include "guest/include/console.h"
 #include "guest/include/cpu.h"
+#include "guest/include/smp.h"
 #include "guest/include/string.h"
 #include "guest/include/trap.h"
 
@@ -171,6 +172,7 @@ void panic(const char *fmt, ...)
 	va_list ap;
 
 	__asm__ volatile("cli");
+	smp_send_stop();
 	printk("panic: ");
 	va_start(ap, fmt);
 	vprintk(fmt, ap);

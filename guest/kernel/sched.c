@@ -1,11 +1,15 @@
 /*
- * The scheduler: one CPU, round robin, slices of 10 ms. The timer is armed only for what is next:
- * the first sleeper's end, or the slice's end while others wait for the CPU.
+ * The scheduler: one run queue for all CPUs, round robin, slices of 10 ms. A CPU's timer is armed
+ * only for what is next: the first sleeper's end, or the slice's end while others wait for a CPU.
+ * The queue's lock is held across the switch of stacks: who finds a task off the CPU under it may
+ * run it.
  */
 #include "guest/include/sched.h"
 #include "guest/include/apic.h"
 #include "guest/include/mm.h"
 #include "guest/include/printk.h"
+#include "guest/include/smp.h"
+#include "guest/include/smp_lock.h"
 #include "guest/include/string.h"
 #include "guest/include/task.h"
 
@@ -13,9 +17,17 @@
 
 extern u8 boot_stack[];
 
+static struct spinlock rq_lock; /* the two lists, and which task each CPU runs */
 static struct list run_queue = {&run_queue, &run_queue};
 static struct list sleepers = {&sleepers, &sleepers}; /* by wake_at */
 static struct task idle_task = {.name = "idle", .state = TASK_RUNNING};
+
+static void become_idle(struct task *idle)
+{
+	idle->on_cpu = this_cpu();
+	this_cpu()->idle = idle;
+	this_cpu()->task = idle;
+}
 
 void sched_init(void)
 {
@@ -23,56 +35,88 @@ void sched_init(void)
 	list_init(&idle_task.run);
 	list_init(&idle_task.children);
 	list_init(&idle_task.timer);
-	this_cpu()->idle = &idle_task;
-	this_cpu()->task = &idle_task;
+	become_idle(&idle_task);
+}
+
+void sched_init_secondary(struct task *idle)
+{
+	become_idle(idle);
 }
 
 /*
- * Interrupts off. A slice that has ended is not armed for again: where an interrupt costs more
- * than the way to schedule(), its timer would come before that for ever.
+ * rq_lock held. A slice that has ended is not armed for again: where an interrupt costs more than
+ * the way to schedule(), its timer would come before that for ever.
  */
 static void arm_timer(void)
 {
-	bool waiting = !list_empty(&run_queue) && !this_cpu()->need_resched;
-	u64 next = waiting ? this_cpu()->slice_end : ~0UL;
+	struct cpu *cpu = this_cpu();
+	bool waiting = !list_empty(&run_queue) && !cpu->need_resched;
+	u64 next = waiting ? cpu->slice_end : ~0UL;
 	u64 now;
 
 	if (!list_empty(&sleepers))
 		next = MIN(next, list_entry(sleepers.next, struct task, timer)->wake_at);
-	if (next == ~0UL || (this_cpu()->armed && this_cpu()->armed <= next))
+	if (next == ~0UL || (cpu->armed && cpu->armed <= next))
 		return;
 	now = ktime_ns();
-	this_cpu()->armed = next;
+	cpu->armed = next;
 	timer_arm(next > now ? next - now : 1);
 }
 
-/* Interrupts off. */
+/* A CPU without work that nobody has called yet is called, this one first; false: there is none. */
+static bool call_idle_cpu(void)
+{
+	struct cpu *self = this_cpu();
+
+	if (self->task == self->idle && !self->need_resched) {
+		self->need_resched = true;
+		return true;
+	}
+	for (struct cpu *cpu = cpus; nr_cpus > 1 && cpu < cpus + nr_cpus; cpu++) {
+		if (cpu == self || cpu->task != cpu->idle || cpu->need_resched)
+			continue;
+		cpu->need_resched = true;
+		smp_send_reschedule(cpu);
+		return true;
+	}
+	return false;
+}
+
+/* rq_lock held. */
 static void enqueue(struct task *t)
 {
 	list_add_tail(&t->run, &run_queue);
-	if (current == this_cpu()->idle)
-		this_cpu()->need_resched = true;
-	else
+	if (!call_idle_cpu())
 		arm_timer();
+}
+
+/* rq_lock held. */
+static void wake(struct task *t)
+{
+	enum task_state sleeping = TASK_SLEEPING;
+	bool slept = __atomic_compare_exchange_n(&t->state, &sleeping, TASK_RUNNING, false,
+						 __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+
+	/* One that is still on its way to sleep just does not go. */
+	if (slept && !t->on_cpu)
+		enqueue(t);
+	else if (!slept && t->on_cpu && t->on_cpu != this_cpu())
+		smp_send_reschedule(t->on_cpu);
 }
 
 void task_wake(struct task *t)
 {
-	u64 irq = local_irq_save();
+	u64 irq = spin_lock_irqsave(&rq_lock);
 
-	if (t->state == TASK_SLEEPING) {
-		t->state = TASK_RUNNING;
-		/* One that is still on its way to sleep just does not go. */
-		if (t != current)
-			enqueue(t);
-	}
-	local_irq_restore(irq);
+	wake(t);
+	spin_unlock_irqrestore(&rq_lock, irq);
 }
 
 void sched_tick(void)
 {
 	u64 now = ktime_ns();
 
+	spin_lock(&rq_lock);
 	this_cpu()->armed = 0;
 	while (!list_empty(&sleepers)) {
 		struct task *t = list_entry(sleepers.next, struct task, timer);
@@ -80,55 +124,86 @@ void sched_tick(void)
 		if (t->wake_at > now)
 			break;
 		list_del(&t->timer);
-		task_wake(t);
+		wake(t);
 	}
 	if (!list_empty(&run_queue) && now >= this_cpu()->slice_end)
 		this_cpu()->need_resched = true;
 	arm_timer();
+	spin_unlock(&rq_lock);
 }
 
 void sched_renew_slice(void)
 {
+	spin_lock(&rq_lock);
 	this_cpu()->need_resched = false;
 	this_cpu()->slice_end = ktime_ns() + SLICE_NS;
 	arm_timer();
+	spin_unlock(&rq_lock);
+}
+
+/* The CPU runs another task from here on: the one before may run elsewhere, or be freed. */
+static void finish_switch(void)
+{
+	struct task *prev = this_cpu()->switched_from;
+
+	__atomic_store_n(&prev->on_cpu, NULL, __ATOMIC_RELEASE);
+	spin_unlock(&rq_lock);
 }
 
 static void switch_to(struct task *prev, struct task *next)
 {
-	this_cpu()->task = next;
+	struct cpu *cpu = this_cpu();
+
+	cpu->task = next;
+	cpu->switched_from = prev;
+	next->on_cpu = cpu;
 	cpu_set_kernel_stack((u64)next->stack + TASK_STACK);
+	fpu_switch(prev, next);
 	if (next->mm) {
 		mm_activate(next->mm);
 		wrmsr(MSR_FS_BASE, next->fs_base);
-		if (this_cpu()->fpu_owner != next) {
-			if (this_cpu()->fpu_owner)
-				fpu_save(this_cpu()->fpu_owner->fpu);
-			fpu_restore(next->fpu);
-			this_cpu()->fpu_owner = next;
-		}
 	}
 	switch_stacks(&prev->kernel_rsp, next->kernel_rsp);
+	finish_switch();
 }
 
 void schedule(void)
 {
-	u64 irq = local_irq_save();
-	struct task *prev = current, *next = this_cpu()->idle;
+	struct task *prev = current, *next;
+	struct cpu *cpu;
+	u64 irq;
 
 	BUG_ON(this_cpu()->irq_depth);
-	this_cpu()->need_resched = false;
-	if (prev->state == TASK_RUNNING && prev != this_cpu()->idle)
+	release_kernel_lock(prev);
+	irq = spin_lock_irqsave(&rq_lock);
+	cpu = this_cpu();
+	next = cpu->idle;
+	cpu->need_resched = false;
+	if (prev->state == TASK_RUNNING && prev != next)
 		list_add_tail(&prev->run, &run_queue);
 	if (!list_empty(&run_queue)) {
 		next = list_entry(run_queue.next, struct task, run);
 		list_del(&next->run);
-		this_cpu()->slice_end = ktime_ns() + SLICE_NS;
+		cpu->slice_end = ktime_ns() + SLICE_NS;
 		arm_timer();
 	}
 	if (next != prev)
 		switch_to(prev, next);
+	else
+		spin_unlock(&rq_lock);
 	local_irq_restore(irq);
+	reacquire_kernel_lock(prev);
+}
+
+/* A new task, on its own stack, with interrupts off. */
+void task_main(void (*fn)(void *), void *arg)
+{
+	finish_switch();
+	local_irq_enable();
+	lock_kernel();
+	fn(arg);
+	unlock_kernel();
+	local_irq_disable();
 }
 
 void idle_loop(void)
@@ -147,7 +222,7 @@ void idle_loop(void)
 
 void schedule_until(u64 deadline)
 {
-	u64 irq = local_irq_save();
+	u64 irq = spin_lock_irqsave(&rq_lock);
 	struct list *pos;
 
 	current->wake_at = deadline;
@@ -156,9 +231,11 @@ void schedule_until(u64 deadline)
 			break;
 	list_add_tail(&current->timer, pos);
 	arm_timer();
+	spin_unlock(&rq_lock);
 	schedule();
+	spin_lock(&rq_lock);
 	list_del(&current->timer);
-	local_irq_restore(irq);
+	spin_unlock_irqrestore(&rq_lock, irq);
 }
 
 u64 sleep_ns(u64 ns)
@@ -166,71 +243,10 @@ u64 sleep_ns(u64 ns)
 	u64 end = ktime_ns() + ns, now;
 
 	while ((now = ktime_ns()) < end && !signal_pending()) {
-		u64 irq = local_irq_save();
-
-		if (!signal_pending()) { /* nor came one since */
-			current->state = TASK_SLEEPING;
+		set_current_state(TASK_SLEEPING);
+		if (!signal_pending()) /* nor came one since */
 			schedule_until(end);
-		}
-		local_irq_restore(irq);
+		set_current_state(TASK_RUNNING);
 	}
 	return now < end ? end - now : 0;
-}
-
-/* --- FPU ------------------------------------------------------------------------------------- */
-
-#define FPU_CONTROL 0x037f /* the state after FNINIT */
-#define FPU_MXCSR   0x1f80
-
-static void fpu_initial(struct task *t)
-{
-	u16 control = FPU_CONTROL;
-	u32 mxcsr = FPU_MXCSR;
-
-	memset(t->fpu, 0, sizeof(t->fpu));
-	memcpy(t->fpu, &control, sizeof(control));
-	memcpy(t->fpu + 24, &mxcsr, sizeof(mxcsr));
-}
-
-void fpu_reset(void)
-{
-	u64 irq = local_irq_save();
-
-	if (this_cpu()->fpu_owner && this_cpu()->fpu_owner != current)
-		fpu_save(this_cpu()->fpu_owner->fpu);
-	fpu_initial(current);
-	fpu_restore(current->fpu);
-	this_cpu()->fpu_owner = current;
-	local_irq_restore(irq);
-}
-
-void fpu_fork(struct task *child)
-{
-	fpu_sync();
-	memcpy(child->fpu, current->fpu, sizeof(child->fpu));
-}
-
-void fpu_sync(void)
-{
-	u64 irq = local_irq_save();
-
-	if (this_cpu()->fpu_owner == current)
-		fpu_save(current->fpu);
-	local_irq_restore(irq);
-}
-
-void fpu_load(const u8 area[512])
-{
-	u64 irq = local_irq_save();
-
-	memcpy(current->fpu, area, sizeof(current->fpu));
-	if (this_cpu()->fpu_owner == current)
-		fpu_restore(current->fpu);
-	local_irq_restore(irq);
-}
-
-void fpu_forget(const struct task *t)
-{
-	if (this_cpu()->fpu_owner == t)
-		this_cpu()->fpu_owner = NULL;
 }

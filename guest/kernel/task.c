@@ -4,6 +4,7 @@
 #include "guest/include/file.h"
 #include "guest/include/mm.h"
 #include "guest/include/printk.h"
+#include "guest/include/smp.h"
 #include "guest/include/string.h"
 #include "guest/include/trap.h"
 #include "guest/include/uaccess.h"
@@ -18,6 +19,7 @@ struct first_switch {
 	void *ret;
 };
 
+struct spinlock tasklist_lock;
 static struct list all_tasks = {&all_tasks, &all_tasks};
 static struct wait_queue any_exit = WAIT_QUEUE_INIT(any_exit);
 static struct wait_queue vfork_ends = WAIT_QUEUE_INIT(vfork_ends);
@@ -32,17 +34,17 @@ struct regs *task_regs(const struct task *t)
 /* The terminal's interrupt walks the list. */
 static void list_task(struct task *t)
 {
-	u64 irq = local_irq_save();
+	u64 irq = spin_lock_irqsave(&tasklist_lock);
 
 	list_add_tail(&t->all, &all_tasks);
-	local_irq_restore(irq);
+	spin_unlock_irqrestore(&tasklist_lock, irq);
 }
 
-struct task *task_create(const char *name, void (*fn)(void *), void *arg)
+/* A task with a stack and nothing more. */
+static struct task *task_alloc(const char *name)
 {
 	struct page *stack = alloc_pages(STACK_ORDER, 0);
 	struct task *t = kzalloc(sizeof(*t));
-	struct first_switch *sw;
 
 	if (!t || !stack) {
 		kfree(t);
@@ -51,14 +53,29 @@ struct task *task_create(const char *name, void (*fn)(void *), void *arg)
 		return NULL;
 	}
 	t->stack = page_kva(stack);
-	t->pid = ++last_pid;
-	t->state = TASK_SLEEPING;
 	memcpy(t->name, name, MIN(strlen(name), sizeof(t->name) - 1));
 	list_init(&t->run);
 	list_init(&t->children);
 	list_init(&t->sibling);
 	list_init(&t->timer);
 	wait_queue_init(&t->child_exit);
+	return t;
+}
+
+struct task *idle_create(void)
+{
+	return task_alloc("idle");
+}
+
+struct task *task_create(const char *name, void (*fn)(void *), void *arg)
+{
+	struct task *t = task_alloc(name);
+	struct first_switch *sw;
+
+	if (!t)
+		return NULL;
+	t->pid = ++last_pid;
+	t->state = TASK_SLEEPING;
 	list_task(t);
 	if (!init_task)
 		init_task = t;
@@ -72,10 +89,13 @@ struct task *task_create(const char *name, void (*fn)(void *), void *arg)
 
 void task_free(struct task *t)
 {
-	u64 irq = local_irq_save();
+	u64 irq = spin_lock_irqsave(&tasklist_lock);
 
 	list_del(&t->all);
-	local_irq_restore(irq);
+	spin_unlock_irqrestore(&tasklist_lock, irq);
+	/* One that has just ended is still on its stack, elsewhere. */
+	while (__atomic_load_n(&t->on_cpu, __ATOMIC_ACQUIRE))
+		smp_poll();
 	list_del(&t->sibling);
 	put_page(virt_to_page(t->stack));
 	kfree(t);

@@ -105,9 +105,12 @@ static void signal_group(int sig)
 {
 	const struct siginfo info = {.signo = sig, .code = SI_KERNEL};
 
+	u64 irq = spin_lock_irqsave(&tasklist_lock);
+
 	for (struct task *t = task_next(NULL); t; t = task_next(t))
 		if (t->pgid == tty.pgid && t->sid == tty.sid)
 			signal_send(t, &info);
+	spin_unlock_irqrestore(&tasklist_lock, irq);
 }
 
 /* A character of a line; true: the line is complete. */

@@ -14,7 +14,7 @@ void wait_prepare(struct wait_queue *q, struct waiter *w)
 
 	w->task = current;
 	list_add_tail(&w->link, &q->waiters);
-	current->state = TASK_SLEEPING;
+	set_current_state(TASK_SLEEPING);
 	spin_unlock_irqrestore(&q->lock, irq);
 }
 

@@ -7,6 +7,7 @@
 #include "guest/include/mm.h"
 #include "guest/include/oom.h"
 #include "guest/include/printk.h"
+#include "guest/include/smp_lock.h"
 #include "guest/include/swap.h"
 #include "guest/include/syscall.h"
 #include "guest/include/task.h"
@@ -208,6 +209,13 @@ static void do_user_addr_fault(struct regs *regs, u64 address)
 	}
 }
 
+static void locked_user_addr_fault(struct regs *regs, u64 address)
+{
+	lock_kernel();
+	do_user_addr_fault(regs, address);
+	unlock_kernel();
+}
+
 void exc_page_fault(struct regs *regs)
 {
 	u64 address = read_cr2();
@@ -227,6 +235,6 @@ void exc_page_fault(struct regs *regs)
 	else if (unlikely(!current->mm || this_cpu()->irq_depth || !(regs->rflags & RFLAGS_IF)))
 		bad_area(regs, address, SIGSEGV, SEGV_MAPERR);
 	else
-		do_user_addr_fault(regs, address);
+		locked_user_addr_fault(regs, address);
 	local_irq_disable();
 }

@@ -90,10 +90,13 @@ static bool install_pte(struct fault *f, struct page *page, pte_t pte)
 	if (page) {
 		page_add_mapping(mm, page);
 	}
-	set_pte(f->ptep, pte);
 	old = vm_normal_page(f->orig_pte);
-	if (pte_present(f->orig_pte))
-		invlpg(f->req->page);
+	/* Nobody has the new page while another CPU has the old one. */
+	if (pte_present(f->orig_pte)) {
+		set_pte(f->ptep, 0);
+		flush_tlb_page(mm, f->req->page);
+	}
+	set_pte(f->ptep, pte);
 	if (old && old != page)
 		page_remove_mapping(mm, old);
 	spin_unlock(&mm->table_lock);

@@ -32,6 +32,7 @@ void mm_put(struct mm *mm)
 {
 	if (__atomic_sub_fetch(&mm->users, 1, __ATOMIC_ACQ_REL))
 		return;
+	mm_leave_all(mm);
 	if (mm->nr_vmas)
 		unmap_range(mm, 0, USER_END);
 	pgtable_free(&mm->pt);
@@ -85,12 +86,4 @@ int mm_fork(struct mm *parent, struct mm **out)
 	}
 	*out = mm;
 	return 0;
-}
-
-void mm_activate(struct mm *mm)
-{
-	u64 cr3 = virt_to_phys(mm ? mm->pt.pgd : kernel_pgd());
-
-	if (read_cr3() != cr3)
-		write_cr3(cr3);
 }

@@ -3,20 +3,7 @@
 #include "guest/include/mm.h"
 #include "guest/include/swap.h"
 
-/* Past this, one reload of CR3 is cheaper than a flush by page. */
-#define FLUSH_PAGES_MAX 32
-
-void flush_tlb_range(struct mm *mm, u64 start, u64 end)
-{
-	if (read_cr3() != virt_to_phys(mm->pt.pgd))
-		return;
-	if ((end - start) >> PAGE_SHIFT > FLUSH_PAGES_MAX) {
-		write_cr3(read_cr3());
-		return;
-	}
-	for (; start < end; start += PAGE_SIZE)
-		invlpg(start);
-}
+#define GATHER_MAX 64
 
 pte_t *pte_next_span(const struct pgtable *pt, u64 *addr, u64 end, u64 *stop)
 {
@@ -30,10 +17,41 @@ pte_t *pte_next_span(const struct pgtable *pt, u64 *addr, u64 end, u64 *stop)
 	return NULL;
 }
 
+/* Pages that no entry has any more, but other CPUs still may: freed when those have been asked. */
+struct mmu_gather {
+	struct mm *mm;
+	u64 start; /* of what is to be flushed */
+	bool local, flush;
+	unsigned nr;
+	struct page *pages[GATHER_MAX];
+};
+
+static void tlb_flush(struct mmu_gather *tlb, u64 end)
+{
+	if (tlb->flush)
+		flush_tlb_range(tlb->mm, tlb->start, end);
+	for (unsigned i = 0; i < tlb->nr; i++)
+		put_page(tlb->pages[i]);
+	tlb->nr = 0;
+	tlb->flush = false;
+	tlb->start = end;
+}
+
+static void tlb_remove_page(struct mmu_gather *tlb, struct page *page, u64 end)
+{
+	if (!tlb->local) {
+		get_page(page);
+		tlb->pages[tlb->nr++] = page;
+	}
+	page_remove_mapping(tlb->mm, page);
+	if (tlb->nr == GATHER_MAX)
+		tlb_flush(tlb, end);
+}
+
 void zap_range(struct vma *vma, u64 start, u64 end)
 {
 	struct mm *mm = vma->mm;
-	bool flush = false;
+	struct mmu_gather tlb = {.mm = mm, .start = start, .local = mm_is_local(mm)};
 	pte_t *ptep;
 
 	for (u64 addr = start, stop; (ptep = pte_next_span(&mm->pt, &addr, end, &stop));) {
@@ -49,13 +67,12 @@ void zap_range(struct vma *vma, u64 start, u64 end)
 				swap_put(pte_slot(pte));
 				continue;
 			}
-			flush = true;
+			tlb.flush = true;
 			if (page)
-				page_remove_mapping(mm, page);
+				tlb_remove_page(&tlb, page, addr + PAGE_SIZE);
 		}
 	}
-	if (flush)
-		flush_tlb_range(mm, start, end);
+	tlb_flush(&tlb, end);
 }
 
 /*

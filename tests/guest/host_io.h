@@ -21,6 +21,10 @@ struct spinlock {
 
 extern bool host_irqs_off;
 
+static inline void smp_mb(void)
+{
+}
+
 static inline u64 local_irq_save(void)
 {
 	u64 flags = host_irqs_off;

@@ -1,6 +1,7 @@
 #include "tests/guest_mm/fake_mm.h"
 #include "guest/include/errno.h"
 #include "guest/include/printk.h"
+#include "guest/include/smp.h"
 #include "guest/include/string.h"
 #include "guest/include/swap.h"
 #include <stdarg.h>
@@ -21,7 +22,7 @@ u64 max_pfn = NR_FRAMES;
 u64 host_cr3;
 unsigned host_flushes;
 bool host_irqs_off;
-void (*fake_interrupt)(void), (*fake_event)(void);
+void (*fake_interrupt)(void), (*fake_event)(void), (*fake_call)(void);
 struct mm fake_mm;
 struct vma fake_vma;
 struct inode fake_inode;
@@ -132,6 +133,15 @@ void schedule(void)
 		panic("waiting for what never comes\n");
 }
 
+/* --- other CPUs ------------------------------------------------------------------------------ */
+
+void smp_call_function_many(u32 mask, void (*fn)(void *arg), void *arg)
+{
+	(void)fn, (void)arg;
+	if (mask && fake_call)
+		fake_call();
+}
+
 /* --- messages -------------------------------------------------------------------------------- */
 
 void printk(const char *fmt, ...)
@@ -182,7 +192,8 @@ void fake_setup(unsigned flags, const struct vm_ops *ops)
 	next_frame = 1;
 	used = 0;
 	fault_counters = (struct fault_counts){0};
-	fake_interrupt = fake_event = NULL;
+	fake_interrupt = fake_event = fake_call = NULL;
+	nr_cpus = 1;
 	memory_init();
 
 	file_ops.read_pages = read_pages;

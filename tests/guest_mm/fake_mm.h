@@ -21,6 +21,9 @@
 extern void (*fake_interrupt)(void);
 extern void (*fake_event)(void);
 
+/* Other CPUs are asked for something: called each time, before they do it. */
+extern void (*fake_call)(void);
+
 /* One address space with one mapping of FAKE_PAGES pages, of fake_inode or anonymous. */
 extern struct mm fake_mm;
 extern struct vma fake_vma;

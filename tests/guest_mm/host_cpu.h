@@ -7,19 +7,26 @@
 
 #include "tests/guest/host_io.h"
 
-#define invlpg	  privileged_invlpg
-#define read_cr3  privileged_read_cr3
-#define write_cr3 privileged_write_cr3
-#define this_cpu  privileged_this_cpu
+#define invlpg	    privileged_invlpg
+#define read_cr3    privileged_read_cr3
+#define write_cr3   privileged_write_cr3
+#define this_cpu    privileged_this_cpu
+#define get_current privileged_get_current
 #include "guest/include/cpu.h"
 #undef invlpg
 #undef read_cr3
 #undef write_cr3
 #undef this_cpu
+#undef get_current
 
 static inline struct cpu *this_cpu(void)
 {
 	return &cpus[0];
+}
+
+static inline struct task *get_current(void)
+{
+	return cpus[0].task;
 }
 
 extern u64 host_cr3;

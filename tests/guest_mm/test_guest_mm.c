@@ -2,7 +2,9 @@
  * The guest's fault path where one CPU rarely or never leads: an entry that another sets first, a
  * fault that finds nothing to do, a page that is locked again the second time; and reclaim.
  */
+#include "guest/include/smp.h"
 #include "guest/include/swap.h"
+#include "guest/include/task.h"
 #include "tests/guest_mm/fake_mm.h"
 #include "tests/run_suites.h"
 
@@ -253,6 +255,62 @@ START_TEST(reclaim_spares_the_used)
 }
 END_TEST
 
+/* --- other CPUs ------------------------------------------------------------------------------ */
+
+static long frames_at_call;
+static unsigned calls;
+
+static void note_call(void)
+{
+	frames_at_call = fake_frames();
+	calls++;
+}
+
+/* The mapping's program runs on the other one. */
+static void use_elsewhere(void)
+{
+	static struct task task;
+
+	cpus[0].task = &task;
+	nr_cpus = 2;
+	fake_mm.users = 1;
+	fake_mm.cpumask = 1 << 1;
+	fake_call = note_call;
+	calls = 0;
+}
+
+/* Others are asked to forget the pages before those can become somebody else's. */
+START_TEST(asked_before_freed)
+{
+	fake_setup(RW, NULL);
+	for (unsigned i = 0; i < FAKE_PAGES; i++) {
+		bool major = false;
+
+		ck_assert_int_eq(
+		    handle_mm_fault(&fake_vma, FAKE_START + i * PAGE_SIZE, FAULT_WRITE, &major),
+		    FAULT_RESOLVED);
+	}
+	use_elsewhere();
+	long before = fake_frames();
+	zap_range(&fake_vma, fake_vma.start, fake_vma.end);
+	ck_assert_uint_eq(calls, 1);
+	ck_assert_int_eq(frames_at_call, before);
+	ck_assert_int_eq(fake_frames(), before - FAKE_PAGES);
+}
+END_TEST
+
+/* A page is copied: nobody has the copy while another CPU has the old one. */
+START_TEST(asked_before_replaced)
+{
+	fake_setup(RW, NULL);
+	ck_assert_int_eq(fault(0), FAULT_RESOLVED);
+	use_elsewhere();
+	ck_assert_int_eq(fault(FAULT_WRITE), FAULT_RESOLVED);
+	ck_assert_uint_ge(calls, 1);
+	ck_assert(*fake_entry(0) & PTE_WRITE);
+}
+END_TEST
+
 static Suite *guest_mm_suite(void)
 {
 	Suite *s = suite_create("guest_mm");
@@ -269,6 +327,8 @@ static Suite *guest_mm_suite(void)
 	tcase_add_test(tc, lock_in_the_gap);
 	tcase_add_test(tc, failed_page_read_once);
 	tcase_add_test(tc, reclaim_spares_the_used);
+	tcase_add_test(tc, asked_before_freed);
+	tcase_add_test(tc, asked_before_replaced);
 	return s;
 }
 
