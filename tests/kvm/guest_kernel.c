@@ -16,18 +16,23 @@ enum { SWAP_MIB = 16 };
 static const struct {
 	const char *append, *memory, *engine, *words;
 	int status;
+	const char *cpus;
 } programs[] = {
-    {"init=/bin/check", "256M", "handler", " 0 failed", 0},
-    {"init=/bin/check", "256M", "kernel", " 0 failed", 0},
-    {"init=/bin/main", "16M", "handler", "main: ok", 0}, /* reclaims clean pages */
-    {"init=/bin/orphans", "64M", "handler", "", 0},
-    {"init=/bin/orphans -- reboot", "64M", "handler", "", 0},
-    {"init=/bin/segv", "64M", "handler", "segmentation fault at 0", FOAL_EXIT_RESERVED - 1},
-    {"init=/bin/exit -- 7", "64M", "handler", "", 7},
-    {"init=/bin/hog -- 8", "6M", "kernel", "out of memory: ending hog", 0},
-    {"init=/bin/hog -- 5 1", "64M", "kernel", "out of memory of its group: ending hog", 0},
-    {"init=/bin/swap swap=/dev/vdb -- 6", "4M", "kernel", " 0 wrong", 0}, /* 2.7 MiB free */
-    {"init=/bin/swap swap=/dev/vdb -- 2 1", "64M", "kernel", " 0 wrong", 0},
+    {"init=/bin/check", "256M", "handler", " 0 failed", 0, "1"},
+    {"init=/bin/check", "256M", "kernel", " 0 failed", 0, "2"},
+    {"init=/bin/main", "16M", "handler", "main: ok", 0, "1"}, /* reclaims clean pages */
+    {"init=/bin/main", "16M", "kernel", "main: ok", 0, "2"},
+    {"init=/bin/orphans", "64M", "handler", "", 0, "1"},
+    {"init=/bin/orphans -- reboot", "64M", "handler", "", 0, "2"},
+    {"init=/bin/segv", "64M", "handler", "segmentation fault at 0", FOAL_EXIT_RESERVED - 1, "2"},
+    {"init=/bin/exit -- 7", "64M", "handler", "", 7, "4"},
+    {"maxcpus=1 init=/bin/exit -- 7", "64M", "handler", "", 7, "4"},
+    {"init=/bin/hog -- 8", "6M", "kernel", "out of memory: ending hog", 0, "1"},
+    {"init=/bin/hog -- 5 1", "64M", "kernel", "out of memory of its group: ending hog", 0, "2"},
+    {"init=/bin/swap swap=/dev/vdb -- 6", "4M", "kernel", " 0 wrong", 0, "1"}, /* 2.7 MiB free */
+    {"init=/bin/swap swap=/dev/vdb -- 2 1", "64M", "kernel", " 0 wrong", 0, "2"},
+    {"init=/bin/smp", "64M", "kernel", "smp: 0 sums wrong, 0 translations stale", 0, "2"},
+    {"init=/bin/smp", "64M", "handler", "smp: 0 sums wrong, 0 translations stale", 0, "4"},
 };
 
 /* An area as mkswap makes it: the header is all that counts. */
@@ -60,8 +65,8 @@ START_TEST(guest_program)
 	const char *swap = strstr(programs[_i].append, "swap=") ? swap_area() : NULL;
 	run_foal(&run, ARGS("--kernel", image_path("kernel.elf"), "--disk", image_path("disk.img"),
 			    "--memory", programs[_i].memory, "--fault-engine", programs[_i].engine,
-			    "--append", append, "--time-limit", GUEST_LIMIT, swap ? "--disk" : NULL,
-			    swap));
+			    "--append", append, "--cpus", programs[_i].cpus, "--time-limit",
+			    GUEST_LIMIT, swap ? "--disk" : NULL, swap));
 	ck_assert_msg(run.status == programs[_i].status, "status %d\n%s\n%s", run.status,
 		      run.out_text, run.err_text);
 	ck_assert_ptr_nonnull(strstr(run.out_text, programs[_i].words));
