@@ -53,16 +53,20 @@ bool mm_is_local(const struct mm *mm)
 void flush_tlb_range(struct mm *mm, u64 start, u64 end)
 {
 	struct flush f = {mm, start, end};
+	u32 others;
 
 	flush_here(&f);
-	if (nr_cpus > 1)
-		smp_call_function_many(used_elsewhere(mm), flush_for_another, &f);
+	if (nr_cpus == 1)
+		return;
+	others = used_elsewhere(mm);
+	fault_counters.shootdowns += others != 0;
+	smp_call_function_many(others, flush_for_another, &f);
 }
 
 void flush_tlb_page(struct mm *mm, u64 addr)
 {
 	invlpg(addr);
-	if (nr_cpus > 1 && used_elsewhere(mm))
+	if (nr_cpus > 1)
 		flush_tlb_range(mm, addr, addr + PAGE_SIZE);
 }
 

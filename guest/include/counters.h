@@ -50,7 +50,8 @@ enum fault_case {
 	X(maperr, "accesses outside any mapping") \
 	X(accerr, "accesses that the mapping forbids") \
 	X(sigbus, "accesses past the end of a file, failed reads") \
-	X(oom, "faults that found no memory")
+	X(oom, "faults that found no memory") \
+	X(shootdowns, "times other CPUs were made to forget translations")
 
 struct fault_counts {
 	u64 cases[NR_FAULT_CASES];

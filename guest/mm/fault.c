@@ -158,6 +158,16 @@ static bool made_room(struct regs *regs, u64 address)
 	task_kill(SIGKILL);
 }
 
+static bool make_room(struct regs *regs, u64 address)
+{
+	bool made;
+
+	lock_kernel();
+	made = made_room(regs, address);
+	unlock_kernel();
+	return made;
+}
+
 static void do_user_addr_fault(struct regs *regs, u64 address)
 {
 	struct mm *mm = current->mm;
@@ -188,7 +198,7 @@ static void do_user_addr_fault(struct regs *regs, u64 address)
 		up_read(&mm->lock);
 		switch (ret) {
 		case FAULT_OOM:
-			if (made_room(regs, address))
+			if (make_room(regs, address))
 				continue;
 			return;
 		case FAULT_SIGBUS:
@@ -207,13 +217,6 @@ static void do_user_addr_fault(struct regs *regs, u64 address)
 			return;
 		}
 	}
-}
-
-static void locked_user_addr_fault(struct regs *regs, u64 address)
-{
-	lock_kernel();
-	do_user_addr_fault(regs, address);
-	unlock_kernel();
 }
 
 void exc_page_fault(struct regs *regs)
@@ -235,6 +238,6 @@ void exc_page_fault(struct regs *regs)
 	else if (unlikely(!current->mm || this_cpu()->irq_depth || !(regs->rflags & RFLAGS_IF)))
 		bad_area(regs, address, SIGSEGV, SEGV_MAPERR);
 	else
-		locked_user_addr_fault(regs, address);
+		do_user_addr_fault(regs, address);
 	local_irq_disable();
 }

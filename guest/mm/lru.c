@@ -5,6 +5,7 @@
  */
 #include "guest/include/counters.h"
 #include "guest/include/filemap.h"
+#include "guest/include/smp_lock.h"
 #include "guest/include/swap.h"
 
 #define GROUP_FREE 32 /* pages that a group at its limit gets free at a time */
@@ -64,9 +65,14 @@ void group_put(struct mem_group *group)
 
 bool group_charge(struct mem_group *group)
 {
+	u64 freed;
+
 	while (__atomic_add_fetch(&group->usage, 1, __ATOMIC_RELAXED) > group->limit) {
 		__atomic_sub_fetch(&group->usage, 1, __ATOMIC_RELAXED);
-		if (!shrink_group(group, GROUP_FREE))
+		lock_kernel();
+		freed = shrink_group(group, GROUP_FREE);
+		unlock_kernel();
+		if (!freed)
 			return false;
 	}
 	return true;

@@ -23,6 +23,7 @@
 #include "guest/include/errno.h"
 #include "guest/include/mm.h"
 #include "guest/include/printk.h"
+#include "guest/include/smp_lock.h"
 #include "guest/include/string.h"
 #include "guest/include/swap.h"
 
@@ -87,9 +88,11 @@ static bool install_pte(struct fault *f, struct page *page, pte_t pte)
 		f->kind = FC_raced;
 		return false;
 	}
-	if (page) {
+	if (page)
 		page_add_mapping(mm, page);
-	}
+	/* Reclaim finds it from now on, and waits here until its entry is there. */
+	if (page && page == f->cow_page)
+		lru_add(page);
 	old = vm_normal_page(f->orig_pte);
 	/* Nobody has the new page while another CPU has the old one. */
 	if (pte_present(f->orig_pte)) {
@@ -129,8 +132,6 @@ static enum fault_result install_own_page(struct fault *f)
 
 	if (vma->flags & VM_WRITE)
 		pte |= PTE_WRITE;
-	/* Before others can see it, or it could be gone again by then. */
-	lru_add(f->cow_page);
 	if (!install_pte(f, f->cow_page, pte))
 		put_page(f->cow_page);
 	return FAULT_RESOLVED;
@@ -344,6 +345,15 @@ static enum fault_result do_fault(struct fault *f)
 	return f->req->vma->flags & VM_SHARED ? do_shared_fault(f) : do_cow_fault(f);
 }
 
+/* What a file or the swap area has a part in is one CPU's at a time. */
+static bool needs_kernel_lock(const struct fault *f)
+{
+	const struct vma *vma = f->req->vma;
+
+	return pte_is_swap(f->orig_pte) || (vma->ops && !pte_present(f->orig_pte)) ||
+	       vma->flags & VM_SHARED;
+}
+
 static enum fault_result handle_pte_fault(struct fault *f)
 {
 	struct mm *mm = f->req->vma->mm;
@@ -381,7 +391,13 @@ enum fault_result handle_mm_fault(struct vma *vma, u64 address, unsigned flags, 
 	if (!f.ptep)
 		return FAULT_OOM;
 	f.orig_pte = READ_ONCE(*f.ptep);
-	ret = handle_pte_fault(&f);
+	if (needs_kernel_lock(&f)) {
+		lock_kernel();
+		ret = handle_pte_fault(&f);
+		unlock_kernel();
+	} else {
+		ret = handle_pte_fault(&f);
+	}
 	*major |= f.major;
 	if (ret == FAULT_NOPAGE)
 		ret = FAULT_RESOLVED;

@@ -6,6 +6,7 @@
 #include "guest/include/counters.h"
 #include "guest/include/filemap.h"
 #include "guest/include/mm.h"
+#include "guest/include/smp_lock.h"
 #include "guest/include/swap.h"
 
 #define SCAN_BATCH     32
@@ -103,5 +104,7 @@ void reclaim_if_low(void)
 	/* After a scan in vain, the next is worth it once half of what was free then is gone. */
 	if (likely(free >= low) || (fruitless && free > fruitless / 2))
 		return;
+	lock_kernel();
 	fruitless = reclaim_pages(2 * low - free) ? 0 : free;
+	unlock_kernel();
 }

@@ -2,6 +2,7 @@
 #include "guest/include/errno.h"
 #include "guest/include/printk.h"
 #include "guest/include/smp.h"
+#include "guest/include/smp_lock.h"
 #include "guest/include/string.h"
 #include "guest/include/swap.h"
 #include <stdarg.h>
@@ -140,6 +141,14 @@ void smp_call_function_many(u32 mask, void (*fn)(void *arg), void *arg)
 	(void)fn, (void)arg;
 	if (mask && fake_call)
 		fake_call();
+}
+
+void lock_kernel(void)
+{
+}
+
+void unlock_kernel(void)
+{
 }
 
 /* --- messages -------------------------------------------------------------------------------- */
