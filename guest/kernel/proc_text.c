@@ -73,14 +73,18 @@ static void show_vmstat(struct text *t, const struct task *task)
 static void show_stat(struct text *t, const struct task *task)
 {
 	(void)task;
-	text_add(t, "cpu  0 0 0 0 0 0 0 0 0 0\ncpu0 0 0 0 0 0 0 0 0 0 0\nintr 0\nctxt 0\n");
+	text_add(t, "cpu  0 0 0 0 0 0 0 0 0 0\n");
+	for (unsigned i = 0; i < nr_cpus; i++)
+		text_add(t, "cpu%u 0 0 0 0 0 0 0 0 0 0\n", i);
+	text_add(t, "intr 0\nctxt 0\n");
 	text_add(t, "btime 0\nprocesses %d\nprocs_running 1\nprocs_blocked 0\n", task_count());
 }
 
 static void show_cpuinfo(struct text *t, const struct task *task)
 {
 	(void)task;
-	text_add(t, "processor\t: 0\nmodel name\t: x86-64\n\n");
+	for (unsigned i = 0; i < nr_cpus; i++)
+		text_add(t, "processor\t: %u\nmodel name\t: x86-64\n\n", i);
 }
 
 static void show_version(struct text *t, const struct task *task)

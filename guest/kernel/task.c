@@ -5,6 +5,7 @@
 #include "guest/include/mm.h"
 #include "guest/include/printk.h"
 #include "guest/include/smp.h"
+#include "guest/include/smp_lock.h"
 #include "guest/include/string.h"
 #include "guest/include/trap.h"
 #include "guest/include/uaccess.h"
@@ -262,6 +263,7 @@ void task_exit(int status)
 {
 	struct task *t = current;
 
+	lock_kernel();
 	release_resources(t);
 	vfork_is_over();
 	if (t == init_task)
