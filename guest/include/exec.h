@@ -14,7 +14,8 @@ struct regs;
 /* What a program is started with, its name at least. All strings are the kernel's. */
 struct exec_args {
 	const char *path;
-	const char **argv; /* EXEC_ARGV_ROOM free places before the first */
+	const char *program; /* what runs it: the path, or a script's interpreter */
+	const char **argv;   /* EXEC_ARGV_ROOM free places before the first */
 	unsigned argc;
 	const char *const *envp;
 	unsigned envc;
@@ -36,6 +37,8 @@ struct scripts {
 /* A file to run by its path from the working directory: it is a regular one, and executable.
  * NULL with an error. */
 int exec_open(const char *path, struct inode **inode);
+/* The absolute path of that program, to be given to kfree(); NULL: not known. */
+char *exec_path(const char *path);
 /*
  * While *inode begins with "#!": the interpreter named there goes in its place, and name and word
  * of that line before the arguments. -ELOOP: it does not end; -ENOEXEC: no name in the line.

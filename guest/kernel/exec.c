@@ -222,6 +222,7 @@ int do_exec(struct regs *regs, struct exec_args *args)
 
 	if (!im)
 		return err;
+	args->program = args->path;
 	err = exec_open(args->path, &inode);
 	if (!err)
 		err = scripts_follow(&im->scripts, &inode, args);
@@ -234,6 +235,7 @@ int do_exec(struct regs *regs, struct exec_args *args)
 	mm = mm_create(old ? old->group : &root_group);
 	if (!mm)
 		goto out;
+	mm->exe = exec_path(args->program);
 	current->mm = mm;
 	mm_activate(mm);
 	err = map_image(mm, inode, im);

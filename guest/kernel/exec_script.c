@@ -21,6 +21,19 @@ int exec_open(const char *path, struct inode **inode)
 	return err;
 }
 
+char *exec_path(const char *path)
+{
+	struct inode *cwd = cwd_get();
+	char *buf = kmalloc(PATH_MAX), *whole = NULL;
+
+	if (buf && !fs_path_of_file(cwd, path, buf, PATH_MAX))
+		whole = kstrdup(buf);
+	kfree(buf);
+	if (cwd)
+		inode_put(cwd);
+	return whole;
+}
+
 static bool is_blank(char c)
 {
 	return c == ' ' || c == '\t';
@@ -85,7 +98,7 @@ int scripts_follow(struct scripts *s, struct inode **inode, struct exec_args *ar
 {
 	const char *path = args->path, *word;
 
-	for (;;) {
+	for (;; args->program = path) {
 		char head[SCRIPT_LINE + 1] = {0}, *line;
 		int err = file_read_kernel(*inode, 0, head, MIN((u64)SCRIPT_LINE, (*inode)->size));
 

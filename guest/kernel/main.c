@@ -87,7 +87,11 @@ static void init_main(void *arg)
 	    "-AVX512F,-AVX512VL,-FMA,-FMA4"};
 	static const char *argv[EXEC_ARGV_ROOM + 1 + INIT_ARGS_MAX];
 	static char init[128], words[1024];
-	struct exec_args args = {init, argv + EXEC_ARGV_ROOM, 1, envp, ARRAY_SIZE(envp)};
+	struct exec_args args = {.path = init,
+				 .argv = argv + EXEC_ARGV_ROOM,
+				 .argc = 1,
+				 .envp = envp,
+				 .envc = ARRAY_SIZE(envp)};
 	int err;
 
 	(void)arg;
