@@ -228,3 +228,52 @@ char *fs_path_of(struct inode *dir, char *buf, unsigned size)
 	memcpy(a.at, where, len);
 	return a.at;
 }
+
+/* On to the folder of the file that is meant, links followed: w->last is its name there. */
+static int walk_to_file(struct walk *w)
+{
+	for (;;) {
+		struct inode *next;
+		int err = walk_on(w);
+
+		if (!err)
+			err = w->last.len ? walk_step(w, &w->last, &next) : -EISDIR;
+		if (err)
+			return err;
+		bool link = S_ISLNK(next->mode);
+		if (link) {
+			w->at += w->last.len;
+			err = walk_follow(w, next);
+		}
+		inode_put(next);
+		if (err || !link)
+			return err;
+	}
+}
+
+int fs_path_of_file(struct inode *base, const char *path, char *buf, unsigned size)
+{
+	struct walk w = {.parent = true};
+	int err = walk_begin(&w, base, path);
+
+	if (!err)
+		err = walk_to_file(&w);
+	if (!err) {
+		const struct name last = w.last;
+		char *dir = fs_path_of(w.dir, buf, size);
+		size_t len = dir ? strlen(dir) : 0;
+
+		if (len && dir[len - 1] == '/') /* the root's */
+			len--;
+		if (!dir || len + 1 + last.len >= size)
+			err = -ENAMETOOLONG;
+		if (!err) {
+			memmove(buf, dir, len);
+			buf[len++] = '/';
+			memcpy(buf + len, last.s, last.len);
+			buf[len + last.len] = 0;
+		}
+	}
+	walk_end(&w);
+	return err;
+}

@@ -132,6 +132,8 @@ int fs_truncate(struct inode *inode, u64 size);
 int fs_read_link(struct inode *inode, char *buf, unsigned size);
 /* The absolute path of a directory, terminated, at the end of buf: where it starts, or NULL. */
 char *fs_path_of(struct inode *dir, char *buf, unsigned size);
+/* The absolute path of the file that path means, links followed. buf is not left as it was. */
+int fs_path_of_file(struct inode *base, const char *path, char *buf, unsigned size);
 void fs_statfs(const struct inode *inode, struct fs_stat *st);
 /* Seconds since 1970, as files of this filesystem are stamped. */
 s64 fs_time(const struct inode *inode);

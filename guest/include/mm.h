@@ -190,6 +190,7 @@ struct mm {
 	u64 rss[NR_RSS];    /* pages */
 	u64 total_pages;    /* mapped size */
 	unsigned def_flags; /* of mappings to come: VM_LOCKED after mlockall */
+	char *exe;	    /* the program's path, for /proc; NULL: not known */
 };
 
 /* An address space with nothing in the user half, of that group; NULL without memory. */

@@ -151,6 +151,8 @@ u64 nr_total_pages(void);
  */
 void *kmalloc(size_t size);
 void *kzalloc(size_t size);
+/* A copy of the string; NULL without memory, or of NULL. */
+char *kstrdup(const char *s);
 void kfree(void *p);
 
 #endif

@@ -175,8 +175,4 @@ void fpu_switch(struct task *prev, struct task *next);
 void fpu_sync(void);
 void fpu_load(const u8 area[512]);
 
-/* Replaces the current program; argv and envp are kernel strings. On success sets *regs. */
-int do_exec(struct regs *regs, const char *path, const char *const *argv, unsigned argc,
-	    const char *const *envp, unsigned envc);
-
 #endif

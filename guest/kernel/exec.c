@@ -1,8 +1,9 @@
 /*
- * execve of a static ELF program. Segments are mapped, not read: their pages come when the program
- * touches them. The new address space is complete before the old one goes, so a file that is no
- * program leaves its caller alive.
+ * execve of a static ELF program, or of a script that one runs. Segments are mapped, not read:
+ * their pages come when the program touches them. The new address space is complete before the old
+ * one goes, so a file that is no program leaves its caller alive.
  */
+#include "guest/include/exec.h"
 #include "guest/include/elf.h"
 #include "guest/include/errno.h"
 #include "guest/include/file.h"
@@ -27,6 +28,7 @@ struct image {
 	struct elf_phdr ph[PHDRS_MAX];
 	u64 bias, end, phdr_addr;
 	u64 sp;
+	struct scripts scripts;
 };
 
 static int read_headers(struct inode *inode, struct image *im)
@@ -156,26 +158,29 @@ static unsigned fill_auxv(u64 *v, const struct image *im, u64 random, u64 execfn
 }
 
 /* System V ABI for x86-64, section 3.4.1: argc, argv, envp, auxv from %rsp upwards. */
-static int build_stack(struct image *im, const char *const *argv, unsigned argc,
-		       const char *const *envp, unsigned envc)
+static int build_stack(struct image *im, const struct exec_args *args)
 {
+	const char *const path[] = {args->path};
+	unsigned argc = args->argc, envc = args->envc;
 	size_t words = 1 + argc + 1 + envc + 1 + AUXV_WORDS, n;
 	u64 *v = kzalloc(words * sizeof(*v));
-	u64 random[2] = {random_u64(), random_u64()};
+	u64 random[2] = {random_u64(), random_u64()}, execfn;
 	int err = -ENOMEM;
 
 	if (!v)
 		return err;
-	im->sp = STACK_TOP;
+	im->sp = STACK_TOP - sizeof(u64); /* zeros, as Linux has them: glibc has read into them */
 	v[0] = argc;
-	err = push_strings(im, argv, argc, v + 1);
+	err = push_strings(im, path, 1, &execfn);
 	if (!err)
-		err = push_strings(im, envp, envc, v + 1 + argc + 1);
+		err = push_strings(im, args->envp, envc, v + 1 + argc + 1);
+	if (!err)
+		err = push_strings(im, args->argv, argc, v + 1);
 	if (err)
 		goto out;
 	im->sp = ALIGN_DOWN(im->sp, 16UL) - sizeof(random);
 	n = 1 + argc + 1 + envc + 1;
-	n += fill_auxv(v + n, im, im->sp, argc ? v[1] : 0);
+	n += fill_auxv(v + n, im, im->sp, execfn);
 	err = copy_to_user(im->sp, random, sizeof(random)) ? -EFAULT : 0;
 	im->sp = ALIGN_DOWN(im->sp - n * sizeof(*v), 16UL);
 	if (!err && copy_to_user(im->sp, v, n * sizeof(*v)))
@@ -208,18 +213,7 @@ static void start_program(struct regs *regs, const struct image *im, const char 
 	};
 }
 
-static int find_program(const char *path, struct inode **inode)
-{
-	struct inode *cwd = cwd_get();
-	int err = fs_lookup_at(cwd, path, true, inode);
-
-	if (cwd)
-		inode_put(cwd);
-	return err;
-}
-
-int do_exec(struct regs *regs, const char *path, const char *const *argv, unsigned argc,
-	    const char *const *envp, unsigned envc)
+int do_exec(struct regs *regs, struct exec_args *args)
 {
 	struct mm *mm = NULL, *old = current->mm;
 	struct image *im = kzalloc(sizeof(*im));
@@ -228,11 +222,11 @@ int do_exec(struct regs *regs, const char *path, const char *const *argv, unsign
 
 	if (!im)
 		return err;
-	err = find_program(path, &inode);
+	args->program = args->path;
+	err = exec_open(args->path, &inode);
+	if (!err)
+		err = scripts_follow(&im->scripts, &inode, args);
 	if (err)
-		goto out;
-	err = -EACCES;
-	if (!S_ISREG(inode->mode) || !(inode->mode & 0111))
 		goto out;
 	err = read_headers(inode, im);
 	if (err)
@@ -241,13 +235,14 @@ int do_exec(struct regs *regs, const char *path, const char *const *argv, unsign
 	mm = mm_create(old ? old->group : &root_group);
 	if (!mm)
 		goto out;
+	mm->exe = exec_path(args->program);
 	current->mm = mm;
 	mm_activate(mm);
 	err = map_image(mm, inode, im);
 	if (!err)
-		err = build_stack(im, argv, argc, envp, envc);
+		err = build_stack(im, args);
 	if (!err) {
-		start_program(regs, im, path);
+		start_program(regs, im, args->path);
 		vfork_is_over();
 		mm = old; /* the one to be given up */
 	} else {

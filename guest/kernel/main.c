@@ -5,6 +5,7 @@
 #include "guest/include/cmdline.h"
 #include "guest/include/console.h"
 #include "guest/include/cpu.h"
+#include "guest/include/exec.h"
 #include "guest/include/file.h"
 #include "guest/include/fs.h"
 #include "guest/include/mm.h"
@@ -79,10 +80,19 @@ static void open_console(void)
 /* The first task: what needs to sleep, then the first program in its own place. */
 static void init_main(void *arg)
 {
-	static const char *const envp[] = {"PATH=/bin", "HOME=/", "TERM=vt100"};
-	static const char *argv[INIT_ARGS_MAX + 1];
+	/* Of the registers only those of FXSAVE survive a switch. Where ring 3 is shown the real
+	 * processor, glibc would use the wider ones. */
+	static const char *const envp[] = {
+	    "PATH=/bin", "HOME=/", "TERM=vt100",
+	    "GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX,-AVX2,-AVX_Fast_Unaligned_Load,"
+	    "-AVX512F,-AVX512VL,-FMA,-FMA4"};
+	static const char *argv[EXEC_ARGV_ROOM + 1 + INIT_ARGS_MAX];
 	static char init[128], words[1024];
-	unsigned argc;
+	struct exec_args args = {.path = init,
+				 .argv = argv + EXEC_ARGV_ROOM,
+				 .argc = 1,
+				 .envp = envp,
+				 .envc = ARRAY_SIZE(envp)};
 	int err;
 
 	(void)arg;
@@ -96,11 +106,11 @@ static void init_main(void *arg)
 	open_console();
 	if (!cmdline_get("init", init, sizeof(init)))
 		memcpy(init, DEFAULT_INIT, sizeof(DEFAULT_INIT));
-	argv[0] = init;
-	argc = 1 + cmdline_init_args(words, sizeof(words), argv + 1, INIT_ARGS_MAX);
+	args.argv[0] = init;
+	args.argc += cmdline_init_args(words, sizeof(words), args.argv + 1, INIT_ARGS_MAX);
 	pr_info("init: %s, %lu ms after boot\n", init, ktime_ns() / 1000000);
 	machine_ready();
-	err = do_exec(task_regs(current), init, argv, argc, envp, ARRAY_SIZE(envp));
+	err = do_exec(task_regs(current), &args);
 	if (err)
 		panic("init=%s: cannot be run (%d); init=PATH names a program of the root", init,
 		      err);

@@ -103,8 +103,9 @@ static int proc_readdir(struct inode *dir, u64 *pos, readdir_fn fn, void *arg)
 	for (; *pos < DOTS && !err; *pos += !err)
 		err = fn(arg, "..", (unsigned)*pos + 1, *pos ? ROOT_INO : dir->ino, 4);
 	for (; *pos < DOTS + n && !err; *pos += !err)
-		err = fn(arg, files[*pos - DOTS].name, (unsigned)strlen(files[*pos - DOTS].name),
-			 ino_of(pid, (unsigned)(*pos - DOTS) + 1), 8);
+		err =
+		    fn(arg, files[*pos - DOTS].name, (unsigned)strlen(files[*pos - DOTS].name),
+		       ino_of(pid, (unsigned)(*pos - DOTS) + 1), files[*pos - DOTS].link ? 10 : 8);
 	if (pid || err)
 		return err;
 	if (*pos == DOTS + n)
@@ -123,9 +124,14 @@ static int proc_readdir(struct inode *dir, u64 *pos, readdir_fn fn, void *arg)
 /* --- contents
  * ---------------------------------------------------------------------------------------- */
 
+static const struct proc_file *proc_file_of(const struct inode *inode)
+{
+	return &files_of(pid_of(inode))[file_of(inode) - 1];
+}
+
 static int make_text(const struct inode *inode, struct text *t)
 {
-	const struct proc_file *file = &files_of(pid_of(inode))[file_of(inode) - 1];
+	const struct proc_file *file = proc_file_of(inode);
 	size_t size = TEXT_MIN;
 
 	for (;; size = t->len + TEXT_MIN) {
@@ -187,8 +193,18 @@ static const struct file_ops proc_file_ops = {
 
 static int proc_read_link(struct inode *inode, char *buf, unsigned size)
 {
-	(void)inode;
-	return snprintf(buf, size, "%d", current->pid);
+	struct text t;
+	int err;
+
+	if (file_of(inode) == SELF)
+		return snprintf(buf, size, "%d", current->pid);
+	err = make_text(inode, &t);
+	if (err)
+		return err;
+	if (t.len)
+		memcpy(buf, t.buf, MIN(t.len, (size_t)size));
+	kfree(t.buf);
+	return t.len ? (int)t.len : -ENOENT;
 }
 
 /* --- inodes
@@ -199,7 +215,7 @@ static const struct inode_ops proc_ops;
 
 static int proc_read_inode(struct inode *inode)
 {
-	if (file_of(inode) == SELF) {
+	if (file_of(inode) == SELF || (file_of(inode) && proc_file_of(inode)->link)) {
 		pseudo_inode(inode, S_IFLNK | 0777, &proc_ops);
 	} else if (file_of(inode)) {
 		pseudo_inode(inode, S_IFREG | 0444, &proc_ops);

@@ -20,6 +20,7 @@ typedef void (*show_fn)(struct text *t, const struct task *task);
 struct proc_file {
 	const char *name;
 	show_fn show;
+	bool link; /* show writes its target */
 };
 
 extern const struct proc_file proc_files[], proc_task_files[]; /* both end with a NULL name */

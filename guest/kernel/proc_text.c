@@ -106,9 +106,15 @@ static void show_mounts(struct text *t, const struct task *task)
 }
 
 const struct proc_file proc_files[] = {
-    {"cpuinfo", show_cpuinfo}, {"loadavg", show_loadavg}, {"meminfo", show_meminfo},
-    {"mounts", show_mounts},   {"stat", show_stat},	  {"uptime", show_uptime},
-    {"version", show_version}, {"vmstat", show_vmstat},	  {0},
+    {.name = "cpuinfo", .show = show_cpuinfo},
+    {.name = "loadavg", .show = show_loadavg},
+    {.name = "meminfo", .show = show_meminfo},
+    {.name = "mounts", .show = show_mounts},
+    {.name = "stat", .show = show_stat},
+    {.name = "uptime", .show = show_uptime},
+    {.name = "version", .show = show_version},
+    {.name = "vmstat", .show = show_vmstat},
+    {0},
 };
 
 /* --- a task
@@ -186,6 +192,12 @@ static void show_task_cmdline(struct text *t, const struct task *task)
 		text_add(t, "%s%c", task->name, 0);
 }
 
+static void show_task_exe(struct text *t, const struct task *task)
+{
+	if (task->mm && task->mm->exe)
+		text_add(t, "%s", task->mm->exe);
+}
+
 static void show_vma(struct text *t, const struct mm *mm, const struct vma *vma)
 {
 	const char *what = "";
@@ -215,11 +227,12 @@ static void show_task_maps(struct text *t, const struct task *task)
 }
 
 const struct proc_file proc_task_files[] = {
-    {"cmdline", show_task_cmdline},
-    {"comm", show_task_comm},
-    {"maps", show_task_maps},
-    {"stat", show_task_stat},
-    {"statm", show_task_statm},
-    {"status", show_task_status},
+    {.name = "cmdline", .show = show_task_cmdline},
+    {.name = "comm", .show = show_task_comm},
+    {.name = "exe", .show = show_task_exe, .link = true},
+    {.name = "maps", .show = show_task_maps},
+    {.name = "stat", .show = show_task_stat},
+    {.name = "statm", .show = show_task_statm},
+    {.name = "status", .show = show_task_status},
     {0},
 };

@@ -1,72 +1,87 @@
 /* execve: the strings come in before anything is given up. */
 #include "guest/include/errno.h"
+#include "guest/include/exec.h"
 #include "guest/include/fs.h"
 #include "guest/include/page.h"
 #include "guest/include/syscall.h"
-#include "guest/include/task.h"
 #include "guest/include/uaccess.h"
 
-#define STRINGS_MAX 256
-#define ARENA_SIZE  (16 * PAGE_SIZE)
+/* One block for all that comes in: tried small first, then as large as kmalloc gives. */
+#define BLOCK_FIRST (16 * PAGE_SIZE)
+#define BLOCK_LAST  (PAGE_SIZE << MAX_ORDER)
 
-/* Path, arguments and environment, copied in; one block. */
-struct strings {
-	const char *path;
-	const char *argv[STRINGS_MAX], *envp[STRINGS_MAX];
-	size_t used;
-	char arena[ARENA_SIZE];
+/* A quarter of the block each for the pointers of the two lists, the rest for the strings. */
+struct block {
+	size_t size, strings; /* bytes; strings: where the next one goes */
+	u8 *bytes;
 };
 
-static s64 take_string(struct strings *s, u64 user, const char **out)
+static s64 take_string(struct block *b, u64 user, const char **out)
 {
-	char *dst = s->arena + s->used;
-	s64 len = strncpy_from_user(dst, user, ARENA_SIZE - s->used);
+	char *dst = (char *)b->bytes + b->strings;
+	s64 len = strncpy_from_user(dst, user, b->size - b->strings);
 
 	if (len < 0)
 		return len == -ENAMETOOLONG ? -E2BIG : len;
 	*out = dst;
-	s->used += (size_t)len + 1;
+	b->strings += (size_t)len + 1;
 	return 0;
 }
 
 /* A NULL-terminated user array of strings: their number, or negative errno. */
-static s64 take_array(struct strings *s, u64 user, const char **out)
+static s64 take_array(struct block *b, u64 user, const char **out, size_t max)
 {
-	for (unsigned n = 0; n < STRINGS_MAX; n++) {
+	for (size_t n = 0; n < max; n++) {
 		u64 p = 0;
 		s64 err;
 
 		if (user && copy_from_user(&p, user + n * sizeof(p), sizeof(p)))
 			return -EFAULT;
 		if (!p)
-			return n;
-		err = take_string(s, p, &out[n]);
+			return (s64)n;
+		err = take_string(b, p, &out[n]);
 		if (err)
 			return err;
 	}
 	return -E2BIG;
 }
 
+static s64 exec_within(struct regs *regs, struct block *b)
+{
+	size_t places = b->size / 4 / sizeof(char *);
+	const char **argv = (const char **)b->bytes, **envp = argv + places;
+	struct exec_args args = {.argv = argv + EXEC_ARGV_ROOM, .envp = envp};
+	s64 ret = take_string(b, regs->rdi, &args.path);
+
+	if (ret)
+		return ret;
+	ret = take_array(b, regs->rsi, args.argv, places - EXEC_ARGV_ROOM);
+	if (ret < 0)
+		return ret;
+	if (!ret) { /* a program that looks for its name finds one, as in Linux */
+		args.argv[0] = "";
+		ret = 1;
+	}
+	args.argc = (unsigned)ret;
+	ret = take_array(b, regs->rdx, envp, places);
+	if (ret < 0)
+		return ret;
+	args.envc = (unsigned)ret;
+	/* syscall_dispatch stores the result: a program starts with %rax zero. */
+	return do_exec(regs, &args);
+}
+
 SYSCALL(execve)
 {
-	struct strings *s = kmalloc(sizeof(*s));
-	s64 ret, argc, envc;
+	s64 ret = -E2BIG;
 
-	if (!s)
-		return -ENOMEM;
-	s->used = 0;
-	ret = take_string(s, regs->rdi, &s->path);
-	if (ret)
-		goto out;
-	ret = argc = take_array(s, regs->rsi, s->argv);
-	if (argc < 0)
-		goto out;
-	ret = envc = take_array(s, regs->rdx, s->envp);
-	if (envc < 0)
-		goto out;
-	ret = do_exec(regs, s->path, s->argv, (unsigned)argc, s->envp, (unsigned)envc);
-	/* syscall_dispatch stores the result: a program starts with %rax zero. */
-out:
-	kfree(s);
+	for (size_t size = BLOCK_FIRST; ret == -E2BIG && size <= BLOCK_LAST; size *= 2) {
+		struct block b = {size, size / 2, kmalloc(size)};
+
+		if (!b.bytes)
+			return -ENOMEM;
+		ret = exec_within(regs, &b);
+		kfree(b.bytes);
+	}
 	return ret;
 }

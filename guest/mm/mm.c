@@ -38,6 +38,7 @@ void mm_put(struct mm *mm)
 	pgtable_free(&mm->pt);
 	group_put(mm->group);
 	kfree(mm->vmas);
+	kfree(mm->exe);
 	kfree(mm);
 }
 
@@ -54,6 +55,7 @@ int mm_fork(struct mm *parent, struct mm **out)
 
 	if (!mm)
 		return -ENOMEM;
+	mm->exe = kstrdup(parent->exe);
 	down_write(&parent->lock);
 	mm->brk_start = parent->brk_start;
 	mm->brk = parent->brk;

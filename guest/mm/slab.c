@@ -107,6 +107,13 @@ void *kzalloc(size_t size)
 	return p ? memset(p, 0, size) : NULL;
 }
 
+char *kstrdup(const char *s)
+{
+	char *copy = s ? kmalloc(strlen(s) + 1) : NULL;
+
+	return copy ? memcpy(copy, s, strlen(s) + 1) : NULL;
+}
+
 void kfree(void *p)
 {
 	struct page *page;

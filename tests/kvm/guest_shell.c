@@ -24,6 +24,11 @@ static const char script[] =
     "echo word >>x; tail -c 5 x; wc -c <x; mv x z; test -e x || echo moved\n"
     "dd if=z of=part bs=1 skip=10 count=5 2>/dev/null; cat part; echo; printf '%s\\n' *\n"
     "trap 'echo told' USR1; kill -USR1 $$; mkfifo p; (echo through >p) & cat p; wait\n"
+    "printf '#!/bin/sh -e\\necho $0 \"$1\" $# $(echo $* | wc -c); false; echo no\\n' >s1\n"
+    "printf '#! \\t./s1  a word \\t\\n' >s2; printf '#!./s2' >s3; printf '#!./s4\\n' >s4\n"
+    "printf '#! \\necho plain $1\\n' >s5; printf '#!/none\\n' >s6; printf '#!%0300d\\n' 7 >s7\n"
+    "chmod +x s?; for s in 1 2 3 4 5 6 7; do ./s$s x 2>/dev/null; echo $?; done; ./s1 $(seq 1 20000)\n"
+    "basename $(readlink /proc/self/exe); sh -c 'basename $(readlink /proc/$$/exe)'\n"
     "exec 3<z; dd bs=2 count=1 <&3 2>/dev/null; echo; exit 4\n";
 
 /* A tree with busybox and a link for each of its words, and an image of it. */
