@@ -69,7 +69,6 @@ enum vma_flags {
 
 #define VM_ACCESS	(VM_READ | VM_WRITE | VM_EXEC)
 
-#define STACK_LIMIT	(8UL << 20)
 #define STACK_GUARD_GAP (256 * PAGE_SIZE)
 #define MAX_MAP_COUNT	65530
 
@@ -210,6 +209,8 @@ void mm_activate(struct mm *mm);
 struct vma *find_vma(struct mm *mm, u64 addr);
 /* Grows a stack down to cover addr. 0, -ENOMEM past a limit. */
 int expand_stack(struct vma *vma, u64 addr);
+/* For a new program: its mappings go below the room that its stack may grow into. */
+void mm_place_stack(struct mm *mm, u64 stack_limit);
 /* Removes what [start, end) maps, splitting mappings at the ends. */
 int unmap_range(struct mm *mm, u64 start, u64 end);
 

@@ -4,6 +4,7 @@
 
 #include "guest/include/cpu.h"
 #include "guest/include/list.h"
+#include "guest/include/rlimit.h"
 #include "guest/include/sched.h"
 #include "guest/include/signal.h"
 #include "guest/include/types.h"
@@ -49,6 +50,7 @@ struct task {
 
 	struct mm *mm;	     /* NULL: kernel task */
 	struct files *files; /* NULL: kernel task */
+	struct rlimit rlimits[RLIM_NLIMITS];
 	u64 fs_base, gs_base;
 	u64 minor_faults, major_faults;
 	u64 minor_faults_children, major_faults_children; /* of those waited for */

@@ -11,6 +11,7 @@
 #include "guest/include/mm_init.h"
 #include "guest/include/printk.h"
 #include "guest/include/random.h"
+#include "guest/include/rlimit.h"
 #include "guest/include/string.h"
 #include "guest/include/swap.h"
 #include "guest/include/syscall.h"
@@ -88,6 +89,7 @@ static void init_main(void *arg)
 	random_init();
 	drivers_init();
 	free_at_start = nr_free_pages();
+	rlimits_init(current);
 	if (files_init(current))
 		panic("no memory for the first task");
 	mount_root();

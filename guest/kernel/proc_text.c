@@ -4,6 +4,7 @@
 #include "guest/include/mm.h"
 #include "guest/include/printk.h"
 #include "guest/include/task.h"
+#include "guest/include/vma.h"
 #include "guest/kernel/proc.h"
 
 #define KIB(pages)   ((pages) << (PAGE_SHIFT - 10))
@@ -151,6 +152,14 @@ static void show_task_stat(struct text *t, const struct task *task)
 	text_add(t, "\n");
 }
 
+static void show_vma_sums(struct text *t, const struct mm *mm)
+{
+	text_add(t, "VmLck:\t%8lu kB\nVmData:\t%8lu kB\nVmStk:\t%8lu kB\n",
+		 KIB(vma_pages(mm, VM_LOCKED, VM_LOCKED)),
+		 KIB(vma_pages(mm, VM_DATA_MASK, VM_WRITE)),
+		 KIB(vma_pages(mm, VM_GROWSDOWN, VM_GROWSDOWN)));
+}
+
 static void show_task_status(struct text *t, const struct task *task)
 {
 	text_add(t, "Name:\t%s\nState:\t%c\nTgid:\t%d\nPid:\t%d\nPPid:\t%d\n", task->name,
@@ -158,7 +167,13 @@ static void show_task_status(struct text *t, const struct task *task)
 	text_add(t, "Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\n");
 	if (!task->mm)
 		return;
-	text_add(t, "VmSize:\t%8lu kB\nVmRSS:\t%8lu kB\n", KIB(size_of(task)), KIB(rss_of(task)));
+	text_add(t, "VmSize:\t%8lu kB\n", KIB(size_of(task)));
+	/* Who changes the mappings now is asked for these another time. */
+	if (down_read_trylock(&task->mm->lock)) {
+		show_vma_sums(t, task->mm);
+		up_read(&task->mm->lock);
+	}
+	text_add(t, "VmRSS:\t%8lu kB\n", KIB(rss_of(task)));
 	text_add(t, "RssAnon:\t%8lu kB\nRssFile:\t%8lu kB\nThreads:\t1\n",
 		 KIB(task->mm->rss[RSS_ANON]), KIB(task->mm->rss[RSS_FILE]));
 }

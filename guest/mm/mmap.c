@@ -1,6 +1,7 @@
 /* mmap and its company: what the system calls do to mappings. */
 #include "guest/include/errno.h"
 #include "guest/include/mm.h"
+#include "guest/include/rlimit.h"
 #include "guest/include/swap.h"
 #include "guest/include/vma.h"
 
@@ -72,6 +73,24 @@ static bool overcommits(u64 len, unsigned vm_flags, unsigned flags)
 	return accountable && len >> PAGE_SHIFT > nr_total_pages() + nr_swap_slots();
 }
 
+/* What a fixed mapping takes the place of does not count beside it. */
+static bool within_limits(struct mm *mm, u64 addr, u64 len, unsigned vm_flags, unsigned flags)
+{
+	u64 pages = len >> PAGE_SHIFT, replaced = 0;
+
+	if (may_expand(mm, vm_flags, pages))
+		return true;
+	for (u64 at = addr; (flags & MAP_FIXED) && at < addr + len;) {
+		const struct vma *vma = find_vma(mm, at);
+
+		if (!vma || vma->start >= addr + len)
+			break;
+		at = MIN(vma->end, addr + len);
+		replaced += (at - MAX(vma->start, addr)) >> PAGE_SHIFT;
+	}
+	return replaced && may_expand(mm, vm_flags, pages - replaced);
+}
+
 static s64 map(struct mm *mm, u64 addr, u64 len, unsigned prot, unsigned flags, struct inode *inode,
 	       u64 pgoff, bool may_write)
 {
@@ -86,7 +105,7 @@ static s64 map(struct mm *mm, u64 addr, u64 len, unsigned prot, unsigned flags, 
 	/* Of a file, what would lie below the offset? */
 	if ((flags & MAP_GROWSDOWN) && !inode)
 		vm_flags |= VM_GROWSDOWN;
-	if (overcommits(len, vm_flags, flags))
+	if (overcommits(len, vm_flags, flags) || !within_limits(mm, addr, len, vm_flags, flags))
 		return -ENOMEM;
 	err = place(mm, &addr, len, flags);
 	if (err)
@@ -154,6 +173,11 @@ int do_munmap(struct mm *mm, u64 addr, u64 len)
 	return err;
 }
 
+static bool becomes_data(const struct vma *vma, unsigned flags)
+{
+	return (flags & VM_DATA_MASK) == VM_WRITE && !(vma->flags & VM_WRITE);
+}
+
 /* As far as it goes: what lies before a gap, or before a mapping that may not, is changed. */
 static int protect(struct mm *mm, u64 start, u64 end, unsigned prot)
 {
@@ -161,6 +185,7 @@ static int protect(struct mm *mm, u64 start, u64 end, unsigned prot)
 
 	for (u64 addr = start, stop; addr < end; addr = stop) {
 		struct vma *vma = find_vma(mm, addr);
+		unsigned flags;
 
 		err = !vma || vma->start > addr				 ? -ENOMEM
 		      : prot & PROT_WRITE && !(vma->flags & VM_MAYWRITE) ? -EACCES
@@ -168,11 +193,15 @@ static int protect(struct mm *mm, u64 start, u64 end, unsigned prot)
 		if (err)
 			break;
 		stop = MIN(end, vma->end);
-		err = vma_split_range(mm, addr, stop);
+		flags = (vma->flags & ~(unsigned)VM_ACCESS) | (prot & VM_ACCESS);
+		err =
+		    becomes_data(vma, flags) && !may_expand(mm, flags, (stop - addr) >> PAGE_SHIFT)
+			? -ENOMEM
+			: vma_split_range(mm, addr, stop);
 		if (err)
 			break;
 		vma = find_vma(mm, addr);
-		vma->flags = (vma->flags & ~(unsigned)VM_ACCESS) | (prot & VM_ACCESS);
+		vma->flags = flags;
 		spin_lock(&mm->table_lock);
 		protect_range(vma, vma->start, vma->end);
 		spin_unlock(&mm->table_lock);
@@ -204,6 +233,8 @@ u64 do_brk(struct mm *mm, u64 brk)
 	down_write(&mm->lock);
 	old = ALIGN_UP(mm->brk, PAGE_SIZE);
 	if (brk < mm->brk_start || brk > USER_END - PAGE_SIZE)
+		goto out;
+	if (brk - mm->brk_start > rlimit(RLIMIT_DATA))
 		goto out;
 	new = ALIGN_UP(brk, PAGE_SIZE);
 	if (new < old && unmap_range(mm, new, old))

@@ -100,6 +100,9 @@ static s64 remap(struct remap *r)
 	}
 	if (r->old_len > vma->end - r->addr)
 		return -EFAULT;
+	if (r->new_len > r->old_len &&
+	    !may_expand(r->mm, vma->flags, (r->new_len - r->old_len) >> PAGE_SHIFT))
+		return -ENOMEM;
 	if (grows_in_place(r, vma)) {
 		grow(r, vma);
 		return (s64)r->addr;

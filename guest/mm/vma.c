@@ -6,6 +6,7 @@
 #include "guest/include/vma.h"
 #include "guest/include/errno.h"
 #include "guest/include/mm.h"
+#include "guest/include/rlimit.h"
 #include "guest/include/string.h"
 
 #define FIRST_VMAS 16
@@ -258,13 +259,35 @@ u64 vma_find_gap(struct mm *mm, u64 len)
 	return top >= len + MMAP_MIN_ADDR ? top - len : 0;
 }
 
+u64 vma_pages(const struct mm *mm, unsigned mask, unsigned want)
+{
+	u64 pages = 0;
+
+	for (unsigned i = 0; i < mm->nr_vmas; i++)
+		if ((mm->vmas[i]->flags & mask) == want)
+			pages += (mm->vmas[i]->end - mm->vmas[i]->start) >> PAGE_SHIFT;
+	return pages;
+}
+
+bool may_expand(const struct mm *mm, unsigned flags, u64 pages)
+{
+	u64 data = rlimit(RLIMIT_DATA);
+
+	if (mm->total_pages + pages > rlimit(RLIMIT_AS) >> PAGE_SHIFT)
+		return false;
+	/* Counted only where there is a limit: nothing has to be kept up to date for the rest. */
+	return data == RLIM_INFINITY || (flags & VM_DATA_MASK) != VM_WRITE ||
+	       vma_pages(mm, VM_DATA_MASK, VM_WRITE) + pages <= data >> PAGE_SHIFT;
+}
+
 int expand_stack(struct vma *vma, u64 addr)
 {
 	struct mm *mm = vma->mm;
 	unsigned i = vma_index(mm, vma->start);
 	u64 start = addr & PAGE_MASK;
 
-	if (vma->end - start > STACK_LIMIT || start < MMAP_MIN_ADDR)
+	if (vma->end - start > rlimit(RLIMIT_STACK) || start < MMAP_MIN_ADDR ||
+	    !may_expand(mm, vma->flags, (vma->start - start) >> PAGE_SHIFT))
 		return -ENOMEM;
 	/* A gap to what lies below, unless that is inaccessible and so a guard itself. */
 	if (i && (mm->vmas[i - 1]->flags & VM_ACCESS) &&

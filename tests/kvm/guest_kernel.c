@@ -86,7 +86,9 @@ START_TEST(same_on_linux)
 			  "count_populate", "count_grows_down", "mremap_shrinks_and_grows",
 			  "mremap_moves", "mremap_old_place", "mremap_dontunmap", "mremap_refused",
 			  "merged", "mincore_tells", "mlock_keeps", "dont_fork", "shared_memory",
-			  "shared_memory_ends", "guard_gap_wide", "guard_gap_narrow")),
+			  "shared_memory_ends", "guard_gap_wide", "guard_gap_narrow", "limit_calls",
+			  "limit_address_space", "limit_data", "limit_stack_reached",
+			  "limit_stack_passed", "stack_in_address_space", "limit_inherited")),
 	    0);
 }
 END_TEST
