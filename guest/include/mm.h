@@ -41,10 +41,13 @@
 #define MADV_FREE	    8
 #define MADV_DONTFORK	    10
 #define MADV_DOFORK	    11
+#define MADV_HUGEPAGE	    14
+#define MADV_NOHUGEPAGE	    15
 #define MADV_COLD	    20
 #define MADV_PAGEOUT	    21
 #define MADV_POPULATE_READ  22
 #define MADV_POPULATE_WRITE 23
+#define MADV_COLLAPSE	    25
 
 #define MREMAP_MAYMOVE	    1
 #define MREMAP_FIXED	    2
@@ -62,9 +65,11 @@ enum vma_flags {
 	VM_GROWSDOWN = 1 << 4,
 	VM_RAND_READ = 1 << 5,
 	VM_SEQ_READ = 1 << 6,
-	VM_MAYWRITE = 1 << 7, /* mprotect may allow writes */
-	VM_LOCKED = 1 << 8,   /* its pages stay in memory */
-	VM_DONTCOPY = 1 << 9, /* fork leaves it out */
+	VM_MAYWRITE = 1 << 7,  /* mprotect may allow writes */
+	VM_LOCKED = 1 << 8,    /* its pages stay in memory */
+	VM_DONTCOPY = 1 << 9,  /* fork leaves it out */
+	VM_HUGEPAGE = 1 << 10, /* 2 MiB pages are wanted */
+	VM_NOHUGEPAGE = 1 << 11,
 };
 
 #define VM_ACCESS	(VM_READ | VM_WRITE | VM_EXEC)
@@ -76,16 +81,17 @@ struct mm;
 struct vma;
 struct fault;
 
-/* How a fault ended. The caller of handle_mm_fault sees none of the last three. */
+/* How a fault ended. The caller of handle_mm_fault sees none of the last four. */
 enum fault_result {
 	FAULT_RESOLVED, /* the access can be repeated */
 	FAULT_RETRY,	/* mm.lock was dropped to wait; look the mapping up again */
 	FAULT_OOM,
 	FAULT_SIGBUS,
 	FAULT_SIGSEGV,
-	FAULT_NOPAGE, /* the entry is set already */
-	FAULT_LOCKED, /* fault.page is there, locked, with a reference */
-	FAULT_DIRECT, /* fault.phys is there: storage, without a struct page */
+	FAULT_NOPAGE,	/* the entry is set already */
+	FAULT_LOCKED,	/* fault.page is there, locked, with a reference */
+	FAULT_DIRECT,	/* fault.phys is there: storage, without a struct page */
+	FAULT_FALLBACK, /* no 2 MiB: the lowest table is to be used */
 };
 
 enum fault_flags {
@@ -251,6 +257,8 @@ void zap_range(struct vma *vma, u64 start, u64 end);
  * fault has to see to it first.
  */
 void protect_range(struct vma *vma, u64 start, u64 end);
+/* The entry with the rights that the mapping now gives. */
+pte_t pte_modify(const struct vma *vma, pte_t pte);
 /* For fork: the entries of a mapping with private pages, which both share from now on. Or -ENOMEM.
  */
 int copy_range(struct vma *dst, struct vma *src);
@@ -296,7 +304,7 @@ void unmap_mapping_range(struct address_space *as, u64 first, u64 last);
 /* Frees about want pages, of the page cache and, where there is swap, own ones; how many. */
 u64 reclaim_pages(u64 want);
 /* Programs' memory leaves the kernel a reserve; false: as if there were no memory. */
-bool may_alloc_user_page(void);
+bool may_alloc_user_pages(u64 n);
 /* The same if few are free: called before what is going to need some. */
 void reclaim_if_low(void);
 /* The file has pages from now on. */

@@ -7,6 +7,7 @@
 #include "guest/include/cpu.h"
 #include "guest/include/file.h"
 #include "guest/include/fs.h"
+#include "guest/include/huge.h"
 #include "guest/include/mm.h"
 #include "guest/include/mm_init.h"
 #include "guest/include/printk.h"
@@ -51,6 +52,20 @@ static void mount_root(void)
 		if (err)
 			printk("pmem0: not mounted on /pmem (%d)\n", err);
 	}
+}
+
+static void choose_huge_pages(void)
+{
+	char word[16];
+
+	if (!cmdline_get("transparent_hugepage", word, sizeof(word)))
+		return;
+	if (!strncmp(word, "always", sizeof(word)))
+		thp_mode = THP_ALWAYS;
+	else if (!strncmp(word, "never", sizeof(word)))
+		thp_mode = THP_NEVER;
+	else if (strncmp(word, "madvise", sizeof(word)) != 0)
+		panic("transparent_hugepage=%s: always, madvise or never", word);
 }
 
 static void start_swap(void)
@@ -118,6 +133,7 @@ void kernel_main(u64 start_info_phys)
 	page_alloc_init();
 	pr_info("command line: %s\n", boot_info.cmdline);
 	memory_init();
+	choose_huge_pages();
 	sched_init();
 	apic_init();
 	time_init();
@@ -145,6 +161,7 @@ void kernel_shutdown(int status)
 	if (nr_swap_slots() && swap_off())
 		printk("swap: %lu pages are still in use\n", nr_swap_slots() - nr_free_slots());
 	drivers_shutdown();
+	huge_zero_shrink();
 	lost = (s64)free_at_start - (s64)nr_free_pages();
 	print_fault_counters();
 	printk("memory: %lu of %lu pages free, %ld not given back\n", nr_free_pages(),

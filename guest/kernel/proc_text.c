@@ -1,8 +1,10 @@
 /* The texts of /proc, in Linux's form (proc(5)). What this kernel does not count is zero. */
 #include "guest/fs/internal.h"
 #include "guest/include/counters.h"
+#include "guest/include/huge.h"
 #include "guest/include/mm.h"
 #include "guest/include/printk.h"
+#include "guest/include/swap.h"
 #include "guest/include/task.h"
 #include "guest/include/vma.h"
 #include "guest/kernel/proc.h"
@@ -52,8 +54,9 @@ static void show_meminfo(struct text *t, const struct task *task)
 	    {"SwapCached:", 0},
 	    {"Shmem:", 0},
 	    {"SReclaimable:", 0},
-	    {"SwapTotal:", 0},
-	    {"SwapFree:", 0},
+	    {"SwapTotal:", nr_swap_slots()},
+	    {"SwapFree:", nr_free_slots()},
+	    {"AnonHugePages:", nr_huge_pages() * HUGE_PAGES},
 	};
 
 	(void)task;
@@ -67,6 +70,14 @@ static void show_vmstat(struct text *t, const struct task *task)
 	text_add(t, "nr_free_pages %lu\nnr_file_pages %lu\n", nr_free_pages(), fs_cached_pages());
 	text_add(t, "pgfault %lu\npgmajfault %lu\n", fault_counters.minor + fault_counters.major,
 		 fault_counters.major);
+	text_add(t, "pswpout %lu\n", fault_counters.swapped_out);
+	text_add(t, "nr_anon_transparent_hugepages %lu\n", nr_huge_pages());
+	text_add(t, "thp_fault_alloc %lu\nthp_fault_fallback %lu\nthp_collapse_alloc %lu\n",
+		 fault_counters.cases[FC_huge_page], fault_counters.thp_fallback,
+		 fault_counters.thp_collapse);
+	text_add(t, "thp_split_page %lu\nthp_split_pmd %lu\nthp_zero_page_alloc %lu\n",
+		 fault_counters.thp_split_page, fault_counters.thp_split_pmd,
+		 fault_counters.thp_zero_page_alloc);
 	text_add(t, "pgsteal_kswapd 0\npgsteal_direct %lu\n", fault_counters.reclaimed);
 }
 

@@ -202,6 +202,7 @@ static void do_user_addr_fault(struct regs *regs, u64 address)
 		case FAULT_NOPAGE:
 		case FAULT_LOCKED:
 		case FAULT_DIRECT:
+		case FAULT_FALLBACK:
 			count_fault(major, !user_mode(regs));
 			return;
 		}

@@ -16,12 +16,13 @@
  *              write, page others use         do_wp_page           wp_copy
  *              write, shared file             do_wp_page           wp_shared
  *   grants it  any                            handle_pte_fault     spurious
+ *   2 MiB      any                            huge_memory.c has its own table
  *
  * A case may find that another thread was first: its entry stays, what was prepared is freed, and
  * the fault counts as raced.
  */
 #include "guest/include/errno.h"
-#include "guest/include/mm.h"
+#include "guest/include/huge.h"
 #include "guest/include/printk.h"
 #include "guest/include/string.h"
 #include "guest/include/swap.h"
@@ -58,20 +59,6 @@ static bool is_write(const struct fault *f)
 	return f->req->flags & FAULT_WRITE;
 }
 
-void page_add_mapping(struct mm *mm, struct page *page)
-{
-	__atomic_fetch_add(&page->mapcount, 1, __ATOMIC_RELAXED);
-	mm->rss[page->flags & PG_ANON ? RSS_ANON : RSS_FILE]++;
-}
-
-/* What an entry held is no longer held by it. */
-void page_remove_mapping(struct mm *mm, struct page *page)
-{
-	__atomic_fetch_sub(&page->mapcount, 1, __ATOMIC_RELAXED);
-	mm->rss[page->flags & PG_ANON ? RSS_ANON : RSS_FILE]--;
-	put_page(page);
-}
-
 /*
  * Sets the entry if it is still what the case was chosen by, taking over the caller's reference
  * to page (NULL for frames without). False if another was first.
@@ -105,11 +92,11 @@ bool alloc_own_page(struct fault *f, unsigned gfp)
 {
 	struct vma *vma = f->req->vma;
 
-	if (!may_alloc_user_page() || !anon_vma_prepare(vma) || !group_charge(vma->mm->group))
+	if (!may_alloc_user_pages(1) || !anon_vma_prepare(vma) || !group_charge(vma->mm->group))
 		return false;
 	f->cow_page = alloc_page(gfp);
 	if (!f->cow_page) {
-		group_uncharge(vma->mm->group);
+		group_uncharge(vma->mm->group, 1);
 		return false;
 	}
 	f->cow_page->flags = PG_ANON | PG_UPTODATE;
@@ -252,13 +239,13 @@ static enum fault_result do_shared_fault(struct fault *f)
  * The entry loses its protection; nothing else changes. Of an own page only if it is nobody
  * else's; false: it is not.
  */
-static bool wp_make_writable(struct fault *f, const struct page *own)
+static bool wp_make_writable(struct fault *f, struct page *own)
 {
 	struct mm *mm = f->req->vma->mm;
 	bool shared = false;
 
 	spin_lock(&mm->table_lock);
-	if (*f->ptep == f->orig_pte && own && own->refcount != 1) {
+	if (*f->ptep == f->orig_pte && own && !page_is_sole(own)) {
 		shared = true;
 	} else if (*f->ptep == f->orig_pte) {
 		set_pte(f->ptep, f->orig_pte | PTE_WRITE | PTE_DIRTY | PTE_ACCESSED);
@@ -342,10 +329,32 @@ static enum fault_result do_fault(struct fault *f)
 	return f->req->vma->flags & VM_SHARED ? do_shared_fault(f) : do_cow_fault(f);
 }
 
+/* The entry in the lowest table, made if there is none. */
+static enum fault_result find_entry(struct fault *f)
+{
+	struct mm *mm = f->req->vma->mm;
+	const pte_t *pmd;
+
+	spin_lock(&mm->table_lock);
+	f->ptep = pte_alloc(&mm->pt, f->req->page);
+	pmd = f->ptep ? NULL : pmd_find(&mm->pt, f->req->page);
+	spin_unlock(&mm->table_lock);
+	if (f->ptep) {
+		f->orig_pte = READ_ONCE(*f->ptep);
+		return FAULT_RESOLVED;
+	}
+	/* Another's 2 MiB were faster: the access finds them. */
+	f->kind = FC_raced;
+	return pmd && pmd_is_huge(*pmd) ? FAULT_NOPAGE : FAULT_OOM;
+}
+
 static enum fault_result handle_pte_fault(struct fault *f)
 {
 	struct mm *mm = f->req->vma->mm;
+	enum fault_result ret = find_entry(f);
 
+	if (ret != FAULT_RESOLVED)
+		return ret;
 	if (pte_is_swap(f->orig_pte))
 		return do_swap_page(f);
 	if (!pte_present(f->orig_pte))
@@ -373,13 +382,9 @@ enum fault_result handle_mm_fault(struct vma *vma, u64 address, unsigned flags, 
 	struct fault f = {.req = &req};
 	enum fault_result ret;
 
-	spin_lock(&vma->mm->table_lock);
-	f.ptep = pte_alloc(&vma->mm->pt, req.page);
-	spin_unlock(&vma->mm->table_lock);
-	if (!f.ptep)
-		return FAULT_OOM;
-	f.orig_pte = READ_ONCE(*f.ptep);
-	ret = handle_pte_fault(&f);
+	ret = do_huge_fault(&f);
+	if (ret == FAULT_FALLBACK)
+		ret = handle_pte_fault(&f);
 	*major |= f.major;
 	if (ret == FAULT_NOPAGE)
 		ret = FAULT_RESOLVED;

@@ -40,7 +40,7 @@ int populate_range(struct mm *mm, u64 start, u64 end, bool write, bool asked)
 {
 	for (u64 addr = start; addr < end; addr += PAGE_SIZE) {
 		struct vma *vma = find_vma(mm, addr);
-		const pte_t *ptep;
+		pte_t pte;
 		bool major = false, wr;
 		enum fault_result ret;
 
@@ -49,8 +49,8 @@ int populate_range(struct mm *mm, u64 start, u64 end, bool write, bool asked)
 		wr = write && (vma->flags & VM_WRITE) && (asked || !(vma->flags & VM_SHARED));
 		if (!(vma->flags & VM_ACCESS) || (asked && wr != write))
 			return asked ? -EINVAL : -EFAULT;
-		ptep = pte_find(&mm->pt, addr);
-		if (ptep && pte_present(*ptep) && (!wr || (*ptep & PTE_WRITE)))
+		pte = pte_get(&mm->pt, addr);
+		if (pte_present(pte) && (!wr || (pte & PTE_WRITE)))
 			continue;
 		ret = handle_mm_fault(vma, addr, wr ? FAULT_WRITE : 0, &major);
 		if (ret != FAULT_RESOLVED)

@@ -187,9 +187,11 @@ void split_pages(struct page *page)
 
 void put_page(struct page *page)
 {
-	s32 left = __atomic_sub_fetch(&page->refcount, 1, __ATOMIC_ACQ_REL);
+	s32 left;
 	u64 irq;
 
+	page = compound_head(page);
+	left = __atomic_sub_fetch(&page->refcount, 1, __ATOMIC_ACQ_REL);
 	if (left > 0)
 		return;
 	if (page->flags & PG_ANON)

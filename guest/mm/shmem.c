@@ -28,7 +28,7 @@ void shmem_free(struct inode *inode)
 /* A zeroed page for a hole, in the object and locked; NULL without memory, or another was first. */
 static struct page *fill_hole(struct address_space *as, u64 index)
 {
-	struct page *page = may_alloc_user_page() ? alloc_page(GFP_ZERO) : NULL;
+	struct page *page = may_alloc_user_pages(1) ? alloc_page(GFP_ZERO) : NULL;
 
 	if (!page)
 		return NULL;

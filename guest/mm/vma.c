@@ -5,7 +5,7 @@
  */
 #include "guest/include/vma.h"
 #include "guest/include/errno.h"
-#include "guest/include/mm.h"
+#include "guest/include/huge.h"
 #include "guest/include/rlimit.h"
 #include "guest/include/string.h"
 
@@ -131,6 +131,9 @@ int vma_split(struct vma *vma, u64 at)
 
 	if (!upper)
 		return -ENOMEM;
+	spin_lock(&vma->mm->table_lock);
+	split_huge_at(vma->mm, at);
+	spin_unlock(&vma->mm->table_lock);
 	spin_lock(&rmap_lock);
 	upper->start = at;
 	upper->pgoff += pages;
@@ -224,6 +227,17 @@ int vma_split_range(struct mm *mm, u64 start, u64 end)
 	return 0;
 }
 
+/* Nothing is mapped by those that are for this range alone: the next to map it starts anew. */
+static void drop_tables(struct pgtable *pt, u64 start, u64 end)
+{
+	pte_t *pmd;
+
+	end &= PMD_MASK;
+	for (u64 addr = ALIGN_UP(start, PMD_SIZE); (pmd = pmd_next(pt, &addr, end));
+	     addr += PMD_SIZE)
+		pmd_drop_table(pt, pmd);
+}
+
 int unmap_range(struct mm *mm, u64 start, u64 end)
 {
 	struct vma *vma;
@@ -234,6 +248,7 @@ int unmap_range(struct mm *mm, u64 start, u64 end)
 	while ((vma = find_vma(mm, start)) && vma->start < end) {
 		spin_lock(&mm->table_lock);
 		zap_range(vma, vma->start, vma->end);
+		drop_tables(&mm->pt, vma->start, vma->end);
 		spin_unlock(&mm->table_lock);
 		vma_remove(vma);
 		vma_free(vma);

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-enum { NR_FRAMES = 2048 };
+enum { NR_FRAMES = 4096 };
 
 static struct page frames[NR_FRAMES];
 static u64 next_frame;
@@ -21,19 +21,29 @@ u64 max_pfn = NR_FRAMES;
 u64 host_cr3;
 unsigned host_flushes;
 bool host_irqs_off;
-void (*fake_interrupt)(void), (*fake_event)(void);
+void (*fake_interrupt)(void), (*fake_event)(void), (*fake_huge_alloc)(void);
+bool fake_no_huge;
 struct mm fake_mm;
 struct vma fake_vma;
 struct inode fake_inode;
 struct cpu cpu0;
 
-/* --- frames: handed out one after the other, never twice ------------------------------------- */
+/*
+ * --- frames: handed out one after the other, never twice; 2 MiB only as long as there are any ----
+ */
 
 struct page *alloc_pages(unsigned order, unsigned flags)
 {
-	struct page *page = &frames[next_frame];
+	struct page *page;
+	u64 first;
 
-	next_frame += 1UL << order;
+	if (fake_huge_alloc && order == MAX_ORDER)
+		fake_huge_alloc();
+	first = ALIGN_UP(next_frame, 1UL << order);
+	page = &frames[first];
+	if (order == MAX_ORDER && (fake_no_huge || first + (1UL << order) > NR_FRAMES))
+		return NULL;
+	next_frame = first + (1UL << order);
 	if (next_frame > NR_FRAMES)
 		abort();
 	used += 1L << order;
@@ -50,11 +60,13 @@ void split_pages(struct page *page)
 
 void put_page(struct page *page)
 {
+	page = compound_head(page);
 	if (page->refcount <= 0 || (page->refcount == 1 && page->mapcount))
 		abort();
 	if (page->refcount == 1 && (page->flags & PG_ANON))
 		anon_page_free(page);
-	used -= !--page->refcount;
+	if (!--page->refcount)
+		used -= 1L << page->order;
 }
 
 long fake_frames(void)
@@ -181,7 +193,8 @@ void fake_setup(unsigned flags, const struct vm_ops *ops)
 	next_frame = 1;
 	used = 0;
 	fault_counters = (struct fault_counters){0};
-	fake_interrupt = fake_event = NULL;
+	fake_interrupt = fake_event = fake_huge_alloc = NULL;
+	fake_no_huge = false;
 	memory_init();
 
 	file_ops.read_pages = read_pages;

@@ -20,14 +20,17 @@
  */
 extern void (*fake_interrupt)(void);
 extern void (*fake_event)(void);
+/* What happens elsewhere while a page of 2 MiB is allocated; and whether there are none. */
+extern void (*fake_huge_alloc)(void);
+extern bool fake_no_huge;
 
 /* One address space with one mapping of FAKE_PAGES pages, of fake_inode or anonymous. */
 extern struct mm fake_mm;
 extern struct vma fake_vma;
 extern struct inode fake_inode;
 
-/* swap_suite.c */
-Suite *guest_swap_suite(void);
+/* swap_suite.c, huge_suite.c */
+Suite *guest_swap_suite(void), *guest_huge_suite(void);
 
 /* Everything as new. flags: VM_*; ops NULL: anonymous. */
 void fake_setup(unsigned flags, const struct vm_ops *ops);
