@@ -207,7 +207,7 @@ static void show_task_cmdline(struct text *t, const struct task *task)
 		text_add(t, "%s%c", task->name, 0);
 }
 
-static void show_vma(struct text *t, const struct mm *mm, const struct vma *vma)
+void show_vma(struct text *t, const struct mm *mm, const struct vma *vma)
 {
 	const char *what = "";
 
@@ -236,11 +236,8 @@ static void show_task_maps(struct text *t, const struct task *task)
 }
 
 const struct proc_file proc_task_files[] = {
-    {"cmdline", show_task_cmdline},
-    {"comm", show_task_comm},
-    {"maps", show_task_maps},
-    {"stat", show_task_stat},
-    {"statm", show_task_statm},
-    {"status", show_task_status},
-    {0},
+    {"cmdline", show_task_cmdline}, {"comm", show_task_comm},
+    {"maps", show_task_maps},	    {"smaps", show_task_smaps},
+    {"stat", show_task_stat},	    {"statm", show_task_statm},
+    {"status", show_task_status},   {0},
 };

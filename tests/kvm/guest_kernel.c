@@ -90,7 +90,8 @@ START_TEST(same_on_linux)
 			  "merged", "mincore_tells", "mlock_keeps", "dont_fork", "shared_memory",
 			  "shared_memory_ends", "guard_gap_wide", "guard_gap_narrow", "limit_calls",
 			  "limit_address_space", "limit_data", "limit_stack_reached",
-			  "limit_stack_passed", "stack_in_address_space", "limit_inherited")),
+			  "limit_stack_passed", "stack_in_address_space", "limit_inherited",
+			  "smaps_own")),
 	    0);
 }
 END_TEST
