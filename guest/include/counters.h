@@ -26,6 +26,9 @@
 	X(huge_page, "anonymous, write: zeroed 2 MiB of its own") \
 	X(huge_zero, "anonymous, read: the shared 2 MiB of zeroes") \
 	X(huge_reuse, "write to read-only 2 MiB with one user: made writable") \
+	X(hugetlb_page, "hugetlb mapping: a page of the pool, or the object's") \
+	X(hugetlb_reuse, "hugetlb mapping, write to a page with one user: made writable") \
+	X(hugetlb_copy, "hugetlb mapping, write to a page that a fork shares: copied") \
 	X(swap_read, "swapped page: read from the swap area") \
 	X(swap_cached, "swapped page: still or again in the swap cache") \
 	X(raced, "another resolved the entry meanwhile")

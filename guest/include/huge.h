@@ -50,8 +50,11 @@ bool split_huge_page(struct page *head);
 struct page *huge_page_alloc(struct vma *vma, u64 haddr, unsigned gfp);
 /* From put_page and a split: it is none any more. */
 void huge_page_gone(void);
-/* The entry is set, and takes over the caller's reference. table_lock held. */
+/* The entry is set, and takes over the caller's reference; cleared, with that. table_lock held. */
 void huge_set(struct mm *mm, pte_t *pmd, struct page *page, pte_t pte);
+void huge_clear(struct mm *mm, pte_t *pmd);
+/* The fault on an entry of 2 MiB that grants the access. */
+enum fault_result huge_pmd_set_accessed(struct fault *f);
 /* rmap.c's, for split_huge_page: whether the entry was all that had the page; it is split then. */
 bool split_sole_entry(struct vma *vma, u64 addr, pte_t *entry);
 

@@ -27,6 +27,9 @@
 #define MAP_POPULATE	    0x8000
 #define MAP_NORESERVE	    0x4000
 #define MAP_STACK	    0x20000
+#define MAP_HUGETLB	    0x40000
+#define MAP_HUGE_SHIFT	    26 /* above it: the size's logarithm, 0 for 2 MiB */
+#define MAP_HUGE_MASK	    0x3fU
 #define MAP_FIXED_NOREPLACE 0x100000
 
 #define MS_ASYNC	    1
@@ -70,6 +73,8 @@ enum vma_flags {
 	VM_DONTCOPY = 1 << 9,  /* fork leaves it out */
 	VM_HUGEPAGE = 1 << 10, /* 2 MiB pages are wanted */
 	VM_NOHUGEPAGE = 1 << 11,
+	VM_HUGETLB = 1 << 12,	/* of the pool's pages; hugetlb.h */
+	VM_NORESERVE = 1 << 13, /* such a one without any reserved */
 };
 
 #define VM_ACCESS	(VM_READ | VM_WRITE | VM_EXEC)
@@ -283,6 +288,10 @@ void vma_link(struct vma *vma);
 void anon_vma_join(struct vma *vma, struct anon_vma *anon_vma);
 void vma_unlink(struct vma *vma);
 
+/* An entry that maps the page, under table_lock. */
+typedef bool (*entry_fn)(struct vma *vma, u64 addr, pte_t *ptep);
+/* Calls fn for each entry; whether it was true of any. */
+bool rmap_walk(const struct page *page, entry_fn fn);
 /* Makes them read-only, so that the next write is noticed. */
 void page_mkclean(struct page *page);
 /* Whether one was used since this was asked last. */

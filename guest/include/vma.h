@@ -16,7 +16,7 @@ struct vma *vma_clone(struct mm *mm, const struct vma *old);
 void vma_free(struct vma *vma);
 /* Adds a mapping that overlaps no other. 0, -ENOMEM. */
 int vma_insert(struct mm *mm, struct vma *vma);
-/* Splits so that no mapping crosses start or end. 0, -ENOMEM. */
+/* Splits so that no mapping crosses start or end. 0, -ENOMEM; -EINVAL inside a pool's page. */
 int vma_split(struct vma *vma, u64 at);
 int vma_split_range(struct mm *mm, u64 start, u64 end);
 /*

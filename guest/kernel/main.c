@@ -8,6 +8,7 @@
 #include "guest/include/file.h"
 #include "guest/include/fs.h"
 #include "guest/include/huge.h"
+#include "guest/include/hugetlb.h"
 #include "guest/include/mm.h"
 #include "guest/include/mm_init.h"
 #include "guest/include/printk.h"
@@ -66,6 +67,23 @@ static void choose_huge_pages(void)
 		thp_mode = THP_NEVER;
 	else if (strncmp(word, "madvise", sizeof(word)) != 0)
 		panic("transparent_hugepage=%s: always, madvise or never", word);
+}
+
+static void fill_pool(void)
+{
+	u64 want = 0, got;
+	char word[16];
+
+	if (!cmdline_get("hugepages", word, sizeof(word)))
+		return;
+	for (const char *p = word; *p; p++) {
+		if (*p < '0' || *p > '9' || want > 1UL << 32)
+			panic("hugepages=%s: a number of 2 MiB pages", word);
+		want = want * 10 + (u64)(*p - '0');
+	}
+	got = hugetlb_init(want);
+	if (got < want)
+		printk("hugepages=%lu: there is memory for %lu\n", want, got);
 }
 
 static void start_swap(void)
@@ -134,6 +152,7 @@ void kernel_main(u64 start_info_phys)
 	pr_info("command line: %s\n", boot_info.cmdline);
 	memory_init();
 	choose_huge_pages();
+	fill_pool();
 	sched_init();
 	apic_init();
 	time_init();

@@ -8,8 +8,8 @@
 
 /* Pages; pss in pages times SHARES. */
 struct usage {
-	u64 rss, pss, shared[2], private[2]; /* by whether they are dirty */
-	u64 referenced, anon, huge, swap;
+	u64 rss, pss, shared[2], private[2];	   /* by whether they are dirty */
+	u64 referenced, anon, huge, swap, pool[2]; /* of the pool, by whether shared */
 };
 
 #define SHARES 4096UL /* so that a page is divided among many */
@@ -36,7 +36,9 @@ static void measure(struct usage *u, struct mm *mm, const struct vma *vma)
 	spin_lock(&mm->table_lock);
 	for (u64 addr = vma->start; (ptep = pmd_next_huge(&mm->pt, &addr, vma->end));
 	     addr += PMD_SIZE)
-		if (vm_normal_page(*ptep))
+		if (vma->flags & VM_HUGETLB)
+			u->pool[vm_normal_page(*ptep)->mapcount > 1] += HUGE_PAGES;
+		else if (vm_normal_page(*ptep))
 			add_pages(u, *ptep, vm_normal_page(*ptep), HUGE_PAGES);
 	for (u64 addr = vma->start, stop;
 	     (ptep = pte_next_span(&mm->pt, &addr, vma->end, &stop));) {
@@ -56,9 +58,10 @@ static void show_flags(struct text *t, const struct vma *vma)
 		unsigned flag;
 		const char *word;
 	} words[] = {
-	    {VM_READ, "rd"},	  {VM_WRITE, "wr"},	{VM_EXEC, "ex"},     {VM_SHARED, "sh"},
-	    {VM_MAYWRITE, "mw"},  {VM_GROWSDOWN, "gd"}, {VM_LOCKED, "lo"},   {VM_SEQ_READ, "sr"},
-	    {VM_RAND_READ, "rr"}, {VM_DONTCOPY, "dc"},	{VM_HUGEPAGE, "hg"}, {VM_NOHUGEPAGE, "nh"},
+	    {VM_READ, "rd"},	   {VM_WRITE, "wr"},	 {VM_EXEC, "ex"},    {VM_SHARED, "sh"},
+	    {VM_MAYWRITE, "mw"},   {VM_GROWSDOWN, "gd"}, {VM_LOCKED, "lo"},  {VM_SEQ_READ, "sr"},
+	    {VM_RAND_READ, "rr"},  {VM_DONTCOPY, "dc"},	 {VM_HUGETLB, "ht"}, {VM_HUGEPAGE, "hg"},
+	    {VM_NOHUGEPAGE, "nh"},
 	};
 
 	text_add(t, "VmFlags: mr me ");
@@ -70,13 +73,14 @@ static void show_flags(struct text *t, const struct vma *vma)
 
 static void show_usage(struct text *t, const struct vma *vma, const struct usage *u)
 {
+	const u64 page_size = vma->flags & VM_HUGETLB ? PMD_SIZE : PAGE_SIZE;
 	const struct {
 		const char *name;
 		u64 kib;
 	} lines[] = {
 	    {"Size:", (vma->end - vma->start) >> 10},
-	    {"KernelPageSize:", PAGE_SIZE >> 10},
-	    {"MMUPageSize:", PAGE_SIZE >> 10},
+	    {"KernelPageSize:", page_size >> 10},
+	    {"MMUPageSize:", page_size >> 10},
 	    {"Rss:", KIB(u->rss)},
 	    {"Pss:", KIB(u->pss) / SHARES},
 	    {"Shared_Clean:", KIB(u->shared[0])},
@@ -86,6 +90,8 @@ static void show_usage(struct text *t, const struct vma *vma, const struct usage
 	    {"Referenced:", KIB(u->referenced)},
 	    {"Anonymous:", KIB(u->anon)},
 	    {"AnonHugePages:", KIB(u->huge)},
+	    {"Shared_Hugetlb:", KIB(u->pool[1])},
+	    {"Private_Hugetlb:", KIB(u->pool[0])},
 	    {"Swap:", KIB(u->swap)},
 	    {"SwapPss:", KIB(u->swap)},
 	    {"Locked:", vma->flags & VM_LOCKED ? KIB(u->pss) / SHARES : 0},

@@ -2,6 +2,7 @@
 #include "guest/fs/internal.h"
 #include "guest/include/counters.h"
 #include "guest/include/huge.h"
+#include "guest/include/hugetlb.h"
 #include "guest/include/mm.h"
 #include "guest/include/printk.h"
 #include "guest/include/swap.h"
@@ -58,10 +59,14 @@ static void show_meminfo(struct text *t, const struct task *task)
 	    {"SwapFree:", nr_free_slots()},
 	    {"AnonHugePages:", nr_huge_pages() * HUGE_PAGES},
 	};
+	const struct hugetlb_counts pool = hugetlb_counts();
 
 	(void)task;
 	for (unsigned i = 0; i < ARRAY_SIZE(lines); i++)
 		text_add(t, "%-15s %8lu kB\n", lines[i].name, KIB(lines[i].pages));
+	text_add(t, "HugePages_Total: %7lu\nHugePages_Free:  %7lu\nHugePages_Rsvd:  %7lu\n",
+		 pool.total, pool.free, pool.reserved);
+	text_add(t, "HugePages_Surp:  %7u\nHugepagesize:    %7lu kB\n", 0, PMD_SIZE >> 10);
 }
 
 static void show_vmstat(struct text *t, const struct task *task)

@@ -56,17 +56,22 @@ void huge_page_gone(void)
 
 /* --- entries; table_lock held ---------------------------------------------------------------- */
 
+/* The pool's do not count, as on Linux. */
+static u64 rss_pages(const struct page *page)
+{
+	return page->flags & PG_HUGETLB ? 0 : HUGE_PAGES;
+}
+
 void huge_set(struct mm *mm, pte_t *pmd, struct page *page, pte_t pte)
 {
 	pmd_set_huge(&mm->pt, pmd, pte);
 	if (!page)
 		return;
 	__atomic_fetch_add(&page->mapcount, 1, __ATOMIC_RELAXED);
-	mm->rss[RSS_ANON] += HUGE_PAGES;
+	mm->rss[RSS_ANON] += rss_pages(page);
 }
 
-/* And the reference that the entry held. */
-static void huge_clear(struct mm *mm, pte_t *pmd)
+void huge_clear(struct mm *mm, pte_t *pmd)
 {
 	struct page *page = vm_normal_page(*pmd);
 
@@ -76,7 +81,7 @@ static void huge_clear(struct mm *mm, pte_t *pmd)
 		return;
 	}
 	__atomic_fetch_sub(&page->mapcount, 1, __ATOMIC_RELAXED);
-	mm->rss[RSS_ANON] -= HUGE_PAGES;
+	mm->rss[RSS_ANON] -= rss_pages(page);
 	put_page(page);
 }
 
@@ -195,6 +200,7 @@ int copy_huge_range(struct vma *dst, struct vma *src)
 			get_page(page);
 		else
 			huge_zero_get();
+		/* What is shared is never here: the child faults it in again. */
 		set_pte(from, *from & ~(pte_t)PTE_WRITE);
 		huge_set(dst->mm, to, page, *from);
 	}
@@ -309,7 +315,7 @@ static enum fault_result do_huge_wp(struct fault *f)
 	return ret;
 }
 
-static enum fault_result huge_pmd_set_accessed(struct fault *f)
+enum fault_result huge_pmd_set_accessed(struct fault *f)
 {
 	struct mm *mm = f->req->vma->mm;
 	const u64 haddr = f->req->page & PMD_MASK;

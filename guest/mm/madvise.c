@@ -104,8 +104,15 @@ static int advise(struct vma *vma, u64 start, u64 end, int advice)
 {
 	if (advice != MADV_WILLNEED && advice != MADV_COLLAPSE && (vma->flags & VM_LOCKED))
 		return -EINVAL;
-	if (advice == MADV_FREE && vma->inode)
+	if (advice == MADV_FREE && vma->ops)
 		return -EINVAL;
+	if ((vma->flags & VM_HUGETLB) && advice == MADV_DONTNEED) {
+		if (!IS_ALIGNED(start, PMD_SIZE))
+			return -EINVAL;
+		end &= PMD_MASK;
+	} else if ((vma->flags & VM_HUGETLB) && advice != MADV_WILLNEED) {
+		return -EINVAL;
+	}
 	switch (advice) {
 	case MADV_WILLNEED:
 		will_need(vma, start, end);

@@ -16,13 +16,14 @@
  *              write, page others use         do_wp_page           wp_copy
  *              write, shared file             do_wp_page           wp_shared
  *   grants it  any                            handle_pte_fault     spurious
- *   2 MiB      any                            huge_memory.c has its own table
+ *   2 MiB      any                            huge_memory.c, hugetlb.c have their own tables
  *
  * A case may find that another thread was first: its entry stays, what was prepared is freed, and
  * the fault counts as raced.
  */
 #include "guest/include/errno.h"
 #include "guest/include/huge.h"
+#include "guest/include/hugetlb.h"
 #include "guest/include/printk.h"
 #include "guest/include/string.h"
 #include "guest/include/swap.h"
@@ -382,7 +383,7 @@ enum fault_result handle_mm_fault(struct vma *vma, u64 address, unsigned flags, 
 	struct fault f = {.req = &req};
 	enum fault_result ret;
 
-	ret = do_huge_fault(&f);
+	ret = vma->flags & VM_HUGETLB ? hugetlb_fault(&f) : do_huge_fault(&f);
 	if (ret == FAULT_FALLBACK)
 		ret = handle_pte_fault(&f);
 	*major |= f.major;

@@ -76,6 +76,9 @@ int mm_fork(struct mm *parent, struct mm **out)
 		/* Locks are not inherited. */
 		if (vma)
 			vma->flags &= ~(unsigned)VM_LOCKED;
+		/* Nor is what is reserved for private memory. */
+		if (vma && (vma->flags & (VM_HUGETLB | VM_SHARED)) == VM_HUGETLB)
+			vma->flags |= VM_NORESERVE;
 		err = vma ? vma_insert(mm, vma) : -ENOMEM;
 		if (err) {
 			if (vma)

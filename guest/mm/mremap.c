@@ -103,6 +103,8 @@ static s64 remap(struct remap *r)
 	}
 	if (r->old_len > vma->end - r->addr)
 		return -EFAULT;
+	if (vma->flags & VM_HUGETLB)
+		return must_move ? -EINVAL : -EFAULT;
 	if (r->new_len > r->old_len &&
 	    !may_expand(r->mm, vma->flags, (r->new_len - r->old_len) >> PAGE_SHIFT))
 		return -ENOMEM;

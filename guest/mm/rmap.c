@@ -72,9 +72,6 @@ void page_remove_mapping(struct mm *mm, struct page *page)
 
 /* --- walks ----------------------------------------------------------------------------------- */
 
-/* An entry that maps the page, under table_lock. */
-typedef bool (*entry_fn)(struct vma *vma, u64 addr, pte_t *ptep);
-
 static bool visit(const struct page *page, struct vma *vma, entry_fn fn)
 {
 	u64 offset = page->index - vma->pgoff; /* huge if it lies before */
@@ -94,8 +91,7 @@ static bool visit(const struct page *page, struct vma *vma, entry_fn fn)
 	return ret;
 }
 
-/* Calls fn for each entry; whether it was true of any. */
-static bool rmap_walk(const struct page *page, entry_fn fn)
+bool rmap_walk(const struct page *page, entry_fn fn)
 {
 	struct vma *vma;
 	bool any = false;

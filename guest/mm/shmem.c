@@ -4,6 +4,7 @@
  * reclaimed.
  */
 #include "guest/include/filemap.h"
+#include "guest/include/hugetlb.h"
 #include "guest/include/mm.h"
 
 struct inode *shmem_create(u64 len)
@@ -21,6 +22,7 @@ struct inode *shmem_create(u64 len)
 
 void shmem_free(struct inode *inode)
 {
+	hugetlb_unreserve((u64)inode->private);
 	filemap_release(&inode->mapping);
 	kfree(inode);
 }

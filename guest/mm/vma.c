@@ -6,6 +6,7 @@
 #include "guest/include/vma.h"
 #include "guest/include/errno.h"
 #include "guest/include/huge.h"
+#include "guest/include/hugetlb.h"
 #include "guest/include/rlimit.h"
 #include "guest/include/string.h"
 
@@ -95,6 +96,8 @@ struct vma *vma_create(struct mm *mm, u64 start, u64 end, unsigned flags, struct
 		inode_get(inode);
 		vma->ops = inode->dax ? &dax_vm_ops : inode->sb ? &filemap_vm_ops : &shmem_vm_ops;
 	}
+	if (flags & VM_HUGETLB)
+		vma->ops = &hugetlb_vm_ops;
 	return vma;
 }
 
@@ -124,11 +127,14 @@ struct vma *vma_clone(struct mm *mm, const struct vma *old)
 
 int vma_split(struct vma *vma, u64 at)
 {
-	struct vma *upper = vma_clone(vma->mm, vma);
 	u64 pages = (at - vma->start) >> PAGE_SHIFT;
 	u64 end = vma->end;
+	struct vma *upper;
 	int err;
 
+	if ((vma->flags & VM_HUGETLB) && !IS_ALIGNED(at, PMD_SIZE))
+		return -EINVAL;
+	upper = vma_clone(vma->mm, vma);
 	if (!upper)
 		return -ENOMEM;
 	spin_lock(&vma->mm->table_lock);
@@ -250,6 +256,7 @@ int unmap_range(struct mm *mm, u64 start, u64 end)
 		zap_range(vma, vma->start, vma->end);
 		drop_tables(&mm->pt, vma->start, vma->end);
 		spin_unlock(&mm->table_lock);
+		hugetlb_close(vma);
 		vma_remove(vma);
 		vma_free(vma);
 	}

@@ -1,6 +1,7 @@
 /* Page table entries by range: removed, protected, copied for fork. */
 #include "guest/include/errno.h"
 #include "guest/include/huge.h"
+#include "guest/include/hugetlb.h"
 #include "guest/include/swap.h"
 
 /* Past this, one reload of CR3 is cheaper than a flush by page. */
@@ -33,7 +34,8 @@ pte_t *pte_next_span(const struct pgtable *pt, u64 *addr, u64 end, u64 *stop)
 void zap_range(struct vma *vma, u64 start, u64 end)
 {
 	struct mm *mm = vma->mm;
-	bool flush = zap_huge_range(vma, start, end);
+	bool flush = vma->flags & VM_HUGETLB ? zap_hugetlb_range(vma, start, end)
+					     : zap_huge_range(vma, start, end);
 	pte_t *ptep;
 
 	for (u64 addr = start, stop; (ptep = pte_next_span(&mm->pt, &addr, end, &stop));) {

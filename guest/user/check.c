@@ -6,8 +6,9 @@
 #include "guest/user/check/check.h"
 
 static const struct check *const subjects[] = {
-    memory_checks, mapping_checks, count_checks, pointer_checks, exec_checks, limit_checks,
-    huge_checks,   smaps_checks,   file_checks,	 task_checks,	 trap_checks, signal_checks,
+    memory_checks, mapping_checks, count_checks,  pointer_checks, exec_checks,
+    limit_checks,  huge_checks,	   smaps_checks,  hugetlb_checks, file_checks,
+    task_checks,   trap_checks,	   signal_checks,
 };
 
 volatile uint8_t *anon(size_t pages)

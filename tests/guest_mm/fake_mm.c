@@ -1,5 +1,6 @@
 #include "tests/guest_mm/fake_mm.h"
 #include "guest/include/errno.h"
+#include "guest/include/hugetlb.h"
 #include "guest/include/printk.h"
 #include "guest/include/string.h"
 #include "guest/include/swap.h"
@@ -65,7 +66,11 @@ void put_page(struct page *page)
 		abort();
 	if (page->refcount == 1 && (page->flags & PG_ANON))
 		anon_page_free(page);
-	if (!--page->refcount)
+	if (--page->refcount)
+		return;
+	if (page->flags & PG_HUGETLB)
+		hugetlb_page_free(page);
+	else
 		used -= 1L << page->order;
 }
 

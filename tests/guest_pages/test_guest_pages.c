@@ -4,6 +4,7 @@
 
 #include "guest/abi.h"
 #include "guest/include/boot.h"
+#include "guest/include/hugetlb.h"
 #include "guest/include/mm_init.h"
 #include "guest/include/page.h"
 #include "guest/include/printk.h"
@@ -30,6 +31,11 @@ u64 early_alloc_end(void)
 void anon_page_free(struct page *page)
 {
 	(void)page;
+}
+
+void hugetlb_page_free(struct page *page)
+{
+	ck_abort_msg("a page of a pool: %p", (void *)page);
 }
 
 void clear_page(void *page)

@@ -28,6 +28,9 @@ static const struct {
     {"init=/bin/hog -- 5 1", "64M", "kernel", "out of memory of its group: ending hog", 0},
     {"init=/bin/check swap=/dev/vdb -- huge_page_out huge_reclaimed", "64M", "kernel",
      "check: 2 cases, 0 failed", 0},
+    {"init=/bin/check hugepages=4 -- hugetlb_private hugetlb_parts hugetlb_unreserved "
+     "hugetlb_fork hugetlb_fork_empty hugetlb_taken_back hugetlb_shared",
+     "64M", "kernel", "check: 7 cases, 0 failed", 0},
     {"init=/bin/swap swap=/dev/vdb -- 6", "4M", "kernel", " 0 wrong", 0}, /* 2.7 MiB free */
     {"init=/bin/swap swap=/dev/vdb -- 2 1", "64M", "kernel", " 0 wrong", 0},
 };
@@ -51,7 +54,7 @@ static const char *swap_area(void)
 
 START_TEST(guest_program)
 {
-	char append[128];
+	char append[256];
 	struct run run;
 
 	if (access(image_path("kernel.elf"), R_OK) || access(image_path("disk.img"), R_OK))
@@ -91,7 +94,7 @@ START_TEST(same_on_linux)
 			  "shared_memory_ends", "guard_gap_wide", "guard_gap_narrow", "limit_calls",
 			  "limit_address_space", "limit_data", "limit_stack_reached",
 			  "limit_stack_passed", "stack_in_address_space", "limit_inherited",
-			  "smaps_own")),
+			  "smaps_own", "hugetlb_refused")),
 	    0);
 }
 END_TEST
