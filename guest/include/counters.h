@@ -61,6 +61,8 @@ enum fault_case {
 	X(maperr, "accesses outside any mapping") \
 	X(accerr, "accesses that the mapping forbids") \
 	X(sigbus, "accesses past the end of a file, failed reads") \
+	X(hwpoison, "accesses to memory that was lost before") \
+	X(machine_checks, "memory that was lost when it was touched") \
 	X(oom, "faults that found no memory")
 
 struct fault_counters {

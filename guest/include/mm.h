@@ -92,6 +92,7 @@ enum fault_result {
 	FAULT_RETRY,	/* mm.lock was dropped to wait; look the mapping up again */
 	FAULT_OOM,
 	FAULT_SIGBUS,
+	FAULT_HWPOISON, /* what was there is lost */
 	FAULT_SIGSEGV,
 	FAULT_NOPAGE,	/* the entry is set already */
 	FAULT_LOCKED,	/* fault.page is there, locked, with a reference */

@@ -40,9 +40,10 @@ enum page_flags {
 	PG_LRU = 1 << 9,	/* on a list of swap.h's groups */
 	PG_ACTIVE = 1 << 10,	/* on the list of those in use */
 	PG_SWAPCACHE = 1 << 11, /* private is its slot, whose contents are the page's */
-	PG_TAIL = 1 << 12,    /* inside an own page of 2 MiB whose first frame private points to */
-	PG_TAILS = 1 << 13,   /* of such a page's first: the others are set up as PG_TAIL */
-	PG_HUGETLB = 1 << 14, /* the pool's of 2 MiB pages; goes back there */
+	PG_TAIL = 1 << 12,     /* inside an own page of 2 MiB whose first frame private points to */
+	PG_TAILS = 1 << 13,    /* of such a page's first: the others are set up as PG_TAIL */
+	PG_HWPOISON = 1 << 15, /* the frame failed: it is kept from all use */
+	PG_HUGETLB = 1 << 14,  /* the pool's of 2 MiB pages; goes back there */
 };
 
 struct address_space;

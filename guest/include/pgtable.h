@@ -27,6 +27,9 @@ typedef u64 pte_t;
 /* Software bit of an absent entry: the page's contents are in that slot of the swap area. */
 #define PTE_SWAP       (1UL << 10)
 
+/* Software bit of an absent entry: what was there is lost. */
+#define PTE_POISON     (1UL << 11)
+
 #define PTRS_PER_TABLE 512
 #define USER_END       0x00007ffffffff000UL /* first address past user mappings */
 #define PMD_SHIFT      21

@@ -54,7 +54,8 @@ struct task {
 	u64 fs_base, gs_base;
 	u64 minor_faults, major_faults;
 	u64 minor_faults_children, major_faults_children; /* of those waited for */
-	u64 segv_lines;					  /* printed so far */
+	bool memory_lost; /* a copy of user memory met a machine check */
+	u64 segv_lines;	  /* printed so far */
 	u8 fpu[512] __attribute__((aligned(16)));
 };
 

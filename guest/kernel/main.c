@@ -157,6 +157,7 @@ void kernel_main(u64 start_info_phys)
 	apic_init();
 	time_init();
 	syscall_init();
+	mce_init();
 	console_init();
 	init = task_create("init", init_main, NULL);
 	if (!init)

@@ -24,7 +24,9 @@ static const char *access_name(u64 error)
 
 static const char *code_name(int sig, int code)
 {
-	return sig == SIGBUS ? "ADRERR" : code == SEGV_ACCERR ? "ACCERR" : "MAPERR";
+	if (sig == SIGBUS)
+		return code == BUS_MCEERR_AR ? "MCEERR" : "ADRERR";
+	return code == SEGV_ACCERR ? "ACCERR" : "MAPERR";
 }
 
 /* The access failed for good. User mode: a signal; kernel mode: fixup or oops. */
@@ -193,6 +195,10 @@ static void do_user_addr_fault(struct regs *regs, u64 address)
 		case FAULT_SIGBUS:
 			fault_counters.sigbus++;
 			bad_area(regs, address, SIGBUS, BUS_ADRERR);
+			return;
+		case FAULT_HWPOISON:
+			fault_counters.hwpoison++;
+			bad_area(regs, address, SIGBUS, BUS_MCEERR_AR);
 			return;
 		case FAULT_SIGSEGV:
 			bad_area(regs, address, SIGSEGV, SEGV_ACCERR);

@@ -16,6 +16,7 @@
  *              write, page others use         do_wp_page           wp_copy
  *              write, shared file             do_wp_page           wp_shared
  *   grants it  any                            handle_pte_fault     spurious
+ *   lost       any                            handle_pte_fault     event hwpoison
  *   2 MiB      any                            huge_memory.c, hugetlb.c have their own tables
  *
  * A case may find that another thread was first: its entry stays, what was prepared is freed, and
@@ -358,6 +359,8 @@ static enum fault_result handle_pte_fault(struct fault *f)
 		return ret;
 	if (pte_is_swap(f->orig_pte))
 		return do_swap_page(f);
+	if (unlikely(f->orig_pte == PTE_POISON))
+		return FAULT_HWPOISON;
 	if (!pte_present(f->orig_pte))
 		return f->req->vma->ops ? do_fault(f) : do_anonymous_page(f);
 	if (is_write(f) && !(f->orig_pte & PTE_WRITE))

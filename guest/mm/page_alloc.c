@@ -202,6 +202,8 @@ void put_page(struct page *page)
 	if (page->flags & PG_ANON)
 		anon_page_free(page);
 	BUG_ON(left < 0 || page->mapcount || (page->flags & (PG_RESERVED | PG_LOCKED | PG_BUDDY)));
+	if (unlikely(page->flags & PG_HWPOISON))
+		return; /* nobody gets it again */
 	irq = spin_lock_irqsave(&lock);
 	free_pages += 1UL << page->order;
 	if (page->order)

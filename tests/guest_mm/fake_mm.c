@@ -2,6 +2,7 @@
 #include "guest/include/errno.h"
 #include "guest/include/hugetlb.h"
 #include "guest/include/printk.h"
+#include "guest/include/signal.h"
 #include "guest/include/string.h"
 #include "guest/include/swap.h"
 #include <stdarg.h>
@@ -24,6 +25,7 @@ unsigned host_flushes;
 bool host_irqs_off;
 void (*fake_interrupt)(void), (*fake_event)(void), (*fake_huge_alloc)(void);
 bool fake_no_huge;
+struct fake_signal fake_signal;
 struct mm fake_mm;
 struct vma fake_vma;
 struct inode fake_inode;
@@ -70,7 +72,7 @@ void put_page(struct page *page)
 		return;
 	if (page->flags & PG_HUGETLB)
 		hugetlb_page_free(page);
-	else
+	else if (!(page->flags & PG_HWPOISON))
 		used -= 1L << page->order;
 }
 
@@ -148,6 +150,19 @@ void schedule(void)
 		panic("waiting for what never comes\n");
 }
 
+/* --- signals --------------------------------------------------------------------------------- */
+
+void signal_force(int sig, int code, u64 addr)
+{
+	fake_signal = (struct fake_signal){sig, code, addr};
+}
+
+bool signal_unhandled(int sig)
+{
+	(void)sig;
+	return true;
+}
+
 /* --- messages -------------------------------------------------------------------------------- */
 
 void printk(const char *fmt, ...)
@@ -189,6 +204,7 @@ static void read_pages(struct inode *inode, u64 pgoff, struct page **pages, unsi
 
 void fake_setup(unsigned flags, const struct vm_ops *ops)
 {
+	static struct vma *vmas[] = {&fake_vma};
 	void *want = phys_to_virt(0);
 
 	if (mmap(want, NR_FRAMES * PAGE_SIZE, PROT_READ | PROT_WRITE,
@@ -206,7 +222,7 @@ void fake_setup(unsigned flags, const struct vm_ops *ops)
 	fake_inode = (struct inode){.size = FAKE_PAGES * PAGE_SIZE, .mode = S_IFREG};
 	address_space_init(&fake_inode.mapping, &fake_inode, &file_ops);
 
-	fake_mm = (struct mm){.group = &root_group};
+	fake_mm = (struct mm){.group = &root_group, .vmas = vmas, .nr_vmas = 1};
 	rwsem_init(&fake_mm.lock);
 	if (!pgtable_init(&fake_mm.pt))
 		abort();

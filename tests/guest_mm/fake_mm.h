@@ -29,6 +29,12 @@ extern struct mm fake_mm;
 extern struct vma fake_vma;
 extern struct inode fake_inode;
 
+/* What the task was told last. */
+extern struct fake_signal {
+	int sig, code;
+	u64 addr;
+} fake_signal;
+
 /* swap_suite.c, huge_suite.c */
 Suite *guest_swap_suite(void), *guest_huge_suite(void);
 

@@ -1,6 +1,8 @@
 /* Own memory by 2 MiB where others come first, share it, or want the memory back. */
 #include "guest/include/huge.h"
+#include "guest/include/memory_failure.h"
 #include "guest/include/swap.h"
+#include "guest/include/task.h"
 #include "tests/guest_mm/fake_mm.h"
 
 #include <stdlib.h>
@@ -219,6 +221,58 @@ START_TEST(protected_and_back)
 }
 END_TEST
 
+/* One of 512 is lost: the others are as they were, and nobody gets its frame again. */
+START_TEST(part_is_lost)
+{
+	static struct task task = {.mm = &fake_mm};
+
+	setup();
+	ck_assert_int_eq(fault(0, FAULT_WRITE), FAULT_RESOLVED);
+	long frames = fake_frames();
+	struct page *lost = mapped(0) + 7;
+
+	current = &task;
+	memory_failure(page_phys(lost));
+	ck_assert_int_eq(fake_signal.sig, SIGBUS);
+	ck_assert_int_eq(fake_signal.code, BUS_MCEERR_AR);
+	ck_assert_uint_eq(fake_signal.addr, FAKE_START + 7 * PAGE_SIZE);
+	ck_assert_uint_eq(entry(7), PTE_POISON);
+	ck_assert_int_eq(fault(7, 0), FAULT_HWPOISON);
+	ck_assert_int_eq(fault(7, FAULT_WRITE), FAULT_HWPOISON);
+	ck_assert_int_eq(fault(8, FAULT_WRITE), FAULT_RESOLVED);
+	ck_assert_uint_eq(fake_mm.rss[RSS_ANON], HUGE_PAGES - 1);
+	/* Nobody maps it any more: there is no address to name. */
+	memory_failure(page_phys(lost));
+	ck_assert_uint_eq(fake_signal.addr, 0);
+	teardown();
+	ck_assert_int_eq(fake_frames(), frames - (long)HUGE_PAGES + 1);
+}
+END_TEST
+
+/* A page of a file: who has it mapped, and who maps it later. */
+START_TEST(file_page_is_lost)
+{
+	static struct task task = {.mm = &fake_mm};
+	struct page *page;
+
+	fake_setup(RW, &filemap_vm_ops);
+	page = fake_cached(0);
+	fake_cached(1);
+	ck_assert_int_eq(fault(0, 0), FAULT_RESOLVED);
+	ck_assert_ptr_eq(mapped(0), page);
+	current = &task;
+	memory_failure(page_phys(page));
+	ck_assert_int_eq(fault(0, 0), FAULT_HWPOISON);
+	zap_range(&fake_vma, fake_vma.start, fake_vma.end);
+	/* Neither around another nor by itself. */
+	ck_assert_int_eq(fault(1, 0), FAULT_RESOLVED);
+	ck_assert_uint_eq(entry(0), 0);
+	ck_assert_int_eq(fault(0, 0), FAULT_HWPOISON);
+	ck_assert_int_eq(fault(0, FAULT_WRITE), FAULT_HWPOISON);
+	ck_assert_int_eq(page->refcount, 1);
+}
+END_TEST
+
 Suite *guest_huge_suite(void)
 {
 	Suite *s = suite_create("guest_huge");
@@ -232,5 +286,7 @@ Suite *guest_huge_suite(void)
 	tcase_add_test(tc, split_while_shared);
 	tcase_add_test(tc, split_for_reclaim);
 	tcase_add_test(tc, protected_and_back);
+	tcase_add_test(tc, part_is_lost);
+	tcase_add_test(tc, file_page_is_lost);
 	return s;
 }
