@@ -31,6 +31,7 @@
 	X(hugetlb_copy, "hugetlb mapping, write to a page that a fork shares: copied") \
 	X(swap_read, "swapped page: read from the swap area") \
 	X(swap_cached, "swapped page: still or again in the swap cache") \
+	X(numa_hint, "an entry without its rights, which it gets back") \
 	X(raced, "another resolved the entry meanwhile")
 
 enum fault_case {
@@ -49,6 +50,7 @@ enum fault_case {
 	X(readahead_pages, "pages whose read was started for a mapping, asked for or not") \
 	X(reclaimed, "pages of the page cache given back when memory ran low") \
 	X(swapped_out, "own pages swapped out and given back") \
+	X(numa_pte_updates, "entries that lost their rights for a hint") \
 	X(thp_fallback, "faults where 2 MiB were allowed and not to be had") \
 	X(thp_split_pmd, "entries of 2 MiB taken apart") \
 	X(thp_split_page, "pages of 2 MiB that became 512") \

@@ -199,6 +199,8 @@ struct mm {
 	u64 mmap_base;	    /* mappings go below this */
 	u64 rss[NR_RSS];    /* pages */
 	u64 total_pages;    /* mapped size */
+	u64 numa_scan;	    /* where the next scan begins */
+	u32 numa_faults;    /* since there is one */
 	unsigned def_flags; /* of mappings to come: VM_LOCKED after mlockall */
 };
 
@@ -247,6 +249,19 @@ u64 do_brk(struct mm *mm, u64 brk);
 
 /* mm.lock held; dropped if and only if the result is FAULT_RETRY. */
 enum fault_result handle_mm_fault(struct vma *vma, u64 address, unsigned flags, bool *major);
+
+/* --- hinting faults, numa.c ------------------------------------------------------------------ */
+
+extern bool numa_balancing;
+/* After a fault, mm.lock held: some entries lose their rights, every now and then. */
+void task_numa_work(struct mm *mm);
+/* Such an entry: the rights are given back. */
+enum fault_result do_numa_page(struct fault *f);
+/* Of a mapping that gives rights, an entry that has none. */
+static inline bool is_numa_hint(const struct vma *vma, pte_t pte)
+{
+	return (pte & PTE_PRESENT) == 0 && (pte & PTE_PROTNONE) && (vma->flags & VM_ACCESS);
+}
 
 /* A fault of the current task completed; in_kernel: a system call's. */
 void count_fault(bool major, bool in_kernel);

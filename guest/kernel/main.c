@@ -153,6 +153,7 @@ void kernel_main(u64 start_info_phys)
 	memory_init();
 	choose_huge_pages();
 	fill_pool();
+	numa_balancing = cmdline_has("numa_balancing=enable");
 	sched_init();
 	apic_init();
 	time_init();

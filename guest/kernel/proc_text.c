@@ -83,6 +83,8 @@ static void show_vmstat(struct text *t, const struct task *task)
 	text_add(t, "thp_split_page %lu\nthp_split_pmd %lu\nthp_zero_page_alloc %lu\n",
 		 fault_counters.thp_split_page, fault_counters.thp_split_pmd,
 		 fault_counters.thp_zero_page_alloc);
+	text_add(t, "numa_pte_updates %lu\nnuma_hint_faults %lu\n", fault_counters.numa_pte_updates,
+		 fault_counters.cases[FC_numa_hint]);
 	text_add(t, "pgsteal_kswapd 0\npgsteal_direct %lu\n", fault_counters.reclaimed);
 }
 

@@ -186,6 +186,7 @@ static void do_user_addr_fault(struct regs *regs, u64 address)
 			fault_counters.retry++;
 			continue;
 		}
+		task_numa_work(mm);
 		up_read(&mm->lock);
 		switch (ret) {
 		case FAULT_OOM:

@@ -10,6 +10,7 @@
  *              write, the zero page           huge_write           huge_page
  *              write, page others use         do_huge_wp: split, then in the lowest table
  *   grants it  any                            huge_pmd_set_accessed  spurious
+ *   no rights  any                            do_numa_page         numa_hint
  *   none       no 2 MiB to be had             in the lowest table; event thp_fallback
  */
 #include "guest/include/errno.h"
@@ -346,6 +347,8 @@ enum fault_result do_huge_fault(struct fault *f)
 		return write ? huge_write(f) : huge_read(f);
 	if (!pmd_is_huge(f->orig_pte))
 		return FAULT_FALLBACK;
+	if (unlikely(is_numa_hint(vma, f->orig_pte)))
+		return do_numa_page(f);
 	return write && !(f->orig_pte & PTE_WRITE) ? do_huge_wp(f) : huge_pmd_set_accessed(f);
 }
 

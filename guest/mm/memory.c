@@ -16,6 +16,7 @@
  *              write, page others use         do_wp_page           wp_copy
  *              write, shared file             do_wp_page           wp_shared
  *   grants it  any                            handle_pte_fault     spurious
+ *   no rights  any, where the mapping has some  do_numa_page       numa_hint
  *   lost       any                            handle_pte_fault     event hwpoison
  *   2 MiB      any                            huge_memory.c, hugetlb.c have their own tables
  *
@@ -363,6 +364,8 @@ static enum fault_result handle_pte_fault(struct fault *f)
 		return FAULT_HWPOISON;
 	if (!pte_present(f->orig_pte))
 		return f->req->vma->ops ? do_fault(f) : do_anonymous_page(f);
+	if (unlikely(is_numa_hint(f->req->vma, f->orig_pte)))
+		return do_numa_page(f);
 	if (is_write(f) && !(f->orig_pte & PTE_WRITE))
 		return do_wp_page(f);
 	f->kind = FC_spurious;

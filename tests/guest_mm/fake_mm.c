@@ -243,6 +243,11 @@ void fake_setup(unsigned flags, const struct vm_ops *ops)
 	host_flushes = 0;
 }
 
+struct vma *find_vma(struct mm *mm, u64 addr)
+{
+	return mm == &fake_mm && addr < fake_vma.end ? &fake_vma : NULL;
+}
+
 pte_t *fake_entry(unsigned page)
 {
 	return pte_alloc(&fake_mm.pt, FAKE_START + page * PAGE_SIZE);

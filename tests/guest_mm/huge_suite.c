@@ -273,6 +273,24 @@ START_TEST(file_page_is_lost)
 }
 END_TEST
 
+/* Taken for a hint: one fault gives the rights back, to write as well if they were had. */
+START_TEST(hint_and_back)
+{
+	setup();
+	ck_assert_int_eq(fault(0, FAULT_WRITE), FAULT_RESOLVED);
+	numa_balancing = true;
+	for (unsigned i = 0; i < 64; i++)
+		task_numa_work(&fake_mm);
+	numa_balancing = false;
+	ck_assert_uint_eq(fault_counters.numa_pte_updates, 1);
+	ck_assert(pmd_is_huge(*pmd()) && !(*pmd() & PTE_PRESENT) && mapped(0));
+	ck_assert_int_eq(fault(9, FAULT_WRITE), FAULT_RESOLVED);
+	ck_assert_uint_eq(fault_counters.cases[FC_numa_hint], 1);
+	ck_assert(pmd_is_huge(*pmd()) && (*pmd() & PTE_PRESENT) && (*pmd() & PTE_WRITE));
+	teardown();
+}
+END_TEST
+
 Suite *guest_huge_suite(void)
 {
 	Suite *s = suite_create("guest_huge");
@@ -286,6 +304,7 @@ Suite *guest_huge_suite(void)
 	tcase_add_test(tc, split_while_shared);
 	tcase_add_test(tc, split_for_reclaim);
 	tcase_add_test(tc, protected_and_back);
+	tcase_add_test(tc, hint_and_back);
 	tcase_add_test(tc, part_is_lost);
 	tcase_add_test(tc, file_page_is_lost);
 	return s;

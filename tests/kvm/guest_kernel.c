@@ -31,6 +31,7 @@ static const struct {
     {"init=/bin/check hugepages=4 -- hugetlb_private hugetlb_parts hugetlb_unreserved "
      "hugetlb_fork hugetlb_fork_empty hugetlb_taken_back hugetlb_shared",
      "64M", "kernel", "check: 7 cases, 0 failed", 0},
+    {"init=/bin/check numa_balancing=enable -- numa_hints", "64M", "kernel", " numa_hint=", 0},
     {"init=/bin/swap swap=/dev/vdb -- 6", "4M", "kernel", " 0 wrong", 0}, /* 2.7 MiB free */
     {"init=/bin/swap swap=/dev/vdb -- 2 1", "64M", "kernel", " 0 wrong", 0},
 };

@@ -295,6 +295,26 @@ static int huge_reclaimed(void)
 	return 0;
 }
 
+/* Rights that are taken for a hint come back, and what is there stays. */
+static int numa_hints(void)
+{
+	enum { OWN = 200 };
+	volatile uint8_t *p = anon(OWN), *huge = region();
+	long taken = vmstat("numa_pte_updates"), hints = vmstat("numa_hint_faults");
+
+	EXPECT(p && huge && fill(huge) == 1);
+	for (int round = 1; round <= 3; round++)
+		for (size_t i = 0; i < OWN; i++)
+			p[i * PAGE_SIZE] = (uint8_t)(i + (size_t)round);
+	for (size_t i = 0; i < OWN; i++)
+		EXPECT(p[i * PAGE_SIZE] == (uint8_t)(i + 3));
+	EXPECT(filled(huge, 0, PAGES) && protect(huge, PAGES, PROT_READ) == 0);
+	EXPECT(filled(huge, 0, PAGES));
+	/* With numa_balancing=enable; else none. */
+	EXPECT((vmstat("numa_pte_updates") > taken) == (vmstat("numa_hint_faults") > hints));
+	return 0;
+}
+
 const struct check huge_checks[] = {
     {"huge_write", huge_write, 0},
     {"huge_read_then_write", huge_read_then_write, 0},
@@ -310,5 +330,6 @@ const struct check huge_checks[] = {
     {"huge_fallback", huge_fallback, 0},
     {"huge_page_out", huge_page_out, 0},
     {"huge_reclaimed", huge_reclaimed, 0},
+    {"numa_hints", numa_hints, 0},
     {0},
 };
