@@ -108,6 +108,8 @@ void trap_dispatch(struct regs *regs)
 {
 	if (regs->vector == VEC_PAGE_FAULT) {
 		exc_page_fault(regs);
+	} else if (regs->vector == VEC_MACHINE_CHECK) {
+		exc_machine_check(regs);
 	} else if (regs->vector < VEC_EXCEPTIONS) {
 		exc_other(regs);
 	} else {

@@ -12,6 +12,7 @@
 #define CR0_PG			 0x80000000
 
 #define CR4_PAE			 0x20
+#define CR4_MCE			 0x40
 #define CR4_PGE			 0x80
 #define CR4_OSFXSR		 0x200
 #define CR4_OSXMMEXCPT		 0x400

@@ -23,8 +23,15 @@
 	X(wp_zero, "write to the zero page: a zeroed page of its own") \
 	X(wp_copy, "write to a page others use too: copied") \
 	X(wp_shared, "write to a clean shared file page: page_mkwrite, then writable") \
+	X(huge_page, "anonymous, write: zeroed 2 MiB of its own") \
+	X(huge_zero, "anonymous, read: the shared 2 MiB of zeroes") \
+	X(huge_reuse, "write to read-only 2 MiB with one user: made writable") \
+	X(hugetlb_page, "hugetlb mapping: a page of the pool, or the object's") \
+	X(hugetlb_reuse, "hugetlb mapping, write to a page with one user: made writable") \
+	X(hugetlb_copy, "hugetlb mapping, write to a page that a fork shares: copied") \
 	X(swap_read, "swapped page: read from the swap area") \
 	X(swap_cached, "swapped page: still or again in the swap cache") \
+	X(numa_hint, "an entry without its rights, which it gets back") \
 	X(raced, "another resolved the entry meanwhile")
 
 enum fault_case {
@@ -43,6 +50,12 @@ enum fault_case {
 	X(readahead_pages, "pages whose read was started for a mapping, asked for or not") \
 	X(reclaimed, "pages of the page cache given back when memory ran low") \
 	X(swapped_out, "own pages swapped out and given back") \
+	X(numa_pte_updates, "entries that lost their rights for a hint") \
+	X(thp_fallback, "faults where 2 MiB were allowed and not to be had") \
+	X(thp_split_pmd, "entries of 2 MiB taken apart") \
+	X(thp_split_page, "pages of 2 MiB that became 512") \
+	X(thp_zero_page_alloc, "times that 2 MiB of zeroes were made") \
+	X(thp_collapse, "512 entries made one of 2 MiB") \
 	X(oom_kills, "programs ended because memory was short") \
 	X(stack_grown, "stack expansions") \
 	X(kernel_faults, "faults on user memory taken by system calls") \
@@ -50,6 +63,8 @@ enum fault_case {
 	X(maperr, "accesses outside any mapping") \
 	X(accerr, "accesses that the mapping forbids") \
 	X(sigbus, "accesses past the end of a file, failed reads") \
+	X(hwpoison, "accesses to memory that was lost before") \
+	X(machine_checks, "memory that was lost when it was touched") \
 	X(oom, "faults that found no memory") \
 	X(shootdowns, "times other CPUs were made to forget translations")
 

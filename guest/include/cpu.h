@@ -85,6 +85,19 @@ static inline void write_cr3(u64 v)
 	__asm__ volatile("movq %0, %%cr3" ::"r"(v) : "memory");
 }
 
+static inline u64 read_cr4(void)
+{
+	u64 v;
+
+	__asm__ volatile("movq %%cr4, %0" : "=r"(v));
+	return v;
+}
+
+static inline void write_cr4(u64 v)
+{
+	__asm__ volatile("movq %0, %%cr4" ::"r"(v) : "memory");
+}
+
 static inline void invlpg(u64 addr)
 {
 	__asm__ volatile("invlpg (%0)" ::"r"(addr) : "memory");
@@ -139,6 +152,9 @@ static inline struct task *get_current(void)
 void cpu_init(void);
 /* GDT and TSS of the CPU that calls, which is this one from now on. */
 void cpu_init_secondary(struct cpu *cpu, u64 fault_stack_top);
+
+/* Machine checks are taken from here on, if there are any. */
+void mce_init(void);
 
 /* LSTAR and its company: system calls work from here on. */
 void syscall_init(void);

@@ -27,6 +27,9 @@
 #define MAP_POPULATE	    0x8000
 #define MAP_NORESERVE	    0x4000
 #define MAP_STACK	    0x20000
+#define MAP_HUGETLB	    0x40000
+#define MAP_HUGE_SHIFT	    26 /* above it: the size's logarithm, 0 for 2 MiB */
+#define MAP_HUGE_MASK	    0x3fU
 #define MAP_FIXED_NOREPLACE 0x100000
 
 #define MS_ASYNC	    1
@@ -41,10 +44,13 @@
 #define MADV_FREE	    8
 #define MADV_DONTFORK	    10
 #define MADV_DOFORK	    11
+#define MADV_HUGEPAGE	    14
+#define MADV_NOHUGEPAGE	    15
 #define MADV_COLD	    20
 #define MADV_PAGEOUT	    21
 #define MADV_POPULATE_READ  22
 #define MADV_POPULATE_WRITE 23
+#define MADV_COLLAPSE	    25
 
 #define MREMAP_MAYMOVE	    1
 #define MREMAP_FIXED	    2
@@ -62,14 +68,17 @@ enum vma_flags {
 	VM_GROWSDOWN = 1 << 4,
 	VM_RAND_READ = 1 << 5,
 	VM_SEQ_READ = 1 << 6,
-	VM_MAYWRITE = 1 << 7, /* mprotect may allow writes */
-	VM_LOCKED = 1 << 8,   /* its pages stay in memory */
-	VM_DONTCOPY = 1 << 9, /* fork leaves it out */
+	VM_MAYWRITE = 1 << 7,  /* mprotect may allow writes */
+	VM_LOCKED = 1 << 8,    /* its pages stay in memory */
+	VM_DONTCOPY = 1 << 9,  /* fork leaves it out */
+	VM_HUGEPAGE = 1 << 10, /* 2 MiB pages are wanted */
+	VM_NOHUGEPAGE = 1 << 11,
+	VM_HUGETLB = 1 << 12,	/* of the pool's pages; hugetlb.h */
+	VM_NORESERVE = 1 << 13, /* such a one without any reserved */
 };
 
 #define VM_ACCESS	(VM_READ | VM_WRITE | VM_EXEC)
 
-#define STACK_LIMIT	(8UL << 20)
 #define STACK_GUARD_GAP (256 * PAGE_SIZE)
 #define MAX_MAP_COUNT	65530
 
@@ -77,16 +86,18 @@ struct mm;
 struct vma;
 struct fault;
 
-/* How a fault ended. The caller of handle_mm_fault sees none of the last three. */
+/* How a fault ended. The caller of handle_mm_fault sees none of the last four. */
 enum fault_result {
 	FAULT_RESOLVED, /* the access can be repeated */
 	FAULT_RETRY,	/* mm.lock was dropped to wait; look the mapping up again */
 	FAULT_OOM,
 	FAULT_SIGBUS,
+	FAULT_HWPOISON, /* what was there is lost */
 	FAULT_SIGSEGV,
-	FAULT_NOPAGE, /* the entry is set already */
-	FAULT_LOCKED, /* fault.page is there, locked, with a reference */
-	FAULT_DIRECT, /* fault.phys is there: storage, without a struct page */
+	FAULT_NOPAGE,	/* the entry is set already */
+	FAULT_LOCKED,	/* fault.page is there, locked, with a reference */
+	FAULT_DIRECT,	/* fault.phys is there: storage, without a struct page */
+	FAULT_FALLBACK, /* no 2 MiB: the lowest table is to be used */
 };
 
 enum fault_flags {
@@ -189,6 +200,8 @@ struct mm {
 	u64 mmap_base;	    /* mappings go below this */
 	u64 rss[NR_RSS];    /* pages */
 	u64 total_pages;    /* mapped size */
+	u64 numa_scan;	    /* where the next scan begins */
+	u32 numa_faults;    /* since there is one */
 	unsigned def_flags; /* of mappings to come: VM_LOCKED after mlockall */
 	char *exe;	    /* the program's path, for /proc; NULL: not known */
 };
@@ -214,6 +227,8 @@ void mm_leave_all(struct mm *mm);
 struct vma *find_vma(struct mm *mm, u64 addr);
 /* Grows a stack down to cover addr. 0, -ENOMEM past a limit. */
 int expand_stack(struct vma *vma, u64 addr);
+/* For a new program: its mappings go below the room that its stack may grow into. */
+void mm_place_stack(struct mm *mm, u64 stack_limit);
 /* Removes what [start, end) maps, splitting mappings at the ends. */
 int unmap_range(struct mm *mm, u64 start, u64 end);
 
@@ -239,6 +254,19 @@ u64 do_brk(struct mm *mm, u64 brk);
 /* mm.lock held; dropped if and only if the result is FAULT_RETRY. */
 enum fault_result handle_mm_fault(struct vma *vma, u64 address, unsigned flags, bool *major);
 
+/* --- hinting faults, numa.c ------------------------------------------------------------------ */
+
+extern bool numa_balancing;
+/* After a fault, mm.lock held: some entries lose their rights, every now and then. */
+void task_numa_work(struct mm *mm);
+/* Such an entry: the rights are given back. */
+enum fault_result do_numa_page(struct fault *f);
+/* Of a mapping that gives rights, an entry that has none. */
+static inline bool is_numa_hint(const struct vma *vma, pte_t pte)
+{
+	return (pte & PTE_PRESENT) == 0 && (pte & PTE_PROTNONE) && (vma->flags & VM_ACCESS);
+}
+
 /* A fault of the current task completed; in_kernel: a system call's. */
 void count_fault(bool major, bool in_kernel);
 
@@ -254,6 +282,8 @@ void zap_range(struct vma *vma, u64 start, u64 end);
  * fault has to see to it first.
  */
 void protect_range(struct vma *vma, u64 start, u64 end);
+/* The entry with the rights that the mapping now gives. */
+pte_t pte_modify(const struct vma *vma, pte_t pte);
 /* For fork: the entries of a mapping with private pages, which both share from now on. Or -ENOMEM.
  */
 int copy_range(struct vma *dst, struct vma *src);
@@ -278,6 +308,10 @@ void vma_link(struct vma *vma);
 void anon_vma_join(struct vma *vma, struct anon_vma *anon_vma);
 void vma_unlink(struct vma *vma);
 
+/* An entry that maps the page, under table_lock. */
+typedef bool (*entry_fn)(struct vma *vma, u64 addr, pte_t *ptep);
+/* Calls fn for each entry; whether it was true of any. */
+bool rmap_walk(const struct page *page, entry_fn fn);
 /* Makes them read-only, so that the next write is noticed. */
 void page_mkclean(struct page *page);
 /* Whether one was used since this was asked last. */
@@ -299,7 +333,7 @@ void unmap_mapping_range(struct address_space *as, u64 first, u64 last);
 /* Frees about want pages, of the page cache and, where there is swap, own ones; how many. */
 u64 reclaim_pages(u64 want);
 /* Programs' memory leaves the kernel a reserve; false: as if there were no memory. */
-bool may_alloc_user_page(void);
+bool may_alloc_user_pages(u64 n);
 /* The same if few are free: called before what is going to need some. */
 void reclaim_if_low(void);
 /* The file has pages from now on. */

@@ -40,6 +40,10 @@ enum page_flags {
 	PG_LRU = 1 << 9,	/* on a list of swap.h's groups */
 	PG_ACTIVE = 1 << 10,	/* on the list of those in use */
 	PG_SWAPCACHE = 1 << 11, /* private is its slot, whose contents are the page's */
+	PG_TAIL = 1 << 12,     /* inside an own page of 2 MiB whose first frame private points to */
+	PG_TAILS = 1 << 13,    /* of such a page's first: the others are set up as PG_TAIL */
+	PG_HWPOISON = 1 << 15, /* the frame failed: it is kept from all use */
+	PG_HUGETLB = 1 << 14,  /* the pool's of 2 MiB pages; goes back there */
 };
 
 struct address_space;
@@ -50,7 +54,7 @@ struct mem_group;
 struct page {
 	u32 flags;    /* enum page_flags; changed atomically once others can see the page */
 	s32 refcount; /* page cache, page tables and users; freed at zero */
-	s32 mapcount; /* entries in user page tables */
+	s32 mapcount; /* entries in user page tables; those of 2 MiB count for the first frame */
 	u32 order;    /* of the free or allocated block, in its first page */
 	union {
 		struct address_space *mapping; /* of a file page, else NULL */
@@ -132,9 +136,21 @@ static inline struct page *alloc_page(unsigned flags)
 /* Makes a block that alloc_pages just returned 1 << order single pages with a reference each. */
 void split_pages(struct page *page);
 
+/* The first frame of the page it is part of: all references are counted there. */
+static inline struct page *compound_head(struct page *page)
+{
+	return unlikely(page->flags & PG_TAIL) ? (struct page *)page->private : page;
+}
+
 static inline void get_page(struct page *page)
 {
-	__atomic_fetch_add(&page->refcount, 1, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&compound_head(page)->refcount, 1, __ATOMIC_RELAXED);
+}
+
+/* Whoever asks has the only reference. */
+static inline bool page_is_sole(struct page *page)
+{
+	return READ_ONCE(compound_head(page)->refcount) == 1;
 }
 
 /* Drops a reference; the last one frees the block. Any context. */

@@ -27,10 +27,15 @@ typedef u64 pte_t;
 /* Software bit of an absent entry: the page's contents are in that slot of the swap area. */
 #define PTE_SWAP       (1UL << 10)
 
+/* Software bit of an absent entry: what was there is lost. */
+#define PTE_POISON     (1UL << 11)
+
 #define PTRS_PER_TABLE 512
 #define USER_END       0x00007ffffffff000UL /* first address past user mappings */
 #define PMD_SHIFT      21
 #define PMD_SIZE       (1UL << PMD_SHIFT)
+#define PMD_MASK       (~(PMD_SIZE - 1))
+#define HUGE_PAGES     (1UL << MAX_ORDER) /* of 4 KiB, in one of 2 MiB */
 
 #define IOREMAP_BASE   0xffffc90000000000UL
 #define IOREMAP_END    0xffffc98000000000UL
@@ -43,6 +48,11 @@ typedef u64 pte_t;
 #define PAGE_KERNEL_RO ((PAGE_KERNEL & ~(u64)(PTE_WRITE | PTE_DIRTY)))
 #define PAGE_KERNEL_RX (PAGE_KERNEL_RO & ~PTE_NX)
 #define PAGE_KERNEL_IO (PAGE_KERNEL | PTE_PCD | PTE_PWT)
+
+static inline bool pmd_is_huge(pte_t pmd)
+{
+	return pmd & PTE_HUGE;
+}
 
 static inline u64 pte_phys(pte_t pte)
 {
@@ -93,6 +103,9 @@ struct pgtable {
 	struct page *tables; /* all tables, top level last, linked by page.private */
 	pte_t *recent;	     /* the lowest table used last, and the addresses it is for */
 	u64 recent_index;    /* address >> PMD_SHIFT */
+	struct list spare;   /* lowest tables out of use, all zero, by page.lru */
+	u32 nr_spare;	     /* never fewer than nr_huge: each can be taken apart at any time */
+	u32 nr_huge;	     /* entries of 2 MiB */
 };
 
 /* An empty user half beside the kernel's. False without memory. */
@@ -110,7 +123,27 @@ pte_t *pte_find(const struct pgtable *pt, u64 addr);
  */
 pte_t *pte_find_span(const struct pgtable *pt, u64 addr, u64 *end);
 
-/* As pte_find, allocating missing tables; NULL without memory. The entry stays where it is. */
+/*
+ * The entries one level up ("pmd"), which name a lowest table or map 2 MiB. pmd_next: the next one
+ * that is set in [*addr, end), whose first address becomes *addr unless that lies behind it.
+ */
+pte_t *pmd_find(const struct pgtable *pt, u64 addr);
+pte_t *pmd_next(const struct pgtable *pt, u64 *addr, u64 end);
+pte_t *pmd_next_huge(const struct pgtable *pt, u64 *addr, u64 end);
+/* What maps addr, in the lowest table or for 2 MiB; 0: nothing. */
+pte_t pte_get(const struct pgtable *pt, u64 addr);
+
+/* Where an entry of 2 MiB may be set for addr, if it is not set; NULL without memory. */
+pte_t *pmd_alloc_huge(struct pgtable *pt, u64 addr);
+/* It is set, or cleared; nothing else is done. */
+void pmd_set_huge(struct pgtable *pt, pte_t *pmd, pte_t pte);
+void pmd_clear_huge(struct pgtable *pt, pte_t *pmd);
+/* The cleared one gets a table of its own, all zero. */
+pte_t *pmd_set_table(struct pgtable *pt, pte_t *pmd);
+/* It loses its table, all of whose entries are zero, and which nobody looks at. */
+void pmd_drop_table(struct pgtable *pt, pte_t *pmd);
+
+/* As pte_find, allocating missing tables; NULL without memory, or for 2 MiB mapped as one. */
 pte_t *pte_alloc(struct pgtable *pt, u64 addr);
 
 /* Lets user mode execute the kernel page at text, at that address of every process. */

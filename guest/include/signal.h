@@ -52,6 +52,7 @@
 #define SEGV_ACCERR   2
 #define BUS_ADRALN    1
 #define BUS_ADRERR    2
+#define BUS_MCEERR_AR 4
 #define TRAP_BRKPT    1
 #define CLD_EXITED    1
 #define CLD_KILLED    2
@@ -68,6 +69,10 @@ struct siginfo {
 	s32 signo, error, code, pad;
 	union {
 		u64 addr; /* of a fault */
+		struct {
+			u64 addr;
+			u16 lsb; /* how much is lost: its logarithm */
+		} memory;	 /* BUS_MCEERR_AR */
 		struct {
 			s32 pid;
 			u32 uid;

@@ -68,11 +68,15 @@ extern struct mem_group root_group;
 
 /* Makes room for one own page, by reclaim if need be, and charges it. False: none to be had. */
 bool group_charge(struct mem_group *group);
-/* For one that never became a page. */
-void group_uncharge(struct mem_group *group);
+/* For n, where nothing is reclaimed. */
+bool group_try_charge(struct mem_group *group, u64 n);
+/* For those that never became pages. */
+void group_uncharge(struct mem_group *group, u64 n);
 
 /* The page is mapped from now on: reclaim may find it. */
 void lru_add(struct page *page);
+/* A page of 2 MiB is 512 of their own now; the new ones follow the first. */
+void lru_add_split(struct page *head);
 /* From put_page: nobody has it any more. */
 void anon_page_free(struct page *page);
 

@@ -83,6 +83,7 @@ bool syscall_by_exception(struct regs *regs);
 	X(94, lchown) \
 	X(95, umask) \
 	X(96, gettimeofday) \
+	X(97, getrlimit) \
 	X(98, getrusage) \
 	X(99, sysinfo) \
 	X(102, getuid) \
@@ -106,6 +107,7 @@ bool syscall_by_exception(struct regs *regs);
 	X(151, mlockall) \
 	X(152, munlockall) \
 	X(158, arch_prctl) \
+	X(160, setrlimit) \
 	X(162, sync) \
 	X(167, swapon) \
 	X(168, swapoff) \
@@ -137,6 +139,7 @@ bool syscall_by_exception(struct regs *regs);
 	X(293, pipe2) \
 	X(295, preadv) \
 	X(296, pwritev) \
+	X(302, prlimit64) \
 	X(316, renameat2) \
 	X(318, getrandom) \
 	X(325, mlock2) \

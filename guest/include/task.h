@@ -4,6 +4,7 @@
 
 #include "guest/include/cpu.h"
 #include "guest/include/list.h"
+#include "guest/include/rlimit.h"
 #include "guest/include/sched.h"
 #include "guest/include/signal.h"
 #include "guest/include/types.h"
@@ -51,11 +52,13 @@ struct task {
 
 	struct mm *mm;	     /* NULL: kernel task */
 	struct files *files; /* NULL: kernel task */
+	struct rlimit rlimits[RLIM_NLIMITS];
 	u64 fs_base, gs_base;
 	u64 minor_faults, major_faults;
 	u64 minor_faults_children, major_faults_children; /* of those waited for */
-	u64 segv_lines;					  /* printed so far */
 	struct cpu *fpu_cpu;				  /* whose FPU had its state last */
+	bool memory_lost; /* a copy of user memory met a machine check */
+	u64 segv_lines;	  /* printed so far */
 	u8 fpu[512] __attribute__((aligned(16)));
 };
 

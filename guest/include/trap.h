@@ -16,6 +16,7 @@ enum vector {
 	VEC_PAGE_FAULT = 14,
 	VEC_X87 = 16,
 	VEC_ALIGNMENT = 17,
+	VEC_MACHINE_CHECK = 18,
 	VEC_SIMD = 19,
 	VEC_EXCEPTIONS = 32,
 	VEC_IRQ_FIRST = 0x30, /* one for each requested IOAPIC pin */
@@ -58,6 +59,9 @@ void exit_to_user(struct regs *regs);
 
 /* The page fault handler, interrupts off, %cr2 not yet read. */
 void exc_page_fault(struct regs *regs);
+
+/* The machine check handler, interrupts off. */
+void exc_machine_check(struct regs *regs);
 
 /* If an exception table entry covers rip, goes on at its fixup. */
 bool fixup_exception(struct regs *regs);

@@ -16,7 +16,7 @@ struct vma *vma_clone(struct mm *mm, const struct vma *old);
 void vma_free(struct vma *vma);
 /* Adds a mapping that overlaps no other. 0, -ENOMEM. */
 int vma_insert(struct mm *mm, struct vma *vma);
-/* Splits so that no mapping crosses start or end. 0, -ENOMEM. */
+/* Splits so that no mapping crosses start or end. 0, -ENOMEM; -EINVAL inside a pool's page. */
 int vma_split(struct vma *vma, u64 at);
 int vma_split_range(struct mm *mm, u64 start, u64 end);
 /*
@@ -38,6 +38,14 @@ int populate_range(struct mm *mm, u64 start, u64 end, bool write, bool asked);
 typedef int (*vma_fn)(struct vma *vma, u64 start, u64 end, int arg);
 /* Calls fn for what is mapped of the range; -ENOMEM in the end if not all of it was. */
 int for_each_mapped(struct mm *mm, u64 start, u64 end, vma_fn fn, int arg);
+/*
+ * Whether that many pages more are within the task's limits: all there are, and what programs call
+ * data (private and writable, no stack).
+ */
+bool may_expand(const struct mm *mm, unsigned flags, u64 pages);
+/* Pages of the mappings that have all of the flags in `mask` as in `want`. */
+u64 vma_pages(const struct mm *mm, unsigned mask, unsigned want);
+#define VM_DATA_MASK (VM_WRITE | VM_SHARED | VM_GROWSDOWN)
 /* The highest gap of len bytes below mm->mmap_base, or 0. */
 u64 vma_find_gap(struct mm *mm, u64 len);
 

@@ -21,6 +21,8 @@
 #define STACK_TOP     (USER_END - PAGE_SIZE)
 #define STACK_INITIAL (32 * PAGE_SIZE)
 #define AUXV_WORDS    32
+#define STRINGS_MIN   (32 * PAGE_SIZE)
+#define STRINGS_MAX   (6UL << 20)
 #define RFLAGS_USER   (RFLAGS_IF | 2)
 
 struct image {
@@ -116,6 +118,12 @@ static int map_image(struct mm *mm, struct inode *inode, struct image *im)
 	return ret < 0 ? (int)ret : 0;
 }
 
+/* As Linux: a quarter of the stack, which leaves room to run, but never below what POSIX wants. */
+static u64 strings_max(void)
+{
+	return MIN(MAX(rlimit(RLIMIT_STACK) / 4, STRINGS_MIN), STRINGS_MAX);
+}
+
 /* Copies n strings below im->sp and notes their addresses. */
 static int push_strings(struct image *im, const char *const *s, unsigned n, u64 *addrs)
 {
@@ -123,7 +131,7 @@ static int push_strings(struct image *im, const char *const *s, unsigned n, u64 
 		size_t len = strlen(s[i]) + 1;
 
 		im->sp -= len;
-		if (STACK_TOP - im->sp > STACK_LIMIT / 4)
+		if (STACK_TOP - im->sp > strings_max())
 			return -E2BIG;
 		if (copy_to_user(im->sp, s[i], len))
 			return -EFAULT;
@@ -236,6 +244,7 @@ int do_exec(struct regs *regs, struct exec_args *args)
 	if (!mm)
 		goto out;
 	mm->exe = exec_path(args->program);
+	mm_place_stack(mm, rlimit(RLIMIT_STACK));
 	current->mm = mm;
 	mm_activate(mm);
 	err = map_image(mm, inode, im);

@@ -8,10 +8,13 @@
 #include "guest/include/exec.h"
 #include "guest/include/file.h"
 #include "guest/include/fs.h"
+#include "guest/include/huge.h"
+#include "guest/include/hugetlb.h"
 #include "guest/include/mm.h"
 #include "guest/include/mm_init.h"
 #include "guest/include/printk.h"
 #include "guest/include/random.h"
+#include "guest/include/rlimit.h"
 #include "guest/include/smp.h"
 #include "guest/include/string.h"
 #include "guest/include/swap.h"
@@ -52,6 +55,37 @@ static void mount_root(void)
 		if (err)
 			printk("pmem0: not mounted on /pmem (%d)\n", err);
 	}
+}
+
+static void choose_huge_pages(void)
+{
+	char word[16];
+
+	if (!cmdline_get("transparent_hugepage", word, sizeof(word)))
+		return;
+	if (!strncmp(word, "always", sizeof(word)))
+		thp_mode = THP_ALWAYS;
+	else if (!strncmp(word, "never", sizeof(word)))
+		thp_mode = THP_NEVER;
+	else if (strncmp(word, "madvise", sizeof(word)) != 0)
+		panic("transparent_hugepage=%s: always, madvise or never", word);
+}
+
+static void fill_pool(void)
+{
+	u64 want = 0, got;
+	char word[16];
+
+	if (!cmdline_get("hugepages", word, sizeof(word)))
+		return;
+	for (const char *p = word; *p; p++) {
+		if (*p < '0' || *p > '9' || want > 1UL << 32)
+			panic("hugepages=%s: a number of 2 MiB pages", word);
+		want = want * 10 + (u64)(*p - '0');
+	}
+	got = hugetlb_init(want);
+	if (got < want)
+		printk("hugepages=%lu: there is memory for %lu\n", want, got);
 }
 
 static void start_swap(void)
@@ -99,6 +133,7 @@ static void init_main(void *arg)
 	random_init();
 	drivers_init();
 	free_at_start = nr_free_pages();
+	rlimits_init(current);
 	if (files_init(current))
 		panic("no memory for the first task");
 	mount_root();
@@ -127,10 +162,14 @@ void kernel_main(u64 start_info_phys)
 	page_alloc_init();
 	pr_info("command line: %s\n", boot_info.cmdline);
 	memory_init();
+	choose_huge_pages();
+	fill_pool();
+	numa_balancing = cmdline_has("numa_balancing=enable");
 	sched_init();
 	apic_init();
 	time_init();
 	syscall_init();
+	mce_init();
 	console_init();
 	smp_init();
 	init = task_create("init", init_main, NULL);
@@ -155,6 +194,7 @@ void kernel_shutdown(int status)
 	if (nr_swap_slots() && swap_off())
 		printk("swap: %lu pages are still in use\n", nr_swap_slots() - nr_free_slots());
 	drivers_shutdown();
+	huge_zero_shrink();
 	lost = (s64)free_at_start - (s64)nr_free_pages();
 	print_fault_counters();
 	printk("memory: %lu of %lu pages free, %ld not given back\n", nr_free_pages(),

@@ -23,6 +23,13 @@ struct proc_file {
 	bool link; /* show writes its target */
 };
 
+/* A line of maps; mm.lock held. */
+struct mm;
+struct vma;
+void show_vma(struct text *t, const struct mm *mm, const struct vma *vma);
+/* proc_smaps.c */
+void show_task_smaps(struct text *t, const struct task *task);
+
 extern const struct proc_file proc_files[], proc_task_files[]; /* both end with a NULL name */
 
 #endif

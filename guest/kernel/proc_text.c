@@ -1,9 +1,13 @@
 /* The texts of /proc, in Linux's form (proc(5)). What this kernel does not count is zero. */
 #include "guest/fs/internal.h"
 #include "guest/include/counters.h"
+#include "guest/include/huge.h"
+#include "guest/include/hugetlb.h"
 #include "guest/include/mm.h"
 #include "guest/include/printk.h"
+#include "guest/include/swap.h"
 #include "guest/include/task.h"
+#include "guest/include/vma.h"
 #include "guest/kernel/proc.h"
 
 #define KIB(pages)   ((pages) << (PAGE_SHIFT - 10))
@@ -51,13 +55,18 @@ static void show_meminfo(struct text *t, const struct task *task)
 	    {"SwapCached:", 0},
 	    {"Shmem:", 0},
 	    {"SReclaimable:", 0},
-	    {"SwapTotal:", 0},
-	    {"SwapFree:", 0},
+	    {"SwapTotal:", nr_swap_slots()},
+	    {"SwapFree:", nr_free_slots()},
+	    {"AnonHugePages:", nr_huge_pages() * HUGE_PAGES},
 	};
+	const struct hugetlb_counts pool = hugetlb_counts();
 
 	(void)task;
 	for (unsigned i = 0; i < ARRAY_SIZE(lines); i++)
 		text_add(t, "%-15s %8lu kB\n", lines[i].name, KIB(lines[i].pages));
+	text_add(t, "HugePages_Total: %7lu\nHugePages_Free:  %7lu\nHugePages_Rsvd:  %7lu\n",
+		 pool.total, pool.free, pool.reserved);
+	text_add(t, "HugePages_Surp:  %7u\nHugepagesize:    %7lu kB\n", 0, PMD_SIZE >> 10);
 }
 
 static void show_vmstat(struct text *t, const struct task *task)
@@ -67,6 +76,14 @@ static void show_vmstat(struct text *t, const struct task *task)
 	(void)task;
 	text_add(t, "nr_free_pages %lu\nnr_file_pages %lu\n", nr_free_pages(), fs_cached_pages());
 	text_add(t, "pgfault %lu\npgmajfault %lu\n", sum.minor + sum.major, sum.major);
+	text_add(t, "pswpout %lu\n", sum.swapped_out);
+	text_add(t, "nr_anon_transparent_hugepages %lu\n", nr_huge_pages());
+	text_add(t, "thp_fault_alloc %lu\nthp_fault_fallback %lu\nthp_collapse_alloc %lu\n",
+		 sum.cases[FC_huge_page], sum.thp_fallback, sum.thp_collapse);
+	text_add(t, "thp_split_page %lu\nthp_split_pmd %lu\nthp_zero_page_alloc %lu\n",
+		 sum.thp_split_page, sum.thp_split_pmd, sum.thp_zero_page_alloc);
+	text_add(t, "numa_pte_updates %lu\nnuma_hint_faults %lu\n", sum.numa_pte_updates,
+		 sum.cases[FC_numa_hint]);
 	text_add(t, "pgsteal_kswapd 0\npgsteal_direct %lu\n", sum.reclaimed);
 }
 
@@ -162,6 +179,14 @@ static void show_task_stat(struct text *t, const struct task *task)
 	text_add(t, "\n");
 }
 
+static void show_vma_sums(struct text *t, const struct mm *mm)
+{
+	text_add(t, "VmLck:\t%8lu kB\nVmData:\t%8lu kB\nVmStk:\t%8lu kB\n",
+		 KIB(vma_pages(mm, VM_LOCKED, VM_LOCKED)),
+		 KIB(vma_pages(mm, VM_DATA_MASK, VM_WRITE)),
+		 KIB(vma_pages(mm, VM_GROWSDOWN, VM_GROWSDOWN)));
+}
+
 static void show_task_status(struct text *t, const struct task *task)
 {
 	text_add(t, "Name:\t%s\nState:\t%c\nTgid:\t%d\nPid:\t%d\nPPid:\t%d\n", task->name,
@@ -169,7 +194,13 @@ static void show_task_status(struct text *t, const struct task *task)
 	text_add(t, "Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\n");
 	if (!task->mm)
 		return;
-	text_add(t, "VmSize:\t%8lu kB\nVmRSS:\t%8lu kB\n", KIB(size_of(task)), KIB(rss_of(task)));
+	text_add(t, "VmSize:\t%8lu kB\n", KIB(size_of(task)));
+	/* Who changes the mappings now is asked for these another time. */
+	if (down_read_trylock(&task->mm->lock)) {
+		show_vma_sums(t, task->mm);
+		up_read(&task->mm->lock);
+	}
+	text_add(t, "VmRSS:\t%8lu kB\n", KIB(rss_of(task)));
 	text_add(t, "RssAnon:\t%8lu kB\nRssFile:\t%8lu kB\nThreads:\t1\n",
 		 KIB(task->mm->rss[RSS_ANON]), KIB(task->mm->rss[RSS_FILE]));
 }
@@ -198,7 +229,7 @@ static void show_task_exe(struct text *t, const struct task *task)
 		text_add(t, "%s", task->mm->exe);
 }
 
-static void show_vma(struct text *t, const struct mm *mm, const struct vma *vma)
+void show_vma(struct text *t, const struct mm *mm, const struct vma *vma)
 {
 	const char *what = "";
 
@@ -231,6 +262,7 @@ const struct proc_file proc_task_files[] = {
     {.name = "comm", .show = show_task_comm},
     {.name = "exe", .show = show_task_exe, .link = true},
     {.name = "maps", .show = show_task_maps},
+    {.name = "smaps", .show = show_task_smaps},
     {.name = "stat", .show = show_task_stat},
     {.name = "statm", .show = show_task_statm},
     {.name = "status", .show = show_task_status},

@@ -1,6 +1,7 @@
 /* Signals: sent, blocked, ignored, and what becomes of them on the way to user mode. */
 #include "guest/include/signal.h"
 #include "guest/include/errno.h"
+#include "guest/include/page.h"
 #include "guest/include/spinlock.h"
 #include "guest/include/string.h"
 #include "guest/include/task.h"
@@ -114,6 +115,8 @@ void signal_force(int sig, int code, u64 addr)
 		s->action[sig - 1].handler = SIG_DFL;
 	}
 	s->info[sig - 1] = (struct siginfo){.signo = sig, .code = code, .addr = addr};
+	if (sig == SIGBUS && code == BUS_MCEERR_AR)
+		s->info[sig - 1].memory.lsb = PAGE_SHIFT;
 	s->pending |= signal_bit(sig);
 	spin_unlock_irqrestore(&signals_lock, irq);
 }

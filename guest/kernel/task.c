@@ -162,6 +162,7 @@ s64 do_fork(const struct regs *regs, const struct fork_request *how)
 		task_regs(child)->rsp = how->stack;
 	child->fs_base = how->flags & CLONE_SETTLS ? how->tls : current->fs_base;
 	fpu_fork(child);
+	memcpy(child->rlimits, current->rlimits, sizeof(child->rlimits));
 	signals_fork(child);
 	child->pgid = current->pgid;
 	child->sid = current->sid;

@@ -25,7 +25,9 @@ static const char *access_name(u64 error)
 
 static const char *code_name(int sig, int code)
 {
-	return sig == SIGBUS ? "ADRERR" : code == SEGV_ACCERR ? "ACCERR" : "MAPERR";
+	if (sig == SIGBUS)
+		return code == BUS_MCEERR_AR ? "MCEERR" : "ADRERR";
+	return code == SEGV_ACCERR ? "ACCERR" : "MAPERR";
 }
 
 /* The access failed for good. User mode: a signal; kernel mode: fixup or oops. */
@@ -195,6 +197,7 @@ static void do_user_addr_fault(struct regs *regs, u64 address)
 			fault_counters.retry++;
 			continue;
 		}
+		task_numa_work(mm);
 		up_read(&mm->lock);
 		switch (ret) {
 		case FAULT_OOM:
@@ -205,6 +208,10 @@ static void do_user_addr_fault(struct regs *regs, u64 address)
 			fault_counters.sigbus++;
 			bad_area(regs, address, SIGBUS, BUS_ADRERR);
 			return;
+		case FAULT_HWPOISON:
+			fault_counters.hwpoison++;
+			bad_area(regs, address, SIGBUS, BUS_MCEERR_AR);
+			return;
 		case FAULT_SIGSEGV:
 			bad_area(regs, address, SIGSEGV, SEGV_ACCERR);
 			return;
@@ -213,6 +220,7 @@ static void do_user_addr_fault(struct regs *regs, u64 address)
 		case FAULT_NOPAGE:
 		case FAULT_LOCKED:
 		case FAULT_DIRECT:
+		case FAULT_FALLBACK:
 			count_fault(major, !user_mode(regs));
 			return;
 		}

@@ -74,6 +74,11 @@ static enum fault_result filemap_fault(struct fault *f)
 		put_page(page);
 		return FAULT_SIGBUS;
 	}
+	if (unlikely(page->flags & PG_HWPOISON)) {
+		unlock_page(page);
+		put_page(page);
+		return FAULT_HWPOISON;
+	}
 	f->page = page;
 	return FAULT_LOCKED;
 }
@@ -83,7 +88,8 @@ static bool mappable(const struct page *page)
 {
 	u32 flags = READ_ONCE(page->flags);
 
-	return (flags & PG_UPTODATE) && !(flags & (PG_LOCKED | PG_READAHEAD | PG_ERROR));
+	return (flags & PG_UPTODATE) &&
+	       !(flags & (PG_LOCKED | PG_READAHEAD | PG_ERROR | PG_HWPOISON));
 }
 
 unsigned filemap_map_pages(struct fault *f, u64 start, u64 end)

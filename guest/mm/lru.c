@@ -5,6 +5,7 @@
  */
 #include "guest/include/counters.h"
 #include "guest/include/filemap.h"
+#include "guest/include/huge.h"
 #include "guest/include/smp_lock.h"
 #include "guest/include/swap.h"
 
@@ -63,12 +64,19 @@ void group_put(struct mem_group *group)
 	spin_unlock(&lru_lock);
 }
 
+bool group_try_charge(struct mem_group *group, u64 n)
+{
+	if (__atomic_add_fetch(&group->usage, n, __ATOMIC_RELAXED) <= group->limit)
+		return true;
+	group_uncharge(group, n);
+	return false;
+}
+
 bool group_charge(struct mem_group *group)
 {
 	u64 freed;
 
-	while (__atomic_add_fetch(&group->usage, 1, __ATOMIC_RELAXED) > group->limit) {
-		__atomic_sub_fetch(&group->usage, 1, __ATOMIC_RELAXED);
+	while (!group_try_charge(group, 1)) {
 		lock_kernel();
 		freed = shrink_group(group, GROUP_FREE);
 		unlock_kernel();
@@ -78,9 +86,9 @@ bool group_charge(struct mem_group *group)
 	return true;
 }
 
-void group_uncharge(struct mem_group *group)
+void group_uncharge(struct mem_group *group, u64 n)
 {
-	__atomic_sub_fetch(&group->usage, 1, __ATOMIC_RELAXED);
+	__atomic_sub_fetch(&group->usage, n, __ATOMIC_RELAXED);
 }
 
 /* --- the lists; lru_lock held ---------------------------------------------------------------- */
@@ -91,8 +99,7 @@ static void list_page(struct page *page, bool active)
 
 	__atomic_fetch_or(&page->flags, PG_LRU | (active ? PG_ACTIVE : 0), __ATOMIC_RELAXED);
 	list_add(&page->lru, active ? &group->active : &group->inactive);
-	group->nr_active += active;
-	group->nr_inactive += !active;
+	*(active ? &group->nr_active : &group->nr_inactive) += 1UL << page->order;
 }
 
 static void unlist_page(struct page *page)
@@ -102,8 +109,7 @@ static void unlist_page(struct page *page)
 
 	__atomic_fetch_and(&page->flags, ~(u32)(PG_LRU | PG_ACTIVE), __ATOMIC_RELAXED);
 	list_del(&page->lru);
-	group->nr_active -= active;
-	group->nr_inactive -= !active;
+	*(active ? &group->nr_active : &group->nr_inactive) -= 1UL << page->order;
 }
 
 /* A page that is on its way to put_page's end is not had any more. */
@@ -159,6 +165,24 @@ void lru_add(struct page *page)
 	put_back(page, false);
 }
 
+void lru_add_split(struct page *head)
+{
+	const u64 n = 1UL << head->order;
+	bool listed, active;
+
+	spin_lock(&lru_lock);
+	listed = head->flags & PG_LRU;
+	active = head->flags & PG_ACTIVE;
+	if (listed)
+		unlist_page(head);
+	head->order = 0;
+	__atomic_fetch_and(&head->flags, ~(u32)PG_TAILS, __ATOMIC_RELAXED);
+	/* Somebody has the first one off the list, and puts it back. */
+	for (u64 i = listed ? 0 : 1; i < n; i++)
+		list_page(&head[i], active);
+	spin_unlock(&lru_lock);
+}
+
 void anon_page_free(struct page *page)
 {
 	struct mem_group *group = page->group;
@@ -166,7 +190,9 @@ void anon_page_free(struct page *page)
 	spin_lock(&lru_lock);
 	if (page->flags & PG_LRU)
 		unlist_page(page);
-	__atomic_sub_fetch(&group->usage, 1, __ATOMIC_RELAXED);
+	if (page->order)
+		huge_page_gone();
+	group_uncharge(group, 1UL << page->order);
 	group_release(group);
 	spin_unlock(&lru_lock);
 }
@@ -242,7 +268,10 @@ static u64 swap_out(struct page **pages, unsigned n, bool force)
 			continue;
 		}
 		used = page_referenced(page) && !force;
-		if (!used && unmap_to_swap(page, &write[out])) {
+		/* Of 2 MiB, the parts go one by one, when their turn comes. */
+		if (!used && page->order)
+			used = !split_huge_page(page);
+		else if (!used && unmap_to_swap(page, &write[out])) {
 			pages[out++] = page;
 			continue;
 		}

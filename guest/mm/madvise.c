@@ -1,7 +1,7 @@
 /* madvise: what a program says of how it will use its memory, or that it will not. */
 #include "guest/include/errno.h"
 #include "guest/include/filemap.h"
-#include "guest/include/mm.h"
+#include "guest/include/huge.h"
 #include "guest/include/swap.h"
 #include "guest/include/vma.h"
 
@@ -15,6 +15,8 @@ static const struct {
     {MADV_SEQUENTIAL, VM_RAND_READ, VM_SEQ_READ},
     {MADV_DONTFORK, 0, VM_DONTCOPY},
     {MADV_DOFORK, VM_DONTCOPY, 0},
+    {MADV_HUGEPAGE, VM_NOHUGEPAGE, VM_HUGEPAGE},
+    {MADV_NOHUGEPAGE, VM_HUGEPAGE, VM_NOHUGEPAGE},
 };
 
 static int set_flags(struct vma *vma, u64 start, u64 end, int i)
@@ -55,6 +57,9 @@ static void make_cold(struct vma *vma, u64 start, u64 end)
 	pte_t *ptep;
 
 	spin_lock(&mm->table_lock);
+	for (u64 addr = start & PMD_MASK; (ptep = pmd_next_huge(&mm->pt, &addr, end));
+	     addr += PMD_SIZE)
+		set_pte(ptep, *ptep & ~(pte_t)PTE_ACCESSED);
 	for (u64 addr = start, stop; (ptep = pte_next_span(&mm->pt, &addr, end, &stop));)
 		for (; addr < stop; addr += PAGE_SIZE, ptep++)
 			if (pte_present(*ptep))
@@ -71,11 +76,13 @@ static struct page *next_own_page(struct mm *mm, u64 *addr, u64 end)
 	u64 stop;
 
 	spin_lock(&mm->table_lock);
+	split_huge_range(mm, *addr, end);
 	while (!found && (ptep = pte_next_span(&mm->pt, addr, end, &stop))) {
 		for (; *addr < stop && !found; *addr += PAGE_SIZE, ptep++) {
 			struct page *page = vm_normal_page(*ptep);
 
-			if (page && (page->flags & PG_ANON) && page->mapcount == 1)
+			if (page && (page->flags & PG_ANON) && page->mapcount == 1 &&
+			    !page->order && !(page->flags & PG_TAIL))
 				found = page;
 		}
 	}
@@ -95,14 +102,23 @@ static void page_out(struct vma *vma, u64 start, u64 end)
 
 static int advise(struct vma *vma, u64 start, u64 end, int advice)
 {
-	if (advice != MADV_WILLNEED && (vma->flags & VM_LOCKED))
+	if (advice != MADV_WILLNEED && advice != MADV_COLLAPSE && (vma->flags & VM_LOCKED))
 		return -EINVAL;
-	if (advice == MADV_FREE && vma->inode)
+	if (advice == MADV_FREE && vma->ops)
 		return -EINVAL;
+	if ((vma->flags & VM_HUGETLB) && advice == MADV_DONTNEED) {
+		if (!IS_ALIGNED(start, PMD_SIZE))
+			return -EINVAL;
+		end &= PMD_MASK;
+	} else if ((vma->flags & VM_HUGETLB) && advice != MADV_WILLNEED) {
+		return -EINVAL;
+	}
 	switch (advice) {
 	case MADV_WILLNEED:
 		will_need(vma, start, end);
 		return 0;
+	case MADV_COLLAPSE:
+		return collapse_range(vma, start, end);
 	case MADV_COLD:
 		make_cold(vma, start, end);
 		return 0;
@@ -128,7 +144,8 @@ static int run_advice(struct mm *mm, u64 start, u64 end, int advice)
 static bool known_advice(int advice)
 {
 	return (advice >= MADV_NORMAL && advice <= MADV_DONTNEED) || advice == MADV_FREE ||
-	       advice == MADV_DONTFORK || advice == MADV_DOFORK ||
+	       advice == MADV_DONTFORK || advice == MADV_DOFORK || advice == MADV_HUGEPAGE ||
+	       advice == MADV_NOHUGEPAGE || advice == MADV_COLLAPSE ||
 	       (advice >= MADV_COLD && advice <= MADV_POPULATE_WRITE);
 }
 

@@ -16,12 +16,16 @@
  *              write, page others use         do_wp_page           wp_copy
  *              write, shared file             do_wp_page           wp_shared
  *   grants it  any                            handle_pte_fault     spurious
+ *   no rights  any, where the mapping has some  do_numa_page       numa_hint
+ *   lost       any                            handle_pte_fault     event hwpoison
+ *   2 MiB      any                            huge_memory.c, hugetlb.c have their own tables
  *
  * A case may find that another thread was first: its entry stays, what was prepared is freed, and
  * the fault counts as raced.
  */
 #include "guest/include/errno.h"
-#include "guest/include/mm.h"
+#include "guest/include/huge.h"
+#include "guest/include/hugetlb.h"
 #include "guest/include/printk.h"
 #include "guest/include/smp_lock.h"
 #include "guest/include/string.h"
@@ -56,20 +60,6 @@ static pte_t mk_pte(const struct page *page, pte_t flags)
 static bool is_write(const struct fault *f)
 {
 	return f->req->flags & FAULT_WRITE;
-}
-
-void page_add_mapping(struct mm *mm, struct page *page)
-{
-	__atomic_fetch_add(&page->mapcount, 1, __ATOMIC_RELAXED);
-	mm->rss[page->flags & PG_ANON ? RSS_ANON : RSS_FILE]++;
-}
-
-/* What an entry held is no longer held by it. */
-void page_remove_mapping(struct mm *mm, struct page *page)
-{
-	__atomic_fetch_sub(&page->mapcount, 1, __ATOMIC_RELAXED);
-	mm->rss[page->flags & PG_ANON ? RSS_ANON : RSS_FILE]--;
-	put_page(page);
 }
 
 /*
@@ -110,11 +100,11 @@ bool alloc_own_page(struct fault *f, unsigned gfp)
 {
 	struct vma *vma = f->req->vma;
 
-	if (!may_alloc_user_page() || !anon_vma_prepare(vma) || !group_charge(vma->mm->group))
+	if (!may_alloc_user_pages(1) || !anon_vma_prepare(vma) || !group_charge(vma->mm->group))
 		return false;
 	f->cow_page = alloc_page(gfp);
 	if (!f->cow_page) {
-		group_uncharge(vma->mm->group);
+		group_uncharge(vma->mm->group, 1);
 		return false;
 	}
 	f->cow_page->flags = PG_ANON | PG_UPTODATE;
@@ -255,13 +245,13 @@ static enum fault_result do_shared_fault(struct fault *f)
  * The entry loses its protection; nothing else changes. Of an own page only if it is nobody
  * else's; false: it is not.
  */
-static bool wp_make_writable(struct fault *f, const struct page *own)
+static bool wp_make_writable(struct fault *f, struct page *own)
 {
 	struct mm *mm = f->req->vma->mm;
 	bool shared = false;
 
 	spin_lock(&mm->table_lock);
-	if (*f->ptep == f->orig_pte && own && own->refcount != 1) {
+	if (*f->ptep == f->orig_pte && own && !page_is_sole(own)) {
 		shared = true;
 	} else if (*f->ptep == f->orig_pte) {
 		set_pte(f->ptep, f->orig_pte | PTE_WRITE | PTE_DIRTY | PTE_ACCESSED);
@@ -345,6 +335,25 @@ static enum fault_result do_fault(struct fault *f)
 	return f->req->vma->flags & VM_SHARED ? do_shared_fault(f) : do_cow_fault(f);
 }
 
+/* The entry in the lowest table, made if there is none. */
+static enum fault_result find_entry(struct fault *f)
+{
+	struct mm *mm = f->req->vma->mm;
+	const pte_t *pmd;
+
+	spin_lock(&mm->table_lock);
+	f->ptep = pte_alloc(&mm->pt, f->req->page);
+	pmd = f->ptep ? NULL : pmd_find(&mm->pt, f->req->page);
+	spin_unlock(&mm->table_lock);
+	if (f->ptep) {
+		f->orig_pte = READ_ONCE(*f->ptep);
+		return FAULT_RESOLVED;
+	}
+	/* Another's 2 MiB were faster: the access finds them. */
+	f->kind = FC_raced;
+	return pmd && pmd_is_huge(*pmd) ? FAULT_NOPAGE : FAULT_OOM;
+}
+
 /* What a file or the swap area has a part in is one CPU's at a time. */
 static bool needs_kernel_lock(const struct fault *f)
 {
@@ -360,8 +369,12 @@ static enum fault_result handle_pte_fault(struct fault *f)
 
 	if (pte_is_swap(f->orig_pte))
 		return do_swap_page(f);
+	if (unlikely(f->orig_pte == PTE_POISON))
+		return FAULT_HWPOISON;
 	if (!pte_present(f->orig_pte))
 		return f->req->vma->ops ? do_fault(f) : do_anonymous_page(f);
+	if (unlikely(is_numa_hint(f->req->vma, f->orig_pte)))
+		return do_numa_page(f);
 	if (is_write(f) && !(f->orig_pte & PTE_WRITE))
 		return do_wp_page(f);
 	f->kind = FC_spurious;
@@ -371,6 +384,34 @@ static enum fault_result handle_pte_fault(struct fault *f)
 	invlpg(f->req->page);
 	spin_unlock(&mm->table_lock);
 	return FAULT_RESOLVED;
+}
+
+static enum fault_result handle_small_fault(struct fault *f)
+{
+	enum fault_result ret = find_entry(f);
+
+	if (ret != FAULT_RESOLVED)
+		return ret;
+	if (!needs_kernel_lock(f))
+		return handle_pte_fault(f);
+	lock_kernel();
+	ret = handle_pte_fault(f);
+	unlock_kernel();
+	return ret;
+}
+
+/* FAULT_FALLBACK: 2 MiB have no part in it. */
+static enum fault_result handle_huge_fault(struct fault *f)
+{
+	struct vma *vma = f->req->vma;
+	enum fault_result ret;
+
+	if (!(vma->flags & VM_HUGETLB) && !vma->mm->pt.nr_huge && !huge_allowed(vma, f->req->page))
+		return FAULT_FALLBACK;
+	lock_kernel();
+	ret = vma->flags & VM_HUGETLB ? hugetlb_fault(f) : do_huge_fault(f);
+	unlock_kernel();
+	return ret;
 }
 
 enum fault_result handle_mm_fault(struct vma *vma, u64 address, unsigned flags, bool *major)
@@ -385,19 +426,9 @@ enum fault_result handle_mm_fault(struct vma *vma, u64 address, unsigned flags, 
 	struct fault f = {.req = &req};
 	enum fault_result ret;
 
-	spin_lock(&vma->mm->table_lock);
-	f.ptep = pte_alloc(&vma->mm->pt, req.page);
-	spin_unlock(&vma->mm->table_lock);
-	if (!f.ptep)
-		return FAULT_OOM;
-	f.orig_pte = READ_ONCE(*f.ptep);
-	if (needs_kernel_lock(&f)) {
-		lock_kernel();
-		ret = handle_pte_fault(&f);
-		unlock_kernel();
-	} else {
-		ret = handle_pte_fault(&f);
-	}
+	ret = handle_huge_fault(&f);
+	if (ret == FAULT_FALLBACK)
+		ret = handle_small_fault(&f);
 	*major |= f.major;
 	if (ret == FAULT_NOPAGE)
 		ret = FAULT_RESOLVED;

@@ -89,12 +89,10 @@ static bool page_in_memory(const struct vma *vma, u64 addr, pte_t pte)
 static void look(struct vma *vma, u64 start, u64 end, u8 *vec)
 {
 	for (u64 addr = start; addr < end; addr += PAGE_SIZE) {
-		const pte_t *ptep;
 		pte_t pte;
 
 		spin_lock(&vma->mm->table_lock);
-		ptep = pte_find(&vma->mm->pt, addr);
-		pte = ptep ? *ptep : 0;
+		pte = pte_get(&vma->mm->pt, addr);
 		spin_unlock(&vma->mm->table_lock);
 		*vec++ = page_in_memory(vma, addr, pte);
 	}

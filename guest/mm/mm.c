@@ -4,7 +4,10 @@
 #include "guest/include/swap.h"
 #include "guest/include/vma.h"
 
-#define STACK_TOP (USER_END - PAGE_SIZE)
+#define STACK_TOP      (USER_END - PAGE_SIZE)
+/* The room for a stack, whatever its limit says. */
+#define STACK_ROOM_MIN (128UL << 20)
+#define STACK_ROOM_MAX (USER_END / 6 * 5)
 
 struct mm *mm_create(struct mem_group *group)
 {
@@ -19,8 +22,15 @@ struct mm *mm_create(struct mem_group *group)
 	mm->users = 1;
 	rwsem_init(&mm->lock);
 	mm->group = group_get(group);
-	mm->mmap_base = STACK_TOP - 2 * STACK_LIMIT;
+	mm_place_stack(mm, 0);
 	return mm;
+}
+
+void mm_place_stack(struct mm *mm, u64 stack_limit)
+{
+	u64 room = MIN(MAX(stack_limit, STACK_ROOM_MIN), STACK_ROOM_MAX);
+
+	mm->mmap_base = STACK_TOP - ALIGN_UP(room, PAGE_SIZE) - STACK_GUARD_GAP;
 }
 
 void mm_get(struct mm *mm)
@@ -69,6 +79,9 @@ int mm_fork(struct mm *parent, struct mm **out)
 		/* Locks are not inherited. */
 		if (vma)
 			vma->flags &= ~(unsigned)VM_LOCKED;
+		/* Nor is what is reserved for private memory. */
+		if (vma && (vma->flags & (VM_HUGETLB | VM_SHARED)) == VM_HUGETLB)
+			vma->flags |= VM_NORESERVE;
 		err = vma ? vma_insert(mm, vma) : -ENOMEM;
 		if (err) {
 			if (vma)

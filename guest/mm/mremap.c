@@ -1,6 +1,6 @@
 /* mremap: mappings shrink, grow where they are, or move with their pages. */
 #include "guest/include/errno.h"
-#include "guest/include/mm.h"
+#include "guest/include/huge.h"
 #include "guest/include/vma.h"
 
 /* As checked: all multiples of a page, lengths not 0. */
@@ -56,6 +56,9 @@ static s64 move(const struct remap *r, struct vma *vma)
 
 	if (!new)
 		return -ENOMEM;
+	spin_lock(&r->mm->table_lock);
+	split_huge_range(r->mm, r->addr, r->addr + len);
+	spin_unlock(&r->mm->table_lock);
 	err = prepare_move(r->mm, new->start, r->addr, len);
 	if (err) {
 		unmap_range(r->mm, new->start, new->end);
@@ -100,6 +103,11 @@ static s64 remap(struct remap *r)
 	}
 	if (r->old_len > vma->end - r->addr)
 		return -EFAULT;
+	if (vma->flags & VM_HUGETLB)
+		return must_move ? -EINVAL : -EFAULT;
+	if (r->new_len > r->old_len &&
+	    !may_expand(r->mm, vma->flags, (r->new_len - r->old_len) >> PAGE_SHIFT))
+		return -ENOMEM;
 	if (grows_in_place(r, vma)) {
 		grow(r, vma);
 		return (s64)r->addr;

@@ -10,6 +10,7 @@
  */
 #include "guest/abi.h"
 #include "guest/include/boot.h"
+#include "guest/include/hugetlb.h"
 #include "guest/include/mm_init.h"
 #include "guest/include/page.h"
 #include "guest/include/printk.h"
@@ -187,14 +188,22 @@ void split_pages(struct page *page)
 
 void put_page(struct page *page)
 {
-	s32 left = __atomic_sub_fetch(&page->refcount, 1, __ATOMIC_ACQ_REL);
+	s32 left;
 	u64 irq;
 
+	page = compound_head(page);
+	left = __atomic_sub_fetch(&page->refcount, 1, __ATOMIC_ACQ_REL);
 	if (left > 0)
 		return;
+	if (page->flags & PG_HUGETLB) {
+		hugetlb_page_free(page);
+		return;
+	}
 	if (page->flags & PG_ANON)
 		anon_page_free(page);
 	BUG_ON(left < 0 || page->mapcount || (page->flags & (PG_RESERVED | PG_LOCKED | PG_BUDDY)));
+	if (unlikely(page->flags & PG_HWPOISON))
+		return; /* nobody gets it again */
 	irq = spin_lock_irqsave(&lock);
 	free_pages += 1UL << page->order;
 	if (page->order)

@@ -3,7 +3,7 @@
  * through those that came from the one it was made in. A page that no entry maps says nothing of
  * where those are: its mappings may be gone.
  */
-#include "guest/include/mm.h"
+#include "guest/include/huge.h"
 #include "guest/include/swap.h"
 
 struct spinlock rmap_lock;
@@ -54,10 +54,23 @@ bool anon_vma_prepare(struct vma *vma)
 	return true;
 }
 
-/* --- walks ----------------------------------------------------------------------------------- */
+/* --- mappings counted ---------------------------------------------------------------------- */
 
-/* An entry that maps the page, under table_lock. */
-typedef bool (*entry_fn)(struct vma *vma, u64 addr, pte_t *ptep);
+void page_add_mapping(struct mm *mm, struct page *page)
+{
+	__atomic_fetch_add(&page->mapcount, 1, __ATOMIC_RELAXED);
+	mm->rss[page->flags & PG_ANON ? RSS_ANON : RSS_FILE]++;
+}
+
+/* What an entry held is no longer held by it. */
+void page_remove_mapping(struct mm *mm, struct page *page)
+{
+	__atomic_fetch_sub(&page->mapcount, 1, __ATOMIC_RELAXED);
+	mm->rss[page->flags & PG_ANON ? RSS_ANON : RSS_FILE]--;
+	put_page(page);
+}
+
+/* --- walks ----------------------------------------------------------------------------------- */
 
 static bool visit(const struct page *page, struct vma *vma, entry_fn fn)
 {
@@ -70,14 +83,15 @@ static bool visit(const struct page *page, struct vma *vma, entry_fn fn)
 		return false;
 	spin_lock(&vma->mm->table_lock);
 	ptep = pte_find(&vma->mm->pt, addr);
+	if (!ptep && page->order)
+		ptep = pmd_find(&vma->mm->pt, addr);
 	if (ptep && vm_normal_page(*ptep) == page)
 		ret = fn(vma, addr, ptep);
 	spin_unlock(&vma->mm->table_lock);
 	return ret;
 }
 
-/* Calls fn for each entry; whether it was true of any. */
-static bool rmap_walk(const struct page *page, entry_fn fn)
+bool rmap_walk(const struct page *page, entry_fn fn)
 {
 	struct vma *vma;
 	bool any = false;
@@ -115,6 +129,11 @@ static bool age_entry(struct vma *vma, u64 addr, pte_t *ptep)
 	(void)addr;
 	set_pte(ptep, *ptep & ~(pte_t)PTE_ACCESSED);
 	return accessed || (vma->flags & VM_LOCKED);
+}
+
+bool split_huge_page(struct page *head)
+{
+	return rmap_walk(head, split_sole_entry);
 }
 
 bool page_referenced(struct page *page)

@@ -4,6 +4,7 @@
  * reclaimed.
  */
 #include "guest/include/filemap.h"
+#include "guest/include/hugetlb.h"
 #include "guest/include/mm.h"
 
 struct inode *shmem_create(u64 len)
@@ -21,6 +22,7 @@ struct inode *shmem_create(u64 len)
 
 void shmem_free(struct inode *inode)
 {
+	hugetlb_unreserve((u64)inode->private);
 	filemap_release(&inode->mapping);
 	kfree(inode);
 }
@@ -28,7 +30,7 @@ void shmem_free(struct inode *inode)
 /* A zeroed page for a hole, in the object and locked; NULL without memory, or another was first. */
 static struct page *fill_hole(struct address_space *as, u64 index)
 {
-	struct page *page = may_alloc_user_page() ? alloc_page(GFP_ZERO) : NULL;
+	struct page *page = may_alloc_user_pages(1) ? alloc_page(GFP_ZERO) : NULL;
 
 	if (!page)
 		return NULL;

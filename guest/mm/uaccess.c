@@ -2,6 +2,7 @@
 #include "guest/include/uaccess.h"
 #include "guest/include/errno.h"
 #include "guest/include/pgtable.h"
+#include "guest/include/task.h"
 #include "guest/include/trap.h"
 
 struct extable_entry {
@@ -43,19 +44,31 @@ static bool user_range(u64 addr, size_t n)
 	return n <= USER_END && addr <= USER_END - n;
 }
 
+/*
+ * How much of n bytes is left to do. Where ring 0 is emulated, a copy that meets lost memory counts
+ * what it made up instead, so nothing of it is believed.
+ */
+static size_t left_of(size_t n, size_t left)
+{
+	if (likely(!current->memory_lost))
+		return left;
+	current->memory_lost = false;
+	return n;
+}
+
 size_t copy_to_user(u64 dst, const void *src, size_t n)
 {
-	return user_range(dst, n) ? copy_user((void *)dst, src, n) : n;
+	return user_range(dst, n) ? left_of(n, copy_user((void *)dst, src, n)) : n;
 }
 
 size_t copy_from_user(void *dst, u64 src, size_t n)
 {
-	return user_range(src, n) ? copy_user(dst, (const void *)src, n) : n;
+	return user_range(src, n) ? left_of(n, copy_user(dst, (const void *)src, n)) : n;
 }
 
 size_t clear_user(u64 dst, size_t n)
 {
-	return user_range(dst, n) ? zero_user((void *)dst, n) : n;
+	return user_range(dst, n) ? left_of(n, zero_user((void *)dst, n)) : n;
 }
 
 s64 strncpy_from_user(char *dst, u64 src, size_t size)

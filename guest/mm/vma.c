@@ -5,7 +5,9 @@
  */
 #include "guest/include/vma.h"
 #include "guest/include/errno.h"
-#include "guest/include/mm.h"
+#include "guest/include/huge.h"
+#include "guest/include/hugetlb.h"
+#include "guest/include/rlimit.h"
 #include "guest/include/string.h"
 
 #define FIRST_VMAS 16
@@ -94,6 +96,8 @@ struct vma *vma_create(struct mm *mm, u64 start, u64 end, unsigned flags, struct
 		inode_get(inode);
 		vma->ops = inode->dax ? &dax_vm_ops : inode->sb ? &filemap_vm_ops : &shmem_vm_ops;
 	}
+	if (flags & VM_HUGETLB)
+		vma->ops = &hugetlb_vm_ops;
 	return vma;
 }
 
@@ -123,13 +127,19 @@ struct vma *vma_clone(struct mm *mm, const struct vma *old)
 
 int vma_split(struct vma *vma, u64 at)
 {
-	struct vma *upper = vma_clone(vma->mm, vma);
 	u64 pages = (at - vma->start) >> PAGE_SHIFT;
 	u64 end = vma->end;
+	struct vma *upper;
 	int err;
 
+	if ((vma->flags & VM_HUGETLB) && !IS_ALIGNED(at, PMD_SIZE))
+		return -EINVAL;
+	upper = vma_clone(vma->mm, vma);
 	if (!upper)
 		return -ENOMEM;
+	spin_lock(&vma->mm->table_lock);
+	split_huge_at(vma->mm, at);
+	spin_unlock(&vma->mm->table_lock);
 	spin_lock(&rmap_lock);
 	upper->start = at;
 	upper->pgoff += pages;
@@ -223,6 +233,17 @@ int vma_split_range(struct mm *mm, u64 start, u64 end)
 	return 0;
 }
 
+/* Nothing is mapped by those that are for this range alone: the next to map it starts anew. */
+static void drop_tables(struct pgtable *pt, u64 start, u64 end)
+{
+	pte_t *pmd;
+
+	end &= PMD_MASK;
+	for (u64 addr = ALIGN_UP(start, PMD_SIZE); (pmd = pmd_next(pt, &addr, end));
+	     addr += PMD_SIZE)
+		pmd_drop_table(pt, pmd);
+}
+
 int unmap_range(struct mm *mm, u64 start, u64 end)
 {
 	struct vma *vma;
@@ -233,7 +254,9 @@ int unmap_range(struct mm *mm, u64 start, u64 end)
 	while ((vma = find_vma(mm, start)) && vma->start < end) {
 		spin_lock(&mm->table_lock);
 		zap_range(vma, vma->start, vma->end);
+		drop_tables(&mm->pt, vma->start, vma->end);
 		spin_unlock(&mm->table_lock);
+		hugetlb_close(vma);
 		vma_remove(vma);
 		vma_free(vma);
 	}
@@ -258,13 +281,35 @@ u64 vma_find_gap(struct mm *mm, u64 len)
 	return top >= len + MMAP_MIN_ADDR ? top - len : 0;
 }
 
+u64 vma_pages(const struct mm *mm, unsigned mask, unsigned want)
+{
+	u64 pages = 0;
+
+	for (unsigned i = 0; i < mm->nr_vmas; i++)
+		if ((mm->vmas[i]->flags & mask) == want)
+			pages += (mm->vmas[i]->end - mm->vmas[i]->start) >> PAGE_SHIFT;
+	return pages;
+}
+
+bool may_expand(const struct mm *mm, unsigned flags, u64 pages)
+{
+	u64 data = rlimit(RLIMIT_DATA);
+
+	if (mm->total_pages + pages > rlimit(RLIMIT_AS) >> PAGE_SHIFT)
+		return false;
+	/* Counted only where there is a limit: nothing has to be kept up to date for the rest. */
+	return data == RLIM_INFINITY || (flags & VM_DATA_MASK) != VM_WRITE ||
+	       vma_pages(mm, VM_DATA_MASK, VM_WRITE) + pages <= data >> PAGE_SHIFT;
+}
+
 int expand_stack(struct vma *vma, u64 addr)
 {
 	struct mm *mm = vma->mm;
 	unsigned i = vma_index(mm, vma->start);
 	u64 start = addr & PAGE_MASK;
 
-	if (vma->end - start > STACK_LIMIT || start < MMAP_MIN_ADDR)
+	if (vma->end - start > rlimit(RLIMIT_STACK) || start < MMAP_MIN_ADDR ||
+	    !may_expand(mm, vma->flags, (vma->start - start) >> PAGE_SHIFT))
 		return -ENOMEM;
 	/* A gap to what lies below, unless that is inaccessible and so a guard itself. */
 	if (i && (mm->vmas[i - 1]->flags & VM_ACCESS) &&

@@ -5,6 +5,7 @@
  */
 #include "guest/include/counters.h"
 #include "guest/include/filemap.h"
+#include "guest/include/huge.h"
 #include "guest/include/mm.h"
 #include "guest/include/smp_lock.h"
 #include "guest/include/swap.h"
@@ -81,9 +82,11 @@ static u64 scan_caches(u64 want)
 
 u64 reclaim_pages(u64 want)
 {
-	/* The first round takes the accessed bits, the second the pages. */
-	u64 freed = scan_caches(want);
+	u64 freed = huge_zero_shrink();
 
+	/* The first round takes the accessed bits, the second the pages. */
+	if (freed < want)
+		freed += scan_caches(want - freed);
 	if (freed < want)
 		freed += shrink_groups(want - freed);
 	if (freed < want)
@@ -91,9 +94,9 @@ u64 reclaim_pages(u64 want)
 	return freed;
 }
 
-bool may_alloc_user_page(void)
+bool may_alloc_user_pages(u64 n)
 {
-	return nr_free_pages() > KERNEL_RESERVE;
+	return nr_free_pages() >= KERNEL_RESERVE + n;
 }
 
 void reclaim_if_low(void)

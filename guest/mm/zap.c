@@ -1,6 +1,7 @@
 /* Page table entries by range: removed, protected, copied for fork. */
 #include "guest/include/errno.h"
-#include "guest/include/mm.h"
+#include "guest/include/huge.h"
+#include "guest/include/hugetlb.h"
 #include "guest/include/swap.h"
 
 #define GATHER_MAX 64
@@ -54,6 +55,8 @@ void zap_range(struct vma *vma, u64 start, u64 end)
 	struct mmu_gather tlb = {.mm = mm, .start = start, .local = mm_is_local(mm)};
 	pte_t *ptep;
 
+	tlb.flush = vma->flags & VM_HUGETLB ? zap_hugetlb_range(vma, start, end)
+					    : zap_huge_range(vma, start, end);
 	for (u64 addr = start, stop; (ptep = pte_next_span(&mm->pt, &addr, end, &stop));) {
 		for (; addr < stop; addr += PAGE_SIZE, ptep++) {
 			pte_t pte = *ptep;
@@ -81,31 +84,33 @@ void zap_range(struct vma *vma, u64 start, u64 end)
  */
 static bool may_stay_writable(const struct vma *vma, pte_t pte)
 {
-	const struct page *page = vm_normal_page(pte);
+	struct page *page = vm_normal_page(pte);
 
 	if (!(vma->flags & VM_WRITE))
 		return false;
 	if (vma->flags & VM_SHARED)
 		return (pte & PTE_DIRTY) || !vma->ops->page_mkwrite;
-	return page && (page->flags & PG_ANON) && page->refcount == 1;
+	return page && (page->flags & PG_ANON) && page_is_sole(page);
+}
+
+pte_t pte_modify(const struct vma *vma, pte_t pte)
+{
+	const pte_t keep = PTE_ADDR_MASK | PTE_SPECIAL | PTE_ACCESSED | PTE_DIRTY;
+
+	pte = (pte & keep) | vma_pte_flags(vma);
+	return may_stay_writable(vma, pte) ? pte | PTE_WRITE : pte;
 }
 
 void protect_range(struct vma *vma, u64 start, u64 end)
 {
-	pte_t keep = PTE_ADDR_MASK | PTE_SPECIAL | PTE_ACCESSED | PTE_DIRTY;
-	pte_t flags = vma_pte_flags(vma);
 	struct mm *mm = vma->mm;
 	pte_t *ptep;
 
+	protect_huge_range(vma, start, end);
 	for (u64 addr = start, stop; (ptep = pte_next_span(&mm->pt, &addr, end, &stop));) {
 		for (; addr < stop; addr += PAGE_SIZE, ptep++) {
-			pte_t pte = (*ptep & keep) | flags;
-
-			if (!pte_present(*ptep))
-				continue;
-			if (may_stay_writable(vma, pte))
-				pte |= PTE_WRITE;
-			set_pte(ptep, pte);
+			if (pte_present(*ptep))
+				set_pte(ptep, pte_modify(vma, *ptep));
 		}
 	}
 	flush_tlb_range(mm, start, end);
@@ -114,10 +119,14 @@ void protect_range(struct vma *vma, u64 start, u64 end)
 int copy_range(struct vma *dst, struct vma *src)
 {
 	pte_t *from;
+	int err;
 
 	/* Only files, and memory nobody has written to: the child faults it in again. */
 	if (!src->anon_vma)
 		return 0;
+	err = copy_huge_range(dst, src);
+	if (err)
+		return err;
 	for (u64 addr = src->start, stop;
 	     (from = pte_next_span(&src->mm->pt, &addr, src->end, &stop));) {
 		pte_t *to = pte_alloc(&dst->mm->pt, addr);

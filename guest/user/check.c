@@ -6,8 +6,9 @@
 #include "guest/user/check/check.h"
 
 static const struct check *const subjects[] = {
-    memory_checks, mapping_checks, count_checks, pointer_checks, exec_checks,
-    file_checks,   task_checks,	   trap_checks,	 signal_checks,
+    memory_checks, mapping_checks, count_checks,  pointer_checks, exec_checks,
+    limit_checks,  huge_checks,	   smaps_checks,  hugetlb_checks, file_checks,
+    task_checks,   trap_checks,	   signal_checks,
 };
 
 volatile uint8_t *anon(size_t pages)
@@ -27,6 +28,28 @@ long minor_faults(void)
 	struct rusage ru;
 
 	return sys_getrusage(&ru) ? -1 : ru.ru_minflt;
+}
+
+long proc_value(const char *path, const char *name)
+{
+	static char text[8192];
+	const size_t len = strlen(name);
+	int fd = sys_open(path, O_RDONLY);
+	long n = sys_read(fd, text, sizeof(text) - 1), value = 0;
+
+	sys_close(fd);
+	for (long i = 0; i < n; i++) {
+		const char *at = text + i;
+
+		if ((i && at[-1] != '\n') || memcmp(at, name, len) != 0)
+			continue;
+		for (at += len; *at == ' '; at++)
+			;
+		for (; *at >= '0' && *at <= '9'; at++)
+			value = value * 10 + *at - '0';
+		return value;
+	}
+	return -1;
 }
 
 int in_child(int (*fn)(void))

@@ -1,6 +1,8 @@
 #include "tests/guest_mm/fake_mm.h"
 #include "guest/include/errno.h"
+#include "guest/include/hugetlb.h"
 #include "guest/include/printk.h"
+#include "guest/include/signal.h"
 #include "guest/include/smp.h"
 #include "guest/include/smp_lock.h"
 #include "guest/include/string.h"
@@ -10,7 +12,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-enum { NR_FRAMES = 2048 };
+enum { NR_FRAMES = 4096 };
 
 static struct page frames[NR_FRAMES];
 static u64 next_frame;
@@ -23,20 +25,31 @@ u64 max_pfn = NR_FRAMES;
 u64 host_cr3;
 unsigned host_flushes;
 bool host_irqs_off;
-void (*fake_interrupt)(void), (*fake_event)(void), (*fake_call)(void);
+void (*fake_interrupt)(void), (*fake_event)(void), (*fake_call)(void), (*fake_huge_alloc)(void);
+bool fake_no_huge;
+struct fake_signal fake_signal;
 struct mm fake_mm;
 struct vma fake_vma;
 struct inode fake_inode;
 struct cpu cpus[NR_CPUS];
 unsigned nr_cpus = 1;
 
-/* --- frames: handed out one after the other, never twice ------------------------------------- */
+/*
+ * --- frames: handed out one after the other, never twice; 2 MiB only as long as there are any ----
+ */
 
 struct page *alloc_pages(unsigned order, unsigned flags)
 {
-	struct page *page = &frames[next_frame];
+	struct page *page;
+	u64 first;
 
-	next_frame += 1UL << order;
+	if (fake_huge_alloc && order == MAX_ORDER)
+		fake_huge_alloc();
+	first = ALIGN_UP(next_frame, 1UL << order);
+	page = &frames[first];
+	if (order == MAX_ORDER && (fake_no_huge || first + (1UL << order) > NR_FRAMES))
+		return NULL;
+	next_frame = first + (1UL << order);
 	if (next_frame > NR_FRAMES)
 		abort();
 	used += 1L << order;
@@ -53,11 +66,17 @@ void split_pages(struct page *page)
 
 void put_page(struct page *page)
 {
+	page = compound_head(page);
 	if (page->refcount <= 0 || (page->refcount == 1 && page->mapcount))
 		abort();
 	if (page->refcount == 1 && (page->flags & PG_ANON))
 		anon_page_free(page);
-	used -= !--page->refcount;
+	if (--page->refcount)
+		return;
+	if (page->flags & PG_HUGETLB)
+		hugetlb_page_free(page);
+	else if (!(page->flags & PG_HWPOISON))
+		used -= 1L << page->order;
 }
 
 long fake_frames(void)
@@ -151,6 +170,19 @@ void unlock_kernel(void)
 {
 }
 
+/* --- signals --------------------------------------------------------------------------------- */
+
+void signal_force(int sig, int code, u64 addr)
+{
+	fake_signal = (struct fake_signal){sig, code, addr};
+}
+
+bool signal_unhandled(int sig)
+{
+	(void)sig;
+	return true;
+}
+
 /* --- messages -------------------------------------------------------------------------------- */
 
 void printk(const char *fmt, ...)
@@ -192,6 +224,7 @@ static void read_pages(struct inode *inode, u64 pgoff, struct page **pages, unsi
 
 void fake_setup(unsigned flags, const struct vm_ops *ops)
 {
+	static struct vma *vmas[] = {&fake_vma};
 	void *want = phys_to_virt(0);
 
 	if (mmap(want, NR_FRAMES * PAGE_SIZE, PROT_READ | PROT_WRITE,
@@ -201,15 +234,16 @@ void fake_setup(unsigned flags, const struct vm_ops *ops)
 	next_frame = 1;
 	used = 0;
 	fault_counters = (struct fault_counts){0};
-	fake_interrupt = fake_event = fake_call = NULL;
+	fake_interrupt = fake_event = fake_call = fake_huge_alloc = NULL;
 	nr_cpus = 1;
+	fake_no_huge = false;
 	memory_init();
 
 	file_ops.read_pages = read_pages;
 	fake_inode = (struct inode){.size = FAKE_PAGES * PAGE_SIZE, .mode = S_IFREG};
 	address_space_init(&fake_inode.mapping, &fake_inode, &file_ops);
 
-	fake_mm = (struct mm){.group = &root_group};
+	fake_mm = (struct mm){.group = &root_group, .vmas = vmas, .nr_vmas = 1};
 	rwsem_init(&fake_mm.lock);
 	if (!pgtable_init(&fake_mm.pt))
 		abort();
@@ -228,6 +262,11 @@ void fake_setup(unsigned flags, const struct vm_ops *ops)
 		list_add(&fake_vma.mapping_link, &fake_inode.mapping.mappings);
 	fake_entry(0);
 	host_flushes = 0;
+}
+
+struct vma *find_vma(struct mm *mm, u64 addr)
+{
+	return mm == &fake_mm && addr < fake_vma.end ? &fake_vma : NULL;
 }
 
 pte_t *fake_entry(unsigned page)

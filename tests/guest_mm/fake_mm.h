@@ -20,6 +20,9 @@
  */
 extern void (*fake_interrupt)(void);
 extern void (*fake_event)(void);
+/* What happens elsewhere while a page of 2 MiB is allocated; and whether there are none. */
+extern void (*fake_huge_alloc)(void);
+extern bool fake_no_huge;
 
 /* Other CPUs are asked for something: called each time, before they do it. */
 extern void (*fake_call)(void);
@@ -29,8 +32,14 @@ extern struct mm fake_mm;
 extern struct vma fake_vma;
 extern struct inode fake_inode;
 
-/* swap_suite.c */
-Suite *guest_swap_suite(void);
+/* What the task was told last. */
+extern struct fake_signal {
+	int sig, code;
+	u64 addr;
+} fake_signal;
+
+/* swap_suite.c, huge_suite.c */
+Suite *guest_swap_suite(void), *guest_huge_suite(void);
 
 /* Everything as new. flags: VM_*; ops NULL: anonymous. */
 void fake_setup(unsigned flags, const struct vm_ops *ops);

@@ -1,8 +1,9 @@
 # The guest's memory management, compiled for the build machine with the privileged instructions
 # replaced: tests/test_guest_mm.
 
-MM_TEST_SRCS := $(addprefix guest/mm/,memory.c file_fault.c filemap.c lru.c readahead.c rmap.c \
-	swap.c swap_fault.c vmscan.c zap.c) guest/arch/pgtable.c guest/arch/tlb.c
+MM_TEST_SRCS := $(addprefix guest/mm/,memory.c file_fault.c filemap.c huge_memory.c huge_zero.c \
+	hugetlb.c lru.c memory_failure.c numa.c readahead.c rmap.c swap.c swap_fault.c vmscan.c zap.c) \
+	guest/arch/pgtable.c guest/arch/tlb.c
 MM_TEST_OBJS := $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/guest_mm/*.c)) \
 	$(MM_TEST_SRCS:%.c=$(OUT)/tests/guest_mm/%.o)
 

@@ -334,7 +334,8 @@ static Suite *guest_mm_suite(void)
 
 int main(int argc, char **argv)
 {
-	static Suite *(*const suites[])(void) = {guest_mm_suite, guest_swap_suite};
+	static Suite *(*const suites[])(void) = {guest_mm_suite, guest_swap_suite,
+						 guest_huge_suite};
 
-	return run_suites(suites, 2, argc ? argv + 1 : argv);
+	return run_suites(suites, 3, argc ? argv + 1 : argv);
 }

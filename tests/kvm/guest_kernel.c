@@ -36,6 +36,12 @@ static const struct {
     {"maxcpus=2 init=/bin/smp", "64M", "kernel", "smp: 0 sums wrong, 0 translations stale", 0, "2"},
     {"maxcpus=4 init=/bin/smp", "64M", "handler", "smp: 0 sums wrong, 0 translations stale", 0,
      "4"},
+    {"init=/bin/check swap=/dev/vdb -- huge_page_out huge_reclaimed", "64M", "kernel",
+     "check: 2 cases, 0 failed", 0, "1"},
+    {"init=/bin/check hugepages=4 -- hugetlb_private hugetlb_parts hugetlb_unreserved "
+     "hugetlb_fork hugetlb_fork_empty hugetlb_taken_back hugetlb_shared",
+     "64M", "kernel", "check: 7 cases, 0 failed", 0, "1"},
+    {"init=/bin/check numa_balancing=enable -- numa_hints", "64M", "kernel", " numa_hint=", 0, "1"},
 };
 
 /* An area as mkswap makes it: the header is all that counts. */
@@ -57,7 +63,7 @@ static const char *swap_area(void)
 
 START_TEST(guest_program)
 {
-	char append[128];
+	char append[256];
 	struct run run;
 
 	if (access(image_path("kernel.elf"), R_OK) || access(image_path("disk.img"), R_OK))
@@ -97,7 +103,10 @@ START_TEST(same_on_linux)
 			  "count_populate", "count_grows_down", "mremap_shrinks_and_grows",
 			  "mremap_moves", "mremap_old_place", "mremap_dontunmap", "mremap_refused",
 			  "merged", "mincore_tells", "mlock_keeps", "dont_fork", "shared_memory",
-			  "shared_memory_ends", "guard_gap_wide", "guard_gap_narrow")),
+			  "shared_memory_ends", "guard_gap_wide", "guard_gap_narrow", "limit_calls",
+			  "limit_address_space", "limit_data", "limit_stack_reached",
+			  "limit_stack_passed", "stack_in_address_space", "limit_inherited",
+			  "smaps_own", "hugetlb_refused")),
 	    0);
 }
 END_TEST

@@ -1,7 +1,9 @@
 /* --on-io-error poison: a page that its file does not give, from a guest. */
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/kvm/runner.h"
@@ -89,6 +91,70 @@ START_TEST(stop)
 }
 END_TEST
 
+enum { VICTIM_PAGES = 400, LOST = 300 }; /* far behind what comes with the first pages */
+
+/*
+ * A file system with one file of As and, from page LOST on, Zs; *cut: where in the image those
+ * begin. Nothing else lies behind that.
+ */
+static const char *make_victim(long *cut)
+{
+	static unsigned char pages[VICTIM_PAGES][4096];
+	const char *image = scratch("victim.img"), *stage = scratch("stage");
+	char command[1024], path[512];
+	size_t len;
+
+	for (int i = 0; i < VICTIM_PAGES; i++)
+		memset(pages[i], i < LOST ? 'A' : 'Z', sizeof(pages[i]));
+	ck_assert_int_eq(mkdir(stage, 0755), 0);
+	snprintf(path, sizeof(path), "%s/victim", stage);
+	write_file(path, pages, sizeof(pages));
+	snprintf(
+	    command, sizeof(command),
+	    "PATH=$PATH:/usr/sbin:/sbin mke2fs -q -F -t ext2 -b 4096 -d %s %s 4M >/dev/null 2>&1",
+	    stage, image);
+	ck_assert_int_eq(system(command), 0);
+	unsigned char *data = read_file(image, &len);
+	*cut = 0;
+	for (size_t at = 0; at < len && !*cut; at += 4096)
+		if (!memcmp(data + at, pages[LOST], 4096))
+			*cut = (long)at;
+	free(data);
+	ck_assert_int_gt(*cut, 0);
+	return image;
+}
+
+/* The guest kernel takes them: its programs get SIGBUS, its calls EFAULT, and it goes on. */
+START_TEST(guest_kernel_takes_them)
+{
+	const char *image;
+	struct run run;
+	long cut;
+
+	if (!can_poison() || !have_userfaultfd())
+		skip("userfaultfd cannot poison before Linux 6.6, or is not there");
+	if (access(image_path("kernel.elf"), R_OK) || access(image_path("disk.img"), R_OK))
+		skip("no guest kernel or images here");
+	if (run_tool(NULL, ARGS("mke2fs", "-V")))
+		skip("no mke2fs here");
+	image = make_victim(&cut);
+	run_start(&run, NULL,
+		  ARGS("--kernel", image_path("kernel.elf"), "--disk", image_path("disk.img"),
+		       "--pmem", image, "--on-io-error", "poison", "--memory", "64M", "--append",
+		       "quiet root=/dev/vda init=/bin/poisoned -- /pmem/victim", "--time-limit",
+		       GUEST_LIMIT));
+	run_until(&run, "ready");
+	ck_assert_int_eq(truncate(image, cut), 0);
+	run_type(&run, "\n", 1);
+	run_wait(&run);
+	ck_assert_msg(run.status == 0, "status %d\n%s\n%s", run.status, run.out_text, run.err_text);
+	/* By a child's touch, a call's, and the program's own; then its entry says so. */
+	ck_assert_ptr_nonnull(strstr(run.out_text, " hwpoison=2 machine_checks="));
+	ck_assert_ptr_nonnull(strstr(run.out_text, ", 0 not given back"));
+	run_free(&run);
+}
+END_TEST
+
 Suite *poison_suite(void)
 {
 	Suite *suite = suite_create("poison");
@@ -98,6 +164,7 @@ Suite *poison_suite(void)
 	tcase_add_loop_test(tc, machine_check, 0, sizeof(touches) / sizeof(touches[0]));
 	tcase_add_loop_test(tc, no_machine_check, 0, sizeof(touches) / sizeof(touches[0]));
 	tcase_add_loop_test(tc, stop, 0, 2);
+	tcase_add_test(tc, guest_kernel_takes_them);
 	suite_add_tcase(suite, tc);
 	return suite;
 }

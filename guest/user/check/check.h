@@ -72,13 +72,16 @@ struct check {
 };
 
 extern const struct check memory_checks[], mapping_checks[], count_checks[], pointer_checks[],
-    exec_checks[], file_checks[], task_checks[], trap_checks[], signal_checks[];
+    exec_checks[], limit_checks[], huge_checks[], smaps_checks[], hugetlb_checks[], file_checks[],
+    task_checks[], trap_checks[], signal_checks[];
 
 /* Fresh private memory; NULL if there is none. */
 volatile uint8_t *anon(size_t pages);
 int protect(volatile void *p, size_t pages, int prot);
 /* The calling task's so far. */
 long minor_faults(void);
+/* The number behind the first line of the file that begins with name; -1: there is none. */
+long proc_value(const char *path, const char *name);
 /* Runs fn in a child; its wait status, or -1. */
 int in_child(int (*fn)(void));
 
