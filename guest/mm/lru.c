@@ -285,17 +285,18 @@ static u64 swap_out(struct page **pages, unsigned n, bool force)
 u64 shrink_group(struct mem_group *group, u64 want)
 {
 	struct page *pages[SWAP_BATCH];
-	u64 freed = 0, scan = 3 * (group->nr_active + group->nr_inactive);
+	u64 freed = 0, looked = 0, scan = 3 * (group->nr_active + group->nr_inactive);
 
 	while (freed < want && nr_swap_slots()) {
 		unsigned n = isolate(group, pages, SWAP_BATCH);
 
 		if (!n)
 			break;
+		for (unsigned i = 0; i < n; i++)
+			looked += 1UL << pages[i]->order;
 		freed += swap_out(pages, n, false);
-		if (scan < n)
+		if (looked > scan)
 			break;
-		scan -= n;
 	}
 	return freed;
 }
