@@ -8,7 +8,8 @@
 #include "guest/include/trap.h"
 #include "guest/include/uaccess.h"
 
-#define STACK_ORDER 2
+#define STACK_ORDER  2
+#define TASKS_ALWAYS 20UL
 
 _Static_assert(PAGE_SIZE << STACK_ORDER == TASK_STACK, "a task's stack is one block");
 
@@ -23,6 +24,7 @@ static struct wait_queue any_exit = WAIT_QUEUE_INIT(any_exit);
 static struct wait_queue vfork_ends = WAIT_QUEUE_INIT(vfork_ends);
 static struct task *init_task;
 static int last_pid;
+static u64 nr_tasks;
 
 struct regs *task_regs(const struct task *t)
 {
@@ -35,6 +37,7 @@ static void list_task(struct task *t)
 	u64 irq = local_irq_save();
 
 	list_add_tail(&t->all, &all_tasks);
+	nr_tasks++;
 	local_irq_restore(irq);
 }
 
@@ -75,6 +78,7 @@ void task_free(struct task *t)
 	u64 irq = local_irq_save();
 
 	list_del(&t->all);
+	nr_tasks--;
 	local_irq_restore(irq);
 	list_del(&t->sibling);
 	put_page(virt_to_page(t->stack));
@@ -118,11 +122,19 @@ void vfork_is_over(void)
 	wake_up(&vfork_ends);
 }
 
+/* As on Linux, what all tasks have for themselves is at most an eighth of memory. */
+static bool too_many_tasks(void)
+{
+	return READ_ONCE(nr_tasks) >= MAX(nr_total_pages() >> (3 + STACK_ORDER), TASKS_ALWAYS);
+}
+
 s64 do_fork(const struct regs *regs, const struct fork_request *how)
 {
 	struct task *child;
 	int err, pid;
 
+	if (too_many_tasks())
+		return -EAGAIN;
 	reclaim_if_low();
 	child = task_create(current->name, fork_return, (void *)how->child_tid);
 	if (!child)
