@@ -115,6 +115,15 @@ static void load_context(struct regs *regs, const struct sigcontext *c)
 	};
 }
 
+/* Where SA_ONSTACK goes, or is already, the frame has to fit: below are the program's data. */
+static bool fits(const struct regs *regs, const struct sigaction *action, u64 at)
+{
+	const struct sigstack *stack = &current->signals.stack;
+	bool on = on_stack(stack, regs->rsp) || (action->flags & SA_ONSTACK && stack->size);
+
+	return !on || on_stack(stack, at);
+}
+
 static u64 stack_for(const struct regs *regs, const struct sigaction *action)
 {
 	const struct sigstack *stack = &current->signals.stack;
@@ -140,7 +149,8 @@ bool signal_frame_push(struct regs *regs, const struct sigaction *action,
 	save_context(&frame.uc.context, regs);
 	frame.uc.context.fpu = fpu;
 	/* iretq must not meet an address that is not canonical. */
-	if (!(action->flags & SA_RESTORER) || action->handler >= USER_END)
+	if (!(action->flags & SA_RESTORER) || action->handler >= USER_END ||
+	    !fits(regs, action, at))
 		return false;
 	fpu_sync();
 	if (copy_to_user(fpu, current->fpu, FPU_AREA) || copy_to_user(at, &frame, sizeof(frame)))
@@ -155,7 +165,7 @@ bool signal_frame_push(struct regs *regs, const struct sigaction *action,
 	return true;
 }
 
-/* Bits that no processor defines would have FXRSTOR fault. */
+/* Bits that no processor defines would have FXRSTOR fault: no frame of this kernel's has them. */
 static bool load_fpu(u64 from)
 {
 	u8 area[FPU_AREA] __attribute__((aligned(16)));
@@ -164,8 +174,8 @@ static bool load_fpu(u64 from)
 	if (copy_from_user(area, from, sizeof(area)))
 		return false;
 	memcpy(&mxcsr, area + FPU_MXCSR_AT, sizeof(mxcsr));
-	mxcsr &= MXCSR_DEFINED;
-	memcpy(area + FPU_MXCSR_AT, &mxcsr, sizeof(mxcsr));
+	if (mxcsr & ~MXCSR_DEFINED)
+		return false;
 	fpu_load(area);
 	return true;
 }
@@ -176,7 +186,8 @@ s64 signal_frame_pop(struct regs *regs)
 	u64 at = regs->rsp - sizeof(u64);
 
 	if (copy_from_user(&uc, at + offsetof(struct frame, uc), sizeof(uc)) ||
-	    uc.context.rip >= USER_END || (uc.context.fpu && !load_fpu(uc.context.fpu))) {
+	    uc.context.rip >= USER_END || (uc.context.cs | 3) != USER_CS ||
+	    (uc.context.fpu && !load_fpu(uc.context.fpu))) {
 		signal_force(SIGSEGV, SI_KERNEL, 0);
 		return 0;
 	}

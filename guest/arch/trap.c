@@ -51,7 +51,7 @@ static const struct {
     [VEC_DIVIDE] = {SIGFPE, FPE_INTDIV, true},	    [VEC_DEBUG] = {SIGTRAP, TRAP_BRKPT, true},
     [VEC_BREAKPOINT] = {SIGTRAP, SI_KERNEL, false}, [VEC_INVALID_OP] = {SIGILL, ILL_ILLOPN, true},
     [VEC_X87] = {SIGFPE, SI_KERNEL, true},	    [VEC_ALIGNMENT] = {SIGBUS, BUS_ADRALN, false},
-    [VEC_SIMD] = {SIGFPE, SI_KERNEL, true},
+    [VEC_SIMD] = {SIGFPE, SI_KERNEL, true},	    [VEC_STACK] = {SIGBUS, SI_KERNEL, false},
 };
 
 static void send_signal(const struct regs *regs)

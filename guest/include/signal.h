@@ -124,6 +124,9 @@ bool signal_pending(void);
 /* Would it end if it were sent this now? Nobody hears of it else. */
 bool signal_unhandled(int sig);
 
+/* The user's set is what is blocked until the call is over, or a handler has begun. */
+s64 signals_suspend(u64 user_set, u64 size);
+
 void signals_fork(struct task *child);
 /* Handlers were the old program's. */
 void signals_exec(void);

@@ -8,6 +8,9 @@
 
 #include "guest/include/types.h"
 
+/* Is all of it below the kernel, mapped or not? */
+bool user_range(u64 addr, size_t n);
+
 /* Bytes that could not be copied: 0 is success. */
 size_t copy_to_user(u64 dst, const void *src, size_t n);
 size_t copy_from_user(void *dst, u64 src, size_t n);

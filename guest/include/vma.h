@@ -26,6 +26,8 @@ int vma_split_range(struct mm *mm, u64 start, u64 end);
 void vma_merge_range(struct mm *mm, u64 start, u64 end);
 /* Bytes rounded up to pages; false if that, or the range, leaves the user half. */
 bool page_range(u64 addr, u64 *len);
+/* Do the pages of that many bytes go on behind the last address, or are there none? */
+bool wraps(u64 addr, u64 len);
 /* Whether mappings cover [start, end) without a gap. */
 bool vma_covers(struct mm *mm, u64 start, u64 end);
 /*

@@ -95,9 +95,10 @@ void files_close_on_exec(struct task *t)
 	}
 }
 
-struct file *fd_file(u64 fd)
+struct file *fd_file(u64 wide)
 {
 	struct files *files = current->files;
+	u32 fd = (u32)wide;
 	struct file *f;
 
 	if (fd >= FILES_MAX)
@@ -133,9 +134,10 @@ int fd_install(struct file *f)
 	return fd_install_from(f, 0, f->flags & O_CLOEXEC);
 }
 
-int fd_replace(u64 fd, struct file *f, bool cloexec)
+int fd_replace(u64 wide, struct file *f, bool cloexec)
 {
 	struct files *files = current->files;
+	u32 fd = (u32)wide;
 	struct file *old;
 
 	if (fd >= FILES_MAX) {
@@ -152,9 +154,10 @@ int fd_replace(u64 fd, struct file *f, bool cloexec)
 	return (int)fd;
 }
 
-int fd_close(u64 fd)
+int fd_close(u64 wide)
 {
 	struct files *files = current->files;
+	u32 fd = (u32)wide;
 	struct file *f;
 
 	if (fd >= FILES_MAX)

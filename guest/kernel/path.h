@@ -11,6 +11,7 @@ struct at {
 };
 
 #define AT_SYMLINK_NOFOLLOW 0x100
+#define AT_EACCESS	    0x200
 #define AT_REMOVEDIR	    0x200
 #define AT_SYMLINK_FOLLOW   0x400
 #define AT_NO_AUTOMOUNT	    0x800

@@ -67,8 +67,10 @@ SYSCALL(getdents64)
 
 	if (!f)
 		return -EBADF;
-	if (f->inode && S_ISDIR(f->inode->mode))
-		ret = f->flags & O_PATH ? -EBADF : list(f, regs->rsi, regs->rdx);
+	if (f->flags & O_PATH)
+		ret = -EBADF;
+	else if (f->inode && S_ISDIR(f->inode->mode))
+		ret = (s32)regs->rdx < 0 ? -EINVAL : list(f, regs->rsi, (u32)regs->rdx);
 	file_put(f);
 	return ret;
 }

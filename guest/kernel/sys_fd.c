@@ -39,18 +39,18 @@ SYSCALL(dup2)
 {
 	struct file *f;
 
-	if (regs->rdi != regs->rsi)
+	if ((u32)regs->rdi != (u32)regs->rsi)
 		return dup_to(regs->rdi, regs->rsi, false);
 	f = fd_file(regs->rdi);
 	if (!f)
 		return -EBADF;
 	file_put(f);
-	return (s64)regs->rdi;
+	return (s64)(u32)regs->rdi;
 }
 
 SYSCALL(dup3)
 {
-	if (regs->rdi == regs->rsi || (regs->rdx & ~(u64)O_CLOEXEC))
+	if ((u32)regs->rdi == (u32)regs->rsi || ((u32)regs->rdx & ~(u32)O_CLOEXEC))
 		return -EINVAL;
 	return dup_to(regs->rdi, regs->rsi, regs->rdx);
 }
@@ -63,14 +63,14 @@ static s64 dup_from(struct file *f, u64 from, bool cloexec)
 	return fd_install_from(f, from, cloexec);
 }
 
-static s64 do_fcntl(struct file *f, u64 fd, u64 cmd, u64 arg)
+static s64 do_fcntl(struct file *f, u32 fd, u32 cmd, u64 arg)
 {
 	const u32 settable = O_APPEND | O_NONBLOCK;
 
 	switch (cmd) {
 	case F_DUPFD:
 	case F_DUPFD_CLOEXEC:
-		return dup_from(f, arg, cmd == F_DUPFD_CLOEXEC);
+		return dup_from(f, (u32)arg, cmd == F_DUPFD_CLOEXEC);
 	case F_GETFD:
 		return fd_get_cloexec(fd) ? FD_CLOEXEC : 0;
 	case F_SETFD:
@@ -95,7 +95,7 @@ SYSCALL(fcntl)
 
 	if (!f)
 		return -EBADF;
-	ret = do_fcntl(f, regs->rdi, regs->rsi, regs->rdx);
+	ret = do_fcntl(f, (u32)regs->rdi, (u32)regs->rsi, regs->rdx);
 	file_put(f);
 	return ret;
 }

@@ -31,17 +31,31 @@ static s64 on_file(struct regs *regs, file_fn fn)
 	return ret;
 }
 
+static bool may_read(const struct file *f)
+{
+	return (f->flags & O_ACCMODE) != O_WRONLY && !(f->flags & O_PATH);
+}
+
+static bool may_write(const struct file *f)
+{
+	return (f->flags & O_ACCMODE) != O_RDONLY && !(f->flags & O_PATH);
+}
+
 static s64 file_read(struct file *f, u64 *pos, u64 buf, size_t n)
 {
-	if ((f->flags & O_ACCMODE) == O_WRONLY || (f->flags & O_PATH))
+	if (!may_read(f))
 		return -EBADF;
+	if (!user_range(buf, n))
+		return -EFAULT;
 	return f->ops->read ? f->ops->read(f, pos, buf, MIN(n, RW_MAX)) : -EINVAL;
 }
 
 static s64 file_write(struct file *f, u64 *pos, u64 buf, size_t n)
 {
-	if ((f->flags & O_ACCMODE) == O_RDONLY || (f->flags & O_PATH))
+	if (!may_write(f))
 		return -EBADF;
+	if (!user_range(buf, n))
+		return -EFAULT;
 	return f->ops->write ? f->ops->write(f, pos, buf, MIN(n, RW_MAX)) : -EINVAL;
 }
 
@@ -72,6 +86,8 @@ static s64 check_pos(const struct file *f, u64 pos)
 {
 	if ((s64)pos < 0)
 		return -EINVAL;
+	if (f->flags & O_PATH)
+		return -EBADF;
 	return f->ops->seeks ? 0 : -ESPIPE;
 }
 
@@ -108,11 +124,14 @@ typedef s64 (*transfer_fn)(struct file *f, u64 *pos, u64 buf, size_t n);
 
 static s64 each_buffer(struct file *f, const struct regs *regs, u64 *pos, transfer_fn fn)
 {
+	u32 n = (u32)regs->rdx;
 	s64 done = 0;
 
-	if (regs->rdx > IOV_MAX)
+	if (fn == file_read ? !may_read(f) : !may_write(f))
+		return -EBADF;
+	if (n > IOV_MAX)
 		return -EINVAL;
-	for (u64 i = 0; i < regs->rdx; i++) {
+	for (u32 i = 0; i < n; i++) {
 		struct iovec v;
 		s64 ret;
 
@@ -120,8 +139,7 @@ static s64 each_buffer(struct file *f, const struct regs *regs, u64 *pos, transf
 			return done ? done : -EFAULT;
 		if ((s64)v.len < 0)
 			return done ? done : -EINVAL;
-		/* What waits does so for the first only. */
-		if (!v.len && regs->rdx > 1)
+		if (!v.len)
 			continue;
 		ret = fn(f, pos, v.base, v.len);
 		if (ret < 0)
@@ -231,6 +249,8 @@ SYSCALL(lseek)
 
 static s64 do_ioctl(struct file *f, struct regs *regs)
 {
+	if (f->flags & O_PATH)
+		return -EBADF;
 	return f->ops->ioctl ? f->ops->ioctl(f, (u32)regs->rsi, regs->rdx) : -ENOTTY;
 }
 

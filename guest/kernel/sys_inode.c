@@ -44,13 +44,14 @@ static s64 change_path(u64 dirfd, u64 path, u64 flags, change_fn fn, const struc
 static s64 change_fd(change_fn fn, const struct regs *regs)
 {
 	struct file *f = fd_file(regs->rdi);
-	struct inode *inode = f ? f->inode : NULL;
+	struct inode *inode = f && !(f->flags & O_PATH) ? f->inode : NULL;
+	s64 err = f && !(f->flags & O_PATH) ? -EPERM : -EBADF;
 
 	if (inode)
 		inode_get(inode);
 	if (f)
 		file_put(f);
-	return inode ? change(inode, fn, regs) : f ? -EPERM : -EBADF;
+	return inode ? change(inode, fn, regs) : err;
 }
 
 /* --- chmod: the mode is where the call has it
@@ -133,6 +134,8 @@ SYSCALL(lchown)
 
 SYSCALL(fchownat)
 {
+	if ((u32)regs->r8 & ~(u32)(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH))
+		return -EINVAL;
 	return change_path(regs->rdi, regs->rsi, regs->r8, owner_in_rdx, regs);
 }
 
@@ -165,7 +168,9 @@ static s64 set_times(struct inode *inode, const struct regs *regs)
 
 SYSCALL(utimensat)
 {
-	if (!regs->rsi)
+	if ((u32)regs->r10 & ~(u32)(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH))
+		return -EINVAL;
+	if (!regs->rsi && (int)regs->rdi != AT_FDCWD)
 		return change_fd(set_times, regs);
 	return change_path(regs->rdi, regs->rsi, regs->r10, set_times, regs);
 }
@@ -188,6 +193,14 @@ SYSCALL(truncate)
 	return ret;
 }
 
+/* What its own descriptor means; of those only links (O_PATH) can be read. */
+static bool is_empty(u64 user_path)
+{
+	char first = 1;
+
+	return !copy_from_user(&first, user_path, 1) && !first;
+}
+
 static s64 read_link_at(u64 dirfd, u64 user_path, u64 buf, u64 size)
 {
 	struct inode *inode;
@@ -199,6 +212,10 @@ static s64 read_link_at(u64 dirfd, u64 user_path, u64 buf, u64 size)
 	ret = at_lookup(dirfd, user_path, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH, &inode);
 	if (ret)
 		return ret;
+	if (!S_ISLNK(inode->mode) && is_empty(user_path)) {
+		inode_put(inode);
+		return -ENOENT;
+	}
 	target = kmalloc(PATH_MAX);
 	ret = target ? fs_read_link(inode, target, PATH_MAX) : -ENOMEM;
 	if (ret > 0) {
@@ -252,5 +269,7 @@ SYSCALL(faccessat)
 
 SYSCALL(faccessat2)
 {
+	if ((u32)regs->r10 & ~(u32)(AT_SYMLINK_NOFOLLOW | AT_EACCESS | AT_EMPTY_PATH))
+		return -EINVAL;
 	return access_at(regs->rdi, regs->rsi, regs->rdx, regs->r10);
 }

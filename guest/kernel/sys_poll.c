@@ -82,14 +82,14 @@ static u64 after(u64 ns)
 	return ns > FOR_EVER - now ? FOR_EVER : now + ns;
 }
 
-static s64 poll_user(u64 user_fds, u64 n, u64 deadline)
+static s64 poll_user(u64 user_fds, u32 n, u64 deadline)
 {
 	struct pollfd *fds;
 	s64 ret;
 
 	if (n > POLL_MAX)
 		return -EINVAL;
-	fds = kmalloc(MAX(n, 1UL) * sizeof(*fds));
+	fds = kmalloc(MAX(n, 1U) * sizeof(*fds));
 	if (!fds)
 		return -ENOMEM;
 	ret =
@@ -121,7 +121,8 @@ SYSCALL(poll)
 {
 	s64 ms = (int)regs->rdx;
 
-	return poll_user(regs->rdi, regs->rsi, ms < 0 ? FOR_EVER : after((u64)ms * NSEC_PER_MSEC));
+	return poll_user(regs->rdi, (u32)regs->rsi,
+			 ms < 0 ? FOR_EVER : after((u64)ms * NSEC_PER_MSEC));
 }
 
 SYSCALL(ppoll)
@@ -129,7 +130,9 @@ SYSCALL(ppoll)
 	u64 deadline;
 	s64 err = deadline_of(regs->rdx, NSEC_PER_SEC, &deadline);
 
-	return err ? err : poll_user(regs->rdi, regs->rsi, deadline);
+	if (!err && regs->r10)
+		err = signals_suspend(regs->r10, regs->r8);
+	return err ? err : poll_user(regs->rdi, (u32)regs->rsi, deadline);
 }
 
 /* --- select: three sets of bits, turned into what poll takes
@@ -222,7 +225,7 @@ static s64 do_select(const struct regs *regs, u64 unit)
 
 	if (!err && (int)regs->rdi < 0)
 		err = -EINVAL;
-	return err ? err : select_user(MIN(regs->rdi, (u64)FILES_MAX), user, deadline);
+	return err ? err : select_user(MIN((u32)regs->rdi, (u32)FILES_MAX), user, deadline);
 }
 
 SYSCALL(select)
@@ -232,5 +235,17 @@ SYSCALL(select)
 
 SYSCALL(pselect6)
 {
+	struct {
+		u64 set, size;
+	} mask = {0};
+
+	if (regs->r9 && copy_from_user(&mask, regs->r9, sizeof(mask)))
+		return -EFAULT;
+	if (mask.set) {
+		s64 err = signals_suspend(mask.set, mask.size);
+
+		if (err)
+			return err;
+	}
 	return do_select(regs, NSEC_PER_SEC);
 }

@@ -5,25 +5,26 @@
 #include "guest/include/task.h"
 #include "guest/include/uaccess.h"
 
+#define INT_MIN	       (-0x7fffffff - 1)
 #define SET_SIZE       8 /* of a sigset_t, as the calls are told */
 #define STACK_SIZE_MIN 2048
 
 enum { SIG_BLOCK, SIG_UNBLOCK, SIG_SETMASK };
 
-static bool is_signal(u64 sig)
+static bool is_signal(int sig)
 {
 	return sig >= 1 && sig <= NR_SIGNALS;
 }
 
 SYSCALL(rt_sigaction)
 {
-	struct sigaction new, old;
-	struct sigaction *a;
+	struct sigaction new, old, *a;
+	int sig = (int)regs->rdi;
 
-	if (regs->r10 != SET_SIZE || !is_signal(regs->rdi) ||
-	    (regs->rsi && signal_bit((int)regs->rdi) & SIGNALS_HARD))
+	if (regs->r10 != SET_SIZE || !is_signal(sig) ||
+	    (regs->rsi && signal_bit(sig) & SIGNALS_HARD))
 		return -EINVAL;
-	a = &current->signals.action[regs->rdi - 1];
+	a = &current->signals.action[sig - 1];
 	old = *a;
 	if (regs->rsi) {
 		if (copy_from_user(&new, regs->rsi, sizeof(new)))
@@ -79,19 +80,26 @@ static s64 wait_for_signal(void)
 	return -ERESTARTNOHAND;
 }
 
-SYSCALL(rt_sigsuspend)
+s64 signals_suspend(u64 user_set, u64 size)
 {
 	struct signals *s = &current->signals;
 	u64 set;
 
-	if (regs->rsi != SET_SIZE)
+	if (size != SET_SIZE)
 		return -EINVAL;
-	if (copy_from_user(&set, regs->rdi, sizeof(set)))
+	if (copy_from_user(&set, user_set, sizeof(set)))
 		return -EFAULT;
 	s->suspended = s->blocked;
 	s->suspends = true;
 	s->blocked = set & ~SIGNALS_HARD;
-	return wait_for_signal();
+	return 0;
+}
+
+SYSCALL(rt_sigsuspend)
+{
+	s64 err = signals_suspend(regs->rdi, regs->rsi);
+
+	return err ? err : wait_for_signal();
 }
 
 SYSCALL(pause)
@@ -103,6 +111,14 @@ SYSCALL(pause)
 SYSCALL(rt_sigreturn)
 {
 	return signal_frame_pop(regs);
+}
+
+/* What changes nothing is not refused, be it as small as none at all. */
+static bool same_stack(const struct sigstack *asked)
+{
+	const struct sigstack *now = &current->signals.stack;
+
+	return asked->sp == now->sp && asked->size == now->size && asked->flags == now->flags;
 }
 
 SYSCALL(sigaltstack)
@@ -118,7 +134,7 @@ SYSCALL(sigaltstack)
 			return -EINVAL;
 		if (new.flags & SS_DISABLE)
 			new = (struct sigstack){0};
-		else if (new.size < STACK_SIZE_MIN)
+		else if (new.size < STACK_SIZE_MIN && !same_stack(&new))
 			return -ENOMEM;
 		current->signals.stack = new;
 	}
@@ -131,40 +147,47 @@ SYSCALL(kill)
 	int sig = (int)regs->rsi, pid = (int)regs->rdi, found = 0;
 	struct task *t = NULL;
 
-	if (sig < 0 || sig > NR_SIGNALS)
-		return -EINVAL;
+	if (pid == INT_MIN)
+		return -ESRCH;
 	while ((t = task_next(t))) {
 		if (!task_matches(t, pid) || (pid == -1 && (t->pid == 1 || t == current)))
 			continue;
 		found++;
+		if (sig < 0 || sig > NR_SIGNALS)
+			return -EINVAL;
 		if (sig)
 			signal_send_from(t, sig, SI_USER);
 	}
 	return found ? 0 : -ESRCH;
 }
 
-static s64 send_to_one(u64 pid, u64 sig)
+static s64 send_to_one(int pid, int sig)
 {
 	struct task *t;
 
-	if ((int)pid <= 0 || (int)sig < 0 || sig > NR_SIGNALS)
+	if (pid <= 0)
 		return -EINVAL;
-	t = task_find((int)pid);
+	t = task_find(pid);
 	if (!t)
 		return -ESRCH;
+	if (sig < 0 || sig > NR_SIGNALS)
+		return -EINVAL;
 	if (sig)
-		signal_send_from(t, (int)sig, SI_TKILL);
+		signal_send_from(t, sig, SI_TKILL);
 	return 0;
 }
 
 SYSCALL(tkill)
 {
-	return send_to_one(regs->rdi, regs->rsi);
+	return send_to_one((int)regs->rdi, (int)regs->rsi);
 }
 
 SYSCALL(tgkill)
 {
-	if (regs->rdi != regs->rsi) /* one thread a process */
-		return (int)regs->rdi <= 0 ? -EINVAL : -ESRCH;
-	return send_to_one(regs->rsi, regs->rdx);
+	int pid = (int)regs->rdi, tid = (int)regs->rsi;
+
+	if (pid <= 0 || tid <= 0)
+		return -EINVAL;
+	/* one thread a process */
+	return pid == tid ? send_to_one(tid, (int)regs->rdx) : -ESRCH;
 }

@@ -6,7 +6,10 @@
 #include "guest/include/uaccess.h"
 #include "guest/kernel/path.h"
 
-#define STATX_BASIC_STATS 0x7ffU
+#define STATX_BASIC_STATS  0x7ffU
+#define STATX__RESERVED	   0x80000000U
+#define AT_STATX_SYNC_TYPE 0x6000U /* only of use to filesystems of a network */
+#define AT_STAT_FLAGS	   (AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH)
 
 struct stat {
 	u64 st_dev, st_ino, st_nlink;
@@ -118,6 +121,8 @@ static bool is_empty(u64 user_path)
 
 SYSCALL(newfstatat)
 {
+	if ((u32)regs->r10 & ~AT_STAT_FLAGS)
+		return -EINVAL;
 	/* Also for pipes, which at_lookup cannot find. */
 	if ((regs->r10 & AT_EMPTY_PATH) && (int)regs->rdi != AT_FDCWD && is_empty(regs->rsi))
 		return stat_fd((u32)regs->rdi, regs->rdx);
@@ -150,8 +155,13 @@ SYSCALL(statx)
 	struct inode *inode;
 	struct statx x;
 	struct stat st;
-	s64 ret = at_lookup(regs->rdi, regs->rsi, regs->rdx, &inode);
+	s64 ret;
 
+	if ((u32)regs->rdx & ~(AT_STAT_FLAGS | AT_STATX_SYNC_TYPE) ||
+	    ((u32)regs->rdx & AT_STATX_SYNC_TYPE) == AT_STATX_SYNC_TYPE ||
+	    (u32)regs->r10 & STATX__RESERVED)
+		return -EINVAL;
+	ret = at_lookup(regs->rdi, regs->rsi, regs->rdx, &inode);
 	if (ret)
 		return ret;
 	st = stat_of(inode);

@@ -1,5 +1,6 @@
 /* System calls on tasks, time and the machine. */
 #include "guest/include/errno.h"
+#include "guest/include/file.h"
 #include "guest/include/fs.h"
 #include "guest/include/mm.h"
 #include "guest/include/random.h"
@@ -20,6 +21,10 @@
 #define SLEEP_MAX_S	 (1UL << 32)
 #define CLOCKS		 12
 #define TIMER_ABSTIME	 1
+
+#define INT_MIN		 (-0x7fffffff - 1)
+#define GRND_KNOWN	 7U
+#define RANDOM_WHOLE	 256 /* bytes that a signal does not make fewer */
 
 enum { RUSAGE_CHILDREN = -1, RUSAGE_SELF = 0, RUSAGE_THREAD = 1 };
 
@@ -81,6 +86,8 @@ SYSCALL(wait4)
 
 	if (regs->rdx & ~(u64)(WNOHANG | WUNTRACED | WCONTINUED) & ~WAIT_FOR_ALL & 0xffffffffUL)
 		return -EINVAL;
+	if ((int)regs->rdi == INT_MIN)
+		return -ESRCH;
 	pid = do_wait4((int)regs->rdi, &status, (int)(regs->rdx & ~WAIT_FOR_ALL), &usage);
 	ru.minflt = (s64)usage.minor_faults;
 	ru.majflt = (s64)usage.major_faults;
@@ -156,7 +163,7 @@ SYSCALL(setpgid)
 	struct task *t = task_of((int)regs->rdi);
 	int pgid = (int)regs->rsi;
 
-	if (pgid < 0)
+	if (pgid < 0 || (!pgid && (int)regs->rdi < 0))
 		return -EINVAL;
 	if (!t || (t != current && t->parent != current))
 		return -ESRCH;
@@ -249,7 +256,11 @@ SYSCALL(gettimeofday)
 	u64 now = ktime_ns();
 	s64 tv[2] = {(s64)(now / NSEC_PER_SEC), (s64)(now % NSEC_PER_SEC / 1000)};
 
-	return regs->rdi && copy_to_user(regs->rdi, tv, sizeof(tv)) ? -EFAULT : 0;
+	static const s32 utc[2];
+
+	if (regs->rdi && copy_to_user(regs->rdi, tv, sizeof(tv)))
+		return -EFAULT;
+	return regs->rsi && copy_to_user(regs->rsi, utc, sizeof(utc)) ? -EFAULT : 0;
 }
 
 /* Until @absolute that time since boot, else as long; user_left: where what was left of that goes.
@@ -281,7 +292,7 @@ SYSCALL(nanosleep)
 
 SYSCALL(clock_nanosleep)
 {
-	if (regs->rdi >= CLOCKS || regs->rsi & ~(u64)TIMER_ABSTIME)
+	if (regs->rdi >= CLOCKS)
 		return -EINVAL;
 	return sleep_as_asked(regs->rdx, regs->r10, regs->rsi & TIMER_ABSTIME);
 }
@@ -308,15 +319,22 @@ SYSCALL(getrusage)
 
 SYSCALL(getrandom)
 {
-	size_t n = MIN(regs->rsi, 256UL);
+	size_t n = MIN(regs->rsi, RW_MAX), done = 0;
 
-	for (size_t done = 0; done < n; done += 8) {
+	if (regs->rdx & ~(u64)GRND_KNOWN)
+		return -EINVAL;
+	while (done < n && !(done >= RANDOM_WHOLE && signal_pending())) {
 		u64 r = random_u64();
+		size_t len = MIN(n - done, sizeof(r)), bad;
 
-		if (copy_to_user(regs->rdi + done, &r, MIN(n - done, sizeof(r))))
-			return -EFAULT;
+		bad = copy_to_user(regs->rdi + done, &r, len);
+		done += len - bad;
+		if (bad)
+			break;
+		if (!(done % PAGE_SIZE) && this_cpu()->need_resched)
+			schedule();
 	}
-	return (s64)n;
+	return done || !n ? (s64)done : -EFAULT;
 }
 
 SYSCALL(reboot)

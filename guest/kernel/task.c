@@ -10,7 +10,8 @@
 #include "guest/include/trap.h"
 #include "guest/include/uaccess.h"
 
-#define STACK_ORDER 2
+#define STACK_ORDER  2
+#define TASKS_ALWAYS 20UL
 
 _Static_assert(PAGE_SIZE << STACK_ORDER == TASK_STACK, "a task's stack is one block");
 
@@ -26,6 +27,7 @@ static struct wait_queue any_exit = WAIT_QUEUE_INIT(any_exit);
 static struct wait_queue vfork_ends = WAIT_QUEUE_INIT(vfork_ends);
 static struct task *init_task;
 static int last_pid;
+static u64 nr_tasks;
 
 struct regs *task_regs(const struct task *t)
 {
@@ -38,6 +40,7 @@ static void list_task(struct task *t)
 	u64 irq = spin_lock_irqsave(&tasklist_lock);
 
 	list_add_tail(&t->all, &all_tasks);
+	nr_tasks++;
 	spin_unlock_irqrestore(&tasklist_lock, irq);
 }
 
@@ -93,6 +96,7 @@ void task_free(struct task *t)
 	u64 irq = spin_lock_irqsave(&tasklist_lock);
 
 	list_del(&t->all);
+	nr_tasks--;
 	spin_unlock_irqrestore(&tasklist_lock, irq);
 	/* One that has just ended is still on its stack, elsewhere. */
 	while (__atomic_load_n(&t->on_cpu, __ATOMIC_ACQUIRE))
@@ -139,11 +143,19 @@ void vfork_is_over(void)
 	wake_up(&vfork_ends);
 }
 
+/* As on Linux, what all tasks have for themselves is at most an eighth of memory. */
+static bool too_many_tasks(void)
+{
+	return READ_ONCE(nr_tasks) >= MAX(nr_total_pages() >> (3 + STACK_ORDER), TASKS_ALWAYS);
+}
+
 s64 do_fork(const struct regs *regs, const struct fork_request *how)
 {
 	struct task *child;
 	int err, pid;
 
+	if (too_many_tasks())
+		return -EAGAIN;
 	reclaim_if_low();
 	child = task_create(current->name, fork_return, (void *)how->child_tid);
 	if (!child)

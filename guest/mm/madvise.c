@@ -157,6 +157,8 @@ int do_madvise(struct mm *mm, u64 addr, u64 len, int advice)
 		return -EINVAL;
 	if (!len)
 		return 0;
+	if (wraps(addr, len))
+		return -EINVAL;
 	if (!page_range(addr, &len))
 		return -ENOMEM;
 	down_write(&mm->lock);

@@ -30,12 +30,12 @@ int do_mlock(struct mm *mm, u64 addr, u64 len, bool lock, bool populate)
 	int err;
 
 	/* Unlike its company it takes any address: that of the page counts. */
-	if (addr >= USER_END || len > USER_END)
-		return len ? -ENOMEM : 0;
-	len += addr & ~PAGE_MASK;
+	len = ALIGN_UP(len + (addr & ~PAGE_MASK), PAGE_SIZE);
 	addr &= PAGE_MASK;
 	if (!len)
 		return 0;
+	if (wraps(addr, len))
+		return -EINVAL;
 	if (!page_range(addr, &len))
 		return -ENOMEM;
 	down_write(&mm->lock);
@@ -160,7 +160,7 @@ int do_msync(struct mm *mm, u64 addr, u64 len, int flags)
 	if ((flags & ~(MS_ASYNC | MS_SYNC | MS_INVALIDATE)) ||
 	    ((flags & MS_ASYNC) && (flags & MS_SYNC)) || !IS_ALIGNED(addr, PAGE_SIZE))
 		return -EINVAL;
-	if (!len)
+	if (!ALIGN_UP(len, PAGE_SIZE)) /* one that wraps, too */
 		return 0;
 	if (!page_range(addr, &len))
 		return -ENOMEM;

@@ -14,6 +14,12 @@ bool page_range(u64 addr, u64 *len)
 	return addr <= USER_END && *len <= USER_END - addr;
 }
 
+bool wraps(u64 addr, u64 len)
+{
+	len = ALIGN_UP(len, PAGE_SIZE);
+	return !len || addr + len < addr;
+}
+
 static bool is_free(struct mm *mm, u64 addr, u64 len)
 {
 	const struct vma *vma = find_vma(mm, addr);

@@ -135,6 +135,8 @@ s64 do_mremap(struct mm *mm, u64 addr, u64 old_len, u64 new_len, unsigned flags,
 	if ((flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) && !(flags & MREMAP_MAYMOVE))
 		return -EINVAL;
 	/* A length of 0 would make a second mapping of a shared object: not offered. */
+	if (addr >= USER_END && IS_ALIGNED(addr, PAGE_SIZE) && old_len && new_len)
+		return -EFAULT;
 	if (!page_range(addr, &r.old_len) || !page_range(0, &r.new_len) ||
 	    ((flags & MREMAP_DONTUNMAP) && r.old_len != r.new_len))
 		return -EINVAL;

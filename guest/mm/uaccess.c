@@ -39,7 +39,7 @@ bool fixup_exception(struct regs *regs)
 	return true;
 }
 
-static bool user_range(u64 addr, size_t n)
+bool user_range(u64 addr, size_t n)
 {
 	return n <= USER_END && addr <= USER_END - n;
 }

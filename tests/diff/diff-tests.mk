@@ -7,7 +7,12 @@ OPERATIONS ?= 500
 $(BUILD)/tests/diff/%: tests/diff/%.c
 	@mkdir -p $(@D)
 	$(call said,MUSL,$@)
-	$(Q)musl-gcc -static -std=gnu17 -O2 -g $(WARN) -D_GNU_SOURCE -MMD -MP -o $@ $<
+	$(Q)musl-gcc -static -std=gnu17 -O2 -g $(WARN) -D_GNU_SOURCE -I. -MMD -MP -o $@ $(filter %.c,$^)
+
+$(BUILD)/tests/diff/hostile: tests/diff/hostile_calls.c
+
+# What the tests on /dev/kvm run of them, where they can be built.
+KVM_DIFF := $(if $(shell command -v musl-gcc),$(addprefix $(BUILD)/tests/diff/,hostile frames))
 
 -include $(wildcard $(BUILD)/tests/diff/*.d)
 

@@ -18,7 +18,7 @@ $(KVM_GUEST_DIR)/%.elf: $(KVM_GUEST_DIR)/%.o $(KVM_GUEST_LIB) $(KVM_GUEST_LDS)
 
 # Static, so that it runs as it is on the emulated host. The guests are no
 # prerequisite of the link, but of whoever runs it. Of ept/ the reader of fault logs alone.
-$(OUT)/tests/test_kvm: $(KVM_TEST_OBJS) $(CHECK_OBJS) $(OUT)/libept.a | $(KVM_GUESTS)
+$(OUT)/tests/test_kvm: $(KVM_TEST_OBJS) $(CHECK_OBJS) $(OUT)/libept.a | $(KVM_GUESTS) $(KVM_DIFF)
 	$(call link,$(LDFLAGS) $(STATIC),$(CHECK_LIBS) -ljansson -lutil)
 
 -include $(KVM_GUESTS:.elf=.d) $(KVM_GUEST_LIB:.o=.d)

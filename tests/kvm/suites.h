@@ -25,6 +25,7 @@ Suite *network_suite(void);
 Suite *doctor_suite(void);
 Suite *main_job_suite(void);
 Suite *guest_files_suite(void);
+Suite *guest_hostile_suite(void);
 Suite *guest_shell_suite(void);
 Suite *guest_kernel_suite(void);
 Suite *fuzz_suite(void);
