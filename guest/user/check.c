@@ -7,7 +7,7 @@
 
 static const struct check *const subjects[] = {
     memory_checks, mapping_checks, count_checks, pointer_checks, exec_checks,
-    file_checks,   task_checks,	   trap_checks,	 signal_checks,
+    file_checks,   task_checks,	   trap_checks,	 signal_checks,	 futex_checks,
 };
 
 volatile uint8_t *anon(size_t pages)

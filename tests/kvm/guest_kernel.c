@@ -79,14 +79,14 @@ START_TEST(same_on_linux)
 	if (access(image_path("user/check"), X_OK))
 		skip("no guest programs here");
 	ck_assert_int_eq(
-	    run_tool(NULL,
-		     ARGS(image_path("user/check"), "anon_zero_then_own", "unmap_middle",
-			  "map_fixed_replaces", "brk_moves", "write_read_only", "protect_back",
-			  "read_none", "null_read", "sparse", "count_anon", "count_mprotect",
-			  "count_populate", "count_grows_down", "mremap_shrinks_and_grows",
-			  "mremap_moves", "mremap_old_place", "mremap_dontunmap", "mremap_refused",
-			  "merged", "mincore_tells", "mlock_keeps", "dont_fork", "shared_memory",
-			  "shared_memory_ends", "guard_gap_wide", "guard_gap_narrow")),
+	    run_tool(NULL, ARGS(image_path("user/check"), "anon_zero_then_own", "unmap_middle",
+				"map_fixed_replaces", "brk_moves", "write_read_only",
+				"protect_back", "read_none", "null_read", "sparse", "count_anon",
+				"count_mprotect", "count_populate", "count_grows_down",
+				"mremap_shrinks_and_grows", "mremap_moves", "mremap_old_place",
+				"mremap_dontunmap", "mremap_refused", "merged", "mincore_tells",
+				"mlock_keeps", "dont_fork", "shared_memory", "shared_memory_ends",
+				"guard_gap_wide", "guard_gap_narrow", "futex_refused")),
 	    0);
 }
 END_TEST
