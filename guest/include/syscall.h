@@ -114,6 +114,7 @@ bool syscall_by_exception(struct regs *regs);
 	X(169, reboot) \
 	X(186, gettid) \
 	X(200, tkill) \
+	X(202, futex) \
 	X(217, getdents64) \
 	X(218, set_tid_address) \
 	X(228, clock_gettime) \

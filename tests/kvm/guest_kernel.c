@@ -106,7 +106,7 @@ START_TEST(same_on_linux)
 			  "shared_memory_ends", "guard_gap_wide", "guard_gap_narrow", "limit_calls",
 			  "limit_address_space", "limit_data", "limit_stack_reached",
 			  "limit_stack_passed", "stack_in_address_space", "limit_inherited",
-			  "smaps_own", "hugetlb_refused")),
+			  "smaps_own", "hugetlb_refused", "futex_refused")),
 	    0);
 }
 END_TEST

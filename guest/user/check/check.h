@@ -73,7 +73,7 @@ struct check {
 
 extern const struct check memory_checks[], mapping_checks[], count_checks[], pointer_checks[],
     exec_checks[], limit_checks[], huge_checks[], smaps_checks[], hugetlb_checks[], file_checks[],
-    task_checks[], trap_checks[], signal_checks[];
+    task_checks[], trap_checks[], signal_checks[], futex_checks[];
 
 /* Fresh private memory; NULL if there is none. */
 volatile uint8_t *anon(size_t pages);
