@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vmm/kvm_sums.h"
 #include "vmm/trace_out.h"
 
 #define LANES 64U
@@ -215,10 +216,7 @@ static void chrome_kvm_fault(void *form, const struct kvm_fault *f)
 	trace_out_text(c->out,
 		       "{\"ph\":\"X\",\"name\":\"%s\",\"cat\":\"kvm\",\"pid\":1,"
 		       "\"tid\":%u,\"ts\":",
-		       f->handled ? "handler"
-		       : f->again ? "again"
-				  : "host",
-		       tid_of(track, lane));
+		       kvm_sum_name(kvm_sum_of(c->meta, f)), tid_of(track, lane));
 	put_time(c, f->at);
 	trace_out_text(c->out,
 		       ",\"dur\":%" PRIu64 ".%03u,\"args\":{\"gpa\":\"0x%" PRIx64

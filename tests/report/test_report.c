@@ -112,6 +112,43 @@ static const char *make_trace(bool evil, unsigned n, uint64_t lost)
 	return path;
 }
 
+/* @n faults that KVM told of, a few of each kind, behind @records of ours; its path. */
+static const char *make_kvm_trace(unsigned records, unsigned n)
+{
+	static const struct trace_kvm_told told = {.counts = {7001, 7002, 7003},
+						   .counted = true,
+						   .exits = 7004,
+						   .taken = 7005,
+						   .fixed = 7006};
+	const char *path = scratch_keep(scratch("kvm.trace")), *why;
+	struct foal_error err = {0};
+	struct trace_meta meta;
+	struct trace_out *out;
+
+	ck_assert_int_eq(trace_meta_take(meta_json(false), &meta, &why), 0);
+	ck_assert_int_eq(trace_out_open(path, -1, &out, &err), 0);
+	void *state = trace_binary.begin(out, &meta);
+	for (unsigned i = 0; i < records; i++) {
+		struct ept_record record = make_record(i);
+		trace_binary.record(state, &record);
+	}
+	for (unsigned i = 0; i < n; i++) {
+		struct kvm_fault fault = {.at = MAIN_NS + i * 100000ULL,
+					  .gpa = (i % 8 ? i * 61 % 16384 : 1024 * MIB / 4096) *
+						 4096ULL,
+					  .rip = 0xffffffff81000000,
+					  .handled = i % 4 == 1,
+					  .again = i % 4 == 2};
+		fault.entry = fault.at + 5000 + i;
+		trace_binary.kvm_fault(state, &fault);
+	}
+	trace_binary.kvm_end(state, &told);
+	trace_binary.end(state, 0);
+	ck_assert_int_eq(trace_out_close(out, true, &err), 0);
+	trace_meta_free(&meta);
+	return path;
+}
+
 /* --- programs ------------------------------------------------------------------------------- */
 
 struct ended {
@@ -348,6 +385,63 @@ START_TEST(cut_short)
 }
 END_TEST
 
+static const struct {
+	const char *who, *name;
+	unsigned faults;
+} kvm_rows[] = {{"handler", "foal's handlers", 2000},
+		{"host", "the host kernel", 3000},
+		{"again", "tried again", 2000},
+		{"outside", "no memory", 1000}};
+
+/* A chart and a table each say of each kind what foal trace --json says. */
+static void expect_kvm(const json_t *view, const json_t *trace)
+{
+	const json_t *charts = json_object_get(view, "charts"),
+		     *tables = json_object_get(view, "tables"),
+		     *points = json_object_get(json_object_get(trace, "kvm"), "tracepoints");
+
+	expect_drawn(json_object_get(charts, "kvm"), "the chart of KVM's faults");
+	expect_drawn(json_object_get(charts, "kvm-times"), "the chart of their times");
+	expect_drawn(json_object_get(charts, "space"), "the map");
+	for (size_t i = 0; i < COUNT(kvm_rows); i++) {
+		const json_t *row = json_array_get(json_object_get(tables, "kvm"), i);
+		const json_t *times = json_array_get(json_object_get(tables, "kvm-times"), i);
+		const json_t *who = json_object_get(points, kvm_rows[i].who);
+		const json_t *ns = json_object_get(who, "exit_to_entry_ns");
+		ck_assert_str_eq(json_string_value(json_array_get(row, 0)), kvm_rows[i].name);
+		ck_assert_int_eq(json_integer_value(json_object_get(who, "faults")),
+				 kvm_rows[i].faults);
+		expect_cell(row, 1, json_object_get(who, "faults"));
+		expect_cell(times, 1, json_object_get(who, "faults"));
+		expect_cell(times, 2, json_object_get(ns, "p50"));
+		expect_cell(times, 4, json_object_get(ns, "p99"));
+		expect_cell(times, 6, json_object_get(ns, "max"));
+	}
+}
+
+/* What the host kernel resolved is drawn, too, also where nothing else was recorded. */
+START_TEST(what_kvm_told)
+{
+	const char *trace = make_kvm_trace(_i ? RECORDS : 0, 8000);
+	json_t *views = look(make_page(trace)), *numbers = sums(trace), *view;
+	size_t i;
+
+	json_array_foreach(views, i, view)
+	{
+		expect_quiet(view);
+		expect_kvm(view, numbers);
+		ck_assert(strstr(string(view, "text"), "7,001 exits and 7,002 entries; 7,003 "
+						       "samples lost") != NULL);
+		ck_assert(strstr(string(view, "text"), "7,004 exits, 7,005 page faults taken, "
+						       "7,006 fixed") != NULL);
+		if (_i)
+			expect_totals(view, numbers);
+	}
+	json_decref(views);
+	json_decref(numbers);
+}
+END_TEST
+
 START_TEST(nothing_recorded)
 {
 	json_t *views = look(make_page(make_trace(false, 0, 0))), *view;
@@ -425,6 +519,7 @@ static Suite *report_page_suite(void)
 	tcase_add_test(tc, draws_what_was_recorded);
 	tcase_add_test(tc, hostile_names);
 	tcase_add_test(tc, cut_short);
+	tcase_add_loop_test(tc, what_kvm_told, 0, 2);
 	tcase_add_test(tc, nothing_recorded);
 	tcase_add_test(tc, full_disk);
 	tcase_add_test(tc, command_line);
