@@ -17,7 +17,7 @@
 /*
  * ns. Viewers compute where a slice ends from two numbers that have no exact binary form, and some
  * cut what is below a nanosecond off each: what ends where something else ends or begins would
- * reach over it. So it ends this much before.
+ * reach over it. So it ends this much before; a stage that took no longer is none.
  */
 #define APART 3U
 
@@ -156,8 +156,10 @@ static void put_args(const struct chrome *c, const struct ept_record *r)
 static void put_stage(struct chrome *c, const char *name, unsigned tid, uint64_t at, uint32_t from,
 		      uint32_t until)
 {
-	uint32_t ns = until - from > APART ? until - from - APART : 0;
+	uint32_t ns = until - from - APART;
 
+	if (until - from <= APART)
+		return;
 	separate(c);
 	trace_out_text(c->out,
 		       "{\"ph\":\"X\",\"name\":\"%s\",\"cat\":\"stage\",\"pid\":1,"
