@@ -12,9 +12,6 @@
 #include "vmm/option_values.h"
 #include "vmm/options.h"
 
-/* Of the guest's memory, where --swap does not say: its images lie in blocks that fill up holes. */
-#define SWAP_DEFAULT_TIMES 4
-
 int option_memory_limit(const char *name, const char *value, struct run_options *out,
 			struct foal_error *err)
 {

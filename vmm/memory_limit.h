@@ -10,6 +10,9 @@
 
 struct run_options;
 
+/* Of the guest's memory, where --swap does not say: its images lie in blocks that fill up holes. */
+#define SWAP_DEFAULT_TIMES 4
+
 struct memory_limit {
 	uint64_t bytes; /* 0: none */
 	char *swap;	/* a path, owned; NULL: no swap file */

@@ -88,6 +88,7 @@ struct replay_count {
 	uint64_t faults, cases[EPT_NR_CASES], installed, around, bytes_read;
 	uint64_t ahead_read; /* bytes read ahead of faults; of what was recorded not known: 0 */
 	uint64_t peak;	     /* bytes resident at most, under a limit */
+	uint64_t swapped;    /* own pages that left for it, each time they did */
 	struct replay_chain *chain;
 };
 

@@ -9,31 +9,31 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "ept/mirror.h"
 #include "ept/object.h"
 #include "vmm/replay.h"
 
-#define PIECE (2ULL << 20)
-#define AHEAD 2U /* pieces that are there behind the one that is touched */
+#define AHEAD 2U /* pieces of 2 MiB that are there behind the one that is touched */
 
 /* The pieces of @area that its records touch, a byte each. */
 static int fill(const struct replay_trace *trace, size_t i, int fd)
 {
 	const struct trace_area *area = &trace->meta->areas[i];
-	uint64_t pieces = (area->size + PIECE - 1) / PIECE;
+	uint64_t pieces = (area->size + EPT_LEAF_BYTES - 1) / EPT_LEAF_BYTES;
 	char *there = calloc(pieces, 1);
 	int r = there ? 0 : -ENOMEM;
 
 	for (size_t n = 0; n < trace->count && r == 0; n++) {
 		const struct ept_record *record = &trace->records[n];
-		uint64_t at = (record->gpa - area->gpa) / PIECE;
+		uint64_t at = (record->gpa - area->gpa) / EPT_LEAF_BYTES;
 
 		if (record->area != i || record->gpa < area->gpa)
 			continue;
 		for (uint64_t end = at + AHEAD; at <= end && at < pieces && r == 0; at++) {
-			uint64_t left = area->size - at * PIECE;
+			uint64_t start = at * EPT_LEAF_BYTES;
+			uint64_t left = ept_leaf_end(start, area->size) - start;
 
-			if (!there[at] && fallocate(fd, 0, (off_t)(at * PIECE),
-						    (off_t)(left < PIECE ? left : PIECE)))
+			if (!there[at] && fallocate(fd, 0, (off_t)start, (off_t)left))
 				r = -errno;
 			there[at] = 1;
 		}

@@ -92,6 +92,10 @@ static void put_doubts(const struct replay *replay)
 	if (limited(replay))
 		puts("The limit is reached: which pages are touched again a trace does not say, "
 		     "so all\nfigures are lower bounds.");
+	if (replay->least.count.swapped)
+		printf("%" PRIu64 " times an own page left for the limit, to a swap file: without "
+		       "--swap the VM\nwould end instead.\n",
+		       replay->least.count.swapped);
 }
 
 void replay_print(const struct replay *replay)
@@ -134,12 +138,12 @@ static json_t *side_json(const struct replay_side *side)
 		if (count->cases[c])
 			json_object_set_new(cases, ept_case_name((enum ept_case)c),
 					    json_integer((json_int_t)count->cases[c]));
-	return json_pack("{s:I, s:o, s:I, s:I, s:I, s:I, s:f, s:f}", "faults",
+	return json_pack("{s:I, s:o, s:I, s:I, s:I, s:I, s:I, s:f, s:f}", "faults",
 			 (json_int_t)count->faults, "cases", cases, "installed",
 			 (json_int_t)count->installed, "around", (json_int_t)count->around,
 			 "bytes_read", (json_int_t)count->bytes_read, "ahead_read",
-			 (json_int_t)count->ahead_read, "waited_ns", side->time.waited_ns,
-			 "span_ns", side->time.span_ns);
+			 (json_int_t)count->ahead_read, "swapped", (json_int_t)count->swapped,
+			 "waited_ns", side->time.waited_ns, "span_ns", side->time.span_ns);
 }
 
 static json_t *left_out_json(const struct replay_trace *trace)

@@ -1,13 +1,18 @@
 /* Recorded touches once more, in a space of this process. */
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "ept/mirror.h"
 #include "ept/stats.h"
+#include "vmm/memory_limit.h"
 #include "vmm/replay.h"
 #include "vmm/vm.h"
 
-#define LEAF (2ULL << 20)
+#define SWAP_MOST (64ULL << 30)
 
 struct again {
 	const struct replay_trace *trace;
@@ -46,21 +51,60 @@ static int add_area(struct again *again, size_t i, struct foal_error *err)
 	return r ? cannot_be(again->trace, area, r, err) : 0;
 }
 
-static int make_space(struct again *again, const struct trace_settings *settings,
-		      struct foal_error *err)
+/* A swap file that has no name any more; -1, and errno. */
+static int open_swap(void)
 {
+	char path[] = "/tmp/foal-replay-swap-XXXXXX";
+	int fd = mkostemp(path, O_CLOEXEC);
+
+	if (fd < 0)
+		return -1;
+	unlink(path);
+	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_DIRECT); /* where it can be */
+	return fd;
+}
+
+/* As large as a VM's. Its counts are in the limit, and the trace may say anything of the memory. */
+static uint64_t swap_size(const struct replay_trace *trace)
+{
+	uint64_t memory = trace->meta->memory + EPT_PAGE_SIZE;
+
+	return memory < SWAP_MOST / SWAP_DEFAULT_TIMES ? SWAP_DEFAULT_TIMES * memory : SWAP_MOST;
+}
+
+/* Under a limit own pages have a file to go to: without --swap the VM itself would just end. */
+static int create_space(struct again *again, const struct trace_settings *settings,
+			struct foal_error *err)
+{
+	struct ept_swap_file swap = {
+	    .fd = -1, .name = "of the replay", .size = swap_size(again->trace)};
 	const struct ept_config config = {.vm_name = "replay",
 					  .engine = EPT_ENGINE_HANDLER,
 					  .vcpus = 1,
 					  .fault_around = settings->fault_around,
 					  .huge = settings->huge,
 					  .memory_limit = settings->memory_limit,
+					  .swap = settings->memory_limit ? &swap : NULL,
 					  .log = true};
-	int r = ept_space_create(&config, &again->space);
+	int r;
 
-	if (r)
-		return error_set(err, FOAL_EXIT_HOST, r, "replay: userfaultfd: %s; see foal doctor",
-				 strerror(-r));
+	if (config.swap && (swap.fd = open_swap()) < 0)
+		return error_set(err, FOAL_EXIT_HOST, -errno,
+				 "replay: a swap file in /tmp, for its --memory-limit: %s",
+				 strerror(errno));
+	r = ept_space_create(&config, &again->space);
+	if (swap.fd >= 0)
+		close(swap.fd);
+	return r ? error_set(err, FOAL_EXIT_HOST, r, "replay: userfaultfd: %s; see foal doctor",
+			     strerror(-r))
+		 : 0;
+}
+
+static int make_space(struct again *again, const struct trace_settings *settings,
+		      struct foal_error *err)
+{
+	int r = create_space(again, settings, err);
+
 	for (size_t i = 0; i < again->trace->meta->nr_areas && r == 0; i++)
 		r = add_area(again, i, err);
 	if (r)
@@ -113,14 +157,21 @@ static bool take_fault(struct again *again, size_t chain, struct ept_record *out
 	return true;
 }
 
-/* No page, an error of the trace's own (a write to a file that is read-only), is none here. */
+/*
+ * No page, an error of the trace's own (a write to a file that is read-only), is none here. What
+ * is written holds something from then on: zeros are nothing that reclaim would have to keep.
+ */
 static int touch(struct again *again, const struct ept_record *record, uint64_t gpa)
 {
 	const struct replay_trace *trace = again->trace;
 	enum ept_origin origin = (enum ept_origin)trace->origin[record->origin];
+	gpa_t page = GPA(gpa & EPT_PAGE_MASK);
+	const uint64_t something = ~gpa;
 	struct iovec iov;
-	ssize_t n = ept_map(again->space, GPA(gpa & EPT_PAGE_MASK), EPT_PAGE_SIZE,
-			    (enum ept_access)record->access, origin, &iov, 1);
+	ssize_t n = record->access == EPT_WRITE
+			? ept_write(again->space, page, &something, sizeof(something), origin)
+			: ept_map(again->space, page, EPT_PAGE_SIZE,
+				  (enum ept_access)record->access, origin, &iov, 1);
 
 	return n < 0 && n != -EFAULT ? (int)n : 0;
 }
@@ -203,8 +254,10 @@ static void count_rest(struct again *again)
 		ept_area_ahead_stats(ept_area_at(again->space, i), &ahead);
 		again->count->ahead_read += ahead.bytes_read;
 	}
-	if (ept_reclaim_stats(again->space, &reclaim))
+	if (ept_reclaim_stats(again->space, &reclaim)) {
 		again->count->peak = reclaim.peak;
+		again->count->swapped = reclaim.compressed;
+	}
 }
 
 int replay_again(const struct replay_trace *trace, const struct trace_settings *settings,
@@ -242,7 +295,8 @@ uint64_t replay_needs(const struct replay_trace *trace, const struct trace_setti
 
 	for (size_t i = 0; i < trace->meta->nr_areas; i++) {
 		const struct trace_area *area = &trace->meta->areas[i];
-		uint64_t touched = trace->areas[i].records * (area->file[0] ? 3 : 1) * LEAF;
+		uint64_t touched =
+		    trace->areas[i].records * (area->file[0] ? 3 : 1) * EPT_LEAF_BYTES;
 
 		touched = touched < area->size ? touched : area->size;
 		if (!trace->areas[i].left_out)

@@ -308,6 +308,52 @@ START_TEST(replayed_with_windows)
 }
 END_TEST
 
+#define WRITTEN 6144 /* pages: half as much again as the least limit */
+
+/*
+ * Pages that are written, and once more when all were. With nothing that takes them away there is a
+ * fault for each; under a limit the first ones have left by then. Own pages of a file can leave to
+ * a swap file alone, and so can those of RAM that hold something.
+ */
+START_TEST(replayed_with_a_limit)
+{
+	static const enum ept_case first[AREAS] = {EPT_CASE_ANON_WRITE, EPT_CASE_FILE_COW};
+	static struct ept_record records[2 * WRITTEN];
+	struct foal_error err = {0};
+
+	if (!have_userfaultfd())
+		return;
+	for (unsigned i = 0; i < 2 * WRITTEN; i++) {
+		enum ept_case kase = i < WRITTEN ? first[_i] : EPT_CASE_SWAP_WRITE;
+
+		records[i] = fault(i, (unsigned)_i, kase, i % WRITTEN);
+		records[i].access = EPT_WRITE;
+	}
+	const char *path = written(head(), records, 2 * WRITTEN, 0);
+	for (int limited = 0; limited <= 1; limited++) {
+		struct replay replay = {0};
+		const struct replay_given given = {.way_ns = WAY_NS};
+		const struct replay_count *said = &replay.least.count;
+
+		ck_assert_int_eq(replay_trace_load(&replay.trace, path, &err), 0);
+		replay.was = (struct trace_settings){.fault_around = 1, .huge = EPT_HUGE_NEVER};
+		replay.to = replay.was;
+		replay.to.memory_limit = limited ? EPT_LIMIT_FLOOR : 0;
+		ck_assert_msg(replay_predict(&replay, &given, &err) == 0, "%s", err.text);
+		ck_assert_uint_eq(replay.here.count.faults, WRITTEN);
+		if (limited) {
+			ck_assert_uint_gt(said->faults, WRITTEN);
+			ck_assert_uint_ge(said->swapped, WRITTEN - EPT_LIMIT_FLOOR / EPT_PAGE_SIZE);
+			ck_assert_uint_gt(said->cases[EPT_CASE_SWAP_WRITE], 0);
+		} else {
+			ck_assert_uint_eq(said->faults, WRITTEN);
+			ck_assert_uint_eq(said->swapped, 0);
+		}
+		replay_free(&replay);
+	}
+}
+END_TEST
+
 static uint64_t faults_at(double page_ns)
 {
 	struct foal_error err;
@@ -374,6 +420,7 @@ Suite *replay_suite(void)
 	tcase_add_test(tc, time_of_fewer);
 	tcase_add_test(tc, replayed_as_recorded);
 	tcase_add_test(tc, replayed_with_windows);
+	tcase_add_loop_test(tc, replayed_with_a_limit, 0, AREAS);
 	tcase_add_test(tc, faster_than_its_file);
 	tcase_add_loop_test(tc, hostile_areas, 0, 4);
 	suite_add_tcase(suite, tc);
