@@ -19,6 +19,7 @@ struct kvm_sums {
 	} rips[KVM_SUMS_RIPS];
 	uint64_t other_rips;		   /* faults of those that found no place */
 	const struct trace_kvm_told *told; /* NULL: nobody asked KVM */
+	const struct symbols *symbols;	   /* that name RIPs; NULL: none */
 };
 
 void kvm_sums_add(struct kvm_sums *sums, const struct trace_meta *meta,
