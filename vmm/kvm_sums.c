@@ -6,6 +6,7 @@
 
 #define TOP_RIPS    8U
 #define NOT_COUNTED "not known: the VM has ended, or its host has none"
+#define NO_END	    "not known: the trace is cut short"
 
 static const struct {
 	const char *name, *text;
@@ -24,13 +25,18 @@ static bool in_memory(const struct trace_meta *meta, uint64_t gpa)
 	return false;
 }
 
-static enum kvm_sum sum_of(const struct trace_meta *meta, const struct kvm_fault *fault)
+enum kvm_sum kvm_sum_of(const struct trace_meta *meta, const struct kvm_fault *fault)
 {
 	if (!in_memory(meta, fault->gpa))
 		return KVM_SUM_OUTSIDE;
 	if (fault->handled)
 		return KVM_SUM_HANDLER;
 	return fault->again ? KVM_SUM_AGAIN : KVM_SUM_HOST;
+}
+
+const char *kvm_sum_name(enum kvm_sum sum)
+{
+	return sources[sum].name;
 }
 
 static void add_rip(struct kvm_sums *sums, uint64_t rip)
@@ -48,15 +54,25 @@ static void add_rip(struct kvm_sums *sums, uint64_t rip)
 	sums->other_rips++;
 }
 
-void kvm_sums_add(struct kvm_sums *sums, const struct trace_meta *meta,
-		  const struct kvm_fault *fault)
+enum kvm_sum kvm_sums_add(struct kvm_sums *sums, const struct trace_meta *meta,
+			  const struct kvm_fault *fault)
 {
-	enum kvm_sum sum = sum_of(meta, fault);
+	enum kvm_sum sum = kvm_sum_of(meta, fault);
 
 	sums->by[sum].faults++;
 	ept_hist_add(&sums->by[sum].time, fault->entry - fault->at);
 	if (sum != KVM_SUM_AGAIN)
 		add_rip(sums, fault->rip);
+	return sum;
+}
+
+bool kvm_sums_any(const struct kvm_sums *sums)
+{
+	bool any = sums->told;
+
+	for (int i = 0; i < KVM_NR_SUMS; i++)
+		any |= sums->by[i].faults != 0;
+	return any;
 }
 
 static int most_first(const void *a, const void *b)
@@ -92,14 +108,16 @@ static const char *place_of(const struct kvm_sums *sums, uint64_t rip, char *tex
 
 /* --- for people ------------------------------------------------------------------------------ */
 
-static void put_faults(const struct kvm_sums *sums, struct trace_out *out)
+static void put_counts(const struct kvm_fault_counts *counts, struct trace_out *out)
 {
-	const struct kvm_fault_counts *counts = &sums->told->counts;
-
 	trace_out_text(out,
 		       "KVM, by its tracepoints: %" PRIu64 " exits, %" PRIu64 " entries, %" PRIu64
 		       " samples lost\n",
 		       counts->exits, counts->entries, counts->lost);
+}
+
+static void put_faults(const struct kvm_sums *sums, struct trace_out *out)
+{
 	trace_out_text(out, "%-28s %9s %27s\n", "nested page faults", "faults",
 		       "exit to entry p50, p99 us");
 	for (int i = 0; i < KVM_NR_SUMS; i++)
@@ -126,26 +144,36 @@ static void put_rips(struct kvm_sums *sums, struct trace_out *out)
 		trace_out_text(out, "\n");
 }
 
-void kvm_sums_table(struct kvm_sums *sums, struct trace_out *out)
+static void put_statistics(const struct trace_kvm_told *told, struct trace_out *out)
 {
-	const struct trace_kvm_told *told = sums->told;
-
-	trace_out_text(out, "\n");
-	if (told->missing)
-		trace_out_text(out, "KVM, by its tracepoints: not permitted\n");
-	else if (told->counts.exits == 0)
-		trace_out_text(out, "KVM, by its tracepoints: none came%s\n",
-			       told->exits ? ", though it counted exits: it passes none" : "");
-	else
-		put_faults(sums, out);
-	put_rips(sums, out);
-	if (told->counted)
+	if (told && told->counted)
 		trace_out_text(out,
 			       "KVM, by its statistics (KVM_GET_STATS_FD): %" PRIu64
 			       " exits, %" PRIu64 " page faults taken, %" PRIu64 " fixed\n",
 			       told->exits, told->taken, told->fixed);
 	else
-		trace_out_text(out, "KVM, by its statistics (KVM_GET_STATS_FD): " NOT_COUNTED "\n");
+		trace_out_text(out, "KVM, by its statistics (KVM_GET_STATS_FD): %s\n",
+			       told ? NOT_COUNTED : NO_END);
+}
+
+void kvm_sums_table(struct kvm_sums *sums, struct trace_out *out)
+{
+	const struct trace_kvm_told *told = sums->told;
+
+	trace_out_text(out, "\n");
+	if (!told)
+		trace_out_text(out, "KVM, by its tracepoints: exits " NO_END "\n");
+	else if (told->missing)
+		trace_out_text(out, "KVM, by its tracepoints: not permitted\n");
+	else if (told->counts.exits == 0)
+		trace_out_text(out, "KVM, by its tracepoints: none came%s\n",
+			       told->exits ? ", though it counted exits: it passes none" : "");
+	else
+		put_counts(&told->counts, out);
+	if (!told || told->counts.exits)
+		put_faults(sums, out);
+	put_rips(sums, out);
+	put_statistics(told, out);
 }
 
 /* --- for programs ----------------------------------------------------------------------------- */
@@ -160,15 +188,20 @@ static json_t *sum_json(const struct kvm_sums *sums, int i)
 			 (json_int_t)time->max);
 }
 
+static void put_counts_json(const struct kvm_fault_counts *counts, json_t *o)
+{
+	json_object_set_new(o, "exits", json_integer((json_int_t)counts->exits));
+	json_object_set_new(o, "entries", json_integer((json_int_t)counts->entries));
+	json_object_set_new(o, "lost", json_integer((json_int_t)counts->lost));
+}
+
 static json_t *points_json(struct kvm_sums *sums)
 {
-	const struct kvm_fault_counts *counts = &sums->told->counts;
 	unsigned nr = top_rips(sums);
-	json_t *o, *rips = json_array();
+	json_t *o = json_pack("{s:s}", "source", "KVM tracepoints"), *rips = json_array();
 
-	o = json_pack("{s:s, s:I, s:I, s:I}", "source", "KVM tracepoints", "exits",
-		      (json_int_t)counts->exits, "entries", (json_int_t)counts->entries, "lost",
-		      (json_int_t)counts->lost);
+	if (sums->told)
+		put_counts_json(&sums->told->counts, o);
 	for (int i = 0; i < KVM_NR_SUMS; i++)
 		json_object_set_new(o, sources[i].name, sum_json(sums, i));
 	for (unsigned i = 0; i < nr; i++) {
@@ -187,16 +220,18 @@ static json_t *points_json(struct kvm_sums *sums)
 json_t *kvm_sums_json(struct kvm_sums *sums)
 {
 	const struct trace_kvm_told *told = sums->told;
+	const char *missing = told ? told->missing : NULL;
+	bool counted = told && told->counted;
 	json_t *o = json_object(), *statistics = json_null();
 
-	if (told->counted)
+	if (counted)
 		statistics = json_pack("{s:s, s:I, s:I, s:I}", "source", "KVM statistics", "exits",
 				       (json_int_t)told->exits, "pf_taken", (json_int_t)told->taken,
 				       "pf_fixed", (json_int_t)told->fixed);
-	json_object_set_new(o, "missing", told->missing ? json_string(told->missing) : json_null());
-	json_object_set_new(o, "tracepoints", told->missing ? json_null() : points_json(sums));
+	json_object_set_new(o, "missing", missing ? json_string(missing) : json_null());
+	json_object_set_new(o, "tracepoints", missing ? json_null() : points_json(sums));
 	json_object_set_new(o, "statistics", statistics);
 	json_object_set_new(o, "statistics_missing",
-			    told->counted ? json_null() : json_string(NOT_COUNTED));
+			    counted ? json_null() : json_string(told ? NOT_COUNTED : NO_END));
 	return o;
 }

@@ -18,13 +18,20 @@ struct kvm_sums {
 		uint64_t rip, faults;
 	} rips[KVM_SUMS_RIPS];
 	uint64_t other_rips;		   /* faults of those that found no place */
-	const struct trace_kvm_told *told; /* NULL: nobody asked KVM */
+	const struct trace_kvm_told *told; /* NULL: not asked, or the trace ended before it */
 	const struct symbols *symbols;	   /* that name RIPs; NULL: none */
 };
 
-void kvm_sums_add(struct kvm_sums *sums, const struct trace_meta *meta,
-		  const struct kvm_fault *fault);
-/* At the end, once; the order of RIPs changes. */
+/* Who resolved it; and the word for that. */
+enum kvm_sum kvm_sum_of(const struct trace_meta *meta, const struct kvm_fault *fault);
+const char *kvm_sum_name(enum kvm_sum sum);
+
+/* As kvm_sum_of(). */
+enum kvm_sum kvm_sums_add(struct kvm_sums *sums, const struct trace_meta *meta,
+			  const struct kvm_fault *fault);
+/* Is there anything that KVM told? */
+bool kvm_sums_any(const struct kvm_sums *sums);
+/* At the end, once, if there is any; the order of RIPs changes. */
 void kvm_sums_table(struct kvm_sums *sums, struct trace_out *out);
 json_t *kvm_sums_json(struct kvm_sums *sums);
 

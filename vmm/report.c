@@ -22,7 +22,7 @@ static void *begin(struct trace_out *out, const struct trace_meta *meta)
 	r->meta = meta;
 	r->sums = trace_sums_new(meta);
 	r->areas = calloc(meta->nr_areas + 1, sizeof(*r->areas));
-	int bins = report_bins_init(&r->bins, report_faults_in_row(r, REPORT_ROWS));
+	int bins = report_bins_init(&r->bins, report_width(r));
 	int space = report_space_init(&r->space, meta);
 	if (r->sums && r->areas && !bins && !space)
 		return r;
@@ -52,6 +52,22 @@ static void record(void *form, const struct ept_record *record)
 	    &r->space, record->gpa, record->installed, column + report_new_in_row(r, 0));
 }
 
+static void kvm_fault(void *form, const struct kvm_fault *fault)
+{
+	struct report *r = form;
+	uint64_t *column = report_bins_at(&r->bins, fault->at);
+	enum kvm_sum sum = kvm_sums_add(&r->kvm, r->meta, fault);
+
+	column[report_counter(r, REPORT_KVM) + sum]++;
+	if (sum == KVM_SUM_HOST)
+		column[report_host_in_row(r, report_space_row(&r->space, fault->gpa))]++;
+}
+
+static void kvm_end(void *form, const struct trace_kvm_told *told)
+{
+	((struct report *)form)->kvm.told = told;
+}
+
 static void end(void *form, uint64_t lost)
 {
 	struct report *r = form;
@@ -67,5 +83,7 @@ const struct trace_form trace_report = {
     .suffix = ".html",
     .begin = begin,
     .record = record,
+    .kvm_fault = kvm_fault,
+    .kvm_end = kvm_end,
     .end = end,
 };

@@ -6,16 +6,22 @@
 #ifndef FOAL_VMM_REPORT_H
 #define FOAL_VMM_REPORT_H
 
+#include "vmm/kvm_sums.h"
 #include "vmm/report_bins.h"
 #include "vmm/report_space.h"
 #include "vmm/trace_out.h"
 #include "vmm/trace_sums.h"
 
-#define REPORT_FORMAT 1	 /* of the data that the page is given */
+#define REPORT_FORMAT 2	 /* of the data that the page is given */
 #define REPORT_FILES  64 /* areas with a file that are told of one by one */
 
-/* What is counted in each column of time: faults of each case, these, then two of each row. */
-enum report_counter { REPORT_PUT_IN, REPORT_NEW, REPORT_COUNTERS };
+/* What is counted in each column of time: faults of each case, these, then three of each row. */
+enum report_counter {
+	REPORT_PUT_IN,
+	REPORT_NEW,
+	REPORT_KVM, /* its faults, by who resolved them */
+	REPORT_COUNTERS = REPORT_KVM + KVM_NR_SUMS
+};
 
 /* What the faults of one area read. */
 struct report_area {
@@ -30,6 +36,7 @@ struct report {
 	struct trace_sums *sums;
 	struct report_bins bins;
 	struct report_space space;
+	struct kvm_sums kvm;
 	struct report_area *areas;
 	uint64_t outside; /* faults in no area */
 };
@@ -50,13 +57,26 @@ static inline unsigned report_faults_in_row(const struct report *r, unsigned row
 	return report_new_in_row(r, REPORT_ROWS) + row;
 }
 
+/* Of those that KVM told of the ones that the host kernel resolved. */
+static inline unsigned report_host_in_row(const struct report *r, unsigned row)
+{
+	return report_faults_in_row(r, REPORT_ROWS) + row;
+}
+
+/* Of all counters of a column. */
+static inline unsigned report_width(const struct report *r)
+{
+	return report_host_in_row(r, REPORT_ROWS);
+}
+
 /* --- the form: its state is a struct report, of which @page is to be set before the end --------
  */
 
 extern const struct trace_form trace_report;
 
-/* report_json.c: all that the page is given. NULL: out of memory. */
-json_t *report_json(const struct report *report, uint64_t lost);
+/* report_json.c: all that the page is given; the order of KVM's RIPs changes. NULL: out of memory.
+ */
+json_t *report_json(struct report *report, uint64_t lost);
 
 /* --- the page --------------------------------------------------------------------------------- */
 

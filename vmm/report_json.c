@@ -65,7 +65,7 @@ static json_t *pages_json(const struct report *r)
 
 /* --- over guest-physical space ---------------------------------------------------------------- */
 
-/* [row, column, new units, faults] where there were any. */
+/* [row, column, new units, faults, faults of the host kernel] where there were any. */
 static json_t *cells_json(const struct report *r)
 {
 	json_t *cells = json_array();
@@ -74,10 +74,12 @@ static json_t *cells_json(const struct report *r)
 		for (uint64_t i = 0; i < columns(r); i++) {
 			uint64_t fresh = column(r, i)[report_new_in_row(r, row)];
 			uint64_t faults = column(r, i)[report_faults_in_row(r, row)];
-			if (fresh || faults)
+			uint64_t host = column(r, i)[report_host_in_row(r, row)];
+			if (fresh || faults || host)
 				json_array_append_new(
-				    cells, json_pack("[i, I, I, I]", (int)row, (json_int_t)i,
-						     (json_int_t)fresh, (json_int_t)faults));
+				    cells, json_pack("[i, I, I, I, I]", (int)row, (json_int_t)i,
+						     (json_int_t)fresh, (json_int_t)faults,
+						     (json_int_t)host));
 		}
 	return cells;
 }
@@ -115,20 +117,46 @@ static json_t *buckets_json(const struct ept_hist *hist)
 	return list;
 }
 
+static json_t *hist_json(const struct ept_hist *hist)
+{
+	return json_pack("{s:I, s:I, s:o}", "p90", (json_int_t)ept_hist_percentile(hist, 90),
+			 "p999", (json_int_t)ept_hist_percentile(hist, 99.9), "buckets",
+			 buckets_json(hist));
+}
+
 static json_t *latency_json(const struct report *r)
 {
 	json_t *list = json_array();
 
-	for (unsigned i = 0; i < r->meta->nr_cases; i++) {
-		const struct ept_hist *hist = &r->sums->cases[i].latency;
-		if (hist->count)
-			json_array_append_new(
-			    list, json_pack("{s:I, s:I, s:o}", "p90",
-					    (json_int_t)ept_hist_percentile(hist, 90), "p999",
-					    (json_int_t)ept_hist_percentile(hist, 99.9), "buckets",
-					    buckets_json(hist)));
-	}
+	for (unsigned i = 0; i < r->meta->nr_cases; i++)
+		if (r->sums->cases[i].latency.count)
+			json_array_append_new(list, hist_json(&r->sums->cases[i].latency));
 	return list;
+}
+
+/* --- what KVM told ---------------------------------------------------------------------------- */
+
+/* By who resolved them: over time, and from exit to entry. */
+static json_t *kvm_faults_json(const struct report *r)
+{
+	json_t *o = json_object();
+
+	for (int i = 0; i < KVM_NR_SUMS; i++)
+		json_object_set_new(
+		    o, kvm_sum_name(i),
+		    json_pack("{s:o, s:o}", "series",
+			      series_json(r, report_counter(r, REPORT_KVM) + (unsigned)i),
+			      "exit_to_entry", hist_json(&r->kvm.by[i].time)));
+	return o;
+}
+
+/* Null: nothing. */
+static json_t *kvm_json(struct report *r)
+{
+	if (!kvm_sums_any(&r->kvm))
+		return json_null();
+	return json_pack("{s:o, s:o}", "told", kvm_sums_json(&r->kvm), "faults",
+			 kvm_faults_json(r));
 }
 
 /* --- files ------------------------------------------------------------------------------------ */
@@ -176,12 +204,13 @@ static json_t *unseen_json(const struct report *r)
 	return names;
 }
 
-json_t *report_json(const struct report *r, uint64_t lost)
+json_t *report_json(struct report *r, uint64_t lost)
 {
-	return json_pack(
-	    "{s:i, s:s, s:o, s:s, s:I, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "format",
-	    REPORT_FORMAT, "foal", foal_version, "summary", trace_sums_json(r->sums, lost), "cut",
-	    r->cut, "memory", (json_int_t)r->meta->memory, "cpus", (int)r->meta->cpus, "time",
-	    time_json(r), "faults", faults_json(r), "pages", pages_json(r), "space", space_json(r),
-	    "latency", latency_json(r), "files", files_json(r), "unseen", unseen_json(r));
+	return json_pack("{s:i, s:s, s:o, s:s, s:I, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+			 "format", REPORT_FORMAT, "foal", foal_version, "summary",
+			 trace_sums_json(r->sums, lost), "cut", r->cut, "memory",
+			 (json_int_t)r->meta->memory, "cpus", (int)r->meta->cpus, "time",
+			 time_json(r), "faults", faults_json(r), "pages", pages_json(r), "space",
+			 space_json(r), "latency", latency_json(r), "files", files_json(r),
+			 "unseen", unseen_json(r), "kvm", kvm_json(r));
 }

@@ -10,9 +10,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vmm/kvm_sums.h"
 #include "vmm/trace_out.h"
 
 #define LANES 64U
+/*
+ * ns. Viewers compute where a slice ends from two numbers that have no exact binary form, and some
+ * cut what is below a nanosecond off each: what ends where something else ends or begins would
+ * reach over it. So it ends this much before; a stage that took no longer is none.
+ */
+#define APART 3U
 
 struct track {
 	unsigned used;
@@ -117,7 +124,7 @@ static unsigned find_lane(struct chrome *c, unsigned track, uint64_t from, uint6
 		t = c->tracks[track] = calloc(1, sizeof(*t));
 	if (!t)
 		return LANES;
-	while (lane < t->used && t->until[lane] > from)
+	while (lane < t->used && t->until[lane] + APART > from)
 		lane++;
 	if (lane == LANES)
 		return LANES;
@@ -149,13 +156,17 @@ static void put_args(const struct chrome *c, const struct ept_record *r)
 static void put_stage(struct chrome *c, const char *name, unsigned tid, uint64_t at, uint32_t from,
 		      uint32_t until)
 {
+	uint32_t ns = until - from - APART;
+
+	if (until - from <= APART)
+		return;
 	separate(c);
 	trace_out_text(c->out,
 		       "{\"ph\":\"X\",\"name\":\"%s\",\"cat\":\"stage\",\"pid\":1,"
 		       "\"tid\":%u,\"ts\":",
 		       name, tid);
 	put_time(c, at + from);
-	trace_out_text(c->out, ",\"dur\":%u.%03u}", (until - from) / 1000, (until - from) % 1000);
+	trace_out_text(c->out, ",\"dur\":%u.%03u}", ns / 1000, ns % 1000);
 }
 
 /* Those that it had, one behind the other, whatever the record says. */
@@ -215,10 +226,7 @@ static void chrome_kvm_fault(void *form, const struct kvm_fault *f)
 	trace_out_text(c->out,
 		       "{\"ph\":\"X\",\"name\":\"%s\",\"cat\":\"kvm\",\"pid\":1,"
 		       "\"tid\":%u,\"ts\":",
-		       f->handled ? "handler"
-		       : f->again ? "again"
-				  : "host",
-		       tid_of(track, lane));
+		       kvm_sum_name(kvm_sum_of(c->meta, f)), tid_of(track, lane));
 	put_time(c, f->at);
 	trace_out_text(c->out,
 		       ",\"dur\":%" PRIu64 ".%03u,\"args\":{\"gpa\":\"0x%" PRIx64

@@ -98,7 +98,7 @@ static void table_end(void *form, uint64_t lost)
 		trace_out_text(s->out, "\n");
 		put_origins(s->out, sums);
 	}
-	if (s->kvm.told)
+	if (kvm_sums_any(&s->kvm))
 		kvm_sums_table(&s->kvm, s->out);
 	free_all(s);
 }
@@ -119,7 +119,7 @@ static void json_end(void *form, uint64_t lost)
 	struct summary *s = form;
 	json_t *json = trace_sums_json(s->sums, lost);
 
-	if (s->kvm.told)
+	if (kvm_sums_any(&s->kvm))
 		json_object_set_new(json, "kvm", kvm_sums_json(&s->kvm));
 	char *text = json_dumps(json, JSON_INDENT(2) | JSON_ENSURE_ASCII);
 

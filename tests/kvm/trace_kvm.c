@@ -113,32 +113,66 @@ static void expect_kvm(const char *text, const char *by)
 	json_decref(json);
 }
 
+/* How often each is that of a slice of KVM's named @by, of trace events. */
+static void count_slices(const char *path, const char *by, unsigned counts[PAGES])
+{
+	json_t *root = json_load_file(path, 0, NULL), *event;
+	size_t i;
+
+	ck_assert_ptr_nonnull(root);
+	memset(counts, 0, PAGES * sizeof(counts[0]));
+	json_array_foreach(json_object_get(root, "traceEvents"), i, event)
+	{
+		const char *cat = json_string_value(json_object_get(event, "cat"));
+		const json_t *args = json_object_get(event, "args");
+
+		if (!cat || strcmp(cat, "kvm") != 0)
+			continue;
+		unsigned long page =
+		    (strtoul(json_string_value(json_object_get(args, "gpa")), NULL, 16) - FIRST) /
+		    4096;
+		if (page < PAGES &&
+		    strcmp(json_string_value(json_object_get(event, "name")), by) == 0)
+			counts[page]++;
+	}
+	json_decref(root);
+}
+
 static const struct {
 	const char *engine, *by;
 } engines[] = {{"handler", "handler"}, {"kernel", "host"}};
 
+/* One trace in the binary form, and what each of the others makes of it. */
 START_TEST(page_by_page)
 {
-	const char *told = scratch("kvm.csv"), *log = scratch("log.csv");
+	const char *binary = scratch("kvm.trace"), *told = scratch("kvm.csv");
+	const char *log = scratch("log.csv"), *chrome = scratch("kvm.json");
 	bool handler = strcmp(engines[_i].engine, "handler") == 0;
-	unsigned of_kvm[PAGES], of_log[PAGES];
+	unsigned of_kvm[PAGES], of_log[PAGES], of_chrome[PAGES];
 	struct run run, sums;
 
 	if (access("/sys/kernel/tracing/events/kvm/kvm_exit/format", R_OK) || !emulated_host())
 		skip("tracepoints of KVM are looked at on the emulated host");
 	int console = about_to_write(engines[_i].engine);
 	watch(&sums, ARGS("trace", "one", "--kvm", "--now", "--json"));
-	watch(&run, ARGS("trace", "one", "--kvm", "--now", "-o", told));
+	watch(&run, ARGS("trace", "one", "--kvm", "--now", "-o", binary));
 	let_it_write(console);
 	end_trace(&run);
 	end_trace(&sums);
 	expect_kvm(sums.out_text, engines[_i].by);
+	run_free(&sums);
+	foal_command(&sums, ARGS("trace", binary, "--json"));
+	expect_kvm(sums.out_text, engines[_i].by);
+	expect_command(ARGS("trace", binary, "--kvm", "-o", told), 0, " that KVM told of in ");
+	expect_command(ARGS("trace", binary, "-o", chrome), 0, " that KVM told of in ");
+	expect_command(ARGS("trace", binary, "-o", log), 0, " records in ");
+	count_slices(chrome, engines[_i].by, of_chrome);
 	count_pages(told, handler ? ",0,1\r" : ",0,0\r", of_kvm);
-	expect_command(ARGS("trace", "one", "--for", "0", "-o", log), 0, " records in ");
 	count_pages(log, "vcpu,0,", of_log);
 	for (unsigned i = 0; i < PAGES; i++) {
 		ck_assert_uint_eq(of_log[i], handler);
 		ck_assert_uint_eq(of_kvm[i], 1);
+		ck_assert_uint_eq(of_chrome[i], 1);
 	}
 	run_free(&run);
 	run_free(&sums);

@@ -1,7 +1,7 @@
-# The page of foal report, in a browser. Of the tree as it is built for use: a sanitizer has the
+# The page of foal report, and trace events in a viewer, in a browser. Of the tree as it is built for use: a sanitizer has the
 # reduction in tests/vmm/test_report.c.
 ifeq ($(SAN),)
-REPORT_TEST_OBJS := $(OUT)/tests/report/test_report.o
+REPORT_TEST_OBJS := $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/report/*.c))
 REPORT_BROWSER   := $(BUILD)/tests/report/node_modules/.package-lock.json
 TEST_PROGRAMS    += $(OUT)/tests/test_report
 

@@ -3,167 +3,17 @@
  * what foal trace says, asks for nothing, and takes no text of a trace for anything else. Run from
  * the top of the tree.
  */
-#include <check.h>
-#include <fcntl.h>
-#include <jansson.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/report/report_rig.h"
 #include "tests/run_suites.h"
 #include "tests/scratch.h"
-#include "vmm/trace_out.h"
 
-#define FOAL	    "build/foal"
-#define PAGE	    "build/foal-report.html"
-#define LOOK	    "tests/report/look.mjs"
-#define MODULES	    "build/tests/report/node_modules"
-#define MIB	    (1ULL << 20)
-#define MAIN_NS	    (7000 * 1000000ULL)
-#define RECORDS	    30000
-#define COUNT(list) (sizeof(list) / sizeof(*(list)))
-
-/* What would run, load or draw something if it were taken for markup or script. */
-#define EVIL \
-	"</script><script>globalThis.pwned=1</script><img src=http://x.invalid/i onerror=pwned=2>"
-#define EVIL_COMMENT "<!--<script>\xe2\x80\xa8*/'\"`${globalThis.pwned=3}\\u003c/script>"
-
-static const char *const plain_cases[] = {"anon_read", "anon_write", "file_read", "anon_huge"};
-static const char *const evil_cases[] = {EVIL, "{a|b}", "<b>bold</b>", "__proto__"};
-
-/* --- traces --------------------------------------------------------------------------------- */
-
-static json_t *names(const char *const *list, size_t n)
-{
-	json_t *json = json_array();
-
-	for (size_t i = 0; i < n; i++)
-		json_array_append_new(json, json_string(list[i]));
-	return json;
-}
-
-static json_t *area(const char *name, uint64_t gpa, uint64_t size, const char *file)
-{
-	return json_pack("{s:s, s:I, s:I, s:s, s:s}", "name", name, "gpa", (json_int_t)gpa, "size",
-			 (json_int_t)size, "file", file, "engine", "handler");
-}
-
-static json_t *meta_json(bool evil)
-{
-	static const char *const origins[] = {"vcpu", "kvm"};
-	json_t *areas = json_array();
-
-	json_array_append_new(areas, area(evil ? EVIL : "ram", 0, 64 * MIB, ""));
-	json_array_append_new(areas, area(evil ? "<!--<script>" : "pmem0", 4096 * MIB, 64 * MIB,
-					  evil ? EVIL_COMMENT : "/srv/root.img"));
-	return json_pack("{s:s, s:o, s:o, s:o, s:I, s:I, s:I, s:i}", "vm", "web", "areas", areas,
-			 "cases", names(evil ? evil_cases : plain_cases, 4), "origins",
-			 names(origins, 2), "main_ns", (json_int_t)MAIN_NS, "first_run_ns",
-			 (json_int_t)(MAIN_NS + 1000000), "memory", (json_int_t)(64 * MIB), "cpus",
-			 1);
-}
-
-static struct ept_record make_record(unsigned i)
-{
-	static uint32_t x = 1;
-
-	x = x * 1664525 + 1013904223;
-	unsigned kase = x >> 30;
-	bool file = kase == 2;
-	return (struct ept_record){
-	    .at = MAIN_NS + 2000000 + i * 40000ULL,
-	    .gpa = ((uint64_t)((x >> 8) % (i / 2 + 1) & 0x3fff) << EPT_PAGE_SHIFT) +
-		   (file ? 4096 * MIB : 0),
-	    .put_ns = 1,
-	    .done_ns = 1000 + (x >> 16) * (kase + 1),
-	    .installed = file ? 4 : 1,
-	    .around = file ? 3 : 0,
-	    .bytes_read = file ? 4096 : 0,
-	    .area = file,
-	    .kase = (uint8_t)kase,
-	    .access = EPT_WRITE,
-	    .flags = EPT_RECORD_EVENT,
-	};
-}
-
-/* Its path. */
-static const char *make_trace(bool evil, unsigned n, uint64_t lost)
-{
-	const char *path = scratch_keep(scratch("t.trace")), *why;
-	struct foal_error err = {0};
-	struct trace_meta meta;
-	struct trace_out *out;
-
-	ck_assert_int_eq(trace_meta_take(meta_json(evil), &meta, &why), 0);
-	ck_assert_int_eq(trace_out_open(path, -1, &out, &err), 0);
-	void *state = trace_binary.begin(out, &meta);
-	for (unsigned i = 0; i < n; i++) {
-		struct ept_record record = make_record(i);
-		trace_binary.record(state, &record);
-	}
-	trace_binary.end(state, lost);
-	ck_assert_int_eq(trace_out_close(out, true, &err), 0);
-	trace_meta_free(&meta);
-	return path;
-}
-
-/* --- programs ------------------------------------------------------------------------------- */
-
-struct ended {
-	int status; /* minus a signal */
-	char *out, *err;
-};
-
-static char *text_of(const char *path)
-{
-	struct stat st;
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-
-	ck_assert_msg(fd >= 0 && fstat(fd, &st) == 0, "%s", path);
-	char *text = calloc(1, (size_t)st.st_size + 1);
-	ck_assert_int_eq(read(fd, text, (size_t)st.st_size), st.st_size);
-	close(fd);
-	return text;
-}
-
-/* @file_limit: the most bytes that a file of its may have; 0: as many as it wants. */
-static struct ended run(const char *const *argv, rlim_t file_limit)
-{
-	const char *out = scratch_keep(scratch("stdout")), *err = scratch_keep(scratch("stderr"));
-	int status;
-	pid_t pid = fork();
-
-	if (pid == 0) {
-		struct rlimit limit = {file_limit, file_limit};
-		if (!freopen(out, "we", stdout) || !freopen(err, "we", stderr) ||
-		    (file_limit && setrlimit(RLIMIT_FSIZE, &limit)))
-			_exit(127);
-		dup2(open(out, O_WRONLY | O_TRUNC), STDOUT_FILENO);
-		dup2(open(err, O_WRONLY | O_TRUNC), STDERR_FILENO);
-		execvp(argv[0], (char *const *)argv);
-		_exit(127);
-	}
-	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-	return (struct ended){WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status),
-			      text_of(out), text_of(err)};
-}
-
-#define RUN(...) run((const char *const[]){__VA_ARGS__, NULL}, 0)
-
-/* One line, which has @words in it. */
-static void expect(struct ended ended, int status, const char *words)
-{
-	const char *end = strchr(ended.err, '\n');
-
-	ck_assert_msg(ended.status == status, "status %d: %s", ended.status, ended.err);
-	ck_assert_msg(strstr(ended.err, words) != NULL, "%s", ended.err);
-	ck_assert_msg(end && !end[1], "%s", ended.err);
-}
+#define LOOK "tests/report/look.mjs"
 
 /* The page of @trace; its path. */
 static const char *make_page(const char *trace)
@@ -185,23 +35,6 @@ static json_t *look(const char *page)
 	ck_assert_msg(ended.status == 0 && json_array_size(views) == 2, "status %d: %s%s",
 		      ended.status, ended.out, ended.err);
 	return views;
-}
-
-static json_t *sums(const char *trace)
-{
-	struct ended ended = RUN(FOAL, "trace", trace, "--json");
-
-	ck_assert_msg(ended.status == 0 || ended.status == FOAL_EXIT_TRACE, "%s", ended.err);
-	json_t *json = json_loads(ended.out, 0, NULL);
-	ck_assert_ptr_nonnull(json);
-	return json;
-}
-
-static const char *string(const json_t *object, const char *key)
-{
-	const char *text = json_string_value(json_object_get(object, key));
-
-	return text ? text : "";
 }
 
 /* --- what a view has to be -------------------------------------------------------------------- */
@@ -348,6 +181,63 @@ START_TEST(cut_short)
 }
 END_TEST
 
+static const struct {
+	const char *who, *name;
+	unsigned faults;
+} kvm_rows[] = {{"handler", "foal's handlers", 2000},
+		{"host", "the host kernel", 3000},
+		{"again", "tried again", 2000},
+		{"outside", "no memory", 1000}};
+
+/* A chart and a table each say of each kind what foal trace --json says. */
+static void expect_kvm(const json_t *view, const json_t *trace)
+{
+	const json_t *charts = json_object_get(view, "charts"),
+		     *tables = json_object_get(view, "tables"),
+		     *points = json_object_get(json_object_get(trace, "kvm"), "tracepoints");
+
+	expect_drawn(json_object_get(charts, "kvm"), "the chart of KVM's faults");
+	expect_drawn(json_object_get(charts, "kvm-times"), "the chart of their times");
+	expect_drawn(json_object_get(charts, "space"), "the map");
+	for (size_t i = 0; i < COUNT(kvm_rows); i++) {
+		const json_t *row = json_array_get(json_object_get(tables, "kvm"), i);
+		const json_t *times = json_array_get(json_object_get(tables, "kvm-times"), i);
+		const json_t *who = json_object_get(points, kvm_rows[i].who);
+		const json_t *ns = json_object_get(who, "exit_to_entry_ns");
+		ck_assert_str_eq(json_string_value(json_array_get(row, 0)), kvm_rows[i].name);
+		ck_assert_int_eq(json_integer_value(json_object_get(who, "faults")),
+				 kvm_rows[i].faults);
+		expect_cell(row, 1, json_object_get(who, "faults"));
+		expect_cell(times, 1, json_object_get(who, "faults"));
+		expect_cell(times, 2, json_object_get(ns, "p50"));
+		expect_cell(times, 4, json_object_get(ns, "p99"));
+		expect_cell(times, 6, json_object_get(ns, "max"));
+	}
+}
+
+/* What the host kernel resolved is drawn, too, also where nothing else was recorded. */
+START_TEST(what_kvm_told)
+{
+	const char *trace = make_kvm_trace(_i ? RECORDS : 0, 8000);
+	json_t *views = look(make_page(trace)), *numbers = sums(trace), *view;
+	size_t i;
+
+	json_array_foreach(views, i, view)
+	{
+		expect_quiet(view);
+		expect_kvm(view, numbers);
+		ck_assert(strstr(string(view, "text"), "7,001 exits and 7,002 entries; 7,003 "
+						       "samples lost") != NULL);
+		ck_assert(strstr(string(view, "text"), "7,004 exits, 7,005 page faults taken, "
+						       "7,006 fixed") != NULL);
+		if (_i)
+			expect_totals(view, numbers);
+	}
+	json_decref(views);
+	json_decref(numbers);
+}
+END_TEST
+
 START_TEST(nothing_recorded)
 {
 	json_t *views = look(make_page(make_trace(false, 0, 0))), *view;
@@ -425,6 +315,7 @@ static Suite *report_page_suite(void)
 	tcase_add_test(tc, draws_what_was_recorded);
 	tcase_add_test(tc, hostile_names);
 	tcase_add_test(tc, cut_short);
+	tcase_add_loop_test(tc, what_kvm_told, 0, 2);
 	tcase_add_test(tc, nothing_recorded);
 	tcase_add_test(tc, full_disk);
 	tcase_add_test(tc, command_line);
@@ -435,7 +326,7 @@ static Suite *report_page_suite(void)
 
 int main(int argc, char **argv)
 {
-	static Suite *(*const suites[])(void) = {report_page_suite};
+	static Suite *(*const suites[])(void) = {report_page_suite, viewer_suite};
 
 	return run_suites(suites, COUNT(suites), argc ? argv + 1 : argv);
 }

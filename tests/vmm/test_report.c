@@ -15,6 +15,10 @@
 #define MIB	(1ULL << 20)
 #define MAIN_NS (5000 * 1000000ULL)
 
+/* What KVM tells said(); 0, NULL: it was not asked. */
+static unsigned kvm_faults;
+static const struct trace_kvm_told *told;
+
 static uint64_t next_random(void)
 {
 	static uint64_t x = 88172645463325252;
@@ -209,6 +213,23 @@ static void give_records(const struct trace_form *form, void *state, unsigned n)
 	}
 }
 
+/* Those that KVM tells of: every fourth of no memory, the others in both areas. */
+static void give_kvm_faults(const struct trace_form *form, void *state, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		struct kvm_fault fault = {.at = MAIN_NS + i * (2000000000ULL / n),
+					  .gpa = (i % 4 == 3   ? 1024 * MIB
+						  : i % 4 == 2 ? 4096 * MIB
+							       : 0) +
+						 (uint64_t)i % 4096 * EPT_PAGE_SIZE,
+					  .rip = 0xffffffff81000000 + i % 3,
+					  .handled = i % 4 == 0,
+					  .again = i % 8 == 1};
+		fault.entry = fault.at + 1000 + i % 4;
+		form->kvm_fault(state, &fault);
+	}
+}
+
 /* What @form says of them: with data of a report between the two halves of a page. */
 static json_t *said(const struct trace_form *form, unsigned n, const char *area, size_t *size)
 {
@@ -228,6 +249,9 @@ static json_t *said(const struct trace_form *form, unsigned n, const char *area,
 	if (form == &trace_report)
 		((struct report *)state)->page = &page;
 	give_records(form, state, n);
+	give_kvm_faults(form, state, kvm_faults);
+	if (told)
+		form->kvm_end(state, told);
 	form->end(state, 3);
 	ck_assert_msg(trace_out_close(out, true, &err) == 0, "%s", err.text);
 	trace_meta_free(&meta);
@@ -312,6 +336,52 @@ START_TEST(adds_up)
 }
 END_TEST
 
+static uint64_t total_of(const json_t *kvm, const char *who)
+{
+	const json_t *faults = json_object_get(json_object_get(kvm, "faults"), who);
+	uint64_t sum = sum_of(json_object_get(faults, "series"), SIZE_MAX);
+
+	ck_assert_uint_eq(
+	    sum_of(json_object_get(json_object_get(faults, "exit_to_entry"), "buckets"), 1), sum);
+	return sum;
+}
+
+/* With records and without; where the trace is cut short KVM's last word is not there. */
+START_TEST(what_kvm_told)
+{
+	static const struct trace_kvm_told last = {.counts = {9000, 9001, 2},
+						   .counted = true,
+						   .exits = 9002,
+						   .taken = 9003,
+						   .fixed = 9004};
+	const unsigned n = _i % 2 ? 5000 : 0;
+	size_t size;
+
+	kvm_faults = 8000;
+	told = _i / 2 ? NULL : &last;
+	json_t *report = said(&trace_report, n, "pmem", &size);
+	json_t *trace = said(&trace_summary_json, n, "pmem", &size);
+	const json_t *kvm = json_object_get(report, "kvm");
+	const json_t *cells = json_object_get(json_object_get(report, "space"), "cells");
+	ck_assert(json_equal(json_object_get(kvm, "told"), json_object_get(trace, "kvm")));
+	ck_assert_uint_eq(total_of(kvm, "handler"), 2000);
+	ck_assert_uint_eq(total_of(kvm, "host"), 3000);
+	ck_assert_uint_eq(total_of(kvm, "again"), 1000);
+	ck_assert_uint_eq(total_of(kvm, "outside"), 2000);
+	ck_assert_uint_eq(sum_of(cells, 4), 3000);
+	ck_assert_uint_eq(sum_of(cells, 3), n);
+	const json_t *points = json_object_get(json_object_get(kvm, "told"), "tracepoints");
+	ck_assert_int_eq(json_integer_value(json_object_get(points, "exits")), told ? 9000 : 0);
+	json_decref(report);
+	json_decref(trace);
+	kvm_faults = 0;
+	told = NULL;
+	report = said(&trace_report, n, "pmem", &size);
+	ck_assert(json_is_null(json_object_get(report, "kvm")));
+	json_decref(report);
+}
+END_TEST
+
 /* A hundred times the records: not a hundred times the page. */
 START_TEST(size_is_bounded)
 {
@@ -349,6 +419,7 @@ Suite *report_suite(void)
 	tcase_add_test(tc, pages_that_come);
 	tcase_add_test(tc, huge_space);
 	tcase_add_test(tc, adds_up);
+	tcase_add_loop_test(tc, what_kvm_told, 0, 4);
 	tcase_add_test(tc, size_is_bounded);
 	tcase_add_test(tc, no_records);
 	suite_add_tcase(suite, tc);

@@ -19,8 +19,7 @@
 #define MAIN_NS 5000000000ULL
 #define RIP	UINT64_C(0xffffffff81000000)
 
-static const struct trace_kvm_told told = {.missing = "",
-					   .counts = {.exits = 11, .entries = 12, .lost = 13},
+static const struct trace_kvm_told told = {.counts = {.exits = 11, .entries = 12, .lost = 13},
 					   .counted = true,
 					   .exits = 14,
 					   .taken = 15,
@@ -39,12 +38,12 @@ static struct ept_record record(unsigned i)
 	return (struct ept_record){.at = MAIN_NS + i * 1000ULL, .gpa = i, .done_ns = 500};
 }
 
-/* Every third was resolved by the handlers, every third was tried again. */
+/* Every third was resolved by the handlers, every third was tried again; every fifth: no memory. */
 static struct kvm_fault fault(unsigned i)
 {
 	return (struct kvm_fault){.at = MAIN_NS + i * 1000ULL,
 				  .entry = MAIN_NS + i * 1000ULL + 700,
-				  .gpa = UINT64_MAX - i,
+				  .gpa = i % 5 ? i : UINT64_MAX - i,
 				  .error_code = i,
 				  .rip = RIP + i,
 				  .vcpu = (uint16_t)(i % CPUS),
@@ -52,8 +51,12 @@ static struct kvm_fault fault(unsigned i)
 				  .again = i % 3 == 1};
 }
 
-/* @n of each, in turns, into @path. @late: one more record, behind what should be the end. */
-static const char *written(const struct trace_form *form, const char *name, unsigned n, bool late)
+/* How it ends: as it should; with one more record behind that; before KVM's last word. */
+enum end { WHOLE, LATE, CUT };
+
+/* @n of each, in turns, into @path. */
+static const char *written(const struct trace_form *form, const char *name, unsigned n,
+			   enum end end)
 {
 	const char *path = scratch("%s", name), *why;
 	struct foal_error err = {0};
@@ -70,10 +73,10 @@ static const char *written(const struct trace_form *form, const char *name, unsi
 		form->record(state, &r);
 		form->kvm_fault(state, &f);
 	}
-	if (form->kvm_end)
+	if (form->kvm_end && end != CUT)
 		form->kvm_end(state, &told);
 	r = record(n);
-	if (late)
+	if (end == LATE)
 		form->record(state, &r);
 	form->end(state, 0);
 	ck_assert_int_eq(trace_out_close(out, true, &err), 0);
@@ -124,7 +127,7 @@ START_TEST(there_and_back)
 	struct ept_record one;
 	unsigned records = 0;
 
-	const char *path = written(&trace_binary, "t.trace", counts[_i], false);
+	const char *path = written(&trace_binary, "t.trace", counts[_i], WHOLE);
 	ck_assert_uint_eq(look(path, &reader, &err), counts[_i]);
 	ck_assert(reader.has_told && reader.told.counted);
 	ck_assert_ptr_null(reader.told.missing);
@@ -220,7 +223,7 @@ START_TEST(version_1)
 	struct foal_error err = {0};
 	size_t len;
 
-	const char *path = written(&trace_binary, "t.trace", nr, false);
+	const char *path = written(&trace_binary, "t.trace", nr, WHOLE);
 	char *bytes = contents(path, &len), *kvm = find(bytes, len, nr ? "KVMF" : "KVMT");
 	((struct head *)bytes)->version = 1;
 	if (nr == 0) { /* none of KVM's blocks */
@@ -267,7 +270,7 @@ START_TEST(lying_blocks)
 	struct foal_error err = {0};
 	size_t len;
 
-	const char *path = written(&trace_binary, "t.trace", 10, false);
+	const char *path = written(&trace_binary, "t.trace", 10, WHOLE);
 	char *bytes = contents(path, &len);
 	find(bytes, len, lies[_i].tag)[sizeof(struct block) + lies[_i].at] = (char)lies[_i].byte;
 	seal(bytes, len);
@@ -284,7 +287,7 @@ START_TEST(nothing_behind_it)
 	struct trace_reader reader;
 	struct foal_error err = {0};
 
-	look(written(&trace_binary, "t.trace", 10, true), &reader, &err);
+	look(written(&trace_binary, "t.trace", 10, LATE), &reader, &err);
 	ck_assert_msg(strstr(err.text, "no end follows what KVM told"), "%s", err.text);
 	trace_close(&reader);
 }
@@ -300,7 +303,7 @@ START_TEST(chrome)
 	json_t *event;
 	size_t i;
 
-	json_t *root = json_load_file(written(&trace_chrome, "t.json", 90, false), 0, NULL);
+	json_t *root = json_load_file(written(&trace_chrome, "t.json", 90, WHOLE), 0, NULL);
 	ck_assert_ptr_nonnull(root);
 	json_array_foreach(json_object_get(root, "traceEvents"), i, event)
 	{
@@ -315,7 +318,7 @@ START_TEST(chrome)
 		snprintf(rip, sizeof(rip), "0x%" PRIx64, RIP + slices);
 		ck_assert_str_eq(json_string_value(json_object_get(args, "rip")), rip);
 		ck_assert_str_eq(json_string_value(json_object_get(event, "name")),
-				 names[slices % 3]);
+				 slices % 5 ? names[slices % 3] : "outside");
 		ck_assert_double_eq_tol(json_number_value(json_object_get(event, "ts")), slices,
 					1e-6);
 		ck_assert_double_eq_tol(json_number_value(json_object_get(event, "dur")), 0.7,
@@ -330,6 +333,24 @@ START_TEST(chrome)
 }
 END_TEST
 
+/* The table gives what was whole, also where the trace ends before KVM's last word. */
+START_TEST(summary)
+{
+	size_t len;
+	char *text = contents(written(&trace_summary, "t.table", 90, _i ? CUT : WHOLE), &len);
+
+	text[len] = 0;
+	ck_assert_ptr_nonnull(strstr(text, "resolved by foal's handlers         24 "));
+	ck_assert_ptr_nonnull(strstr(text, "of no memory                        18 "));
+	ck_assert_ptr_nonnull(strstr(text, _i ? "exits not known: the trace is cut short\n"
+					      : "11 exits, 12 entries, 13 samples lost\n"));
+	ck_assert_ptr_nonnull(
+	    strstr(text, _i ? "(KVM_GET_STATS_FD): not known: the trace is cut short\n"
+			    : "(KVM_GET_STATS_FD): 14 exits, 15 page faults taken, 16 fixed\n"));
+	free(text);
+}
+END_TEST
+
 Suite *trace_kvm_suite(void)
 {
 	Suite *suite = suite_create("trace_kvm");
@@ -340,6 +361,7 @@ Suite *trace_kvm_suite(void)
 	tcase_add_loop_test(tc, lying_blocks, 0, sizeof(lies) / sizeof(lies[0]));
 	tcase_add_test(tc, nothing_behind_it);
 	tcase_add_test(tc, chrome);
+	tcase_add_loop_test(tc, summary, 0, 2);
 	suite_add_tcase(suite, tc);
 	return suite;
 }

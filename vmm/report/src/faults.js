@@ -42,16 +42,22 @@ function option(bands, line, narrow) {
 	};
 }
 
-export function faults(data, line) {
-	const bands = bandsOf(data);
+// Keys, chart and table of bands: { name, total, series, rest }, of what is said to be `by` something.
+export function overTime(bands, line, by) {
 	const squares = bands.map(() => el('i'));
+	const all = sum(bands.map((band) => band.total));
 	onColours(() => squares.forEach((square, i) => { square.style.background = colourOf(bands[i], i); }));
 	const busiest = (series) => series.indexOf(Math.max(...series));
-	return section('faults', 'Faults over time', `How many were picked up in each ${time(line.step)}, by case.`,
+	return [
 		el('div', { class: 'above' }, ...bands.map((band, i) => el('span', { class: 'key' }, squares[i], band.name))),
-		chart('Faults over time, by case', 300, (width, narrow) => option(bands, line, narrow)),
-		asTable('Faults over time by case', ['case', 'faults', 'of all', `most in ${time(line.step)}`, 'that was at'],
-			bands.map((band) => [band.name, [count(band.total), band.total], [percent(band.total, data.summary.records), band.total],
+		chart(`Faults over time, by ${by}`, 300, (width, narrow) => option(bands, line, narrow)),
+		asTable(`Faults over time by ${by}`, [by, 'faults', 'of all', `most in ${time(line.step)}`, 'that was at'],
+			bands.map((band) => [band.name, [count(band.total), band.total], [percent(band.total, all), band.total],
 				[count(Math.max(...band.series)), Math.max(...band.series)],
-				[time(line.begin(busiest(band.series))), line.begin(busiest(band.series))]])));
+				[time(line.begin(busiest(band.series))), line.begin(busiest(band.series))]])),
+	];
 }
+
+export const faults = (data, line) =>
+	section('faults', 'Faults over time', `How many were picked up in each ${time(line.step)}, by case.`,
+		...overTime(bandsOf(data), line, 'case'));

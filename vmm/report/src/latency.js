@@ -26,13 +26,13 @@ function marks(name, symbol, symbolSize, cases, value) {
 	};
 }
 
-function option(cases, narrow) {
+function option(cases, what, narrow) {
 	const c = colours();
 	const ends = cases.flatMap((one) => [bucketBegin(one.buckets[0][0]), one.max]);
 	const low = 10 ** Math.floor(Math.log10(Math.max(1, Math.min(...ends))));
 	return {
 		grid: { left: narrow ? 108 : 140, right: 22, top: 8, bottom: 50 },
-		xAxis: axis('time from picked up to resolved (log)', {
+		xAxis: axis(`time ${what} (log)`, {
 			type: 'log', logBase: 10, min: low, max: 10 ** Math.ceil(Math.log10(Math.max(...ends) + 1)), nameGap: 30,
 			axisLabel: { color: c.soft, fontSize: 12, hideOverlap: true, formatter: time },
 		}),
@@ -58,9 +58,8 @@ function option(cases, narrow) {
 	};
 }
 
-export function latency(data) {
-	const cases = data.summary.cases.map((one, i) => ({ case: one.case, faults: one.faults, ...one.latency_ns, ...data.latency[i] }))
-		.sort((a, b) => b.faults - a.faults);
+// Keys, chart and table of cases: { case, faults, p50, p90, p99, p999, max, buckets }.
+export function times(cases, by, what) {
 	const timed = cases.filter((one) => one.max > 0);
 	const ramp = el('i', { class: 'ramp' });
 	const ink = [el('i', { class: 'dot' }), el('i', { class: 'turned' }), el('i', { class: 'bar' })];
@@ -69,12 +68,18 @@ export function latency(data) {
 		ink.forEach((i) => { i.style.background = colours().ink; });
 	});
 	const keys = ['half of them, at most', '99 %', 'the longest'].map((text, i) => el('span', { class: 'key' }, ink[i], text));
-	return section('latency', 'What a fault took, by case',
+	return [
+		el('div', { class: 'above' }, el('span', { class: 'key' }, 'few', ramp, 'most of the row'), ...keys),
+		timed.length ? chart(`Time ${what}, by ${by}`, 62 + 34 * timed.length, (width, narrow) => option(timed, what, narrow))
+			: el('p', {}, 'No fault took any time.'),
+		asTable(`Time ${what}, by ${by}`, [by, 'faults', 'p50 µs', 'p90 µs', 'p99 µs', 'p99.9 µs', 'max µs'], cases.map((one) =>
+			[one.case, [count(one.faults), one.faults], ...['p50', 'p90', 'p99', 'p999', 'max'].map((p) => [micros(one[p]), one[p]])])),
+	];
+}
+
+export const latency = (data) =>
+	section('latency', 'What a fault took, by case',
 		'From when the fault was picked up to when it was resolved and who waited was woken. The way out of the guest and back in is not in it.'
 		+ ' Strips are strongest where most of that case lie; buckets are a quarter of a power of two, percentiles within 6.25 %.',
-		el('div', { class: 'above' }, el('span', { class: 'key' }, 'few', ramp, 'most of the case'), ...keys),
-		timed.length ? chart('Latency of faults by case', 62 + 34 * timed.length, (width, narrow) => option(timed, narrow))
-			: el('p', {}, 'No fault took any time.'),
-		asTable('Latency by case', ['case', 'faults', 'p50 µs', 'p90 µs', 'p99 µs', 'p99.9 µs', 'max µs'], cases.map((one) =>
-			[one.case, [count(one.faults), one.faults], ...['p50', 'p90', 'p99', 'p999', 'max'].map((p) => [micros(one[p]), one[p]])])));
-}
+		...times(data.summary.cases.map((one, i) => ({ case: one.case, faults: one.faults, ...one.latency_ns, ...data.latency[i] }))
+			.sort((a, b) => b.faults - a.faults), 'case', 'from picked up to resolved'));

@@ -3,12 +3,13 @@ import { el, section, table } from './dom.js';
 import { faults } from './faults.js';
 import { files } from './files.js';
 import { count, micros, percent, size, time } from './format.js';
+import { kvm } from './kvm.js';
 import { latency } from './latency.js';
 import { space } from './space.js';
 import { sum, timeline } from './time.js';
 import { workingSet } from './working_set.js';
 
-const FORMAT = 1;
+const FORMAT = 2;
 
 const tile = (name, value, more) => el('div', { class: 'tile' }, el('dt', {}, name), el('dd', {}, value, el('small', {}, more)));
 const note = (text) => el('p', { class: 'note', role: 'note' }, text);
@@ -32,7 +33,8 @@ function notes(data) {
 	if (data.summary.lost)
 		list.push(note(`${count(data.summary.lost)} records were overwritten before they were read: the VM faulted faster than they were taken. All below lacks them.`));
 	if (data.unseen.length)
-		list.push(note(`Of ${data.unseen.join(', ')} the host kernel resolves the faults, and there are no records of them (foal run --fault-engine handler).`));
+		list.push(note(`Of ${data.unseen.join(', ')} the host kernel resolves the faults, and there are no records of them (foal run --fault-engine handler).${
+			data.kvm?.told.tracepoints ? ' What KVM told of them is below.' : ''}`));
 	return list;
 }
 
@@ -61,14 +63,16 @@ const rips = () => section('rips', 'Guest instructions that faulted',
 function show(data) {
 	const main = document.getElementById('main');
 	document.getElementById('head').append(...head(data));
-	if (data.summary.records === 0) {
-		main.append(note('There is no record in this trace.'));
-		return;
-	}
 	const line = timeline(data);
-	main.append(space(data, line),
-		el('div', { class: 'pair' }, faults(data, line), workingSet(data, line), latency(data), files(data)),
-		totals(data), rips());
+	if (line.columns)
+		main.append(space(data, line));
+	if (data.summary.records)
+		main.append(el('div', { class: 'pair' }, faults(data, line), workingSet(data, line), latency(data), files(data)));
+	else
+		main.append(note('There is no record in this trace.'));
+	main.append(...kvm(data, line));
+	if (data.summary.records)
+		main.append(totals(data), rips());
 }
 
 const data = JSON.parse(document.getElementById('trace').textContent);

@@ -9,11 +9,12 @@ const HEIGHT = 420;
 function rowsOf(space) {
 	const unit = space.unit_bytes;
 	const rows = space.rows.map((gpa, i) => ({
-		gpa, cells: [], faults: 0, there: 0,
+		gpa, cells: [], faults: 0, there: 0, host: 0,
 		units: Math.ceil(Math.min(space.row_bytes, space.bytes - i * space.row_bytes) / unit),
 	}));
-	for (const [row, column, fresh, faults] of space.cells) {
-		rows[row].cells.push({ column, fresh, faults });
+	for (const [row, column, fresh, faults, host] of space.cells) {
+		rows[row].cells.push({ column, fresh, faults, host });
+		rows[row].host += host;
 		rows[row].faults += faults;
 		rows[row].there += fresh;
 	}
@@ -35,13 +36,14 @@ function thereRuns(rows, line) {
 	});
 }
 
-function faultCells(rows, line) {
-	const most = Math.max(1, ...rows.flatMap((row) => row.cells.map((c) => c.faults)));
-	return rows.flatMap((row, r) => row.cells.filter((c) => c.faults).map((cell) =>
+// Of the counter of that name.
+const faultCells = (name) => (rows, line) => {
+	const most = Math.max(1, ...rows.flatMap((row) => row.cells.map((c) => c[name])));
+	return rows.flatMap((row, r) => row.cells.filter((c) => c[name]).map((cell) =>
 		[line.at(cell.column), line.at(cell.column + 1), r, r + 1,
-			shade(Math.log1p(cell.faults) / Math.log1p(most)), row,
-			faultsText(cell.faults), cell.column]));
-}
+			shade(Math.log1p(cell[name]) / Math.log1p(most)), row,
+			faultsText(cell[name]), cell.column]));
+};
 
 // Rows behind which addresses jump.
 const gapsOf = (space) => space.rows.flatMap((gpa, i) =>
@@ -71,7 +73,7 @@ function option(space, rows, line, cells, narrow) {
 	};
 }
 
-function legend(views, show) {
+function legend(views, first, show) {
 	const ramp = el('i', { class: 'ramp' });
 	const low = el('span'), high = el('span');
 	onColours(() => { ramp.style.background = rampCss(); });
@@ -86,7 +88,7 @@ function legend(views, show) {
 		high.textContent = view.high;
 		show(view);
 	}
-	choose(views[0]);
+	choose(first);
 	return el('div', { class: 'above' },
 		el('div', { class: 'choice', role: 'group', 'aria-label': 'What the map shows' }, ...buttons),
 		el('span', { class: 'key' }, low, ramp, high));
@@ -97,20 +99,23 @@ export function space(data, line) {
 	const what = data.space.unit_bytes === 4096 ? 'pages' : `pieces of ${size(data.space.unit_bytes)}`;
 	const views = [
 		{ name: 'Pages that had come', cells: thereRuns, low: 'few of a row', high: 'all' },
-		{ name: 'Faults', cells: faultCells, low: 'one', high: 'most (log)' },
+		{ name: 'Faults', cells: faultCells('faults'), low: 'one', high: 'most (log)' },
 	];
-	let shown = views[0];
+	const host = rows.some((row) => row.host);
+	if (host)
+		views.push({ name: 'Faults of the host kernel', cells: faultCells('host'), low: 'one', high: 'most (log)' });
+	let shown = views.find((view) => view.cells(rows, line).length) ?? views[0];
 	const map = chart('Map of guest-physical memory over time', HEIGHT, (width, narrow) =>
 		option(data.space, rows, line, shown.cells(rows, line), narrow));
-	const touched = rows.filter((row) => row.faults);
+	const touched = rows.filter((row) => row.faults || row.host);
 	return section('space', 'Guest memory over time',
 		`Each row is ${size(data.space.row_bytes)} of guest-physical memory, low addresses below; where it is dashed, addresses jump.`,
-		legend(views, (view) => { shown = view; map.redraw(); }), map,
+		legend(views, shown, (view) => { shown = view; map.redraw(); }), map,
 		el('p', { class: 'soft small' }, 'A page counts from when it first came: that it left again (memory limit, balloon) no record says.'
 			+ ' Which pages came along with the one asked for is not recorded either; they are drawn in the aligned block around it.'
 			+ (data.space.outside ? ` In no area, and not drawn: ${faultsText(data.space.outside)}.` : '')),
-		asTable('Guest memory by row', ['from', 'faults', what, 'of the row'], touched.map((row) =>
+		asTable('Guest memory by row', ['from', 'faults', what, 'of the row', ...(host ? ['of the host kernel'] : [])], touched.map((row) =>
 			[hex(row.gpa), [count(row.faults), row.faults], [count(row.there), row.there],
-				[percent(row.there, row.units), row.there / row.units]])));
+				[percent(row.there, row.units), row.there / row.units], ...(host ? [[count(row.host), row.host]] : [])])));
 }
 
