@@ -199,6 +199,11 @@ static void expect_kvm(const json_t *view, const json_t *trace)
 	expect_drawn(json_object_get(charts, "kvm"), "the chart of KVM's faults");
 	expect_drawn(json_object_get(charts, "kvm-times"), "the chart of their times");
 	expect_drawn(json_object_get(charts, "space"), "the map");
+	const json_t *rip = json_array_get(json_object_get(tables, "rips"), 0);
+	ck_assert_str_eq(json_string_value(json_array_get(rip, 0)), "0xffffffff81000000");
+	ck_assert_str_eq(json_string_value(json_array_get(rip, 1)), "not known");
+	expect_cell(rip, 2,
+		    json_object_get(json_array_get(json_object_get(points, "rips"), 0), "faults"));
 	for (size_t i = 0; i < COUNT(kvm_rows); i++) {
 		const json_t *row = json_array_get(json_object_get(tables, "kvm"), i);
 		const json_t *times = json_array_get(json_object_get(tables, "kvm-times"), i);
@@ -282,6 +287,8 @@ START_TEST(command_line)
 	expect(RUN(FOAL, "report", trace, "--x", "-o", page), FOAL_EXIT_USAGE,
 	       "--x: no such option");
 	expect(RUN(FOAL, "report", "/nowhere", "-o", page), FOAL_EXIT_TRACE, "/nowhere");
+	expect(RUN(FOAL, "report", trace, "-o", page, "--symbols", "Makefile"), FOAL_EXIT_TRACE,
+	       "--symbols Makefile: not an ELF file");
 	expect(RUN(FOAL, "report", "Makefile", "-o", page), FOAL_EXIT_TRACE, "no trace");
 	ck_assert_int_ne(access(page, F_OK), 0);
 	ended = RUN(FOAL, "report", trace, "-o", "-");
