@@ -35,33 +35,41 @@ struct elf {
 
 static int bad(const struct elf *elf, const char *what)
 {
-	return error_set(elf->err, FOAL_EXIT_TRACE, -ENOEXEC,
-			 "--symbols %s: %s; give the kernel's ELF file (vmlinux)", elf->path, what);
+	error_set(elf->err, FOAL_EXIT_TRACE, -ENOEXEC,
+		  "--symbols %s: %s; give the kernel's ELF file (vmlinux)", elf->path, what);
+	return -ENOEXEC;
 }
 
-/* @len bytes at @offset, and a zero behind them; the caller's. */
-static int take(const struct elf *elf, uint64_t offset, uint64_t len, void *out)
+static int no_memory(const struct elf *elf)
 {
-	char *bytes;
+	return error_set(elf->err, FOAL_EXIT_HOST, -ENOMEM, "out of memory for symbols");
+}
 
-	if (offset > elf->size || len > elf->size - offset)
-		return bad(elf, "cut short: it points behind its end");
-	if (len > TABLE_MAX)
-		return bad(elf, "a table of more than 64 MiB");
-	bytes = malloc(len + 1);
+/* @len bytes at @offset, and a zero behind them; the caller's. NULL: it was said why. */
+static void *take(const struct elf *elf, uint64_t offset, uint64_t len)
+{
+	bool inside = offset <= elf->size && len <= elf->size - offset;
+	char *bytes = inside && len <= TABLE_MAX ? malloc(len + 1) : NULL;
+
+	if (!inside)
+		bad(elf, "cut short: it points behind its end");
+	else if (len > TABLE_MAX)
+		bad(elf, "a table of more than 64 MiB");
+	else if (!bytes)
+		no_memory(elf);
 	if (!bytes)
-		return error_set(elf->err, FOAL_EXIT_HOST, -ENOMEM, "out of memory for symbols");
+		return NULL;
 	bytes[len] = 0;
 	for (uint64_t at = 0; at < len;) {
 		ssize_t n = pread(elf->fd, bytes + at, len - at, (off_t)(offset + at));
 		if (n <= 0) {
+			bad(elf, n ? strerror(errno) : "it shrank while it was read");
 			free(bytes);
-			return bad(elf, n ? strerror(errno) : "it shrank while it was read");
+			return NULL;
 		}
 		at += (uint64_t)n;
 	}
-	*(void **)out = bytes;
-	return 0;
+	return bytes;
 }
 
 static int open_file(struct elf *elf)
@@ -80,11 +88,12 @@ static int open_file(struct elf *elf)
 static int read_sections(struct elf *elf)
 {
 	Elf64_Ehdr *head;
-	int r = elf->size < sizeof(*head) ? bad(elf, "not an ELF file")
-					  : take(elf, 0, sizeof(*head), &head);
 
-	if (r)
-		return r;
+	if (elf->size < sizeof(*head))
+		return bad(elf, "not an ELF file");
+	head = take(elf, 0, sizeof(*head));
+	if (!head)
+		return -ENOEXEC;
 	elf->head = *head;
 	free(head);
 	if (memcmp(elf->head.e_ident, ELFMAG, SELFMAG) != 0)
@@ -94,7 +103,8 @@ static int read_sections(struct elf *elf)
 		return bad(elf, "not a 64-bit x86 kernel");
 	if (elf->head.e_shentsize != sizeof(Elf64_Shdr) || elf->head.e_shnum == 0)
 		return bad(elf, "it has no sections");
-	return take(elf, elf->head.e_shoff, elf->head.e_shnum * sizeof(Elf64_Shdr), &elf->sections);
+	elf->sections = take(elf, elf->head.e_shoff, elf->head.e_shnum * sizeof(Elf64_Shdr));
+	return elf->sections ? 0 : -ENOEXEC;
 }
 
 static const Elf64_Shdr *find_table(const struct elf *elf)
@@ -149,36 +159,29 @@ static int in_order(const void *a, const void *b)
 
 static int take_table(const struct elf *elf, const Elf64_Shdr *table, struct symbols **out)
 {
-	Elf64_Sym *syms = NULL;
-	struct symbols *symbols = NULL;
-	char *names = NULL;
-	int r;
-
 	if (table->sh_link >= elf->head.e_shnum)
 		return bad(elf, "its symbols have no names");
 	const Elf64_Shdr *strings = &elf->sections[table->sh_link];
-	r = take(elf, table->sh_offset, table->sh_size, &syms);
-	if (r == 0)
-		r = take(elf, strings->sh_offset, strings->sh_size, &names);
-	if (r)
-		goto out;
+	Elf64_Sym *syms = take(elf, table->sh_offset, table->sh_size);
+	char *names = syms ? take(elf, strings->sh_offset, strings->sh_size) : NULL;
 	size_t nr = table->sh_size / sizeof(*syms);
-	symbols = calloc(1, sizeof(*symbols) + nr * sizeof(symbols->list[0]));
+	struct symbols *symbols =
+	    names ? calloc(1, sizeof(*symbols) + nr * sizeof(symbols->list[0])) : NULL;
+
 	if (!symbols) {
-		r = error_set(elf->err, FOAL_EXIT_HOST, -ENOMEM, "out of memory for symbols");
-		goto out;
+		int r = names ? no_memory(elf) : -ENOEXEC;
+		free(syms);
+		free(names);
+		return r;
 	}
 	for (size_t i = 0; i < nr; i++)
 		symbols->nr += take_symbol(elf, &syms[i], names, strings->sh_size,
 					   &symbols->list[symbols->nr]);
 	qsort(symbols->list, symbols->nr, sizeof(symbols->list[0]), in_order);
 	symbols->names = names;
-	names = NULL;
 	*out = symbols;
-out:
 	free(syms);
-	free(names);
-	return r;
+	return 0;
 }
 
 int symbols_open(const char *path, struct symbols **out, struct foal_error *err)
