@@ -15,12 +15,12 @@
 
 static const char strings[] = "\0early\0work\0alias\0data\0bad\nname";
 
-enum { NONE, CODE, TABLE, NAMES, NR_SECTIONS };
+enum { NONE, CODE, DATA, TABLE, NAMES, NR_SECTIONS };
 
 static struct file {
 	Elf64_Ehdr head;
 	Elf64_Shdr sections[NR_SECTIONS];
-	Elf64_Sym syms[8];
+	Elf64_Sym syms[9];
 	char names[sizeof(strings)];
 } file;
 
@@ -45,6 +45,9 @@ static void make_file(void)
 				   .sh_flags = SHF_EXECINSTR,
 				   .sh_addr = TEXT,
 				   .sh_size = SIZE},
+			 [DATA] = {.sh_type = SHT_PROGBITS,
+				   .sh_addr = TEXT + SIZE,
+				   .sh_size = SIZE},
 			 [TABLE] = {.sh_type = SHT_SYMTAB,
 				    .sh_offset = offsetof(struct file, syms),
 				    .sh_size = sizeof(file.syms),
@@ -59,7 +62,8 @@ static void make_file(void)
 		     [4] = symbol(18, 0x200, 8, STT_OBJECT, CODE),
 		     [5] = symbol(23, 0x300, 8, STT_FUNC, CODE),
 		     [6] = symbol(7, SIZE, 8, STT_FUNC, CODE),
-		     [7] = symbol(7, 0x400, 8, STT_FUNC, SHN_ABS)}};
+		     [7] = symbol(7, 0x400, 8, STT_FUNC, SHN_ABS),
+		     [8] = symbol(18, SIZE + 0x200, 0, STT_NOTYPE, DATA)}};
 	memcpy(file.names, strings, sizeof(strings));
 }
 
@@ -87,12 +91,19 @@ static const struct {
 	uint64_t address, offset;
 	const char *name; /* NULL: none */
 } places[] = {
-    {TEXT, 0, NULL},	       {TEXT + 0xf, 0, NULL},
-    {TEXT + 0x10, 0, "early"}, {TEXT + 0xff, 0xef, "early"},
-    {TEXT + 0x100, 0, "work"}, {TEXT + 0x17f, 0x7f, "work"},
-    {TEXT + 0x180, 0, NULL},   {TEXT + 0x200, 0, NULL},
-    {TEXT + 0x300, 0, NULL},   {TEXT + 0x400, 0, NULL},
-    {TEXT + SIZE, 0, NULL},    {0, 0, NULL},
+    {TEXT, 0, NULL},
+    {TEXT + 0xf, 0, NULL},
+    {TEXT + 0x10, 0, "early"},
+    {TEXT + 0xff, 0xef, "early"},
+    {TEXT + 0x100, 0, "work"},
+    {TEXT + 0x17f, 0x7f, "work"},
+    {TEXT + 0x180, 0, NULL},
+    {TEXT + 0x200, 0, NULL},
+    {TEXT + 0x300, 0, NULL},
+    {TEXT + 0x400, 0, NULL},
+    {TEXT + SIZE, 0, NULL},
+    {TEXT + SIZE + 0x200, 0, NULL},
+    {0, 0, NULL},
     {UINT64_MAX, 0, NULL},
 };
 
