@@ -93,6 +93,19 @@ static unsigned top_rips(struct kvm_sums *sums)
 	return nr;
 }
 
+#define PLACE_MAX 300U
+
+/* "symbol+0xoffset"; NULL: no symbol is known there. */
+static const char *place_of(const struct kvm_sums *sums, uint64_t rip, char *text)
+{
+	uint64_t offset;
+	const char *name = symbols_find(sums->symbols, rip, &offset);
+
+	if (name)
+		snprintf(text, PLACE_MAX, "%s+0x%" PRIx64, name, offset);
+	return name ? text : NULL;
+}
+
 /* --- for people ------------------------------------------------------------------------------ */
 
 static void put_counts(const struct kvm_fault_counts *counts, struct trace_out *out)
@@ -119,9 +132,14 @@ static void put_rips(struct kvm_sums *sums, struct trace_out *out)
 {
 	unsigned nr = top_rips(sums);
 
-	for (unsigned i = 0; i < nr; i++)
-		trace_out_text(out, "%s 0x%" PRIx64 " (%" PRIu64 ")", i ? "," : "most at RIP",
-			       sums->rips[i].rip, sums->rips[i].faults);
+	for (unsigned i = 0; i < nr; i++) {
+		char text[PLACE_MAX];
+		const char *place = place_of(sums, sums->rips[i].rip, text);
+
+		trace_out_text(out, "%s 0x%" PRIx64 "%s%s (%" PRIu64 ")", i ? "," : "most at RIP",
+			       sums->rips[i].rip, place ? " " : "", place ? place : "",
+			       sums->rips[i].faults);
+	}
 	if (nr)
 		trace_out_text(out, "\n");
 }
@@ -188,10 +206,12 @@ static json_t *points_json(struct kvm_sums *sums)
 		json_object_set_new(o, sources[i].name, sum_json(sums, i));
 	for (unsigned i = 0; i < nr; i++) {
 		char rip[19]; /* a kernel's is more than JSON's integers hold */
+		char place[PLACE_MAX];
 
 		snprintf(rip, sizeof(rip), "0x%" PRIx64, sums->rips[i].rip);
-		json_array_append_new(rips, json_pack("{s:s, s:I}", "rip", rip, "faults",
-						      (json_int_t)sums->rips[i].faults));
+		json_array_append_new(rips, json_pack("{s:s, s:I, s:s?}", "rip", rip, "faults",
+						      (json_int_t)sums->rips[i].faults, "symbol",
+						      place_of(sums, sums->rips[i].rip, place)));
 	}
 	json_object_set_new(o, "rips", rips);
 	return o;

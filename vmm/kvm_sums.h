@@ -19,6 +19,7 @@ struct kvm_sums {
 	} rips[KVM_SUMS_RIPS];
 	uint64_t other_rips;		   /* faults of those that found no place */
 	const struct trace_kvm_told *told; /* NULL: not asked, or the trace ended before it */
+	const struct symbols *symbols;	   /* that name RIPs; NULL: none */
 };
 
 /* Who resolved it; and the word for that. */

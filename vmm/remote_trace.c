@@ -140,6 +140,7 @@ static int begin(struct follow *f, struct foal_error *err)
 {
 	int r = remote_log_open(f->client, f->opt->now, &f->meta, &f->records, err);
 
+	f->meta.symbols = f->opt->symbols;
 	if (r == 0 && f->opt->kvm) {
 		f->kvm = trace_kvm_open(f->client);
 		if (!f->kvm)

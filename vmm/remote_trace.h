@@ -10,7 +10,9 @@ struct trace_options {
 	const char *out;	      /* NULL: a table on standard output */
 	const struct trace_form *form;
 	bool now, has_for, kvm;
-	unsigned seconds; /* of --for */
+	unsigned seconds;	  /* of --for */
+	const char *symbols_path; /* NULL: RIPs stay numbers */
+	struct symbols *symbols;
 };
 
 /* Where the records go. */

@@ -20,6 +20,7 @@ static void *begin(struct trace_out *out, const struct trace_meta *meta)
 		return NULL;
 	r->out = out;
 	r->meta = meta;
+	r->kvm.symbols = meta->symbols;
 	r->sums = trace_sums_new(meta);
 	r->areas = calloc(meta->nr_areas + 1, sizeof(*r->areas));
 	int bins = report_bins_init(&r->bins, report_width(r));

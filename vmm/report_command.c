@@ -9,15 +9,17 @@
 
 void report_help(void)
 {
-	puts("usage: foal report FILE -o PAGE\n\n"
-	     "One HTML page of the binary FILE that foal trace NAME -o FILE wrote: which guest "
-	     "memory\n"
-	     "came when, how long faults of each case took, how much of each file was read. It "
-	     "needs\n"
-	     "no network, and nothing beside it.\n\n"
-	     "  -o, --out PAGE    write it there; - is standard output. PAGE is there when all "
-	     "of it\n"
-	     "                    is; one that was there before is replaced then");
+	puts(
+	    "usage: foal report FILE -o PAGE [--symbols ELF]\n\n"
+	    "One HTML page of the binary FILE that foal trace NAME -o FILE wrote: which guest "
+	    "memory\n"
+	    "came when, how long faults of each case took, how much of each file was read. It "
+	    "needs\n"
+	    "no network, and nothing beside it.\n\n"
+	    "  -o, --out PAGE    write it there; - is standard output. PAGE is there when all "
+	    "of it\n"
+	    "                    is; one that was there before is replaced then\n"
+	    "  --symbols ELF     name the RIPs that KVM told by the symbols of the guest's kernel");
 }
 
 /* Why the trace ended early: its path may be any bytes, and this is to be told as text. */
@@ -52,7 +54,8 @@ static int write_page(const struct trace_options *opt, const struct report_page 
 /* 0 and a file in *@out, or FOAL_EXIT_USAGE: it was said. */
 static int parse(int argc, char **argv, struct trace_options *out)
 {
-	static const struct option longs[] = {{"out", required_argument, NULL, 'o'}, {0}};
+	static const struct option longs[] = {
+	    {"out", required_argument, NULL, 'o'}, {"symbols", required_argument, NULL, 'S'}, {0}};
 	int i;
 
 	*out = (struct trace_options){.form = &trace_report};
@@ -63,7 +66,10 @@ static int parse(int argc, char **argv, struct trace_options *out)
 		if (i == '?')
 			return usage_error("report: %s: no such option; see foal help report",
 					   argv[optind - 1]);
-		out->out = optarg;
+		if (i == 'S')
+			out->symbols_path = optarg;
+		else
+			out->out = optarg;
 	}
 	if (optind == argc)
 		return usage_error("report: the FILE that foal trace NAME -o FILE wrote is needed; "
@@ -88,11 +94,16 @@ int command_report(int argc, char **argv, uint64_t main_ns)
 	(void)main_ns;
 	if (r)
 		return r;
+	if (opt.symbols_path && symbols_open(opt.symbols_path, &opt.symbols, &err))
+		return remote_finish(&err, 0);
 	if (report_page_load(&page, &err) == 0) {
-		if (trace_open_file(&reader, opt.remote.name, &err) == 0)
+		if (trace_open_file(&reader, opt.remote.name, &err) == 0) {
+			reader.meta.symbols = opt.symbols;
 			write_page(&opt, &page, &reader, &err);
+		}
 		trace_close(&reader);
 	}
 	report_page_free(&page);
+	symbols_free(opt.symbols);
 	return remote_finish(&err, 0);
 }

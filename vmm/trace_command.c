@@ -20,8 +20,9 @@
 void trace_help(void)
 {
 	puts("usage: foal trace NAME [-o FILE] [--format chrome|csv|binary] [--now]\n"
-	     "                  [--for SECONDS] [--json] [--kvm]\n"
-	     "       foal trace FILE [-o OUT] [--format chrome|csv|binary] [--json] [--kvm]\n\n"
+	     "                  [--for SECONDS] [--json] [--kvm] [--symbols ELF]\n"
+	     "       foal trace FILE [-o OUT] [--format chrome|csv|binary] [--json] [--kvm]\n"
+	     "                  [--symbols ELF]\n\n"
 	     "A record of each fault that foal's handlers resolved for a running VM: those that "
 	     "its\n"
 	     "log still holds, and what comes until Ctrl-C, or until the VM ends, which it does "
@@ -38,7 +39,8 @@ void trace_help(void)
 	     "  --json            what they add up to, as JSON\n"
 	     "  --kvm             what KVM tells, too: faults that the host kernel resolves, time\n"
 	     "                    from exit to entry, RIPs. Needs CAP_PERFMON and tracefs. With\n"
-	     "                    -o FILE.csv these faults alone\n\n"
+	     "                    -o FILE.csv these faults alone\n"
+	     "  --symbols ELF     name the RIPs by the symbols of the guest's kernel (vmlinux)\n\n"
 	     "  --run-dir DIR     where foal run was told to have it found");
 }
 
@@ -204,8 +206,10 @@ static int trace_file(const struct trace_options *opt)
 	if (opt->now || opt->has_for)
 		return usage_error("trace: %s: --now and --for are of a running VM",
 				   opt->remote.name);
-	if (trace_open_file(&reader, opt->remote.name, &err) == 0)
+	if (trace_open_file(&reader, opt->remote.name, &err) == 0) {
+		reader.meta.symbols = opt->symbols;
 		convert(opt, &reader, &err);
+	}
 	trace_close(&reader);
 	return remote_finish(&err, 0);
 }
@@ -242,6 +246,8 @@ static int take_option(int option, const char *value, struct trace_options *out)
 		out->now = true;
 	else if (option == 'k')
 		out->kvm = true;
+	else if (option == 'S')
+		out->symbols_path = value;
 	else if (option == 'j')
 		out->remote.json = true;
 	else
@@ -261,6 +267,8 @@ static int settle(int argc, char **argv, struct trace_options *out)
 	if (out->out && out->remote.json)
 		return usage_error("trace: --json is of the sums, without -o; with -o it is "
 				   "--format chrome");
+	if (out->out && out->symbols_path)
+		return usage_error("trace: --symbols is of the sums, without -o");
 	if (out->out && !*out->out)
 		return usage_error("trace: -o needs the name of a file");
 	out->remote.name = argv[0];
@@ -275,11 +283,15 @@ static int settle(int argc, char **argv, struct trace_options *out)
 
 static int parse(int argc, char **argv, struct trace_options *out)
 {
-	static const struct option longs[] = {
-	    {"out", required_argument, NULL, 'o'},     {"format", required_argument, NULL, 'f'},
-	    {"for", required_argument, NULL, 's'},     {"now", no_argument, NULL, 'n'},
-	    {"json", no_argument, NULL, 'j'},	       {"kvm", no_argument, NULL, 'k'},
-	    {"run-dir", required_argument, NULL, 'd'}, {0}};
+	static const struct option longs[] = {{"out", required_argument, NULL, 'o'},
+					      {"format", required_argument, NULL, 'f'},
+					      {"for", required_argument, NULL, 's'},
+					      {"now", no_argument, NULL, 'n'},
+					      {"json", no_argument, NULL, 'j'},
+					      {"kvm", no_argument, NULL, 'k'},
+					      {"run-dir", required_argument, NULL, 'd'},
+					      {"symbols", required_argument, NULL, 'S'},
+					      {0}};
 	int i, r = 0;
 
 	*out = (struct trace_options){.remote = {.command = "trace", .name = ""}};
@@ -311,20 +323,35 @@ static bool is_running(const struct trace_options *opt)
 	return fd >= 0;
 }
 
+/* Of a file or of a VM. */
+static int trace_named(const struct trace_options *opt)
+{
+	const char *name = opt->remote.name, *fault = vm_name_fault(name);
+	struct stat st;
+	bool there = stat(name, &st) == 0;
+
+	if (strchr(name, '/') || (there && (fault || !is_running(opt))))
+		return trace_file(opt);
+	if (fault)
+		return usage_error("trace: %s: no file, and no VM's name: %s", name, fault);
+	if (opt->symbols && !opt->kvm)
+		return usage_error("trace: --symbols names what --kvm tells of a running VM: give "
+				   "both");
+	return remote_run(&opt->remote, remote_trace);
+}
+
 int command_trace(int argc, char **argv, uint64_t main_ns)
 {
+	struct foal_error err = {0};
 	struct trace_options opt;
-	struct stat st;
 	int r = parse(argc, argv, &opt);
 
 	(void)main_ns;
 	if (r || !opt.form)
 		return r;
-	const char *name = opt.remote.name, *fault = vm_name_fault(name);
-	bool there = stat(name, &st) == 0;
-	if (strchr(name, '/') || (there && (fault || !is_running(&opt))))
-		return trace_file(&opt);
-	if (fault)
-		return usage_error("trace: %s: no file, and no VM's name: %s", name, fault);
-	return remote_run(&opt.remote, remote_trace);
+	if (opt.symbols_path && symbols_open(opt.symbols_path, &opt.symbols, &err))
+		return remote_finish(&err, 0);
+	r = trace_named(&opt);
+	symbols_free(opt.symbols);
+	return r;
 }

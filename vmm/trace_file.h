@@ -13,6 +13,7 @@
 #include "ept/record.h"
 #include "vmm/error.h"
 #include "vmm/kvm_faults.h"
+#include "vmm/symbols.h"
 
 #define TRACE_VERSION	     2U		/* 1: without what KVM told */
 #define TRACE_META_MAX	     (1U << 20) /* bytes of its text */
@@ -54,6 +55,7 @@ struct trace_meta {
 	uint64_t main_ns, first_run_ns; /* CLOCK_MONOTONIC, as the records' times */
 	bool has_settings;		/* traces of foal before it could replay have none */
 	struct trace_settings settings;
+	const struct symbols *symbols; /* the caller's, of its kernel; NULL: none were given */
 };
 
 struct run_options;

@@ -20,6 +20,7 @@ static void *begin(struct trace_out *out, const struct trace_meta *meta)
 	if (!s)
 		return NULL;
 	s->out = out;
+	s->kvm.symbols = meta->symbols;
 	s->sums = trace_sums_new(meta);
 	if (!s->sums) {
 		free(s);

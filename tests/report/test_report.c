@@ -190,7 +190,7 @@ static const struct {
 		{"outside", "no memory", 1000}};
 
 /* A chart and a table each say of each kind what foal trace --json says. */
-static void expect_kvm(const json_t *view, const json_t *trace)
+static void expect_kvm(const json_t *view, const json_t *trace, const char *symbol)
 {
 	const json_t *charts = json_object_get(view, "charts"),
 		     *tables = json_object_get(view, "tables"),
@@ -199,6 +199,11 @@ static void expect_kvm(const json_t *view, const json_t *trace)
 	expect_drawn(json_object_get(charts, "kvm"), "the chart of KVM's faults");
 	expect_drawn(json_object_get(charts, "kvm-times"), "the chart of their times");
 	expect_drawn(json_object_get(charts, "space"), "the map");
+	const json_t *rip = json_array_get(json_object_get(tables, "rips"), 0);
+	ck_assert_str_eq(json_string_value(json_array_get(rip, 0)), "0xffffffff81000000");
+	ck_assert_str_eq(json_string_value(json_array_get(rip, 1)), symbol);
+	expect_cell(rip, 2,
+		    json_object_get(json_array_get(json_object_get(points, "rips"), 0), "faults"));
 	for (size_t i = 0; i < COUNT(kvm_rows); i++) {
 		const json_t *row = json_array_get(json_object_get(tables, "kvm"), i);
 		const json_t *times = json_array_get(json_object_get(tables, "kvm-times"), i);
@@ -215,17 +220,32 @@ static void expect_kvm(const json_t *view, const json_t *trace)
 	}
 }
 
+/* The same with a kernel of one function, at the RIP of all faults. */
+static const char *make_named_page(const char *trace)
+{
+	const char *page = scratch_keep(scratch("page.html"));
+	const char *object = scratch_keep(scratch("kernel.o"));
+	const char *kernel = scratch_keep(scratch("kernel.elf"));
+
+	ck_assert_int_eq(RUN("sh", "-c", "echo 'touch: nop' | as -o \"$0\" -", object).status, 0);
+	ck_assert_int_eq(RUN("ld", "-Ttext=0xffffffff81000000", "-e0", object, "-o", kernel).status,
+			 0);
+	ck_assert_int_eq(RUN(FOAL, "report", trace, "-o", page, "--symbols", kernel).status, 0);
+	return page;
+}
+
 /* What the host kernel resolved is drawn, too, also where nothing else was recorded. */
 START_TEST(what_kvm_told)
 {
 	const char *trace = make_kvm_trace(_i ? RECORDS : 0, 8000);
-	json_t *views = look(make_page(trace)), *numbers = sums(trace), *view;
+	json_t *views = look(_i ? make_named_page(trace) : make_page(trace)),
+	       *numbers = sums(trace), *view;
 	size_t i;
 
 	json_array_foreach(views, i, view)
 	{
 		expect_quiet(view);
-		expect_kvm(view, numbers);
+		expect_kvm(view, numbers, _i ? "touch+0x0" : "not known");
 		ck_assert(strstr(string(view, "text"), "7,001 exits and 7,002 entries; 7,003 "
 						       "samples lost") != NULL);
 		ck_assert(strstr(string(view, "text"), "7,004 exits, 7,005 page faults taken, "
@@ -282,6 +302,8 @@ START_TEST(command_line)
 	expect(RUN(FOAL, "report", trace, "--x", "-o", page), FOAL_EXIT_USAGE,
 	       "--x: no such option");
 	expect(RUN(FOAL, "report", "/nowhere", "-o", page), FOAL_EXIT_TRACE, "/nowhere");
+	expect(RUN(FOAL, "report", trace, "-o", page, "--symbols", "Makefile"), FOAL_EXIT_TRACE,
+	       "--symbols Makefile: not an ELF file");
 	expect(RUN(FOAL, "report", "Makefile", "-o", page), FOAL_EXIT_TRACE, "no trace");
 	ck_assert_int_ne(access(page, F_OK), 0);
 	ended = RUN(FOAL, "report", trace, "-o", "-");

@@ -57,8 +57,15 @@ function totals(data) {
 		table('Totals by case', ['case', 'faults', 'major', 'installed', 'around', 'granted', 'read KiB', 'p50 µs', 'p99 µs', 'max µs'], rows));
 }
 
-const rips = () => section('rips', 'Guest instructions that faulted',
-	'Not recorded: this trace does not say which instruction of the guest made the access.');
+function rips(data) {
+	const title = 'Guest instructions that faulted';
+	const list = data.kvm?.told.tracepoints?.rips ?? [];
+	if (!list.length)
+		return section('rips', title, 'Not recorded: this trace does not say which instruction of the guest made the access.');
+	return section('rips', title, "Those with the most faults. Source: KVM's tracepoint kvm_page_fault, each fault, but for those that were tried again."
+		+ ' Symbols are those of the file that foal report was given with --symbols.',
+		table(title, ['RIP', 'symbol', 'faults'], list.map((one) => [one.rip, one.symbol ?? 'not known', [count(one.faults), one.faults]])));
+}
 
 function show(data) {
 	const main = document.getElementById('main');
@@ -72,7 +79,8 @@ function show(data) {
 		main.append(note('There is no record in this trace.'));
 	main.append(...kvm(data, line));
 	if (data.summary.records)
-		main.append(totals(data), rips());
+		main.append(totals(data));
+	main.append(rips(data));
 }
 
 const data = JSON.parse(document.getElementById('trace').textContent);
