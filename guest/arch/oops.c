@@ -1,4 +1,5 @@
 /* What is printed when the kernel itself went wrong. */
+#include "guest/include/console.h"
 #include "guest/include/cpu.h"
 #include "guest/include/pgtable.h"
 #include "guest/include/printk.h"
@@ -67,6 +68,7 @@ void oops(const char *what, const struct regs *regs, u64 addr)
 {
 	__asm__ volatile("cli");
 	smp_send_stop();
+	console_break_lock();
 	printk("oops: CPU %u: %s", this_cpu()->id, what);
 	if (regs->vector == VEC_PAGE_FAULT)
 		printk(": %s of %lx",

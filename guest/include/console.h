@@ -11,4 +11,7 @@ void console_write(const char *s, size_t n);
 /* As it is. */
 void console_write_raw(const char *s, size_t n);
 
+/* What goes wrong while it is written to is told all the same: no CPU is to go on. */
+void console_break_lock(void);
+
 #endif

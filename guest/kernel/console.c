@@ -62,6 +62,11 @@ static void write_out(const char *s, size_t n, bool lines)
 	spin_unlock_irqrestore(&out_lock, flags);
 }
 
+void console_break_lock(void)
+{
+	out_lock.locked = 0;
+}
+
 void console_write(const char *s, size_t n)
 {
 	write_out(s, n, true);

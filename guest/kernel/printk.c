@@ -173,6 +173,7 @@ void panic(const char *fmt, ...)
 
 	__asm__ volatile("cli");
 	smp_send_stop();
+	console_break_lock();
 	printk("panic: ");
 	va_start(ap, fmt);
 	vprintk(fmt, ap);

@@ -136,7 +136,9 @@ START_TEST(keys)
 	run_until(&run, "Stopped");
 	type(&run, "kill %1; wait; echo gone-$((2+3))\r");
 	run_until(&run, "gone-5");
-	type(&run, "stty -icanon; stty icanon; cat >/tmp/typed\r");
+	type(&run, "stty -icanon; stty icanon; echo lines-$((4+4)); cat >/tmp/typed\r");
+	/* Typed before, it would be the shell's, whose lines the terminal does not correct. */
+	run_until(&run, "lines-8");
 	type(&run, "lime\177\177ne\r\4"); /* corrected, and the end of the file */
 	type(&run, "echo $(cat /tmp/typed)-$((3+3)); exit 5\r");
 	run_until(&run, "line-6");
