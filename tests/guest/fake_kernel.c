@@ -175,13 +175,6 @@ void panic(const char *fmt, ...)
 
 /* --- waiting: the only thing to wait for is the disk ---------------------------------------- */
 
-/* There is one CPU. */
-void spin_wait(const struct spinlock *l)
-{
-	(void)l;
-	panic("a lock is taken twice\n");
-}
-
 void wait_prepare(struct wait_queue *q, struct waiter *w)
 {
 	(void)q, (void)w;
@@ -197,7 +190,6 @@ void wake_up_waiters(struct wait_queue *q)
 	(void)q;
 }
 
-/* One task: a lock that is taken already would never be had. */
 /* One thread: a spinlock that is taken already is never given back. */
 void spin_wait(const struct spinlock *l)
 {
@@ -205,6 +197,7 @@ void spin_wait(const struct spinlock *l)
 	abort();
 }
 
+/* One task: a lock that is taken already would never be had. */
 void mutex_init(struct mutex *m)
 {
 	m->owner = NULL;
