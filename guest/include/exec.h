@@ -9,7 +9,7 @@ struct regs;
 
 #define SCRIPTS_MAX    5 /* interpreters that are scripts themselves, and the first, as in Linux */
 #define SCRIPT_WORDS   2 /* that each puts before what it is called with */
-#define EXEC_ARGV_ROOM (SCRIPTS_MAX * SCRIPT_WORDS)
+#define EXEC_ARGV_ROOM ((size_t)SCRIPTS_MAX * SCRIPT_WORDS)
 
 /* What a program is started with, its name at least. All strings are the kernel's. */
 struct exec_args {

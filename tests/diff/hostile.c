@@ -196,7 +196,9 @@ static unsigned values_of(char kind, long base, struct value *v)
 
 static long call(long nr, const long a[ARGS])
 {
-	register long r10 __asm__("r10") = a[3], r8 __asm__("r8") = a[4], r9 __asm__("r9") = a[5];
+	register long r10 __asm__("r10") = a[3];
+	register long r8 __asm__("r8") = a[4];
+	register long r9 __asm__("r9") = a[5];
 	long ret;
 
 	__asm__ volatile("syscall"
@@ -268,7 +270,7 @@ static void run_call(long nr, const char *name, const char *only)
 {
 	bool known = false;
 
-	if (only && strcmp(only, name))
+	if (only && strcmp(only, name) != 0)
 		return;
 	for (const struct call *c = hostile_calls; c->name; c++) {
 		if (c->nr != nr)

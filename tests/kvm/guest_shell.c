@@ -27,7 +27,8 @@ static const char script[] =
     "printf '#!/bin/sh -e\\necho $0 \"$1\" $# $(echo $* | wc -c); false; echo no\\n' >s1\n"
     "printf '#! \\t./s1  a word \\t\\n' >s2; printf '#!./s2' >s3; printf '#!./s4\\n' >s4\n"
     "printf '#! \\necho plain $1\\n' >s5; printf '#!/none\\n' >s6; printf '#!%0300d\\n' 7 >s7\n"
-    "chmod +x s?; for s in 1 2 3 4 5 6 7; do ./s$s x 2>/dev/null; echo $?; done; ./s1 $(seq 1 20000)\n"
+    "chmod +x s?; for s in 1 2 3 4 5 6 7; do ./s$s x 2>/dev/null; echo $?; done; ./s1 $(seq 1 "
+    "20000)\n"
     "basename $(readlink /proc/self/exe); sh -c 'basename $(readlink /proc/$$/exe)'\n"
     "exec 3<z; dd bs=2 count=1 <&3 2>/dev/null; echo; exit 4\n";
 
