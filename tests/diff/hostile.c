@@ -196,10 +196,14 @@ static unsigned values_of(char kind, long base, struct value *v)
 
 static long call(long nr, const long a[ARGS])
 {
-	register long r10 __asm__("r10") = a[3];
-	register long r8 __asm__("r8") = a[4];
-	register long r9 __asm__("r9") = a[5];
+	register long r10 __asm__("r10");
+	register long r8 __asm__("r8");
+	register long r9 __asm__("r9");
 	long ret;
+
+	r10 = a[3];
+	r8 = a[4];
+	r9 = a[5];
 
 	__asm__ volatile("syscall"
 			 : "=a"(ret)
