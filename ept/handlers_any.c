@@ -103,20 +103,14 @@ static int put_back(struct fault *f, enum ept_pte pte)
 
 /*
  * Does the host not have the page that the mirror calls installed? Whoever touches it would ask
- * for ever. What was in it nobody has any more.
+ * for ever. What was in it nobody has any more. Asking the host is dear, so it is done now and
+ * then; the leaf's lock makes its answer a proof.
  */
 static bool is_lost(const struct fault *f)
 {
-	struct ept_space *space = f->area->space;
-	struct ept_in_vain *in_vain = &space->in_vain;
-	uint64_t page = (f->req->gpa.v & EPT_PAGE_MASK) + 1;
-
-	if (__atomic_exchange_n(&in_vain->page, page, __ATOMIC_RELAXED) != page) {
-		__atomic_store_n(&in_vain->times, 1, __ATOMIC_RELAXED);
-		return false;
-	}
-	return __atomic_add_fetch(&in_vain->times, 1, __ATOMIC_RELAXED) % IN_VAIN == 0 &&
-	       ept_host_empty(space->pagemap_fd, fault_hva(f, f->index));
+	f->leaf->in_vain = (f->leaf->in_vain + 1) % IN_VAIN;
+	return f->leaf->in_vain == 0 &&
+	       ept_host_empty(f->area->space->pagemap_fd, fault_hva(f, f->index));
 }
 
 static enum ept_result lost(struct fault *f)

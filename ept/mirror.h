@@ -42,8 +42,9 @@ struct ept_leaf {
 	pthread_cond_t arrived; /* an entry left EPT_PTE_TRANSIT */
 	unsigned random_reads;	/* faults that went on with no stream (stream.h) */
 	unsigned asked;		/* how often something of it was, of a snapshot's area */
-	unsigned in_set; /* its pages in the working set, where 2 MiB are wanted (prefetch.h) */
-	bool huge;	 /* all of it is one huge page of the host; its entries say private */
+	uint16_t in_set;  /* its pages in the working set, where 2 MiB are wanted (prefetch.h) */
+	uint16_t in_vain; /* of 1,000 events of what is there already (handlers_any.c) */
+	bool huge;	  /* all of it is one huge page of the host; its entries say private */
 	uint64_t entry[EPT_TABLE_SIZE];
 };
 

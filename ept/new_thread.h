@@ -8,8 +8,24 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <string.h>
 
-/* To any CPU but this one, and then it may run on all again. What is refused costs speed only. */
+/*
+ * The thread may run where its maker may. Linux notes a set that was asked for, and that stays when
+ * the cgroup gets more CPUs: so all there are is asked for, unless the maker has fewer than that
+ * gives.
+ */
+static inline void ept_allow_all(pthread_t thread, const cpu_set_t *makers)
+{
+	cpu_set_t any, given;
+
+	memset(&any, 0xff, sizeof(any));
+	if (pthread_setaffinity_np(thread, sizeof(any), &any) ||
+	    pthread_getaffinity_np(thread, sizeof(given), &given) || !CPU_EQUAL(&given, makers))
+		pthread_setaffinity_np(thread, sizeof(*makers), makers);
+}
+
+/* To any CPU but this one, and then to all again. What is refused costs speed only. */
 static inline void ept_send_away(pthread_t thread)
 {
 	int here = sched_getcpu();
@@ -22,7 +38,7 @@ static inline void ept_send_away(pthread_t thread)
 	if (CPU_COUNT(&others) == 0)
 		return;
 	pthread_setaffinity_np(thread, sizeof(others), &others);
-	pthread_setaffinity_np(thread, sizeof(all), &all);
+	ept_allow_all(thread, &all);
 }
 
 /* A positive errno, as pthread_create(). It may run where its maker may. */

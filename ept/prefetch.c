@@ -100,6 +100,8 @@ static void bring_set(struct ept_space *space, char *buf)
 		if (ept_prefetch_ask_dense(space, p->set->gpa + chunk * EPT_SET_CHUNK, pages) ==
 		    pages)
 			continue;
+		if (ept_prefetch_cancelled(space))
+			break;
 		/* All of it at once might wait for the disk's queue. */
 		posix_fadvise(p->set->fd, (off_t)ept_set_place(p->set, chunk + 1),
 			      AHEAD * CHUNK_BYTES, POSIX_FADV_WILLNEED);

@@ -97,11 +97,6 @@ struct ept_fault_thread {
 
 enum ept_life { EPT_LIFE_NEW, EPT_LIFE_STARTED, EPT_LIFE_DYING, EPT_LIFE_STOPPED };
 
-/* How often in a row the same page was asked for that is said to be there (handlers_any.c). */
-struct ept_in_vain {
-	uint64_t page, times; /* 1 + its gpa */
-};
-
 struct ept_space {
 	struct ept_config config;
 	char *name;
@@ -140,7 +135,6 @@ struct ept_space {
 	uint64_t ended[EPT_NR_ORIGINS];	 /* of these, done with; atomic */
 	uint64_t strays[EPT_NR_CASES];	 /* accesses of vCPUs that came as exits; atomic */
 	uint64_t ending;		 /* of both, that began to be counted as a case; atomic */
-	struct ept_in_vain in_vain;	 /* atomics */
 	struct ept_debt debt;		 /* debt.h; atomic */
 
 	/*

@@ -246,6 +246,29 @@ START_TEST(a_lost_page_stops_the_vm)
 }
 END_TEST
 
+/* Two wait, each for a page of its own: what comes in between is no reason to wait longer. */
+START_TEST(lost_pages_stop_the_vm)
+{
+	struct vm vm = vm_anon(64 * PAGE);
+	struct pollfd failed = {.fd = ept_space_failure_fd(vm.space), .events = POLLIN};
+	pthread_t guests[2];
+
+	for (size_t i = 0; i < 2; i++) {
+		*at(&vm, 3 + i) = 7;
+		ck_assert_int_eq(ept_install_drop(NULL, vm.hva + (3 + i) * PAGE, PAGE), 0);
+	}
+	for (size_t i = 0; i < 2; i++)
+		ck_assert_int_eq(
+		    pthread_create(&guests[i], NULL, write_one, vm.hva + (3 + i) * PAGE), 0);
+	ck_assert_int_eq(poll(&failed, 1, -1), 1);
+	ck_assert_int_eq(ept_space_failure(vm.space)->kase, EPT_CASE_SPURIOUS);
+	ept_space_stop(vm.space);
+	for (size_t i = 0; i < 2; i++)
+		pthread_join(guests[i], NULL);
+	vm_destroy(&vm);
+}
+END_TEST
+
 /* The pages around @page are what their own bytes say, and a write to them is the guest's own. */
 static void assert_own(const struct vm *vm, unsigned page, uint64_t resident)
 {
@@ -332,6 +355,7 @@ Suite *suite_uffd_cases(void)
 	tcase_add_test(tc, spurious_puts_a_dropped_entry_back);
 	tcase_add_test(tc, spurious_puts_an_unwritten_private_page_back);
 	tcase_add_test(tc, a_lost_page_stops_the_vm);
+	tcase_add_test(tc, lost_pages_stop_the_vm);
 	tcase_add_test(tc, anon_written_before_it_is_protected);
 	tcase_add_test(tc, private_file_written_before_it_is_protected);
 	tcase_add_loop_test(tc, a_clean_page_put_back_is_tracked, 0, 2);
