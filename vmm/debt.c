@@ -52,5 +52,8 @@ struct debt_look debt_by(const struct vm_debt *debt, uint64_t all, uint64_t now,
 	for (unsigned i = 0; i < count; i++)
 		if (debt->look[i].fixed * 100 >= all * percent)
 			return debt->look[i];
+	/* The last look may be newer than the caller's clock. */
+	if (count && debt->look[count - 1].ns > now)
+		now = debt->look[count - 1].ns;
 	return (struct debt_look){.ns = now, .fixed = all};
 }

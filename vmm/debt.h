@@ -49,8 +49,8 @@ uint64_t debt_due(const struct vm_debt *debt);
 void debt_look(struct vm_debt *debt, uint64_t start, uint64_t fixed);
 
 /*
- * The first look that saw @percent of @all faults fixed; @now (ns since the start) and @all where
- * none has. Any thread.
+ * The first look that saw @percent of @all faults fixed; @now (ns since the start), or the last
+ * look's time if that is later, and @all where none has. Any thread.
  */
 struct debt_look debt_by(const struct vm_debt *debt, uint64_t all, uint64_t now, unsigned percent);
 

@@ -10,6 +10,7 @@ Suite *bus_error_suite(void);
 Suite *control_suite(void);
 Suite *cpu_suite(void);
 Suite *docs_suite(void);
+Suite *debt_suite(void);
 Suite *gate_suite(void);
 Suite *series_suite(void);
 Suite *template_suite(void);
