@@ -11,12 +11,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "vmm/bench_snapshots.h"
 #include "vmm/bench_vm.h"
 #include "vmm/fork.h"
+#include "vmm/helper.h"
 #include "vmm/vm.h"
 
 /* RAM of which 1 GiB lies at BENCH_GPA. */
@@ -127,9 +127,9 @@ static bool has_failed(struct plain *p)
 }
 
 /* Until this one ends, too. It has what it was forked with: what either writes is copied. */
-static _Noreturn void be_a_copy(void)
+static _Noreturn void be_a_copy(pid_t parent)
 {
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	helper_dies_with(parent);
 	for (;;)
 		pause();
 }
@@ -137,11 +137,12 @@ static _Noreturn void be_a_copy(void)
 /* How long fork() took, in milliseconds; negative: it failed. */
 static double fork_it(void)
 {
+	const pid_t self = getpid();
 	uint64_t start = now_ns();
 	pid_t pid = fork();
 
 	if (pid == 0)
-		be_a_copy();
+		be_a_copy(self);
 	return pid < 0 ? -1 : (double)(now_ns() - start) / 1e6;
 }
 
@@ -153,11 +154,11 @@ static void say_forked(struct plain *p, double ms)
 
 /* What was forked runs a VM with the memory that it has, as a fork of foal's does, and is forked.
  */
-static _Noreturn void fork_once_more(struct plain *p)
+static _Noreturn void fork_once_more(struct plain *p, pid_t parent)
 {
 	struct foal_error err = {0};
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	helper_dies_with(parent);
 	p->quiet = true;
 	atomic_store(&p->byte_came, true); /* its guest goes on at once */
 	if (start_guest(p, p->touches / CHILD_PART, &err)) {
@@ -167,7 +168,7 @@ static _Noreturn void fork_once_more(struct plain *p)
 	while (atomic_load(&p->byte_came) && !has_failed(p))
 		poll(NULL, 0, 1);
 	say_forked(p, has_failed(p) ? -1 : fork_it());
-	be_a_copy();
+	be_a_copy(parent);
 }
 
 static void fork_now(struct plain *p)
@@ -176,9 +177,10 @@ static void fork_now(struct plain *p)
 		say_forked(p, fork_it());
 		return;
 	}
+	const pid_t self = getpid();
 	pid_t pid = fork();
 	if (pid == 0)
-		fork_once_more(p);
+		fork_once_more(p, self);
 	if (pid < 0)
 		say_forked(p, -1);
 }

@@ -42,6 +42,14 @@ static bool become_user(const struct helpers *helpers)
 	       setresuid(helpers->uid, helpers->uid, helpers->uid) == 0;
 }
 
+/* A parent that was gone before there was a signal for it sends none. */
+void helper_dies_with(pid_t parent)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(FOAL_EXIT_HOST);
+}
+
 /*
  * In the child. The death signal is for a foal that is killed; one that ends
  * closes the socket. A process group of its own keeps what the terminal sends
@@ -61,13 +69,10 @@ static void become(const struct helpers *helpers, const char *const argv[], int 
 			_exit(2);
 		_exit(1);
 	}
-	if (helpers->detached) {
+	if (helpers->detached)
 		dup2(helpers->log, STDERR_FILENO);
-	} else {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (getppid() != parent)
-			_exit(1);
-	}
+	else
+		helper_dies_with(parent);
 	/* Both are moved out of the way first: either may be HELPER_FD. */
 	socket = fcntl(socket, F_DUPFD_CLOEXEC, HELPER_FD + 2);
 	report = fcntl(report, F_DUPFD_CLOEXEC, HELPER_FD + 2);
@@ -182,9 +187,9 @@ static bool write_stamp(void)
 /* In the child, which goes with its parent: that one may be killed, the child be stopped. */
 static void become_program(const struct program *p, pid_t parent)
 {
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	helper_dies_with(parent);
 	default_signals();
-	if (getppid() == parent && take_streams(p) && (!p->stamp || write_stamp()))
+	if (take_streams(p) && (!p->stamp || write_stamp()))
 		execv(p->path, p->argv);
 	_exit(FOAL_EXIT_HOST);
 }

@@ -74,4 +74,10 @@ pid_t helper_self(char *const argv[], int *out);
  */
 pid_t helper_program(const char *path, char *const argv[], int in, bool stamp, int *out);
 
+/*
+ * In a child of @parent, its getpid() before fork(): the child is killed when the thread that
+ * forked it ends, also if it has already.
+ */
+void helper_dies_with(pid_t parent);
+
 #endif

@@ -10,8 +10,8 @@
 # only if it failed and none of them did. One whose status never comes was lost,
 # but for one that ends with "== NAME: again": it comes again, and does not count.
 #
-# Prints a line a program, then what failed, by its name, and the total: who sees the
-# end alone knows what to look for. Fails when a test failed or none ran.
+# Prints a line a program, then what failed, by its name and the first line of why, and the
+# total: who sees the end alone knows what to look for. Fails when a test failed or none ran.
 
 function begin(program) {
 	name[++depth] = program
@@ -85,7 +85,8 @@ depth && /^[0-9]+%: Checks: [0-9]+, Failures: [0-9]+, Errors: [0-9]+/ {
 # FILE:LINE:F:CASE:TEST:ITERATION: why; E for one that was killed.
 depth && /^[^: ]+:[0-9]+:[EF]:[^:]+:[A-Za-z0-9_]+:[0-9]+: / {
 	split($0, part, ":")
-	failure[++wrong] = name[depth] " " part[5] ":" part[6] " (" part[1] ":" part[2] ")"
+	why = substr($0, index($0, ": ") + 2, 300)
+	failure[++wrong] = name[depth] " " part[5] ":" part[6] " (" part[1] ":" part[2] "): " why
 	named[depth]++
 }
 

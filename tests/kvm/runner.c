@@ -126,10 +126,16 @@ static void take(int *fd, char **text, size_t *len)
 	(*text)[*len] = 0;
 }
 
-static void kill_run(struct run *run)
+/* Whether it had ended before. */
+static bool kill_run(struct run *run)
 {
-	kill(run->pid, SIGKILL);
-	waitpid(run->pid, NULL, 0);
+	bool ended = waitpid(run->pid, NULL, WNOHANG) == run->pid;
+
+	if (!ended) {
+		kill(run->pid, SIGKILL);
+		waitpid(run->pid, NULL, 0);
+	}
+	return ended;
 }
 
 /* Read both outputs until @text is in @where, or, without one, until both end. */
@@ -149,10 +155,12 @@ static void read_outputs(struct run *run, char *const *where, const char *text)
 			take(&run->err, &run->err_text, &run->err_len);
 		if (seconds() < end)
 			continue;
-		kill_run(run);
+		bool ended = kill_run(run);
 		ck_abort_msg("%s after %d s\nstdout: %.300s\nstderr: %.300s",
-			     text ? "not heard" : "still running", RUN_LIMIT, run->out_text,
-			     run->err_text);
+			     text    ? "not heard"
+			     : ended ? "ended, but a process of its holds its output open"
+				     : "still running",
+			     RUN_LIMIT, run->out_text, run->err_text);
 	}
 	ck_assert_msg(!text || strstr(*where, text), "ended before \"%s\"\nstdout: %s\nstderr: %s",
 		      text, run->out_text, run->err_text);
