@@ -160,6 +160,7 @@ static void binary_end(void *form, uint64_t lost)
 	struct end end = {.records = w->records, .lost = lost};
 
 	put_records(w);
+	put_faults(w);
 	put_block(w, TAG_END, 0, &end, sizeof(end));
 	free(w);
 }
