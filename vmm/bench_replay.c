@@ -1,6 +1,6 @@
 /*
- * foal bench replay: each job is recorded with a page a fault, what that says of other settings is
- * put beside real runs with these, in turns. A row is a prediction: its faults, and its time.
+ * foal bench replay: each job is recorded with a page a fault, and what that says of other settings
+ * is put beside real runs with these, in turns. A row is a prediction: its faults, and its time.
  */
 #include <errno.h>
 #include <fnmatch.h>
@@ -107,23 +107,36 @@ static void add(struct row *row, const struct replay *replay, const struct bench
 	series_add(&row->plain[TIME], real->value[BENCH_TIME]);
 }
 
-static void cannot_any(struct bench *bench, const struct bench_case *job, const char *why)
+/* What else the host does changes within seconds: each prediction is from a trace of its own. */
+static bool run_both(struct bench *bench, const struct bench_case *job, const struct bench_case *c,
+		     unsigned round, struct bench_result *real)
 {
-	for (const struct bench_case *c = job; c < bench_cases + bench_case_count; c++)
-		if (same_job(job, c))
-			cannot(&bench->rows[c - bench_cases], why);
+	struct row *row = &bench->rows[c - bench_cases];
+	struct bench_result recorded;
+
+	for (unsigned i = 0; i < 2; i++) {
+		bool record = i == round % 2; /* nor is one always the first */
+		struct bench_result *result = record ? &recorded : real;
+
+		if (!run_sample(bench, record ? job : c, record ? bench->trace : "", result)) {
+			cannot(row, result->why);
+			return false;
+		}
+	}
+	return true;
 }
 
-static void compare(struct bench *bench, const struct bench_case *c)
+static void compare(struct bench *bench, const struct bench_case *job, const struct bench_case *c,
+		    unsigned round)
 {
 	struct row *row = &bench->rows[c - bench_cases];
 	struct bench_result real;
 	struct replay replay = {0};
 	struct foal_error err = {0};
 
-	if (!run_sample(bench, c, "", &real))
-		cannot(row, real.why);
-	else if (predict(bench, c, &replay, &err))
+	if (!run_both(bench, job, c, round, &real))
+		return;
+	if (predict(bench, c, &replay, &err))
 		cannot(row, err.text);
 	else
 		add(row, &replay, &real);
@@ -132,33 +145,19 @@ static void compare(struct bench *bench, const struct bench_case *c)
 
 /* --- in turns -------------------------------------------------------------------------- */
 
-static bool any_of_job(const struct bench *bench, const struct bench_case *job)
-{
-	for (const struct bench_case *c = job; c < bench_cases + bench_case_count; c++)
-		if (same_job(job, c) && chosen(bench->opt, c))
-			return true;
-	return false;
-}
-
 /* 0, or the signal that came. */
 static int run_job(struct bench *bench, const struct bench_case *job, unsigned round)
 {
-	struct bench_result recorded;
+	const struct bench_case *end = bench_cases + bench_case_count;
 	int came = 0;
 
-	if (!any_of_job(bench, job))
-		return 0;
-	bench_progress(round, bench->opt->rounds, job->name);
-	if (!run_sample(bench, job, bench->trace, &recorded)) {
-		cannot_any(bench, job, recorded.why);
-		return bench_signal_came();
-	}
-	for (const struct bench_case *c = job; c < bench_cases + bench_case_count && !came; c++)
+	for (const struct bench_case *c = job; c < end && !came; c++)
 		if (same_job(job, c) && chosen(bench->opt, c)) {
-			compare(bench, c);
+			bench_progress(round, bench->opt->rounds, c->name);
+			compare(bench, job, c, round);
+			unlink(bench->trace);
 			came = bench_signal_came();
 		}
-	unlink(bench->trace);
 	return came;
 }
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "vmm/bench.h"
 
@@ -50,21 +51,40 @@ static uint64_t took(const struct replay_trace *trace, const struct replay_count
 	return ns;
 }
 
-/* Twice, and what was less disturbed by what else the host does is kept. */
+/* How often the host took a processor away from this process so far. */
+static long put_off(void)
+{
+	struct rusage usage = {.ru_nivcsw = 0};
+
+	getrusage(RUSAGE_SELF, &usage);
+	return usage.ru_nivcsw;
+}
+
+/*
+ * Twice, and what was less disturbed by what else the host does is kept: of the same faults, those
+ * that took less. Fewer faults take less, too, and are no better for that.
+ */
 static int run(const struct replay *replay, const struct trace_settings *settings, bool brought,
 	       struct replay_side *out, struct foal_error *err)
 {
 	const struct replay_trace *trace = &replay->trace;
 	struct replay_count other;
+	long start = put_off(), middle;
 	int r = replay_again(trace, settings, brought, &replay->pace, &out->count, err);
+	bool better;
 
 	if (r)
 		return r;
 	r = replay_count_init(&other, trace);
 	if (r)
 		return error_set(err, FOAL_EXIT_HOST, r, "replay: out of memory");
+	middle = put_off();
 	r = replay_again(trace, settings, brought, &replay->pace, &other, err);
-	if (r == 0 && took(trace, &other) < took(trace, &out->count))
+	if (other.faults == out->count.faults)
+		better = took(trace, &other) < took(trace, &out->count);
+	else
+		better = put_off() - middle < middle - start;
+	if (r == 0 && better)
 		copy_count(trace, &out->count, &other);
 	replay_count_free(&other);
 	return r;

@@ -100,13 +100,36 @@ void replay_count_add(struct replay_count *count, const struct ept_record *recor
 /* All that was recorded, but what is left out. */
 void replay_count_recorded(struct replay_count *count, const struct replay_trace *trace);
 
-/* --- doing it again (replay_space.c) --------------------------------------------------------- */
-
 /* How fast the guest goes while something is read ahead of it. */
 struct replay_pace {
 	double way, page, file_page; /* ns: as in struct replay_costs */
 	double slower; /* reading took so many times as long when it was recorded; at least 1 */
 };
+
+/* --- the guest meanwhile (replay_guest.c) ---------------------------------------------------- */
+
+struct replay_guest {
+	struct replay_pace pace;
+	double recorded_end; /* of the faults so far, when they were recorded */
+	double own;   /* ns it did itself since then and took no time for yet; may be below 0 */
+	double ready; /* CLOCK_MONOTONIC, ns: when it goes on, if anything is coming */
+	double late;  /* ns: of its naps */
+};
+
+/* Of this thread: until the end it sleeps more sharply. */
+void replay_guest_begin(struct replay_guest *guest, const struct replay_pace *pace);
+void replay_guest_end(void);
+/* What it did between the faults before @record and that one, when they were recorded, in ns. */
+double replay_guest_between(struct replay_guest *guest, const struct ept_record *record);
+/* It goes on @ns later, and is busy until then. */
+void replay_guest_takes(struct replay_guest *guest, double ns);
+bool replay_guest_busy(const struct replay_guest *guest);
+/* Its fault is resolved: it takes its way back from now on, in which it may nap for a while. */
+void replay_guest_resumes(struct replay_guest *guest);
+/* False: not any more. */
+bool replay_guest_naps(struct replay_guest *guest);
+
+/* --- doing it again (replay_space.c) --------------------------------------------------------- */
 
 /*
  * All touches of @trace under @settings. @brought: of those pages that came with another all were

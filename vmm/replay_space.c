@@ -1,7 +1,6 @@
 /* Recorded touches once more, in a space of this process. */
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -20,9 +19,7 @@ struct again {
 	struct ept_records *log;
 	struct replay_count *count;
 	bool brought;
-	struct replay_pace pace;
-	double recorded_end; /* of the faults so far, when they were recorded */
-	double ready; /* CLOCK_MONOTONIC, ns: when the guest goes on, if anything is coming */
+	struct replay_guest guest;
 };
 
 /* --- its memory ------------------------------------------------------------------------------ */
@@ -125,25 +122,27 @@ static bool something_comes(const struct again *again)
 	return false;
 }
 
-/*
- * The guest does something else for @ns. What is read ahead comes meanwhile, or not all of it:
- * then the next touch finds it coming. With nothing coming nobody need wait.
- */
-static void guest_goes_on(struct again *again, double ns)
+/* What is read ahead comes meanwhile, or not all of it: then the next touch finds it coming. */
+static void wait_for_guest(struct again *again)
 {
-	again->ready += ns / again->pace.slower;
-	while (something_comes(again) && (double)now_ns() < again->ready)
-		sched_yield();
+	while (something_comes(again) && replay_guest_busy(&again->guest))
+		;
 }
 
-/* What it did between the fault before @record and that one, when they were recorded. */
-static double between(struct again *again, const struct ept_record *record)
+/* The guest does something else for @ns. With nothing coming nobody need wait. */
+static void guest_goes_on(struct again *again, double ns)
 {
-	double before = again->recorded_end, ns = (double)record->at - before - again->pace.way;
+	replay_guest_takes(&again->guest, ns);
+	wait_for_guest(again);
+}
 
-	if (replay_end_of(record) > again->recorded_end)
-		again->recorded_end = replay_end_of(record);
-	return before > 0 && ns > 0 ? ns : 0;
+/* It is on its way back from a fault. */
+static void guest_resumes(struct again *again)
+{
+	replay_guest_resumes(&again->guest);
+	while (something_comes(again) && replay_guest_naps(&again->guest))
+		;
+	wait_for_guest(again);
 }
 
 /* The record of a touch that was a fault, as if it were the one that was recorded then. */
@@ -152,8 +151,7 @@ static bool take_fault(struct again *again, size_t chain, struct ept_record *out
 	if (ept_records_next(again->log, out) != 1)
 		return false;
 	replay_count_add(again->count, out, out->kase, chain);
-	again->ready = (double)now_ns();
-	guest_goes_on(again, again->pace.way);
+	guest_resumes(again);
 	return true;
 }
 
@@ -187,7 +185,7 @@ static void count_quiet(struct again *again, const struct ept_record *record, si
 	if (huge)
 		return;
 	*(file ? &c->quiet_file : &c->quiet) += 1;
-	guest_goes_on(again, file ? again->pace.file_page : again->pace.page);
+	guest_goes_on(again, file ? again->guest.pace.file_page : again->guest.pace.page);
 }
 
 static int touch_brought(struct again *again, const struct ept_record *record, size_t chain,
@@ -228,7 +226,7 @@ static int touch_all(struct again *again)
 
 		if (replay_leaves_out(trace, record))
 			continue;
-		guest_goes_on(again, between(again, record));
+		guest_goes_on(again, replay_guest_between(&again->guest, record));
 		r = touch(again, record, record->gpa);
 		if (r)
 			break;
@@ -264,11 +262,13 @@ int replay_again(const struct replay_trace *trace, const struct trace_settings *
 		 bool brought, const struct replay_pace *pace, struct replay_count *count,
 		 struct foal_error *err)
 {
-	struct again again = {.trace = trace, .count = count, .brought = brought, .pace = *pace};
+	struct again again = {.trace = trace, .count = count, .brought = brought};
 	int r = make_space(&again, settings, err);
 
 	if (r == 0) {
+		replay_guest_begin(&again.guest, pace);
 		r = touch_all(&again);
+		replay_guest_end();
 		if (r) {
 			const struct ept_failure *why = ept_space_failure(again.space);
 

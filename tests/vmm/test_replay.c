@@ -239,6 +239,33 @@ START_TEST(time_of_fewer)
 }
 END_TEST
 
+/*
+ * Faults of a guest that does nothing else come unevenly, and it does nothing else for all that:
+ * who is half a way early and then half a way late has done nothing itself. What a guest did is
+ * there once.
+ */
+START_TEST(own_time)
+{
+	const struct replay_pace pace = {.way = WAY_NS, .slower = 1};
+	const double rest = 100.0 * WAY_NS;
+	struct replay_guest guest;
+	double own = 0;
+
+	replay_guest_begin(&guest, &pace);
+	replay_guest_end();
+	for (unsigned i = 0; i < PAGES; i++) {
+		struct ept_record record = fault(i, DISK, EPT_CASE_FILE_READ, i);
+
+		if (i % 2)
+			record.at -= WAY_NS / 2;
+		if (i >= PAGES / 2)
+			record.at += (uint64_t)rest;
+		own += replay_guest_between(&guest, &record);
+	}
+	ck_assert_double_eq_tol(own, rest, WAY_NS);
+}
+END_TEST
+
 /* --- all of it ------------------------------------------------------------------------- */
 
 /* False: it may not be used here. */
@@ -418,6 +445,7 @@ Suite *replay_suite(void)
 	tcase_add_loop_test(tc, hostile_settings, 0, sizeof(heads) / sizeof(heads[0]));
 	tcase_add_test(tc, older_head);
 	tcase_add_test(tc, time_of_fewer);
+	tcase_add_test(tc, own_time);
 	tcase_add_test(tc, replayed_as_recorded);
 	tcase_add_test(tc, replayed_with_windows);
 	tcase_add_loop_test(tc, replayed_with_a_limit, 0, AREAS);
