@@ -1,0 +1,79 @@
+/* --rip-sample: one fault in N says which instruction made it, and the books close with it. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/kvm/metrics.h"
+#include "tests/kvm/snapshot_rig.h"
+#include "tests/kvm/suites.h"
+
+#define PAGES 400U
+
+static uint64_t number(const json_t *object, const char *key)
+{
+	const json_t *value = json_object_get(object, key);
+
+	ck_assert_msg(json_is_integer(value), "no number \"%s\"", key);
+	return (uint64_t)json_integer_value(value);
+}
+
+static const unsigned everies[] = {1, 7, 1000};
+
+/* By who writes each page once, and each is a fault. */
+START_TEST(one_in_n)
+{
+	unsigned every = everies[_i];
+	char append[32], n[16];
+	struct run run;
+
+	if (!have_userfaultfd())
+		skip("no userfaultfd here");
+	snprintf(append, sizeof(append), "pages=%u", PAGES);
+	snprintf(n, sizeof(n), "%u", every);
+	run_foal(&run,
+		 ARGS("--kernel", guest_path("ring3.elf"), "--memory", "64M", "--append", append,
+		      "--fault-engine", "handler", "--huge", "never", "--rip-sample", n));
+	ck_assert_msg(run.status == 0, "status %d: %s", run.status, run.err_text);
+	check_events(&run);
+	ck_assert_uint_eq(check_reconciliation(run.stats), 0);
+	const json_t *sampled = json_object_get(run.stats, "rip_samples");
+	const json_t *vcpu = json_array_get(json_object_get(run.stats, "vcpus"), 0);
+	uint64_t faults = number(sampled, "faults"), kicks = number(sampled, "kicks");
+	ck_assert_uint_eq(number(sampled, "every"), every);
+	ck_assert_uint_eq(kicks, faults / every);
+	ck_assert_uint_eq(faults, number(vcpu, "minor") + number(vcpu, "major"));
+	ck_assert_uint_le(number(sampled, "refaults"), number(vcpu, "raced"));
+	ck_assert_uint_le(number(sampled, "taken"), kicks);
+	/* In ring 3 every kick finds the vCPU. */
+	ck_assert_uint_ge(number(sampled, "taken"), PAGES / every);
+	run_free(&run);
+}
+END_TEST
+
+START_TEST(not_asked_for)
+{
+	struct run run;
+
+	run_foal(&run, ARGS("--kernel", guest_path("ring3.elf"), "--memory", "64M"));
+	ck_assert(json_is_null(json_object_get(run.stats, "rip_samples")));
+	run_free(&run);
+	expect_command(ARGS("run", "--kernel", guest_path("ring3.elf"), "--rip-sample", "10",
+			    "--fault-log", "off"),
+		       100, "leave --fault-log on");
+	expect_command(ARGS("run", "--kernel", guest_path("ring3.elf"), "--rip-sample", "x"), 100,
+		       "--rip-sample");
+}
+END_TEST
+
+Suite *rip_samples_suite(void)
+{
+	Suite *suite = suite_create("rip_samples");
+	TCase *tc = tcase_create("rip_samples");
+
+	tcase_set_timeout(tc, TEST_LIMIT);
+	tcase_add_checked_fixture(tc, NULL, end_all);
+	tcase_add_loop_test(tc, one_in_n, 0, sizeof(everies) / sizeof(everies[0]));
+	tcase_add_test(tc, not_asked_for);
+	suite_add_tcase(suite, tc);
+	return suite;
+}
