@@ -2,12 +2,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tests/kvm/metrics.h"
 #include "tests/kvm/snapshot_rig.h"
 #include "tests/kvm/suites.h"
 
-#define PAGES 400U
+#define PAGES  400U
+#define WRITER "access+" /* of ring3.elf: its touches */
 
 static uint64_t number(const json_t *object, const char *key)
 {
@@ -50,6 +52,47 @@ START_TEST(one_in_n)
 }
 END_TEST
 
+/* The top one is the instruction that writes, by its symbol; all forms agree. */
+START_TEST(its_symbol)
+{
+	const char *trace = scratch("rips.trace"), *csv = scratch("rips.csv");
+	const char *guest = guest_path("ring3.elf");
+	struct run run;
+
+	if (!have_userfaultfd())
+		skip("no userfaultfd here");
+	background("one", ARGS("--kernel", guest, "--append", "wait=1 pages=400", "--huge", "never",
+			       "--fault-engine", "handler", "--rip-sample", "4"));
+	int fd = control_connect("one"), console = control_console(fd);
+	close(fd);
+	read_until(console, "ready\n");
+	ck_assert_int_eq(write(console, "x", 1), 1);
+	read_until(console, "done\n");
+	expect_command(ARGS("trace", "one", "--for", "0", "-o", trace), 0, " samples of RIPs in ");
+	expect_command(ARGS("trace", trace, "--rips", "-o", csv), 0, " samples of RIPs in ");
+	foal_command(&run, ARGS("trace", trace, "--json", "--symbols", guest));
+	json_t *json = json_loads(run.out_text, 0, NULL);
+	const json_t *sampled = json_object_get(json, "rip_samples");
+	const json_t *top = json_array_get(json_object_get(sampled, "rips"), 0);
+	const char *symbol = json_string_value(json_object_get(top, "symbol"));
+	ck_assert_uint_eq(number(sampled, "every"), 4);
+	ck_assert_uint_ge(number(sampled, "ring3"), PAGES / 4);
+	ck_assert_uint_ge(number(sampled, "exact"), PAGES / 4);
+	ck_assert_uint_ge(number(top, "faults"), PAGES / 4);
+	ck_assert_uint_eq(number(top, "near"), 0);
+	ck_assert_msg(symbol && strncmp(symbol, WRITER, strlen(WRITER)) == 0, "%s", symbol);
+	size_t len, lines = 0;
+	char *text = read_file(csv, &len);
+	for (const char *at = text; (at = strchr(at, '\n')); at++)
+		lines++;
+	ck_assert_uint_eq(lines, 1 + number(sampled, "samples"));
+	free(text);
+	json_decref(json);
+	run_free(&run);
+	close(console);
+}
+END_TEST
+
 START_TEST(not_asked_for)
 {
 	struct run run;
@@ -73,6 +116,7 @@ Suite *rip_samples_suite(void)
 	tcase_set_timeout(tc, TEST_LIMIT);
 	tcase_add_checked_fixture(tc, NULL, end_all);
 	tcase_add_loop_test(tc, one_in_n, 0, sizeof(everies) / sizeof(everies[0]));
+	tcase_add_test(tc, its_symbol);
 	tcase_add_test(tc, not_asked_for);
 	suite_add_tcase(suite, tc);
 	return suite;
