@@ -194,11 +194,12 @@ struct ept_config {
 	int trace_fd; /* open for appending, a line for each fault; dup'ed; 0: none */
 	bool log;     /* a record of each fault is kept, for who asks (ept/record.h) */
 	/*
-	 * Of every so many faults of a vCPU one is sampled (ept_vcpu_asked()); 0: none. @kick, with
-	 * thread_ctx: get it out of KVM_RUN; waits for nothing.
+	 * Of every so many faults of a vCPU one is sampled (ept_vcpu_asked()); 0: none. @kick: get
+	 * its thread (ept_vcpu_bind()), which may be gone by now, out of KVM_RUN; waits for
+	 * nothing.
 	 */
 	unsigned sample_every;
-	void (*kick)(void *ctx, unsigned vcpu);
+	void (*kick)(pid_t tid);
 };
 
 /* A regular file that is nobody else's, open for reading and writing. */

@@ -20,7 +20,7 @@ static bool brings_nothing(const struct fault *f)
 	return f->res->kase >= EPT_CASE_SPURIOUS;
 }
 
-static void ask(struct ept_space *space, struct ept_vcpu *vcpu, const struct ept_request *req)
+static void ask(const struct ept_space *space, struct ept_vcpu *vcpu, const struct ept_request *req)
 {
 	struct ept_sampling *s = &vcpu->sampling;
 	int nothing = ASKED_NOTHING;
@@ -33,7 +33,7 @@ static void ask(struct ept_space *space, struct ept_vcpu *vcpu, const struct ept
 				       .vcpu = (uint16_t)(req->vcpu - 1),
 				       .access = (uint8_t)req->access};
 	__atomic_store_n(&s->state, ASKED, __ATOMIC_RELEASE);
-	space->config.kick(space->config.thread_ctx, req->vcpu - 1);
+	space->config.kick(__atomic_load_n(&vcpu->tid, __ATOMIC_RELAXED));
 }
 
 void ept_sample_fault(struct fault *f)

@@ -40,6 +40,12 @@ void vcpu_kick(struct vcpu *vcpu)
 		pthread_kill(vcpu->thread, KICK_SIGNAL);
 }
 
+/* Its pthread_t is the main thread's to use, which joins it while others still see its faults. */
+void vcpu_kick_thread(pid_t tid)
+{
+	tgkill(getpid(), tid, KICK_SIGNAL);
+}
+
 /* Linux 6.8's, which Debian 12's header lacks (KVM api.rst, section 5, KVM_EXIT_MEMORY_FAULT). */
 #define EXIT_MEMORY_FAULT 39
 

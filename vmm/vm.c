@@ -48,13 +48,6 @@ static void memory_thread_expected(void *ctx)
 	vm_thread_expected(ctx);
 }
 
-static void kick_by_index(void *ctx, unsigned vcpu)
-{
-	const struct vm *vm = ctx;
-
-	vcpu_kick(&vm->vcpus[vcpu]);
-}
-
 struct ept_config vm_space_config(const struct run_options *opt)
 {
 	return (struct ept_config){
@@ -87,7 +80,7 @@ static int create_traced(struct vm *vm, int trace_fd, struct foal_error *err)
 	config.thread_expected = memory_thread_expected;
 	config.thread_begins = memory_thread_begins;
 	config.thread_ctx = vm;
-	config.kick = kick_by_index;
+	config.kick = vcpu_kick_thread;
 	config.trace_fd = trace_fd;
 	int r = ept_space_create(&config, &vm->space);
 
