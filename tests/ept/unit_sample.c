@@ -147,8 +147,12 @@ START_TEST(hostile)
 		ept_fault_log_put_sample(log, &good);
 		log->map->sample[n % EPT_LOG_SAMPLES].word[bit / 64] ^= 1UL << bit % 64;
 	}
-	for (; ept_samples_next(records, &sample); given++)
-		ck_assert(ept_sample_is_valid(&sample));
+	for (; ept_samples_next(records, &sample); given++) {
+		ck_assert_uint_eq(sample.gpa % PAGE, 0);
+		ck_assert(sample.at <= INT64_MAX && sample.vcpu < EPT_MAX_VCPUS);
+		ck_assert(sample.access <= EPT_WRITE && sample.cpl <= 3 && sample.exact <= 1);
+		ck_assert(!sample.unused[0] && !sample.more[0] && !sample.more[2]);
+	}
 	ck_assert_uint_eq(given + ept_samples_lost(records), EPT_LOG_SAMPLES + 5);
 	ck_assert_uint_gt(given, 0);
 	ck_assert_uint_gt(ept_samples_lost(records), 5);
