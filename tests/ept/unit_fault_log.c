@@ -264,7 +264,10 @@ START_TEST(keeps_up)
 }
 END_TEST
 
-/* Pages of the file are there when they are written; a full one has 8 MiB, its header and the samples. */
+/*
+ * Pages of the file are there when they are written; a full one has 8 MiB, its header and the
+ * samples.
+ */
 START_TEST(takes_memory)
 {
 	struct ept_fault_log log = new_log();
