@@ -210,9 +210,9 @@ static void turn_into(const struct trace_form *form, const char *path)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const struct trace_form *const forms[] = {&trace_chrome,	 &trace_csv,
-							 &trace_binary,	 &trace_summary,
-							 &trace_kvm_csv, &trace_summary_json};
+	static const struct trace_form *const forms[] = {
+	    &trace_chrome,  &trace_csv,	     &trace_binary,	 &trace_summary,
+	    &trace_kvm_csv, &trace_rips_csv, &trace_summary_json};
 	char path[32];
 	int fd = memfd_create("trace", MFD_CLOEXEC);
 
