@@ -232,8 +232,11 @@ int run_vm(struct vm *vm, struct background *bg, struct foal_error *err)
 
 	if (!vm->birth)
 		ignore_signals();
-	if (stats_open(vm, err))
+	if (stats_open(vm, err)) {
+		if (vm->begun)
+			vm_destroy(vm);
 		return err->status;
+	}
 	r = vm->birth ? vm_rebuild(vm, err) : vm_build(vm, err);
 	if (r == 0)
 		r = control_open(vm->control, vm, err);

@@ -180,6 +180,7 @@ static void binary_end(void *form, uint64_t lost)
 
 	put_records(w);
 	put_samples(w);
+	put_faults(w);
 	put_block(w, TAG_END, 0, &end, sizeof(end));
 	free(w);
 }

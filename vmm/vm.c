@@ -202,7 +202,7 @@ static int init(struct vm *vm, struct foal_error *err)
 
 void vm_begin(struct vm *vm)
 {
-	struct foal_error *err = &vm->start_error; /* nobody else has it yet */
+	struct foal_error *err = &vm->start_error; /* no thread has it yet: vm_create() */
 
 	forget_fds(vm);
 	vm->begun = true;

@@ -25,6 +25,7 @@ Suite *report_suite(void);
 Suite *replay_suite(void);
 Suite *sandbox_suite(void);
 Suite *snapshot_dir_suite(void);
+Suite *start_suite(void);
 Suite *symbols_suite(void);
 Suite *top_suite(void);
 Suite *trace_suite(void);

@@ -15,6 +15,7 @@ int main(int argc, char **argv)
 	    control_suite,  snapshot_dir_suite, pre_fault_suite, trace_suite,
 	    report_suite,   top_suite,		replay_suite,	 tracepoint_suite,
 	    kvm_sums_suite, trace_kvm_suite,	symbols_suite,	 debt_suite,
+	    start_suite,
 	};
 
 	/* What vsock_open() starts is this program. */

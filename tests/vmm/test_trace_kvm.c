@@ -166,6 +166,19 @@ START_TEST(there_and_back)
 }
 END_TEST
 
+/* Of a trace that was cut before KVM's last word its faults are kept. */
+START_TEST(faults_alone)
+{
+	struct trace_reader reader;
+	struct foal_error err = {0};
+
+	ck_assert_uint_eq(look(written(&trace_binary, "t.trace", 10, CUT), &reader, &err), 10);
+	ck_assert_msg(!err.status, "%s", err.text);
+	ck_assert(!reader.has_told);
+	trace_close(&reader);
+}
+END_TEST
+
 /* --- files that are not as they are written --------------------------------------------------- */
 
 struct head {
@@ -421,6 +434,7 @@ Suite *trace_kvm_suite(void)
 
 	tcase_add_loop_test(tc, there_and_back, 0, 4);
 	tcase_add_loop_test(tc, older_versions, 0, 3);
+	tcase_add_test(tc, faults_alone);
 	tcase_add_loop_test(tc, lying_blocks, 0, sizeof(lies) / sizeof(lies[0]));
 	tcase_add_test(tc, nothing_behind_it);
 	tcase_add_test(tc, chrome);
