@@ -193,6 +193,13 @@ struct ept_config {
 	const struct ept_swap_file *swap; /* of a limit; NULL: nothing is swapped */
 	int trace_fd; /* open for appending, a line for each fault; dup'ed; 0: none */
 	bool log;     /* a record of each fault is kept, for who asks (ept/record.h) */
+	/*
+	 * Of every so many faults of a vCPU one is sampled (ept_vcpu_asked()); 0: none. @kick: get
+	 * its thread (ept_vcpu_bind()), which may be gone by now, out of KVM_RUN; waits for
+	 * nothing.
+	 */
+	unsigned sample_every;
+	void (*kick)(pid_t tid);
 };
 
 /* A regular file that is nobody else's, open for reading and writing. */
@@ -262,6 +269,17 @@ size_t ept_space_slots(const struct ept_space *space, struct ept_slot *slots, si
  */
 void ept_vcpu_bind(struct ept_space *space, unsigned vcpu, pid_t tid);
 void ept_vcpu_on_cpu(struct ept_space *space, unsigned vcpu, int cpu);
+
+/*
+ * By that thread, too: it is about to enter KVM_RUN, and what it was asked for before is void,
+ * since it may stand elsewhere by now; KVM_RUN was interrupted: is it asked where the vCPU stands?
+ * Then that is said: its RIP, its privilege level, and whether the RIP is that of the access
+ * (@exact) or near it.
+ */
+void ept_vcpu_enters(struct ept_space *space, unsigned vcpu);
+bool ept_vcpu_asked(const struct ept_space *space, unsigned vcpu);
+void ept_vcpu_sampled(struct ept_space *space, unsigned vcpu, uint64_t rip, unsigned cpl,
+		      bool exact);
 
 /*
  * What the space counts by time counts from @since on: where its VM began (stats.h, fault debt).

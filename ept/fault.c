@@ -192,6 +192,7 @@ static enum ept_result dispatch(struct fault *f)
 	__atomic_store_n(&f->pending.kase, d->kase, __ATOMIC_RELAXED);
 	if (d->takes_memory && !has_room(f))
 		return EPT_RETRY;
+	ept_sample_fault(f);
 	return d->handle(f);
 }
 

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 _Static_assert(sizeof(struct ept_record) == 56, "a slot is a cache line");
+_Static_assert(sizeof(struct ept_sample) == sizeof(struct ept_record), "the same");
 _Static_assert(sizeof(struct ept_log_slot) == 64, "the same");
 _Static_assert(offsetof(struct ept_log_map, slot) == EPT_PAGE_SIZE, "a page of header");
 
@@ -100,11 +101,12 @@ static unsigned ring_of_thread(void)
 	return own_ring - 1;
 }
 
-void ept_fault_log_put(struct ept_fault_log *log, const struct ept_record *record)
+/* @one, of EPT_LOG_WORDS, into @ring, whose @count slots are at @slots. */
+static void put(struct ept_log_ring *ring, struct ept_log_slot *slots, unsigned count,
+		const void *one)
 {
-	unsigned ring = ring_of_thread();
-	uint64_t ticket = __atomic_fetch_add(&log->map->ring[ring].head, 1, __ATOMIC_RELAXED);
-	struct ept_log_slot *slot = &log->map->slot[ring][ticket % log->slots];
+	uint64_t ticket = __atomic_fetch_add(&ring->head, 1, __ATOMIC_RELAXED);
+	struct ept_log_slot *slot = &slots[ticket % count];
 	uint64_t seq = __atomic_load_n(&slot->seq, __ATOMIC_RELAXED);
 	uint64_t words[EPT_LOG_WORDS];
 
@@ -112,11 +114,23 @@ void ept_fault_log_put(struct ept_fault_log *log, const struct ept_record *recor
 	    !__atomic_compare_exchange_n(&slot->seq, &seq, 2 * ticket + 1, false, __ATOMIC_ACQ_REL,
 					 __ATOMIC_RELAXED))
 		return;
-	memcpy(words, record, sizeof(words));
+	memcpy(words, one, sizeof(words));
 	/* Who reads one of these sees at least the seq from before it: release each. */
 	for (unsigned i = 0; i < EPT_LOG_WORDS; i++)
 		__atomic_store_n(&slot->word[i], words[i], __ATOMIC_RELEASE);
 	__atomic_store_n(&slot->seq, 2 * ticket + 2, __ATOMIC_RELEASE);
+}
+
+void ept_fault_log_put(struct ept_fault_log *log, const struct ept_record *record)
+{
+	unsigned ring = ring_of_thread();
+
+	put(&log->map->ring[ring], log->map->slot[ring], log->slots, record);
+}
+
+void ept_fault_log_put_sample(struct ept_fault_log *log, const struct ept_sample *sample)
+{
+	put(&log->map->samples, log->map->sample, EPT_LOG_SAMPLES, sample);
 }
 
 /* --- the record of a fault ------------------------------------------------------------- */

@@ -3,7 +3,7 @@
  * processes that map the same file and trust nothing in it.
  *
  * A page of header, then EPT_LOG_RINGS rings of EPT_LOG_SLOTS slots, of which as many are used as
- * the header says, a power of two. Whoever writes a record takes the next
+ * the header says, a power of two, and a ring of samples. Whoever writes a record takes the next
  * ticket of a ring, whose slot is ticket % slots, and makes the slot's seq 2 * ticket + 1,
  * then 2 * ticket + 2 when the record is whole. A slot that somebody has been writing to for a
  * whole round of its ring, or that a later one has, is left alone: that record is dropped, and its
@@ -16,16 +16,17 @@
 #include "ept/record.h"
 
 #define EPT_LOG_MAGIC	0x676f6c746c756166UL /* "faultlog" */
-#define EPT_LOG_VERSION 1U
+#define EPT_LOG_VERSION 2U		     /* 1: without samples */
 #define EPT_LOG_RINGS	4U
 #define EPT_LOG_SLOTS	32768U
 #define EPT_LOG_LEAST	64U /* slots of a ring */
+#define EPT_LOG_SAMPLES 1024U
 
 #define EPT_LOG_WORDS	(sizeof(struct ept_record) / sizeof(uint64_t))
 
 struct ept_log_slot {
 	uint64_t seq;		      /* atomic */
-	uint64_t word[EPT_LOG_WORDS]; /* of a struct ept_record; atomic each */
+	uint64_t word[EPT_LOG_WORDS]; /* of a record or a sample; atomic each */
 };
 
 struct ept_log_ring {
@@ -38,8 +39,10 @@ struct ept_log_map {
 	uint32_t version, rings, slots, slot_size;
 	uint64_t unused[5];
 	struct ept_log_ring ring[EPT_LOG_RINGS];
-	char rest[EPT_PAGE_SIZE - 64 - EPT_LOG_RINGS * sizeof(struct ept_log_ring)];
+	struct ept_log_ring samples;
+	char rest[EPT_PAGE_SIZE - 64 - (EPT_LOG_RINGS + 1) * sizeof(struct ept_log_ring)];
 	struct ept_log_slot slot[EPT_LOG_RINGS][EPT_LOG_SLOTS];
+	struct ept_log_slot sample[EPT_LOG_SAMPLES];
 };
 
 /* A space's side. */
@@ -68,6 +71,7 @@ void ept_fault_log_choose(unsigned thread);
 
 /* Write one; never waits. Any thread. */
 void ept_fault_log_put(struct ept_fault_log *log, const struct ept_record *record);
+void ept_fault_log_put_sample(struct ept_fault_log *log, const struct ept_sample *sample);
 
 /*
  * Write the record of a fault, if @space has a log. @area NULL: no area. @resolved: ept_now()

@@ -17,6 +17,7 @@ struct fault {
 	struct ept_resolution *res;
 	unsigned index;		     /* of the page in the leaf */
 	bool waited;		     /* for a page in transit */
+	bool looked_at;		     /* whether it is sampled (sample.h) */
 	unsigned short_of;	     /* pages that the memory limit has no room for now */
 	bool stepped;		     /* step and streams are known */
 	struct ept_streams *streams; /* of a file area: of its reads, or of its writes */

@@ -23,17 +23,22 @@
 #define MAX_ERRNO   4095
 
 struct ring {
+	const struct ept_log_ring *log;
+	const struct ept_log_slot *slot;
+	unsigned slots;
 	uint64_t next;	/* ticket */
 	uint64_t since; /* the record of that one is waited for: ept_now(); 0: it is not */
-	bool has;	/* one that was taken out, and not given out yet */
-	struct ept_record record;
+	uint64_t lost;
+	bool has; /* one that was taken out, and not given out yet */
+	union {
+		struct ept_record record;
+		struct ept_sample sample;
+	};
 };
 
 struct ept_records {
 	const struct ept_log_map *map;
-	unsigned slots; /* of a ring, as its header said once */
-	struct ring ring[EPT_LOG_RINGS];
-	uint64_t lost;
+	struct ring ring[EPT_LOG_RINGS], samples;
 };
 
 /*
@@ -63,9 +68,16 @@ static unsigned slots_of(const struct ept_log_map *map)
 											  : 0;
 }
 
-static uint64_t head_of(const struct ept_records *records, unsigned ring)
+static uint64_t head_of(const struct ring *ring)
 {
-	return __atomic_load_n(&records->map->ring[ring].head, __ATOMIC_ACQUIRE);
+	return __atomic_load_n(&ring->log->head, __ATOMIC_ACQUIRE);
+}
+
+static void begin(struct ring *ring, const struct ept_log_ring *log,
+		  const struct ept_log_slot *slot, unsigned slots, bool now)
+{
+	*ring = (struct ring){.log = log, .slot = slot, .slots = slots};
+	ring->next = now ? head_of(ring) : 0;
 }
 
 int ept_records_open(int fd, bool now, struct ept_records **out)
@@ -85,10 +97,10 @@ int ept_records_open(int fd, bool now, struct ept_records **out)
 		munmap(map, sizeof(struct ept_log_map));
 		return slots ? -ENOMEM : -EINVAL;
 	}
-	records->map = map;
-	records->slots = slots;
-	for (unsigned i = 0; now && i < EPT_LOG_RINGS; i++)
-		records->ring[i].next = head_of(records, i);
+	const struct ept_log_map *log = records->map = map;
+	for (unsigned i = 0; i < EPT_LOG_RINGS; i++)
+		begin(&records->ring[i], &log->ring[i], log->slot[i], slots, now);
+	begin(&records->samples, &log->samples, log->sample, EPT_LOG_SAMPLES, now);
 	*out = records;
 	return 0;
 }
@@ -103,7 +115,16 @@ void ept_records_close(struct ept_records *records)
 
 uint64_t ept_records_lost(const struct ept_records *records)
 {
-	return records->lost;
+	uint64_t lost = 0;
+
+	for (unsigned i = 0; i < EPT_LOG_RINGS; i++)
+		lost += records->ring[i].lost;
+	return lost;
+}
+
+uint64_t ept_samples_lost(const struct ept_records *records)
+{
+	return records->samples.lost;
 }
 
 /* --- one slot ------------------------------------------------------------------------------ */
@@ -111,7 +132,7 @@ uint64_t ept_records_lost(const struct ept_records *records)
 enum found { FOUND, COMING, GONE };
 
 /* Its seq before and behind says that what was read between is the record of @ticket. */
-static enum found look(const struct ept_log_slot *slot, uint64_t ticket, struct ept_record *out)
+static enum found look(const struct ept_log_slot *slot, uint64_t ticket, void *out)
 {
 	uint64_t whole = 2 * ticket + 2, seq = __atomic_load_n(&slot->seq, __ATOMIC_ACQUIRE);
 	uint64_t words[EPT_LOG_WORDS];
@@ -146,6 +167,14 @@ static bool is_valid(const struct ept_record *r)
 	       r->error <= MAX_ERRNO && !r->unused && stages_follow(r);
 }
 
+bool ept_sample_is_valid(const struct ept_sample *s)
+{
+	return s->at && s->at <= INT64_MAX && !(s->gpa & ~EPT_PAGE_MASK) &&
+	       s->vcpu < EPT_MAX_VCPUS && s->access <= EPT_WRITE && s->cpl <= 3 && s->exact <= 1 &&
+	       !s->unused[0] && !s->unused[1] && !s->unused[2] && !s->more[0] && !s->more[1] &&
+	       !s->more[2];
+}
+
 /* --- a ring -------------------------------------------------------------------------------- */
 
 static bool overdue(struct ring *ring)
@@ -157,30 +186,53 @@ static bool overdue(struct ring *ring)
 	return now - ring->since >= PATIENCE_NS;
 }
 
-/* Take the next one out. Ends: no ticket is looked at twice, and none that is taken meanwhile. */
-static bool take(struct ept_records *records, unsigned i)
+/* What the writer did not wait for us to read. */
+static uint64_t skip_overwritten(struct ring *ring)
 {
-	uint64_t head = head_of(records, i);
-	struct ring *ring = &records->ring[i];
+	uint64_t head = head_of(ring);
 
-	if (head > ring->next && head - ring->next > records->slots) {
-		records->lost += head - records->slots - ring->next;
-		ring->next = head - records->slots;
+	if (head > ring->next && head - ring->next > ring->slots) {
+		ring->lost += head - ring->slots - ring->next;
+		ring->next = head - ring->slots;
 		ring->since = 0;
 	}
+	return head;
+}
+
+static bool ring_is_valid(const struct ept_records *records, const struct ring *ring)
+{
+	return ring == &records->samples ? ept_sample_is_valid(&ring->sample)
+					 : is_valid(&ring->record);
+}
+
+/* Take the next one out. Ends: no ticket is looked at twice, and none that is taken meanwhile. */
+static bool take(const struct ept_records *records, struct ring *ring)
+{
+	uint64_t head = skip_overwritten(ring);
+
 	while (ring->next < head && !ring->has) {
-		const struct ept_log_slot *slot =
-		    &records->map->slot[i][ring->next % records->slots];
+		const struct ept_log_slot *slot = &ring->slot[ring->next % ring->slots];
 		enum found found = look(slot, ring->next, &ring->record);
 
 		if (found == COMING && !overdue(ring))
 			return false;
-		ring->has = found == FOUND && is_valid(&ring->record);
-		records->lost += !ring->has;
+		ring->has = found == FOUND && ring_is_valid(records, ring);
+		ring->lost += !ring->has;
 		ring->next++;
 		ring->since = 0;
 	}
 	return ring->has;
+}
+
+int ept_samples_next(struct ept_records *records, struct ept_sample *out)
+{
+	struct ring *ring = &records->samples;
+
+	if (!ring->has && !take(records, ring))
+		return 0;
+	*out = ring->sample;
+	ring->has = false;
+	return 1;
 }
 
 int ept_records_next(struct ept_records *records, struct ept_record *out)
@@ -190,7 +242,7 @@ int ept_records_next(struct ept_records *records, struct ept_record *out)
 	for (unsigned i = 0; i < EPT_LOG_RINGS; i++) {
 		struct ring *ring = &records->ring[i];
 
-		if ((ring->has || take(records, i)) &&
+		if ((ring->has || take(records, ring)) &&
 		    (!first || ring->record.at < first->record.at))
 			first = ring;
 	}

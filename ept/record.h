@@ -44,6 +44,17 @@ struct ept_record {
 	uint16_t unused;      /* 0 */
 };
 
+/* Where a vCPU stood whose fault was sampled: it is also a record, of the same @at and @gpa. */
+struct ept_sample {
+	uint64_t at, gpa, rip;
+	uint16_t vcpu;
+	uint8_t access; /* enum ept_access */
+	uint8_t cpl;
+	uint8_t exact; /* 1: @rip is the instruction that made the access; 0: one near it */
+	uint8_t unused[3];
+	uint64_t more[3]; /* 0, as @unused */
+};
+
 /* --- the space's side -------------------------------------------------------------- */
 
 /*
@@ -76,6 +87,12 @@ int ept_records_next(struct ept_records *records, struct ept_record *out);
  * opening, too), dropped by who wrote, or not to be understood.
  */
 uint64_t ept_records_lost(const struct ept_records *records);
+
+/* The same of samples. */
+int ept_samples_next(struct ept_records *records, struct ept_sample *out);
+uint64_t ept_samples_lost(const struct ept_records *records);
+/* Do its values exist? @vcpu is not compared with how many there are. */
+bool ept_sample_is_valid(const struct ept_sample *sample);
 
 void ept_records_close(struct ept_records *records); /* NULL is allowed */
 

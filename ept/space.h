@@ -14,6 +14,7 @@
 #include "ept/prefetch.h"
 #include "ept/reader.h"
 #include "ept/reclaim.h"
+#include "ept/sample.h"
 #include "ept/stream.h"
 #include "ept/watch.h"
 
@@ -82,6 +83,7 @@ struct ept_vcpu {
 	int cpu;		     /* -1: unknown; atomic */
 	int stat_fd;		     /* the thread's /proc stat, or -1; atomic */
 	struct ept_vcpu_stats stats; /* atomic */
+	struct ept_sampling sampling;
 };
 
 struct ept_fault_thread {

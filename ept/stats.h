@@ -147,6 +147,27 @@ struct ept_vcpu_stats {
 /* @vcpu below ept_config.vcpus. */
 void ept_vcpu_stats(const struct ept_space *space, unsigned vcpu, struct ept_vcpu_stats *out);
 
+/*
+ * Sampled faults, of all vCPUs. A kick has no sample where the vCPU had left KVM_RUN for something
+ * else before it came. Listed once.
+ */
+#define EPT_SAMPLING_COUNTERS(X) \
+	X(every, "every") /* one of so many faults of a vCPU is sampled */ \
+	X(faults, \
+	  "faults")	  /* of known vCPUs, that put something in or granted it, or failed to */ \
+	X(kicks, "kicks") /* of these, the ones whose vCPU was kicked */ \
+	X(taken, "taken") /* samples */ \
+	X(refaults, "refaults") /* events that there would not have been without the kick */
+
+struct ept_sampling_stats {
+#define X(field, name) uint64_t field;
+	EPT_SAMPLING_COUNTERS(X)
+#undef X
+};
+
+/* False: none are sampled. */
+bool ept_space_sampling(const struct ept_space *space, struct ept_sampling_stats *out);
+
 /* Events read from userfaultfd, by origin; each has ended as exactly one case. */
 void ept_space_events(const struct ept_space *space, uint64_t by_origin[EPT_NR_ORIGINS]);
 

@@ -1,10 +1,7 @@
 #include "vmm/kvm_sums.h"
 
 #include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
 
-#define TOP_RIPS    8U
 #define NOT_COUNTED "not known: the VM has ended, or its host has none"
 #define NO_END	    "not known: the trace is cut short"
 
@@ -39,21 +36,6 @@ const char *kvm_sum_name(enum kvm_sum sum)
 	return sources[sum].name;
 }
 
-static void add_rip(struct kvm_sums *sums, uint64_t rip)
-{
-	unsigned at = (unsigned)(rip * 0x9e3779b97f4a7c15ULL >> 32);
-
-	for (unsigned i = 0; i < KVM_SUMS_RIPS; i++) {
-		struct kvm_rip *one = &sums->rips[(at + i) % KVM_SUMS_RIPS];
-		if (one->faults && one->rip != rip)
-			continue;
-		one->rip = rip;
-		one->faults++;
-		return;
-	}
-	sums->other_rips++;
-}
-
 enum kvm_sum kvm_sums_add(struct kvm_sums *sums, const struct trace_meta *meta,
 			  const struct kvm_fault *fault)
 {
@@ -62,7 +44,7 @@ enum kvm_sum kvm_sums_add(struct kvm_sums *sums, const struct trace_meta *meta,
 	sums->by[sum].faults++;
 	ept_hist_add(&sums->by[sum].time, fault->entry - fault->at);
 	if (sum != KVM_SUM_AGAIN)
-		add_rip(sums, fault->rip);
+		rip_sums_add(&sums->rips, fault->rip, true);
 	return sum;
 }
 
@@ -73,37 +55,6 @@ bool kvm_sums_any(const struct kvm_sums *sums)
 	for (int i = 0; i < KVM_NR_SUMS; i++)
 		any |= sums->by[i].faults != 0;
 	return any;
-}
-
-static int most_first(const void *a, const void *b)
-{
-	const struct kvm_rip *one = a, *other = b;
-
-	return one->faults < other->faults ? 1 : one->faults > other->faults ? -1 : 0;
-}
-
-/* How many of them stand first in the list now. */
-static unsigned top_rips(struct kvm_sums *sums)
-{
-	unsigned nr = 0;
-
-	qsort(sums->rips, KVM_SUMS_RIPS, sizeof(sums->rips[0]), most_first);
-	while (nr < TOP_RIPS && sums->rips[nr].faults)
-		nr++;
-	return nr;
-}
-
-#define PLACE_MAX 300U
-
-/* "symbol+0xoffset"; NULL: no symbol is known there. */
-static const char *place_of(const struct kvm_sums *sums, uint64_t rip, char *text)
-{
-	uint64_t offset;
-	const char *name = symbols_find(sums->symbols, rip, &offset);
-
-	if (name)
-		snprintf(text, PLACE_MAX, "%s+0x%" PRIx64, name, offset);
-	return name ? text : NULL;
 }
 
 /* --- for people ------------------------------------------------------------------------------ */
@@ -126,22 +77,6 @@ static void put_faults(const struct kvm_sums *sums, struct trace_out *out)
 				       sums->by[i].faults,
 				       (double)ept_hist_percentile(&sums->by[i].time, 50) / 1e3,
 				       (double)ept_hist_percentile(&sums->by[i].time, 99) / 1e3);
-}
-
-static void put_rips(struct kvm_sums *sums, struct trace_out *out)
-{
-	unsigned nr = top_rips(sums);
-
-	for (unsigned i = 0; i < nr; i++) {
-		char text[PLACE_MAX];
-		const char *place = place_of(sums, sums->rips[i].rip, text);
-
-		trace_out_text(out, "%s 0x%" PRIx64 "%s%s (%" PRIu64 ")", i ? "," : "most at RIP",
-			       sums->rips[i].rip, place ? " " : "", place ? place : "",
-			       sums->rips[i].faults);
-	}
-	if (nr)
-		trace_out_text(out, "\n");
 }
 
 static void put_statistics(const struct trace_kvm_told *told, struct trace_out *out)
@@ -172,7 +107,7 @@ void kvm_sums_table(struct kvm_sums *sums, struct trace_out *out)
 		put_counts(&told->counts, out);
 	if (!told || told->counts.exits)
 		put_faults(sums, out);
-	put_rips(sums, out);
+	rip_sums_line(&sums->rips, out);
 	put_statistics(told, out);
 }
 
@@ -197,23 +132,13 @@ static void put_counts_json(const struct kvm_fault_counts *counts, json_t *o)
 
 static json_t *points_json(struct kvm_sums *sums)
 {
-	unsigned nr = top_rips(sums);
-	json_t *o = json_pack("{s:s}", "source", "KVM tracepoints"), *rips = json_array();
+	json_t *o = json_pack("{s:s}", "source", "KVM tracepoints");
 
 	if (sums->told)
 		put_counts_json(&sums->told->counts, o);
 	for (int i = 0; i < KVM_NR_SUMS; i++)
 		json_object_set_new(o, sources[i].name, sum_json(sums, i));
-	for (unsigned i = 0; i < nr; i++) {
-		char rip[19]; /* a kernel's is more than JSON's integers hold */
-		char place[PLACE_MAX];
-
-		snprintf(rip, sizeof(rip), "0x%" PRIx64, sums->rips[i].rip);
-		json_array_append_new(rips, json_pack("{s:s, s:I, s:s?}", "rip", rip, "faults",
-						      (json_int_t)sums->rips[i].faults, "symbol",
-						      place_of(sums, sums->rips[i].rip, place)));
-	}
-	json_object_set_new(o, "rips", rips);
+	json_object_set_new(o, "rips", rip_sums_json(&sums->rips));
 	return o;
 }
 

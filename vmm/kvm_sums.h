@@ -3,9 +3,8 @@
 #define FOAL_VMM_KVM_SUMS_H
 
 #include "ept/stats.h"
+#include "vmm/rip_sums.h"
 #include "vmm/trace_out.h"
-
-#define KVM_SUMS_RIPS 4096U /* told apart; a power of two */
 
 enum kvm_sum { KVM_SUM_HANDLER, KVM_SUM_HOST, KVM_SUM_AGAIN, KVM_SUM_OUTSIDE, KVM_NR_SUMS };
 
@@ -14,12 +13,8 @@ struct kvm_sums {
 		uint64_t faults;
 		struct ept_hist time; /* ns from exit to entry */
 	} by[KVM_NR_SUMS];
-	struct kvm_rip {
-		uint64_t rip, faults;
-	} rips[KVM_SUMS_RIPS];
-	uint64_t other_rips;		   /* faults of those that found no place */
+	struct rip_sums rips;
 	const struct trace_kvm_told *told; /* NULL: not asked, or the trace ended before it */
-	const struct symbols *symbols;	   /* that name RIPs; NULL: none */
 };
 
 /* Who resolved it; and the word for that. */

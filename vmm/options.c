@@ -185,6 +185,12 @@ static int parse_fault_log(const char *name, const char *value, struct run_optio
 	return option_switch(name, value, &out->fault_log, err);
 }
 
+static int parse_rip_sample(const char *name, const char *value, struct run_options *out,
+			    struct foal_error *err)
+{
+	return option_count(name, value, 0, 1000000, &out->rip_sample, err);
+}
+
 static int parse_sandbox(const char *name, const char *value, struct run_options *out,
 			 struct foal_error *err)
 {
@@ -351,6 +357,10 @@ static const struct {
      "keep a record of each fault that foal's handlers resolved, the\n"
      "last 131,072 of them, for who asks while it runs (on)",
      parse_fault_log},
+    {"rip-sample", "N",
+     "say of one in N faults of a vCPU, in the fault log, which\n"
+     "instruction of the guest made the access (0: of none)",
+     parse_rip_sample},
 };
 
 #define NR_ROWS	    (sizeof(rows) / sizeof(rows[0]))

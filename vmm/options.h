@@ -65,6 +65,7 @@ struct run_options {
 	const char *stats_file; /* NULL: stdout for JSON, stderr for the table */
 	const char *trace;	/* NULL: no fault is told of */
 	bool fault_log;		/* ept/record.h */
+	unsigned rip_sample;	/* one of so many faults of a vCPU is sampled; 0: none */
 };
 
 /* Fill @out with defaults and what argv says; free with options_free(). */

@@ -52,6 +52,21 @@ static bool drain(struct follow *f, unsigned most)
 	return false;
 }
 
+/* No more than a ring of them a call. */
+static void drain_samples(struct follow *f)
+{
+	struct ept_sample sample;
+
+	for (unsigned i = 0; i < PORTION && ept_samples_next(f->records, &sample) == 1; i++) {
+		if (sample.at > f->until)
+			continue;
+		if (trace_sample_is_valid(&f->meta, &sample))
+			trace_job_sample(&f->job, &sample);
+		else
+			f->wrong++;
+	}
+}
+
 /* What KVM told, once it is known which of it the handlers resolved; @all: the rest. */
 static void drain_kvm(struct follow *f, bool all)
 {
@@ -67,6 +82,7 @@ static bool look(struct follow *f, unsigned most, bool last)
 	if (f->kvm)
 		trace_kvm_look(f->kvm);
 	bool dry = drain(f, most);
+	drain_samples(f);
 	drain_kvm(f, last);
 	return dry;
 }
@@ -165,6 +181,9 @@ static int run(struct follow *f, struct foal_error *err)
 	if (f->wrong)
 		notice("%s: %llu records say what there is not, and are left out",
 		       f->opt->remote.name, (unsigned long long)f->wrong);
+	if (ept_samples_lost(f->records))
+		notice("%s: %llu samples of RIPs were overwritten before they were read",
+		       f->opt->remote.name, (unsigned long long)ept_samples_lost(f->records));
 	uint64_t lost = f->kvm ? end_kvm(f) : ept_records_lost(f->records);
 	return trace_job_end(&f->job, f->opt, f->meta.vm, lost, true, err);
 }

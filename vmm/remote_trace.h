@@ -9,7 +9,7 @@ struct trace_options {
 	struct remote_options remote; /* first; its name: of a VM or a file */
 	const char *out;	      /* NULL: a table on standard output */
 	const struct trace_form *form;
-	bool now, has_for, kvm;
+	bool now, has_for, kvm, rips;
 	unsigned seconds;	  /* of --for */
 	const char *symbols_path; /* NULL: RIPs stay numbers */
 	struct symbols *symbols;
@@ -20,8 +20,8 @@ struct trace_job {
 	const struct trace_form *form;
 	struct trace_out *out;
 	void *state;
-	int signals;		      /* those that end a process, readable here */
-	uint64_t records, kvm_faults; /* written */
+	int signals;			       /* those that end a process, readable here */
+	uint64_t records, kvm_faults, samples; /* written */
 };
 
 /*
@@ -39,6 +39,7 @@ int trace_job_read(struct trace_job *job, struct trace_reader *reader, int *caug
 		   struct foal_error *err);
 /* -EINTR, and @err says that @caught ended the reading of @path. */
 int trace_job_interrupted(const char *path, int caught, struct foal_error *err);
+void trace_job_sample(struct trace_job *job, const struct ept_sample *sample);
 /* What KVM told, the second once at the end: for forms that have a place for it. */
 void trace_job_kvm_fault(struct trace_job *job, const struct kvm_fault *fault);
 void trace_job_kvm_end(struct trace_job *job, const struct trace_kvm_told *told);

@@ -20,7 +20,7 @@ static void *begin(struct trace_out *out, const struct trace_meta *meta)
 		return NULL;
 	r->out = out;
 	r->meta = meta;
-	r->kvm.symbols = meta->symbols;
+	r->kvm.rips.symbols = r->sampled.sums.symbols = meta->symbols;
 	r->sums = trace_sums_new(meta);
 	r->areas = calloc(meta->nr_areas + 1, sizeof(*r->areas));
 	int bins = report_bins_init(&r->bins, report_width(r));
@@ -51,6 +51,11 @@ static void record(void *form, const struct ept_record *record)
 	column[report_faults_in_row(r, row)]++;
 	column[report_counter(r, REPORT_NEW)] += report_space_come(
 	    &r->space, record->gpa, record->installed, column + report_new_in_row(r, 0));
+}
+
+static void sample(void *form, const struct ept_sample *one)
+{
+	sampled_rips_add(&((struct report *)form)->sampled, one);
 }
 
 static void kvm_fault(void *form, const struct kvm_fault *fault)
@@ -84,6 +89,7 @@ const struct trace_form trace_report = {
     .suffix = ".html",
     .begin = begin,
     .record = record,
+    .sample = sample,
     .kvm_fault = kvm_fault,
     .kvm_end = kvm_end,
     .end = end,

@@ -37,6 +37,7 @@ struct report {
 	struct report_bins bins;
 	struct report_space space;
 	struct kvm_sums kvm;
+	struct sampled_rips sampled;
 	struct report_area *areas;
 	uint64_t outside; /* faults in no area */
 };
@@ -74,7 +75,7 @@ static inline unsigned report_width(const struct report *r)
 
 extern const struct trace_form trace_report;
 
-/* report_json.c: all that the page is given; the order of KVM's RIPs changes. NULL: out of memory.
+/* report_json.c: all that the page is given; the order of RIPs changes. NULL: out of memory.
  */
 json_t *report_json(struct report *report, uint64_t lost);
 

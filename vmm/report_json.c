@@ -204,13 +204,20 @@ static json_t *unseen_json(const struct report *r)
 	return names;
 }
 
+/* Null: the VM was not told to. */
+static json_t *sampled_json(struct report *r)
+{
+	return sampled_rips_any(&r->sampled, r->meta) ? sampled_rips_json(&r->sampled, r->meta)
+						      : json_null();
+}
+
 json_t *report_json(struct report *r, uint64_t lost)
 {
-	return json_pack("{s:i, s:s, s:o, s:s, s:I, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
-			 "format", REPORT_FORMAT, "foal", foal_version, "summary",
-			 trace_sums_json(r->sums, lost), "cut", r->cut, "memory",
-			 (json_int_t)r->meta->memory, "cpus", (int)r->meta->cpus, "time",
-			 time_json(r), "faults", faults_json(r), "pages", pages_json(r), "space",
-			 space_json(r), "latency", latency_json(r), "files", files_json(r),
-			 "unseen", unseen_json(r), "kvm", kvm_json(r));
+	return json_pack(
+	    "{s:i, s:s, s:o, s:s, s:I, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "format",
+	    REPORT_FORMAT, "foal", foal_version, "summary", trace_sums_json(r->sums, lost), "cut",
+	    r->cut, "memory", (json_int_t)r->meta->memory, "cpus", (int)r->meta->cpus, "time",
+	    time_json(r), "faults", faults_json(r), "pages", pages_json(r), "space", space_json(r),
+	    "latency", latency_json(r), "files", files_json(r), "unseen", unseen_json(r), "kvm",
+	    kvm_json(r), "sampled", sampled_json(r));
 }

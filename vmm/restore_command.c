@@ -34,7 +34,7 @@ static const struct {
     {"fault-around", true}, {"on-io-error", true},  {"fault-timeout", true}, {"huge", true},
     {"halt", true},	    {"memory-limit", true}, {"swap", true},	     {"sandbox", true},
     {"user", true},	    {"time-limit", true},   {"stats", true},	     {"stats-file", true},
-    {"trace", true},	    {"fault-log", true},
+    {"trace", true},	    {"fault-log", true},    {"rip-sample", true},
 };
 
 #define NR_TAKEN (sizeof(taken) / sizeof(taken[0]))

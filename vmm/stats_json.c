@@ -50,6 +50,21 @@ static json_t *vcpus_json(const struct vm *vm)
 	return vcpus;
 }
 
+/* Null: no fault is sampled. */
+static json_t *sampling_json(const struct vm *vm)
+{
+	struct ept_sampling_stats s;
+	json_t *o;
+
+	if (!ept_space_sampling(vm->space, &s))
+		return json_null();
+	o = json_object();
+#define X(field, name) json_object_set_new(o, name, integer(s.field));
+	EPT_SAMPLING_COUNTERS(X)
+#undef X
+	return o;
+}
+
 static json_t *case_json(enum ept_case c, const struct ept_case_stats *s)
 {
 	json_t *o = json_object();
@@ -365,6 +380,7 @@ json_t *stats_json_object(const struct report *report)
 	json_object_set_new(root, "events", by_origin(report->books.events));
 	json_object_set_new(root, "reconciliation", reconciliation_json(report));
 	json_object_set_new(root, "vcpus", vcpus_json(vm));
+	json_object_set_new(root, "rip_samples", sampling_json(vm));
 	json_object_set_new(root, "cases", all_cases_json(report, stats));
 	json_object_set_new(root, "areas", areas_json(report, stats));
 	json_object_set_new(root, "no_area", cases_json(report, ept_area_count(vm->space), stats));

@@ -158,9 +158,23 @@ static void print_pf(const struct report *report, FILE *out)
 		kvm_stats_get(&report->kvm, "halt_exits"));
 }
 
+/* Not of the books: they close with what the kicks cost in them. */
+static void print_sampling(const struct report *report, FILE *out)
+{
+	struct ept_sampling_stats s;
+
+	if (!ept_space_sampling(report->vm->space, &s))
+		return;
+	fprintf(out,
+		"guest RIPs, of 1 in %" PRIu64 " faults of vCPUs: %" PRIu64 " faults, %" PRIu64
+		" kicks, %" PRIu64 " samples; %" PRIu64 " refaults by kicks\n",
+		s.every, s.faults, s.kicks, s.taken, s.refaults);
+}
+
 void reconciliation_table(const struct report *report, FILE *out)
 {
 	print_cases(&report->books, out);
 	print_origins(&report->books, out);
 	print_pf(report, out);
+	print_sampling(report, out);
 }

@@ -20,9 +20,9 @@
 void trace_help(void)
 {
 	puts("usage: foal trace NAME [-o FILE] [--format chrome|csv|binary] [--now]\n"
-	     "                  [--for SECONDS] [--json] [--kvm] [--symbols ELF]\n"
+	     "                  [--for SECONDS] [--json] [--kvm] [--rips] [--symbols ELF]\n"
 	     "       foal trace FILE [-o OUT] [--format chrome|csv|binary] [--json] [--kvm]\n"
-	     "                  [--symbols ELF]\n\n"
+	     "                  [--rips] [--symbols ELF]\n\n"
 	     "A record of each fault that foal's handlers resolved for a running VM: those that "
 	     "its\n"
 	     "log still holds, and what comes until Ctrl-C, or until the VM ends, which it does "
@@ -40,6 +40,7 @@ void trace_help(void)
 	     "  --kvm             what KVM tells, too: faults that the host kernel resolves, time\n"
 	     "                    from exit to entry, RIPs. Needs CAP_PERFMON and tracefs. With\n"
 	     "                    -o FILE.csv these faults alone\n"
+	     "  --rips            with -o FILE.csv: the samples of foal run --rip-sample alone\n"
 	     "  --symbols ELF     name the RIPs by the symbols of the guest's kernel (vmlinux)\n\n"
 	     "  --run-dir DIR     where foal run was told to have it found");
 }
@@ -87,6 +88,14 @@ void trace_job_record(struct trace_job *job, const struct ept_record *record)
 	job->records++;
 }
 
+void trace_job_sample(struct trace_job *job, const struct ept_sample *sample)
+{
+	if (!job->form->sample)
+		return;
+	job->form->sample(job->state, sample);
+	job->samples++;
+}
+
 void trace_job_kvm_fault(struct trace_job *job, const struct kvm_fault *fault)
 {
 	if (!job->form->kvm_fault)
@@ -123,6 +132,8 @@ int trace_job_end(struct trace_job *job, const struct trace_options *opt, const 
 		if (opt->kvm || job->kvm_faults)
 			printf(" and %llu faults that KVM told of",
 			       (unsigned long long)job->kvm_faults);
+		if (job->samples)
+			printf(" and %llu samples of RIPs", (unsigned long long)job->samples);
 		printf(" in %s, %llu lost\n", opt->out, (unsigned long long)lost);
 	}
 	if (keep && opt->out && strcmp(opt->out, "-") == 0 && lost)
@@ -157,8 +168,10 @@ int trace_job_read(struct trace_job *job, struct trace_reader *reader, int *caug
 	*caught = 0;
 	while (!*caught && !trace_out_error(job->out) &&
 	       (r = trace_next_item(reader, &item, err)) == 1) {
-		if (item.of_kvm)
+		if (item.kind == TRACE_KVM_FAULT)
 			trace_job_kvm_fault(job, &item.fault);
+		else if (item.kind == TRACE_SAMPLE)
+			trace_job_sample(job, &item.sample);
 		else
 			trace_job_record(job, &item.record);
 		if (++items % LOOK_EVERY == 0)
@@ -246,6 +259,8 @@ static int take_option(int option, const char *value, struct trace_options *out)
 		out->now = true;
 	else if (option == 'k')
 		out->kvm = true;
+	else if (option == 'r')
+		out->rips = true;
 	else if (option == 'S')
 		out->symbols_path = value;
 	else if (option == 'j')
@@ -276,6 +291,11 @@ static int settle(int argc, char **argv, struct trace_options *out)
 		out->form = out->remote.json ? &trace_summary_json : &trace_summary;
 	else if (!out->form)
 		out->form = trace_form_of(out->out);
+	if (out->rips && (out->kvm || out->form != &trace_csv))
+		return usage_error("trace: --rips is of -o FILE.csv, and without --kvm; the other "
+				   "forms have the samples as it is");
+	if (out->rips)
+		out->form = &trace_rips_csv;
 	if (out->kvm && out->form == &trace_csv)
 		out->form = &trace_kvm_csv;
 	return 0;
@@ -283,15 +303,12 @@ static int settle(int argc, char **argv, struct trace_options *out)
 
 static int parse(int argc, char **argv, struct trace_options *out)
 {
-	static const struct option longs[] = {{"out", required_argument, NULL, 'o'},
-					      {"format", required_argument, NULL, 'f'},
-					      {"for", required_argument, NULL, 's'},
-					      {"now", no_argument, NULL, 'n'},
-					      {"json", no_argument, NULL, 'j'},
-					      {"kvm", no_argument, NULL, 'k'},
-					      {"run-dir", required_argument, NULL, 'd'},
-					      {"symbols", required_argument, NULL, 'S'},
-					      {0}};
+	static const struct option longs[] = {
+	    {"out", required_argument, NULL, 'o'},     {"format", required_argument, NULL, 'f'},
+	    {"for", required_argument, NULL, 's'},     {"now", no_argument, NULL, 'n'},
+	    {"json", no_argument, NULL, 'j'},	       {"kvm", no_argument, NULL, 'k'},
+	    {"rips", no_argument, NULL, 'r'},	       {"run-dir", required_argument, NULL, 'd'},
+	    {"symbols", required_argument, NULL, 'S'}, {0}};
 	int i, r = 0;
 
 	*out = (struct trace_options){.remote = {.command = "trace", .name = ""}};
@@ -334,9 +351,6 @@ static int trace_named(const struct trace_options *opt)
 		return trace_file(opt);
 	if (fault)
 		return usage_error("trace: %s: no file, and no VM's name: %s", name, fault);
-	if (opt->symbols && !opt->kvm)
-		return usage_error("trace: --symbols names what --kvm tells of a running VM: give "
-				   "both");
 	return remote_run(&opt->remote, remote_trace);
 }
 

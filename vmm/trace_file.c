@@ -1,7 +1,7 @@
 /*
  * A trace in its binary form: a head (magic, version, what the numbers stand for), blocks of
- * records, of faults that KVM told of, and of what else it told, an end. Every block's checksum
- * begins with the head's and its own number, so that none passes for another's.
+ * records, of samples, of faults that KVM told of, and of what else it told, an end. Every block's
+ * checksum begins with the head's and its own number, so that none passes for another's.
  */
 #include "vmm/trace_file.h"
 
@@ -19,6 +19,7 @@
 #define MAGIC	    "foalFALT"
 #define TAG_RECORDS 0x53434552U /* "RECS" */
 #define TAG_KVM	    0x464d564bU /* "KVMF" */
+#define TAG_SAMPLES 0x504d4153U /* "SAMP" */
 #define TAG_TOLD    0x544d564bU /* "KVMT" */
 #define TAG_END	    0x21444e45U /* "END!" */
 
@@ -75,9 +76,10 @@ static uint64_t sum_block(uint64_t seed, uint64_t number, const struct block_hea
 struct writer {
 	struct trace_out *out;
 	uint64_t sum, blocks, records;
-	unsigned count, faults;
+	unsigned count, faults, samples;
 	struct ept_record block[TRACE_BLOCK_MAX];
 	struct trace_kvm_record kvm[TRACE_BLOCK_MAX];
+	struct ept_sample sample[TRACE_BLOCK_MAX];
 };
 
 static void put_block(struct writer *w, uint32_t tag, unsigned count, const void *bytes, size_t len)
@@ -101,6 +103,13 @@ static void put_faults(struct writer *w)
 	if (w->faults)
 		put_block(w, TAG_KVM, w->faults, w->kvm, w->faults * sizeof(w->kvm[0]));
 	w->faults = 0;
+}
+
+static void put_samples(struct writer *w)
+{
+	if (w->samples)
+		put_block(w, TAG_SAMPLES, w->samples, w->sample, w->samples * sizeof(w->sample[0]));
+	w->samples = 0;
 }
 
 static void *binary_begin(struct trace_out *out, const struct trace_meta *meta)
@@ -134,6 +143,15 @@ static void binary_record(void *form, const struct ept_record *record)
 		put_records(w);
 }
 
+static void binary_sample(void *form, const struct ept_sample *sample)
+{
+	struct writer *w = form;
+
+	w->sample[w->samples++] = *sample;
+	if (w->samples == TRACE_BLOCK_MAX)
+		put_samples(w);
+}
+
 static void binary_kvm_fault(void *form, const struct kvm_fault *fault)
 {
 	struct writer *w = form;
@@ -149,6 +167,7 @@ static void binary_kvm_end(void *form, const struct trace_kvm_told *told)
 	struct writer *w = form;
 
 	put_records(w);
+	put_samples(w);
 	put_faults(w);
 	trace_kvm_tail_of(told, &tail);
 	put_block(w, TAG_TOLD, 0, &tail, sizeof(tail));
@@ -160,6 +179,7 @@ static void binary_end(void *form, uint64_t lost)
 	struct end end = {.records = w->records, .lost = lost};
 
 	put_records(w);
+	put_samples(w);
 	put_faults(w);
 	put_block(w, TAG_END, 0, &end, sizeof(end));
 	free(w);
@@ -169,6 +189,7 @@ const struct trace_form trace_binary = {
     .name = "binary",
     .begin = binary_begin,
     .record = binary_record,
+    .sample = binary_sample,
     .kvm_fault = binary_kvm_fault,
     .kvm_end = binary_kvm_end,
     .end = binary_end,
@@ -334,11 +355,17 @@ static size_t size_of(uint32_t tag)
 /* Item @i of the block; false: it has values that there are not. */
 static bool take_item(const struct trace_reader *reader, unsigned i, struct trace_item *out)
 {
-	out->of_kvm = reader->tag == TAG_KVM;
-	if (out->of_kvm) {
+	if (reader->tag == TAG_KVM) {
 		const struct trace_kvm_record *all = reader->block;
+		out->kind = TRACE_KVM_FAULT;
 		return trace_kvm_record_take(&reader->meta, &all[i], &out->fault);
 	}
+	if (reader->tag == TAG_SAMPLES) {
+		out->kind = TRACE_SAMPLE;
+		out->sample = ((const struct ept_sample *)reader->block)[i];
+		return trace_sample_is_valid(&reader->meta, &out->sample);
+	}
+	out->kind = TRACE_RECORD;
 	out->record = ((const struct ept_record *)reader->block)[i];
 	return trace_record_is_valid(&reader->meta, &out->record);
 }
@@ -361,6 +388,12 @@ static int take_items(struct trace_reader *reader, const struct block_head *head
 	return 0;
 }
 
+/* The first version that has such items; UINT32_MAX: none. */
+static uint32_t version_of(uint32_t tag)
+{
+	return tag == TAG_RECORDS ? 1 : tag == TAG_KVM ? 2 : tag == TAG_SAMPLES ? 3 : UINT32_MAX;
+}
+
 static int take_block(struct trace_reader *reader, struct foal_error *err)
 {
 	struct block_head head;
@@ -376,8 +409,8 @@ static int take_block(struct trace_reader *reader, struct foal_error *err)
 		return give_up(reader, -EINVAL, "no end follows what KVM told", err);
 	if (head.tag == TAG_TOLD && reader->version > 1)
 		return take_told(reader, &head, err);
-	if ((head.tag != TAG_RECORDS && (head.tag != TAG_KVM || reader->version == 1)) ||
-	    head.count == 0 || head.count > TRACE_BLOCK_MAX)
+	if (reader->version < version_of(head.tag) || head.count == 0 ||
+	    head.count > TRACE_BLOCK_MAX)
 		return give_up(reader, -EBADMSG, "damaged: no block begins there", err);
 	return take_items(reader, &head, err);
 }
@@ -397,12 +430,12 @@ int trace_next_item(struct trace_reader *reader, struct trace_item *out, struct 
 
 int trace_next(struct trace_reader *reader, struct ept_record *out, struct foal_error *err)
 {
-	struct trace_item item = {.of_kvm = false};
+	struct trace_item item = {.kind = TRACE_RECORD};
 	int r;
 
 	do
 		r = trace_next_item(reader, &item, err);
-	while (r == 1 && item.of_kvm);
+	while (r == 1 && item.kind != TRACE_RECORD);
 	if (r == 1)
 		*out = item.record;
 	return r;

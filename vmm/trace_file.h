@@ -15,7 +15,7 @@
 #include "vmm/kvm_faults.h"
 #include "vmm/symbols.h"
 
-#define TRACE_VERSION	     2U		/* 1: without what KVM told */
+#define TRACE_VERSION	     3U		/* 1: without what KVM told; 2: without samples */
 #define TRACE_META_MAX	     (1U << 20) /* bytes of its text */
 #define TRACE_BLOCK_MAX	     4096U	/* records */
 #define TRACE_CASES_MAX	     256U
@@ -53,6 +53,7 @@ struct trace_meta {
 	unsigned cpus;
 	uint64_t memory;		/* bytes */
 	uint64_t main_ns, first_run_ns; /* CLOCK_MONOTONIC, as the records' times */
+	unsigned rip_sample;		/* one in so many faults of a vCPU; 0: none, or not said */
 	bool has_settings;		/* traces of foal before it could replay have none */
 	struct trace_settings settings;
 	const struct symbols *symbols; /* the caller's, of its kernel; NULL: none were given */
@@ -74,6 +75,7 @@ void trace_meta_free(struct trace_meta *meta);
 
 /* Do all numbers of @record stand for something? */
 bool trace_record_is_valid(const struct trace_meta *meta, const struct ept_record *record);
+bool trace_sample_is_valid(const struct trace_meta *meta, const struct ept_sample *sample);
 
 /* What of KVM is known at the end of a trace, beside its faults. */
 struct trace_kvm_told {
@@ -103,10 +105,11 @@ struct trace_reader {
 
 /* One of what a trace holds. */
 struct trace_item {
-	bool of_kvm;
+	enum { TRACE_RECORD, TRACE_KVM_FAULT, TRACE_SAMPLE } kind;
 	union {
 		struct ept_record record;
-		struct kvm_fault fault; /* of_kvm */
+		struct kvm_fault fault;
+		struct ept_sample sample;
 	};
 };
 

@@ -124,6 +124,18 @@ static bool take_settings(const json_t *json, struct trace_meta *out)
 	return around >= 1 && around <= TRACE_AROUND_MAX && !(around & (around - 1));
 }
 
+/* Not said by an older foal. */
+static bool take_sampling(const json_t *json, struct trace_meta *out)
+{
+	uint64_t every = 0;
+
+	if (json_object_get(json, "rip_sample") &&
+	    (!number_in(json, "rip_sample", &every) || every > UINT32_MAX))
+		return false;
+	out->rip_sample = (unsigned)every;
+	return true;
+}
+
 int trace_meta_take(json_t *json, struct trace_meta *out, const char **why)
 {
 	uint64_t cpus;
@@ -141,7 +153,7 @@ int trace_meta_take(json_t *json, struct trace_meta *out, const char **why)
 	if (!number_in(json, "cpus", &cpus) || cpus > EPT_MAX_VCPUS ||
 	    !number_in(json, "memory", &out->memory) ||
 	    !number_in(json, "main_ns", &out->main_ns) ||
-	    !number_in(json, "first_run_ns", &out->first_run_ns))
+	    !number_in(json, "first_run_ns", &out->first_run_ns) || !take_sampling(json, out))
 		return -EINVAL;
 	out->cpus = (unsigned)cpus;
 	*why = "its settings";
@@ -173,4 +185,9 @@ bool trace_record_is_valid(const struct trace_meta *meta, const struct ept_recor
 	       (record->vcpu < meta->cpus || record->vcpu == EPT_RECORD_NONE) &&
 	       record->access <= EPT_WRITE && !(record->flags & ~flags) && !record->unused &&
 	       record->at <= INT64_MAX;
+}
+
+bool trace_sample_is_valid(const struct trace_meta *meta, const struct ept_sample *sample)
+{
+	return ept_sample_is_valid(sample) && sample->vcpu < meta->cpus;
 }

@@ -81,6 +81,7 @@ json_t *trace_meta_of(const struct ept_space *space, const struct run_options *o
 	json_object_set_new(o, "first_run_ns", integer(first_run_ns));
 	json_object_set_new(o, "memory", integer(opt->memory));
 	json_object_set_new(o, "cpus", integer(opt->cpus));
+	json_object_set_new(o, "rip_sample", integer(opt->rip_sample));
 	json_object_set_new(o, "settings", settings_json(opt));
 	json_object_set_new(o, "areas", areas_json(space));
 	json_object_set_new(o, "cases", cases_json());

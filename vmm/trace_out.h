@@ -42,6 +42,8 @@ struct trace_form {
 	/* @record is valid (trace_record_is_valid()); about in the order of time. NULL: it has no
 	 * place for those. */
 	void (*record)(void *form, const struct ept_record *record);
+	/* NULL: the same. @sample is valid; it comes about when its record does. */
+	void (*sample)(void *form, const struct ept_sample *sample);
 	/* NULL: it has no place for KVM's faults, or for what else KVM told. The second once,
 	 * before end(). */
 	void (*kvm_fault)(void *form, const struct kvm_fault *fault);
@@ -51,7 +53,7 @@ struct trace_form {
 };
 
 extern const struct trace_form trace_chrome, trace_csv, trace_binary;
-extern const struct trace_form trace_kvm_csv;			  /* of --kvm alone */
+extern const struct trace_form trace_kvm_csv, trace_rips_csv;	  /* of --kvm, of --rips alone */
 extern const struct trace_form trace_summary, trace_summary_json; /* for people, for programs */
 
 /* By its name; NULL: there is none. */

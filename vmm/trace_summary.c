@@ -11,6 +11,7 @@ struct summary {
 	struct trace_out *out;
 	struct trace_sums *sums;
 	struct kvm_sums kvm;
+	struct sampled_rips sampled;
 };
 
 static void *begin(struct trace_out *out, const struct trace_meta *meta)
@@ -20,7 +21,7 @@ static void *begin(struct trace_out *out, const struct trace_meta *meta)
 	if (!s)
 		return NULL;
 	s->out = out;
-	s->kvm.symbols = meta->symbols;
+	s->kvm.rips.symbols = s->sampled.sums.symbols = meta->symbols;
 	s->sums = trace_sums_new(meta);
 	if (!s->sums) {
 		free(s);
@@ -45,6 +46,11 @@ static void kvm_fault(void *form, const struct kvm_fault *fault)
 	struct summary *s = form;
 
 	kvm_sums_add(&s->kvm, s->sums->meta, fault);
+}
+
+static void sample(void *form, const struct ept_sample *one)
+{
+	sampled_rips_add(&((struct summary *)form)->sampled, one);
 }
 
 static void kvm_end(void *form, const struct trace_kvm_told *told)
@@ -100,6 +106,8 @@ static void table_end(void *form, uint64_t lost)
 	}
 	if (kvm_sums_any(&s->kvm))
 		kvm_sums_table(&s->kvm, s->out);
+	if (sampled_rips_any(&s->sampled, sums->meta))
+		sampled_rips_table(&s->sampled, sums->meta, s->out);
 	free_all(s);
 }
 
@@ -107,6 +115,7 @@ const struct trace_form trace_summary = {
     .name = "table",
     .begin = begin,
     .record = record,
+    .sample = sample,
     .kvm_fault = kvm_fault,
     .kvm_end = kvm_end,
     .end = table_end,
@@ -121,6 +130,9 @@ static void json_end(void *form, uint64_t lost)
 
 	if (kvm_sums_any(&s->kvm))
 		json_object_set_new(json, "kvm", kvm_sums_json(&s->kvm));
+	if (sampled_rips_any(&s->sampled, s->sums->meta))
+		json_object_set_new(json, "rip_samples",
+				    sampled_rips_json(&s->sampled, s->sums->meta));
 	char *text = json_dumps(json, JSON_INDENT(2) | JSON_ENSURE_ASCII);
 
 	if (text) {
@@ -136,6 +148,7 @@ const struct trace_form trace_summary_json = {
     .name = "json",
     .begin = begin,
     .record = record,
+    .sample = sample,
     .kvm_fault = kvm_fault,
     .kvm_end = kvm_end,
     .end = json_end,

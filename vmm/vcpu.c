@@ -40,6 +40,12 @@ void vcpu_kick(struct vcpu *vcpu)
 		pthread_kill(vcpu->thread, KICK_SIGNAL);
 }
 
+/* Its pthread_t is the main thread's to use, which joins it while others still see its faults. */
+void vcpu_kick_thread(pid_t tid)
+{
+	tgkill(getpid(), tid, KICK_SIGNAL);
+}
+
 /* Linux 6.8's, which Debian 12's header lacks (KVM api.rst, section 5, KVM_EXIT_MEMORY_FAULT). */
 #define EXIT_MEMORY_FAULT 39
 
@@ -190,9 +196,28 @@ static void begin(struct vcpu *vcpu)
 		gate_arrive(&vm->running);
 }
 
+/*
+ * It was kicked at a fault (--rip-sample). Asked for here, KVM's copies of all registers at each
+ * exit (KVM_CAP_SYNC_REGS) are not needed for one in many. An access of ring 0 that a host without
+ * nested paging emulates is done when the vCPU leaves.
+ */
+static void sample_rip(const struct vcpu *vcpu)
+{
+	struct vm *vm = vcpu->vm;
+	struct kvm_regs regs;
+	struct kvm_sregs sregs;
+
+	if (!ept_vcpu_asked(vm->space, vcpu->index) || ioctl(vcpu->fd, KVM_GET_REGS, &regs) ||
+	    ioctl(vcpu->fd, KVM_GET_SREGS, &sregs))
+		return;
+	unsigned cpl = sregs.ss.dpl;
+	ept_vcpu_sampled(vm->space, vcpu->index, regs.rip, cpl, cpl == 3 || !vm->kvm.shadow);
+}
+
 /* In and out of KVM_RUN once, and serve what it left for. False: there was nothing to serve. */
 static bool run_once(struct vcpu *vcpu)
 {
+	ept_vcpu_enters(vcpu->vm->space, vcpu->index);
 	count_round(vcpu);
 	int r = ioctl(vcpu->fd, KVM_RUN, 0), error = errno;
 	count_round(vcpu);
@@ -202,6 +227,8 @@ static bool run_once(struct vcpu *vcpu)
 		exit_dispatch(vcpu);
 	else if (!damaged && !goes_on(vcpu, error))
 		run_failed(vcpu, error);
+	if (r && error == EINTR)
+		sample_rip(vcpu);
 	answer_watchdog(vcpu);
 	return r == 0;
 }

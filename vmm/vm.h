@@ -310,6 +310,8 @@ void lost_page_find(const struct vcpu *vcpu);
 int vcpu_start(struct vcpu *vcpu);
 int vcpu_start_first(struct vm *vm);
 void vcpu_kick(struct vcpu *vcpu);
+/* The same by any thread, at any time: one that is gone is not kicked. */
+void vcpu_kick_thread(pid_t tid);
 /* Install the kick's signal handler; once a process. */
 void vcpu_init_kick(void);
 

@@ -12,7 +12,7 @@ int main(int argc, char **argv)
 	    suite_lead,	     suite_huge,	   suite_poison,     suite_watch,
 	    suite_stress,    suite_reclaim,	   suite_swap,	     suite_reclaim_race,
 	    suite_snapshot,  suite_swap_file,	   suite_fault_log,  suite_fault_log_file,
-	    suite_reconcile, suite_reclaim_rounds, suite_new_thread,
+	    suite_reconcile, suite_reclaim_rounds, suite_new_thread, suite_sample,
 	};
 	int status;
 

@@ -26,5 +26,6 @@ Suite *suite_swap_file(void);
 Suite *suite_fault_log(void);
 Suite *suite_fault_log_file(void);
 Suite *suite_new_thread(void);
+Suite *suite_sample(void);
 
 #endif

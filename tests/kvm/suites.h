@@ -53,6 +53,7 @@ Suite *trace_suite(void);
 Suite *top_suite(void);
 Suite *trace_kvm_suite(void);
 Suite *reconcile_suite(void);
+Suite *rip_samples_suite(void);
 Suite *replay_suite(void);
 
 #endif

@@ -73,6 +73,7 @@ int main(int argc, char **argv)
 	    reset_suite,
 	    bench_exits_suite,
 	    faults_suite,
+	    rip_samples_suite,
 	    trace_suite,
 	    reconcile_suite,
 	    top_suite,

@@ -92,13 +92,33 @@ static void put_kvm(int fd, uint64_t seed, uint64_t number, unsigned count, void
 
 /* Blocks of up to 127 records, or of KVM's faults; the byte before each says how many. 0: an end.
  */
+/* Mostly in range, too. */
+static void put_samples_of(int fd, uint64_t seed, uint64_t number, unsigned count, void *bytes)
+{
+	struct block_head head = {.tag = TAG_SAMPLES, .count = count};
+	struct ept_sample *samples = bytes;
+
+	for (unsigned i = 0; i < count; i++) {
+		struct ept_sample *s = &samples[i];
+
+		*s = (struct ept_sample){.at = s->at >> 1 | 1,
+					 .gpa = s->gpa & EPT_PAGE_MASK,
+					 .rip = s->rip,
+					 .vcpu = s->vcpu % 32 ? s->vcpu % 2 : 2,
+					 .access = s->access % 2,
+					 .cpl = s->cpl % 16 ? s->cpl % 4 : s->cpl,
+					 .exact = s->exact % 2};
+	}
+	put_block_of(fd, seed, number, head, samples, count * sizeof(*samples));
+}
+
 static void put_blocks(int fd, uint64_t seed, const uint8_t *data, size_t size)
 {
 	static struct ept_record records[256];
 	uint64_t blocks = 0, all = 0;
 
 	while (size) {
-		bool of_kvm = *data >> 7;
+		bool of_kvm = *data >> 7, of_samples = size % 5 == 0;
 		struct block_head head = {.tag = TAG_RECORDS, .count = *data++ & 127};
 		struct end end = {.records = all, .lost = size};
 		size_t len = head.count * sizeof(records[0]);
@@ -115,6 +135,10 @@ static void put_blocks(int fd, uint64_t seed, const uint8_t *data, size_t size)
 		size -= len < size ? len : size;
 		if (of_kvm) {
 			put_kvm(fd, seed, blocks++, head.count, records);
+			continue;
+		}
+		if (of_samples) {
+			put_samples_of(fd, seed, blocks++, head.count, records);
 			continue;
 		}
 		for (unsigned i = 0; i < head.count; i++)
@@ -141,12 +165,23 @@ static void make_file(int fd, const uint8_t *data, size_t size)
 static void give(const struct trace_form *form, void *state, const struct trace_meta *meta,
 		 const struct trace_item *item)
 {
-	NEED(item->of_kvm || trace_record_is_valid(meta, &item->record));
-	NEED(!item->of_kvm || item->fault.vcpu < meta->cpus);
-	if (!item->of_kvm && form->record)
-		form->record(state, &item->record);
-	if (item->of_kvm && form->kvm_fault)
-		form->kvm_fault(state, &item->fault);
+	switch (item->kind) {
+	case TRACE_RECORD:
+		NEED(trace_record_is_valid(meta, &item->record));
+		if (form->record)
+			form->record(state, &item->record);
+		break;
+	case TRACE_KVM_FAULT:
+		NEED(item->fault.vcpu < meta->cpus);
+		if (form->kvm_fault)
+			form->kvm_fault(state, &item->fault);
+		break;
+	case TRACE_SAMPLE:
+		NEED(item->sample.vcpu < meta->cpus && item->sample.cpl <= 3);
+		if (form->sample)
+			form->sample(state, &item->sample);
+		break;
+	}
 }
 
 static void turn_into(const struct trace_form *form, const char *path)
@@ -154,7 +189,7 @@ static void turn_into(const struct trace_form *form, const char *path)
 	struct foal_error err = {.text = ""};
 	struct trace_reader reader;
 	struct trace_out *out;
-	struct trace_item item = {.of_kvm = false};
+	struct trace_item item = {.kind = TRACE_RECORD};
 	void *state;
 	int r = trace_open_file(&reader, path, &err);
 
@@ -175,9 +210,9 @@ static void turn_into(const struct trace_form *form, const char *path)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const struct trace_form *const forms[] = {&trace_chrome,	 &trace_csv,
-							 &trace_binary,	 &trace_summary,
-							 &trace_kvm_csv, &trace_summary_json};
+	static const struct trace_form *const forms[] = {
+	    &trace_chrome,  &trace_csv,	     &trace_binary,	 &trace_summary,
+	    &trace_kvm_csv, &trace_rips_csv, &trace_summary_json};
 	char path[32];
 	int fd = memfd_create("trace", MFD_CLOEXEC);
 

@@ -47,11 +47,11 @@ START_TEST(rips)
 	struct trace_kvm_told told = {.counts = {.exits = 1, .entries = 1}};
 
 	sums->told = &told;
-	for (uint64_t i = 0; i < KVM_SUMS_RIPS + 10; i++)
+	for (uint64_t i = 0; i < RIP_SUMS_MAX + 10; i++)
 		kvm_sums_add(sums, &meta, &(struct kvm_fault){.rip = KERNEL + i});
 	for (uint64_t i = 0; i < 3; i++)
 		kvm_sums_add(sums, &meta, &(struct kvm_fault){.rip = KERNEL + 7 + i / 2});
-	ck_assert_uint_eq(sums->other_rips, 10);
+	ck_assert_uint_eq(sums->rips.others, 10);
 	json_t *json = kvm_sums_json(sums);
 	const json_t *list = json_object_get(json_object_get(json, "tracepoints"), "rips");
 	ck_assert_str_eq(json_string_value(json_object_get(json_array_get(list, 0), "rip")),

@@ -132,7 +132,7 @@ START_TEST(name_rips)
 	struct symbols *symbols = open_file();
 
 	sums->told = &told;
-	sums->symbols = symbols;
+	sums->rips.symbols = symbols;
 	kvm_sums_add(sums, &meta, &(struct kvm_fault){.rip = 0x1234});
 	for (int i = 0; i < 2; i++)
 		kvm_sums_add(sums, &meta, &(struct kvm_fault){.rip = TEXT + 0x123});

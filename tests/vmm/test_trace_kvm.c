@@ -51,6 +51,18 @@ static struct kvm_fault fault(unsigned i)
 				  .again = i % 3 == 1};
 }
 
+/* Every fourth is near its access. */
+static struct ept_sample sample(unsigned i)
+{
+	return (struct ept_sample){.at = MAIN_NS + i * 1000ULL,
+				   .gpa = (uint64_t)i << 12,
+				   .rip = RIP + i % 3,
+				   .vcpu = (uint16_t)(i % CPUS),
+				   .access = i % 2,
+				   .cpl = i % 2 ? 3 : 0,
+				   .exact = i % 4 != 0};
+}
+
 /* How it ends: as it should; with one more record behind that; before KVM's last word. */
 enum end { WHOLE, LATE, CUT };
 
@@ -72,6 +84,9 @@ static const char *written(const struct trace_form *form, const char *name, unsi
 		r = record(i);
 		form->record(state, &r);
 		form->kvm_fault(state, &f);
+		struct ept_sample s = sample(i);
+		if (form->sample)
+			form->sample(state, &s);
 	}
 	if (form->kvm_end && end != CUT)
 		form->kvm_end(state, &told);
@@ -99,7 +114,7 @@ static void expect_fault(const struct kvm_fault *is, const struct kvm_fault *wan
 /* Read it through; how many faults of KVM there were, each in its place. */
 static unsigned look(const char *path, struct trace_reader *reader, struct foal_error *err)
 {
-	unsigned records = 0, faults = 0;
+	unsigned records = 0, faults = 0, samples = 0;
 	struct trace_item item;
 	int r = trace_open_file(reader, path, err);
 
@@ -107,15 +122,21 @@ static unsigned look(const char *path, struct trace_reader *reader, struct foal_
 		struct ept_record want = record(records);
 		struct kvm_fault told_of = fault(faults);
 
-		if (item.of_kvm)
+		struct ept_sample stood = sample(samples);
+
+		if (item.kind == TRACE_KVM_FAULT)
 			expect_fault(&item.fault, &told_of);
+		else if (item.kind == TRACE_SAMPLE)
+			ck_assert_mem_eq(&item.sample, &stood, sizeof(stood));
 		else
 			ck_assert_mem_eq(&item.record, &want, sizeof(want));
-		faults += item.of_kvm;
-		records += !item.of_kvm;
+		faults += item.kind == TRACE_KVM_FAULT;
+		records += item.kind == TRACE_RECORD;
+		samples += item.kind == TRACE_SAMPLE;
 		r = 0;
 	}
 	ck_assert_int_eq(r != 0, err->status == FOAL_EXIT_TRACE);
+	ck_assert(r != 0 || reader->version < 3 || samples == faults);
 	return faults;
 }
 
@@ -173,7 +194,7 @@ struct block {
 
 static size_t body_of(const struct block *block)
 {
-	if (memcmp(&block->tag, "RECS", 4) == 0)
+	if (memcmp(&block->tag, "RECS", 4) == 0 || memcmp(&block->tag, "SAMP", 4) == 0)
 		return block->count * sizeof(struct ept_record);
 	if (memcmp(&block->tag, "KVMF", 4) == 0)
 		return block->count * 48UL;
@@ -229,7 +250,7 @@ static char *find(char *bytes, size_t len, const char *tag)
 }
 
 /* What an older foal wrote is read; what it did not know is not taken from it. */
-START_TEST(version_1)
+START_TEST(older_versions)
 {
 	const unsigned nr = (unsigned)_i;
 	struct trace_reader reader;
@@ -238,7 +259,7 @@ START_TEST(version_1)
 
 	const char *path = written(&trace_binary, "t.trace", nr, WHOLE);
 	char *bytes = contents(path, &len), *kvm = find(bytes, len, nr ? "KVMF" : "KVMT");
-	((struct head *)bytes)->version = 1;
+	((struct head *)bytes)->version = nr ? nr : 1;
 	if (nr == 0) { /* none of KVM's blocks */
 		char *end = find(bytes, len, "END!");
 		memmove(kvm, end, 32);
@@ -274,6 +295,14 @@ static const struct {
     {"KVMT", 56, '\n', "what KVM told has values"},
     {"KVMT", 56, 0x9b, "what KVM told has values"},
     {"KVMT", 60, 'x', "what KVM told has values"}, /* behind the text's end */
+    {"SAMP", 7, 0xff, "a record has values"},	   /* at: later than any */
+    {"SAMP", 8, 1, "a record has values"},	   /* gpa: within a page */
+    {"SAMP", 24, CPUS, "a record has values"},
+    {"SAMP", 26, 2, "a record has values"}, /* access */
+    {"SAMP", 27, 4, "a record has values"}, /* cpl */
+    {"SAMP", 28, 2, "a record has values"}, /* exact */
+    {"SAMP", 29, 1, "a record has values"}, /* unused */
+    {"SAMP", 55, 1, "a record has values"},
     {"END!", 15, 0x80, "more were lost than can be"},
 };
 
@@ -364,18 +393,54 @@ START_TEST(summary)
 }
 END_TEST
 
+/* Where vCPUs stood: which instructions the most, and which of these only near. */
+START_TEST(sampled)
+{
+	size_t len;
+	char *text = contents(written(&trace_summary, "t.table", 10, WHOLE), &len);
+
+	text[len] = 0;
+	ck_assert_ptr_nonnull(strstr(text, ": 10 samples, 7 exact, 5 of ring 3\n"));
+	ck_assert_ptr_nonnull(strstr(text, "most at RIP near 0xffffffff81000000 (4), "));
+	free(text);
+}
+END_TEST
+
+START_TEST(sampled_as_csv)
+{
+	const char *path = scratch("rips.csv");
+	struct foal_error err = {0};
+	struct ept_sample one = sample(5);
+	struct trace_out *out;
+	size_t len;
+
+	ck_assert_int_eq(trace_out_open(path, -1, &out, &err), 0);
+	void *state = trace_rips_csv.begin(out, NULL);
+	trace_rips_csv.sample(state, &one);
+	trace_rips_csv.end(state, 0);
+	ck_assert_int_eq(trace_out_close(out, true, &err), 0);
+	char *text = contents(path, &len);
+	text[len] = 0;
+	ck_assert_str_eq(text, "at_ns,vcpu,gpa,access,rip,cpl,exact\r\n"
+			       "5000005000,1,0x5000,write,0xffffffff81000002,3,1\r\n");
+	free(text);
+}
+END_TEST
+
 Suite *trace_kvm_suite(void)
 {
 	Suite *suite = suite_create("trace_kvm");
 	TCase *tc = tcase_create("trace_kvm");
 
 	tcase_add_loop_test(tc, there_and_back, 0, 4);
+	tcase_add_loop_test(tc, older_versions, 0, 3);
 	tcase_add_test(tc, faults_alone);
-	tcase_add_loop_test(tc, version_1, 0, 2);
 	tcase_add_loop_test(tc, lying_blocks, 0, sizeof(lies) / sizeof(lies[0]));
 	tcase_add_test(tc, nothing_behind_it);
 	tcase_add_test(tc, chrome);
 	tcase_add_loop_test(tc, summary, 0, 2);
+	tcase_add_test(tc, sampled);
+	tcase_add_test(tc, sampled_as_csv);
 	suite_add_tcase(suite, tc);
 	return suite;
 }

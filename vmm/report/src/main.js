@@ -57,14 +57,23 @@ function totals(data) {
 		table('Totals by case', ['case', 'faults', 'major', 'installed', 'around', 'granted', 'read KiB', 'p50 µs', 'p99 µs', 'max µs'], rows));
 }
 
+const ripTable = (title, list) => table(title, ['RIP', 'symbol', 'faults'],
+	list.map((one) => [(one.near ? 'near ' : '') + one.rip, one.symbol ?? 'not known', [count(one.faults), one.faults]]));
+
+// Each table names its source.
 function rips(data) {
 	const title = 'Guest instructions that faulted';
-	const list = data.kvm?.told.tracepoints?.rips ?? [];
-	if (!list.length)
-		return section('rips', title, 'Not recorded: this trace does not say which instruction of the guest made the access.');
-	return section('rips', title, "Those with the most faults. Source: KVM's tracepoint kvm_page_fault, each fault, but for those that were tried again."
-		+ ' Symbols are those of the file that foal report was given with --symbols.',
-		table(title, ['RIP', 'symbol', 'faults'], list.map((one) => [one.rip, one.symbol ?? 'not known', [count(one.faults), one.faults]])));
+	const told = data.kvm?.told.tracepoints?.rips ?? [];
+	const { sampled } = data;
+	const parts = [];
+	if (told.length)
+		parts.push(el('p', { class: 'soft' }, "Source: KVM's tracepoint kvm_page_fault, each fault, but for those that were tried again."), ripTable(title, told));
+	if (sampled)
+		parts.push(el('p', { class: 'soft' }, `Source: kicks at 1 in ${count(sampled.every)} faults of a vCPU: ${count(sampled.samples)} samples, ${count(sampled.exact)} exact, ${count(sampled.ring3)} of ring 3.`),
+			ripTable(`${title}, sampled`, sampled.rips));
+	if (!parts.length)
+		return section('rips', title, 'Not recorded: this trace does not say which instruction of the guest made the access (foal run --rip-sample, foal trace --kvm).');
+	return section('rips', title, 'Those with the most faults. Symbols are those of the file that foal report was given with --symbols.', ...parts);
 }
 
 function show(data) {
