@@ -44,16 +44,17 @@ static struct ept_window *take_slot(struct ept_governor *g, struct ept_density *
 
 /*
  * Regions in front of @i that no other window has, until @want are among them for which there is
- * something to do; *@first is the lowest. With those that need nothing, no window gets longer than
- * the longest.
+ * something to do; *@first is the lowest. With those that need nothing, and @left that are ahead
+ * already, there are never more than the longest window has.
  */
 static unsigned in_front(const struct ept_density *d, unsigned i, int way, unsigned want,
-			 unsigned *first)
+			 unsigned left, unsigned *first)
 {
 	unsigned room = way > 0 ? d->nr - 1 - i : i, n = 0, wanting = 0;
+	unsigned most = left < d->rules->window_max ? d->rules->window_max - left : 0;
 
-	if (room > d->rules->window_max)
-		room = d->rules->window_max;
+	if (room > most)
+		room = most;
 	while (wanting < want && n < room) {
 		unsigned at = way > 0 ? i + n + 1 : i - n - 1;
 
@@ -107,7 +108,7 @@ static unsigned worth(const struct ept_density *d, unsigned i, int way)
 void ept_window_open(struct ept_governor *g, struct ept_density *d, unsigned i, int way,
 		     uint64_t now)
 {
-	unsigned first, n = in_front(d, i, way, worth(d, i, way), &first);
+	unsigned first, n = in_front(d, i, way, worth(d, i, way), 0, &first);
 	struct ept_window *w;
 
 	if (now < g->pause_until || !n)
@@ -177,7 +178,7 @@ static void follow(struct ept_governor *g, struct ept_density *d, struct ept_win
 	most = worth(d, w->way > 0 ? w->end - left - 1 : w->first + left, w->way);
 	if (n + left > most)
 		n = most > left ? most - left : 0;
-	n = in_front(d, w->way > 0 ? w->end - 1 : w->first, w->way, n, &first);
+	n = in_front(d, w->way > 0 ? w->end - 1 : w->first, w->way, n, left, &first);
 	grow_window(g, d, w, first, n);
 }
 

@@ -226,7 +226,24 @@ static void *touch_as_device(void *arg)
 	return (void *)fault_as(vm, AT, W, EPT_ORIGIN_DEVICE, 0, &own);
 }
 
-/* The swap file does not give a page; or what room is made by is stuck. */
+static void *stop_space(void *arg)
+{
+	ept_space_stop(arg);
+	return NULL;
+}
+
+/* It is on its way when this returns. */
+static pthread_t begin_to_stop(struct vm *vm)
+{
+	pthread_t stop;
+
+	pthread_create(&stop, NULL, stop_space, vm->space);
+	while (!ept_dying(vm->space))
+		usleep(1000);
+	return stop;
+}
+
+/* The swap file does not give a page; or what room is made by is stuck, until the VM ends. */
 START_TEST(hung_reclaim)
 {
 	static const char *const waits[] = {"(swap_write, device), is not resolved after 1 s: it "
@@ -236,7 +253,7 @@ START_TEST(hung_reclaim)
 	struct vm vm = _i ? vm_limited(ANON, true, true) : swapped_page();
 	struct ept_reclaim *r = &vm.space->reclaim;
 	const struct ept_failure *failure;
-	pthread_t device;
+	pthread_t device, stop;
 	void *result;
 
 	vm.space->config.fault_timeout = 1;
@@ -258,8 +275,9 @@ START_TEST(hung_reclaim)
 	ck_assert_msg(strstr(failure->message, waits[_i]), "%s", failure->message);
 	inject_set(block, false);
 	if (_i) {
+		stop = begin_to_stop(&vm);
 		pthread_mutex_unlock(&r->work);
-		ept_space_stop(vm.space);
+		pthread_join(stop, NULL);
 	}
 	pthread_join(device, &result);
 	ck_assert_int_eq((int)(intptr_t)result, _i ? EPT_FATAL : EPT_RESOLVED);
@@ -267,12 +285,6 @@ START_TEST(hung_reclaim)
 	close(swap.fd);
 }
 END_TEST
-
-static void *stop_space(void *arg)
-{
-	ept_space_stop(arg);
-	return NULL;
-}
 
 /* A stop waits for reclaim, which waits for storage: that is told of, too. */
 START_TEST(stop_waits_for_reclaim)
@@ -289,9 +301,7 @@ START_TEST(stop_waits_for_reclaim)
 	ck_assert(ept_reclaim_admit(vm.space, 1)); /* its thread is called */
 	while (__atomic_load_n(&r->wanted, __ATOMIC_RELAXED))
 		usleep(1000);
-	pthread_create(&stop, NULL, stop_space, vm.space);
-	while (!ept_dying(vm.space))
-		usleep(1000);
+	stop = begin_to_stop(&vm);
 	looks_until_hung(&vm);
 	ck_assert_ptr_nonnull(strstr(ept_space_failure(vm.space)->message, "does not answer"));
 	pthread_mutex_unlock(&r->work);
