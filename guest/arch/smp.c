@@ -169,7 +169,7 @@ static unsigned max_cpus(void)
 	unsigned max = 0;
 
 	if (!cmdline_get("maxcpus", value, sizeof(value)))
-		return 1;
+		return NR_CPUS;
 	for (const char *p = value; *p >= '0' && *p <= '9'; p++)
 		max = max * 10 + (unsigned)(*p - '0');
 	return MIN(MAX(max, 1U), (unsigned)NR_CPUS);

@@ -5,7 +5,7 @@
 #include "guest/include/cpu.h"
 
 /*
- * Starts the CPUs that the machine names, up to maxcpus= of the command line (1 without); nr_cpus
+ * Starts the CPUs that the machine names, up to maxcpus= of the command line (or NR_CPUS); nr_cpus
  * counts those that came. Once, before the first task runs.
  */
 void smp_init(void);

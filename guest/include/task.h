@@ -15,6 +15,7 @@
 enum task_state {
 	TASK_RUNNING, /* on the run queue or on the CPU */
 	TASK_SLEEPING,
+	TASK_NEW,    /* not complete: nothing wakes it but wake_up_new_task() */
 	TASK_ZOMBIE, /* ended; waits for its parent to ask */
 };
 
@@ -85,6 +86,8 @@ void sched_tick(void);
 /* A task that starts at fn(arg) in the kernel, not yet running; NULL without memory. */
 struct task *task_create(const char *name, void (*fn)(void *), void *arg);
 void task_free(struct task *t);
+/* It is complete, and runs. */
+void wake_up_new_task(struct task *t);
 /* Puts it on the run queue. Any context. */
 void task_wake(struct task *t);
 

@@ -175,7 +175,7 @@ void kernel_main(u64 start_info_phys)
 	init = task_create("init", init_main, NULL);
 	if (!init)
 		panic("no memory for the first task");
-	task_wake(init);
+	wake_up_new_task(init);
 	idle_loop();
 }
 

@@ -142,6 +142,7 @@ static char state_of(const struct task *task)
 	switch (task->state) {
 	case TASK_RUNNING:
 		return 'R';
+	case TASK_NEW:
 	case TASK_SLEEPING:
 		return 'S';
 	default:

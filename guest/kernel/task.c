@@ -79,7 +79,7 @@ struct task *task_create(const char *name, void (*fn)(void *), void *arg)
 	if (!t)
 		return NULL;
 	t->pid = ++last_pid;
-	t->state = TASK_SLEEPING;
+	t->state = TASK_NEW;
 	list_task(t);
 	if (!init_task)
 		init_task = t;
@@ -89,6 +89,12 @@ struct task *task_create(const char *name, void (*fn)(void *), void *arg)
 	*sw = (struct first_switch){.rbx = (u64)fn, .r12 = (u64)arg, .ret = task_start};
 	t->kernel_rsp = (u64)sw;
 	return t;
+}
+
+void wake_up_new_task(struct task *t)
+{
+	t->state = TASK_SLEEPING;
+	task_wake(t);
 }
 
 void task_free(struct task *t)
@@ -127,7 +133,7 @@ static void wait_for_vfork(struct task *child)
 {
 	child->vforked_by = current;
 	current->vforked = child;
-	task_wake(child);
+	wake_up_new_task(child);
 	(void)wait_event_killable(vfork_ends, !READ_ONCE(current->vforked));
 	if (current->vforked)
 		current->vforked->vforked_by = NULL;
@@ -163,7 +169,12 @@ s64 do_fork(const struct regs *regs, const struct fork_request *how)
 	err = files_fork(child, current);
 	if (!err)
 		err = how->flags & CLONE_VM ? share_mm(child) : mm_fork(current->mm, &child->mm);
+	/* Who ends all of them has been here already, and would never hear of this one. */
+	if (!err && task_dying())
+		err = -EINTR;
 	if (err) {
+		if (child->mm)
+			mm_put(child->mm);
 		files_release(child);
 		task_free(child);
 		return err;
@@ -184,7 +195,7 @@ s64 do_fork(const struct regs *regs, const struct fork_request *how)
 	if (how->flags & CLONE_VFORK)
 		wait_for_vfork(child);
 	else
-		task_wake(child);
+		wake_up_new_task(child);
 	return pid;
 }
 

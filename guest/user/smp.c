@@ -1,13 +1,15 @@
 /*
  * smp: what several CPUs do to the same memory at once, each in a process of its own. Exact sums
  * show that no write was lost; a file that is cut off under a program that reads it shows that no
- * CPU goes on with a translation that is no more.
+ * CPU goes on with a translation that is no more; and a family that is ended while it has children
+ * has none that lives on.
  */
 #include "guest/user/lib/user.h"
 
-enum { SYS_MPROTECT = 10, SYS_FTRUNCATE = 77, SIGBUS = 7 };
+enum { SYS_MPROTECT = 10, SYS_KILL = 62, SYS_FTRUNCATE = 77, SYS_SETPGID = 109 };
+enum { SIGBUS = 7, SIGKILL = 9 };
 
-enum { WORKERS = 4, ROUNDS = 3, SHARED_PAGES = 48, OWN_PAGES = 16, CUTS = 8 };
+enum { WORKERS = 4, ROUNDS = 3, SHARED_PAGES = 48, OWN_PAGES = 16, CUTS = 8, FAMILIES = 6 };
 
 #define RW   (PROT_READ | PROT_WRITE)
 #define FILE "/data/shared"
@@ -144,12 +146,63 @@ static unsigned cuts(void)
 	return wrong;
 }
 
+struct family {
+	volatile unsigned born;
+	volatile bool ended;
+};
+
+/* One after the other; who is still there when all have been told to end says so by its status. */
+static void have_children(struct family *f)
+{
+	syscall3(SYS_SETPGID, 0, 0, 0);
+	while (sys_fork() > 0)
+		f->born++;
+	while (!f->ended)
+		sleep_ms(50);
+	sleep_ms(50);
+	sys_exit(0);
+}
+
+/* How many of a family were not ended. What its first leaves behind is init's, which this is. */
+static unsigned left_alive(struct family *f)
+{
+	unsigned alive = 0;
+	int pid, status;
+
+	*f = (struct family){0};
+	pid = sys_fork();
+	if (!pid)
+		have_children(f);
+	/* Now it is about to have the next one. */
+	while (pid > 0 && f->born < 2)
+		__asm__ volatile("pause");
+	if (pid < 0 || syscall3(SYS_KILL, -pid, SIGKILL, 0))
+		return 1;
+	f->ended = true;
+	while (sys_wait4(-pid, &status) > 0)
+		alive += status != SIGKILL;
+	return alive;
+}
+
+static unsigned families(void)
+{
+	long shared = map(1, MAP_SHARED | MAP_ANONYMOUS, -1);
+	unsigned alive = 0;
+
+	if (shared < 0)
+		return 1;
+	for (unsigned i = 0; i < FAMILIES; i++)
+		alive += left_alive((struct family *)shared);
+	return alive;
+}
+
 int main(int argc, char **argv)
 {
-	unsigned wrong_sums = sums(), stale = cuts();
+	unsigned wrong_sums = sums(), stale = cuts(), alive = families();
 
 	(void)argc, (void)argv;
 
-	print("smp: %u sums wrong, %u translations stale\n", wrong_sums, stale);
-	return wrong_sums || stale;
+	print("smp: %u sums wrong, %u translations stale, %u left alive\n", wrong_sums, stale,
+	      alive);
+	return wrong_sums || stale || alive;
 }
