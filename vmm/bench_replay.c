@@ -112,7 +112,7 @@ static bool run_both(struct bench *bench, const struct bench_case *job, const st
 		     unsigned round, struct bench_result *real)
 {
 	struct row *row = &bench->rows[c - bench_cases];
-	struct bench_result recorded;
+	struct bench_result recorded = {0};
 
 	for (unsigned i = 0; i < 2; i++) {
 		bool record = i == round % 2; /* nor is one always the first */

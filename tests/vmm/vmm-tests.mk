@@ -39,9 +39,10 @@ fuzz-control: $(BUILD)/tests/fuzz_control
 		-rss_limit_mb=2048 -max_len=8192 -print_final_stats=1 control
 
 # What foal trace reads, and what it is turned into; trace_file.c is in its own.
-FUZZ_TRACE_SRCS := tests/vmm/fuzz_trace.c $(addprefix vmm/,symbols.c rip_sums.c trace_rips_csv.c trace_meta.c trace_out.c trace_chrome.c \
-		   trace_csv.c trace_summary.c trace_sums.c kvm_sums.c trace_kvm_csv.c trace_kvm_file.c run_dir.c error.c) ept/ledger.c \
-		   ept/arena.c ept/record.c
+FUZZ_TRACE_SRCS := tests/vmm/fuzz_trace.c $(addprefix vmm/,trace_meta.c trace_out.c trace_chrome.c \
+		   trace_csv.c trace_summary.c trace_sums.c trace_kvm_csv.c trace_kvm_file.c \
+		   trace_rips_csv.c rip_sums.c kvm_sums.c symbols.c run_dir.c error.c) \
+		   $(addprefix ept/,ledger.c arena.c record.c)
 
 $(BUILD)/tests/fuzz_trace: $(FUZZ_TRACE_SRCS) vmm/trace_file.c $(wildcard vmm/*.h ept/*.h)
 	@mkdir -p $(@D)
