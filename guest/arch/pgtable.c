@@ -1,13 +1,26 @@
 /* Page tables of processes. */
 #include "guest/include/pgtable.h"
 
-#define TABLE_FLAGS (PTE_PRESENT | PTE_WRITE | PTE_USER | PTE_ACCESSED)
+#define TABLE_FLAGS	(PTE_PRESENT | PTE_WRITE | PTE_USER | PTE_ACCESSED)
 
-/* Faults and scans come in clusters: the last table is likely the right one again. */
+/*
+ * Faults and scans come in clusters: the last table is likely the right one again. It and what it
+ * is for are one word, which a thread reads while another one writes it.
+ */
+#define RECENT_PFN_BITS 38
+
+static inline u64 recent_word(u64 addr, u64 table_phys)
+{
+	return addr >> PMD_SHIFT << RECENT_PFN_BITS | table_phys >> PAGE_SHIFT;
+}
+
 static inline pte_t *recent_entry(const struct pgtable *pt, u64 addr)
 {
-	if (likely(pt->recent && pt->recent_index == addr >> PMD_SHIFT))
-		return pt->recent + table_index(addr, 0);
+	u64 recent = READ_ONCE(pt->recent);
+	u64 pfn = recent & ((1UL << RECENT_PFN_BITS) - 1);
+
+	if (likely(pfn && recent >> RECENT_PFN_BITS == addr >> PMD_SHIFT))
+		return (pte_t *)phys_to_virt(pfn << PAGE_SHIFT) + table_index(addr, 0);
 	return NULL;
 }
 
@@ -145,10 +158,9 @@ pte_t *pte_alloc(struct pgtable *pt, u64 addr)
 	if (ptep)
 		return ptep;
 	ptep = entry_alloc(pt, addr, 0);
-	if (ptep) {
-		pt->recent = ptep - table_index(addr, 0);
-		pt->recent_index = addr >> PMD_SHIFT;
-	}
+	if (ptep)
+		WRITE_ONCE(pt->recent,
+			   recent_word(addr, virt_to_phys(ptep - table_index(addr, 0))));
 	return ptep;
 }
 
@@ -190,8 +202,8 @@ void pmd_drop_table(struct pgtable *pt, pte_t *pmd)
 {
 	struct page *page = pfn_to_page(pte_phys(*pmd) >> PAGE_SHIFT);
 
-	if (pt->recent == page_kva(page))
-		pt->recent = NULL;
+	if (recent_entry(pt, (pt->recent >> RECENT_PFN_BITS) << PMD_SHIFT) == page_kva(page))
+		WRITE_ONCE(pt->recent, 0);
 	set_pte(pmd, 0);
 	add_spare(pt, page);
 }

@@ -10,6 +10,7 @@
 #include "guest/include/cpu.h"
 #include "guest/include/pgtable.h"
 #include "guest/include/printk.h"
+#include "guest/include/process.h"
 #include "guest/include/smp.h"
 #include "guest/include/syscall.h"
 #include "guest/include/task.h"
@@ -63,7 +64,7 @@ bool syscall_by_exception(struct regs *regs)
 	/* Whoever jumped here by hand chose %rcx freely: iretq must not meet what it cannot take.
 	 */
 	if (regs->rcx >= USER_END)
-		task_kill(SIGSEGV);
+		process_exit(SIGSEGV);
 	regs->rip = regs->rcx;
 	regs->rflags = (regs->r11 & RFLAGS_USER_MAY) | RFLAGS_IF;
 	regs->error = regs->rax;

@@ -3,6 +3,7 @@
 #include "guest/include/apic.h"
 #include "guest/include/cpu.h"
 #include "guest/include/printk.h"
+#include "guest/include/process.h"
 #include "guest/include/smp_lock.h"
 #include "guest/include/spinlock.h"
 #include "guest/include/syscall.h"
@@ -96,7 +97,7 @@ void exit_to_user(struct regs *regs)
 	lock_kernel();
 	signals_deliver(regs);
 	if (current->dying)
-		task_exit(current->exit_status);
+		task_exit(current->process->exit_status);
 	unlock_kernel();
 	local_irq_disable();
 	if (this_cpu()->need_resched)

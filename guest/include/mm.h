@@ -187,7 +187,7 @@ struct vma {
 enum rss_kind { RSS_ANON, RSS_FILE, RSS_SWAP, NR_RSS };
 
 struct mm {
-	u32 users;		    /* tasks: more than one while a vfork's parent waits */
+	u32 users;		    /* tasks: threads, and a vfork's parent that waits */
 	u32 cpumask;		    /* the CPUs that have it loaded, by their id */
 	struct rwsem lock;	    /* the mappings: read by faults, written by who changes them */
 	struct spinlock table_lock; /* page tables, their entries and rss */

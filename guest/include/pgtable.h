@@ -101,8 +101,7 @@ static inline struct page *vm_normal_page(pte_t pte)
 struct pgtable {
 	u64 *pgd;	     /* top level */
 	struct page *tables; /* all tables, top level last, linked by page.private */
-	pte_t *recent;	     /* the lowest table used last, and the addresses it is for */
-	u64 recent_index;    /* address >> PMD_SHIFT */
+	u64 recent;	     /* the lowest table used last, and the addresses it is for; 0: none */
 	struct list spare;   /* lowest tables out of use, all zero, by page.lru */
 	u32 nr_spare;	     /* never fewer than nr_huge: each can be taken apart at any time */
 	u32 nr_huge;	     /* entries of 2 MiB */

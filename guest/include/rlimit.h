@@ -16,11 +16,11 @@ struct rlimit {
 	u64 cur, max;
 };
 
-struct task;
+struct process;
 
 /* What the first program has; a child has its parent's. */
-void rlimits_init(struct task *t);
-/* The current task's soft limit: bytes. */
+void rlimits_init(struct process *p);
+/* The current process's soft limit: bytes. */
 u64 rlimit(unsigned resource);
 
 #endif

@@ -1,7 +1,7 @@
 /*
- * Signals: numbers, layouts and rules are Linux's for x86-64 (signal(7), sigaction(2)). One thread
- * a process today: what is sent to either is sent to the task. A signal is pending once, those of
- * real time too, with what was said at the first.
+ * Signals: numbers, layouts and rules are Linux's for x86-64 (signal(7), sigaction(2)). They are
+ * sent to a process, of which any thread takes them that does not block them, or to one thread. A
+ * signal is pending once for each, those of real time too, with what was said at the first.
  */
 #ifndef GUEST_SIGNAL_H
 #define GUEST_SIGNAL_H
@@ -99,26 +99,40 @@ static inline u64 signal_bit(int sig)
 /* Nobody can block, ignore or catch these. */
 #define SIGNALS_HARD (signal_bit(SIGKILL) | signal_bit(SIGSTOP))
 
+struct process;
 struct task;
 struct regs;
 
-/* A task's. All but the actions of others change under the lock in signal.c. */
+/* Guards what is pending, and processes' lists of threads. Before the run queue's lock. */
+extern struct spinlock signals_lock;
+
+/* What was sent and not yet taken. */
+struct sigpending {
+	u64 set;
+	struct siginfo info[NR_SIGNALS];
+};
+
+/* A thread's; its process has the actions and what was sent to any. */
 struct signals {
-	struct sigaction action[NR_SIGNALS];
-	struct siginfo info[NR_SIGNALS]; /* of those pending */
-	u64 pending, blocked;
+	struct sigpending pending; /* signals_lock */
+	u64 blocked;
 	u64 suspended; /* blocked, before sigsuspend; goes into the frame, or back */
 	bool suspends;
 	struct sigstack stack;
 	u64 cr2, error, trap; /* of its last fault, for the handler's context */
 };
 
-/* Sends it, unless the task ignores it. Any context. */
-void signal_send(struct task *t, const struct siginfo *info);
-/* kill(2)'s, by the current task. */
-void signal_send_from(struct task *t, int sig, int code);
+/* Sends it to the process, or to that thread of one, unless it is ignored. Any context. */
+void signal_send(struct process *p, const struct siginfo *info);
+void signal_send_thread(struct task *t, const struct siginfo *info);
+/* As the current process sends it. */
+struct siginfo signal_from(int sig, int code);
+/* To the current thread. */
+void signal_send_self(int sig, int code);
 /* The current task faulted: who blocks or ignores that is ended. */
 void signal_force(int sig, int code, u64 addr);
+/* What is sent to the current task or its process and blocked. */
+u64 signals_waiting(void);
 /* Has the current task a signal that it does not block, or is it to end? */
 bool signal_pending(void);
 /* Would it end if it were sent this now? Nobody hears of it else. */
@@ -127,7 +141,8 @@ bool signal_unhandled(int sig);
 /* The user's set is what is blocked until the call is over, or a handler has begun. */
 s64 signals_suspend(u64 user_set, u64 size);
 
-void signals_fork(struct task *child);
+/* thread: of the same process; it has no stack for handlers. */
+void signals_fork(struct task *child, bool thread);
 /* Handlers were the old program's. */
 void signals_exec(void);
 

@@ -115,6 +115,8 @@ bool syscall_by_exception(struct regs *regs);
 	X(186, gettid) \
 	X(200, tkill) \
 	X(202, futex) \
+	X(203, sched_setaffinity) \
+	X(204, sched_getaffinity) \
 	X(217, getdents64) \
 	X(218, set_tid_address) \
 	X(228, clock_gettime) \
@@ -135,6 +137,8 @@ bool syscall_by_exception(struct regs *regs);
 	X(269, faccessat) \
 	X(270, pselect6) \
 	X(271, ppoll) \
+	X(273, set_robust_list) \
+	X(274, get_robust_list) \
 	X(280, utimensat) \
 	X(292, dup3) \
 	X(293, pipe2) \

@@ -1,10 +1,12 @@
-/* Tasks: one thread of control with its address space and files. */
+/*
+ * Tasks: one thread of control each, with its address space and files; process.h has what several
+ * of them are together.
+ */
 #ifndef GUEST_TASK_H
 #define GUEST_TASK_H
 
 #include "guest/include/cpu.h"
 #include "guest/include/list.h"
-#include "guest/include/rlimit.h"
 #include "guest/include/sched.h"
 #include "guest/include/signal.h"
 #include "guest/include/types.h"
@@ -15,13 +17,16 @@
 enum task_state {
 	TASK_RUNNING, /* on the run queue or on the CPU */
 	TASK_SLEEPING,
-	TASK_NEW,    /* not complete: nothing wakes it but wake_up_new_task() */
-	TASK_ZOMBIE, /* ended; waits for its parent to ask */
+	TASK_NEW,  /* not complete: nothing wakes it but wake_up_new_task() */
+	TASK_DEAD, /* ended; its stack is to be freed */
 };
 
-/* A change of state that its parent may ask for and has not yet. */
-enum task_report { REPORT_NOTHING, REPORT_STOPPED, REPORT_CONTINUED };
+/* Page faults, by whether they had to wait for storage. */
+struct fault_sums {
+	u64 minor, major;
+};
 
+struct process;
 struct files;
 struct mm;
 
@@ -36,14 +41,9 @@ struct task {
 	struct list run;    /* in the run queue */
 	struct list all;    /* in the list of all tasks but idle */
 
-	struct task *parent; /* NULL: kernel's own, and init */
-	struct list children, sibling;
-	struct wait_queue child_exit;
-	int exit_status; /* as wait4 reports it */
-	bool dying;	 /* ends with exit_status before it runs in user mode again */
-	int stopped;	 /* by this signal, until SIGCONT; 0: it is not */
-	enum task_report report;
-	int pgid, sid; /* process group, session */
+	struct process *process; /* NULL: idle */
+	struct list in_process;	 /* signals_lock */
+	bool dying; /* ends with its process's status before it runs in user mode again */
 	struct task *vforked,
 	    *vforked_by; /* a child that has this one's memory, and the other way */
 	struct signals signals;
@@ -53,13 +53,13 @@ struct task {
 
 	struct mm *mm;	     /* NULL: kernel task */
 	struct files *files; /* NULL: kernel task */
-	struct rlimit rlimits[RLIM_NLIMITS];
 	u64 fs_base, gs_base;
-	u64 minor_faults, major_faults;
-	u64 minor_faults_children, major_faults_children; /* of those waited for */
-	struct cpu *fpu_cpu;				  /* whose FPU had its state last */
-	bool memory_lost; /* a copy of user memory met a machine check */
-	u64 segv_lines;	  /* printed so far */
+	u64 clear_tid;	 /* user memory that is 0 once this one has ended, and woken on; 0: none */
+	u64 robust_list; /* user memory: locks that it may hold when it ends; 0: none */
+	struct fault_sums faults;
+	struct cpu *fpu_cpu; /* whose FPU had its state last */
+	bool memory_lost;    /* a copy of user memory met a machine check */
+	u64 segv_lines;	     /* printed so far */
 	u8 fpu[512] __attribute__((aligned(16)));
 };
 
@@ -83,23 +83,19 @@ void idle_loop(void) __attribute__((noreturn));
 /* Timer interrupt: wakes sleepers, ends slices. */
 void sched_tick(void);
 
-/* A task that starts at fn(arg) in the kernel, not yet running; NULL without memory. */
-struct task *task_create(const char *name, void (*fn)(void *), void *arg);
-void task_free(struct task *t);
+/* A thread of p that starts at fn(arg) in the kernel, not yet running; NULL without memory. */
+struct task *task_create(const char *name, void (*fn)(void *), void *arg, struct process *p);
 /* It is complete, and runs. */
 void wake_up_new_task(struct task *t);
 /* Puts it on the run queue. Any context. */
 void task_wake(struct task *t);
 
-/* The current task ends; status as wait4 gives it. */
+/* The current task ends, and its process if it is the last one; status as wait4 gives it. */
 void task_exit(int status) __attribute__((noreturn));
-/* Makes another task end: as soon as what it does in the kernel is done. */
-void task_end(struct task *t, int status);
-static inline void task_kill(int sig) __attribute__((noreturn));
-static inline void task_kill(int sig)
-{
-	task_exit(sig);
-}
+/* It ends as soon as what it does in the kernel is done. */
+void task_end(struct task *t);
+/* Frees those that have ended, but the current one. */
+void tasks_reap(void);
 
 struct regs;
 
@@ -108,16 +104,23 @@ struct regs *task_regs(const struct task *t);
 
 /* clone(2)'s flags; below them the signal of the child's end. */
 #define CLONE_VM	     0x00000100U
+#define CLONE_FS	     0x00000200U
+#define CLONE_FILES	     0x00000400U
+#define CLONE_SIGHAND	     0x00000800U
 #define CLONE_VFORK	     0x00004000U
+#define CLONE_THREAD	     0x00010000U
+#define CLONE_SYSVSEM	     0x00040000U
 #define CLONE_SETTLS	     0x00080000U
 #define CLONE_PARENT_SETTID  0x00100000U
 #define CLONE_CHILD_CLEARTID 0x00200000U
+#define CLONE_DETACHED	     0x00400000U
 #define CLONE_CHILD_SETTID   0x01000000U
 
 /* How a copy differs from its original; all 0: as by fork(2). */
 struct fork_request {
 	u32 flags;
-	u64 stack; /* 0: the same */
+	u64 stack;	/* 0: the same */
+	u64 parent_tid; /* user memory, each where the flags ask for it */
 	u64 child_tid;
 	u64 tls;
 };
@@ -127,46 +130,12 @@ s64 do_fork(const struct regs *regs, const struct fork_request *how);
 /* The current task no longer uses what its parent lent it by vfork. */
 void vfork_is_over(void);
 
-#define WNOHANG	   1
-#define WUNTRACED  2
-#define WCONTINUED 8
-
-/* Does pid mean t, as in kill(2) and wait4(2): its own, -1 any, 0 the caller's group, -N group N?
- */
-bool task_matches(const struct task *t, int pid);
-/* Is there such a process group in the caller's session? */
-bool task_is_group(int pgid);
-/* NULL: there is none. One that ended is there until its parent has asked. */
+/* NULL: there is none. */
 struct task *task_find(int pid);
-/* The list of all, for who adds, removes, or walks in an interrupt handler: before signals' locks.
- */
-extern struct spinlock tasklist_lock;
-/* The task behind t in the list of all, NULL first and last. Those that ended are among them. */
+/* The task behind t in the list of all, NULL first and last. */
 struct task *task_next(struct task *t);
-
-/* What an ended child used. */
-struct task_usage {
-	u64 minor_faults, major_faults; /* its own and those of children it waited for */
-};
-
-/*
- * Waits for a child that pid means to end and frees it, or, if the options ask for that, to stop or
- * go on: its pid and *status, 0 if there is none yet with WNOHANG, or -ECHILD.
- */
-s64 do_wait4(int pid, int *status, int options, struct task_usage *usage);
-
-/* For /proc: valid until the caller sleeps; NULL if there is none. */
-struct task *task_by_pid(int pid);
-/* The next larger pid, or 0. */
-int task_next_pid(int pid);
-int task_count(void);
-
-/* Ends the run: all other tasks end, then init, whose status it is. */
-void tasks_end_run(int status);
-/* The task, init not among them, with the highest score; NULL: all have 0. */
+/* The task, init's not among them, with the highest score; NULL: all have 0. */
 struct task *task_worst(u64 (*score)(const struct task *t));
-/* Waits until all other tasks have ended, and frees what is left of them. */
-void tasks_end_others(void);
 
 /* The run is over: report, sync, exit with init's status. */
 void kernel_shutdown(int status) __attribute__((noreturn));

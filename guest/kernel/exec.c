@@ -9,6 +9,7 @@
 #include "guest/include/file.h"
 #include "guest/include/file_rw.h"
 #include "guest/include/mm.h"
+#include "guest/include/process.h"
 #include "guest/include/random.h"
 #include "guest/include/string.h"
 #include "guest/include/swap.h"
@@ -207,6 +208,8 @@ static void start_program(struct regs *regs, const struct image *im, const char 
 			name = p + 1;
 	memset(current->name, 0, sizeof(current->name));
 	memcpy(current->name, name, MIN(strlen(name), sizeof(current->name) - 1));
+	memcpy(current->process->name, current->name, sizeof(current->name));
+	current->clear_tid = current->robust_list = 0; /* they were in the old program's memory */
 	current->fs_base = 0;
 	wrmsr(MSR_FS_BASE, 0);
 	fpu_reset();
@@ -250,6 +253,8 @@ int do_exec(struct regs *regs, struct exec_args *args)
 	err = map_image(mm, inode, im);
 	if (!err)
 		err = build_stack(im, args);
+	if (!err && !process_be_alone())
+		err = -EINTR;
 	if (!err) {
 		start_program(regs, im, args->path);
 		vfork_is_over();

@@ -13,6 +13,7 @@
 #include "guest/include/mm.h"
 #include "guest/include/mm_init.h"
 #include "guest/include/printk.h"
+#include "guest/include/process.h"
 #include "guest/include/random.h"
 #include "guest/include/rlimit.h"
 #include "guest/include/smp.h"
@@ -133,7 +134,7 @@ static void init_main(void *arg)
 	random_init();
 	drivers_init();
 	free_at_start = nr_free_pages();
-	rlimits_init(current);
+	rlimits_init(current->process);
 	if (files_init(current))
 		panic("no memory for the first task");
 	mount_root();
@@ -154,6 +155,7 @@ static void init_main(void *arg)
 /* From head.S, on the boot stack. */
 void kernel_main(u64 start_info_phys)
 {
+	struct process *process;
 	struct task *init;
 
 	cpu_init();
@@ -172,7 +174,8 @@ void kernel_main(u64 start_info_phys)
 	mce_init();
 	console_init();
 	smp_init();
-	init = task_create("init", init_main, NULL);
+	process = process_create();
+	init = process ? task_create("init", init_main, NULL, process) : NULL;
 	if (!init)
 		panic("no memory for the first task");
 	wake_up_new_task(init);
@@ -189,7 +192,7 @@ void kernel_shutdown(int status)
 {
 	s64 lost;
 
-	tasks_end_others();
+	processes_end_others();
 	fs_unmount_all();
 	if (nr_swap_slots() && swap_off())
 		printk("swap: %lu pages are still in use\n", nr_swap_slots() - nr_free_slots());

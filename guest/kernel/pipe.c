@@ -167,7 +167,7 @@ static s64 pipe_write(struct file *f, u64 *pos, u64 buf, size_t n)
 			pipe_changed(p);
 		}
 		if (ret == -EPIPE && !done)
-			signal_send_from(current, SIGPIPE, SI_USER);
+			signal_send_self(SIGPIPE, SI_USER);
 		if (ret > 0)
 			continue;
 		if (ret != -EAGAIN || (f->flags & O_NONBLOCK))

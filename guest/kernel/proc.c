@@ -8,6 +8,7 @@
 #include "guest/include/file.h"
 #include "guest/include/page.h"
 #include "guest/include/printk.h"
+#include "guest/include/process.h"
 #include "guest/include/string.h"
 #include "guest/include/task.h"
 #include "guest/include/uaccess.h"
@@ -32,7 +33,7 @@ static unsigned file_of(const struct inode *inode)
 
 static const struct proc_file *files_of(int pid)
 {
-	return pid ? proc_task_files : proc_files;
+	return pid ? proc_process_files : proc_files;
 }
 
 static unsigned count_files(const struct proc_file *files)
@@ -76,7 +77,7 @@ static u64 find_name(int pid, const char *name, unsigned len)
 	if (len == 4 && !memcmp(name, "self", 4))
 		return ino_of(0, SELF);
 	below = parse_pid(name, len);
-	return below && task_by_pid(below) ? ino_of(below, 0) : 0;
+	return below && process_find(below) ? ino_of(below, 0) : 0;
 }
 
 static int proc_lookup(struct inode *dir, const char *name, unsigned len, struct inode **out)
@@ -92,7 +93,7 @@ static int proc_lookup(struct inode *dir, const char *name, unsigned len, struct
 	return err;
 }
 
-/* Places: the dots, the files, then for the root self and every task by its pid. */
+/* Places: the dots, the files, then for the root self and every process by its number. */
 static int proc_readdir(struct inode *dir, u64 *pos, readdir_fn fn, void *arg)
 {
 	int pid = pid_of(dir), next, err = 0;
@@ -111,7 +112,7 @@ static int proc_readdir(struct inode *dir, u64 *pos, readdir_fn fn, void *arg)
 	if (*pos == DOTS + n)
 		err = fn(arg, "self", 4, ino_of(0, SELF), 10);
 	*pos += !err && *pos == DOTS + n;
-	while (!err && (next = task_next_pid((int)(*pos - tasks)))) {
+	while (!err && (next = process_next_pid((int)(*pos - tasks)))) {
 		int len = snprintf(name, sizeof(name), "%d", next);
 
 		err = fn(arg, name, (unsigned)len, ino_of(next, 0), 4);
@@ -135,20 +136,20 @@ static int make_text(const struct inode *inode, struct text *t)
 	size_t size = TEXT_MIN;
 
 	for (;; size = t->len + TEXT_MIN) {
-		const struct task *task;
+		const struct process *p;
 
 		*t = (struct text){.buf = kmalloc(size), .size = size};
 		if (!t->buf)
 			return -ENOMEM;
-		task = pid_of(inode) ? task_by_pid(pid_of(inode)) : current;
-		if (task)
-			file->show(t, task);
-		if (task && (t->len < t->size || t->len > TEXT_MAX)) {
+		p = pid_of(inode) ? process_find(pid_of(inode)) : current->process;
+		if (p)
+			file->show(t, p);
+		if (p && (t->len < t->size || t->len > TEXT_MAX)) {
 			t->len = MIN(t->len, t->size);
 			return 0;
 		}
 		kfree(t->buf);
-		if (!task)
+		if (!p)
 			return -ESRCH;
 	}
 }
@@ -197,7 +198,7 @@ static int proc_read_link(struct inode *inode, char *buf, unsigned size)
 	int err;
 
 	if (file_of(inode) == SELF)
-		return snprintf(buf, size, "%d", current->pid);
+		return snprintf(buf, size, "%d", current->process->pid);
 	err = make_text(inode, &t);
 	if (err)
 		return err;

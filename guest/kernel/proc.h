@@ -4,7 +4,7 @@
 
 #include "guest/include/types.h"
 
-struct task;
+struct process;
 
 /* Text that grows up to the buffer's size; len goes on, so that the size is known then. */
 struct text {
@@ -14,8 +14,8 @@ struct text {
 
 void text_add(struct text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* Does not sleep: the task could end meanwhile. */
-typedef void (*show_fn)(struct text *t, const struct task *task);
+/* Does not sleep: the process could end meanwhile. */
+typedef void (*show_fn)(struct text *t, const struct process *p);
 
 struct proc_file {
 	const char *name;
@@ -28,8 +28,10 @@ struct mm;
 struct vma;
 void show_vma(struct text *t, const struct mm *mm, const struct vma *vma);
 /* proc_smaps.c */
-void show_task_smaps(struct text *t, const struct task *task);
+void show_process_smaps(struct text *t, const struct process *p);
+/* Its memory; NULL: it has ended, or has no program yet. */
+struct mm *mm_of(const struct process *p);
 
-extern const struct proc_file proc_files[], proc_task_files[]; /* both end with a NULL name */
+extern const struct proc_file proc_files[], proc_process_files[]; /* both end with a NULL name */
 
 #endif

@@ -103,9 +103,9 @@ static void show_usage(struct text *t, const struct vma *vma, const struct usage
 	show_flags(t, vma);
 }
 
-void show_task_smaps(struct text *t, const struct task *task)
+void show_process_smaps(struct text *t, const struct process *p)
 {
-	struct mm *mm = task->mm;
+	struct mm *mm = mm_of(p);
 
 	/* As for maps: not while somebody changes them. */
 	if (!mm || !down_read_trylock(&mm->lock))

@@ -5,6 +5,7 @@
 #include "guest/include/hugetlb.h"
 #include "guest/include/mm.h"
 #include "guest/include/printk.h"
+#include "guest/include/process.h"
 #include "guest/include/swap.h"
 #include "guest/include/task.h"
 #include "guest/include/vma.h"
@@ -26,21 +27,21 @@ void text_add(struct text *t, const char *fmt, ...)
 /* --- the machine
  * ---------------------------------------------------------------------------------- */
 
-static void show_uptime(struct text *t, const struct task *task)
+static void show_uptime(struct text *t, const struct process *p)
 {
 	u64 now = ktime_ns();
 
-	(void)task;
+	(void)p;
 	text_add(t, "%lu.%02lu 0.00\n", now / NSEC_PER_SEC, now % NSEC_PER_SEC / 10000000);
 }
 
-static void show_loadavg(struct text *t, const struct task *task)
+static void show_loadavg(struct text *t, const struct process *p)
 {
-	(void)task;
-	text_add(t, "0.00 0.00 0.00 1/%d %d\n", task_count(), current->pid);
+	(void)p;
+	text_add(t, "0.00 0.00 0.00 1/%d %d\n", process_count(), current->pid);
 }
 
-static void show_meminfo(struct text *t, const struct task *task)
+static void show_meminfo(struct text *t, const struct process *p)
 {
 	u64 cached = fs_cached_pages();
 	const struct {
@@ -61,7 +62,7 @@ static void show_meminfo(struct text *t, const struct task *task)
 	};
 	const struct hugetlb_counts pool = hugetlb_counts();
 
-	(void)task;
+	(void)p;
 	for (unsigned i = 0; i < ARRAY_SIZE(lines); i++)
 		text_add(t, "%-15s %8lu kB\n", lines[i].name, KIB(lines[i].pages));
 	text_add(t, "HugePages_Total: %7lu\nHugePages_Free:  %7lu\nHugePages_Rsvd:  %7lu\n",
@@ -69,11 +70,11 @@ static void show_meminfo(struct text *t, const struct task *task)
 	text_add(t, "HugePages_Surp:  %7u\nHugepagesize:    %7lu kB\n", 0, PMD_SIZE >> 10);
 }
 
-static void show_vmstat(struct text *t, const struct task *task)
+static void show_vmstat(struct text *t, const struct process *p)
 {
 	const struct fault_counts sum = sum_fault_counters();
 
-	(void)task;
+	(void)p;
 	text_add(t, "nr_free_pages %lu\nnr_file_pages %lu\n", nr_free_pages(), fs_cached_pages());
 	text_add(t, "pgfault %lu\npgmajfault %lu\n", sum.minor + sum.major, sum.major);
 	text_add(t, "pswpout %lu\n", sum.swapped_out);
@@ -87,32 +88,32 @@ static void show_vmstat(struct text *t, const struct task *task)
 	text_add(t, "pgsteal_kswapd 0\npgsteal_direct %lu\n", sum.reclaimed);
 }
 
-static void show_stat(struct text *t, const struct task *task)
+static void show_stat(struct text *t, const struct process *p)
 {
-	(void)task;
+	(void)p;
 	text_add(t, "cpu  0 0 0 0 0 0 0 0 0 0\n");
 	for (unsigned i = 0; i < nr_cpus; i++)
 		text_add(t, "cpu%u 0 0 0 0 0 0 0 0 0 0\n", i);
 	text_add(t, "intr 0\nctxt 0\n");
-	text_add(t, "btime 0\nprocesses %d\nprocs_running 1\nprocs_blocked 0\n", task_count());
+	text_add(t, "btime 0\nprocesses %d\nprocs_running 1\nprocs_blocked 0\n", process_count());
 }
 
-static void show_cpuinfo(struct text *t, const struct task *task)
+static void show_cpuinfo(struct text *t, const struct process *p)
 {
-	(void)task;
+	(void)p;
 	for (unsigned i = 0; i < nr_cpus; i++)
 		text_add(t, "processor\t: %u\nmodel name\t: x86-64\n\n", i);
 }
 
-static void show_version(struct text *t, const struct task *task)
+static void show_version(struct text *t, const struct process *p)
 {
-	(void)task;
+	(void)p;
 	text_add(t, "Linux version 6.1.0-foal (tiny guest kernel)\n");
 }
 
-static void show_mounts(struct text *t, const struct task *task)
+static void show_mounts(struct text *t, const struct process *p)
 {
-	(void)task;
+	(void)p;
 	for (const struct super_block *sb = mounted; sb; sb = sb->next) {
 		if (sb->bdev)
 			text_add(t, "/dev/%s %s ext2 %s 0 0\n", sb->bdev->name, sb->where,
@@ -134,47 +135,68 @@ const struct proc_file proc_files[] = {
     {0},
 };
 
-/* --- a task
+/* --- a process
  * ---------------------------------------------------------------------------------------- */
 
-static char state_of(const struct task *task)
+static char state_of(const struct process *p)
 {
-	switch (task->state) {
-	case TASK_RUNNING:
-		return 'R';
-	case TASK_NEW:
-	case TASK_SLEEPING:
-		return 'S';
-	default:
+	const struct task *t;
+
+	if (!p->nr_threads)
 		return 'Z';
+	if (p->stopped)
+		return 'T';
+	list_for_each(t, &p->threads, in_process)
+	{
+		if (t->state == TASK_RUNNING)
+			return 'R';
 	}
+	return 'S';
 }
 
-static u64 rss_of(const struct task *task)
+struct mm *mm_of(const struct process *p)
 {
+	const struct task *t;
+
+	/* A thread that is ending has none. */
+	list_for_each(t, &p->threads, in_process)
+	{
+		if (t->mm)
+			return t->mm;
+	}
+	return NULL;
+}
+
+static u64 rss_of(const struct process *p)
+{
+	const struct mm *mm = mm_of(p);
 	u64 pages = 0;
 
-	for (unsigned i = 0; task->mm && i < NR_RSS; i++)
-		pages += task->mm->rss[i];
+	for (unsigned i = 0; mm && i < NR_RSS; i++)
+		pages += mm->rss[i];
 	return pages;
 }
 
-static u64 size_of(const struct task *task)
+static u64 size_of(const struct process *p)
 {
-	return task->mm ? task->mm->total_pages : 0;
+	const struct mm *mm = mm_of(p);
+
+	return mm ? mm->total_pages : 0;
 }
 
-static int parent_of(const struct task *task)
+static int parent_of(const struct process *p)
 {
-	return task->parent ? task->parent->pid : 0;
+	return p->parent ? p->parent->pid : 0;
 }
 
-static void show_task_stat(struct text *t, const struct task *task)
+static void show_process_stat(struct text *t, const struct process *p)
 {
-	text_add(t, "%d (%s) %c %d %d %d 0 -1 0 %lu %lu %lu %lu 0 0 0 0 20 0 1 0 0 %lu %lu",
-		 task->pid, task->name, state_of(task), parent_of(task), task->pid, task->pid,
-		 task->minor_faults, task->minor_faults_children, task->major_faults,
-		 task->major_faults_children, size_of(task) << PAGE_SHIFT, rss_of(task));
+	const struct fault_sums own = process_faults(p), children = p->children_faults;
+
+	text_add(t, "%d (%s) %c %d %d %d 0 -1 0 %lu %lu %lu %lu 0 0 0 0 20 0 %u 0 0 %lu %lu",
+		 p->pid, p->name, state_of(p), parent_of(p), p->pgid, p->sid, own.minor,
+		 children.minor, own.major, children.major, p->nr_threads, size_of(p) << PAGE_SHIFT,
+		 rss_of(p));
 	for (unsigned field = 25; field <= 52; field++)
 		text_add(t, " 0");
 	text_add(t, "\n");
@@ -188,46 +210,51 @@ static void show_vma_sums(struct text *t, const struct mm *mm)
 		 KIB(vma_pages(mm, VM_GROWSDOWN, VM_GROWSDOWN)));
 }
 
-static void show_task_status(struct text *t, const struct task *task)
+static void show_process_status(struct text *t, const struct process *p)
 {
-	text_add(t, "Name:\t%s\nState:\t%c\nTgid:\t%d\nPid:\t%d\nPPid:\t%d\n", task->name,
-		 state_of(task), task->pid, task->pid, parent_of(task));
+	struct mm *mm = mm_of(p);
+
+	text_add(t, "Name:\t%s\nState:\t%c\nTgid:\t%d\nPid:\t%d\nPPid:\t%d\n", p->name, state_of(p),
+		 p->pid, p->pid, parent_of(p));
 	text_add(t, "Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\n");
-	if (!task->mm)
+	if (!mm)
 		return;
-	text_add(t, "VmSize:\t%8lu kB\n", KIB(size_of(task)));
+	text_add(t, "VmSize:\t%8lu kB\n", KIB(size_of(p)));
 	/* Who changes the mappings now is asked for these another time. */
-	if (down_read_trylock(&task->mm->lock)) {
-		show_vma_sums(t, task->mm);
-		up_read(&task->mm->lock);
+	if (down_read_trylock(&mm->lock)) {
+		show_vma_sums(t, mm);
+		up_read(&mm->lock);
 	}
-	text_add(t, "VmRSS:\t%8lu kB\n", KIB(rss_of(task)));
-	text_add(t, "RssAnon:\t%8lu kB\nRssFile:\t%8lu kB\nThreads:\t1\n",
-		 KIB(task->mm->rss[RSS_ANON]), KIB(task->mm->rss[RSS_FILE]));
+	text_add(t, "VmRSS:\t%8lu kB\n", KIB(rss_of(p)));
+	text_add(t, "RssAnon:\t%8lu kB\nRssFile:\t%8lu kB\nThreads:\t%u\n", KIB(mm->rss[RSS_ANON]),
+		 KIB(mm->rss[RSS_FILE]), p->nr_threads);
 }
 
-static void show_task_statm(struct text *t, const struct task *task)
+static void show_process_statm(struct text *t, const struct process *p)
 {
-	text_add(t, "%lu %lu %lu 0 0 0 0\n", size_of(task), rss_of(task),
-		 task->mm ? task->mm->rss[RSS_FILE] : 0);
+	const struct mm *mm = mm_of(p);
+
+	text_add(t, "%lu %lu %lu 0 0 0 0\n", size_of(p), rss_of(p), mm ? mm->rss[RSS_FILE] : 0);
 }
 
-static void show_task_comm(struct text *t, const struct task *task)
+static void show_process_comm(struct text *t, const struct process *p)
 {
-	text_add(t, "%s\n", task->name);
+	text_add(t, "%s\n", p->name);
 }
 
-/* The name stands for the arguments, which are in the task's own memory. */
-static void show_task_cmdline(struct text *t, const struct task *task)
+/* The name stands for the arguments, which are in the process's own memory. */
+static void show_process_cmdline(struct text *t, const struct process *p)
 {
-	if (task->mm)
-		text_add(t, "%s%c", task->name, 0);
+	if (mm_of(p))
+		text_add(t, "%s%c", p->name, 0);
 }
 
-static void show_task_exe(struct text *t, const struct task *task)
+static void show_process_exe(struct text *t, const struct process *p)
 {
-	if (task->mm && task->mm->exe)
-		text_add(t, "%s", task->mm->exe);
+	const struct mm *mm = mm_of(p);
+
+	if (mm && mm->exe)
+		text_add(t, "%s", mm->exe);
 }
 
 void show_vma(struct text *t, const struct mm *mm, const struct vma *vma)
@@ -246,9 +273,9 @@ void show_vma(struct text *t, const struct mm *mm, const struct vma *vma)
 	text_add(t, *what ? "%26s%s\n" : "%s%s\n", "", what);
 }
 
-static void show_task_maps(struct text *t, const struct task *task)
+static void show_process_maps(struct text *t, const struct process *p)
 {
-	struct mm *mm = task->mm;
+	struct mm *mm = mm_of(p);
 
 	/* Who changes it now is asked for another time: waiting is not for here. */
 	if (!mm || !down_read_trylock(&mm->lock))
@@ -258,14 +285,14 @@ static void show_task_maps(struct text *t, const struct task *task)
 	up_read(&mm->lock);
 }
 
-const struct proc_file proc_task_files[] = {
-    {.name = "cmdline", .show = show_task_cmdline},
-    {.name = "comm", .show = show_task_comm},
-    {.name = "exe", .show = show_task_exe, .link = true},
-    {.name = "maps", .show = show_task_maps},
-    {.name = "smaps", .show = show_task_smaps},
-    {.name = "stat", .show = show_task_stat},
-    {.name = "statm", .show = show_task_statm},
-    {.name = "status", .show = show_task_status},
+const struct proc_file proc_process_files[] = {
+    {.name = "cmdline", .show = show_process_cmdline},
+    {.name = "comm", .show = show_process_comm},
+    {.name = "exe", .show = show_process_exe, .link = true},
+    {.name = "maps", .show = show_process_maps},
+    {.name = "smaps", .show = show_process_smaps},
+    {.name = "stat", .show = show_process_stat},
+    {.name = "statm", .show = show_process_statm},
+    {.name = "status", .show = show_process_status},
     {0},
 };

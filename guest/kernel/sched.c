@@ -33,7 +33,6 @@ void sched_init(void)
 {
 	idle_task.stack = boot_stack;
 	list_init(&idle_task.run);
-	list_init(&idle_task.children);
 	list_init(&idle_task.timer);
 	become_idle(&idle_task);
 }

@@ -3,6 +3,7 @@
 #include "guest/include/futex.h"
 #include "guest/include/sched.h"
 #include "guest/include/syscall.h"
+#include "guest/include/task.h"
 #include "guest/include/uaccess.h"
 
 #define FUTEX_PRIVATE_FLAG   128
@@ -97,4 +98,27 @@ SYSCALL(futex)
 	default:
 		return -ENOSYS;
 	}
+}
+
+#define ROBUST_LIST_SIZE 24 /* of the head, as the call is told */
+
+SYSCALL(set_robust_list)
+{
+	if (regs->rsi != ROBUST_LIST_SIZE)
+		return -EINVAL;
+	current->robust_list = regs->rdi;
+	return 0;
+}
+
+SYSCALL(get_robust_list)
+{
+	const u64 size = ROBUST_LIST_SIZE;
+	int pid = (int)regs->rdi;
+	const struct task *t = pid ? task_find(pid) : current;
+
+	if (!t)
+		return -ESRCH;
+	if (copy_to_user(regs->rdx, &size, sizeof(size)))
+		return -EFAULT;
+	return copy_to_user(regs->rsi, &t->robust_list, sizeof(u64)) ? -EFAULT : 0;
 }

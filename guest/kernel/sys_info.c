@@ -3,6 +3,7 @@
 #include "guest/include/page.h"
 #include "guest/include/sched.h"
 #include "guest/include/syscall.h"
+#include "guest/include/process.h"
 #include "guest/include/task.h"
 #include "guest/include/uaccess.h"
 
@@ -22,7 +23,7 @@ SYSCALL(sysinfo)
 	    .uptime = (s64)(ktime_ns() / 1000000000),
 	    .totalram = nr_total_pages() << PAGE_SHIFT,
 	    .freeram = nr_free_pages() << PAGE_SHIFT,
-	    .procs = (u16)task_count(),
+	    .procs = (u16)process_count(),
 	    .mem_unit = 1,
 	};
 

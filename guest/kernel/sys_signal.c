@@ -1,5 +1,6 @@
 /* System calls on signals. */
 #include "guest/include/errno.h"
+#include "guest/include/process.h"
 #include "guest/include/signal.h"
 #include "guest/include/syscall.h"
 #include "guest/include/task.h"
@@ -24,7 +25,7 @@ SYSCALL(rt_sigaction)
 	if (regs->r10 != SET_SIZE || !is_signal(sig) ||
 	    (regs->rsi && signal_bit(sig) & SIGNALS_HARD))
 		return -EINVAL;
-	a = &current->signals.action[sig - 1];
+	a = &current->process->action[sig - 1];
 	old = *a;
 	if (regs->rsi) {
 		if (copy_from_user(&new, regs->rsi, sizeof(new)))
@@ -65,7 +66,7 @@ SYSCALL(rt_sigprocmask)
 
 SYSCALL(rt_sigpending)
 {
-	u64 set = current->signals.pending & current->signals.blocked;
+	u64 set = signals_waiting();
 
 	if (regs->rsi > SET_SIZE)
 		return -EINVAL;
@@ -141,53 +142,53 @@ SYSCALL(sigaltstack)
 	return regs->rsi && copy_to_user(regs->rsi, &old, sizeof(old)) ? -EFAULT : 0;
 }
 
-/* Who kill(2) means: see task_matches(). */
+/* Who kill(2) means: see process_matches(). */
 SYSCALL(kill)
 {
 	int sig = (int)regs->rsi, pid = (int)regs->rdi, found = 0;
-	struct task *t = NULL;
+	const struct siginfo info = signal_from(sig, SI_USER);
+	struct process *p = NULL;
 
 	if (pid == INT_MIN)
 		return -ESRCH;
-	while ((t = task_next(t))) {
-		if (!task_matches(t, pid) || (pid == -1 && (t->pid == 1 || t == current)))
+	while ((p = process_next(p))) {
+		if (!process_matches(p, pid) ||
+		    (pid == -1 && (p->pid == INIT_PID || p == current->process)))
 			continue;
 		found++;
 		if (sig < 0 || sig > NR_SIGNALS)
 			return -EINVAL;
 		if (sig)
-			signal_send_from(t, sig, SI_USER);
+			signal_send(p, &info);
 	}
 	return found ? 0 : -ESRCH;
 }
 
-static s64 send_to_one(int pid, int sig)
+/* pid 0: whatever process has that thread. */
+static s64 send_to_thread(int pid, int tid, int sig)
 {
-	struct task *t;
+	const struct siginfo info = signal_from(sig, SI_TKILL);
+	struct task *t = task_find(tid);
 
-	if (pid <= 0)
-		return -EINVAL;
-	t = task_find(pid);
-	if (!t)
+	if (!t || (pid && t->process->pid != pid))
 		return -ESRCH;
 	if (sig < 0 || sig > NR_SIGNALS)
 		return -EINVAL;
 	if (sig)
-		signal_send_from(t, sig, SI_TKILL);
+		signal_send_thread(t, &info);
 	return 0;
 }
 
 SYSCALL(tkill)
 {
-	return send_to_one((int)regs->rdi, (int)regs->rsi);
+	int tid = (int)regs->rdi;
+
+	return tid <= 0 ? -EINVAL : send_to_thread(0, tid, (int)regs->rsi);
 }
 
 SYSCALL(tgkill)
 {
 	int pid = (int)regs->rdi, tid = (int)regs->rsi;
 
-	if (pid <= 0 || tid <= 0)
-		return -EINVAL;
-	/* one thread a process */
-	return pid == tid ? send_to_one(tid, (int)regs->rdx) : -ESRCH;
+	return pid <= 0 || tid <= 0 ? -EINVAL : send_to_thread(pid, tid, (int)regs->rdx);
 }

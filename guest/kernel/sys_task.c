@@ -3,6 +3,7 @@
 #include "guest/include/file.h"
 #include "guest/include/fs.h"
 #include "guest/include/mm.h"
+#include "guest/include/process.h"
 #include "guest/include/random.h"
 #include "guest/include/string.h"
 #include "guest/include/syscall.h"
@@ -49,37 +50,43 @@ SYSCALL(vfork)
 	return do_fork(regs, &(struct fork_request){.flags = CLONE_VM | CLONE_VFORK});
 }
 
-/* What forks; threads are not there yet. */
+/* A thread has all of these in common with its process; what is no thread, none but memory. */
+#define CLONE_OF_THREADS (CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD)
+
+/* What can be made: a thread, a copy, or a child that has its parent's memory for a while. */
+static bool can_be_made(u64 flags)
+{
+	const u64 any = CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID |
+			CLONE_CHILD_SETTID | CLONE_SYSVSEM | CLONE_DETACHED;
+	const u64 signal = flags & 0xff, what = flags & ~any & ~0xffUL;
+
+	if (signal && signal != SIGCHLD)
+		return false;
+	return what == CLONE_OF_THREADS || what == 0 || what == (CLONE_VM | CLONE_VFORK);
+}
+
 SYSCALL(clone)
 {
-	const u64 known = CLONE_VM | CLONE_VFORK | CLONE_SETTLS | CLONE_PARENT_SETTID |
-			  CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID | 0xff;
-	struct fork_request how = {
+	const struct fork_request how = {
 	    .flags = (u32)regs->rdi,
 	    .stack = regs->rsi,
-	    .child_tid = regs->rdi & CLONE_CHILD_SETTID ? regs->r10 : 0,
+	    .parent_tid = regs->rdx,
+	    .child_tid = regs->r10,
 	    .tls = regs->r8,
 	};
-	s32 tid;
-	s64 pid;
 
-	if (regs->rdi & ~known || ((how.flags & CLONE_VM) && !(how.flags & CLONE_VFORK)) ||
-	    (how.flags & 0xff && (how.flags & 0xff) != SIGCHLD))
+	if (!can_be_made(regs->rdi))
 		return -EINVAL;
 	if (how.flags & CLONE_SETTLS && how.tls >= USER_END)
 		return -EPERM;
-	pid = do_fork(regs, &how);
-	tid = (s32)pid;
-	if (pid > 0 && how.flags & CLONE_PARENT_SETTID)
-		(void)copy_to_user(regs->rdx, &tid, sizeof(tid)); /* as Linux: no error */
-	return pid;
+	return do_fork(regs, &how);
 }
 
 #define WAIT_FOR_ALL 0xe0000000UL /* __WALL and its like: whatever its end sends */
 
 SYSCALL(wait4)
 {
-	struct task_usage usage = {0};
+	struct fault_sums usage = {0};
 	struct rusage ru = {0};
 	int status = 0;
 	s64 pid;
@@ -89,8 +96,8 @@ SYSCALL(wait4)
 	if ((int)regs->rdi == INT_MIN)
 		return -ESRCH;
 	pid = do_wait4((int)regs->rdi, &status, (int)(regs->rdx & ~WAIT_FOR_ALL), &usage);
-	ru.minflt = (s64)usage.minor_faults;
-	ru.majflt = (s64)usage.major_faults;
+	ru.minflt = (s64)usage.minor;
+	ru.majflt = (s64)usage.major;
 	if (pid > 0 && regs->rsi && copy_to_user(regs->rsi, &status, sizeof(status)))
 		return -EFAULT;
 	if (pid > 0 && regs->r10 && copy_to_user(regs->r10, &ru, sizeof(ru)))
@@ -105,13 +112,13 @@ SYSCALL(exit)
 
 SYSCALL(exit_group)
 {
-	task_exit((int)(regs->rdi & 0xff) << 8);
+	process_exit((int)(regs->rdi & 0xff) << 8);
 }
 
 SYSCALL(getpid)
 {
 	(void)regs;
-	return current->pid;
+	return current->process->pid;
 }
 
 SYSCALL(gettid)
@@ -123,65 +130,68 @@ SYSCALL(gettid)
 SYSCALL(getppid)
 {
 	(void)regs;
-	return current->parent ? current->parent->pid : 0;
+	return current->process->parent ? current->process->parent->pid : 0;
 }
 
 SYSCALL(set_tid_address)
 {
-	(void)regs;
+	current->clear_tid = regs->rdi;
 	return current->pid;
 }
 
 /* As these calls name it: 0 is the caller. */
-static struct task *task_of(int pid)
+static struct process *process_of(int pid)
 {
-	return pid ? task_find(pid) : current;
+	return pid ? process_find(pid) : current->process;
 }
 
 SYSCALL(getpgid)
 {
-	const struct task *t = task_of((int)regs->rdi);
+	const struct process *p = process_of((int)regs->rdi);
 
-	return t ? t->pgid : -ESRCH;
+	return p ? p->pgid : -ESRCH;
 }
 
 SYSCALL(getpgrp)
 {
 	(void)regs;
-	return current->pgid;
+	return current->process->pgid;
 }
 
 SYSCALL(getsid)
 {
-	const struct task *t = task_of((int)regs->rdi);
+	const struct process *p = process_of((int)regs->rdi);
 
-	return t ? t->sid : -ESRCH;
+	return p ? p->sid : -ESRCH;
 }
 
 SYSCALL(setpgid)
 {
-	struct task *t = task_of((int)regs->rdi);
+	const struct process *own = current->process;
+	struct process *p = process_of((int)regs->rdi);
 	int pgid = (int)regs->rsi;
 
 	if (pgid < 0 || (!pgid && (int)regs->rdi < 0))
 		return -EINVAL;
-	if (!t || (t != current && t->parent != current))
+	if (!p || (p != own && p->parent != own))
 		return -ESRCH;
 	if (!pgid)
-		pgid = t->pid;
-	if (t->sid != current->sid || t->sid == t->pid || (pgid != t->pid && !task_is_group(pgid)))
+		pgid = p->pid;
+	if (p->sid != own->sid || p->sid == p->pid || (pgid != p->pid && !process_is_group(pgid)))
 		return -EPERM;
-	t->pgid = pgid;
+	p->pgid = pgid;
 	return 0;
 }
 
 SYSCALL(setsid)
 {
+	struct process *own = current->process;
+
 	(void)regs;
-	if (task_is_group(current->pid))
+	if (process_is_group(own->pid))
 		return -EPERM;
-	current->pgid = current->sid = current->pid;
-	return current->sid;
+	own->pgid = own->sid = own->pid;
+	return own->sid;
 }
 
 /* Everyone is root. */
@@ -214,6 +224,34 @@ SYSCALL(sched_yield)
 	(void)regs;
 	schedule();
 	return 0;
+}
+
+static u64 all_cpus(void)
+{
+	return ~0UL >> (64 - nr_cpus);
+}
+
+/* All run wherever there is a CPU: what asks for fewer is taken as a wish. */
+SYSCALL(sched_setaffinity)
+{
+	u64 mask = 0;
+
+	if (regs->rdi && !task_find((int)regs->rdi))
+		return -ESRCH;
+	if (copy_from_user(&mask, regs->rdx, MIN(regs->rsi, sizeof(mask))))
+		return -EFAULT;
+	return mask & all_cpus() ? 0 : -EINVAL;
+}
+
+SYSCALL(sched_getaffinity)
+{
+	const u64 mask = all_cpus();
+
+	if (regs->rsi < sizeof(mask) || regs->rsi % sizeof(mask))
+		return -EINVAL;
+	if (regs->rdi && !task_find((int)regs->rdi))
+		return -ESRCH;
+	return copy_to_user(regs->rdx, &mask, sizeof(mask)) ? -EFAULT : (s64)sizeof(mask);
 }
 
 SYSCALL(uname)
@@ -300,20 +338,23 @@ SYSCALL(clock_nanosleep)
 SYSCALL(getrusage)
 {
 	struct rusage ru = {0};
+	struct fault_sums sums;
 
 	switch ((int)regs->rdi) {
 	case RUSAGE_SELF:
+		sums = process_faults(current->process);
+		break;
 	case RUSAGE_THREAD:
-		ru.minflt = (s64)current->minor_faults;
-		ru.majflt = (s64)current->major_faults;
+		sums = current->faults;
 		break;
 	case RUSAGE_CHILDREN:
-		ru.minflt = (s64)current->minor_faults_children;
-		ru.majflt = (s64)current->major_faults_children;
+		sums = current->process->children_faults;
 		break;
 	default:
 		return -EINVAL;
 	}
+	ru.minflt = (s64)sums.minor;
+	ru.majflt = (s64)sums.major;
 	return copy_to_user(regs->rsi, &ru, sizeof(ru)) ? -EFAULT : 0;
 }
 
@@ -345,7 +386,7 @@ SYSCALL(reboot)
 	case REBOOT_POWER_OFF:
 	case REBOOT_HALT:
 	case REBOOT_RESTART:
-		tasks_end_run(0);
+		processes_end_run(0);
 		return 0;
 	default:
 		return -EINVAL;

@@ -1,9 +1,11 @@
-/* Tasks come and go: created, forked, ended, waited for. */
+/* Tasks come and go: created, forked, ended, freed. */
 #include "guest/include/task.h"
 #include "guest/include/errno.h"
 #include "guest/include/file.h"
+#include "guest/include/futex.h"
 #include "guest/include/mm.h"
 #include "guest/include/printk.h"
+#include "guest/include/process.h"
 #include "guest/include/smp.h"
 #include "guest/include/smp_lock.h"
 #include "guest/include/string.h"
@@ -21,27 +23,15 @@ struct first_switch {
 	void *ret;
 };
 
-struct spinlock tasklist_lock;
 static struct list all_tasks = {&all_tasks, &all_tasks};
-static struct wait_queue any_exit = WAIT_QUEUE_INIT(any_exit);
+static struct list dead_tasks = {&dead_tasks, &dead_tasks};
 static struct wait_queue vfork_ends = WAIT_QUEUE_INIT(vfork_ends);
-static struct task *init_task;
 static int last_pid;
 static u64 nr_tasks;
 
 struct regs *task_regs(const struct task *t)
 {
 	return (struct regs *)(t->stack + TASK_STACK) - 1;
-}
-
-/* The terminal's interrupt walks the list. */
-static void list_task(struct task *t)
-{
-	u64 irq = spin_lock_irqsave(&tasklist_lock);
-
-	list_add_tail(&t->all, &all_tasks);
-	nr_tasks++;
-	spin_unlock_irqrestore(&tasklist_lock, irq);
 }
 
 /* A task with a stack and nothing more. */
@@ -59,10 +49,7 @@ static struct task *task_alloc(const char *name)
 	t->stack = page_kva(stack);
 	memcpy(t->name, name, MIN(strlen(name), sizeof(t->name) - 1));
 	list_init(&t->run);
-	list_init(&t->children);
-	list_init(&t->sibling);
 	list_init(&t->timer);
-	wait_queue_init(&t->child_exit);
 	return t;
 }
 
@@ -71,7 +58,7 @@ struct task *idle_create(void)
 	return task_alloc("idle");
 }
 
-struct task *task_create(const char *name, void (*fn)(void *), void *arg)
+struct task *task_create(const char *name, void (*fn)(void *), void *arg, struct process *p)
 {
 	struct task *t = task_alloc(name);
 	struct first_switch *sw;
@@ -80,10 +67,9 @@ struct task *task_create(const char *name, void (*fn)(void *), void *arg)
 		return NULL;
 	t->pid = ++last_pid;
 	t->state = TASK_NEW;
-	list_task(t);
-	if (!init_task)
-		init_task = t;
-	t->pgid = t->sid = t->pid;
+	list_add_tail(&t->all, &all_tasks);
+	nr_tasks++;
+	process_add_thread(p, t);
 
 	sw = (struct first_switch *)task_regs(t) - 1;
 	*sw = (struct first_switch){.rbx = (u64)fn, .r12 = (u64)arg, .ret = task_start};
@@ -97,19 +83,26 @@ void wake_up_new_task(struct task *t)
 	task_wake(t);
 }
 
-void task_free(struct task *t)
+static void task_free(struct task *t)
 {
-	u64 irq = spin_lock_irqsave(&tasklist_lock);
-
 	list_del(&t->all);
 	nr_tasks--;
-	spin_unlock_irqrestore(&tasklist_lock, irq);
 	/* One that has just ended is still on its stack, elsewhere. */
 	while (__atomic_load_n(&t->on_cpu, __ATOMIC_ACQUIRE))
 		smp_poll();
-	list_del(&t->sibling);
 	put_page(virt_to_page(t->stack));
 	kfree(t);
+}
+
+void tasks_reap(void)
+{
+	struct task *t, *next;
+
+	list_for_each_safe(t, next, &dead_tasks, in_process)
+	{
+		list_del(&t->in_process);
+		task_free(t);
+	}
 }
 
 /* The child's way to user mode: its copy of the parent's frame is all else that it needs. */
@@ -121,8 +114,18 @@ static void fork_return(void *arg)
 		signal_force(SIGSEGV, SEGV_MAPERR, tid_goes_to);
 }
 
-static int share_mm(struct task *child)
+static int share_or_copy(struct task *child, u32 flags)
 {
+	if (flags & CLONE_FILES) {
+		files_share(child, current);
+	} else {
+		int err = files_fork(child, current);
+
+		if (err)
+			return err;
+	}
+	if (!(flags & CLONE_VM))
+		return mm_fork(current->mm, &child->mm);
 	mm_get(current->mm);
 	child->mm = current->mm;
 	return 0;
@@ -155,6 +158,47 @@ static bool too_many_tasks(void)
 	return READ_ONCE(nr_tasks) >= MAX(nr_total_pages() >> (3 + STACK_ORDER), TASKS_ALWAYS);
 }
 
+/* It has never run. */
+static void give_up(struct task *child)
+{
+	if (child->mm)
+		mm_put(child->mm);
+	files_release(child);
+	process_forget_thread(child);
+	task_free(child);
+}
+
+/* A thread of this process, or of a new one: with no memory or files yet. */
+static struct task *create_child(const struct fork_request *how)
+{
+	u64 child_tid = how->flags & CLONE_CHILD_SETTID ? how->child_tid : 0;
+	bool thread = how->flags & CLONE_THREAD;
+	struct process *p = thread ? current->process : process_create();
+	struct task *child = NULL;
+
+	if (p)
+		child = task_create(current->name, fork_return, (void *)child_tid, p);
+	if (p && !child && !thread)
+		process_free(p);
+	return child;
+}
+
+/* All else that is its own. */
+static void set_up_child(struct task *child, const struct regs *regs,
+			 const struct fork_request *how)
+{
+	*task_regs(child) = *regs;
+	task_regs(child)->rax = 0;
+	if (how->stack)
+		task_regs(child)->rsp = how->stack;
+	child->fs_base = how->flags & CLONE_SETTLS ? how->tls : current->fs_base;
+	child->clear_tid = how->flags & CLONE_CHILD_CLEARTID ? how->child_tid : 0;
+	fpu_fork(child);
+	signals_fork(child, how->flags & CLONE_THREAD);
+	if (!(how->flags & CLONE_THREAD))
+		process_set_parent(child->process, current->process);
+}
+
 s64 do_fork(const struct regs *regs, const struct fork_request *how)
 {
 	struct task *child;
@@ -163,35 +207,22 @@ s64 do_fork(const struct regs *regs, const struct fork_request *how)
 	if (too_many_tasks())
 		return -EAGAIN;
 	reclaim_if_low();
-	child = task_create(current->name, fork_return, (void *)how->child_tid);
+	tasks_reap();
+	child = create_child(how);
 	if (!child)
 		return -ENOMEM;
-	err = files_fork(child, current);
-	if (!err)
-		err = how->flags & CLONE_VM ? share_mm(child) : mm_fork(current->mm, &child->mm);
+	pid = child->pid;
+	err = share_or_copy(child, how->flags);
+	if (!err && how->flags & CLONE_PARENT_SETTID) /* as Linux: no error */
+		(void)copy_to_user(how->parent_tid, &pid, sizeof(pid));
 	/* Who ends all of them has been here already, and would never hear of this one. */
 	if (!err && task_dying())
 		err = -EINTR;
 	if (err) {
-		if (child->mm)
-			mm_put(child->mm);
-		files_release(child);
-		task_free(child);
+		give_up(child);
 		return err;
 	}
-	*task_regs(child) = *regs;
-	task_regs(child)->rax = 0;
-	if (how->stack)
-		task_regs(child)->rsp = how->stack;
-	child->fs_base = how->flags & CLONE_SETTLS ? how->tls : current->fs_base;
-	fpu_fork(child);
-	memcpy(child->rlimits, current->rlimits, sizeof(child->rlimits));
-	signals_fork(child);
-	child->pgid = current->pgid;
-	child->sid = current->sid;
-	child->parent = current;
-	list_add_tail(&child->sibling, &current->children);
-	pid = child->pid;
+	set_up_child(child, regs, how);
 	if (how->flags & CLONE_VFORK)
 		wait_for_vfork(child);
 	else
@@ -214,19 +245,6 @@ static void release_resources(struct task *t)
 	}
 }
 
-static void reparent_children(struct task *t)
-{
-	while (!list_empty(&t->children)) {
-		struct task *c = list_entry(t->children.next, struct task, sibling);
-
-		list_del(&c->sibling);
-		list_add_tail(&c->sibling, &init_task->children);
-		c->parent = init_task;
-		if (c->state == TASK_ZOMBIE)
-			wake_up(&init_task->child_exit);
-	}
-}
-
 struct task *task_next(struct task *t)
 {
 	const struct list *next = t ? t->all.next : all_tasks.next;
@@ -243,44 +261,16 @@ struct task *task_find(int pid)
 	return t;
 }
 
-bool task_is_group(int pgid)
-{
-	for (struct task *t = task_next(NULL); t; t = task_next(t))
-		if (t->pgid == pgid && t->sid == current->sid)
-			return true;
-	return false;
-}
-
-bool task_matches(const struct task *t, int pid)
-{
-	return pid == -1 || t->pid == pid || (pid == 0 && t->pgid == current->pgid) ||
-	       (pid < -1 && t->pgid == -pid);
-}
-
 bool task_dying(void)
 {
 	return current->dying;
 }
 
-void task_end(struct task *t, int status)
+void task_end(struct task *t)
 {
-	if (t->state == TASK_ZOMBIE || t->dying)
-		return;
-	t->exit_status = status;
 	t->dying = true;
 	/* From whatever it waits for; what it must wait for, it goes back to. */
 	task_wake(t);
-}
-
-static void tell_of_end(struct task *t)
-{
-	int sig = t->exit_status & 0x7f;
-	struct siginfo info = {.signo = SIGCHLD, .code = sig ? CLD_KILLED : CLD_EXITED};
-
-	info.from.pid = t->pid;
-	info.from.status = sig ? sig : t->exit_status >> 8;
-	signal_send(t->parent, &info);
-	wake_up(&t->parent->child_exit);
 }
 
 void task_exit(int status)
@@ -288,118 +278,16 @@ void task_exit(int status)
 	struct task *t = current;
 
 	lock_kernel();
+	tasks_reap();
+	futex_task_ends();
 	release_resources(t);
 	vfork_is_over();
-	if (t == init_task)
-		kernel_shutdown(status);
-	reparent_children(t);
+	process_thread_ends(status);
 	local_irq_disable();
-	t->exit_status = status;
-	t->state = TASK_ZOMBIE;
-	tell_of_end(t);
-	wake_up(&any_exit);
+	t->state = TASK_DEAD;
+	list_add_tail(&t->in_process, &dead_tasks);
 	schedule();
 	panic("a task that ended runs");
-}
-
-/* What wait4 tells of a child that is still there; 0: nothing. */
-static int news_of(const struct task *c, int options)
-{
-	if (c->report == REPORT_STOPPED && options & WUNTRACED)
-		return c->stopped << 8 | 0x7f;
-	if (c->report == REPORT_CONTINUED && options & WCONTINUED)
-		return 0xffff;
-	return 0;
-}
-
-/* The first child that pid means, or the first of them that there is something to tell of. */
-static struct task *find_child(int pid, bool news, int options)
-{
-	struct task *c;
-
-	list_for_each(c, &current->children, sibling)
-	{
-		if (task_matches(c, pid) &&
-		    (!news || c->state == TASK_ZOMBIE || news_of(c, options)))
-			return c;
-	}
-	return NULL;
-}
-
-static struct task_usage bury(struct task *c)
-{
-	struct task_usage usage = {c->minor_faults + c->minor_faults_children,
-				   c->major_faults + c->major_faults_children};
-
-	current->minor_faults_children += usage.minor_faults;
-	current->major_faults_children += usage.major_faults;
-	task_free(c);
-	return usage;
-}
-
-s64 do_wait4(int pid, int *status, int options, struct task_usage *usage)
-{
-	struct task *c;
-	int ret;
-
-	if (!find_child(pid, false, options))
-		return -ECHILD;
-	if (!(options & WNOHANG) &&
-	    wait_event_interruptible(current->child_exit, find_child(pid, true, options)))
-		return -ERESTARTSYS;
-	c = find_child(pid, true, options);
-	if (!c)
-		return 0;
-	ret = c->pid;
-	if (c->state == TASK_ZOMBIE) {
-		*status = c->exit_status;
-		*usage = bury(c);
-	} else {
-		*status = news_of(c, options);
-		c->report = REPORT_NOTHING;
-	}
-	return ret;
-}
-
-void tasks_end_run(int status)
-{
-	if (current != init_task)
-		task_end(init_task, status);
-	task_exit(status);
-}
-
-struct task *task_by_pid(int pid)
-{
-	struct task *t;
-
-	list_for_each(t, &all_tasks, all)
-	{
-		if (t->pid == pid)
-			return t;
-	}
-	return NULL;
-}
-
-int task_next_pid(int pid)
-{
-	struct task *t;
-	int next = 0;
-
-	list_for_each(t, &all_tasks, all)
-	{
-		if (t->pid > pid && (!next || t->pid < next))
-			next = t->pid;
-	}
-	return next;
-}
-
-int task_count(void)
-{
-	struct task *t;
-	int n = 0;
-
-	list_for_each(t, &all_tasks, all) n++;
-	return n;
 }
 
 struct task *task_worst(u64 (*score)(const struct task *t))
@@ -409,7 +297,7 @@ struct task *task_worst(u64 (*score)(const struct task *t))
 
 	list_for_each(t, &all_tasks, all)
 	{
-		u64 s = t == init_task ? 0 : score(t);
+		u64 s = t->process->pid == INIT_PID ? 0 : score(t);
 
 		if (s > highest) {
 			highest = s;
@@ -417,33 +305,4 @@ struct task *task_worst(u64 (*score)(const struct task *t))
 		}
 	}
 	return worst;
-}
-
-static bool all_others_ended(void)
-{
-	struct task *t;
-
-	list_for_each(t, &all_tasks, all)
-	{
-		if (t != current && t->state != TASK_ZOMBIE)
-			return false;
-	}
-	return true;
-}
-
-void tasks_end_others(void)
-{
-	struct task *t, *next;
-
-	list_for_each(t, &all_tasks, all)
-	{
-		if (t != current)
-			task_end(t, SIGKILL);
-	}
-	wait_event(any_exit, all_others_ended());
-	list_for_each_safe(t, next, &all_tasks, all)
-	{
-		if (t != current)
-			task_free(t);
-	}
 }

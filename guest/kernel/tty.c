@@ -5,6 +5,7 @@
 #include "guest/include/file.h"
 #include "guest/include/signal.h"
 #include "guest/include/spinlock.h"
+#include "guest/include/process.h"
 #include "guest/include/task.h"
 #include "guest/include/uaccess.h"
 
@@ -105,12 +106,12 @@ static void signal_group(int sig)
 {
 	const struct siginfo info = {.signo = sig, .code = SI_KERNEL};
 
-	u64 irq = spin_lock_irqsave(&tasklist_lock);
+	u64 irq = spin_lock_irqsave(&process_lock);
 
-	for (struct task *t = task_next(NULL); t; t = task_next(t))
-		if (t->pgid == tty.pgid && t->sid == tty.sid)
-			signal_send(t, &info);
-	spin_unlock_irqrestore(&tasklist_lock, irq);
+	for (struct process *p = process_next(NULL); p; p = process_next(p))
+		if (p->pgid == tty.pgid && p->sid == tty.sid)
+			signal_send(p, &info);
+	spin_unlock_irqrestore(&process_lock, irq);
 }
 
 /* A character of a line; true: the line is complete. */
@@ -198,14 +199,16 @@ static size_t take_out(char *out, size_t n)
 /* 0 if the caller is in the foreground, or the terminal not its session's; or it is told off. */
 static s64 check_foreground(int sig)
 {
-	if (current->sid != tty.sid || current->pgid == tty.pgid)
+	const struct process *own = current->process;
+	const struct siginfo info = signal_from(sig, SI_KERNEL);
+
+	if (own->sid != tty.sid || own->pgid == tty.pgid)
 		return 0;
-	if (current->signals.blocked & signal_bit(sig) ||
-	    current->signals.action[sig - 1].handler == SIG_IGN)
+	if (current->signals.blocked & signal_bit(sig) || own->action[sig - 1].handler == SIG_IGN)
 		return sig == SIGTTIN ? -EIO : 0;
-	for (struct task *t = task_next(NULL); t; t = task_next(t))
-		if (t->pgid == current->pgid)
-			signal_send_from(t, sig, SI_KERNEL);
+	for (struct process *p = process_next(NULL); p; p = process_next(p))
+		if (p->pgid == own->pgid)
+			signal_send(p, &info);
 	return -ERESTARTSYS;
 }
 
@@ -289,14 +292,14 @@ static s64 set_foreground(u64 arg)
 
 	if (copy_from_user(&pgid, arg, sizeof(pgid)))
 		return -EFAULT;
-	if (current->sid != tty.sid)
+	if (current->process->sid != tty.sid)
 		return -ENOTTY;
 	err = check_foreground(SIGTTOU);
 	if (err)
 		return err;
 	if (pgid <= 0)
 		return -EINVAL;
-	if (!task_is_group(pgid))
+	if (!process_is_group(pgid))
 		return -EPERM;
 	tty.pgid = pgid;
 	return 0;
@@ -304,10 +307,12 @@ static s64 set_foreground(u64 arg)
 
 static s64 take_terminal(void)
 {
-	if (current->sid != current->pid)
+	const struct process *own = current->process;
+
+	if (own->sid != own->pid)
 		return -EPERM;
-	tty.sid = current->sid;
-	tty.pgid = current->pgid;
+	tty.sid = own->sid;
+	tty.pgid = own->pgid;
 	return 0;
 }
 

@@ -7,6 +7,7 @@
 #include "guest/include/mm.h"
 #include "guest/include/oom.h"
 #include "guest/include/printk.h"
+#include "guest/include/process.h"
 #include "guest/include/smp_lock.h"
 #include "guest/include/swap.h"
 #include "guest/include/syscall.h"
@@ -129,10 +130,10 @@ static unsigned fault_flags(u64 error)
 void count_fault(bool major, bool in_kernel)
 {
 	if (major) {
-		current->major_faults++;
+		current->faults.major++;
 		fault_counters.major++;
 	} else {
-		current->minor_faults++;
+		current->faults.minor++;
 		fault_counters.minor++;
 	}
 	if (in_kernel)
@@ -157,7 +158,7 @@ static bool made_room(struct regs *regs, u64 address)
 	if (oom_kill(group))
 		return !task_dying();
 	printk("out of memory: ending %s[%d], the last one\n", current->name, current->pid);
-	task_kill(SIGKILL);
+	process_exit(SIGKILL);
 }
 
 static bool make_room(struct regs *regs, u64 address)

@@ -1,6 +1,7 @@
 /* When nothing can be reclaimed: the program with most own pages, in memory or swapped, ends. */
 #include "guest/include/oom.h"
 #include "guest/include/printk.h"
+#include "guest/include/process.h"
 #include "guest/include/swap.h"
 #include "guest/include/task.h"
 
@@ -31,7 +32,7 @@ bool oom_kill(const struct mem_group *group)
 		printk("out of memory%s: ending %s[%d], %lu pages and %lu swapped\n",
 		       short_group ? " of its group" : "", victim->name, victim->pid,
 		       victim->mm->rss[RSS_ANON], victim->mm->rss[RSS_SWAP]);
-		task_end(victim, SIGKILL);
+		process_end(victim->process, SIGKILL);
 	}
 	if (victim == current)
 		return true;

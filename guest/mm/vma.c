@@ -29,14 +29,16 @@ static unsigned vma_index(const struct mm *mm, u64 addr)
 
 struct vma *find_vma(struct mm *mm, u64 addr)
 {
+	struct vma *recent = READ_ONCE(mm->recent); /* others that only read change it, too */
 	unsigned i;
 
-	if (mm->recent && addr >= mm->recent->start && addr < mm->recent->end)
-		return mm->recent;
+	if (recent && addr >= recent->start && addr < recent->end)
+		return recent;
 	i = vma_index(mm, addr);
 	if (i == mm->nr_vmas)
 		return NULL;
-	return mm->recent = mm->vmas[i];
+	WRITE_ONCE(mm->recent, mm->vmas[i]);
+	return mm->vmas[i];
 }
 
 int vma_insert(struct mm *mm, struct vma *vma)
