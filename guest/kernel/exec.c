@@ -8,6 +8,7 @@
 #include "guest/include/errno.h"
 #include "guest/include/file.h"
 #include "guest/include/file_rw.h"
+#include "guest/include/futex.h"
 #include "guest/include/mm.h"
 #include "guest/include/process.h"
 #include "guest/include/random.h"
@@ -209,7 +210,6 @@ static void start_program(struct regs *regs, const struct image *im, const char 
 	memset(current->name, 0, sizeof(current->name));
 	memcpy(current->name, name, MIN(strlen(name), sizeof(current->name) - 1));
 	memcpy(current->process->name, current->name, sizeof(current->name));
-	current->clear_tid = current->robust_list = 0; /* they were in the old program's memory */
 	current->fs_base = 0;
 	wrmsr(MSR_FS_BASE, 0);
 	fpu_reset();
@@ -222,6 +222,16 @@ static void start_program(struct regs *regs, const struct image *im, const char 
 	    .rsp = im->sp,
 	    .ss = USER_DS,
 	};
+}
+
+/* What the thread leaves behind in the memory that others may share. */
+static void leave_program(struct mm *old, struct mm *new)
+{
+	current->mm = old;
+	mm_activate(old);
+	futex_task_ends();
+	current->mm = new;
+	mm_activate(new);
 }
 
 int do_exec(struct regs *regs, struct exec_args *args)
@@ -256,6 +266,7 @@ int do_exec(struct regs *regs, struct exec_args *args)
 	if (!err && !process_be_alone())
 		err = -EINTR;
 	if (!err) {
+		leave_program(old, mm);
 		start_program(regs, im, args->path);
 		vfork_is_over();
 		mm = old; /* the one to be given up */

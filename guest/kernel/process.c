@@ -184,10 +184,12 @@ bool process_be_alone(void)
 {
 	struct process *p = current->process;
 	u64 irq = spin_lock_irqsave(&signals_lock);
+	bool told = current->dying; /* by another one that wants to be alone, or all are to end */
 
-	end_threads(p, current);
+	if (!told)
+		end_threads(p, current);
 	spin_unlock_irqrestore(&signals_lock, irq);
-	if (wait_event_killable(p->thread_ended, p->nr_threads == 1))
+	if (told || wait_event_killable(p->thread_ended, p->nr_threads == 1))
 		return false;
 	current->pid = p->pid;
 	return true;
