@@ -12,15 +12,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #define THREADS 8
-#define PAGE	4096UL
 
 static void say(const char *what, long value)
 {
@@ -350,66 +347,6 @@ static void ends(char *self)
 	many_detached();
 }
 
-/* --- memory ---------------------------------------------------------------------------------- */
-
-#define SHARED_PAGES 32
-#define ROUNDS	     40
-
-static atomic_uint *shared;
-static atomic_bool stop;
-
-/* Every page of the mapping, again and again; what is not there just now is as good as zero. */
-static void *touch_all(void *arg)
-{
-	(void)arg;
-	for (int r = 0; r < ROUNDS; r++)
-		for (unsigned i = 0; i < SHARED_PAGES; i++)
-			atomic_fetch_add(shared + i * PAGE / sizeof(*shared), 1);
-	return NULL;
-}
-
-static void *change_beside(void *arg)
-{
-	char *mine =
-	    mmap(NULL, 8 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	long wrong = 0;
-
-	(void)arg;
-	while (!atomic_load(&stop)) {
-		mine[0] = mine[3 * PAGE] = 1;
-		mprotect(mine, 8 * PAGE, PROT_READ);
-		mprotect(mine, 8 * PAGE, PROT_READ | PROT_WRITE);
-		wrong += mine[3 * PAGE] != 1;
-		munmap(mine + 3 * PAGE, PAGE);
-		wrong += mmap(mine + 3 * PAGE, PAGE, PROT_READ | PROT_WRITE,
-			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED;
-		wrong += mine[3 * PAGE] != 0;
-		madvise(shared, SHARED_PAGES * PAGE, MADV_DONTNEED); /* stays: it is shared */
-	}
-	return (void *)(intptr_t)wrong;
-}
-
-static void memory(void)
-{
-	pthread_t t[THREADS], beside;
-	void *wrong;
-	long sum = 0;
-
-	shared = mmap(NULL, SHARED_PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-		      -1, 0);
-	start(&beside, change_beside, NULL);
-	for (int i = 0; i < THREADS; i++)
-		start(&t[i], touch_all, NULL);
-	for (int i = 0; i < THREADS; i++)
-		pthread_join(t[i], NULL);
-	atomic_store(&stop, true);
-	pthread_join(beside, &wrong);
-	for (unsigned i = 0; i < SHARED_PAGES; i++)
-		sum += shared[i * PAGE / sizeof(*shared)];
-	say("touches", sum);
-	say("stale", (long)(intptr_t)wrong);
-}
-
 int main(int argc, char **argv)
 {
 	if (argc > 1 && !strcmp(argv[1], "again")) {
@@ -428,6 +365,5 @@ int main(int argc, char **argv)
 	locks();
 	signals();
 	ends(argv[0]);
-	memory();
 	return 0;
 }
