@@ -251,6 +251,15 @@ static void *exec_again(void *arg)
 	return NULL;
 }
 
+/* Two at once: one of them goes on, and the other ends with the rest. */
+static void *exec_twice(void *arg)
+{
+	pthread_t t;
+
+	start(&t, exec_again, arg);
+	return exec_again(arg);
+}
+
 static void *fault_here(void *arg)
 {
 	volatile char *none = arg;
@@ -336,6 +345,8 @@ static void ends(char *self)
 	say("exit of all by one", end_of(exit_all, NULL));
 	say("fault of one", end_of(fault_here, (void *)8));
 	say("exec of one", end_of(exec_again, self));
+	for (int i = 0; i < 5; i++)
+		say("exec of two at once", end_of(exec_twice, self));
 	say("the first leaves", end_without_first(self));
 	start(&t, fork_here, NULL);
 	pthread_join(t, &status);
