@@ -114,8 +114,8 @@ static void *take_turns(void *arg)
 		pthread_cond_broadcast(&turn_changed);
 		pthread_mutex_unlock(&lock);
 	}
-	if (pthread_barrier_wait(&barrier) == PTHREAD_BARRIER_SERIAL_THREAD)
-		serial++;
+	int rank = pthread_barrier_wait(&barrier);
+	serial += rank == PTHREAD_BARRIER_SERIAL_THREAD;
 	return NULL;
 }
 
@@ -166,12 +166,13 @@ static void locks(void)
 /* --- signals --------------------------------------------------------------------------------- */
 
 static atomic_long handled_by;
+static _Thread_local long tid;
 static sem_t handled, go_on;
 
 static void note(int sig)
 {
 	(void)sig;
-	atomic_store(&handled_by, syscall(SYS_gettid));
+	atomic_store(&handled_by, tid);
 	sem_post(&handled);
 }
 
@@ -181,11 +182,12 @@ static void *take_signals(void *arg)
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGUSR1);
+	tid = syscall(SYS_gettid);
 	pthread_sigmask(arg ? SIG_UNBLOCK : SIG_BLOCK, &set, NULL);
 	sem_post(&handled);
 	while (sem_wait(&go_on))
 		;
-	return (void *)(intptr_t)syscall(SYS_gettid);
+	return (void *)(intptr_t)tid;
 }
 
 static void wait_for(sem_t *sem)
@@ -198,7 +200,7 @@ static void signals(void)
 {
 	pthread_t open, closed;
 	sigset_t set, old;
-	void *tid;
+	void *taker;
 
 	signal(SIGUSR1, note);
 	sem_init(&handled, 0, 0);
@@ -218,8 +220,8 @@ static void signals(void)
 	say("pending here", sigismember(&set, SIGUSR1));
 	sem_post(&go_on);
 	sem_post(&go_on);
-	pthread_join(open, &tid);
-	say("taken by the one that does not block it", by == (long)(intptr_t)tid);
+	pthread_join(open, &taker);
+	say("taken by the one that does not block it", by == (long)(intptr_t)taker);
 	pthread_join(closed, NULL);
 	say("not by the other", atomic_load(&handled_by) == by);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
@@ -242,11 +244,9 @@ static _Noreturn void *exit_all(void *arg)
 
 static void *exec_again(void *arg)
 {
-	char *argv[] = {arg, "again", NULL};
-	char pid[16];
+	char pid[16], *argv[] = {arg, "again", pid, NULL};
 
 	snprintf(pid, sizeof(pid), "%d", getpid());
-	setenv("WAS", pid, 1);
 	execv(arg, argv);
 	return NULL;
 }
@@ -360,8 +360,8 @@ static void ends(char *self)
 
 int main(int argc, char **argv)
 {
-	if (argc > 1 && !strcmp(argv[1], "again")) {
-		say("after exec, the same process", getpid() == atoi(getenv("WAS")));
+	if (argc > 2 && !strcmp(argv[1], "again")) {
+		say("after exec, the same process", getpid() == atoi(argv[2]));
 		say("and its only thread", syscall(SYS_gettid) == getpid());
 		return 5;
 	}
