@@ -10,9 +10,10 @@ $(BUILD)/tests/diff/%: tests/diff/%.c
 	$(Q)musl-gcc -static -std=gnu17 -O2 -g $(WARN) -D_GNU_SOURCE -I. -MMD -MP -o $@ $(filter %.c,$^)
 
 $(BUILD)/tests/diff/hostile: tests/diff/hostile_calls.c
+$(BUILD)/tests/diff/oracle: $(wildcard tests/diff/oracle_*.c)
 
 # What the tests on /dev/kvm run of them, where they can be built.
-KVM_DIFF := $(if $(shell command -v musl-gcc),$(addprefix $(BUILD)/tests/diff/,hostile frames threads))
+KVM_DIFF := $(if $(shell command -v musl-gcc),$(addprefix $(BUILD)/tests/diff/,hostile frames oracle threads))
 
 -include $(wildcard $(BUILD)/tests/diff/*.d)
 

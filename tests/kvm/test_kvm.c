@@ -46,6 +46,7 @@ int main(int argc, char **argv)
 	    main_job_suite,
 	    guest_files_suite,
 	    guest_hostile_suite,
+	    guest_oracle_suite,
 	    guest_threads_suite,
 	    guest_shell_suite,
 	    guest_kernel_suite,
