@@ -13,7 +13,7 @@ $(BUILD)/tests/diff/hostile: tests/diff/hostile_calls.c
 $(BUILD)/tests/diff/oracle: $(wildcard tests/diff/oracle_*.c)
 
 # What the tests on /dev/kvm run of them, where they can be built.
-KVM_DIFF := $(if $(shell command -v musl-gcc),$(addprefix $(BUILD)/tests/diff/,hostile frames oracle threads))
+KVM_DIFF := $(if $(shell command -v musl-gcc),$(addprefix $(BUILD)/tests/diff/,hostile frames liars oracle sequence threads))
 
 -include $(wildcard $(BUILD)/tests/diff/*.d)
 

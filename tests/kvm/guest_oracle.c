@@ -46,6 +46,13 @@ START_TEST(oracle)
 }
 END_TEST
 
+/* A few of what `make test-diff` runs more and longer of. */
+START_TEST(sequences)
+{
+	same_on_both("sequence", "1001 250", "1001 250", "1");
+}
+END_TEST
+
 Suite *guest_oracle_suite(void)
 {
 	Suite *suite = suite_create("guest_oracle");
@@ -53,6 +60,7 @@ Suite *guest_oracle_suite(void)
 
 	tcase_set_timeout(tc, TEST_LIMIT);
 	tcase_add_test(tc, oracle);
+	tcase_add_test(tc, sequences);
 	suite_add_tcase(suite, tc);
 	return suite;
 }
