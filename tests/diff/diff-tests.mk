@@ -1,4 +1,5 @@
 # The same program on this machine's kernel and on the guest's:
+# make test-swap     the guest with more memory in use than it has: 160 MiB of 64, and of 32
 # make test-diff     SEEDS=20 random sequences of memory operations, OPERATIONS=500 each
 SEEDS      ?= 20
 OPERATIONS ?= 500
@@ -11,6 +12,7 @@ $(BUILD)/tests/diff/%: tests/diff/%.c
 
 $(BUILD)/tests/diff/hostile: tests/diff/hostile_calls.c
 $(BUILD)/tests/diff/oracle: $(wildcard tests/diff/oracle_*.c)
+$(BUILD)/tests/diff/sequence: tests/diff/sequence_look.c
 
 # What the tests on /dev/kvm run of them, where they can be built.
 KVM_DIFF := $(if $(shell command -v musl-gcc),$(addprefix $(BUILD)/tests/diff/,hostile frames liars oracle sequence threads))
@@ -25,3 +27,7 @@ guest-shell: all
 .PHONY: test-diff
 test-diff: all $(BUILD)/tests/diff/sequence
 	scripts/test-diff --seeds $(SEEDS) --operations $(OPERATIONS)
+
+.PHONY: test-swap
+test-swap: all
+	scripts/test-swap
