@@ -52,6 +52,7 @@ soak: export FOAL_SNAPSHOT_ROUNDS := 100
 soak: export FOAL_SNAPSHOT_KILLS := 200
 soak: export FOAL_FORK_KILLS := 200
 soak: export FOAL_CHAIN_FLIPS := 100000
+soak: export FOAL_TOUCHES := 10000
 soak: test
 
 test-all: $(TEST_PROGRAMS) $(KVM_TEST_PROGRAMS)

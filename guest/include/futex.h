@@ -25,7 +25,8 @@ s64 futex_wake(const struct futex_key *key, u64 count, u32 bits);
 /* Wakes up to wake, moves up to move of the others; how many of both. */
 s64 futex_requeue(const struct futex_key *from, const struct futex_key *to, u64 wake, u64 move);
 
-/* The current task ends, with its memory still there: who waits for that, or for its locks, goes on. */
+/* The current task ends, with its memory still there: who waits for that, or for its locks, goes
+ * on. */
 void futex_task_ends(void);
 
 #endif

@@ -1,9 +1,9 @@
 /* sysinfo: what free asks beside /proc. */
 #include "guest/include/errno.h"
 #include "guest/include/page.h"
+#include "guest/include/process.h"
 #include "guest/include/sched.h"
 #include "guest/include/syscall.h"
-#include "guest/include/process.h"
 #include "guest/include/task.h"
 #include "guest/include/uaccess.h"
 

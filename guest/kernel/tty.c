@@ -3,9 +3,9 @@
 #include "guest/include/console.h"
 #include "guest/include/errno.h"
 #include "guest/include/file.h"
+#include "guest/include/process.h"
 #include "guest/include/signal.h"
 #include "guest/include/spinlock.h"
-#include "guest/include/process.h"
 #include "guest/include/task.h"
 #include "guest/include/uaccess.h"
 

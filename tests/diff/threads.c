@@ -12,15 +12,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #define THREADS 8
-#define PAGE	4096UL
 
 static void say(const char *what, long value)
 {
@@ -117,8 +114,8 @@ static void *take_turns(void *arg)
 		pthread_cond_broadcast(&turn_changed);
 		pthread_mutex_unlock(&lock);
 	}
-	if (pthread_barrier_wait(&barrier) == PTHREAD_BARRIER_SERIAL_THREAD)
-		serial++;
+	int rank = pthread_barrier_wait(&barrier);
+	serial += rank == PTHREAD_BARRIER_SERIAL_THREAD;
 	return NULL;
 }
 
@@ -169,12 +166,13 @@ static void locks(void)
 /* --- signals --------------------------------------------------------------------------------- */
 
 static atomic_long handled_by;
+static _Thread_local long tid;
 static sem_t handled, go_on;
 
 static void note(int sig)
 {
 	(void)sig;
-	atomic_store(&handled_by, syscall(SYS_gettid));
+	atomic_store(&handled_by, tid);
 	sem_post(&handled);
 }
 
@@ -184,11 +182,12 @@ static void *take_signals(void *arg)
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGUSR1);
+	tid = syscall(SYS_gettid);
 	pthread_sigmask(arg ? SIG_UNBLOCK : SIG_BLOCK, &set, NULL);
 	sem_post(&handled);
 	while (sem_wait(&go_on))
 		;
-	return (void *)(intptr_t)syscall(SYS_gettid);
+	return (void *)(intptr_t)tid;
 }
 
 static void wait_for(sem_t *sem)
@@ -201,7 +200,7 @@ static void signals(void)
 {
 	pthread_t open, closed;
 	sigset_t set, old;
-	void *tid;
+	void *taker;
 
 	signal(SIGUSR1, note);
 	sem_init(&handled, 0, 0);
@@ -221,8 +220,8 @@ static void signals(void)
 	say("pending here", sigismember(&set, SIGUSR1));
 	sem_post(&go_on);
 	sem_post(&go_on);
-	pthread_join(open, &tid);
-	say("taken by the one that does not block it", by == (long)(intptr_t)tid);
+	pthread_join(open, &taker);
+	say("taken by the one that does not block it", by == (long)(intptr_t)taker);
 	pthread_join(closed, NULL);
 	say("not by the other", atomic_load(&handled_by) == by);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
@@ -245,13 +244,20 @@ static _Noreturn void *exit_all(void *arg)
 
 static void *exec_again(void *arg)
 {
-	char *argv[] = {arg, "again", NULL};
-	char pid[16];
+	char pid[16], *argv[] = {arg, "again", pid, NULL};
 
 	snprintf(pid, sizeof(pid), "%d", getpid());
-	setenv("WAS", pid, 1);
 	execv(arg, argv);
 	return NULL;
+}
+
+/* Two at once: one of them goes on, and the other ends with the rest. */
+static void *exec_twice(void *arg)
+{
+	pthread_t t;
+
+	start(&t, exec_again, arg);
+	return exec_again(arg);
 }
 
 static void *fault_here(void *arg)
@@ -339,6 +345,8 @@ static void ends(char *self)
 	say("exit of all by one", end_of(exit_all, NULL));
 	say("fault of one", end_of(fault_here, (void *)8));
 	say("exec of one", end_of(exec_again, self));
+	for (int i = 0; i < 5; i++)
+		say("exec of two at once", end_of(exec_twice, self));
 	say("the first leaves", end_without_first(self));
 	start(&t, fork_here, NULL);
 	pthread_join(t, &status);
@@ -350,70 +358,10 @@ static void ends(char *self)
 	many_detached();
 }
 
-/* --- memory ---------------------------------------------------------------------------------- */
-
-#define SHARED_PAGES 32
-#define ROUNDS	     40
-
-static atomic_uint *shared;
-static atomic_bool stop;
-
-/* Every page of the mapping, again and again; what is not there just now is as good as zero. */
-static void *touch_all(void *arg)
-{
-	(void)arg;
-	for (int r = 0; r < ROUNDS; r++)
-		for (unsigned i = 0; i < SHARED_PAGES; i++)
-			atomic_fetch_add(shared + i * PAGE / sizeof(*shared), 1);
-	return NULL;
-}
-
-static void *change_beside(void *arg)
-{
-	char *mine =
-	    mmap(NULL, 8 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	long wrong = 0;
-
-	(void)arg;
-	while (!atomic_load(&stop)) {
-		mine[0] = mine[3 * PAGE] = 1;
-		mprotect(mine, 8 * PAGE, PROT_READ);
-		mprotect(mine, 8 * PAGE, PROT_READ | PROT_WRITE);
-		wrong += mine[3 * PAGE] != 1;
-		munmap(mine + 3 * PAGE, PAGE);
-		wrong += mmap(mine + 3 * PAGE, PAGE, PROT_READ | PROT_WRITE,
-			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED;
-		wrong += mine[3 * PAGE] != 0;
-		madvise(shared, SHARED_PAGES * PAGE, MADV_DONTNEED); /* stays: it is shared */
-	}
-	return (void *)(intptr_t)wrong;
-}
-
-static void memory(void)
-{
-	pthread_t t[THREADS], beside;
-	void *wrong;
-	long sum = 0;
-
-	shared = mmap(NULL, SHARED_PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-		      -1, 0);
-	start(&beside, change_beside, NULL);
-	for (int i = 0; i < THREADS; i++)
-		start(&t[i], touch_all, NULL);
-	for (int i = 0; i < THREADS; i++)
-		pthread_join(t[i], NULL);
-	atomic_store(&stop, true);
-	pthread_join(beside, &wrong);
-	for (unsigned i = 0; i < SHARED_PAGES; i++)
-		sum += shared[i * PAGE / sizeof(*shared)];
-	say("touches", sum);
-	say("stale", (long)(intptr_t)wrong);
-}
-
 int main(int argc, char **argv)
 {
-	if (argc > 1 && !strcmp(argv[1], "again")) {
-		say("after exec, the same process", getpid() == atoi(getenv("WAS")));
+	if (argc > 2 && !strcmp(argv[1], "again")) {
+		say("after exec, the same process", getpid() == atoi(argv[2]));
 		say("and its only thread", syscall(SYS_gettid) == getpid());
 		return 5;
 	}
@@ -428,6 +376,5 @@ int main(int argc, char **argv)
 	locks();
 	signals();
 	ends(argv[0]);
-	memory();
 	return 0;
 }

@@ -277,7 +277,7 @@ START_TEST(too_many_things)
 		close(ends[0]);
 		close(ends[1]);
 	}
-	ck_assert_uint_eq(descriptors_of(pid), before);
+	descriptors_fall(pid, before);
 	close(fd);
 }
 END_TEST

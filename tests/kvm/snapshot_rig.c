@@ -90,6 +90,12 @@ unsigned descriptors_of(pid_t pid)
 	return n;
 }
 
+void descriptors_fall(pid_t pid, unsigned most)
+{
+	while (descriptors_of(pid) > most)
+		usleep(1000);
+}
+
 pid_t child_of(pid_t pid)
 {
 	char command[160];

@@ -30,5 +30,7 @@ unsigned leftovers(const char *dir);
 pid_t child_of(pid_t pid);
 /* Entries of the process's list of descriptors. */
 unsigned descriptors_of(pid_t pid);
+/* Wait until there are @most: whoever asked for something hangs up a moment later. */
+void descriptors_fall(pid_t pid, unsigned most);
 
 #endif
