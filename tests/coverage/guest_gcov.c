@@ -3,14 +3,19 @@
  * file and the words of it, in hexadecimal, zeros in front left out. Linked around machine_exit()
  * into the kernel that `make coverage` builds; scripts/coverage takes the console apart.
  */
-#include <gcov.h>
-
 #include "guest/include/console.h"
 #include "guest/include/cpu.h"
 #include "guest/include/printk.h"
 
 #define ROOM	8192 /* bytes, for what libgcov has to put somewhere: a list of lengths */
 #define LONGEST 100  /* characters of a line, but for its last word */
+
+struct gcov_info;
+
+/* As gcc's gcov.h has it: an object's data, by pieces, behind the name of its file. */
+void __gcov_info_to_gcda(const struct gcov_info *info, void (*name)(const char *, void *),
+			 void (*dump)(const void *, unsigned, void *),
+			 void *(*allocate)(unsigned, void *), void *arg);
 
 /* Made by the linker around what -fprofile-info-section= leaves of each object. */
 extern const struct gcov_info *const __start_gcov_info[], *const __stop_gcov_info[];
