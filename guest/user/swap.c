@@ -70,7 +70,7 @@ int main(int argc, char **argv)
 	size_t bad = 0;
 	long p;
 
-	if (argc < 2 || argc > 4 || (argc == 4 && strcmp(argv[3], "fork")) ||
+	if (argc < 2 || argc > 4 || (argc == 4 && strcmp(argv[3], "fork") != 0) ||
 	    !parse_number(argv[1], 4096, &mib) ||
 	    (argc > 2 && !parse_number(argv[2], 4096, &limit))) {
 		print("swap: usage: swap MiB [LIMIT_MiB [fork]]\n");

@@ -28,9 +28,10 @@ NESTED_TESTS      += $(OUT)/tests/test_kvm
 # What guests, their processors and the host's memory have to do with. The rest (files, sockets,
 # clients, words) is the same on any host with KVM.
 PARTS_6.12_test_kvm := runs cases files firmware cpus platform led huge poison hung memory_limit \
-	trouble pause confined guest_kernel main_job snapshot snapshot_diff fork clone clone_huge reset \
+	trouble pause confined guest_kernel guest_threads main_job snapshot snapshot_diff fork clone clone_huge reset \
 	bench_exits reconcile trace_kvm
 # What faults, and what foal tells of the host.
 PARTS_6.1_test_kvm := cases huge poison memory_limit doctor main_job reconcile trace_kvm
 NESTED_FILES      += $(OUT)/foal $(KVM_GUESTS) $(GUEST_KERNEL) $(GUEST_DISK) $(GUEST_PMEM) \
-	docs/exit-statuses.md $(shell command -v debugfs) $(shell command -v e2fsck)
+	docs/exit-statuses.md $(KVM_DIFF) $(OUT)/guest/user/run \
+	$(foreach tool,debugfs e2fsck mke2fs,$(shell PATH=$$PATH:/usr/sbin:/sbin command -v $(tool)))

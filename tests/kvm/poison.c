@@ -101,7 +101,7 @@ static const char *make_victim(long *cut)
 {
 	static unsigned char pages[VICTIM_PAGES][4096];
 	const char *image = scratch("victim.img"), *stage = scratch("stage");
-	char command[1024], path[512];
+	char path[512];
 	size_t len;
 
 	for (int i = 0; i < VICTIM_PAGES; i++)
@@ -109,11 +109,7 @@ static const char *make_victim(long *cut)
 	ck_assert_int_eq(mkdir(stage, 0755), 0);
 	snprintf(path, sizeof(path), "%s/victim", stage);
 	write_file(path, pages, sizeof(pages));
-	snprintf(
-	    command, sizeof(command),
-	    "PATH=$PATH:/usr/sbin:/sbin mke2fs -q -F -t ext2 -b 4096 -d %s %s 4M >/dev/null 2>&1",
-	    stage, image);
-	ck_assert_int_eq(system(command), 0);
+	make_ext2(image, stage, "4096", "4M");
 	unsigned char *data = read_file(image, &len);
 	*cut = 0;
 	for (size_t at = 0; at < len && !*cut; at += 4096)

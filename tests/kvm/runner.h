@@ -128,12 +128,14 @@ bool same_files(const char *a, const char *b);
 /* The first word of page @page of the file. */
 uint64_t page_word(const char *path, unsigned page);
 
-/* --- ext file systems, through debugfs and e2fsck of e2fsprogs ------------------ */
+/* --- ext file systems, through mke2fs, debugfs and e2fsck of e2fsprogs ---------- */
 
 /* Run a program of the host, its output in @out (NULL: dropped); its exit status, 127: not there.
  */
 int run_tool(const char *out, const char *const *argv);
 
+/* An ext2 image of @size (as mke2fs takes it) with what is in the folder @tree. */
+void make_ext2(const char *image, const char *tree, const char *block_size, const char *size);
 /* A file inside an image; free() it. */
 unsigned char *file_in_image(const char *image, const char *path, size_t *len);
 void sum_in_image(const char *image, const char *path, char sum[SHA256_HEX]);
