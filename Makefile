@@ -60,6 +60,12 @@ endif
 # Nothing that was built is deleted as an intermediate file.
 .SECONDARY:
 
+ifeq ($(SAN),coverage)
+CFLAGS  += --coverage
+LDFLAGS += --coverage
+STATIC  :=
+endif
+
 ROOMS := ept devices vmm
 objs   = $(patsubst %.c,$(OUT)/%.o,$(wildcard $(1)/*.c))
 

@@ -123,7 +123,7 @@ void pseudo_inode(struct inode *inode, u32 mode, const struct inode_ops *ops)
 
 u64 fs_device(const struct inode *inode)
 {
-	return inode->sb->number;
+	return inode->sb ? inode->sb->number : 0;
 }
 
 bool fs_read_only(const struct inode *inode)

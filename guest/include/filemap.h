@@ -86,6 +86,8 @@ bool filemap_remove(struct page *page);
 void filemap_drop(struct page *page);
 /* Forgets the pages behind byte `size` and unmaps them. What is dirty there is lost. Sleeps. */
 void filemap_truncate(struct address_space *as, u64 size);
+/* Forgets those of the pages first to last that nobody maps, uses or has changed. */
+void filemap_invalidate(struct address_space *as, u64 first, u64 last);
 /* A zeroed page of an index that the cache does not have, up to date; *out with a reference. */
 int add_zeroed_page(struct address_space *as, u64 index, struct page **out);
 

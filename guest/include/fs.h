@@ -140,7 +140,7 @@ s64 fs_time(const struct inode *inode);
 
 /* Pages of all files that are cached. */
 u64 fs_cached_pages(void);
-/* Number of the filesystem, as stat reports. */
+/* Number of the filesystem, as stat reports; 0: shared memory is in none. */
 u64 fs_device(const struct inode *inode);
 
 /* Whether nothing may be written: opening the file for writing gives -EROFS. */

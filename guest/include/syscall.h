@@ -119,6 +119,7 @@ bool syscall_by_exception(struct regs *regs);
 	X(204, sched_getaffinity) \
 	X(217, getdents64) \
 	X(218, set_tid_address) \
+	X(221, fadvise64) \
 	X(228, clock_gettime) \
 	X(230, clock_nanosleep) \
 	X(231, exit_group) \

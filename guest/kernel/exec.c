@@ -1,7 +1,8 @@
 /*
  * execve of a static ELF program, or of a script that one runs. Segments are mapped, not read:
  * their pages come when the program touches them. The new address space is complete before the old
- * one goes, so a file that is no program leaves its caller alive.
+ * one goes: who calls is told of a file that is no program, and ended by one whose segments cannot
+ * be, as Linux has given the old one up by then.
  */
 #include "guest/include/exec.h"
 #include "guest/include/elf.h"
@@ -12,6 +13,7 @@
 #include "guest/include/mm.h"
 #include "guest/include/process.h"
 #include "guest/include/random.h"
+#include "guest/include/signal.h"
 #include "guest/include/string.h"
 #include "guest/include/swap.h"
 #include "guest/include/task.h"
@@ -45,11 +47,15 @@ static int read_headers(struct inode *inode, struct image *im)
 	if (eh->magic != ELF_MAGIC || eh->class != ELF_CLASS_64 || eh->data != ELF_DATA_LSB ||
 	    eh->machine != ELF_X86_64 || (eh->type != ELF_EXEC && eh->type != ELF_DYN) ||
 	    eh->phentsize != sizeof(im->ph[0]) || !eh->phnum || eh->phnum > PHDRS_MAX ||
-	    eh->phoff > inode->size || eh->entry >= USER_END - DYN_BASE)
-		return -ENOEXEC; /* the entry: iretq must not meet one that is not canonical */
+	    eh->phoff > inode->size)
+		return -ENOEXEC;
 	if (eh->type == ELF_DYN)
 		im->bias = DYN_BASE;
-	return file_read_kernel(inode, eh->phoff, im->ph, eh->phnum * sizeof(im->ph[0]));
+	err = file_read_kernel(inode, eh->phoff, im->ph, eh->phnum * sizeof(im->ph[0]));
+	for (unsigned i = 0; !err && i < eh->phnum; i++)
+		if (im->ph[i].type == PT_INTERP)
+			err = -ENOEXEC; /* static programs only */
+	return err;
 }
 
 static unsigned segment_prot(const struct elf_phdr *ph)
@@ -58,7 +64,10 @@ static unsigned segment_prot(const struct elf_phdr *ph)
 	       (ph->flags & PHDR_X ? PROT_EXEC : 0);
 }
 
-/* Every field is the file's word: checked against wrapping and the user half before use. */
+/*
+ * Every field is the file's word: checked against wrapping and the user half before use. What lies
+ * behind the file's end is mapped like the rest, and a SIGBUS for who touches it.
+ */
 static int map_segment(struct mm *mm, struct inode *inode, struct image *im,
 		       const struct elf_phdr *ph)
 {
@@ -68,8 +77,8 @@ static int map_segment(struct mm *mm, struct inode *inode, struct image *im,
 	s64 ret;
 
 	if (ph->vaddr >= USER_END - DYN_BASE || ph->memsz >= USER_END - DYN_BASE ||
-	    ph->filesz > ph->memsz || ph->offset > inode->size ||
-	    ph->filesz > inode->size - ph->offset || ((ph->vaddr ^ ph->offset) & ~PAGE_MASK))
+	    ph->filesz > ph->memsz || ph->offset >= USER_END ||
+	    ((ph->vaddr ^ ph->offset) & ~PAGE_MASK))
 		return -ENOEXEC;
 	file_end = ph->filesz ? ALIGN_UP(start + ph->filesz, PAGE_SIZE) : page;
 	mem_end = ALIGN_UP(start + ph->memsz, PAGE_SIZE);
@@ -103,15 +112,14 @@ static int map_image(struct mm *mm, struct inode *inode, struct image *im)
 		const struct elf_phdr *ph = &im->ph[i];
 		int err;
 
-		if (ph->type == PT_INTERP)
-			return -ENOEXEC; /* static programs only */
 		if (ph->type != PT_LOAD || !ph->memsz)
 			continue;
 		err = map_segment(mm, inode, im, ph);
 		if (err)
 			return err;
 	}
-	if (!im->end)
+	/* iretq must not meet an entry that is not canonical. */
+	if (!im->end || im->eh.entry >= USER_END - DYN_BASE)
 		return -ENOEXEC;
 	mm->brk_start = mm->brk = im->end;
 	ret = do_mmap(mm, STACK_TOP - STACK_INITIAL, STACK_INITIAL, PROT_READ | PROT_WRITE,
@@ -261,6 +269,8 @@ int do_exec(struct regs *regs, struct exec_args *args)
 	current->mm = mm;
 	mm_activate(mm);
 	err = map_image(mm, inode, im);
+	if (err && old)
+		process_end(current->process, SIGSEGV);
 	if (!err)
 		err = build_stack(im, args);
 	if (!err && !process_be_alone())

@@ -289,6 +289,35 @@ SYSCALL(sync)
 	return 0;
 }
 
+/* Of a range by whole pages; without a length, up to the end. Of the rest no advice is needed. */
+static s64 do_fadvise64(struct file *f, struct regs *regs)
+{
+	enum { FADV_DONTNEED = 4, FADV_NOREUSE = 5 };
+	u64 pos = regs->rsi, len = regs->rdx, end;
+	u32 advice = (u32)regs->r10;
+
+	if (f->flags & O_PATH)
+		return -EBADF;
+	if (!f->inode || S_ISFIFO(f->inode->mode))
+		return -ESPIPE;
+	if ((s64)len < 0 || advice > FADV_NOREUSE)
+		return -EINVAL;
+	if (advice != FADV_DONTNEED || !S_ISREG(f->inode->mode) || f->inode->dax)
+		return 0;
+	if (!len || __builtin_add_overflow(pos, len, &end))
+		end = ~0UL;
+	filemap_write_back(&f->inode->mapping);
+	if (pos <= ~PAGE_SIZE && ALIGN_UP(pos, PAGE_SIZE) < (end & PAGE_MASK))
+		filemap_invalidate(&f->inode->mapping, ALIGN_UP(pos, PAGE_SIZE) >> PAGE_SHIFT,
+				   (end >> PAGE_SHIFT) - 1);
+	return 0;
+}
+
+SYSCALL(fadvise64)
+{
+	return on_file(regs, do_fadvise64);
+}
+
 static s64 do_ftruncate(struct file *f, struct regs *regs)
 {
 	if (f->flags & O_PATH)

@@ -69,7 +69,8 @@ static bool access_error(u64 error, const struct vma *vma)
 {
 	if (error & PF_WRITE)
 		return !(vma->flags & VM_WRITE);
-	if (error & PF_FETCH)
+	/* On a page that is not there a fetch is a read: what it may not do, it is told then. */
+	if ((error & PF_FETCH) && (error & PF_PRESENT))
 		return !(vma->flags & VM_EXEC);
 	return !(vma->flags & VM_ACCESS);
 }

@@ -159,7 +159,8 @@ static bool do_fault_around(struct fault *f)
 {
 	struct vma *vma = f->req->vma;
 	u64 start = MAX(ALIGN_DOWN(f->req->page, FAULT_AROUND), vma->start);
-	u64 end = MIN(ALIGN_DOWN(f->req->page, FAULT_AROUND) + FAULT_AROUND, vma->end);
+	u64 table_end = ALIGN_DOWN(start, PMD_SIZE) + PMD_SIZE;
+	u64 end = MIN(MIN(start + FAULT_AROUND, vma->end), table_end);
 	unsigned mapped = vma->ops->map_pages(f, start, end);
 	bool done = pte_present(READ_ONCE(*f->ptep));
 

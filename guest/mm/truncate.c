@@ -62,6 +62,23 @@ void filemap_truncate(struct address_space *as, u64 size)
 	}
 }
 
+void filemap_invalidate(struct address_space *as, u64 first, u64 last)
+{
+	struct page *pages[16];
+	unsigned n;
+
+	while (first <= last && (n = filemap_next_pages(as, &first, pages, ARRAY_SIZE(pages)))) {
+		for (unsigned i = 0; i < n; i++) {
+			if (pages[i]->index <= last && trylock_page(pages[i])) {
+				if (pages[i]->mapping == as)
+					filemap_remove(pages[i]);
+				unlock_page(pages[i]);
+			}
+			put_page(pages[i]);
+		}
+	}
+}
+
 int file_extend(struct inode *inode, u64 size)
 {
 	int err = zero_behind(inode, inode->size);

@@ -1,8 +1,8 @@
 /*
- * swap MiB [LIMIT_MiB]: writes that much memory and reads it back, twice. Under a limit of its own,
- * if there is one, and then it goes on as two programs that share the memory copy-on-write. Ends
- * with 0 if every page had what was written and minor and major faults together are at least the
- * pages.
+ * swap MiB [LIMIT_MiB [fork]]: writes that much memory and reads it back, twice. Under a limit of
+ * its own, if there is one; it may go on as two programs that share the memory copy-on-write, and
+ * then have twice that much in the end. Ends with 0 if every page had what was written and minor
+ * and major faults together are at least the pages.
  */
 #include "guest/user/lib/user.h"
 
@@ -70,9 +70,10 @@ int main(int argc, char **argv)
 	size_t bad = 0;
 	long p;
 
-	if (argc < 2 || argc > 3 || !parse_number(argv[1], 4096, &mib) ||
-	    (argc == 3 && !parse_number(argv[2], 4096, &limit))) {
-		print("swap: usage: swap MiB [LIMIT_MiB]\n");
+	if (argc < 2 || argc > 4 || (argc == 4 && strcmp(argv[3], "fork") != 0) ||
+	    !parse_number(argv[1], 4096, &mib) ||
+	    (argc > 2 && !parse_number(argv[2], 4096, &limit))) {
+		print("swap: usage: swap MiB [LIMIT_MiB [fork]]\n");
 		return 2;
 	}
 	if (limit && syscall3(SYS_MEMORY_LIMIT, (long)(limit << 20), 0, 0)) {
@@ -93,7 +94,7 @@ int main(int argc, char **argv)
 	}
 	if (faults() < pages)
 		bad++;
-	if (limit)
+	if (argc == 4)
 		bad += forked();
 	print("swap: %zu pages, %zu faults, %zu wrong\n", pages, faults(), bad);
 	return bad != 0;

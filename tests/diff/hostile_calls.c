@@ -57,6 +57,7 @@ const struct call hostile_calls[] = {
     CALL(ioctl, "fxo", 0, 0x5401),
     CALL(fsync, "f"),
     CALL(fdatasync, "f"),
+    CALL(fadvise64, "f@xx", 0, 0, 0, 0),
     CALL(ftruncate, "f@", 0, 16),
     CALL(fstat, "fo"),
     CALL(fstatfs, "ro"),

@@ -7,10 +7,10 @@
  * All happens in one arena at a fixed address. What kernels may do differently is not asked for:
  * addresses they choose, ranges that neighbours merged into may span, pages that reclaim may take.
  */
+#include "sequence.h"
+
 #include <errno.h>
 #include <fcntl.h>
-#include <setjmp.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -25,11 +25,8 @@
 #	define MADV_POPULATE_WRITE 23
 #endif
 
-#define PAGE	   4096UL
-#define PAGES	   96U /* of the arena */
 #define FILE_PAGES 40U
 #define LONGEST	   24U /* pages of one operation */
-#define ARENA	   ((char *)0x100000000000UL)
 
 static uint64_t state;
 static const char *left_out = "";
@@ -51,58 +48,6 @@ static unsigned below(unsigned n)
 	return (unsigned)(draw() % n);
 }
 
-/* --- touching, with what it may end in ----------------------------------------------- */
-
-static sigjmp_buf back;
-static volatile sig_atomic_t caught, caught_code;
-static char *volatile caught_at;
-
-static void on_fault(int signal, siginfo_t *info, void *context)
-{
-	(void)context;
-	caught = signal;
-	caught_code = info->si_code;
-	caught_at = info->si_addr;
-	siglongjmp(back, 1);
-}
-
-static void catch_faults(void)
-{
-	struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO};
-
-	sigemptyset(&action.sa_mask);
-	sigaction(SIGSEGV, &action, NULL);
-	sigaction(SIGBUS, &action, NULL);
-}
-
-static bool touch_read(const char *at, uint64_t *value)
-{
-	if (sigsetjmp(back, 1))
-		return false;
-	*value = *(const volatile uint64_t *)(const volatile void *)at;
-	return true;
-}
-
-static bool touch_write(char *at, uint64_t value)
-{
-	if (sigsetjmp(back, 1))
-		return false;
-	*(volatile uint64_t *)(volatile void *)at = value;
-	return true;
-}
-
-/* The signal that a touch of @at ended in; where, only if it is not where it has to be. */
-static void print_fault(const char *at)
-{
-	printf("%s%d",
-	       caught == SIGSEGV  ? "segv"
-	       : caught == SIGBUS ? "bus"
-				  : "?",
-	       (int)caught_code);
-	if (caught_at != at)
-		printf("@%+ld", (long)(caught_at - at));
-}
-
 /* --- what it does --------------------------------------------------------------------- */
 
 struct range {
@@ -116,11 +61,6 @@ static struct range some_range(unsigned longest)
 	if (r.first + r.pages > PAGES)
 		r.pages = PAGES - r.first;
 	return r;
-}
-
-static char *page_at(unsigned page)
-{
-	return ARENA + page * PAGE;
 }
 
 static void print_result(const char *what, struct range r, long result)
@@ -330,39 +270,7 @@ static void truncate_file(void)
 	print_result("T", r, cut);
 }
 
-/* --- what is there ----------------------------------------------------------------------- */
-
-static uint64_t mixed(uint64_t sum, uint64_t value)
-{
-	sum ^= value + 0x9e3779b97f4a7c15UL + (sum << 6) + (sum >> 2);
-	return sum;
-}
-
-/* Of all that can be read of a page, every 64 bytes. */
-static uint64_t sum_of_page(const char *page, uint64_t sum)
-{
-	for (unsigned at = 0; at < PAGE; at += 64) {
-		uint64_t value;
-
-		if (!touch_read(page + at, &value))
-			value = ((uint64_t)caught << 32) | (unsigned)caught_code;
-		sum = mixed(sum, value);
-		if (at == 0 && caught)
-			break;
-	}
-	return sum;
-}
-
-static void look_at_all(void)
-{
-	uint64_t sum = 0;
-
-	for (unsigned i = 0; i < PAGES; i++) {
-		caught = 0;
-		sum = sum_of_page(page_at(i), sum);
-	}
-	printf("all %016lx\n", (unsigned long)sum);
-}
+/* --- forks ------------------------------------------------------------------------------- */
 
 static void step(void);
 
@@ -399,11 +307,16 @@ static const struct operation {
 	unsigned share;
 	void (*run)(void);
 } operations[] = {
-    {'A', 6, map_anonymous}, {'S', 2, map_shared},  {'F', 3, map_file},	 {'G', 2, map_shared_file},
-    {'U', 3, unmap},	     {'P', 6, protect},	    {'M', 4, move},	 {'D', 4, drop},
-    {'W', 1, will_need},     {'L', 2, populate},    {'r', 8, read_some}, {'w', 14, write_some},
-    {'i', 3, copy_in},	     {'o', 2, copy_out},    {'y', 1, sync_some}, {'T', 1, truncate_file},
+    {'A', 6, map_anonymous}, {'S', 2, map_shared},
+    {'F', 3, map_file},	     {'G', 2, map_shared_file},
+    {'U', 3, unmap},	     {'P', 6, protect},
+    {'M', 4, move},	     {'D', 4, drop},
+    {'W', 1, will_need},     {'L', 2, populate},
+    {'r', 8, read_some},     {'w', 14, write_some},
+    {'i', 3, copy_in},	     {'o', 2, copy_out},
+    {'y', 1, sync_some},     {'T', 1, truncate_file},
     {'f', 2, split},	     {'a', 1, look_at_all},
+    {'m', 1, look_at_maps},
 };
 
 #define NR_OPERATIONS (sizeof(operations) / sizeof(operations[0]))
@@ -457,5 +370,6 @@ int main(int argc, char **argv)
 	while (steps--)
 		step();
 	look_at_all();
+	look_at_maps();
 	return 0;
 }

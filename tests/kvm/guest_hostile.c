@@ -1,6 +1,6 @@
 /*
- * Programs that mean harm: what the guest kernel says to bad arguments and to signal frames that
- * lie is what this machine's says to the same program; tasks have a limit.
+ * Programs that mean harm: what the guest kernel says to bad arguments, to programs and to signal
+ * frames that lie is what this machine's says to the same program; tasks have a limit.
  */
 #include <string.h>
 #include <sys/stat.h>
@@ -15,6 +15,15 @@ START_TEST(bad_arguments)
 
 	ck_assert_int_eq(mkdir(dir, 0755), 0);
 	same_on_both("hostile", "/tmp", dir, "1");
+}
+END_TEST
+
+START_TEST(programs_that_lie)
+{
+	const char *dir = scratch("host");
+
+	ck_assert_int_eq(mkdir(dir, 0755), 0);
+	same_on_both("liars", "/tmp", dir, "1");
 }
 END_TEST
 
@@ -52,6 +61,7 @@ Suite *guest_hostile_suite(void)
 
 	tcase_set_timeout(tc, TEST_LIMIT);
 	tcase_add_test(tc, bad_arguments);
+	tcase_add_test(tc, programs_that_lie);
 	tcase_add_test(tc, frames_that_lie);
 	tcase_add_test(tc, tasks_have_a_limit);
 	suite_add_tcase(suite, tc);

@@ -26,6 +26,7 @@ Suite *doctor_suite(void);
 Suite *main_job_suite(void);
 Suite *guest_files_suite(void);
 Suite *guest_hostile_suite(void);
+Suite *guest_oracle_suite(void);
 Suite *guest_threads_suite(void);
 Suite *guest_shell_suite(void);
 Suite *guest_kernel_suite(void);

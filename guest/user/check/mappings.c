@@ -253,6 +253,8 @@ static int shared_memory(void)
 	fill(handed_down, 64);
 	EXPECT(minor_faults() - before == 64);
 	EXPECT(!in_child(write_handed_down));
+	/* It is in no filesystem whose number it could have. */
+	EXPECT(proc_value("/proc/self/maps", "no such line") == -1);
 	for (size_t i = 0; i < 64; i++)
 		EXPECT(handed_down[i * PAGE_SIZE] == ((i + 1) ^ 0xff));
 	EXPECT(!advise(handed_down, 64, MADV_DONTNEED));
