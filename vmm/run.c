@@ -232,7 +232,11 @@ int run_vm(struct vm *vm, struct background *bg, struct foal_error *err)
 
 	if (!vm->birth)
 		ignore_signals();
-	if (stats_open(vm, err)) {
+	/* Without KVM nothing else counts: no file has been opened, and none emptied. */
+	r = vm->birth ? 0 : vm_begun(vm, err);
+	if (r == 0)
+		r = stats_open(vm, err);
+	if (r) {
 		if (vm->begun)
 			vm_destroy(vm);
 		return err->status;
@@ -350,8 +354,10 @@ int run_machine(struct run_options *opt, const struct vm_restore *restore, struc
 	struct foal_error err = {0};
 	bool abandoned = false;
 	int status = FOAL_EXIT_HOST;
-	int r = opt->named ? claim_name(&control, opt, &err) : 0;
+	int r = vm ? vm_begun(vm, &err) : 0;
 
+	if (r == 0 && opt->named)
+		r = claim_name(&control, opt, &err);
 	if (r == 0 && opt->background)
 		r = background_start(&bg, &control->dir, opt->name, &status, &err);
 	if (r == 0)
@@ -378,5 +384,5 @@ int command_run(int argc, char **argv, uint64_t main_ns)
 		error_print(&err);
 		return err.status;
 	}
-	return run_machine(&opt, NULL, NULL, main_ns);
+	return run_machine(&opt, NULL, vm_begin_ahead(&opt), main_ns);
 }
