@@ -315,6 +315,11 @@ void ept_area_range(const struct ept_area *area, gpa_t *gpa, uint64_t *size)
 	*size = area->end - area->start;
 }
 
+const char *ept_area_name(const struct ept_area *area)
+{
+	return area->name;
+}
+
 void ept_area_info(struct ept_area *area, struct ept_area_info *out)
 {
 	*out = (struct ept_area_info){
