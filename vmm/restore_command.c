@@ -317,10 +317,20 @@ int command_restore(int argc, char **argv, uint64_t main_ns)
 	from.layers = dir.layers;
 	from.memory = dir.memory;
 	from.below = dir.below;
-	from.path = realpath(path, NULL);
+	char *real = realpath(path, NULL);
+	from.path = real;
 	from.ahead = ahead;
-	int status = run_machine(&opt, &from, vm, main_ns);
-	return status; /* threads of a VM that hangs may still read the snapshot */
+	bool abandoned;
+	int status = run_machine(&opt, &from, vm, main_ns, &abandoned);
+	if (abandoned)
+		return status; /* threads of a VM that hangs may still read the snapshot */
+	if (ahead)
+		ept_working_set_close(ahead);
+	if (from.record_fd >= 0)
+		close(from.record_fd);
+	free(real);
+	snapshot_dir_close(&dir);
+	return status;
 }
 
 /* --- verify
