@@ -315,6 +315,11 @@ void ept_area_range(const struct ept_area *area, gpa_t *gpa, uint64_t *size)
 	*size = area->end - area->start;
 }
 
+const char *ept_area_name(const struct ept_area *area)
+{
+	return area->name;
+}
+
 void ept_area_info(struct ept_area *area, struct ept_area_info *out)
 {
 	*out = (struct ept_area_info){
@@ -339,7 +344,7 @@ void ept_area_info(struct ept_area *area, struct ept_area_info *out)
 	if (area->obj && !area->obj->cache)
 		out->file_read = out->resident < out->file_bytes ? out->resident : out->file_bytes;
 	if (area->obj && !ept_handler_engine(area)) {
-		int64_t cached = ept_object_host_cached(area->obj, 0, out->file_bytes);
+		int64_t cached = ept_object_host_cached_at_once(area->obj, 0, out->file_bytes);
 
 		out->copied = ept_kernel_copied(area);
 		out->host_cached = cached > 0 ? (uint64_t)cached << EPT_PAGE_SHIFT : 0;

@@ -37,7 +37,8 @@ static bool has(const struct ept_density *d, unsigned i)
 {
 	uint64_t byte = page_of(d, i) << EPT_PAGE_SHIFT;
 
-	return ept_object_host_cached(d->area->obj, byte, byte + EPT_LEAF_BYTES) >= REGION_PAGES;
+	return ept_object_host_cached_at_once(d->area->obj, byte, byte + EPT_LEAF_BYTES) >=
+	       REGION_PAGES;
 }
 
 /* --- readers ------------------------------------------------------------------------ */

@@ -1,6 +1,7 @@
 #include "ept/host_pages.h"
 
 #include "ept/ept.h"
+#include "ept/pagemap.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -27,12 +28,6 @@ int ept_host_present(void *hva, size_t len, unsigned char *vec)
 {
 	return mincore(hva, len, vec) ? -errno : 0;
 }
-
-/* Bits of /proc/self/pagemap (Documentation/admin-guide/mm/pagemap.rst). */
-#define PM_PRESENT   (1UL << 63)
-#define PM_SWAP	     (1UL << 62)
-#define PM_FILE	     (1UL << 61)
-#define PM_EXCLUSIVE (1UL << 56)
 
 /* The shared zero page is neither a file's nor exclusive. */
 static bool somebodys(uint64_t entry)

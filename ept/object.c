@@ -4,12 +4,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 int64_t ept_object_file_size(const struct ept_object *obj)
@@ -21,6 +23,24 @@ int64_t ept_object_file_size(const struct ept_object *obj)
 		return ioctl(obj->fd, BLKGETSIZE64, &size) ? -errno : (int64_t)size;
 	/* Not by libc, whose newfstatat takes a path besides: a sandbox cannot let that through. */
 	return syscall(SYS_fstat, obj->fd, &st) ? -errno : st.st_size;
+}
+
+/* Those that are not listed may have a server, or lie on what has one. */
+static bool is_local(int fd)
+{
+	static const unsigned local[] = {
+	    EXT4_SUPER_MAGIC,  XFS_SUPER_MAGIC,	  BTRFS_SUPER_MAGIC, F2FS_SUPER_MAGIC,
+	    TMPFS_MAGIC,       RAMFS_MAGIC,	  SQUASHFS_MAGIC,    EROFS_SUPER_MAGIC_V1,
+	    ISOFS_SUPER_MAGIC, EXFAT_SUPER_MAGIC, MSDOS_SUPER_MAGIC,
+	};
+	struct statfs fs;
+
+	if (fstatfs(fd, &fs))
+		return false;
+	for (size_t i = 0; i < sizeof(local) / sizeof(*local); i++)
+		if ((unsigned)fs.f_type == local[i])
+			return true;
+	return false;
 }
 
 /* pwrite on O_APPEND appends whatever its offset; O_DIRECT takes no odd tail. */
@@ -49,6 +69,7 @@ static int check_range(struct ept_object *obj)
 	if (fstat(obj->fd, &st))
 		return -errno;
 	obj->block_device = S_ISBLK(st.st_mode);
+	obj->local = is_local(obj->fd);
 	if (!obj->block_device && !S_ISREG(st.st_mode))
 		return -EINVAL;
 	size = ept_object_file_size(obj);
@@ -220,6 +241,11 @@ int64_t ept_object_host_cached(const struct ept_object *obj, uint64_t from, uint
 	struct cachestat stat;
 
 	return syscall(NR_CACHESTAT, obj->fd, &range, &stat, 0) ? -1 : (int64_t)stat.cached;
+}
+
+int64_t ept_object_host_cached_at_once(const struct ept_object *obj, uint64_t from, uint64_t to)
+{
+	return obj->local ? ept_object_host_cached(obj, from, to) : -1;
 }
 
 int ept_object_read_fd(const struct ept_object *obj, uint64_t from, uint64_t to, bool *cached)

@@ -37,6 +37,7 @@ struct ept_object {
 	uint64_t length; /* bytes */
 	enum ept_file_mode mode;
 	bool block_device;
+	bool local;	    /* no server is behind it, as far as is known */
 	uint64_t file_size; /* when the object was made */
 	int direct_fd;	    /* the same file past the host's page cache, or -1 */
 	bool no_direct;	    /* it was refused; atomic */
@@ -166,6 +167,12 @@ int ept_object_read_fd(const struct ept_object *obj, uint64_t from, uint64_t to,
 
 /* Pages of bytes [@from, @to) that the host's page cache has; -1: it cannot say (Linux 6.5 can). */
 int64_t ept_object_host_cached(const struct ept_object *obj, uint64_t from, uint64_t to);
+
+/*
+ * The same by who may not wait. Since Linux 6.13 only who could write to the file is told, and a
+ * file system may ask its server who that is: -1 if the file is not known to be local.
+ */
+int64_t ept_object_host_cached_at_once(const struct ept_object *obj, uint64_t from, uint64_t to);
 void ept_object_refuse_direct(struct ept_object *obj);
 
 /* The part of [*@first, *@end) around @page that a fault would read, or that is being read. */

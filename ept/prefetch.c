@@ -18,6 +18,7 @@
 
 #define CHUNK_BYTES  (EPT_SET_CHUNK << EPT_PAGE_SHIFT)
 #define AHEAD	     4 /* chunks that the host is told of */
+#define FEW	     2 /* pages: cold, as many extents take as long to read as a chunk */
 
 /* That only bring in the rest of windows. */
 #define REST_THREADS 2
@@ -70,10 +71,10 @@ static unsigned put_if_room(struct ept_space *space, const uint64_t *gpa, uint64
 	return ept_snap_put(space, gpa, bytes, (unsigned)pages);
 }
 
-static void put_chunk(struct ept_space *space, uint64_t chunk, uint64_t pages, const char *bytes)
+static void put_pages(struct ept_space *space, const uint64_t *gpa, uint64_t pages,
+		      const char *bytes)
 {
 	struct ept_prefetch *p = &space->prefetch;
-	const uint64_t *gpa = p->set->gpa + chunk * EPT_SET_CHUNK;
 	bool limited = space->reclaim.limit;
 	unsigned put;
 
@@ -87,26 +88,46 @@ static void put_chunk(struct ept_space *space, uint64_t chunk, uint64_t pages, c
 	__atomic_fetch_add(&p->stats.brought, put, __ATOMIC_RELAXED);
 }
 
+/* Of a chunk this many pages are left, and it is larger than the extents that they lie in. */
+static bool few_left(uint64_t pages, uint64_t left)
+{
+	return left <= FEW && left * EPT_EXTENT_PAGES < pages;
+}
+
+static void bring_few(struct ept_space *space, const uint64_t *gpa, uint64_t pages, char *buf)
+{
+	uint64_t few[FEW];
+	unsigned n = ept_prefetch_read_sparse(space, gpa, pages, few, buf);
+
+	put_pages(space, few, n, buf);
+}
+
 /* What cannot be read, or is not what was written, is left to who asks for the page. */
 static void bring_set(struct ept_space *space, char *buf)
 {
 	struct ept_prefetch *p = &space->prefetch;
-	uint64_t count = p->set->count, chunk, pages;
+	uint64_t count = p->set->count, chunk, pages, left;
 
 	while (!ept_prefetch_cancelled(space) &&
 	       (chunk = __atomic_fetch_add(&p->next, 1, __ATOMIC_RELAXED)) <
 		   ept_set_chunks(count)) {
+		const uint64_t *gpa = p->set->gpa + chunk * EPT_SET_CHUNK;
+
 		pages = ept_set_chunk_pages(count, chunk);
-		if (ept_prefetch_ask_dense(space, p->set->gpa + chunk * EPT_SET_CHUNK, pages) ==
-		    pages)
+		left = pages - ept_prefetch_ask_dense(space, gpa, pages);
+		if (!left)
 			continue;
 		if (ept_prefetch_cancelled(space))
 			break;
+		if (few_left(pages, left)) {
+			bring_few(space, gpa, pages, buf);
+			continue;
+		}
 		/* All of it at once might wait for the disk's queue. */
 		posix_fadvise(p->set->fd, (off_t)ept_set_place(p->set, chunk + 1),
 			      AHEAD * CHUNK_BYTES, POSIX_FADV_WILLNEED);
 		if (!ept_set_read(p->set, chunk, buf))
-			put_chunk(space, chunk, pages, buf);
+			put_pages(space, gpa, pages, buf);
 	}
 }
 

@@ -58,6 +58,12 @@ bool ept_prefetch_cancelled(const struct ept_space *space);
  * dense: how many these are, there by now or not.
  */
 uint64_t ept_prefetch_ask_dense(struct ept_space *space, const uint64_t *gpa, uint64_t count);
+/*
+ * Of the same pages those whose 2 MiB are not dense, as far as they are not there: their addresses,
+ * and their bytes as the snapshot's extents have them. How many.
+ */
+unsigned ept_prefetch_read_sparse(struct ept_space *space, const uint64_t *gpa, uint64_t count,
+				  uint64_t *sparse, char *to);
 /* Everything that the layers hold. */
 void ept_prefetch_ask_all(struct ept_space *space);
 

@@ -81,6 +81,29 @@ uint64_t ept_prefetch_ask_dense(struct ept_space *space, const uint64_t *gpa, ui
 	return dense;
 }
 
+/* A page that is damaged, or cannot be read, is left to who asks for it. */
+static bool read_page(struct ept_space *space, uint64_t gpa, char *to)
+{
+	const struct ept_area *area = ept_area_find(space, gpa);
+	uint64_t page = (gpa - area->start) >> EPT_PAGE_SHIFT, bytes = 0;
+	uint16_t have;
+	char why[256];
+
+	return !ept_layers_read(area->obj, page, page + 1, to, &have, &bytes, why, sizeof(why));
+}
+
+unsigned ept_prefetch_read_sparse(struct ept_space *space, const uint64_t *gpa, uint64_t count,
+				  uint64_t *sparse, char *to)
+{
+	unsigned n = 0;
+
+	for (uint64_t i = 0; i < count; i++)
+		if (!is_dense(space, gpa[i]) && is_missing(space, gpa[i]) &&
+		    read_page(space, gpa[i], to + ((size_t)n << EPT_PAGE_SHIFT)))
+			sparse[n++] = gpa[i];
+	return n;
+}
+
 /* --- all of memory ----------------------------------------------------------------------- */
 
 /* The @n-th leaf's worth of memory that areas lie in; false: there are not so many. */

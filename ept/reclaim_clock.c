@@ -16,6 +16,7 @@
  * write-back is under way its area is left alone: if it fails, the pages that it
  * took have to be found clean and mapped (sync.c).
  */
+#include "ept/pagemap.h"
 #include "ept/space.h"
 
 #include <errno.h>
@@ -45,11 +46,6 @@ static uint64_t ring_room(const struct ept_ring *ring)
 {
 	return ring->size - (ring->head - ring->tail);
 }
-
-/* Bits of /proc/self/pagemap (Documentation/admin-guide/mm/pagemap.rst). */
-#define PM_PRESENT (1UL << 63)
-#define PM_SWAP	   (1UL << 62)
-#define PM_FILE	   (1UL << 61)
 
 enum ept_host_page ept_host_page(const struct ept_space *space, const char *hva)
 {

@@ -96,6 +96,7 @@ struct ept_lead_stats {
 #undef X
 };
 
+const char *ept_area_name(const struct ept_area *area);
 void ept_area_info(struct ept_area *area, struct ept_area_info *out);
 
 /* Where it lies, bytes: the two of these that cost nothing to ask for. */

@@ -172,11 +172,7 @@ int bench_write_json(json_t *root, FILE *out, const char *path, struct foal_erro
 
 int bench_check_host(struct foal_error *err)
 {
-	struct kvm kvm = {.dev_fd = -1, .vm_fd = -1};
-	int r = kvm_open(&kvm, err);
-
-	kvm_close(&kvm);
-	return r;
+	return kvm_try(err);
 }
 
 static bool in_file(const struct bench_case *c)

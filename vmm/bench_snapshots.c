@@ -1,7 +1,6 @@
 /* foal bench snapshots: the rows, the samples in turn, the result. */
 #include "vmm/bench_snapshots.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <fnmatch.h>
@@ -12,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "vmm/pre_fault.h"
@@ -327,38 +325,6 @@ void bench_snapshots_list(const struct bench_options *opt)
 
 /* --- all ------------------------------------------------------------------------------------ */
 
-static int make_dir(struct snap_bench *bench, struct foal_error *err)
-{
-	const char *dir = bench->opt->dir;
-	size_t n = (size_t)snprintf(bench->dir, sizeof(bench->dir), "%s/foal-bench-XXXXXX", dir);
-
-	if (n < sizeof(bench->dir) && mkdtemp(bench->dir))
-		return 0;
-	bench->dir[0] = 0;
-	return error_set(err, FOAL_EXIT_DISK, -errno,
-			 "bench: a directory in %s: %s; --dir names another place", dir,
-			 strerror(errno));
-}
-
-/* What a bench makes has no directory in a directory. */
-static void remove_tree(const char *path, unsigned depth)
-{
-	DIR *dir = opendir(path);
-	struct dirent *e;
-	char inner[4096];
-
-	while (dir && (e = readdir(dir))) {
-		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
-			continue;
-		snprintf(inner, sizeof(inner), "%s/%s", path, e->d_name);
-		if (unlink(inner) && errno == EISDIR && depth)
-			remove_tree(inner, depth - 1);
-	}
-	if (dir)
-		closedir(dir);
-	rmdir(path);
-}
-
 static void close_all(const struct snap_bench *bench)
 {
 	const int fds[] = {bench->memory, bench->index, bench->set};
@@ -366,8 +332,7 @@ static void close_all(const struct snap_bench *bench)
 	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
 		if (fds[i] >= 0)
 			close(fds[i]);
-	if (bench->dir[0])
-		remove_tree(bench->dir, 2);
+	snap_dir_remove(bench);
 }
 
 static int measure_and_tell(struct snap_bench *bench, struct row *all, FILE *json,
@@ -406,7 +371,7 @@ static int prepare(struct snap_bench *bench, FILE **json, struct foal_error *err
 	r = bench_check_host(err);
 	if (r == 0 && bench->opt->json)
 		r = bench_open_json(bench->opt->json, json, err);
-	return r ? r : make_dir(bench, err);
+	return r ? r : snap_dir_make(bench, err);
 }
 
 int bench_snapshots_measure(const struct bench_options *opt, unsigned *broken,

@@ -17,6 +17,7 @@ struct snap_bench {
 	char why[480]; /* what is being measured cannot be */
 	struct bench_warm warm;
 	int memory, index, set; /* of the touched snapshot; -1: not made yet */
+	pid_t keeper;
 };
 
 /* One measurement of a case: plain 0 where there is no other side. */
@@ -48,6 +49,13 @@ struct snap_case {
 	unsigned pages;
 	unsigned times, shared; /* samples a round; or rounds that share one */
 };
+
+/*
+ * bench_snap_dir.c: bench->dir. It goes with all VMs that have their names there; in whatever
+ * way the bench ends. 0, or a negative errno with @err.
+ */
+int snap_dir_make(struct snap_bench *bench, struct foal_error *err);
+void snap_dir_remove(const struct snap_bench *bench);
 
 /* bench_snap_vm.c: whole VMs, as a user starts them. */
 int snap_restore(struct snap_bench *bench, const struct snap_case *c, unsigned round,

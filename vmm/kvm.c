@@ -210,7 +210,10 @@ int kvm_create_vm(struct kvm *kvm, struct foal_error *err)
 		kvm->vm_fd = ioctl(kvm->dev_fd, KVM_CREATE_VM, 0);
 	} while (kvm->vm_fd < 0 && errno == EINTR);
 	if (kvm->vm_fd < 0)
-		return host_error(err, "create a VM");
+		return error_set(
+		    err, FOAL_EXIT_HOST, -errno, "KVM: create a VM: %s; %s", strerror(errno),
+		    errno == EBUSY ? "another hypervisor has the processor: end its VMs"
+				   : "see foal doctor");
 	if (enable_cap(kvm, KVM_CAP_SPLIT_IRQCHIP, FOAL_IOAPIC_PINS))
 		return host_error(err, "split irqchip");
 	widen_destinations(kvm);
@@ -301,6 +304,17 @@ int kvm_send_msi(struct kvm *kvm, uint64_t addr, uint32_t data)
 	int r = ioctl(kvm->vm_fd, KVM_SIGNAL_MSI, &msi);
 
 	return r < 0 ? -errno : r;
+}
+
+int kvm_try(struct foal_error *err)
+{
+	struct kvm kvm = {.dev_fd = -1, .vm_fd = -1};
+	int r = kvm_open(&kvm, err);
+
+	if (r == 0)
+		r = kvm_create_vm(&kvm, err);
+	kvm_close(&kvm);
+	return r;
 }
 
 void kvm_close(struct kvm *kvm)

@@ -49,6 +49,9 @@ bool kvm_shadows(void);
 /* Create the VM with a split irqchip. */
 int kvm_create_vm(struct kvm *kvm, struct foal_error *err);
 
+/* Can a VM be created here? It is gone again. */
+int kvm_try(struct foal_error *err);
+
 /* Make it one of @machine; before it has vCPUs. */
 int kvm_configure_vm(struct kvm *kvm, const struct kvm_machine *machine, struct foal_error *err);
 

@@ -227,16 +227,6 @@ static void in_our_name(struct foal_error *err)
 
 /* --- restore ----------------------------------------------------------------------------- */
 
-/* KVM is slow: it begins while the snapshot is read. Not in a process that will fork another. */
-static struct vm *begin_ahead(const struct run_options *opt)
-{
-	struct vm *vm = opt->background ? NULL : calloc(1, sizeof(*vm));
-
-	if (vm)
-		vm_begin(vm);
-	return vm;
-}
-
 /* What a run writes begins empty: that is never a part of what it begins with. */
 static int spare_snapshot(const struct snapshot_dir *dir, const struct run_options *opt,
 			  struct foal_error *err)
@@ -250,6 +240,19 @@ static int spare_snapshot(const struct snapshot_dir *dir, const struct run_optio
 					 "restore: %s: a file that a VM uses; name another",
 					 outputs[i]);
 	return 0;
+}
+
+/*
+ * Without KVM nothing else counts. A process that will fork another has no VM that was begun: it
+ * makes one to see.
+ */
+static int heed_kvm(struct vm *vm, struct foal_error *err)
+{
+	struct foal_error why = {0};
+
+	if (vm ? vm_begun(vm, &why) : kvm_try(&why))
+		*err = why;
+	return err->status ? -ECANCELED : 0;
 }
 
 int command_restore(int argc, char **argv, uint64_t main_ns)
@@ -268,7 +271,7 @@ int command_restore(int argc, char **argv, uint64_t main_ns)
 	snapshot_dir_init(&dir);
 	int r = parse(argc, argv, &path, &own, &opt, &err);
 	if (r == 0)
-		vm = begin_ahead(&opt);
+		vm = vm_begin_ahead(&opt);
 	if (r == 0)
 		r = snapshot_open(&dir, path, &opt, &err);
 	if (r == 0)
@@ -282,6 +285,8 @@ int command_restore(int argc, char **argv, uint64_t main_ns)
 	if (r == 0)
 		r = ends_renew(&own.ends, own.keep, &opt, &err);
 	if (r == 0 && own.eager)
+		r = heed_kvm(vm, &err);
+	if (r == 0 && own.eager)
 		r = snapshot_dir_verify(&dir, !opt.limit.bytes, &err);
 	if (r == 0 && own.prefetch == PREFETCH_ALL && opt.limit.bytes)
 		r = error_set(&err, FOAL_EXIT_USAGE, -EINVAL,
@@ -290,6 +295,8 @@ int command_restore(int argc, char **argv, uint64_t main_ns)
 		r = error_set(&err, FOAL_EXIT_USAGE, -EINVAL,
 			      "restore: --fault-engine kernel: nobody would check what is read");
 	if (r) {
+		if (vm)
+			heed_kvm(vm, &err);
 		in_our_name(&err);
 		error_print(&err);
 		vm_forget(vm, &opt);
@@ -310,10 +317,20 @@ int command_restore(int argc, char **argv, uint64_t main_ns)
 	from.layers = dir.layers;
 	from.memory = dir.memory;
 	from.below = dir.below;
-	from.path = realpath(path, NULL);
+	char *real = realpath(path, NULL);
+	from.path = real;
 	from.ahead = ahead;
-	int status = run_machine(&opt, &from, vm, main_ns);
-	return status; /* threads of a VM that hangs may still read the snapshot */
+	bool abandoned;
+	int status = run_machine(&opt, &from, vm, main_ns, &abandoned);
+	if (abandoned)
+		return status; /* threads of a VM that hangs may still read the snapshot */
+	if (ahead)
+		ept_working_set_close(ahead);
+	if (from.record_fd >= 0)
+		close(from.record_fd);
+	free(real);
+	snapshot_dir_close(&dir);
+	return status;
 }
 
 /* --- verify

@@ -232,7 +232,11 @@ int run_vm(struct vm *vm, struct background *bg, struct foal_error *err)
 
 	if (!vm->birth)
 		ignore_signals();
-	if (stats_open(vm, err)) {
+	/* Without KVM nothing else counts: no file has been opened, and none emptied. */
+	r = vm->birth ? 0 : vm_begun(vm, err);
+	if (r == 0)
+		r = stats_open(vm, err);
+	if (r) {
 		if (vm->begun)
 			vm_destroy(vm);
 		return err->status;
@@ -306,7 +310,6 @@ static int no_memory(struct foal_error *err)
 	return err->status;
 }
 
-/* *@abandoned: threads still run, and nothing may be taken apart. */
 static int run(struct vm *vm, const struct run_options *opt, const struct vm_restore *restore,
 	       struct control *control, struct background *bg, uint64_t main_ns, bool *abandoned,
 	       struct foal_error *err)
@@ -343,26 +346,28 @@ static int claim_name(struct control **control, const struct run_options *opt,
 }
 
 int run_machine(struct run_options *opt, const struct vm_restore *restore, struct vm *vm,
-		uint64_t main_ns)
+		uint64_t main_ns, bool *abandoned)
 {
 	struct control *control = NULL;
 	struct background bg = {.tell = -1};
 	struct foal_error err = {0};
-	bool abandoned = false;
 	int status = FOAL_EXIT_HOST;
-	int r = opt->named ? claim_name(&control, opt, &err) : 0;
+	int r = vm ? vm_begun(vm, &err) : 0;
 
+	if (r == 0 && opt->named)
+		r = claim_name(&control, opt, &err);
 	if (r == 0 && opt->background)
 		r = background_start(&bg, &control->dir, opt->name, &status, &err);
+	*abandoned = false;
 	if (r == 0)
-		status = run(vm, opt, restore, control, &bg, main_ns, &abandoned, &err);
+		status = run(vm, opt, restore, control, &bg, main_ns, abandoned, &err);
 	else
 		vm_forget(vm, opt);
 	if (err.status) {
 		error_print(&err);
 		status = err.status;
 	}
-	if (abandoned)
+	if (*abandoned)
 		return status;
 	control_close(control);
 	options_free(opt);
@@ -373,10 +378,11 @@ int command_run(int argc, char **argv, uint64_t main_ns)
 {
 	struct foal_error err = {0};
 	struct run_options opt;
+	bool abandoned;
 
 	if (options_parse(argc, argv, &opt, &err)) {
 		error_print(&err);
 		return err.status;
 	}
-	return run_machine(&opt, NULL, NULL, main_ns);
+	return run_machine(&opt, NULL, vm_begin_ahead(&opt), main_ns, &abandoned);
 }

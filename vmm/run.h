@@ -3,6 +3,7 @@
 #define FOAL_VMM_RUN_H
 
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 /* @main_ns is CLOCK_MONOTONIC at the start of main(). */
@@ -20,10 +21,11 @@ struct vm;
 
 /*
  * Run the machine of @opt, restored from @restore or booted (NULL); frees @opt. An exit status.
- * @vm: one that vm_begin() began, from malloc(), taken over; or NULL.
+ * @vm: one that vm_begin() began, from malloc(), taken over; or NULL. *@abandoned: threads still
+ * run, and nothing may be taken apart.
  */
 int run_machine(struct run_options *opt, const struct vm_restore *restore, struct vm *vm,
-		uint64_t main_ns);
+		uint64_t main_ns, bool *abandoned);
 
 struct background;
 struct foal_error;

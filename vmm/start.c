@@ -234,10 +234,11 @@ int vm_create(struct vm *vm, struct foal_error *err)
 {
 	int r = kvm_create_vm(&vm->kvm, err);
 
-	gate_wait(&vm->described);
-	if (r == 0 && !atomic_load(&vm->stopping))
-		r = configure(vm, err);
 	if (r)
+		start_failed(vm, err);
+	gate_arrive(&vm->made);
+	gate_wait(&vm->described);
+	if (r == 0 && !atomic_load(&vm->stopping) && (r = configure(vm, err)))
 		start_failed(vm, err);
 	gate_arrive(&vm->created);
 	return r;
@@ -307,6 +308,16 @@ int vm_make_vcpus(struct vm *vm, struct foal_error *err)
 	return 0;
 }
 
+int vm_begun(struct vm *vm, struct foal_error *err)
+{
+	if (!vm->begun)
+		vm_begin(vm);
+	if (vm->first_started)
+		gate_wait(&vm->made);
+	*err = start_error(vm);
+	return err->status ? -ECANCELED : 0;
+}
+
 int vm_wait_created(struct vm *vm, struct foal_error *err)
 {
 	gate_wait(&vm->created);
@@ -332,6 +343,7 @@ static int start_rest(struct vm *vm, struct foal_error *err)
 void vm_give_up(struct vm *vm)
 {
 	atomic_store(&vm->stopping, true);
+	gate_break(&vm->made);
 	gate_break(&vm->described);
 	gate_break(&vm->created);
 	gate_break(&vm->prepared);

@@ -19,11 +19,9 @@ bool report_case(const struct report *report, size_t area, enum ept_case c,
 
 const char *report_area_name(const struct report *report, size_t i)
 {
-	struct ept_area_info info = {.name = "(no area)"};
+	const struct ept_space *space = report->vm->space;
 
-	if (i < ept_area_count(report->vm->space))
-		ept_area_info(ept_area_at(report->vm->space, i), &info);
-	return info.name;
+	return i < ept_area_count(space) ? ept_area_name(ept_area_at(space, i)) : "(no area)";
 }
 
 bool report_named_before(const struct report *report, size_t i)

@@ -187,6 +187,7 @@ static int init(struct vm *vm, struct foal_error *err)
 	quiesce_init(&vm->quiesce);
 	forker_init(vm);
 	reset_init(vm);
+	gate_init(&vm->made, 1);      /* the first vCPU's thread */
 	gate_init(&vm->described, 1); /* main thread */
 	gate_init(&vm->created, 1);   /* the first vCPU's thread */
 	gate_init(&vm->prepared, 1);  /* main thread */
@@ -210,21 +211,20 @@ void vm_begin(struct vm *vm)
 		start_stopper(vm, err);
 }
 
-/* What became of vm_begin(). A thread's errors are there when the sandbox is prepared. */
-static int begun(struct vm *vm, struct foal_error *err)
+struct vm *vm_begin_ahead(const struct run_options *opt)
 {
-	if (!vm->begun)
+	struct vm *vm = opt->background ? NULL : calloc(1, sizeof(*vm));
+
+	if (vm)
 		vm_begin(vm);
-	if (vm->start_error.status)
-		*err = vm->start_error;
-	return err->status ? -ECANCELED : 0;
+	return vm;
 }
 
 int vm_build(struct vm *vm, struct foal_error *err)
 {
 	int r;
 
-	if ((r = begun(vm, err)) || (r = files_open(vm, err)) || (r = prepare_sandbox(vm, err)) ||
+	if ((r = files_open(vm, err)) || (r = prepare_sandbox(vm, err)) ||
 	    (r = vm_make_vcpus(vm, err)) || (r = create_space(vm, err)) ||
 	    (r = boot_declare(vm, err)) || (r = start_space(vm, err)) ||
 	    (r = vm_wait_created(vm, err)) || (r = kvm_add_slots(&vm->kvm, vm->space, err)) ||

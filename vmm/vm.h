@@ -125,6 +125,7 @@ struct vm {
 	bool begun;			/* vm_begin() was called */
 	struct vcpu *vcpus;
 	unsigned vcpu_count;	       /* of them; fd is negative until one is created */
+	struct gate made;	       /* kvm.vm_fd is there */
 	struct gate described;	       /* what the machine is to be like is known; vcpus is there */
 	struct gate created;	       /* kvm.vm_fd is there, and as the machine has it */
 	struct gate prepared;	       /* the sandbox can be entered */
@@ -152,15 +153,19 @@ struct vm {
 
 /*
  * What needs nothing to be known of the machine, and takes KVM long: create the VM, ask for
- * CPUID. For who has something to read meanwhile; @vm is all zeros. What fails, vm_build() returns.
+ * CPUID. For who has something to read meanwhile; @vm is all zeros. What fails, vm_begun() returns.
  */
 void vm_begin(struct vm *vm);
+/* The same of a new one, for run_machine(). NULL: @opt is of a process that will fork another. */
+struct vm *vm_begin_ahead(const struct run_options *opt);
+/* Wait until there is a VM; vm_begin() comes first, if nobody called it. */
+int vm_begun(struct vm *vm, struct foal_error *err);
 /* It came to nothing: take apart and free what vm_begin() began, or NULL. */
 void vm_forget(struct vm *vm, const struct run_options *opt);
 
 /*
- * Open files, lay out memory, load the kernel, create devices and vCPUs; VM, too, if vm_begin() was
- * not called. @vm is zeroed by the caller but for opt, control, restore, console_out and main_ns.
+ * After vm_begun(): open files, lay out memory, load the kernel, create devices and vCPUs.
+ * @vm was zeroed by the caller but for opt, control, restore, console_out and main_ns.
  * On error vm_destroy() is still to be called.
  */
 int vm_build(struct vm *vm, struct foal_error *err);

@@ -66,12 +66,29 @@ static void wait_while_blocked(uint64_t from, size_t len)
 	__atomic_sub_fetch(&inject.blocked, 1, __ATOMIC_RELAXED);
 }
 
+/* An object's cache is a sealed memfd; files are not. Failures are those of files. */
+static bool is_cache(int fd)
+{
+	int seals = fcntl(fd, F_GET_SEALS);
+
+	return seals > 0 && seals & F_SEAL_SHRINK;
+}
+
+int fstatfs(int fd, struct statfs *fs)
+{
+	if (syscall(SYS_fstatfs, fd, fs))
+		return -1;
+	if (inject_get(file_system) && !is_cache(fd))
+		fs->f_type = inject_get(file_system);
+	return 0;
+}
+
 /* The page map, which is no storage. */
 static bool of_proc(int fd)
 {
 	struct statfs fs;
 
-	return !fstatfs(fd, &fs) && fs.f_type == PROC_SUPER_MAGIC;
+	return !syscall(SYS_fstatfs, fd, &fs) && fs.f_type == PROC_SUPER_MAGIC;
 }
 
 ssize_t pread(int fd, void *buf, size_t len, off_t offset)
@@ -119,14 +136,6 @@ static ssize_t pwrite_file(int fd, const void *buf, size_t len, off_t offset)
 	if (n > 0)
 		__atomic_add_fetch(&inject.bytes_written, (uint64_t)n, __ATOMIC_RELAXED);
 	return n;
-}
-
-/* An object's cache is a sealed memfd; files are not. Failures are those of files. */
-static bool is_cache(int fd)
-{
-	int seals = fcntl(fd, F_GET_SEALS);
-
-	return seals > 0 && seals & F_SEAL_SHRINK;
 }
 
 ssize_t pwrite(int fd, const void *buf, size_t len, off_t offset)

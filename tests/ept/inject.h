@@ -1,7 +1,7 @@
 /*
  * Failures of files, injected rather than hoped for: the test programs define
  * pread, pwrite and fdatasync themselves, so ept/'s calls come here first. So with the clock,
- * for tests of what takes too long.
+ * for tests of what takes too long, and with what a file system is called.
  */
 #ifndef FOAL_TESTS_EPT_INJECT_H
 #define FOAL_TESTS_EPT_INJECT_H
@@ -23,6 +23,7 @@ struct inject {
 	uint64_t clock_ns;    /* CLOCK_MONOTONIC stands still here; 0: it runs */
 	int pwrite_errno;
 	int fdatasync_errno;
+	long file_system; /* that all files are in, as statfs(2) calls it; 0: what it is */
 	/* counted, atomically */
 	unsigned preads, pwrites, fdatasyncs;
 	uint64_t bytes_read, bytes_written;

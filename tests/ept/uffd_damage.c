@@ -3,6 +3,7 @@
  * said in a line, and no guest sees a wrong byte.
  */
 #include "ept/snapshot_format.h"
+#include "tests/ept/inject.h"
 #include "tests/ept/snapshot_rig.h"
 #include "tests/ept/uffd_suites.h"
 
@@ -271,12 +272,14 @@ END_TEST
 /* What its file no longer has is not written as zeros; and it is nothing to the parent. */
 START_TEST(file_is_cut_short_meanwhile)
 {
-	struct vm vm = snap_make(&snap_origins[SNAP_ORIGINS - 1]);
-	struct pollfd failed = {.fd = ept_space_failure_fd(vm.space), .events = POLLIN};
+	struct pollfd failed = {.events = POLLIN};
 	struct snap_files files;
 	char why[300];
+	struct vm vm;
 
-	ept_file_watch_stop(vm.space); /* the parent would find it cut, too */
+	inject_clock_stop(); /* else the parent's file watch would find it cut, too */
+	vm = snap_make(&snap_origins[SNAP_ORIGINS - 1]);
+	failed.fd = ept_space_failure_fd(vm.space);
 	memset(vm.hva, 3, 10 * PAGE);
 	snap_next.cut_short = vm.fd;
 	ck_assert_int_eq(snap_try(&vm, &files, 0, false, why), -EIO);

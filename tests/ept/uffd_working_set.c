@@ -267,6 +267,50 @@ START_TEST(sparse_2_mib_stay_small)
 }
 END_TEST
 
+/* Of the second 2 MiB @few pages. */
+static uint64_t asked_for_some(const struct vm *vm, uint64_t few)
+{
+	for (uint64_t page = 256; page < 256 + EPT_SET_DENSE; page++)
+		ck_assert_int_eq(*at(vm, page), 3);
+	for (uint64_t page = 700; page < 700 + few; page++)
+		ck_assert_int_eq(*at(vm, page), 3);
+	return EPT_SET_DENSE + few;
+}
+
+static uint64_t asked_for_two(const struct vm *vm)
+{
+	return asked_for_some(vm, 2);
+}
+
+static uint64_t asked_for_three(const struct vm *vm)
+{
+	return asked_for_some(vm, 3);
+}
+
+/*
+ * For two pages beside those that come by 2 MiB the set's chunk, which is damaged, is not
+ * read: they are the snapshot's, and no more of it comes in. For three it would be.
+ */
+START_TEST(few_beside_2_mib)
+{
+	struct recorded rec = record_of(0, _i ? asked_for_three : asked_for_two);
+	struct ept_prefetch_stats stats;
+	struct ept_working_set *set;
+	struct snap_restored r;
+
+	snap_flip(rec.fd, (snap_size(rec.fd) - PAGE / 2) * 8);
+	set = open_set(&rec);
+	r = restore_by_2_mib(&rec, set);
+	wait_for_prefetch(&r, &stats);
+	ck_assert_uint_eq(stats.brought, _i ? 512 : 512 + 2);
+	ck_assert_uint_eq(area_info(&r.vm).resident, stats.brought * PAGE);
+	ck_threes(&r.vm);
+	snap_restored_destroy(&r);
+	ept_working_set_close(set);
+	forget(&rec);
+}
+END_TEST
+
 /* --- trouble ------------------------------------------------------------------------------- */
 
 static void *stop(void *space)
@@ -463,6 +507,7 @@ Suite *suite_uffd_working_set(void)
 	tcase_add_loop_test(tc, all_with_a_wrong_bit, 0, 3);
 	tcase_add_test(tc, sparse_2_mib_stay_small);
 	tcase_add_loop_test(tc, working_set_by_2_mib, 0, 2);
+	tcase_add_loop_test(tc, few_beside_2_mib, 0, 2);
 	tcase_add_test(tc, working_set_under_a_limit);
 	tcase_add_test(tc, hung_working_set);
 	tcase_add_test(tc, not_in_a_clone);

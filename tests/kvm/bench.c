@@ -1,9 +1,12 @@
 /* foal bench faults: every row is there with its fields, and counts what it says. No time. */
+#include <glob.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "tests/kvm/runner.h"
@@ -432,6 +435,67 @@ START_TEST(killed)
 }
 END_TEST
 
+/* The first that matches, or an empty text. */
+static void first_match(const char *pattern, char *path, size_t size)
+{
+	glob_t found;
+
+	path[0] = 0;
+	if (glob(pattern, 0, NULL, &found))
+		return;
+	snprintf(path, size, "%s", found.gl_pathv[0]);
+	globfree(&found);
+}
+
+/* A connection to a VM whose socket matches, once there is one. */
+static int connect_to_match(const char *pattern)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	ck_assert_int_ge(fd, 0);
+	do {
+		usleep(1000);
+		first_match(pattern, addr.sun_path, sizeof(addr.sun_path));
+	} while (!addr.sun_path[0] || connect(fd, (struct sockaddr *)&addr, sizeof(addr)));
+	return fd;
+}
+
+static void wait_for_end(int fd)
+{
+	char text[512];
+
+	while (read(fd, text, sizeof(text)) > 0)
+		;
+	close(fd);
+}
+
+/* Its template and the clones of it, which are nobody's children, go with it, and all its files. */
+START_TEST(killed_with_template)
+{
+	const struct run_how how = {.plain = true};
+	char left[64];
+	struct run run;
+
+	run_start(&run, &how,
+		  ARGS("bench", "snapshots", "--pages", "256", "--dir", scratch("."), "--only",
+		       "clones.1000.*"));
+	int template = connect_to_match(scratch("foal-bench-*/many.template.sock"));
+	int clone = _i ? connect_to_match(scratch("foal-bench-*/cloned-*.sock")) : -1;
+	kill(run.pid, SIGKILL);
+	run_wait(&run);
+	ck_assert_int_eq(run.status, -SIGKILL);
+	run_free(&run);
+	wait_for_end(template);
+	if (clone >= 0)
+		wait_for_end(clone);
+	do {
+		usleep(1000);
+		first_match(scratch("foal-bench-*"), left, sizeof(left));
+	} while (left[0]);
+}
+END_TEST
+
 START_TEST(ended_by_signal)
 {
 	static const int signals[] = {SIGTERM, SIGQUIT, SIGUSR1, SIGXCPU};
@@ -485,6 +549,7 @@ Suite *bench_suite(void)
 		tcase_add_test(tc, window_counts);
 		tcase_add_test(tc, two_vcpus);
 		tcase_add_test(tc, killed);
+		tcase_add_loop_test(tc, killed_with_template, 0, 2);
 	}
 	tcase_add_test(tc, json_file);
 	tcase_add_test(tc, ended_by_signal);

@@ -1,5 +1,6 @@
 /* Hosts that lack something, and users who may not: made in a sandbox. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -72,6 +73,36 @@ START_TEST(no_right_to_kvm)
 	boxed_end(&box, ARGS("run", "--kernel", kernel), 101,
 		  "/dev/kvm: Permission denied; use an account that may");
 	boxed_doctor(&box, 101, "MISSING  /dev/kvm");
+}
+END_TEST
+
+/* That is heard before anything else is looked at, and no file is emptied for a run that is none.
+ */
+START_TEST(kvm_is_taken)
+{
+	const struct run_how how = {.plain = true, .prepare = kvm_is_busy};
+	const char *outputs[] = {scratch("stats"), scratch("trace")};
+	const char *const *args[] = {
+	    ARGS("run", "--kernel", "/nowhere", "--disk", "/nowhere", "--stats", "json",
+		 "--stats-file", outputs[0], "--trace", outputs[1]),
+	    ARGS("restore", "/nowhere"),
+	    ARGS("bench", "exits"),
+	};
+	struct run run;
+	size_t len;
+
+	for (size_t i = 0; i < 2; i++)
+		write_file(outputs[i], "kept", 4);
+	for (size_t i = 0; i < sizeof(args) / sizeof(args[0]); i++) {
+		run_start(&run, &how, args[i]);
+		run_wait(&run);
+		expect_end(&run, 101, "KVM: create a VM: Device or resource busy; another hyperv");
+		run_free(&run);
+	}
+	for (size_t i = 0; i < 2; i++) {
+		free(read_file(outputs[i], &len));
+		ck_assert_uint_eq(len, 4);
+	}
 }
 END_TEST
 
@@ -239,6 +270,7 @@ Suite *rights_suite(void)
 	tcase_set_timeout(tc, TEST_LIMIT);
 	tcase_add_test(tc, no_kvm_device);
 	tcase_add_test(tc, no_right_to_kvm);
+	tcase_add_test(tc, kvm_is_taken);
 	tcase_add_test(tc, no_right_to_userfaultfd);
 	tcase_add_test(tc, handler_engine_needs_userfaultfd);
 	tcase_add_test(tc, userfaultfd_by_its_device);

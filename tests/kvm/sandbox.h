@@ -17,4 +17,7 @@ void sandbox_enter(void *arg);
 /* A tmpfs of @size ("64k") at @path, seen by this test's process and its children alone. */
 void mount_private_tmpfs(const char *path, const char *size);
 
+/* Of who calls it, and is to become foal: KVM creates no VM, as where another hypervisor runs. */
+void kvm_is_busy(void *ignored);
+
 #endif

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tests/kvm/sandbox.h"
 #include "tests/kvm/snapshot_rig.h"
 #include "tests/kvm/suites.h"
 
@@ -103,6 +104,18 @@ START_TEST(damage_under_a_guest)
 			    "--time-limit", GUEST_LIMIT),
 		       114, "memory");
 	expect_command(ARGS("restore", scratch("under"), "--eager"), 114, "memory");
+	/* Where there is no KVM it is not even read. */
+	for (unsigned i = 0; i < 2; i++) {
+		const struct run_how how = {.plain = true, .prepare = kvm_is_busy};
+		struct run run;
+
+		run_start(&run, &how,
+			  ARGS("restore", scratch("under"), "--eager", "--name", "under",
+			       i ? "-d" : NULL));
+		run_wait(&run);
+		expect_end(&run, 101, "KVM: create a VM");
+		run_free(&run);
+	}
 }
 END_TEST
 

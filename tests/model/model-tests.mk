@@ -10,5 +10,7 @@ check-model:
 		RECLAIM+BREAK_SPURIOUS $(call MODEL_BREAKS,TRANSIT ORDER WAKE LOCK)
 	@scripts/check-model tests/model/swap.pml $(MODEL_DIR) "" -- \
 		$(call MODEL_BREAKS,RING COMMIT PLACE READS WAKE)
+	@scripts/check-model tests/model/drop.pml $(MODEL_DIR) "" -- \
+		$(call MODEL_BREAKS,LISTED LOOK ORDER SECTION FROZEN HELD)
 	@scripts/check-model tests/model/fork.pml $(MODEL_DIR) "" -- \
 		$(call MODEL_BREAKS,OUT DRAIN REGISTER PROTECT FD FREEZE)

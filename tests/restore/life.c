@@ -36,7 +36,7 @@ static struct vm *build(struct life *life, const struct vm_restore *restore)
 	vm->restore = restore;
 	vm->console_out = life->out;
 	vm->main_ns = now_ns();
-	ck_assert_msg(vm_build(vm, &err) == 0, "%s", err.text);
+	ck_assert_msg(vm_begun(vm, &err) == 0 && vm_build(vm, &err) == 0, "%s", err.text);
 	return vm;
 }
 
@@ -213,7 +213,7 @@ void life_try(struct life *life, const uint8_t *bytes, size_t len, char line[480
 	vm->restore = &restore;
 	vm->console_out = life->out;
 	vm->main_ns = now_ns();
-	built = vm_build(vm, &err) == 0;
+	built = vm_begun(vm, &err) == 0 && vm_build(vm, &err) == 0;
 	if (built && vm_start(vm, &err) == 0)
 		(void)runs_for(vm, 20000);
 	vm_end(vm, 0, NULL);
