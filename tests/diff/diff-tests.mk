@@ -12,7 +12,7 @@ $(BUILD)/tests/diff/%: tests/diff/%.c
 $(BUILD)/tests/diff/hostile: tests/diff/hostile_calls.c
 
 # What the tests on /dev/kvm run of them, where they can be built.
-KVM_DIFF := $(if $(shell command -v musl-gcc),$(addprefix $(BUILD)/tests/diff/,hostile frames threads touches))
+KVM_DIFF := $(if $(shell command -v musl-gcc),$(addprefix $(BUILD)/tests/diff/,hostile frames self threads timers touches))
 
 -include $(wildcard $(BUILD)/tests/diff/*.d)
 

@@ -27,6 +27,7 @@ Suite *main_job_suite(void);
 Suite *guest_files_suite(void);
 Suite *guest_hostile_suite(void);
 Suite *guest_threads_suite(void);
+Suite *guest_time_suite(void);
 Suite *guest_shell_suite(void);
 Suite *guest_kernel_suite(void);
 Suite *fuzz_suite(void);

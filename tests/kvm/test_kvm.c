@@ -54,6 +54,7 @@ int main(int argc, char **argv)
 	    rip_samples_suite,	  trace_suite,
 	    reconcile_suite,	  top_suite,
 	    replay_suite,	  trace_kvm_suite,
+	    guest_time_suite,
 	};
 	int status = no_kvm();
 
