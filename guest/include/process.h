@@ -7,6 +7,7 @@
 #ifndef GUEST_PROCESS_H
 #define GUEST_PROCESS_H
 
+#include "guest/include/itimer.h"
 #include "guest/include/list.h"
 #include "guest/include/rlimit.h"
 #include "guest/include/sched.h"
@@ -36,6 +37,7 @@ struct process {
 
 	struct sigaction action[NR_SIGNALS];
 	struct sigpending pending; /* for any thread; signals_lock */
+	struct itimer itimer;	   /* process_lock */
 	struct rlimit rlimits[RLIM_NLIMITS];
 	struct fault_sums ended_faults;	   /* of threads that ended */
 	struct fault_sums children_faults; /* of children waited for */

@@ -126,6 +126,9 @@ void mutex_unlock(struct mutex *m);
 /* Monotonic time since boot, in nanoseconds. Any context. */
 u64 ktime_ns(void);
 
+/* The CPU's timer comes in time for what was armed. */
+void sched_arm_timer(void);
+
 /* Sleeps ns nanoseconds, or until there is a signal; what was left. Process context. */
 u64 sleep_ns(u64 ns);
 

@@ -51,6 +51,9 @@ bool syscall_by_exception(struct regs *regs);
 	X(33, dup2) \
 	X(34, pause) \
 	X(35, nanosleep) \
+	X(36, getitimer) \
+	X(37, alarm) \
+	X(38, setitimer) \
 	X(39, getpid) \
 	X(56, clone) \
 	X(57, fork) \
@@ -86,6 +89,7 @@ bool syscall_by_exception(struct regs *regs);
 	X(97, getrlimit) \
 	X(98, getrusage) \
 	X(99, sysinfo) \
+	X(100, times) \
 	X(102, getuid) \
 	X(104, getgid) \
 	X(107, geteuid) \
@@ -94,6 +98,9 @@ bool syscall_by_exception(struct regs *regs);
 	X(110, getppid) \
 	X(111, getpgrp) \
 	X(112, setsid) \
+	X(115, getgroups) \
+	X(118, getresuid) \
+	X(120, getresgid) \
 	X(121, getpgid) \
 	X(124, getsid) \
 	X(127, rt_sigpending) \
@@ -106,6 +113,7 @@ bool syscall_by_exception(struct regs *regs);
 	X(150, munlock) \
 	X(151, mlockall) \
 	X(152, munlockall) \
+	X(157, prctl) \
 	X(158, arch_prctl) \
 	X(160, setrlimit) \
 	X(162, sync) \
@@ -121,6 +129,7 @@ bool syscall_by_exception(struct regs *regs);
 	X(218, set_tid_address) \
 	X(221, fadvise64) \
 	X(228, clock_gettime) \
+	X(229, clock_getres) \
 	X(230, clock_nanosleep) \
 	X(231, exit_group) \
 	X(234, tgkill) \
@@ -146,6 +155,7 @@ bool syscall_by_exception(struct regs *regs);
 	X(295, preadv) \
 	X(296, pwritev) \
 	X(302, prlimit64) \
+	X(309, getcpu) \
 	X(316, renameat2) \
 	X(318, getrandom) \
 	X(325, mlock2) \

@@ -1,11 +1,12 @@
 /*
  * The scheduler: one run queue for all CPUs, round robin, slices of 10 ms. A CPU's timer is armed
- * only for what is next: the first sleeper's end, or the slice's end while others wait for a CPU.
- * The queue's lock is held across the switch of stacks: who finds a task off the CPU under it may
- * run it.
+ * only for what is next: the end of the first sleeper or interval timer, or of the slice while
+ * others wait for a CPU. The queue's lock is held across the switch of stacks: who finds a task off
+ * the CPU under it may run it.
  */
 #include "guest/include/sched.h"
 #include "guest/include/apic.h"
+#include "guest/include/itimer.h"
 #include "guest/include/mm.h"
 #include "guest/include/printk.h"
 #include "guest/include/smp.h"
@@ -50,7 +51,7 @@ static void arm_timer(void)
 {
 	struct cpu *cpu = this_cpu();
 	bool waiting = !list_empty(&run_queue) && !cpu->need_resched;
-	u64 next = waiting ? cpu->slice_end : ~0UL;
+	u64 next = MIN(waiting ? cpu->slice_end : ~0UL, itimers_first());
 	u64 now;
 
 	if (!list_empty(&sleepers))
@@ -111,10 +112,19 @@ void task_wake(struct task *t)
 	spin_unlock_irqrestore(&rq_lock, irq);
 }
 
+void sched_arm_timer(void)
+{
+	u64 irq = spin_lock_irqsave(&rq_lock);
+
+	arm_timer();
+	spin_unlock_irqrestore(&rq_lock, irq);
+}
+
 void sched_tick(void)
 {
 	u64 now = ktime_ns();
 
+	itimers_expire(now);
 	spin_lock(&rq_lock);
 	this_cpu()->armed = 0;
 	while (!list_empty(&sleepers)) {

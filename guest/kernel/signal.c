@@ -1,6 +1,7 @@
 /* Signals: sent, blocked, ignored, and what becomes of them on the way to user mode. */
 #include "guest/include/signal.h"
 #include "guest/include/errno.h"
+#include "guest/include/itimer.h"
 #include "guest/include/page.h"
 #include "guest/include/process.h"
 #include "guest/include/spinlock.h"
@@ -250,6 +251,8 @@ static int take(struct siginfo *info)
 	if (!sig)
 		sig = take_from(&current->process->pending, open, info);
 	spin_unlock_irqrestore(&signals_lock, irq);
+	if (sig == SIGALRM)
+		itimer_taken();
 	return sig;
 }
 

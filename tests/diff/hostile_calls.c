@@ -1,6 +1,7 @@
 /* Which arguments each system call of the guest kernel takes, for tests/diff/hostile.c. */
 #include <fcntl.h>
 #include <stddef.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -144,6 +145,9 @@ const struct call hostile_calls[] = {
     CALL(tgkill, "PPs", NOBODY, NOBODY),
     LEFT_OUT(rt_sigreturn, "tests/diff/frames.c"),
     LEFT_OUT(pause, "no arguments, no end"),
+    CALL(getitimer, "xo"),
+    CALL(setitimer, "xio"),
+    CALL(alarm, "c"),
     /* tasks */
     CALL(wait4, "Poxo", -1),
     CALL(getpid, ""),
@@ -157,6 +161,12 @@ const struct call hostile_calls[] = {
     TELLS(getgid, ""),
     TELLS(geteuid, ""),
     TELLS(getegid, ""),
+    CALL(getgroups, "co"),
+    CALL(getresuid, "ooo"),
+    CALL(getresgid, "ooo"),
+    CALL(prctl, "xi", PR_SET_NAME),
+    CALL(prctl, "xo", PR_GET_NAME),
+    CALL(getcpu, "oo"),
     CALL(set_tid_address, "o"),
     CALL(arch_prctl, "xo", 0x1003),
     CALL(sched_yield, ""),
@@ -171,7 +181,9 @@ const struct call hostile_calls[] = {
     CALL(nanosleep, "io"),
     CALL(clock_nanosleep, "xxio", 1),
     CALL(clock_gettime, "xo", 1),
+    CALL(clock_getres, "xo", 1),
     CALL(gettimeofday, "oo"),
+    CALL(times, "o"),
     CALL(uname, "o"),
     CALL(sysinfo, "o"),
     TELLS(getrandom, "obx", 0, 8),

@@ -28,6 +28,7 @@ Suite *guest_files_suite(void);
 Suite *guest_hostile_suite(void);
 Suite *guest_oracle_suite(void);
 Suite *guest_threads_suite(void);
+Suite *guest_time_suite(void);
 Suite *guest_shell_suite(void);
 Suite *guest_kernel_suite(void);
 Suite *fuzz_suite(void);
