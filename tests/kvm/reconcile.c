@@ -40,7 +40,7 @@ static uint64_t events_of(const json_t *stats)
 
 /* --- while faults go on --------------------------------------------------------------------- */
 
-/* A guest that faults for ever, since it has less memory than it goes over. */
+/* A guest that faults for ever, since it has less memory than it goes over; asked while it does. */
 START_TEST(of_a_running_vm)
 {
 	uint64_t first = 0, last = 0;
@@ -52,7 +52,7 @@ START_TEST(of_a_running_vm)
 				"pages=8192 passes=100000000", "--memory", "64M", "--memory-limit",
 				"16M", "--swap", scratch("swap")));
 	int fd = control_connect("busy");
-	for (unsigned i = rounds_here(200); i > 0; i--) {
+	for (unsigned i = 0; i < rounds_here(200) || last <= first; i++) {
 		json_t *stats = stats_now(fd, &reply);
 
 		check_reconciliation(stats);
@@ -60,7 +60,6 @@ START_TEST(of_a_running_vm)
 		first = first ? first : last;
 		json_decref(reply);
 	}
-	ck_assert_uint_gt(last, first); /* it was busy */
 	close(fd);
 }
 END_TEST
