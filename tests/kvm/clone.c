@@ -529,11 +529,19 @@ START_TEST(of_one_that_ends)
 	close(ends[1]);
 	ck_assert_int_eq(kill(template, SIGCONT), 0);
 	reply = control_line(second);
+	/* It may have ended before it came to that: its end is the answer, too. */
+	if (json_object_get(reply, "event")) {
+		json_decref(reply);
+		reply = control_line(second);
+	}
 	const json_t *error = json_object_get(reply, "error");
-	ck_assert_msg(error && strstr(json_string_value(json_object_get(error, "message")),
-				      "the template is ending"),
+	ck_assert_msg(!reply ||
+			  (error && strstr(json_string_value(json_object_get(error, "message")),
+					   "the template is ending")),
 		      "%s", json_dumps(reply, 0));
 	json_decref(reply);
+	/* None was made: nobody has the other end of what came with it. */
+	ck_assert_int_eq(recv(ends[0], &(char){0}, 1, 0), 0);
 	close(ends[0]);
 	close(first);
 	close(second);
