@@ -131,6 +131,27 @@ static json_t *sampling_of(const char *name)
 	return sampling;
 }
 
+/* To Prometheus it says the same, while it stands still. */
+static void expect_metrics(const char *name, const json_t *sampling)
+{
+	static const char *const metrics[][2] = {
+	    {"foal_rip_sample_every", "every"},
+	    {"foal_rip_sample_faults_total", "faults"},
+	    {"foal_rip_sample_kicks_total", "kicks"},
+	    {"foal_rip_samples_total", "taken"},
+	    {"foal_rip_sample_refaults_total", "refaults"},
+	};
+	struct run run;
+
+	foal_command(&run, ARGS("stat", name, "--prometheus"));
+	struct metrics *all = metrics_read(run.out_text);
+	for (size_t i = 0; i < sizeof(metrics) / sizeof(metrics[0]); i++)
+		ck_assert(metrics_sum(all, metrics[i][0], NULL, NULL) ==
+			  (double)number(sampling, metrics[i][1]));
+	free(all);
+	run_free(&run);
+}
+
 /* A restore is told anew, a fork does as its parent does, and counts its own. */
 START_TEST(copies)
 {
@@ -147,6 +168,7 @@ START_TEST(copies)
 	json_t *two = sampling_of("two");
 	ck_assert_uint_gt(number(two, "kicks"), 0);
 	ck_assert_uint_eq(number(two, "kicks"), number(two, "faults") / 2);
+	expect_metrics("two", two);
 	expect_command(ARGS("fork", "two", "--name", "three"), 0, "three: ");
 	json_t *three = sampling_of("three");
 	ck_assert_uint_eq(number(three, "every"), 2);
