@@ -13,14 +13,32 @@
 #include "vmm/vm.h"
 
 /* More than any answer has. */
-#define ANSWER_MAX  (4U << 20)
-#define PATIENCE_MS 15000
+#define ANSWER_MAX (4U << 20)
+#define AGAIN_MS   10 /* between two tries to be let in */
 
 static int gone(struct client *client, struct foal_error *err)
 {
 	client->gone = true;
 	return error_set(err, FOAL_EXIT_CONTROL, -ECONNRESET, "%s: the VM ended before it answered",
 			 client->name);
+}
+
+/* It would say something if it could. */
+static int silent(const struct client *client, struct foal_error *err)
+{
+	return error_set(err, FOAL_EXIT_CONTROL, -ETIMEDOUT,
+			 "%s: the VM does not answer; is it stopped (SIGSTOP, a frozen cgroup)?",
+			 client->name);
+}
+
+static int not_waited_for(const struct client *client, struct foal_error *err)
+{
+	return error_set(err, FOAL_EXIT_CONTROL, -EINTR, "%s: not waited for", client->name);
+}
+
+static uint64_t deadline_of(const struct client *client)
+{
+	return now_ns() + (uint64_t)(client->timeout_ms < 0 ? 0 : client->timeout_ms) * 1000000;
 }
 
 /* --- a line at a time --------------------------------------------------------------------- */
@@ -46,13 +64,9 @@ static int more(struct client *client, uint64_t deadline, struct foal_error *err
 	}
 	int r = poll(fds, 2, wait);
 	if (r == 0)
-		return error_set(err, FOAL_EXIT_CONTROL, -ETIMEDOUT,
-				 "%s: the VM does not answer; is it stopped (SIGSTOP, a frozen "
-				 "cgroup)?",
-				 client->name);
+		return silent(client, err);
 	if (r > 0 && fds[1].revents)
-		return error_set(err, FOAL_EXIT_CONTROL, -EINTR, "%s: not waited for",
-				 client->name);
+		return not_waited_for(client, err);
 	ssize_t n =
 	    r < 0 ? r : recv(client->fd, client->in + client->len, client->size - client->len, 0);
 	if (n < 0 && errno == EINTR)
@@ -66,8 +80,7 @@ static int more(struct client *client, uint64_t deadline, struct foal_error *err
 /* The next line as an object; NULL: @err is filled. */
 static json_t *next(struct client *client, struct foal_error *err)
 {
-	uint64_t deadline =
-	    now_ns() + (uint64_t)(client->timeout_ms < 0 ? 0 : client->timeout_ms) * 1000000;
+	uint64_t deadline = deadline_of(client);
 	const char *end;
 
 	while (!(end = client->len ? memchr(client->in, '\n', client->len) : NULL))
@@ -104,17 +117,31 @@ static int check_greeting(struct client *client, const json_t *line, struct foal
 	return 0;
 }
 
-int client_open(struct client *client, const struct run_dir *dir, const char *name,
-		struct foal_error *err)
+/* No poll() tells when there is room again for who would be let in. */
+static int connect_within(const struct client *client, const struct run_dir *dir)
 {
-	return client_open_within(client, dir, name, PATIENCE_MS, err);
+	struct pollfd interrupt = {.fd = client->interrupt_fd, .events = POLLIN};
+	uint64_t deadline = deadline_of(client);
+	int fd;
+
+	while ((fd = name_connect(dir, client->name)) == -EAGAIN) {
+		if (client->timeout_ms >= 0 && now_ns() >= deadline)
+			return -ETIMEDOUT;
+		if (poll(&interrupt, 1, AGAIN_MS) > 0)
+			return -EINTR;
+	}
+	return fd;
 }
 
-int client_open_within(struct client *client, const struct run_dir *dir, const char *name,
-		       int timeout_ms, struct foal_error *err)
+int client_connect(struct client *client, const struct run_dir *dir, struct foal_error *err)
 {
-	*client = (struct client){.name = name, .timeout_ms = timeout_ms, .interrupt_fd = -1};
-	client->fd = name_connect(dir, name);
+	const char *name = client->name;
+
+	client->fd = connect_within(client, dir);
+	if (client->fd == -ETIMEDOUT)
+		return silent(client, err);
+	if (client->fd == -EINTR)
+		return not_waited_for(client, err);
 	if ((client->fd == -ENOENT || client->fd == -ECONNREFUSED) && name_has_log(dir, name))
 		return error_set(err, FOAL_EXIT_NAME, -ENOENT,
 				 "%s: no running VM has this name; foal ps lists them; what the "
@@ -126,9 +153,33 @@ int client_open_within(struct client *client, const struct run_dir *dir, const c
 	if (client->fd < 0)
 		return error_set(err, FOAL_EXIT_CONTROL, client->fd, "%s/%s.sock: %s", dir->path,
 				 name, strerror(-client->fd));
+	return 0;
+}
+
+int client_greeted(struct client *client, struct foal_error *err)
+{
 	json_t *line = next(client, err);
 	int r = line ? check_greeting(client, line, err) : -ECONNRESET;
+
 	json_decref(line);
+	return r;
+}
+
+int client_open(struct client *client, const struct run_dir *dir, const char *name,
+		struct foal_error *err)
+{
+	return client_open_within(client, dir, name, CLIENT_PATIENCE_MS, err);
+}
+
+int client_open_within(struct client *client, const struct run_dir *dir, const char *name,
+		       int timeout_ms, struct foal_error *err)
+{
+	*client = (struct client){.name = name, .timeout_ms = timeout_ms, .interrupt_fd = -1};
+	int r = client_connect(client, dir, err);
+
+	if (r)
+		return r;
+	r = client_greeted(client, err);
 	if (r)
 		client_close(client);
 	return r;
@@ -171,11 +222,14 @@ void client_hear(struct client *client)
 	}
 }
 
-static int say(struct client *client, json_t *request, int fd, struct foal_error *err)
+int client_say(struct client *client, const char *command, json_t *members, int fd,
+	       struct foal_error *err)
 {
+	json_t *request = members ? members : json_object();
 	char line[CONTROL_LINE_MAX];
-	size_t len = json_dumpb(request, line, sizeof(line) - 1, JSON_COMPACT);
 
+	json_object_set_new(request, "command", json_string(command));
+	size_t len = json_dumpb(request, line, sizeof(line) - 1, JSON_COMPACT);
 	json_decref(request);
 	if (len == 0 || len >= sizeof(line))
 		return error_set(err, FOAL_EXIT_INTERNAL, -E2BIG, "a request of %zu bytes", len);
@@ -209,15 +263,10 @@ void reply_make_printable(json_t *reply)
 	}
 }
 
-json_t *client_ask(struct client *client, const char *command, json_t *members, int fd,
-		   struct foal_error *err)
+json_t *client_answer(struct client *client, struct foal_error *err)
 {
-	json_t *request = members ? members : json_object(), *reply;
+	json_t *reply = next(client, err);
 
-	json_object_set_new(request, "command", json_string(command));
-	if (say(client, request, fd, err))
-		return NULL;
-	reply = next(client, err);
 	if (reply && take_end(client, reply))
 		reply = next(client, err); /* it may have come before the answer, or instead */
 	if (reply && json_object_get(reply, "event")) {
@@ -237,6 +286,12 @@ json_t *client_ask(struct client *client, const char *command, json_t *members, 
 		reply_make_printable(reply);
 	}
 	return reply;
+}
+
+json_t *client_ask(struct client *client, const char *command, json_t *members, int fd,
+		   struct foal_error *err)
+{
+	return client_say(client, command, members, fd, err) ? NULL : client_answer(client, err);
 }
 
 unsigned long long reply_number(const json_t *reply, const char *key)

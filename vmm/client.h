@@ -11,6 +11,8 @@
 
 #include "vmm/run_dir.h"
 
+#define CLIENT_PATIENCE_MS 15000 /* an answer is waited for */
+
 struct client {
 	int fd;
 	const char *name;
@@ -35,6 +37,16 @@ int client_open(struct client *client, const struct run_dir *dir, const char *na
 int client_open_within(struct client *client, const struct run_dir *dir, const char *name,
 		       int timeout_ms, struct foal_error *err);
 void client_close(struct client *client);
+
+/*
+ * The same in parts, for who asks several at once: @client with a name, a time and an interrupt_fd
+ * is connected; what is said is heard behind the greeting. client_close() behind each that did.
+ */
+int client_connect(struct client *client, const struct run_dir *dir, struct foal_error *err);
+int client_greeted(struct client *client, struct foal_error *err);
+int client_say(struct client *client, const char *command, json_t *members, int fd,
+	       struct foal_error *err);
+json_t *client_answer(struct client *client, struct foal_error *err);
 
 /*
  * Ask @command with @members (an object, used up; or NULL) and with @fd, if it is not

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vmm/client_all.h"
 #include "vmm/control_request.h"
 
 /* What an answer may take beyond the time that was given for the thing itself. */
@@ -303,49 +304,38 @@ static void print_row(struct listing *ps, const char *name, const json_t *reply)
 	printf(" %10.1f\n", (double)reply_number(reply, "uptime_ns") / 1e9);
 }
 
-static json_t *status_of(const struct run_dir *dir, const char *name, struct foal_error *err)
-{
-	struct client client;
-
-	if (client_open(&client, dir, name, err))
-		return NULL;
-	json_t *reply = client_ask(&client, "status", NULL, -1, err);
-	client_close(&client);
-	return reply;
-}
-
 /* One that ends just now is none; one that does not answer is said, and the rest listed. */
-static void list_one(void *ctx, const char *name)
+static void list_one(struct listing *ps, const struct answer *a)
 {
-	struct listing *ps = ctx;
-	struct foal_error err = {0};
-	struct name_mark mark;
-
-	if (name_tidy(ps->dir, name))
-		return;
-	name_mark(ps->dir, name, &mark);
-	json_t *reply = status_of(ps->dir, name, &err);
-	if (reply && ps->list) {
-		json_object_del(reply, "ok");
-		json_array_append(ps->list, reply);
+	if (a->reply && ps->list) {
+		json_object_del(a->reply, "ok");
+		json_array_append(ps->list, a->reply);
 	}
-	if (reply && !ps->list)
-		print_row(ps, name, reply);
-	ps->any |= reply != NULL;
-	json_decref(reply);
-	if (!err.status || err.status == FOAL_EXIT_NAME ||
-	    name_wait_gone(ps->dir, name, &mark, ENDING_MS) == 0)
+	if (a->reply && !ps->list)
+		print_row(ps, a->name, a->reply);
+	ps->any |= a->reply != NULL;
+	if (a->reply || a->err.status == FOAL_EXIT_NAME ||
+	    name_wait_gone(ps->dir, a->name, &a->mark, ENDING_MS) == 0)
 		return;
-	error_print(&err);
+	error_print(&a->err);
 	ps->status = FOAL_EXIT_CONTROL;
 }
 
-static void widen(void *ctx, const char *name)
+static int list_all(struct listing *ps)
 {
-	struct listing *ps = ctx;
+	struct answers answers;
+	int r = client_ask_all(ps->dir, "status", CLIENT_PATIENCE_MS, -1, &answers);
 
-	if (strlen(name) > (size_t)ps->width)
-		ps->width = (int)strlen(name);
+	for (size_t i = 0; i < answers.nr; i++) {
+		size_t width = strlen(answers.all[i].name);
+
+		if (width > (size_t)ps->width)
+			ps->width = (int)width;
+	}
+	for (size_t i = 0; r == 0 && i < answers.nr; i++)
+		list_one(ps, &answers.all[i]);
+	answers_free(&answers);
+	return r;
 }
 
 int command_ps(int argc, char **argv, uint64_t main_ns)
@@ -360,10 +350,8 @@ int command_ps(int argc, char **argv, uint64_t main_ns)
 		return r;
 	struct listing ps = {.dir = &dir, .list = opt.json ? json_array() : NULL, .width = 16};
 	r = run_dir_open(&dir, opt.run_dir, false, &err);
-	if (r == 0 && !ps.list)
-		r = names_each(&dir, widen, &ps);
 	if (r == 0)
-		r = names_each(&dir, list_one, &ps);
+		r = list_all(&ps);
 	if (r && r != -ENOENT)
 		error_set(&err, FOAL_EXIT_HOST, r, "%s: %s", dir.path, strerror(-r));
 	if (ps.list && !err.status)

@@ -141,6 +141,9 @@ int replay_again(const struct replay_trace *trace, const struct trace_settings *
 		 bool brought, const struct replay_pace *pace, struct replay_count *count,
 		 struct foal_error *err);
 
+/* A name for mkdtemp() or mkostemp() in $TMPDIR, or else in /tmp. */
+void replay_temporary(char *path, size_t size, const char *what);
+
 /* replay_file.c: an object that stands for the file of area @i. 0 or a negative errno. */
 int replay_file(const struct replay_trace *trace, size_t i, struct ept_object **out);
 
@@ -169,9 +172,10 @@ struct replay_given {
 
 /*
  * replay_probe.c: measure on this host, with files in @dir, the way and what a file's page costs,
- * as far as they are 0. They stay 0 where no guest can be run. Takes a moment.
+ * as far as they are 0. They stay 0 where no guest can be run. Takes a moment; bench_signals() are
+ * blocked. 0, or the one that came, upon which no further guest is run; @dir is empty again.
  */
-void replay_probe(const char *dir, struct replay_given *given);
+int replay_probe(const char *dir, struct replay_given *given);
 
 /* @here: the trace replayed as it was recorded. */
 struct replay_costs replay_costs_of(const struct replay_trace *trace,

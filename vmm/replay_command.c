@@ -1,10 +1,13 @@
 /* foal replay: its command line. */
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "vmm/bench.h"
 #include "vmm/option_values.h"
 #include "vmm/remote.h"
 #include "vmm/replay.h"
@@ -169,19 +172,30 @@ static void put(const struct replay *replay, bool as_json)
 	json_decref(json);
 }
 
-static void measure(struct replay_given *given)
+/* Whoever ends it meanwhile finds nothing left in the directory, nor that. */
+static int measure(struct replay_given *given, struct foal_error *err)
 {
-	char dir[] = "/tmp/foal-replay-XXXXXX";
+	char dir[PATH_MAX];
+	sigset_t ending = bench_signals();
+	int came = 0;
 
 	if (given->way_ns > 0 && given->file_page_ns > 0)
-		return;
+		return 0;
+	replay_temporary(dir, sizeof(dir), "");
+	sigprocmask(SIG_BLOCK, &ending, NULL);
 	if (mkdtemp(dir)) {
-		replay_probe(dir, given);
+		came = replay_probe(dir, given);
 		rmdir(dir);
 	}
+	sigprocmask(SIG_UNBLOCK, &ending, NULL);
+	if (came)
+		return error_set(err, (enum foal_exit)(FOAL_EXIT_SIGNAL + came), -EINTR,
+				 "replay: ended by signal %d (%s), nothing is predicted", came,
+				 strsignal(came));
 	if (given->way_ns <= 0)
 		notice("replay: no guest can be run here to measure a fault's way: it is taken for "
 		       "as long as the trace allows; --way-ns says it");
+	return 0;
 }
 
 int command_replay(int argc, char **argv, uint64_t main_ns)
@@ -198,7 +212,7 @@ int command_replay(int argc, char **argv, uint64_t main_ns)
 	if (r == 0)
 		r = settle(&opt, &replay, &err);
 	if (r == 0)
-		measure(&opt.given);
+		r = measure(&opt.given, &err);
 	if (r == 0)
 		r = replay_predict(&replay, &opt.given, &err);
 	if (r == 0)

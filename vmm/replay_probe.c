@@ -78,23 +78,26 @@ static void take_less(double ns, double *least)
 		*least = ns;
 }
 
-void replay_probe(const char *dir, struct replay_given *given)
+int replay_probe(const char *dir, struct replay_given *given)
 {
 	char path[PATH_MAX];
 	struct foal_error err = {0};
 	struct bench_result ran;
+	int came = 0;
 
 	snprintf(path, sizeof(path), "%s/probe", dir);
 	if (given->way_ns <= 0 && run(FAULTING, -1, FAULTS, path, &ran))
 		given->way_ns = way_in(path);
-	if (given->file_page_ns <= 0) {
+	if (given->file_page_ns <= 0 && !(came = bench_signal_came())) {
 		int file = bench_file_create(dir, FILE_MIB, &err);
 
-		for (int i = 0; file >= 0 && i < QUICKEST_OF; i++)
+		for (int i = 0; file >= 0 && i < QUICKEST_OF && !came;
+		     i++, came = bench_signal_came())
 			if (run(AROUND, file, 0, path, &ran))
 				take_less(page_in(path, &ran, given->way_ns), &given->file_page_ns);
 		if (file >= 0)
 			close(file);
 	}
 	unlink(path);
+	return came ? came : bench_signal_came();
 }

@@ -1,6 +1,8 @@
 /* Recorded touches once more, in a space of this process. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -48,12 +50,20 @@ static int add_area(struct again *again, size_t i, struct foal_error *err)
 	return r ? cannot_be(again->trace, area, r, err) : 0;
 }
 
+void replay_temporary(char *path, size_t size, const char *what)
+{
+	const char *dir = getenv("TMPDIR");
+
+	snprintf(path, size, "%s/foal-replay%s-XXXXXX", dir && *dir ? dir : "/tmp", what);
+}
+
 /* A swap file that has no name any more; -1, and errno. */
 static int open_swap(void)
 {
-	char path[] = "/tmp/foal-replay-swap-XXXXXX";
-	int fd = mkostemp(path, O_CLOEXEC);
+	char path[PATH_MAX];
 
+	replay_temporary(path, sizeof(path), "-swap");
+	int fd = mkostemp(path, O_CLOEXEC);
 	if (fd < 0)
 		return -1;
 	unlink(path);

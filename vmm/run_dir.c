@@ -290,9 +290,10 @@ bool name_has_log(const struct run_dir *dir, const char *name)
 int name_connect(const struct run_dir *dir, const char *name)
 {
 	struct sockaddr_un addr = address_of(dir, name);
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-	if (fd >= 0 && connect(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0)
+	if (fd >= 0 && connect(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0 &&
+	    fcntl(fd, F_SETFL, 0) == 0)
 		return fd;
 	int r = -errno;
 	if (fd >= 0)

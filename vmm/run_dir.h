@@ -59,7 +59,10 @@ int name_listen(const struct run_dir *dir, const char *name, struct foal_error *
 /* An empty log of it, or a negative errno. */
 int name_log(const struct run_dir *dir, const char *name);
 
-/* A connection to @name's VM; -ENOENT or -ECONNREFUSED: nobody is there. */
+/*
+ * A connection to @name's VM; -ENOENT or -ECONNREFUSED: nobody is there. -EAGAIN: as many as have
+ * room wait to be let in. Does not wait.
+ */
 int name_connect(const struct run_dir *dir, const char *name);
 
 /* Is there a log of a VM of this name, running or not? */

@@ -358,6 +358,26 @@ static void print_reclaim(const struct metrics *m)
 #undef X
 }
 
+/* Of --rip-sample. */
+static void print_sampling(const struct metrics *m)
+{
+	struct ept_sampling_stats s;
+
+	if (!ept_space_sampling(m->report->vm->space, &s))
+		return;
+	head(m, "foal_rip_sample_every", "gauge", "One in so many faults of a vCPU is sampled.");
+	sample(m, "foal_rip_sample_every", NULL, NULL, s.every);
+	head(m, "foal_rip_sample_faults_total", "counter", "Faults that might have been.");
+	sample(m, "foal_rip_sample_faults_total", NULL, NULL, s.faults);
+	head(m, "foal_rip_sample_kicks_total", "counter", "vCPUs kicked for a sample.");
+	sample(m, "foal_rip_sample_kicks_total", NULL, NULL, s.kicks);
+	head(m, "foal_rip_samples_total", "counter", "Samples taken.");
+	sample(m, "foal_rip_samples_total", NULL, NULL, s.taken);
+	head(m, "foal_rip_sample_refaults_total", "counter",
+	     "Events of vCPUs that tried again before the page was in.");
+	sample(m, "foal_rip_sample_refaults_total", NULL, NULL, s.refaults);
+}
+
 int stats_prometheus(const struct report *report, FILE *out)
 {
 	struct metrics *m = calloc(1, sizeof(*m));
@@ -370,6 +390,7 @@ int stats_prometheus(const struct report *report, FILE *out)
 		r = print_cases(m);
 	if (r == 0) {
 		print_events(m);
+		print_sampling(m);
 		print_kvm(m);
 		print_memory(m);
 		r = print_all_files(m);

@@ -141,8 +141,8 @@ struct top_vms {
 };
 
 /*
- * Ask every VM of @dir. Once @signals is readable no further one is asked. FOAL_EXIT_HOST. What is
- * there is freed by top_vms_free().
+ * Ask all VMs of @dir at once. Once @signals is readable none is waited for. FOAL_EXIT_HOST. What
+ * is there is freed by top_vms_free().
  */
 int top_vms_look(struct top_vms *vms, const struct run_dir *dir, int signals,
 		 struct foal_error *err);

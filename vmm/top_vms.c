@@ -2,9 +2,11 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "vmm/client_all.h"
 #include "vmm/size_text.h"
 #include "vmm/top.h"
 #include "vmm/vm.h"
@@ -13,20 +15,6 @@
 
 /* --- asking ------------------------------------------------------------------------------------
  */
-
-struct asking {
-	struct top_vms *vms;
-	const struct run_dir *dir;
-	int signals;
-	int error;
-};
-
-static bool interrupted(const struct asking *a)
-{
-	struct pollfd fd = {.fd = a->signals, .events = POLLIN};
-
-	return poll(&fd, 1, 0) > 0;
-}
 
 /* The row of @name, in its place; NULL: out of memory. */
 static struct top_vm *row_of(struct top_vms *vms, const char *name)
@@ -48,7 +36,7 @@ static struct top_vm *row_of(struct top_vms *vms, const char *name)
 	}
 	memmove(&vms->vms[at + 1], &vms->vms[at], (vms->nr++ - at) * sizeof(*vms->vms));
 	vms->vms[at] = (struct top_vm){.state = "-"};
-	strncpy(vms->vms[at].name, name, VM_NAME_SIZE - 1);
+	snprintf(vms->vms[at].name, VM_NAME_SIZE, "%s", name);
 	return &vms->vms[at];
 }
 
@@ -84,32 +72,18 @@ static void take(struct top_vm *vm, const json_t *reply)
 }
 
 /* One that has just ended is none. */
-static void ask_one(void *ctx, const char *name)
+static int take_answer(struct top_vms *vms, const struct answer *a)
 {
-	struct asking *a = ctx;
-	struct foal_error err = {0};
-	struct client client;
-	json_t *reply = NULL;
-
-	if (a->error || interrupted(a))
-		return;
-	if (client_open_within(&client, a->dir, name, TOP_SILENT_MS, &err) == 0) {
-		client.interrupt_fd = a->signals;
-		reply = client_ask(&client, "stat", NULL, -1, &err);
-		client_close(&client);
-	}
-	if (!reply && err.status == FOAL_EXIT_NAME)
-		return;
-	struct top_vm *vm = row_of(a->vms, name);
-	if (!vm) {
-		a->error = -ENOMEM;
-	} else {
-		vm->seen = true;
-		vm->silent = !reply;
-		if (reply)
-			take(vm, reply);
-	}
-	json_decref(reply);
+	if (!a->reply && a->err.status == FOAL_EXIT_NAME)
+		return 0;
+	struct top_vm *vm = row_of(vms, a->name);
+	if (!vm)
+		return -ENOMEM;
+	vm->seen = true;
+	vm->silent = !a->reply;
+	if (a->reply)
+		take(vm, a->reply);
+	return 0;
 }
 
 static void forget_gone(struct top_vms *vms)
@@ -122,19 +96,38 @@ static void forget_gone(struct top_vms *vms)
 	vms->nr = kept;
 }
 
-int top_vms_look(struct top_vms *vms, const struct run_dir *dir, int signals,
-		 struct foal_error *err)
+static bool interrupted(int signals)
 {
-	struct asking a = {.vms = vms, .dir = dir, .signals = signals};
+	struct pollfd fd = {.fd = signals, .events = POLLIN};
+
+	return poll(&fd, 1, 0) > 0;
+}
+
+static int take_answers(struct top_vms *vms, const struct answers *answers)
+{
+	int r = 0;
 
 	for (size_t i = 0; i < vms->nr; i++)
 		vms->vms[i].seen = false;
-	int r = dir->fd < 0 ? 0 : names_each(dir, ask_one, &a);
-	if (r || a.error)
-		return error_set(err, FOAL_EXIT_HOST, r ? r : a.error, "%s: %s", dir->path,
-				 strerror(r ? -r : -a.error));
-	if (!interrupted(&a))
+	for (size_t i = 0; r == 0 && i < answers->nr; i++)
+		r = take_answer(vms, &answers->all[i]);
+	if (r == 0)
 		forget_gone(vms);
+	return r;
+}
+
+/* Who was not waited for is not taken for silent: the rows stay. */
+int top_vms_look(struct top_vms *vms, const struct run_dir *dir, int signals,
+		 struct foal_error *err)
+{
+	struct answers answers = {0};
+	int r = dir->fd < 0 ? 0 : client_ask_all(dir, "stat", TOP_SILENT_MS, signals, &answers);
+
+	if (r == 0 && !interrupted(signals))
+		r = take_answers(vms, &answers);
+	answers_free(&answers);
+	if (r)
+		return error_set(err, FOAL_EXIT_HOST, r, "%s: %s", dir->path, strerror(-r));
 	top_vms_move(vms, 0);
 	vms->at = now_ns();
 	return 0;

@@ -1,9 +1,9 @@
 /*
  * A trace as Chrome's trace events, which ui.perfetto.dev opens: a track for each vCPU and for
  * each other origin, a slice for each fault with its stages in it; and for each vCPU one of what
- * KVM told of it, from exit to entry. Slices of one thread have to lie in each other or apart;
- * faults that overlap (KVM's workers, several devices) go to further lanes of their track, each a
- * thread.
+ * KVM told of it, from exit to entry; samples of RIPs are moments of their vCPU. Slices of one
+ * thread have to lie in each other or apart; faults that overlap (KVM's workers, several devices)
+ * go to further lanes of their track, each a thread.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -32,7 +32,7 @@ struct chrome {
 	char **names;	       /* as JSON strings: of cases, then of areas, and of no area */
 	struct track **tracks; /* of vCPUs, of origins, of vCPUs by KVM; NULL: nothing was there */
 	bool any;
-	uint64_t records, kvm_faults;
+	uint64_t records, kvm_faults, samples;
 	uint64_t by_case[TRACE_CASES_MAX];
 };
 
@@ -114,14 +114,20 @@ static void name_lane(struct chrome *c, unsigned track, unsigned lane)
 	trace_out_text(c->out, "}}");
 }
 
+/* NULL: out of memory. */
+static struct track *open_track(struct chrome *c, unsigned track)
+{
+	if (!c->tracks[track])
+		c->tracks[track] = calloc(1, sizeof(struct track));
+	return c->tracks[track];
+}
+
 /* LANES: all are in use at that time. */
 static unsigned find_lane(struct chrome *c, unsigned track, uint64_t from, uint64_t until)
 {
-	struct track *t = c->tracks[track];
+	struct track *t = open_track(c, track);
 	unsigned lane = 0;
 
-	if (!t)
-		t = c->tracks[track] = calloc(1, sizeof(*t));
 	if (!t)
 		return LANES;
 	while (lane < t->used && t->until[lane] + APART > from)
@@ -234,6 +240,32 @@ static void chrome_kvm_fault(void *form, const struct kvm_fault *f)
 		       ns / 1000, (unsigned)(ns % 1000), f->gpa, f->rip, f->error_code);
 }
 
+/* A moment of the vCPU, in its first lane. */
+static void chrome_sample(void *form, const struct ept_sample *s)
+{
+	struct chrome *c = form;
+	struct track *t = open_track(c, s->vcpu);
+
+	c->samples++;
+	if (!t)
+		return;
+	if (!t->used) {
+		t->used = 1;
+		name_lane(c, s->vcpu, 0);
+	}
+	separate(c);
+	trace_out_text(c->out,
+		       "{\"ph\":\"i\",\"name\":\"RIP\",\"cat\":\"rip\",\"pid\":1,\"tid\":%u,"
+		       "\"s\":\"t\",\"ts\":",
+		       tid_of(s->vcpu, 0));
+	put_time(c, s->at);
+	trace_out_text(c->out,
+		       ",\"args\":{\"gpa\":\"0x%" PRIx64 "\",\"access\":\"%s\",\"rip\":\"0x%" PRIx64
+		       "\",\"cpl\":%u,\"exact\":%s}}",
+		       s->gpa, s->access == EPT_WRITE ? "write" : "read", s->rip, s->cpl,
+		       s->exact ? "true" : "false");
+}
+
 /* --- beginning and end --------------------------------------------------------------------- */
 
 static bool quote_names(struct chrome *c, const struct trace_meta *meta)
@@ -293,9 +325,10 @@ static void chrome_end(void *form, uint64_t lost)
 
 	trace_out_text(c->out,
 		       "\n],\"otherData\":{\"records\":%" PRIu64 ",\"kvm_faults\":%" PRIu64
-		       ",\"lost\":%" PRIu64 ",\"main_ns\":%" PRIu64 ",\"first_run_ns\":%" PRIu64
-		       ",\"cases\":{",
-		       c->records, c->kvm_faults, lost, c->meta->main_ns, c->meta->first_run_ns);
+		       ",\"samples\":%" PRIu64 ",\"lost\":%" PRIu64 ",\"main_ns\":%" PRIu64
+		       ",\"first_run_ns\":%" PRIu64 ",\"cases\":{",
+		       c->records, c->kvm_faults, c->samples, lost, c->meta->main_ns,
+		       c->meta->first_run_ns);
 	for (unsigned i = 0; i < c->meta->nr_cases; i++) {
 		if (!c->by_case[i])
 			continue;
@@ -311,6 +344,7 @@ const struct trace_form trace_chrome = {
     .suffix = ".json",
     .begin = chrome_begin,
     .record = chrome_record,
+    .sample = chrome_sample,
     .kvm_fault = chrome_kvm_fault,
     .end = chrome_end,
 };

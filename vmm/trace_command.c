@@ -337,7 +337,7 @@ static bool is_running(const struct trace_options *opt)
 	run_dir_close(&dir);
 	if (fd >= 0)
 		close(fd);
-	return fd >= 0;
+	return fd >= 0 || fd == -EAGAIN;
 }
 
 /* Of a file or of a VM. */

@@ -14,6 +14,11 @@
 #define WAITING	  (1U << 16)
 #define SETTLE_NS 200000000ULL
 
+/* Of KVM, as the VM tells them. */
+struct statistics {
+	uint64_t taken, fixed, exits;
+};
+
 struct noted {
 	uint64_t page, at;
 	uint64_t before; /* number of the one before it in its chain, from 1 on; 0: none */
@@ -22,7 +27,7 @@ struct noted {
 struct trace_kvm {
 	struct kvm_faults *faults; /* NULL: not permitted */
 	struct trace_kvm_told told;
-	uint64_t taken, fixed, exits; /* KVM's statistics at the start */
+	struct statistics start;
 	uint64_t records;
 	uint64_t chains[CHAINS]; /* numbers of records */
 	struct noted noted[RECORDS];
@@ -33,7 +38,7 @@ struct trace_kvm {
 
 /* --- KVM's statistics, which the VM tells ----------------------------------------------------- */
 
-static bool ask_statistics(struct client *client, uint64_t *taken, uint64_t *fixed, uint64_t *exits)
+static bool ask_statistics(struct client *client, struct statistics *out)
 {
 	struct foal_error err = {0};
 	json_t *reply = client_ask(client, "stat", NULL, -1, &err);
@@ -41,9 +46,9 @@ static bool ask_statistics(struct client *client, uint64_t *taken, uint64_t *fix
 	bool known = json_is_integer(json_object_get(kvm, "pf_taken"));
 
 	if (known) {
-		*taken = reply_number(kvm, "pf_taken");
-		*fixed = reply_number(kvm, "pf_fixed");
-		*exits = reply_number(kvm, "exits");
+		out->taken = reply_number(kvm, "pf_taken");
+		out->fixed = reply_number(kvm, "pf_fixed");
+		out->exits = reply_number(kvm, "exits");
 	}
 	json_decref(reply);
 	return known;
@@ -55,7 +60,7 @@ struct trace_kvm *trace_kvm_open(struct client *client)
 
 	if (!kvm)
 		return NULL;
-	kvm->told.counted = ask_statistics(client, &kvm->taken, &kvm->fixed, &kvm->exits);
+	kvm->told.counted = ask_statistics(client, &kvm->start);
 	if (kvm_faults_open(client->pid, &kvm->faults, &kvm->missing)) {
 		kvm->told.missing = kvm->missing.text;
 		notice("%s: KVM's tracepoints cannot be used, so there are counts only: %s",
@@ -64,19 +69,27 @@ struct trace_kvm *trace_kvm_open(struct client *client)
 	return kvm;
 }
 
+/* KVM's never fall; what a hostile VM tells may, and is no count then. */
+static bool take_growth(const struct statistics *from, const struct statistics *to,
+			struct trace_kvm_told *told)
+{
+	if (to->taken < from->taken || to->fixed < from->fixed || to->exits < from->exits)
+		return false;
+	told->taken = to->taken - from->taken;
+	told->fixed = to->fixed - from->fixed;
+	told->exits = to->exits - from->exits;
+	return true;
+}
+
 const struct trace_kvm_told *trace_kvm_end(struct trace_kvm *kvm, struct client *client)
 {
 	struct trace_kvm_told *told = &kvm->told;
-	uint64_t taken = 0, fixed = 0, exits = 0;
+	struct statistics now = {0};
 
 	if (kvm->faults)
 		kvm_faults_counts(kvm->faults, &told->counts);
-	told->counted = told->counted && client && ask_statistics(client, &taken, &fixed, &exits);
-	if (told->counted) {
-		told->taken = taken - kvm->taken;
-		told->fixed = fixed - kvm->fixed;
-		told->exits = exits - kvm->exits;
-	}
+	told->counted = told->counted && client && ask_statistics(client, &now) &&
+			take_growth(&kvm->start, &now, told);
 	return told;
 }
 

@@ -2,10 +2,13 @@
  * foal replay: what it says of other settings, beside runs that have them; and traces of which it
  * can make nothing, or only a part. Counts, no time.
  */
+#include <glob.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "tests/kvm/control_rig.h"
 #include "tests/kvm/suites.h"
@@ -227,6 +230,31 @@ START_TEST(cut_short)
 }
 END_TEST
 
+/* While it measures the host it has a directory: that goes with it. */
+START_TEST(ended_by_signal)
+{
+	static const int signals[] = {SIGINT, SIGTERM};
+	const struct run_how how = {.plain = true};
+	struct run run;
+	glob_t found;
+
+	if (!have_userfaultfd())
+		skip("no userfaultfd here");
+	const char *path = recorded(&jobs[2], &settings[0], "handler");
+	ck_assert_int_eq(mkdir(scratch("tmp"), 0700), 0);
+	setenv("TMPDIR", scratch("tmp"), 1);
+	run_start(&run, &how, ARGS("replay", path, "--fault-around", "64"));
+	while (glob(scratch("tmp/foal-replay-*"), 0, NULL, &found) == GLOB_NOMATCH)
+		usleep(1000);
+	globfree(&found);
+	kill(run.pid, signals[_i]);
+	run_wait(&run);
+	expect_end(&run, 128 + signals[_i], "nothing is predicted");
+	run_free(&run);
+	ck_assert_int_eq(rmdir(scratch("tmp")), 0);
+}
+END_TEST
+
 /* The host kernel has no record of what it does. */
 START_TEST(nothing_recorded)
 {
@@ -250,6 +278,7 @@ Suite *replay_suite(void)
 	tcase_add_test(tc, wrong_files);
 	tcase_add_test(tc, cut_short);
 	tcase_add_test(tc, nothing_recorded);
+	tcase_add_loop_test(tc, ended_by_signal, 0, 2);
 	suite_add_tcase(suite, tc);
 	return suite;
 }

@@ -52,11 +52,30 @@ START_TEST(one_in_n)
 }
 END_TEST
 
+/* How many moments of Chrome's trace events are at @rip. */
+static unsigned moments_at(const char *path, const char *rip)
+{
+	json_t *root = json_load_file(path, 0, NULL), *event;
+	unsigned n = 0;
+	size_t i;
+
+	json_array_foreach(json_object_get(root, "traceEvents"), i, event)
+	{
+		const char *cat = json_string_value(json_object_get(event, "cat"));
+		const json_t *args = json_object_get(event, "args");
+
+		if (cat && strcmp(cat, "rip") == 0)
+			n += !strcmp(json_string_value(json_object_get(args, "rip")), rip);
+	}
+	json_decref(root);
+	return n;
+}
+
 /* The top one is the instruction that writes, by its symbol; all forms agree. */
 START_TEST(its_symbol)
 {
 	const char *trace = scratch("rips.trace"), *csv = scratch("rips.csv");
-	const char *guest = guest_path("ring3.elf");
+	const char *guest = guest_path("ring3.elf"), *chrome = scratch("rips.json");
 	struct run run;
 
 	if (!have_userfaultfd())
@@ -70,6 +89,7 @@ START_TEST(its_symbol)
 	read_until(console, "done\n");
 	expect_command(ARGS("trace", "one", "--for", "0", "-o", trace), 0, " samples of RIPs in ");
 	expect_command(ARGS("trace", trace, "--rips", "-o", csv), 0, " samples of RIPs in ");
+	expect_command(ARGS("trace", trace, "-o", chrome), 0, " samples of RIPs in ");
 	foal_command(&run, ARGS("trace", trace, "--json", "--symbols", guest));
 	json_t *json = json_loads(run.out_text, 0, NULL);
 	const json_t *sampled = json_object_get(json, "rip_samples");
@@ -81,6 +101,8 @@ START_TEST(its_symbol)
 	ck_assert_uint_ge(number(top, "faults"), PAGES / 8);
 	ck_assert_uint_eq(number(top, "near"), 0);
 	ck_assert_msg(symbol && strncmp(symbol, WRITER, strlen(WRITER)) == 0, "%s", symbol);
+	ck_assert_uint_eq(moments_at(chrome, json_string_value(json_object_get(top, "rip"))),
+			  number(top, "faults"));
 	size_t len, lines = 0;
 	char *text = read_file(csv, &len);
 	for (const char *at = text; (at = strchr(at, '\n')); at++)
@@ -109,6 +131,27 @@ static json_t *sampling_of(const char *name)
 	return sampling;
 }
 
+/* To Prometheus it says the same, while it stands still. */
+static void expect_metrics(const char *name, const json_t *sampling)
+{
+	static const char *const metrics[][2] = {
+	    {"foal_rip_sample_every", "every"},
+	    {"foal_rip_sample_faults_total", "faults"},
+	    {"foal_rip_sample_kicks_total", "kicks"},
+	    {"foal_rip_samples_total", "taken"},
+	    {"foal_rip_sample_refaults_total", "refaults"},
+	};
+	struct run run;
+
+	foal_command(&run, ARGS("stat", name, "--prometheus"));
+	struct metrics *all = metrics_read(run.out_text);
+	for (size_t i = 0; i < sizeof(metrics) / sizeof(metrics[0]); i++)
+		ck_assert(metrics_sum(all, metrics[i][0], NULL, NULL) ==
+			  (double)number(sampling, metrics[i][1]));
+	free(all);
+	run_free(&run);
+}
+
 /* A restore is told anew, a fork does as its parent does, and counts its own. */
 START_TEST(copies)
 {
@@ -125,6 +168,7 @@ START_TEST(copies)
 	json_t *two = sampling_of("two");
 	ck_assert_uint_gt(number(two, "kicks"), 0);
 	ck_assert_uint_eq(number(two, "kicks"), number(two, "faults") / 2);
+	expect_metrics("two", two);
 	expect_command(ARGS("fork", "two", "--name", "three"), 0, "three: ");
 	json_t *three = sampling_of("three");
 	ck_assert_uint_eq(number(three, "every"), 2);

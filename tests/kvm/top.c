@@ -1,8 +1,11 @@
 /* foal top of running VMs: what it shows is what foal stat says, and the terminal comes back. */
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "tests/kvm/snapshot_rig.h"
@@ -315,6 +318,42 @@ START_TEST(all_lines)
 }
 END_TEST
 
+/* Connections to @name until it has no room for more who wait. */
+static unsigned fill(const char *name, int fds[64])
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	unsigned n = 0;
+
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", scratch("run/%s.sock", name));
+	for (; n < 64; n++) {
+		fds[n] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		if (connect(fds[n], (struct sockaddr *)&addr, sizeof(addr)))
+			break;
+	}
+	ck_assert_int_eq(errno, EAGAIN);
+	return n + 1;
+}
+
+/* Nobody waits for one that stands still and lets nobody in: not its row, not the others'. */
+START_TEST(full_and_stopped)
+{
+	int fds[64];
+
+	background("one", ARGS(MEMORY_GUEST));
+	pid_t pid = background("two", ARGS(MEMORY_GUEST));
+	kill(pid, SIGSTOP);
+	unsigned n = fill("two", fds);
+	expect_lines(0, "\ntwo                    silent ", "\none                    running ");
+	expect_command(ARGS("trace", "two", "-o", scratch("two.csv"), "--for", "0"), 113,
+		       "two: the VM does not answer");
+	expect_command(ARGS("ps"), 113, "two: the VM does not answer");
+	kill(pid, SIGCONT);
+	while (n > 0)
+		close(fds[--n]);
+	expect_lines(0, "\ntwo                    running ", "\none                    running ");
+}
+END_TEST
+
 /* One is chosen with the keys, shown, and left again; one that ends is in the list no more. */
 START_TEST(all_on_a_terminal)
 {
@@ -422,6 +461,7 @@ Suite *top_suite(void)
 	tcase_add_loop_test(tc, screen, 0, 2);
 	tcase_add_loop_test(tc, given_back, 0, 3);
 	tcase_add_test(tc, all_lines);
+	tcase_add_test(tc, full_and_stopped);
 	tcase_add_loop_test(tc, all_on_a_terminal, 0, 2);
 	tcase_add_test(tc, no_terminal);
 	tcase_add_loop_test(tc, ends, 0, 2);

@@ -8,10 +8,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 #include <xxhash.h>
 
 #include "tests/scratch.h"
 #include "tests/vmm/suites.h"
+#include "vmm/trace_kvm.h"
 #include "vmm/trace_out.h"
 
 #define MANY	(TRACE_BLOCK_MAX + 1000)
@@ -427,6 +430,41 @@ START_TEST(sampled_as_csv)
 }
 END_TEST
 
+/* --- what a VM says of KVM's statistics --------------------------------------------------------
+ */
+
+static const struct {
+	unsigned taken, exits; /* at the end; 100 each at the start */
+	bool counts;
+} ends[] = {{100, 100, true}, {130, 170, true}, {99, 170, false}, {130, 99, false}};
+
+/* What falls is no count. */
+START_TEST(statistics)
+{
+	struct client client = {
+	    .name = "web", .pid = getpid(), .timeout_ms = -1, .interrupt_fd = -1};
+	int vm[2];
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, vm), 0);
+	client.fd = vm[0];
+	for (int end = 0; end < 2; end++)
+		ck_assert_int_gt(dprintf(vm[1],
+					 "{\"ok\":true,\"stats\":{\"kvm\":{\"pf_taken\":%u,"
+					 "\"pf_fixed\":5,\"exits\":%u}}}\n",
+					 end ? ends[_i].taken : 100, end ? ends[_i].exits : 100),
+				 0);
+	struct trace_kvm *kvm = trace_kvm_open(&client);
+	const struct trace_kvm_told *end = trace_kvm_end(kvm, &client);
+	ck_assert(end->counted == ends[_i].counts);
+	ck_assert_uint_eq(end->taken, ends[_i].counts ? ends[_i].taken - 100 : 0);
+	ck_assert_uint_eq(end->exits, ends[_i].counts ? ends[_i].exits - 100 : 0);
+	ck_assert_uint_eq(end->fixed, 0);
+	trace_kvm_close(kvm);
+	client_close(&client);
+	close(vm[1]);
+}
+END_TEST
+
 Suite *trace_kvm_suite(void)
 {
 	Suite *suite = suite_create("trace_kvm");
@@ -441,6 +479,7 @@ Suite *trace_kvm_suite(void)
 	tcase_add_loop_test(tc, summary, 0, 2);
 	tcase_add_test(tc, sampled);
 	tcase_add_test(tc, sampled_as_csv);
+	tcase_add_loop_test(tc, statistics, 0, sizeof(ends) / sizeof(ends[0]));
 	suite_add_tcase(suite, tc);
 	return suite;
 }
