@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "vmm/pagemap.h"
@@ -31,6 +32,7 @@ struct writing {
 	struct snapshot_out out;
 	int channel;
 	pid_t writer;		    /* who sent the last message on it, by the kernel */
+	int writer_fd;		    /* a pidfd of the child that writes, or -1 */
 	struct snapshot_dir parent; /* of a difference */
 	struct run_options machine;
 };
@@ -256,6 +258,15 @@ static json_t *next_message(struct writing *w, struct foal_error *err)
 	return said;
 }
 
+/* Its descriptors are closed before it has ended: until then the VM refuses another snapshot. */
+static void wait_for_writer(const struct writing *w)
+{
+	struct pollfd pfd = {.fd = w->writer_fd, .events = POLLIN};
+
+	if (w->writer_fd >= 0)
+		poll(&pfd, 1, ANSWER_MS);
+}
+
 /* What the child says in the end, or NULL. */
 static json_t *hear(struct writing *w, struct foal_error *err)
 {
@@ -263,6 +274,8 @@ static json_t *hear(struct writing *w, struct foal_error *err)
 	char text[SNAPSHOT_MESSAGE];
 
 	while (said && json_object_get(said, "child")) {
+		if (w->writer_fd < 0)
+			w->writer_fd = (int)syscall(SYS_pidfd_open, w->writer, 0);
 		give_pagemap(w);
 		json_decref(said);
 		said = next_message(w, err);
@@ -277,6 +290,8 @@ static json_t *hear(struct writing *w, struct foal_error *err)
 	/* Gone is who wrote it, too. */
 	while (said && recv(w->channel, text, sizeof(text), 0) > 0)
 		;
+	if (said)
+		wait_for_writer(w);
 	return said;
 }
 
@@ -347,7 +362,8 @@ static int write_snapshot(struct writing *w, struct client *client, struct foal_
 
 static int snapshot(const struct remote_options *opt, struct run_dir *dir, struct client *client)
 {
-	struct writing w = {.opt = opt, .name = opt->name, .out = {.fd = -1}, .channel = -1};
+	struct writing w = {
+	    .opt = opt, .name = opt->name, .out = {.fd = -1}, .channel = -1, .writer_fd = -1};
 	struct foal_error err = {0};
 
 	(void)dir;
@@ -361,6 +377,8 @@ static int snapshot(const struct remote_options *opt, struct run_dir *dir, struc
 	options_free(&w.machine);
 	if (w.channel >= 0)
 		close(w.channel);
+	if (w.writer_fd >= 0)
+		close(w.writer_fd);
 	return remote_finish(&err, 0);
 }
 

@@ -329,14 +329,10 @@ START_TEST(programs)
 	for (int i = 0; i < 4; i++) {
 		snprintf(name, sizeof(name), "pc%d-%d", _i, i);
 		expect_command(ARGS("clone", in_round("pt%d", _i), "--name", name), 0, "running");
-		fds[i] = control_connect(name);
+		fds[i] = control_listen(name);
 	}
-	for (int i = 0; i < 4; i++) {
-		json_t *told = control_line(fds[i]);
-		ck_assert_int_eq(json_integer_value(json_object_get(told, "status")), 0);
-		json_decref(told);
-		close(fds[i]);
-	}
+	for (int i = 0; i < 4; i++)
+		ck_assert_int_eq(control_end(fds[i]), 0);
 }
 END_TEST
 
@@ -410,7 +406,7 @@ START_TEST(short_pool)
 	for (rlim_t more = 1; more <= 12; more++) {
 		const struct rlimit few = {had + more, limit.rlim_max};
 		ck_assert_int_eq(prlimit(template, RLIMIT_NOFILE, &few, NULL), 0);
-		ck_assert_int_eq(kill(pid, SIGKILL), 0);
+		kill(pid, SIGKILL); /* one that could not be made may have ended by itself */
 		first = child_after(template, pid);
 		while (children_of(template, &pid, 1) < 1 ||
 		       (pid == first && !has_thread(pid, "foal-fork")))

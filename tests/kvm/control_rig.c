@@ -194,6 +194,26 @@ void control_refused(int fd, const char *request, const char *code)
 	json_decref(reply);
 }
 
+int control_listen(const char *name)
+{
+	int fd = control_connect(name);
+
+	control_number(fd, "{\"command\":\"status\"}", "vcpus");
+	return fd;
+}
+
+int control_end(int fd)
+{
+	json_t *told = control_line(fd);
+
+	ck_assert_ptr_nonnull(told);
+	ck_assert_str_eq(json_string_value(json_object_get(told, "event")), "end");
+	int status = (int)json_integer_value(json_object_get(told, "status"));
+	json_decref(told);
+	close(fd);
+	return status;
+}
+
 void control_pass_all(int fd, const char *text, const int *passed, unsigned count)
 {
 	char control[CMSG_SPACE(16 * sizeof(int))] = {0};

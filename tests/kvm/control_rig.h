@@ -23,6 +23,10 @@ void end_all(void);
 int control_connect(const char *name);
 /* The same of one that begins in the foreground: once it can be reached. */
 int control_connect_soon(const char *name);
+/* The same, to hear how it ends: who has asked nothing is not waited for so long. */
+int control_listen(const char *name);
+/* With which status it ended, which is the next that is heard; hangs up. */
+int control_end(int fd);
 void control_send(int fd, const char *text);
 /* The same, with a descriptor that is @passed so many @times (SCM_RIGHTS; 1 to 16). */
 void control_pass(int fd, const char *text, int passed, unsigned times);

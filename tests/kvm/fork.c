@@ -166,28 +166,6 @@ END_TEST
 
 static const char *const checks[] = {"init=/bin/check", "init=/bin/main"};
 
-/* To hear how it ends: who has asked nothing is not waited for so long. */
-static int listen_to(const char *name)
-{
-	int fd = control_connect(name);
-
-	control_number(fd, "{\"command\":\"status\"}", "vcpus");
-	return fd;
-}
-
-/* How it ended; the connection was made while it ran. */
-static int end_of(int fd)
-{
-	json_t *told = control_line(fd);
-
-	ck_assert_ptr_nonnull(told);
-	ck_assert_str_eq(json_string_value(json_object_get(told, "event")), "end");
-	int status = (int)json_integer_value(json_object_get(told, "status"));
-	json_decref(told);
-	close(fd);
-	return status;
-}
-
 #define COPIES 3
 
 static const char *const copies[COPIES] = {"prog%d.1", "prog%d.2", "prog%d.1.1"};
@@ -209,14 +187,14 @@ START_TEST(programs)
 			_i < 2		     ? "exit"
 			: have_userfaultfd() ? "handler"
 					     : "auto"));
-	fds[COPIES] = listen_to(source);
+	fds[COPIES] = control_listen(source);
 	usleep(20000 * (unsigned)(_i + 1)); /* somewhere in its work */
 	for (int i = 0; i < COPIES; i++) {
 		expect_command(ARGS("fork", i == 2 ? first : source), 0, "it was paused for");
-		fds[i] = listen_to(in_round(copies[i], _i));
+		fds[i] = control_listen(in_round(copies[i], _i));
 	}
 	for (int i = 0; i <= COPIES; i++)
-		ck_assert_int_eq(end_of(fds[i]), 0);
+		ck_assert_int_eq(control_end(fds[i]), 0);
 }
 END_TEST
 

@@ -26,12 +26,12 @@ static void load(struct kernel *k)
 	k->note = (uint32_t *)(k->data + k->segments[0].p_offset);
 }
 
-static void run_damaged(struct run *run, struct kernel *k)
+static void run_damaged(struct run *run, struct kernel *k, const char *limit)
 {
 	const char *path = scratch("damaged.elf");
 
 	write_file(path, k->data, k->len);
-	run_foal(run, ARGS("--kernel", path, "--boot", "pvh", "--time-limit", "1"));
+	run_foal(run, ARGS("--kernel", path, "--boot", "pvh", "--time-limit", limit));
 }
 
 static void cut_header(struct kernel *k)
@@ -207,7 +207,7 @@ START_TEST(damaged)
 
 	load(&k);
 	damages[_i].damage(&k);
-	run_damaged(&run, &k);
+	run_damaged(&run, &k, GUEST_LIMIT);
 	expect_end(&run, damages[_i].status, damages[_i].words);
 	run_free(&run);
 	free(k.data);
@@ -232,7 +232,7 @@ START_TEST(ragged_segments)
 	memmove(&k.segments[3], &k.segments[2], 2 * sizeof(*text));
 	k.segments[1] = first;
 	k.segments[2] = second;
-	run_damaged(&run, &k);
+	run_damaged(&run, &k, GUEST_LIMIT);
 	ck_assert_msg(run.status == 0, "status %d: %s", run.status, run.err_text);
 	run_free(&run);
 	free(k.data);
@@ -269,7 +269,7 @@ START_TEST(flipped_bits)
 			at = at < 400 ? at : at < 420 ? note + at - 400 : text + at - 420;
 			k.data[at] ^= (unsigned char)(1 << noise(&state) % 8);
 		}
-		run_damaged(&run, &k);
+		run_damaged(&run, &k, "1");
 		ck_assert_msg((run.status >= 0 && run.status < 111) && run.status != 110,
 			      "round %u: status %d: %s", round, run.status, run.err_text);
 		ck_assert_msg(run.status < 100 || foal_lines(&run) > 0,

@@ -75,6 +75,7 @@ START_TEST(of_a_paused_vm)
 	wait_for_memory("still", MEMORY_GUEST_BYTES);
 	int fd = control_connect("still");
 	control_number(fd, "{\"command\":\"pause\"}", "took_ns");
+	wait_for_counts("still");
 	uint64_t events = events_of(stats_now(fd, &reply));
 	ck_assert_uint_eq(check_reconciliation(json_object_get(reply, "stats")), 0);
 	json_decref(reply);
@@ -309,6 +310,7 @@ static void check_to_the_end(const char *name)
 	ck_assert_int_eq(write(console, "x", 1), 1);
 	read_until(console, "done");
 	control_number(fd, "{\"command\":\"pause\"}", "took_ns");
+	wait_for_counts(name);
 	uint64_t in_flight = check_reconciliation(stats_now(fd, &reply));
 	ck_assert_uint_eq(in_flight, 0);
 	ck_assert_uint_ge(events_of(json_object_get(reply, "stats")), UNTOUCHED);
@@ -368,6 +370,7 @@ START_TEST(to_prometheus)
 	wait_for_memory("told", MEMORY_GUEST_BYTES);
 	int fd = control_connect("told");
 	control_number(fd, "{\"command\":\"pause\"}", "took_ns");
+	wait_for_counts("told");
 	const json_t *stats = stats_now(fd, &reply);
 	struct metrics *all = metrics_of("told");
 	const json_t *events = json_object_get(stats, "events");

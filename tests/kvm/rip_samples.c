@@ -165,6 +165,7 @@ START_TEST(copies)
 		       0, "two: running");
 	wait_for_memory("two", MEMORY_GUEST_BYTES / 2);
 	expect_command(ARGS("pause", "two"), 0, "paused");
+	wait_for_counts("two");
 	json_t *two = sampling_of("two");
 	ck_assert_uint_gt(number(two, "kicks"), 0);
 	ck_assert_uint_eq(number(two, "kicks"), number(two, "faults") / 2);

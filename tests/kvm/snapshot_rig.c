@@ -58,6 +58,27 @@ void wait_for_memory(const char *name, uint64_t bytes)
 	close(fd);
 }
 
+static bool counts_all(int fd)
+{
+	json_t *reply = control_ask(fd, "{\"command\":\"stat\"}");
+	const json_t *books = json_object_get(json_object_get(reply, "stats"), "reconciliation");
+	const json_t *flight = json_object_get(json_object_get(books, "cases"), "in_flight");
+
+	ck_assert(json_is_integer(flight));
+	bool all = json_integer_value(flight) == 0;
+	json_decref(reply);
+	return all;
+}
+
+void wait_for_counts(const char *name)
+{
+	int fd = control_connect(name);
+
+	while (!counts_all(fd))
+		usleep(1000);
+	close(fd);
+}
+
 bool exists(const char *path)
 {
 	return access(path, F_OK) == 0;

@@ -22,6 +22,9 @@ void some_moment(unsigned most_us);
 void snapshot(const char *name, const char *dir);
 /* Wait until @name's guest has so much memory. */
 void wait_for_memory(const char *name, uint64_t bytes);
+/* Wait until what @name, which is paused, faulted is counted: who was woken may rest before that.
+ */
+void wait_for_counts(const char *name);
 bool exists(const char *path);
 /* What is half written beside it. */
 unsigned leftovers(const char *dir);

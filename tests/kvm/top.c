@@ -55,18 +55,10 @@ static uint64_t number_behind(const char *text, const char *words)
 /* A VM that stands still, and has counted all that it did. */
 static void still(const char *name, const char *engine)
 {
-	json_t *stats;
-
 	background(name, ARGS(MEMORY_GUEST, "--fault-engine", engine));
 	wait_for_memory(name, MEMORY_GUEST_BYTES);
 	expect_command(ARGS("pause", name), 0, "paused");
-	for (bool flight = true; flight;) {
-		stats = stats_of(name);
-		const json_t *books =
-		    json_object_get(json_object_get(stats, "reconciliation"), "cases");
-		flight = number(books, "in_flight") != 0;
-		json_decref(stats);
-	}
+	wait_for_counts(name);
 }
 
 /* What @text says is what @stats say. */
@@ -303,19 +295,25 @@ END_TEST
 
 /* --- all VMs ---------------------------------------------------------------------------------- */
 
-/* @stopped: a process that stands still meanwhile; 0: none. */
+/*
+ * Until it has said both: who is slow to answer is silent in between. @stopped: a process that
+ * stands still meanwhile; 0: none.
+ */
 static void expect_lines(pid_t stopped, const char *words, const char *more)
 {
+	const struct run_how how = {.plain = true};
 	struct run run;
 
 	if (stopped)
 		kill(stopped, SIGSTOP);
-	foal_command(&run, ARGS("top", "-b", "-n", "2", "-d", "0.1"));
+	run_start(&run, &how, ARGS("top", "-b", "-d", "0.1"));
+	run_until(&run, words);
+	run_until(&run, more);
 	if (stopped)
 		kill(stopped, SIGCONT);
+	kill(run.pid, SIGTERM);
+	run_wait(&run);
 	ck_assert_msg(run.status == 0, "status %d: %s", run.status, run.err_text);
-	ck_assert_msg(strstr(run.out_text, words) && strstr(run.out_text, more), "no \"%s\" in\n%s",
-		      words, run.out_text);
 	run_free(&run);
 }
 

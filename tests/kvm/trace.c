@@ -163,6 +163,7 @@ START_TEST(forms_agree)
 	background("one", ARGS(MEMORY_GUEST, HANDLER));
 	wait_for_memory("one", MEMORY_GUEST_BYTES);
 	expect_command(ARGS("pause", "one"), 0, "paused");
+	wait_for_counts("one");
 	expect_command(ARGS("trace", "one", "--for", "0", "-o", binary), 0, " records in ");
 	expect_command(ARGS("trace", "one", "--for", "0", "-o", direct), 0, " records in ");
 	expect_command(ARGS("trace", "one", "--for", "0", "-o", csv), 0, " records in ");
