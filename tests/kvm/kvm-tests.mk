@@ -28,7 +28,7 @@ NESTED_TESTS      += $(OUT)/tests/test_kvm
 # What guests, their processors and the host's memory have to do with. The rest (files, sockets,
 # clients, words) is the same on any host with KVM.
 PARTS_6.12_test_kvm := runs cases files firmware cpus platform led huge poison hung memory_limit \
-	trouble pause confined guest_kernel guest_threads guest_time main_job snapshot snapshot_diff fork clone clone_huge reset \
+	trouble pause confined guest_kernel guest_time main_job snapshot snapshot_diff fork clone clone_huge reset \
 	bench_exits reconcile trace_kvm
 # What faults, and what foal tells of the host.
 PARTS_6.1_test_kvm := cases huge poison memory_limit doctor main_job reconcile trace_kvm
