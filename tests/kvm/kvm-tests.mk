@@ -28,8 +28,8 @@ NESTED_TESTS      += $(OUT)/tests/test_kvm
 # What guests, their processors and the host's memory have to do with. The rest (files, sockets,
 # clients, words) is the same on any host with KVM.
 PARTS_6.12_test_kvm := runs cases files firmware cpus platform led huge poison hung memory_limit \
-	trouble pause confined guest_kernel guest_time main_job snapshot snapshot_diff fork clone clone_huge reset \
-	bench_exits reconcile trace_kvm
+	trouble pause confined guest_kernel guest_threads guest_oracle guest_time main_job snapshot snapshot_diff fork clone clone_huge reset \
+	bench_exits reconcile rip_samples trace_kvm
 # What faults, and what foal tells of the host.
 PARTS_6.1_test_kvm := cases huge poison memory_limit doctor main_job reconcile trace_kvm
 NESTED_FILES      += $(OUT)/foal $(KVM_GUESTS) $(GUEST_KERNEL) $(GUEST_DISK) $(GUEST_PMEM) \
