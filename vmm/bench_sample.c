@@ -43,6 +43,7 @@ static int parse(const struct bench_sample *sample, char *words, struct run_opti
 	if (r == 0) {
 		out->cpus = sample->cpus;
 		out->memory = (uint64_t)sample->c->mib << 20;
+		out->rip_sample = 0; /* its vCPUs are not asked */
 	}
 	return r;
 }

@@ -15,7 +15,7 @@ static void put_all(struct trace_out *out, const struct trace_meta *meta,
 	while (state && ept_records_next(records, &record) == 1)
 		trace_binary.record(state, &record);
 	if (state)
-		trace_binary.end(state, ept_records_lost(records));
+		trace_binary.end(state, (struct trace_lost){.records = ept_records_lost(records)});
 }
 
 int bench_trace_write(const struct ept_space *space, const struct run_options *opt,

@@ -359,7 +359,7 @@ static const struct {
      parse_fault_log},
     {"rip-sample", "N",
      "say of one in N faults of a vCPU, in the fault log, which\n"
-     "instruction of the guest made the access (0: of none)",
+     "instruction of the guest made the access (1000; 0: of none)",
      parse_rip_sample},
 };
 
@@ -408,6 +408,7 @@ void options_defaults(struct run_options *out)
 				    .engine = EPT_ENGINE_AUTO,
 				    .fault_timeout = 30,
 				    .fault_log = true,
+				    .rip_sample = RIP_SAMPLE_UNSAID,
 				    .sandbox = FOAL_SANDBOX_DEFAULT};
 	cpu_mask_default(&out->cpu_mask);
 	snprintf(out->name, sizeof(out->name), "vm-%d", (int)getpid());

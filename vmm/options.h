@@ -2,6 +2,7 @@
 #ifndef FOAL_VMM_OPTIONS_H
 #define FOAL_VMM_OPTIONS_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -67,6 +68,11 @@ struct run_options {
 	bool fault_log;		/* ept/record.h */
 	unsigned rip_sample;	/* one of so many faults of a vCPU is sampled; 0: none */
 };
+
+#define RIP_SAMPLE_DEFAULT 1000U
+#define RIP_SAMPLE_UNSAID \
+	UINT_MAX /* options_defaults(); options_check_run() makes it one of two \
+		  */
 
 /* Fill @out with defaults and what argv says; free with options_free(). */
 int options_parse(int argc, char **argv, struct run_options *out, struct foal_error *err);

@@ -38,6 +38,8 @@ int options_check_run(struct run_options *opt, struct foal_error *err)
 		return error_set(
 		    err, FOAL_EXIT_USAGE, -EINVAL,
 		    "run: -d: --stats json needs --stats-file; or ask foal stat --json");
+	if (opt->rip_sample == RIP_SAMPLE_UNSAID)
+		opt->rip_sample = opt->fault_log ? RIP_SAMPLE_DEFAULT : 0;
 	if (opt->rip_sample && !opt->fault_log)
 		return error_set(err, FOAL_EXIT_USAGE, -EINVAL,
 				 "run: --rip-sample: the samples are in the fault log; leave "

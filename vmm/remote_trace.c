@@ -181,10 +181,12 @@ static int run(struct follow *f, struct foal_error *err)
 	if (f->wrong)
 		notice("%s: %llu records say what there is not, and are left out",
 		       f->opt->remote.name, (unsigned long long)f->wrong);
-	if (ept_samples_lost(f->records))
+	struct trace_lost lost = {.records = f->kvm ? end_kvm(f) : ept_records_lost(f->records),
+				  .samples = ept_samples_lost(f->records)};
+
+	if (lost.samples)
 		notice("%s: %llu samples of RIPs were overwritten before they were read",
-		       f->opt->remote.name, (unsigned long long)ept_samples_lost(f->records));
-	uint64_t lost = f->kvm ? end_kvm(f) : ept_records_lost(f->records);
+		       f->opt->remote.name, (unsigned long long)lost.samples);
 	return trace_job_end(&f->job, f->opt, f->meta.vm, lost, true, err);
 }
 

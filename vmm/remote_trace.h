@@ -47,7 +47,7 @@ void trace_job_kvm_end(struct trace_job *job, const struct trace_kvm_told *told)
 int trace_job_signal(const struct trace_job *job);
 /* All is written and has its name, or (not @keep) nothing is left. Says how much it was. */
 int trace_job_end(struct trace_job *job, const struct trace_options *opt, const char *vm,
-		  uint64_t lost, bool keep, struct foal_error *err);
+		  struct trace_lost lost, bool keep, struct foal_error *err);
 
 /*
  * remote_log.c: ask for the fault log, and open it, from its oldest record on or (@now) from what

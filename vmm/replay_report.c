@@ -80,9 +80,9 @@ static void put_doubts(const struct replay *replay)
 {
 	const struct replay_trace *trace = &replay->trace;
 
-	if (trace->reader.lost)
+	if (trace->reader.lost.records)
 		printf("%" PRIu64 " records were lost: all figures are lower bounds\n",
-		       trace->reader.lost);
+		       trace->reader.lost.records);
 	if (!trace->exact)
 		puts("Pages came with others: the least is that nobody touched those, the most "
 		     "that all\nwere touched, one behind the other. Recorded with --fault-around 1 "
@@ -167,7 +167,7 @@ json_t *replay_json(const struct replay *replay)
 	return json_pack("{s:s, s:I, s:I, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:{s:f, s:f, "
 			 "s:f, s:f, s:f}, s:o}",
 			 "vm", trace->meta->vm, "records", (json_int_t)trace->count, "lost",
-			 (json_int_t)trace->reader.lost, "exact", trace->exact, "limited",
+			 (json_int_t)trace->reader.lost.records, "exact", trace->exact, "limited",
 			 limited(replay), "recorded_with", settings_json(&replay->was),
 			 "predicted_for", settings_json(&replay->to), "recorded",
 			 side_json(&replay->recorded), "replayed", side_json(&replay->here),

@@ -130,7 +130,7 @@ static int take_records(struct replay_trace *trace, struct foal_error *damage)
 
 static void look(struct replay_trace *trace)
 {
-	trace->exact = !trace->reader.lost;
+	trace->exact = !trace->reader.lost.records;
 	for (size_t i = 0; i < trace->count; i++) {
 		const struct ept_record *record = &trace->records[i];
 		bool out = replay_leaves_out(trace, record);

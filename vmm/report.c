@@ -74,7 +74,7 @@ static void kvm_end(void *form, const struct trace_kvm_told *told)
 	((struct report *)form)->kvm.told = told;
 }
 
-static void end(void *form, uint64_t lost)
+static void end(void *form, struct trace_lost lost)
 {
 	struct report *r = form;
 	json_t *data = report_json(r, lost);

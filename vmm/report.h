@@ -77,7 +77,7 @@ extern const struct trace_form trace_report;
 
 /* report_json.c: all that the page is given; the order of RIPs changes. NULL: out of memory.
  */
-json_t *report_json(struct report *report, uint64_t lost);
+json_t *report_json(struct report *report, struct trace_lost lost);
 
 /* --- the page --------------------------------------------------------------------------------- */
 

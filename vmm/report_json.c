@@ -205,13 +205,14 @@ static json_t *unseen_json(const struct report *r)
 }
 
 /* Null: the VM was not told to. */
-static json_t *sampled_json(struct report *r)
+static json_t *sampled_json(struct report *r, uint64_t lost)
 {
-	return sampled_rips_any(&r->sampled, r->meta) ? sampled_rips_json(&r->sampled, r->meta)
-						      : json_null();
+	return sampled_rips_any(&r->sampled, r->meta)
+		   ? sampled_rips_json(&r->sampled, r->meta, lost)
+		   : json_null();
 }
 
-json_t *report_json(struct report *r, uint64_t lost)
+json_t *report_json(struct report *r, struct trace_lost lost)
 {
 	return json_pack(
 	    "{s:i, s:s, s:o, s:s, s:I, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "format",
@@ -219,5 +220,5 @@ json_t *report_json(struct report *r, uint64_t lost)
 	    r->cut, "memory", (json_int_t)r->meta->memory, "cpus", (int)r->meta->cpus, "time",
 	    time_json(r), "faults", faults_json(r), "pages", pages_json(r), "space", space_json(r),
 	    "latency", latency_json(r), "files", files_json(r), "unseen", unseen_json(r), "kvm",
-	    kvm_json(r), "sampled", sampled_json(r));
+	    kvm_json(r), "sampled", sampled_json(r, lost.samples));
 }

@@ -103,20 +103,20 @@ bool sampled_rips_any(const struct sampled_rips *s, const struct trace_meta *met
 	return s->samples || meta->rip_sample;
 }
 
-void sampled_rips_table(struct sampled_rips *s, const struct trace_meta *meta,
+void sampled_rips_table(struct sampled_rips *s, const struct trace_meta *meta, uint64_t lost,
 			struct trace_out *out)
 {
 	trace_out_text(out,
 		       "\nguest RIPs, by kicks at 1 in %u faults of a vCPU: %" PRIu64
-		       " samples, %" PRIu64 " exact, %" PRIu64 " of ring 3\n",
-		       meta->rip_sample, s->samples, s->exact, s->ring3);
+		       " samples, %" PRIu64 " exact, %" PRIu64 " of ring 3, %" PRIu64 " lost\n",
+		       meta->rip_sample, s->samples, s->exact, s->ring3, lost);
 	rip_sums_line(&s->sums, out);
 }
 
-json_t *sampled_rips_json(struct sampled_rips *s, const struct trace_meta *meta)
+json_t *sampled_rips_json(struct sampled_rips *s, const struct trace_meta *meta, uint64_t lost)
 {
-	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:o}", "source", "kicks", "every",
+	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:o}", "source", "kicks", "every",
 			 (json_int_t)meta->rip_sample, "samples", (json_int_t)s->samples, "exact",
-			 (json_int_t)s->exact, "ring3", (json_int_t)s->ring3, "rips",
-			 rip_sums_json(&s->sums));
+			 (json_int_t)s->exact, "ring3", (json_int_t)s->ring3, "lost",
+			 (json_int_t)lost, "rips", rip_sums_json(&s->sums));
 }

@@ -28,9 +28,9 @@ struct sampled_rips {
 void sampled_rips_add(struct sampled_rips *s, const struct ept_sample *sample);
 /* Was the VM told to, or are there some? */
 bool sampled_rips_any(const struct sampled_rips *s, const struct trace_meta *meta);
-/* Once, at the end, if so. */
-void sampled_rips_table(struct sampled_rips *s, const struct trace_meta *meta,
+/* Once, at the end, if so; @lost samples were overwritten before they were read. */
+void sampled_rips_table(struct sampled_rips *s, const struct trace_meta *meta, uint64_t lost,
 			struct trace_out *out);
-json_t *sampled_rips_json(struct sampled_rips *s, const struct trace_meta *meta);
+json_t *sampled_rips_json(struct sampled_rips *s, const struct trace_meta *meta, uint64_t lost);
 
 #endif

@@ -79,10 +79,14 @@ int stats_prometheus(const struct report *report, FILE *out);
 
 /* stats_reconcile.c: whether the counts agree, and what KVM's are made of. */
 
-/* What pf_taken is made of, by KVM's own counts: taken = all others, the last one signed. */
+/*
+ * What pf_taken is made of, by KVM's own counts: taken = all up to remainder, which is signed and
+ * has in it what was tried again for @kicks, those of --rip-sample.
+ */
 struct pf_parts {
 	uint64_t taken, fixed, emulated, spurious, fast, guest, counted_twice;
 	int64_t remainder;
+	uint64_t kicks;
 };
 
 struct pf_parts report_pf(const struct report *report);

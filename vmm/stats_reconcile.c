@@ -22,6 +22,10 @@ struct pf_parts report_pf(const struct report *report)
 			      .fast = kvm_stats_get(kvm, "pf_fast"),
 			      .guest = kvm_stats_get(kvm, "pf_guest")};
 
+	struct ept_sampling_stats sampling;
+
+	ept_space_sampling(report->vm->space, &sampling);
+	pf.kicks = sampling.kicks;
 	/* KVM calls a fast one fixed or spurious, too (fast_page_fault(), Linux 5.19). */
 	pf.counted_twice = pf.fast;
 	pf.remainder = (int64_t)(pf.taken - pf.fixed - pf.emulated - pf.spurious - pf.fast -
@@ -98,12 +102,12 @@ static json_t *pf_part(const struct report *report)
 
 	if (!report->kvm_known)
 		return json_null();
-	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "source",
+	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "source",
 			 "KVM statistics", "pf_taken", (json_int_t)pf.taken, "fixed",
 			 (json_int_t)pf.fixed, "emulated", (json_int_t)pf.emulated, "spurious",
 			 (json_int_t)pf.spurious, "fast", (json_int_t)pf.fast, "guest",
 			 (json_int_t)pf.guest, "counted_twice", (json_int_t)pf.counted_twice,
-			 "remainder", (json_int_t)pf.remainder);
+			 "remainder", (json_int_t)pf.remainder, "kicks", (json_int_t)pf.kicks);
 }
 
 json_t *reconciliation_json(const struct report *report)
@@ -152,6 +156,8 @@ static void print_pf(const struct report *report, FILE *out)
 		"\n    - counted twice %" PRIu64 " + retries and uncounted %" PRId64,
 		pf.taken, pf.fixed, pf.emulated, pf.spurious, pf.fast, pf.guest, pf.counted_twice,
 		pf.remainder);
+	if (pf.kicks)
+		fprintf(out, " (kicks %" PRIu64 ")", pf.kicks);
 	fprintf(out, "; exits %" PRIu64 " (io %" PRIu64 ", mmio %" PRIu64 ", halt %" PRIu64 ")\n",
 		kvm_stats_get(&report->kvm, "exits"), kvm_stats_get(&report->kvm, "io_exits"),
 		kvm_stats_get(&report->kvm, "mmio_exits"),

@@ -318,17 +318,17 @@ static void *chrome_begin(struct trace_out *out, const struct trace_meta *meta)
 }
 
 /* What the slices add up to, for whoever wants to know whether all came over. */
-static void chrome_end(void *form, uint64_t lost)
+static void chrome_end(void *form, struct trace_lost lost)
 {
 	struct chrome *c = form;
 	bool any = false;
 
 	trace_out_text(c->out,
 		       "\n],\"otherData\":{\"records\":%" PRIu64 ",\"kvm_faults\":%" PRIu64
-		       ",\"samples\":%" PRIu64 ",\"lost\":%" PRIu64 ",\"main_ns\":%" PRIu64
-		       ",\"first_run_ns\":%" PRIu64 ",\"cases\":{",
-		       c->records, c->kvm_faults, c->samples, lost, c->meta->main_ns,
-		       c->meta->first_run_ns);
+		       ",\"samples\":%" PRIu64 ",\"lost\":%" PRIu64 ",\"samples_lost\":%" PRIu64
+		       ",\"main_ns\":%" PRIu64 ",\"first_run_ns\":%" PRIu64 ",\"cases\":{",
+		       c->records, c->kvm_faults, c->samples, lost.records, lost.samples,
+		       c->meta->main_ns, c->meta->first_run_ns);
 	for (unsigned i = 0; i < c->meta->nr_cases; i++) {
 		if (!c->by_case[i])
 			continue;

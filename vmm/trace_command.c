@@ -118,7 +118,7 @@ int trace_job_signal(const struct trace_job *job)
 }
 
 int trace_job_end(struct trace_job *job, const struct trace_options *opt, const char *vm,
-		  uint64_t lost, bool keep, struct foal_error *err)
+		  struct trace_lost lost, bool keep, struct foal_error *err)
 {
 	struct foal_error why = {0};
 
@@ -134,11 +134,14 @@ int trace_job_end(struct trace_job *job, const struct trace_options *opt, const 
 			       (unsigned long long)job->kvm_faults);
 		if (job->samples)
 			printf(" and %llu samples of RIPs", (unsigned long long)job->samples);
-		printf(" in %s, %llu lost\n", opt->out, (unsigned long long)lost);
+		printf(" in %s, %llu lost", opt->out, (unsigned long long)lost.records);
+		if (lost.samples)
+			printf(", %llu samples lost", (unsigned long long)lost.samples);
+		putchar('\n');
 	}
-	if (keep && opt->out && strcmp(opt->out, "-") == 0 && lost)
+	if (keep && opt->out && strcmp(opt->out, "-") == 0 && lost.records)
 		notice("%s: %llu records were overwritten before they were read", vm,
-		       (unsigned long long)lost);
+		       (unsigned long long)lost.records);
 	return 0;
 }
 

@@ -59,7 +59,7 @@ static void csv_record(void *form, const struct ept_record *r)
 		       r->error);
 }
 
-static void csv_end(void *form, uint64_t lost)
+static void csv_end(void *form, struct trace_lost lost)
 {
 	(void)lost; /* there is no place for it; the command says it */
 	free(form);

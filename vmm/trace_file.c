@@ -36,13 +36,15 @@ struct block_head {
 	uint64_t sum;	/* of tag, count and what follows */
 };
 
-/* What follows the head of the last block. */
+/* What follows the head of the last block; before version 4 without the last. */
 struct end {
-	uint64_t records, lost;
+	uint64_t records, lost, samples_lost;
 };
 
+#define END_SIZE_3 offsetof(struct end, samples_lost)
+
 _Static_assert(sizeof(struct ept_record) == 56 && sizeof(struct file_head) == 32 &&
-		   sizeof(struct block_head) == 16 && sizeof(struct end) == 16,
+		   sizeof(struct block_head) == 16 && sizeof(struct end) == 24,
 	       "docs/formats.md");
 
 /* --- checksums ------------------------------------------------------------------------- */
@@ -173,10 +175,11 @@ static void binary_kvm_end(void *form, const struct trace_kvm_told *told)
 	put_block(w, TAG_TOLD, 0, &tail, sizeof(tail));
 }
 
-static void binary_end(void *form, uint64_t lost)
+static void binary_end(void *form, struct trace_lost lost)
 {
 	struct writer *w = form;
-	struct end end = {.records = w->records, .lost = lost};
+	struct end end = {
+	    .records = w->records, .lost = lost.records, .samples_lost = lost.samples};
 
 	put_records(w);
 	put_samples(w);
@@ -315,15 +318,15 @@ static int take_body(struct trace_reader *reader, const struct block_head *head,
 static int take_end(struct trace_reader *reader, const struct block_head *head,
 		    struct foal_error *err)
 {
-	struct end end;
+	struct end end = {0};
 	char more;
-	int r = take_body(reader, head, &end, sizeof(end), err);
+	int r = take_body(reader, head, &end, reader->version < 4 ? END_SIZE_3 : sizeof(end), err);
 
 	if (r)
 		return r;
 	reader->ended = true;
-	reader->lost = end.lost;
-	if (end.lost > INT64_MAX)
+	reader->lost = (struct trace_lost){end.lost, end.samples_lost};
+	if (end.lost > INT64_MAX || end.samples_lost > INT64_MAX)
 		return give_up(reader, -EINVAL, "its end says that more were lost than can be",
 			       err);
 	if (end.records != reader->records || head->count)

@@ -15,7 +15,8 @@
 #include "vmm/kvm_faults.h"
 #include "vmm/symbols.h"
 
-#define TRACE_VERSION	     3U		/* 1: without what KVM told; 2: without samples */
+/* 1: without what KVM told; 2: without samples; 3: without how many of those were lost */
+#define TRACE_VERSION	     4U
 #define TRACE_META_MAX	     (1U << 20) /* bytes of its text */
 #define TRACE_BLOCK_MAX	     4096U	/* records */
 #define TRACE_CASES_MAX	     256U
@@ -85,6 +86,11 @@ struct trace_kvm_told {
 	uint64_t exits, taken, fixed; /* by them, since the trace began */
 };
 
+/* Overwritten before they were read. */
+struct trace_lost {
+	uint64_t records, samples;
+};
+
 /* --- reading -------------------------------------------------------------------------- */
 
 struct trace_reader {
@@ -94,7 +100,7 @@ struct trace_reader {
 	uint32_t version;
 	uint64_t sum; /* of the head, which every block's begins with */
 	uint64_t blocks, records;
-	uint64_t lost; /* once it has ended: records that were overwritten before they were read */
+	struct trace_lost lost; /* once it has ended */
 	void *block;
 	uint32_t tag;	    /* of what is in it, */
 	unsigned count, at; /* how many of them, and the next one */

@@ -17,7 +17,7 @@ static void kvm_fault(void *form, const struct kvm_fault *f)
 	    f->at, f->vcpu, f->gpa, f->rip, f->error_code, f->entry - f->at, f->again, f->handled);
 }
 
-static void end(void *form, uint64_t lost)
+static void end(void *form, struct trace_lost lost)
 {
 	(void)form;
 	(void)lost;

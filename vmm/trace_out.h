@@ -49,7 +49,7 @@ struct trace_form {
 	void (*kvm_fault)(void *form, const struct kvm_fault *fault);
 	void (*kvm_end)(void *form, const struct trace_kvm_told *told);
 	/* The last; frees. */
-	void (*end)(void *form, uint64_t lost);
+	void (*end)(void *form, struct trace_lost lost);
 };
 
 extern const struct trace_form trace_chrome, trace_csv, trace_binary;

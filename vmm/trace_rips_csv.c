@@ -17,7 +17,7 @@ static void sample(void *form, const struct ept_sample *s)
 		       s->exact);
 }
 
-static void end(void *form, uint64_t lost)
+static void end(void *form, struct trace_lost lost)
 {
 	(void)form;
 	(void)lost;

@@ -85,14 +85,14 @@ static void put_origins(struct trace_out *out, const struct trace_sums *sums)
 	trace_out_text(out, "\n");
 }
 
-static void table_end(void *form, uint64_t lost)
+static void table_end(void *form, struct trace_lost lost)
 {
 	struct summary *s = form;
 	const struct trace_sums *sums = s->sums;
 
 	trace_out_text(s->out, "%s: %" PRIu64 " records of %.3f s, %" PRIu64 " lost\n",
 		       sums->meta->vm, sums->records, (double)(sums->last - sums->first) / 1e9,
-		       lost);
+		       lost.records);
 	if (sums->records)
 		trace_out_text(s->out, "\n%-15s %9s %8s %9s %9s %9s %9s %9s %9s\n", "case",
 			       "faults", "major", "installed", "around", "read KiB", "p50 us",
@@ -107,7 +107,7 @@ static void table_end(void *form, uint64_t lost)
 	if (kvm_sums_any(&s->kvm))
 		kvm_sums_table(&s->kvm, s->out);
 	if (sampled_rips_any(&s->sampled, sums->meta))
-		sampled_rips_table(&s->sampled, sums->meta, s->out);
+		sampled_rips_table(&s->sampled, sums->meta, lost.samples, s->out);
 	free_all(s);
 }
 
@@ -123,7 +123,7 @@ const struct trace_form trace_summary = {
 
 /* --- for programs --------------------------------------------------------------------------- */
 
-static void json_end(void *form, uint64_t lost)
+static void json_end(void *form, struct trace_lost lost)
 {
 	struct summary *s = form;
 	json_t *json = trace_sums_json(s->sums, lost);
@@ -132,7 +132,7 @@ static void json_end(void *form, uint64_t lost)
 		json_object_set_new(json, "kvm", kvm_sums_json(&s->kvm));
 	if (sampled_rips_any(&s->sampled, s->sums->meta))
 		json_object_set_new(json, "rip_samples",
-				    sampled_rips_json(&s->sampled, s->sums->meta));
+				    sampled_rips_json(&s->sampled, s->sums->meta, lost.samples));
 	char *text = json_dumps(json, JSON_INDENT(2) | JSON_ENSURE_ASCII);
 
 	if (text) {

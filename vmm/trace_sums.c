@@ -41,7 +41,7 @@ static json_t *case_json(const char *name, const struct trace_case_sums *sums)
 			 (json_int_t)sums->latency.max);
 }
 
-json_t *trace_sums_json(const struct trace_sums *s, uint64_t lost)
+json_t *trace_sums_json(const struct trace_sums *s, struct trace_lost lost)
 {
 	json_t *cases = json_array(), *origins = json_object();
 
@@ -52,7 +52,7 @@ json_t *trace_sums_json(const struct trace_sums *s, uint64_t lost)
 		json_object_set_new(origins, s->meta->origins[i],
 				    json_integer((json_int_t)s->by_origin[i]));
 	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "vm", s->meta->vm, "records",
-			 (json_int_t)s->records, "lost", (json_int_t)lost, "first_ns",
+			 (json_int_t)s->records, "lost", (json_int_t)lost.records, "first_ns",
 			 (json_int_t)s->first, "last_ns", (json_int_t)s->last, "main_ns",
 			 (json_int_t)s->meta->main_ns, "by_origin", origins, "cases", cases);
 }

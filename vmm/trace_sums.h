@@ -22,6 +22,6 @@ struct trace_sums *trace_sums_new(const struct trace_meta *meta);
 /* @record is valid (trace_record_is_valid()). */
 void trace_sums_add(struct trace_sums *sums, const struct ept_record *record);
 /* For programs: what foal trace --json says. NULL: out of memory. */
-json_t *trace_sums_json(const struct trace_sums *sums, uint64_t lost);
+json_t *trace_sums_json(const struct trace_sums *sums, struct trace_lost lost);
 
 #endif

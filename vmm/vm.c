@@ -60,7 +60,6 @@ struct ept_config vm_space_config(const struct run_options *opt)
 	    .fault_timeout = opt->fault_timeout,
 	    .memory_limit = opt->limit.bytes,
 	    .log = opt->fault_log,
-	    .sample_every = opt->rip_sample,
 	};
 }
 
@@ -80,6 +79,7 @@ static int create_traced(struct vm *vm, int trace_fd, struct foal_error *err)
 	config.thread_expected = memory_thread_expected;
 	config.thread_begins = memory_thread_begins;
 	config.thread_ctx = vm;
+	config.sample_every = vm->opt->rip_sample;
 	config.kick = vcpu_kick_thread;
 	config.trace_fd = trace_fd;
 	int r = ept_space_create(&config, &vm->space);

@@ -103,9 +103,9 @@ static void write_in_ring_3(struct run *run, unsigned pages)
 	char append[32];
 
 	snprintf(append, sizeof(append), "pages=%u", pages);
-	run_foal(run,
-		 ARGS("--kernel", guest_path("ring3.elf"), "--memory", "64M", "--append", append,
-		      "--fault-engine", "handler", "--huge", "never", "--fault-around", "1"));
+	run_foal(run, ARGS("--kernel", guest_path("ring3.elf"), "--memory", "64M", "--append",
+			   append, "--fault-engine", "handler", "--huge", "never", "--fault-around",
+			   "1", "--rip-sample", "0"));
 	ck_assert_msg(run->status == 0, "status %d: %s", run->status, run->err_text);
 	check_events(run);
 }

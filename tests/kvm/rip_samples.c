@@ -179,13 +179,33 @@ START_TEST(copies)
 }
 END_TEST
 
-START_TEST(not_asked_for)
+/* One in 1,000 without a word, but where there is no log. */
+START_TEST(by_default)
 {
+	static const char *const how[] = {"--rip-sample", "--fault-log"}, *const is[] = {"0",
+											 "off"};
 	struct run run;
 
-	run_foal(&run, ARGS("--kernel", guest_path("ring3.elf"), "--memory", "64M"));
-	ck_assert(json_is_null(json_object_get(run.stats, "rip_samples")));
-	run_free(&run);
+	for (unsigned i = 0; i < 2; i++) {
+		run_foal(&run, ARGS("--kernel", guest_path("ring3.elf"), "--memory", "64M", how[i],
+				    is[i]));
+		ck_assert(json_is_null(json_object_get(run.stats, "rip_samples")));
+		run_free(&run);
+	}
+	if (have_userfaultfd()) {
+		run_foal(&run,
+			 ARGS("--kernel", guest_path("ring3.elf"), "--memory", "64M", "--append",
+			      "pages=2500", "--fault-engine", "handler", "--huge", "never"));
+		const json_t *sampled = json_object_get(run.stats, "rip_samples");
+		const json_t *books = json_object_get(run.stats, "reconciliation");
+		const json_t *kvm = json_object_get(books, "kvm");
+		ck_assert_uint_eq(number(sampled, "every"), 1000);
+		ck_assert_uint_eq(number(sampled, "kicks"), number(sampled, "faults") / 1000);
+		ck_assert_uint_ge(number(sampled, "kicks"), 2);
+		if (json_is_object(kvm))
+			ck_assert_uint_eq(number(kvm, "kicks"), number(sampled, "kicks"));
+		run_free(&run);
+	}
 	expect_command(ARGS("run", "--kernel", guest_path("ring3.elf"), "--rip-sample", "10",
 			    "--fault-log", "off"),
 		       100, "leave --fault-log on");
@@ -204,7 +224,7 @@ Suite *rip_samples_suite(void)
 	tcase_add_loop_test(tc, one_in_n, 0, sizeof(everies) / sizeof(everies[0]));
 	tcase_add_test(tc, its_symbol);
 	tcase_add_test(tc, copies);
-	tcase_add_test(tc, not_asked_for);
+	tcase_add_test(tc, by_default);
 	suite_add_tcase(suite, tc);
 	return suite;
 }

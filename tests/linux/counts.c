@@ -63,8 +63,9 @@ static void write_pages(struct run *run, unsigned pages)
 	char append[48];
 
 	snprintf(append, sizeof(append), "mode=w base=%u pages=%u", SWEEP_BASE, pages);
-	run_foal(run, ARGS("--kernel", guest_path("anon.elf"), "--append", append, "--fault-engine",
-			   "handler", "--fault-around", "1", "--huge", "never"));
+	run_foal(run,
+		 ARGS("--kernel", guest_path("anon.elf"), "--append", append, "--fault-engine",
+		      "handler", "--fault-around", "1", "--huge", "never", "--rip-sample", "0"));
 	ck_assert_msg(run->status == 0, "%s: status %d\n%s", append, run->status, run->err_text);
 	check_events(run);
 	/* Each of KVM's faults put a page in: none was spurious, retried or emulated. */
@@ -198,8 +199,8 @@ START_TEST(boot_by_kind)
 	trace_start();
 	run_foal(&run, ARGS("--kernel", linux_path("vmlinuz"), "--initrd", linux_path("initrd.gz"),
 			    "--append", "console=ttyS0 panic=-1 quiet job=nothing", "--memory",
-			    "256M", "--fault-engine", engines[_i], "--halt", "exit", "--time-limit",
-			    GUEST_LIMIT));
+			    "256M", "--fault-engine", engines[_i], "--halt", "exit", "--rip-sample",
+			    "0", "--time-limit", GUEST_LIMIT));
 	ck_assert_msg(run.status == 0, "status %d\n%s\n%s", run.status, run.out_text, run.err_text);
 	faults = trace_stop(&count);
 	for (size_t i = 0; i < count; i++)

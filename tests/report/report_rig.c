@@ -86,7 +86,7 @@ const char *make_trace(bool evil, unsigned n, uint64_t lost)
 		struct ept_record record = make_record(i);
 		trace_binary.record(state, &record);
 	}
-	trace_binary.end(state, lost);
+	trace_binary.end(state, (struct trace_lost){.records = lost});
 	ck_assert_int_eq(trace_out_close(out, true, &err), 0);
 	trace_meta_free(&meta);
 	return path;
@@ -122,7 +122,7 @@ const char *make_kvm_trace(unsigned records, unsigned n)
 		trace_binary.kvm_fault(state, &fault);
 	}
 	trace_binary.kvm_end(state, &told);
-	trace_binary.end(state, 0);
+	trace_binary.end(state, (struct trace_lost){0});
 	ck_assert_int_eq(trace_out_close(out, true, &err), 0);
 	trace_meta_free(&meta);
 	return path;

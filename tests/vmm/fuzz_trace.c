@@ -120,7 +120,7 @@ static void put_blocks(int fd, uint64_t seed, const uint8_t *data, size_t size)
 	while (size) {
 		bool of_kvm = *data >> 7, of_samples = size % 5 == 0;
 		struct block_head head = {.tag = TAG_RECORDS, .count = *data++ & 127};
-		struct end end = {.records = all, .lost = size};
+		struct end end = {.records = all, .lost = size, .samples_lost = size * 3};
 		size_t len = head.count * sizeof(records[0]);
 
 		size--;

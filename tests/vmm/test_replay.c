@@ -88,7 +88,7 @@ static const char *written(json_t *json, const struct ept_record *records, size_
 	void *state = trace_binary.begin(out, &meta);
 	for (size_t i = 0; i < count; i++)
 		trace_binary.record(state, &records[i]);
-	trace_binary.end(state, lost);
+	trace_binary.end(state, (struct trace_lost){.records = lost});
 	ck_assert_int_eq(trace_out_close(out, true, &err), 0);
 	trace_meta_free(&meta);
 	return path;

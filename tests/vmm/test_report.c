@@ -252,7 +252,7 @@ static json_t *said(const struct trace_form *form, unsigned n, const char *area,
 	give_kvm_faults(form, state, kvm_faults);
 	if (told)
 		form->kvm_end(state, told);
-	form->end(state, 3);
+	form->end(state, (struct trace_lost){3, 4});
 	ck_assert_msg(trace_out_close(out, true, &err) == 0, "%s", err.text);
 	trace_meta_free(&meta);
 	ck_assert_int_eq(stat(path, &st), 0);

@@ -20,10 +20,11 @@
 #include "tests/vmm/suites.h"
 #include "vmm/trace_out.h"
 
-#define RECORDS (TRACE_BLOCK_MAX + 1000)
-#define LOST	17
-#define CPUS	3
-#define MAIN_NS 5000000000LL
+#define RECORDS	     (TRACE_BLOCK_MAX + 1000)
+#define LOST	     17
+#define SAMPLES_LOST 19
+#define CPUS	     3
+#define MAIN_NS	     5000000000LL
 
 static const char *const origins[] = {"vcpu", "kvm", "device", "loader"};
 static const char *areas[] = {"ram", "kernel:rx", "a,\"b\" c"};
@@ -122,7 +123,7 @@ static const char *written(const struct trace_form *form, const char *name, unsi
 	ck_assert_ptr_nonnull(state);
 	for (unsigned i = 0; i < n; i++)
 		form->record(state, &all[i]);
-	form->end(state, LOST);
+	form->end(state, (struct trace_lost){LOST, SAMPLES_LOST});
 	ck_assert_msg(trace_out_close(out, true, &err) == 0, "%s", err.text);
 	trace_meta_free(&meta);
 	return path;
@@ -170,8 +171,10 @@ static unsigned look(const char *path, int *status, struct foal_error *err)
 	}
 	ck_assert_int_eq(r != 0, err->status == FOAL_EXIT_TRACE);
 	ck_assert_msg(r == 0 || (err->text[0] && !strchr(err->text, '\n')), "%s", err->text);
-	if (r == 0)
-		ck_assert_uint_eq(reader.lost, LOST);
+	if (r == 0) {
+		ck_assert_uint_eq(reader.lost.records, LOST);
+		ck_assert_uint_eq(reader.lost.samples, SAMPLES_LOST);
+	}
 	trace_close(&reader);
 	*status = err->status;
 	return n;
@@ -368,7 +371,7 @@ START_TEST(other_files)
 
 	write_head(scratch("v.trace"), "{}", TRACE_VERSION + 1);
 	look(scratch("v.trace"), &status, &err);
-	ck_assert_msg(strstr(err.text, "version 4 is not known, this foal reads up to 3"), "%s",
+	ck_assert_msg(strstr(err.text, "version 5 is not known, this foal reads up to 4"), "%s",
 		      err.text);
 	err = (struct foal_error){0};
 	write_head(scratch("n.trace"), "hello", TRACE_VERSION);
@@ -570,6 +573,7 @@ START_TEST(chrome)
 	json_t *other = json_object_get(root, "otherData");
 	ck_assert_int_eq((int)number(other, "records"), RECORDS);
 	ck_assert_int_eq((int)number(other, "lost"), LOST);
+	ck_assert_int_eq((int)number(other, "samples_lost"), SAMPLES_LOST);
 	ck_assert_int_eq((int)number(json_object_get(other, "cases"), cases[1]), (int)by_case[1]);
 	json_decref(root);
 	free(slices);

@@ -69,7 +69,7 @@ function rips(data) {
 	if (told.length)
 		parts.push(el('p', { class: 'soft' }, "Source: KVM's tracepoint kvm_page_fault, each fault, but for those that were tried again."), ripTable(title, told));
 	if (sampled)
-		parts.push(el('p', { class: 'soft' }, `Source: kicks at 1 in ${count(sampled.every)} faults of a vCPU: ${count(sampled.samples)} samples, ${count(sampled.exact)} exact, ${count(sampled.ring3)} of ring 3.`),
+		parts.push(el('p', { class: 'soft' }, `Source: kicks at 1 in ${count(sampled.every)} faults of a vCPU: ${count(sampled.samples)} samples, ${count(sampled.exact)} exact, ${count(sampled.ring3)} of ring 3; ${count(sampled.lost)} were overwritten before they were read.`),
 			ripTable(`${title}, sampled`, sampled.rips));
 	if (!parts.length)
 		return section('rips', title, 'Not recorded: this trace does not say which instruction of the guest made the access (foal run --rip-sample, foal trace --kvm).');
