@@ -212,7 +212,9 @@ static void print(struct bench *bench)
 			}
 			series_print(stdout, name, measures[m].unit, &row->ours[m], &row->plain[m],
 				     measures[m].bar);
-			puts(holds(row, m) ? ": holds" : ": does NOT hold");
+			fputs(holds(row, m) ? ": holds" : ": does NOT hold", stdout);
+			printf("; real runs differ by %.0f %%\n",
+			       100 * series_spread(&row->plain[m]));
 		}
 }
 
@@ -224,6 +226,7 @@ static json_t *row_json(struct row *row, const struct bench_case *c, int m)
 	name_of(c, m, name);
 	json_t *json =
 	    series_json(name, measures[m].unit, &row->ours[m], &row->plain[m], measures[m].bar);
+	json_object_set_new(json, "plain_spread", json_real(series_spread(&row->plain[m])));
 	json_object_set_new(json, "holds", held < 0 ? json_null() : json_boolean(held));
 	json_object_set_new(json, "options", json_string(c->options));
 	json_object_set_new(json, "rounds", json_integer(row->ours[m].count));
