@@ -336,10 +336,13 @@ void ept_area_info(struct ept_area *area, struct ept_area_info *out)
 	if (area->obj) {
 		out->file = area->obj->name;
 		out->mode = area->obj->mode;
+		out->layers = area->kind == EPT_KIND_LAYERS;
 		out->file_bytes = ept_area_file_bytes(area);
 		out->file_read = ept_object_bytes_read(area->obj, out->file_bytes);
 		out->host_ahead = area->obj->host_ahead;
 	}
+	if (out->layers && ept_layers_origin(area->obj))
+		out->origin = ept_layers_origin(area->obj)->name;
 	/* The host kernel reads a mapped file itself: what is resident is what it read for us. */
 	if (area->obj && !area->obj->cache)
 		out->file_read = out->resident < out->file_bytes ? out->resident : out->file_bytes;

@@ -235,6 +235,7 @@ int ept_space_restore(struct ept_space *space, struct ept_snapshot *const *layer
 {
 	int err = 0;
 
+	space->prefetch.how = EPT_PREFETCH_OFF;
 	if (!ept_space_has_areas(space, layers[0])) {
 		snprintf(why, size, "%s: it is of a machine with other memory", layers[0]->name);
 		return -EINVAL;

@@ -29,6 +29,7 @@ int ept_space_prefetch(struct ept_space *space, const struct ept_working_set *se
 
 	if (space->life != EPT_LIFE_NEW || p->set || p->all)
 		return -EINVAL;
+	p->how = EPT_PREFETCH_SET;
 	p->set = set;
 	p->rest = true;
 	p->stats.wanted = set->count;
@@ -41,6 +42,7 @@ int ept_space_prefetch_all(struct ept_space *space)
 
 	if (space->life != EPT_LIFE_NEW || p->set || p->all || space->config.memory_limit)
 		return -EINVAL;
+	p->how = EPT_PREFETCH_ALL;
 	p->all = true;
 	return 0;
 }
@@ -51,6 +53,11 @@ int ept_space_prefetch_rest(struct ept_space *space)
 		return -EINVAL;
 	space->prefetch.rest = true;
 	return 0;
+}
+
+enum ept_prefetch_how ept_space_prefetch_how(const struct ept_space *space)
+{
+	return space->prefetch.how;
 }
 
 void ept_prefetch_cancel(struct ept_space *space)
@@ -224,6 +231,7 @@ void ept_prefetch_forked(struct ept_space *space)
 {
 	struct ept_prefetch *p = &space->prefetch;
 
+	p->how = EPT_PREFETCH_NONE;
 	p->running = p->working = 0;
 	p->rest = false; /* what is copied often has no more threads than it needs */
 	pthread_mutex_init(&p->lock, NULL);

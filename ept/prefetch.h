@@ -28,6 +28,7 @@ struct ept_prefetch {
 	uint64_t max;
 	uint64_t nr; /* atomic; may pass max */
 
+	enum ept_prefetch_how how;
 	const struct ept_working_set *set; /* to be brought in; NULL: none */
 	bool all;			   /* everything is, whatever @set says */
 	bool rest;			   /* and then the rest of windows; also without these */

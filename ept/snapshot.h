@@ -131,6 +131,17 @@ int ept_space_prefetch_all(struct ept_space *space);
  * -EINVAL.
  */
 int ept_space_prefetch_rest(struct ept_space *space);
+
+/* What of the above a space was told; a fork is none that was restored. */
+enum ept_prefetch_how {
+	EPT_PREFETCH_NONE, /* its memory is not of layers */
+	EPT_PREFETCH_OFF,
+	EPT_PREFETCH_SET,
+	EPT_PREFETCH_ALL,
+	EPT_PREFETCH_RECORD,
+};
+
+enum ept_prefetch_how ept_space_prefetch_how(const struct ept_space *space);
 /*
  * Of a started space, by one thread: wait until its prefetch has ended. 0, or why something
  * could not be brought in; ept_space_failure() has the words, unless pages are poisoned.

@@ -55,6 +55,8 @@ struct ept_area_info {
 	enum ept_engine engine;
 	const char *file;	 /* NULL for anonymous memory */
 	enum ept_file_mode mode; /* of a file */
+	bool layers;		 /* file is a snapshot's; what it does not have is */
+	const char *origin;	 /* of this file; NULL: zero */
 	uint64_t file_bytes;	 /* bytes of the file this area covers */
 	uint64_t file_read;	 /* of these, bytes ever read (each counted once) */
 	uint64_t host_ahead;	 /* pages that the host reads around a miss; 0: not looked at */

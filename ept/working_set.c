@@ -48,6 +48,7 @@ int ept_space_record(struct ept_space *space)
 {
 	if (space->life != EPT_LIFE_NEW)
 		return -EINVAL;
+	space->prefetch.how = EPT_PREFETCH_RECORD;
 	space->prefetch.max = 1;
 	return 0;
 }

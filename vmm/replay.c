@@ -70,7 +70,8 @@ static int run(const struct replay *replay, const struct trace_settings *setting
 	const struct replay_trace *trace = &replay->trace;
 	struct replay_count other;
 	long start = put_off(), middle;
-	int r = replay_again(trace, settings, brought, &replay->pace, &out->count, err);
+	int r = replay_again(trace, &replay->layers, settings, brought, &replay->pace, &out->count,
+			     err);
 	bool better;
 
 	if (r)
@@ -79,7 +80,7 @@ static int run(const struct replay *replay, const struct trace_settings *setting
 	if (r)
 		return error_set(err, FOAL_EXIT_HOST, r, "replay: out of memory");
 	middle = put_off();
-	r = replay_again(trace, settings, brought, &replay->pace, &other, err);
+	r = replay_again(trace, &replay->layers, settings, brought, &replay->pace, &other, err);
 	if (other.faults == out->count.faults)
 		better = took(trace, &other) < took(trace, &out->count);
 	else
@@ -103,6 +104,8 @@ int replay_predict(struct replay *replay, const struct replay_given *given, stru
 
 	if (r == 0 && (r = begin(replay)))
 		error_set(err, FOAL_EXIT_HOST, r, "replay: out of memory");
+	if (r == 0 && replay->was.prefetch != EPT_PREFETCH_NONE)
+		r = replay_layers_make(trace, &replay->layers, err);
 	if (r)
 		return r;
 	replay_count_recorded(&replay->recorded.count, trace);
@@ -133,5 +136,6 @@ void replay_free(struct replay *replay)
 	replay_count_free(&replay->here.count);
 	replay_count_free(&replay->least.count);
 	replay_count_free(&replay->most.count);
+	replay_layers_free(&replay->layers);
 	replay_trace_free(&replay->trace);
 }

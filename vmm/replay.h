@@ -28,6 +28,7 @@ struct replay_trace {
 	int origin[TRACE_ORIGINS_MAX];
 	uint64_t left_out; /* records, of areas that are */
 	bool exact;	   /* each page that was touched has a record: none came with another */
+	bool ahead;	   /* of a restore that brought pages in ahead: those have none */
 	size_t chains;	   /* below */
 	double way;	   /* ns: the most that one of replay_costs may be */
 };
@@ -64,10 +65,23 @@ static inline size_t replay_monitor(const struct replay_trace *trace)
 	return trace->chains - 1;
 }
 
+/* A page that the threads of a restore brought by asking for it as a guest would. */
+static inline bool replay_is_ahead(const struct replay_trace *trace,
+				   const struct ept_record *record)
+{
+	return trace->ahead && trace->origin[record->origin] == EPT_ORIGIN_LOADER;
+}
+
 static inline bool replay_leaves_out(const struct replay_trace *trace,
 				     const struct ept_record *record)
 {
 	return record->area != EPT_RECORD_NONE && trace->areas[record->area].left_out;
+}
+
+/* Does a file stand behind it: not the snapshot's? */
+static inline bool replay_has_file(const struct trace_area *area)
+{
+	return area->layers ? area->origin != NULL : area->file[0] != 0;
 }
 
 /* replay_gaps.c: fill in way. -ENOMEM. */
@@ -87,6 +101,7 @@ struct replay_chain {
 struct replay_count {
 	uint64_t faults, cases[EPT_NR_CASES], installed, around, bytes_read;
 	uint64_t ahead_read; /* bytes read ahead of faults; of what was recorded not known: 0 */
+	uint64_t prefetched; /* pages that a restore brought ahead of faults; the same */
 	uint64_t peak;	     /* bytes resident at most, under a limit */
 	uint64_t swapped;    /* own pages that left for it, each time they did */
 	struct replay_chain *chain;
@@ -116,8 +131,11 @@ struct replay_guest {
 	double late;  /* ns: of its naps */
 };
 
-/* Of this thread: until the end it sleeps more sharply. */
-void replay_guest_begin(struct replay_guest *guest, const struct replay_pace *pace);
+/*
+ * Of this thread: until the end it sleeps more sharply. @since (CLOCK_MONOTONIC, ns) it was on its
+ * way to its first fault when that was recorded; 0: it takes no time for that.
+ */
+void replay_guest_begin(struct replay_guest *guest, const struct replay_pace *pace, uint64_t since);
 void replay_guest_end(void);
 /* What it did between the faults before @record and that one, when they were recorded, in ns. */
 double replay_guest_between(struct replay_guest *guest, const struct ept_record *record);
@@ -129,6 +147,30 @@ void replay_guest_resumes(struct replay_guest *guest);
 /* False: not any more. */
 bool replay_guest_naps(struct replay_guest *guest);
 
+/* --- a snapshot (replay_layers.c) ---------------------------------------------------------- */
+
+/*
+ * What a restored VM's memory came from, as far as its trace tells: the pages that
+ * it says came from a snapshot, and as its working set those in the order of their faults. In
+ * memory; they say their own numbers.
+ */
+struct replay_layers {
+	struct ept_snapshot
+	    *snapshot;		     /* NULL: the trace is of no restore, or it had none of them */
+	struct ept_working_set *set; /* NULL: none of its pages was asked for */
+};
+
+/* Areas of @trace that are replayed, into @space, with what stands for their files. */
+int replay_add_areas(const struct replay_trace *trace, struct ept_space *space,
+		     struct foal_error *err);
+/* FOAL_EXIT_HOST, FOAL_EXIT_TRACE. replay_layers_free() in any case. */
+int replay_layers_make(const struct replay_trace *trace, struct replay_layers *out,
+		       struct foal_error *err);
+/* The areas of @space, not started, come from @layers, which live as long, as @how says. */
+int replay_layers_under(const struct replay_layers *layers, enum ept_prefetch_how how,
+			struct ept_space *space, struct foal_error *err);
+void replay_layers_free(struct replay_layers *layers);
+
 /* --- doing it again (replay_space.c) --------------------------------------------------------- */
 
 /*
@@ -137,8 +179,9 @@ bool replay_guest_naps(struct replay_guest *guest);
  * replay_count_init(). FOAL_EXIT_HOST (no userfaultfd, memory), FOAL_EXIT_TRACE (its areas cannot
  * be).
  */
-int replay_again(const struct replay_trace *trace, const struct trace_settings *settings,
-		 bool brought, const struct replay_pace *pace, struct replay_count *count,
+int replay_again(const struct replay_trace *trace, const struct replay_layers *layers,
+		 const struct trace_settings *settings, bool brought,
+		 const struct replay_pace *pace, struct replay_count *count,
 		 struct foal_error *err);
 
 /* A name for mkdtemp() or mkostemp() in $TMPDIR, or else in /tmp. */
@@ -206,7 +249,8 @@ struct replay_side {
 /* The least and the most that @to makes of it; equal where the trace is exact. */
 struct replay {
 	struct replay_trace trace;
-	struct trace_settings was; /* recorded with */
+	struct replay_layers layers; /* replay_predict()'s */
+	struct trace_settings was;   /* recorded with */
 	struct trace_settings to;
 	struct replay_side recorded, here, least, most;
 	struct replay_pace pace;

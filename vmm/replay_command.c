@@ -17,7 +17,7 @@
 struct replay_options {
 	const char *file;
 	unsigned fault_around; /* 0: as recorded */
-	int huge;	       /* -1: the same */
+	int huge, prefetch;    /* -1: the same */
 	bool limits;	       /* --memory-limit was given */
 	uint64_t memory_limit;
 	struct replay_given given;
@@ -27,7 +27,8 @@ struct replay_options {
 void replay_help(void)
 {
 	puts("usage: foal replay FILE [--fault-around PAGES] [--huge auto|always|never]\n"
-	     "                   [--memory-limit SIZE] [--way-ns NS] [--page-ns NS] [--json]\n\n"
+	     "                   [--memory-limit SIZE] [--prefetch off|set|all]\n"
+	     "                   [--way-ns NS] [--page-ns NS] [--json]\n\n"
 	     "What the faults that foal trace wrote to FILE would have been with other settings:\n"
 	     "how many of each case, what they bring and read, how long it takes; beside it what\n"
 	     "was recorded. Best of a VM that ran with --fault-engine handler --fault-around 1\n"
@@ -35,6 +36,9 @@ void replay_help(void)
 	     "  --fault-around PAGES   a power of two up to 512 (as it was recorded)\n"
 	     "  --huge WORD            2 MiB pages (as it was recorded)\n"
 	     "  --memory-limit SIZE    at least 16M; off: none (as it was recorded)\n"
+	     "  --prefetch WORD        of a restore: bring ahead nothing, the working set that\n"
+	     "                         the trace makes, or all that it asked for (as it was\n"
+	     "                         recorded: best by the restore that records a set)\n"
 	     "  --way-ns NS            what a fault costs besides being handled (measured here)\n"
 	     "  --page-ns NS           what a first touch of a page that is there costs (2000, of\n"
 	     "                         files measured here)\n"
@@ -58,6 +62,18 @@ static int take_huge(const char *value, struct replay_options *out)
 
 	if (option_word("huge", value, trace_huges, &out->huge, &err))
 		return usage_error("replay: --huge %s: give auto, always or never", value);
+	return 0;
+}
+
+static int take_prefetch(const char *value, struct replay_options *out)
+{
+	int how = EPT_PREFETCH_OFF;
+
+	while (how <= EPT_PREFETCH_ALL && strcmp(value, trace_prefetches[how]) != 0)
+		how++;
+	if (how > EPT_PREFETCH_ALL)
+		return usage_error("replay: --prefetch %s: give off, set or all", value);
+	out->prefetch = how;
 	return 0;
 }
 
@@ -94,6 +110,8 @@ static int take_option(int option, const char *value, struct replay_options *out
 		return take_huge(value, out);
 	if (option == 'l')
 		return take_limit(value, out);
+	if (option == 'f')
+		return take_prefetch(value, out);
 	if (option == 'p') {
 		int r = take_ns("page-ns", value, &out->given.page_ns);
 		out->given.file_page_ns = out->given.page_ns;
@@ -110,13 +128,15 @@ static int parse(int argc, char **argv, struct replay_options *out)
 	static const struct option longs[] = {{"fault-around", required_argument, NULL, 'a'},
 					      {"huge", required_argument, NULL, 'h'},
 					      {"memory-limit", required_argument, NULL, 'l'},
+					      {"prefetch", required_argument, NULL, 'f'},
 					      {"page-ns", required_argument, NULL, 'p'},
 					      {"way-ns", required_argument, NULL, 'w'},
 					      {"json", no_argument, NULL, 'j'},
 					      {0}};
 	int i, r = 0;
 
-	*out = (struct replay_options){.huge = -1, .given = {.page_ns = REPLAY_PAGE_NS}};
+	*out = (struct replay_options){
+	    .huge = -1, .prefetch = -1, .given = {.page_ns = REPLAY_PAGE_NS}};
 	opterr = 0;
 	while (r == 0 && (i = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
 		if (i == ':')
@@ -153,6 +173,17 @@ static int settle(const struct replay_options *opt, struct replay *replay, struc
 		replay->to.huge = (enum ept_huge)opt->huge;
 	if (opt->limits)
 		replay->to.memory_limit = opt->memory_limit;
+	if (opt->prefetch >= 0 && replay->was.prefetch == EPT_PREFETCH_NONE)
+		return error_set(err, FOAL_EXIT_USAGE, -EINVAL,
+				 "replay: --prefetch: %s is of no VM that foal restore made; leave "
+				 "it out",
+				 opt->file);
+	if (opt->prefetch >= 0)
+		replay->to.prefetch = (enum ept_prefetch_how)opt->prefetch;
+	if (replay->to.memory_limit && replay->to.prefetch == EPT_PREFETCH_ALL)
+		return error_set(err, FOAL_EXIT_USAGE, -EINVAL,
+				 "replay: --prefetch all: a memory limit has no room for all; give "
+				 "--memory-limit off");
 	if (!replay->to.memory_limit || replay->to.huge != EPT_HUGE_ALWAYS)
 		return 0;
 	return error_set(err, FOAL_EXIT_USAGE, -EINVAL,

@@ -40,7 +40,7 @@ void replay_count_recorded(struct replay_count *count, const struct replay_trace
 	for (size_t i = 0; i < trace->count; i++) {
 		const struct ept_record *record = &trace->records[i];
 
-		if (!replay_leaves_out(trace, record))
+		if (!replay_leaves_out(trace, record) && !replay_is_ahead(trace, record))
 			replay_count_add(count, record, trace->kase[record->kase],
 					 replay_chain_of(trace, record));
 	}

@@ -16,9 +16,11 @@
 #define SHARP	     1UL      /* ns; no sleep is drawn out to save wake-ups */
 #define AS_BEFORE    0UL
 
-void replay_guest_begin(struct replay_guest *guest, const struct replay_pace *pace)
+void replay_guest_begin(struct replay_guest *guest, const struct replay_pace *pace, uint64_t since)
 {
-	*guest = (struct replay_guest){.pace = *pace, .late = LATE_NS};
+	*guest =
+	    (struct replay_guest){.pace = *pace, .late = LATE_NS, .recorded_end = (double)since};
+	guest->ready = (double)now_ns();
 	prctl(PR_SET_TIMERSLACK, SHARP);
 }
 

@@ -46,6 +46,8 @@ static void put_settings(const struct trace_settings *s)
 	printf(" --fault-around %u --huge %s", s->fault_around, trace_huges[s->huge]);
 	if (s->memory_limit)
 		printf(" --memory-limit %" PRIu64 "K", s->memory_limit >> 10);
+	if (s->prefetch != EPT_PREFETCH_NONE)
+		printf(" --prefetch %s", trace_prefetches[s->prefetch]);
 }
 
 static void put_cases(const struct replay *replay)
@@ -83,7 +85,13 @@ static void put_doubts(const struct replay *replay)
 	if (trace->reader.lost.records)
 		printf("%" PRIu64 " records were lost: all figures are lower bounds\n",
 		       trace->reader.lost.records);
-	if (!trace->exact)
+	if (trace->ahead)
+		puts(
+		    "It is of a restore that brought pages in ahead, of which there is no record: "
+		    "what\nwould be asked for without is not known, and all figures are lower "
+		    "bounds. Best is\nthe restore that records a working set (--prefetch auto, the "
+		    "first time).");
+	else if (!trace->exact)
 		puts("Pages came with others: the least is that nobody touched those, the most "
 		     "that all\nwere touched, one behind the other. Recorded with --fault-around 1 "
 		     "--huge never each\npage that is touched has a record.");
@@ -113,6 +121,8 @@ void replay_print(const struct replay *replay)
 	ROW("  unasked", count.around, 1, 0);
 	ROW("read by faults KiB", count.bytes_read, 1024.0, 1);
 	ROW("read ahead KiB", count.ahead_read, 1024.0, 1);
+	if (replay->was.prefetch != EPT_PREFETCH_NONE)
+		ROW("pages prefetched", count.prefetched, 1, 0);
 	ROW("waited ms", time.waited_ns, 1e6, 3);
 	ROW("time ms", time.span_ns, 1e6, 3);
 	printf("\na fault's way %.1f us, a page that is there %.1f us, of a file %.1f us\n",
@@ -125,8 +135,10 @@ void replay_print(const struct replay *replay)
 
 static json_t *settings_json(const struct trace_settings *s)
 {
-	return json_pack("{s:i, s:s, s:I}", "fault_around", (int)s->fault_around, "huge",
-			 trace_huges[s->huge], "memory_limit", (json_int_t)s->memory_limit);
+	return json_pack("{s:i, s:s, s:I, s:s?}", "fault_around", (int)s->fault_around, "huge",
+			 trace_huges[s->huge], "memory_limit", (json_int_t)s->memory_limit,
+			 "prefetch",
+			 s->prefetch == EPT_PREFETCH_NONE ? NULL : trace_prefetches[s->prefetch]);
 }
 
 static json_t *side_json(const struct replay_side *side)
@@ -138,12 +150,13 @@ static json_t *side_json(const struct replay_side *side)
 		if (count->cases[c])
 			json_object_set_new(cases, ept_case_name((enum ept_case)c),
 					    json_integer((json_int_t)count->cases[c]));
-	return json_pack("{s:I, s:o, s:I, s:I, s:I, s:I, s:I, s:f, s:f}", "faults",
+	return json_pack("{s:I, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f}", "faults",
 			 (json_int_t)count->faults, "cases", cases, "installed",
 			 (json_int_t)count->installed, "around", (json_int_t)count->around,
 			 "bytes_read", (json_int_t)count->bytes_read, "ahead_read",
-			 (json_int_t)count->ahead_read, "swapped", (json_int_t)count->swapped,
-			 "waited_ns", side->time.waited_ns, "span_ns", side->time.span_ns);
+			 (json_int_t)count->ahead_read, "prefetched", (json_int_t)count->prefetched,
+			 "swapped", (json_int_t)count->swapped, "waited_ns", side->time.waited_ns,
+			 "span_ns", side->time.span_ns);
 }
 
 static json_t *left_out_json(const struct replay_trace *trace)

@@ -17,6 +17,7 @@
 
 struct again {
 	const struct replay_trace *trace;
+	const struct replay_layers *layers;
 	struct ept_space *space;
 	struct ept_records *log;
 	struct replay_count *count;
@@ -25,30 +26,6 @@ struct again {
 };
 
 /* --- its memory ------------------------------------------------------------------------------ */
-
-static int cannot_be(const struct replay_trace *trace, const struct trace_area *area, int r,
-		     struct foal_error *err)
-{
-	return error_set(err, FOAL_EXIT_TRACE, r, "%s: its area %s of %llu bytes cannot be: %s",
-			 trace->reader.path, area->name, (unsigned long long)area->size,
-			 strerror(-r));
-}
-
-static int add_area(struct again *again, size_t i, struct foal_error *err)
-{
-	const struct trace_area *area = &again->trace->meta->areas[i];
-	struct ept_object *obj = NULL;
-	int r = 0;
-
-	if (again->trace->areas[i].left_out)
-		return 0;
-	if (area->file[0])
-		r = replay_file(again->trace, i, &obj);
-	if (r == 0)
-		r = ept_area_add(again->space, area->name, GPA(area->gpa), area->size, obj, NULL);
-	ept_object_put(obj);
-	return r ? cannot_be(again->trace, area, r, err) : 0;
-}
 
 void replay_temporary(char *path, size_t size, const char *what)
 {
@@ -112,20 +89,35 @@ static int make_space(struct again *again, const struct trace_settings *settings
 {
 	int r = create_space(again, settings, err);
 
-	for (size_t i = 0; i < again->trace->meta->nr_areas && r == 0; i++)
-		r = add_area(again, i, err);
+	if (r == 0)
+		r = replay_add_areas(again->trace, again->space, err);
+	if (r == 0 && again->layers->snapshot)
+		r = replay_layers_under(again->layers, settings->prefetch, again->space, err);
 	if (r)
 		return r;
-	r = ept_space_start(again->space);
+	r = ept_records_open(ept_space_records_fd(again->space), false, &again->log);
 	if (r == 0)
-		r = ept_records_open(ept_space_records_fd(again->space), true, &again->log);
+		r = ept_space_start(again->space);
 	return r ? error_set(err, FOAL_EXIT_HOST, r, "replay: memory for it: %s", strerror(-r)) : 0;
 }
 
 /* --- the touches ------------------------------------------------------------------------------ */
 
+static bool prefetches(const struct again *again)
+{
+	enum ept_prefetch_how how = ept_space_prefetch_how(again->space);
+	struct ept_prefetch_stats stats;
+
+	if (how != EPT_PREFETCH_SET && how != EPT_PREFETCH_ALL)
+		return false;
+	ept_prefetch_stats(again->space, &stats);
+	return !stats.done;
+}
+
 static bool something_comes(const struct again *again)
 {
+	if (prefetches(again))
+		return true;
 	for (size_t i = 0; i < ept_area_count(again->space); i++)
 		if (ept_area_coming(ept_area_at(again->space, i)))
 			return true;
@@ -155,12 +147,24 @@ static void guest_resumes(struct again *again)
 	wait_for_guest(again);
 }
 
-/* The record of a touch that was a fault, as if it were the one that was recorded then. */
-static bool take_fault(struct again *again, size_t chain, struct ept_record *out)
+/* Of a touch of @gpa as @record says. What the threads of a restore ask for is in the log, too. */
+static bool next_fault(struct again *again, const struct ept_record *record, uint64_t gpa,
+		       struct ept_record *out)
 {
-	if (ept_records_next(again->log, out) != 1)
+	while (ept_records_next(again->log, out) == 1)
+		if (out->gpa == (gpa & EPT_PAGE_MASK) &&
+		    out->origin == again->trace->origin[record->origin])
+			return true;
+	return false;
+}
+
+/* The record of a touch that was a fault, as if it were the one that was recorded then. */
+static bool take_fault(struct again *again, const struct ept_record *record, uint64_t gpa,
+		       struct ept_record *out)
+{
+	if (!next_fault(again, record, gpa, out))
 		return false;
-	replay_count_add(again->count, out, out->kase, chain);
+	replay_count_add(again->count, out, out->kase, replay_chain_of(again->trace, record));
 	guest_resumes(again);
 	return true;
 }
@@ -185,12 +189,11 @@ static int touch(struct again *again, const struct ept_record *record, uint64_t 
 }
 
 /* What was recorded as a fault comes with another here: KVM maps it when it is touched. */
-static void count_quiet(struct again *again, const struct ept_record *record, size_t chain,
-			bool huge)
+static void count_quiet(struct again *again, const struct ept_record *record, bool huge)
 {
-	struct replay_chain *c = &again->count->chain[chain];
+	struct replay_chain *c = &again->count->chain[replay_chain_of(again->trace, record)];
 	bool file = record->area != EPT_RECORD_NONE && record->access == EPT_READ &&
-		    again->trace->meta->areas[record->area].file[0];
+		    replay_has_file(&again->trace->meta->areas[record->area]);
 
 	if (huge)
 		return;
@@ -198,8 +201,7 @@ static void count_quiet(struct again *again, const struct ept_record *record, si
 	guest_goes_on(again, file ? again->guest.pace.file_page : again->guest.pace.page);
 }
 
-static int touch_brought(struct again *again, const struct ept_record *record, size_t chain,
-			 bool huge)
+static int touch_brought(struct again *again, const struct ept_record *record, bool huge)
 {
 	const struct trace_area *area = &again->trace->meta->areas[record->area];
 	uint64_t gpa = record->gpa, end = area->gpa + area->size;
@@ -211,8 +213,8 @@ static int touch_brought(struct again *again, const struct ept_record *record, s
 		if (gpa >= end)
 			break;
 		r = touch(again, record, gpa);
-		if (r == 0 && !take_fault(again, chain, &out))
-			count_quiet(again, record, chain, huge);
+		if (r == 0 && !take_fault(again, record, gpa, &out))
+			count_quiet(again, record, huge);
 	}
 	return r;
 }
@@ -231,31 +233,46 @@ static int touch_all(struct again *again)
 
 	for (size_t i = 0; i < trace->count && r == 0; i++) {
 		const struct ept_record *record = &trace->records[i];
-		size_t chain = replay_chain_of(trace, record);
 		struct ept_record fault;
 
-		if (replay_leaves_out(trace, record))
+		if (replay_leaves_out(trace, record) || replay_is_ahead(trace, record))
 			continue;
 		guest_goes_on(again, replay_guest_between(&again->guest, record));
 		r = touch(again, record, record->gpa);
 		if (r)
 			break;
-		if (take_fault(again, chain, &fault))
+		if (take_fault(again, record, record->gpa, &fault))
 			huge = brings_huge(&fault);
 		else
-			count_quiet(again, record, chain, huge);
+			count_quiet(again, record, huge);
 		if (again->brought && record->area != EPT_RECORD_NONE)
-			r = touch_brought(again, record, chain, huge);
+			r = touch_brought(again, record, huge);
 	}
 	return r;
 }
 
 /* --- all of it ------------------------------------------------------------------------- */
 
+/*
+ * What a restore brings ahead comes while the guest is on its way to its first fault, too, and from
+ * the monitor's own first touch on, if that was before. Of others nothing does.
+ */
+static uint64_t began(const struct replay_trace *trace)
+{
+	uint64_t run = trace->meta->first_run_ns, first = trace->records[0].at;
+
+	if (trace->meta->settings.prefetch == EPT_PREFETCH_NONE)
+		return 0;
+	return run < first ? run : first;
+}
+
 static void count_rest(struct again *again)
 {
+	struct ept_prefetch_stats prefetch;
 	struct ept_reclaim_stats reclaim;
 
+	ept_prefetch_stats(again->space, &prefetch);
+	again->count->prefetched = prefetch.brought;
 	for (size_t i = 0; i < ept_area_count(again->space); i++) {
 		struct ept_ahead_stats ahead;
 
@@ -268,15 +285,15 @@ static void count_rest(struct again *again)
 	}
 }
 
-int replay_again(const struct replay_trace *trace, const struct trace_settings *settings,
-		 bool brought, const struct replay_pace *pace, struct replay_count *count,
-		 struct foal_error *err)
+int replay_again(const struct replay_trace *trace, const struct replay_layers *layers,
+		 const struct trace_settings *settings, bool brought,
+		 const struct replay_pace *pace, struct replay_count *count, struct foal_error *err)
 {
-	struct again again = {.trace = trace, .count = count, .brought = brought};
+	struct again again = {.trace = trace, .layers = layers, .count = count, .brought = brought};
 	int r = make_space(&again, settings, err);
 
 	if (r == 0) {
-		replay_guest_begin(&again.guest, pace);
+		replay_guest_begin(&again.guest, pace, began(trace));
 		r = touch_all(&again);
 		replay_guest_end();
 		if (r) {

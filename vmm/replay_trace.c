@@ -56,7 +56,7 @@ static void learn(const struct replay_trace *trace, const struct ept_record *rec
 	struct replay_area *out = &trace->areas[record->area];
 
 	out->records++;
-	if (!area->file[0])
+	if (!area->file[0] || (area->layers && trace->meta->settings.prefetch != EPT_PREFETCH_NONE))
 		return;
 	if (is_case(trace, record, EPT_CASE_SNAP_READ) ||
 	    is_case(trace, record, EPT_CASE_SNAP_WRITE) ||
@@ -130,7 +130,7 @@ static int take_records(struct replay_trace *trace, struct foal_error *damage)
 
 static void look(struct replay_trace *trace)
 {
-	trace->exact = !trace->reader.lost.records;
+	trace->exact = !trace->reader.lost.records && !trace->ahead;
 	for (size_t i = 0; i < trace->count; i++) {
 		const struct ept_record *record = &trace->records[i];
 		bool out = replay_leaves_out(trace, record);
@@ -150,6 +150,8 @@ int replay_trace_load(struct replay_trace *trace, const char *path, struct foal_
 	if (r)
 		return r;
 	take_names(trace);
+	trace->ahead = trace->meta->settings.prefetch == EPT_PREFETCH_SET ||
+		       trace->meta->settings.prefetch == EPT_PREFETCH_ALL;
 	r = take_records(trace, &damage);
 	if (r == 0)
 		r = take_areas(trace);

@@ -5,6 +5,7 @@
 
 #include "ept/stats.h"
 #include "vmm/stats.h"
+#include "vmm/trace_file.h"
 
 static json_t *integer(uint64_t value)
 {
@@ -350,6 +351,14 @@ static json_t *huge_json(const struct vm *vm)
 	return o;
 }
 
+/* Null: its memory is not of a snapshot. */
+static json_t *prefetch_json(const struct vm *vm)
+{
+	enum ept_prefetch_how how = ept_space_prefetch_how(vm->space);
+
+	return how == EPT_PREFETCH_NONE ? json_null() : json_string(trace_prefetches[how]);
+}
+
 json_t *stats_json_object(const struct report *report)
 {
 	const struct vm *vm = report->vm;
@@ -375,6 +384,7 @@ json_t *stats_json_object(const struct report *report)
 				      "huge", (json_int_t)report->resident_huge, "monitor",
 				      (json_int_t)report->resident_self));
 	json_object_set_new(root, "huge", huge_json(vm));
+	json_object_set_new(root, "prefetch", prefetch_json(vm));
 	json_object_set_new(root, "reclaim", reclaim_json(vm));
 	json_object_set_new(root, "reset", reset_json(vm));
 	json_object_set_new(root, "events", by_origin(report->books.events));

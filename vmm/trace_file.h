@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "ept/record.h"
+#include "ept/snapshot.h"
 #include "vmm/error.h"
 #include "vmm/kvm_faults.h"
 #include "vmm/symbols.h"
@@ -31,6 +32,8 @@ struct trace_area {
 	bool has_mode;		 /* false: it was not said, or there is no file */
 	enum ept_file_mode mode;
 	uint64_t host_ahead; /* pages that its host reads around a miss; 0: not said */
+	bool layers;	     /* file is a snapshot's; an older foal did not say it */
+	const char *origin;  /* then: what that lies over; NULL: no file */
 };
 
 /* What a VM was told that decides what a fault brings. */
@@ -38,10 +41,11 @@ struct trace_settings {
 	unsigned fault_around; /* pages */
 	enum ept_huge huge;
 	uint64_t memory_limit; /* bytes; 0: none */
+	enum ept_prefetch_how prefetch;
 };
 
-/* Their words, each list ends in NULL. */
-extern const char *const trace_modes[], *const trace_huges[];
+/* Their words, each list ends in NULL; the first of prefetch stands for "not of a snapshot". */
+extern const char *const trace_modes[], *const trace_huges[], *const trace_prefetches[];
 
 /* What the numbers in the records stand for. Texts are the object's. */
 struct trace_meta {

@@ -10,6 +10,9 @@ const char *const trace_modes[] = {
     [EPT_FILE_RO] = "ro", [EPT_FILE_COW] = "cow", [EPT_FILE_SHARED] = "shared", NULL};
 const char *const trace_huges[] = {
     [EPT_HUGE_AUTO] = "auto", [EPT_HUGE_ALWAYS] = "always", [EPT_HUGE_NEVER] = "never", NULL};
+const char *const trace_prefetches[] = {
+    [EPT_PREFETCH_NONE] = "none", [EPT_PREFETCH_OFF] = "off",	    [EPT_PREFETCH_SET] = "set",
+    [EPT_PREFETCH_ALL] = "all",	  [EPT_PREFETCH_RECORD] = "record", NULL};
 
 #define NAME_MAX_LEN   255
 #define HOST_AHEAD_MAX (1ULL << 32) /* pages */
@@ -71,6 +74,8 @@ static bool take_use(const json_t *json, struct trace_area *out)
 		     *mode = json_object_get(json, "mode");
 	int is = engine ? word_in(engine, engines) : 0, how = mode ? word_in(mode, trace_modes) : 0;
 
+	out->layers = json_is_true(json_object_get(json, "layers"));
+	out->origin = out->layers ? json_string_value(json_object_get(json, "origin")) : NULL;
 	out->host = is == 1;
 	out->has_mode = mode;
 	out->mode = (enum ept_file_mode)how;
@@ -105,6 +110,15 @@ static int take_areas(const json_t *list, struct trace_meta *out, const char **w
 	return 0;
 }
 
+/* Said of what was restored alone, and not by an older foal. */
+static bool take_prefetch(const json_t *json, struct trace_settings *out)
+{
+	int how = json ? word_in(json, trace_prefetches) : EPT_PREFETCH_NONE;
+
+	out->prefetch = (enum ept_prefetch_how)how;
+	return how >= 0 && (how != EPT_PREFETCH_ALL || !out->memory_limit);
+}
+
 static bool take_settings(const json_t *json, struct trace_meta *out)
 {
 	struct trace_settings *s = &out->settings;
@@ -120,6 +134,8 @@ static bool take_settings(const json_t *json, struct trace_meta *out)
 	s->huge = (enum ept_huge)huge;
 	s->fault_around = (unsigned)around;
 	if (s->memory_limit && (s->memory_limit < EPT_LIMIT_FLOOR || s->huge == EPT_HUGE_ALWAYS))
+		return false;
+	if (!take_prefetch(json_object_get(json, "prefetch"), s))
 		return false;
 	return around >= 1 && around <= TRACE_AROUND_MAX && !(around & (around - 1));
 }

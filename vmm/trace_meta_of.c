@@ -35,6 +35,10 @@ static json_t *areas_json(const struct ept_space *space)
 		if (info.file) {
 			json_object_set_new(o, "mode", string(trace_modes[info.mode]));
 			json_object_set_new(o, "host_ahead", integer(info.host_ahead));
+			json_object_set_new(o, "layers", json_boolean(info.layers));
+		}
+		if (info.origin) {
+			json_object_set_new(o, "origin", string(info.origin));
 		}
 		json_array_append_new(areas, o);
 	}
@@ -60,8 +64,9 @@ static json_t *origins_json(void)
 }
 
 /* As they work: a limit leaves no huge pages (ept_config). */
-static json_t *settings_json(const struct run_options *opt)
+static json_t *settings_json(const struct ept_space *space, const struct run_options *opt)
 {
+	enum ept_prefetch_how how = ept_space_prefetch_how(space);
 	enum ept_huge huge = opt->limit.bytes ? EPT_HUGE_NEVER : opt->huge;
 	unsigned around = opt->fault_around ? opt->fault_around : TRACE_AROUND_DEFAULT;
 	json_t *o = json_object();
@@ -69,6 +74,8 @@ static json_t *settings_json(const struct run_options *opt)
 	json_object_set_new(o, "fault_around", integer(around));
 	json_object_set_new(o, "huge", string(trace_huges[huge]));
 	json_object_set_new(o, "memory_limit", integer(opt->limit.bytes));
+	if (how != EPT_PREFETCH_NONE)
+		json_object_set_new(o, "prefetch", string(trace_prefetches[how]));
 	return o;
 }
 
@@ -82,7 +89,7 @@ json_t *trace_meta_of(const struct ept_space *space, const struct run_options *o
 	json_object_set_new(o, "memory", integer(opt->memory));
 	json_object_set_new(o, "cpus", integer(opt->cpus));
 	json_object_set_new(o, "rip_sample", integer(opt->rip_sample));
-	json_object_set_new(o, "settings", settings_json(opt));
+	json_object_set_new(o, "settings", settings_json(space, opt));
 	json_object_set_new(o, "areas", areas_json(space));
 	json_object_set_new(o, "cases", cases_json());
 	json_object_set_new(o, "origins", origins_json());

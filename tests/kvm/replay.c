@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "tests/kvm/control_rig.h"
+#include "tests/kvm/snapshot_rig.h"
 #include "tests/kvm/suites.h"
 
 #define FILE_PAGES 2048
@@ -133,6 +133,96 @@ START_TEST(as_the_real_run)
 }
 END_TEST
 
+/* --- of a restore ------------------------------------------------------------------------- */
+
+/* After which all that a restore brings ahead is there, also on a busy host. */
+#define REST_US 300000
+
+#define PASSES	"pages=2048 passes=2 wait=1 between=1"
+
+/* A guest that has gone over its pages once, and waits, in @dir. */
+static void between_passes(const char *dir)
+{
+	const struct run_how how = {.plain = true};
+	struct run run;
+
+	run_start(&run, &how,
+		  ARGS("run", "--name", "job", "--kernel", guest_path("working-set.elf"),
+		       "--append", PASSES, "--memory", "64M", "--stats", "off"));
+	run_until(&run, "ready\n");
+	run_type(&run, "x", 1);
+	run_until(&run, "pass\n");
+	snapshot("job", dir);
+	kill(run.pid, SIGTERM);
+	run_wait(&run);
+	run_free(&run);
+}
+
+/* It goes over them once more; the file its trace is in. @how: foal restore's --prefetch. */
+static const char *restored(const char *dir, const char *how, const char *name)
+{
+	const char *path = scratch("%s.trace", name);
+	const struct run_how plain = {.plain = true};
+	struct run run;
+
+	run_start(&run, &plain,
+		  ARGS("restore", dir, "--name", "job", "--prefetch", how, "--huge", "never",
+		       "--stats", "off"));
+	usleep(REST_US);
+	run_type(&run, "x", 1);
+	run_until(&run, "done\n");
+	expect_command(ARGS("trace", "job", "--for", "0", "-o", path), 0, "");
+	kill(run.pid, SIGTERM);
+	run_wait(&run);
+	run_free(&run);
+	return path;
+}
+
+/* Recorded once, by the restore that makes the working set. */
+START_TEST(of_a_restore)
+{
+	static const struct {
+		const char *prefetch, *restore;
+	} how[] = {{"off", "off"}, {"set", "auto"}, {"all", "all"}};
+	const char *dir = scratch("snap");
+
+	if (!have_userfaultfd())
+		skip("no userfaultfd here");
+	between_passes(dir);
+	const char *base = restored(dir, "auto", "base");
+	ck_assert(exists(scratch("snap/working-set")));
+	for (size_t i = 0; i < sizeof(how) / sizeof(how[0]); i++) {
+		const char *path = restored(dir, how[i].restore, how[i].prefetch);
+		json_t *real = asked(ARGS("trace", path, "--json"), 0);
+		json_t *said =
+		    asked(ARGS("replay", base, "--prefetch", how[i].prefetch, "--json"), 0);
+		const json_t *to = json_object_get(said, "predicted_for");
+		const json_t *by = json_object_get(real, "by_origin");
+
+		ck_assert(json_is_true(json_object_get(said, "exact")));
+		ck_assert_str_eq(json_string_value(json_object_get(to, "prefetch")),
+				 how[i].prefetch);
+		ck_assert_uint_gt(number(json_object_get(said, "recorded"), "faults"), 2048);
+		expect_near(how[i].prefetch, number(json_object_get(said, "least"), "faults"),
+			    sum(real, "faults") - number(by, "loader"));
+		json_decref(real);
+		json_decref(said);
+	}
+	expect_command(ARGS("replay", scratch("set.trace")), 0, "all figures are lower bounds");
+}
+END_TEST
+
+/* What is not restored has nothing to bring ahead. */
+START_TEST(of_no_restore)
+{
+	if (!have_userfaultfd())
+		skip("no userfaultfd here");
+	expect_command(
+	    ARGS("replay", recorded(&jobs[2], &settings[0], "handler"), "--prefetch", "all"), 100,
+	    "is of no VM that foal restore made");
+}
+END_TEST
+
 /* Of pages that came with others nobody knows: what was lies between the least and the most. */
 START_TEST(what_is_not_known)
 {
@@ -190,7 +280,7 @@ static const struct {
     {"--huge", "sometimes", "give auto, always or never"},
     {"--memory-limit", "1M", "give at least 16M, or off"},
     {"--page-ns", "-1", "give nanoseconds"},
-    {"--prefetch", "off", "no such option"},
+    {"--prefetch", "auto", "give off, set or all"},
 };
 
 START_TEST(wrong_settings)
@@ -272,6 +362,8 @@ Suite *replay_suite(void)
 	tcase_set_timeout(tc, TEST_LIMIT);
 	tcase_add_checked_fixture(tc, NULL, end_all);
 	tcase_add_loop_test(tc, as_the_real_run, 0, JOBS);
+	tcase_add_test(tc, of_a_restore);
+	tcase_add_test(tc, of_no_restore);
 	tcase_add_test(tc, what_is_not_known);
 	tcase_add_test(tc, bench_rows);
 	tcase_add_loop_test(tc, wrong_settings, 0, sizeof(wrong) / sizeof(wrong[0]));

@@ -163,6 +163,14 @@ static const struct {
     {"{\"fault_around\": 16, \"huge\": \"auto\", \"memory_limit\": 4096}", false},
     {"{\"fault_around\": 16, \"huge\": \"always\", \"memory_limit\": 67108864}", false},
     {"{\"fault_around\": 16, \"huge\": \"auto\"}", false},
+    {"{\"fault_around\": 16, \"huge\": \"auto\", \"memory_limit\": 0, \"prefetch\": \"set\"}",
+     true},
+    {"{\"fault_around\": 16, \"huge\": \"auto\", \"memory_limit\": 0, \"prefetch\": \"auto\"}",
+     false},
+    {"{\"fault_around\": 16, \"huge\": \"auto\", \"memory_limit\": 0, \"prefetch\": 1}", false},
+    {"{\"fault_around\": 16, \"huge\": \"auto\", \"memory_limit\": 67108864, \"prefetch\": "
+     "\"all\"}",
+     false},
     {"[]", false},
 };
 
@@ -251,7 +259,7 @@ START_TEST(own_time)
 	struct replay_guest guest;
 	double own = 0;
 
-	replay_guest_begin(&guest, &pace);
+	replay_guest_begin(&guest, &pace, 0);
 	replay_guest_end();
 	for (unsigned i = 0; i < PAGES; i++) {
 		struct ept_record record = fault(i, DISK, EPT_CASE_FILE_READ, i);
@@ -381,6 +389,67 @@ START_TEST(replayed_with_a_limit)
 }
 END_TEST
 
+/* A restore of both areas, one over a file, that recorded its working set; it began long before. */
+static json_t *head_of_a_restore(void)
+{
+	json_t *json = head(), *settings = json_object_get(json, "settings"), *one;
+	size_t i;
+
+	json_object_set_new(settings, "prefetch", json_string("record"));
+	json_object_set_new(json, "first_run_ns", json_integer(START_NS / 2));
+	json_array_foreach(json_object_get(json, "areas"), i, one)
+	{
+		json_object_set_new(one, "file", json_string("/a/snapshot/memory"));
+		json_object_set_new(one, "layers", json_true());
+		if (i == DISK)
+			json_object_set_new(one, "origin", json_string("/a/file"));
+	}
+	return json;
+}
+
+/*
+ * Every other page of RAM came from the snapshot, the others were zero; of the file the first half
+ * had been written before. Without prefetch an extent of 16 comes at once, with it what is asked
+ * for is the file's alone.
+ */
+START_TEST(replayed_restore)
+{
+	static const enum ept_prefetch_how how[] = {EPT_PREFETCH_RECORD, EPT_PREFETCH_OFF,
+						    EPT_PREFETCH_SET, EPT_PREFETCH_ALL};
+	static const uint64_t from_layers[] = {3 * PAGES / 2, 2 * PAGES / 16, PAGES / 32,
+					       PAGES / 32};
+	static struct ept_record records[2 * PAGES];
+	struct foal_error err = {0};
+
+	if (!have_userfaultfd())
+		return;
+	for (unsigned i = 0; i < PAGES; i++) {
+		records[i] = fault(i, RAM, i % 2 ? EPT_CASE_ANON_READ : EPT_CASE_SNAP_READ, i);
+		records[PAGES + i] = fault(PAGES + i, DISK, EPT_CASE_SNAP_READ, i);
+		records[PAGES + i].bytes_read = (i < PAGES / 2 ? 16 : 1) * EPT_PAGE_SIZE;
+	}
+	const char *path = written(head_of_a_restore(), records, 2 * PAGES, 0);
+	for (unsigned i = 0; i < sizeof(how) / sizeof(how[0]); i++) {
+		struct replay replay = {0};
+		const struct replay_given given = {.way_ns = WAY_NS};
+		const struct replay_count *said = &replay.least.count;
+		const uint64_t *cases = said->cases;
+
+		ck_assert_int_eq(replay_trace_load(&replay.trace, path, &err), 0);
+		ck_assert(replay.trace.exact && !replay.trace.left_out);
+		replay.was = replay.to = replay.trace.meta->settings;
+		replay.to.prefetch = how[i];
+		ck_assert_msg(replay_predict(&replay, &given, &err) == 0, "%s", err.text);
+		ck_assert_uint_eq(replay.here.count.faults, 2 * PAGES);
+		ck_assert_uint_eq(replay.here.count.cases[EPT_CASE_SNAP_READ], 3 * PAGES / 2);
+		ck_assert_uint_eq(cases[EPT_CASE_ANON_READ], PAGES / 2);
+		ck_assert_uint_eq(cases[EPT_CASE_SNAP_READ], from_layers[i]);
+		ck_assert_uint_eq(said->prefetched, i < 2 ? 0 : PAGES);
+		replay_free(&replay);
+	}
+}
+END_TEST
+
 static uint64_t faults_at(double page_ns)
 {
 	struct foal_error err;
@@ -449,6 +518,7 @@ Suite *replay_suite(void)
 	tcase_add_test(tc, replayed_as_recorded);
 	tcase_add_test(tc, replayed_with_windows);
 	tcase_add_loop_test(tc, replayed_with_a_limit, 0, AREAS);
+	tcase_add_test(tc, replayed_restore);
 	tcase_add_test(tc, faster_than_its_file);
 	tcase_add_loop_test(tc, hostile_areas, 0, 4);
 	suite_add_tcase(suite, tc);

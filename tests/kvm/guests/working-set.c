@@ -2,16 +2,17 @@
  * A working set of `pages=N` (64) pages, `where=ram` from 16 MiB on or `where=pmem`, gone
  * over `passes=N` (2) times in an order that is not the pages' own: each pass must find what
  * the one before left, and adds 1. With `flush=1` a flush follows. `wait=1`: says "ready" first,
- * "done" at the end, and waits for a character each time. With `ready=N` it says by its port
+ * "done" at the end, and waits for a character each time; with `between=1`, too, "pass" after each
+ * pass but the last, and waits. With `ready=N` it says by its port
  * that it is ready, in each pass, after N pages.
  */
 #include "tests/kvm/guests/lib/guest.h"
 
 #define STEP 4099UL /* prime: every page once a pass */
 
-static void wait_for_a_character(const char *text)
+static void wait_for_a_character(const char *text, const char *option)
 {
-	if (!param("wait", 0))
+	if (!param(option, 0))
 		return;
 	out8(FOAL_PORT_COM1 + 4, 0x0b); /* DTR, RTS, OUT2: input is welcome */
 	say(text);
@@ -26,8 +27,10 @@ unsigned guest_main(const struct start_info *info)
 	uint64_t pages = param("pages", 64), passes = param("passes", 2), ready = param("ready", 0);
 
 	(void)info;
-	wait_for_a_character("ready\n");
-	for (uint64_t pass = 0; pass < passes; pass++)
+	wait_for_a_character("ready\n", "wait");
+	for (uint64_t pass = 0; pass < passes; pass++) {
+		if (pass)
+			wait_for_a_character("pass\n", "between");
 		for (uint64_t i = 0, n = 0; i < pages; i++, n = (n + STEP) % pages) {
 			uint64_t was = is_file ? FILE_PATTERN(n) : pass ? GUEST_PATTERN(n) : 0;
 
@@ -38,8 +41,9 @@ unsigned guest_main(const struct start_info *info)
 			if (ready && i + 1 == ready)
 				out8(FOAL_PORT_READY, 1);
 		}
+	}
 	if (param_is("flush", "1"))
 		expect(pmem_flush() == 0, GUEST_BAD_DEVICE);
-	wait_for_a_character("done\n");
+	wait_for_a_character("done\n", "wait");
 	return GUEST_OK;
 }
