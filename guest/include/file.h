@@ -46,7 +46,8 @@ struct file_ops {
 	u32 (*poll)(struct file *f);
 	s64 (*ioctl)(struct file *f, u32 cmd, u64 arg);
 	void (*release)(struct file *f);
-	bool seeks; /* has a position */
+	bool seeks;	 /* has a position, */
+	bool by_address; /* which is an address: of either sign, and there is no end */
 };
 
 /* One open, shared by the descriptors that dup and fork made of it. */

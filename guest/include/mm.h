@@ -251,6 +251,18 @@ u64 do_brk(struct mm *mm, u64 brk);
 
 /* --- the fault path, memory.c ---------------------------------------------------------------- */
 
+/*
+ * The mapping at the address, a stack grown to it if need be; or NULL. mm.lock is had for reading,
+ * and may be given up meanwhile.
+ */
+struct vma *vma_at(struct mm *mm, u64 address);
+/*
+ * access.c: so many bytes at the address of any address space, from or to the kernel's buf,
+ * whatever its mappings allow; only a shared one has to allow writes. How many could be: 0, and so
+ * on, where nothing is mapped or nothing could come. Takes mm.lock; sleeps.
+ */
+size_t access_remote_vm(struct mm *mm, u64 addr, void *buf, size_t n, bool write);
+
 /* mm.lock held; dropped if and only if the result is FAULT_RETRY. */
 enum fault_result handle_mm_fault(struct vma *vma, u64 address, unsigned flags, bool *major);
 
@@ -348,6 +360,11 @@ void page_add_mapping(struct mm *mm, struct page *page);
 void page_remove_mapping(struct mm *mm, struct page *page);
 /* The entry's flags for a mapping, without PTE_WRITE. */
 pte_t vma_pte_flags(const struct vma *vma);
+/* A page that may be written by who maps it: writable where the mapping lets it be. */
+static inline pte_t vma_mkwrite(pte_t pte, const struct vma *vma)
+{
+	return vma->flags & VM_WRITE ? pte | PTE_WRITE : pte;
+}
 /* The same for the object's own pages: writable if nobody wants to know of a first write. */
 pte_t object_pte_flags(const struct vma *vma);
 /* In filemap's way: those of the object's pages that are up to date and not locked. */

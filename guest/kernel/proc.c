@@ -21,7 +21,7 @@ static u64 ino_of(int pid, unsigned file)
 	return ((u64)pid << FILE_BITS | file) + ROOT_INO;
 }
 
-static int pid_of(const struct inode *inode)
+int proc_pid(const struct inode *inode)
 {
 	return (int)((inode->ino - ROOT_INO) >> FILE_BITS);
 }
@@ -82,7 +82,7 @@ static u64 find_name(int pid, const char *name, unsigned len)
 
 static int proc_lookup(struct inode *dir, const char *name, unsigned len, struct inode **out)
 {
-	u64 ino = find_name(pid_of(dir), name, len);
+	u64 ino = find_name(proc_pid(dir), name, len);
 	int err = -ENOENT;
 
 	if (!ino)
@@ -96,7 +96,7 @@ static int proc_lookup(struct inode *dir, const char *name, unsigned len, struct
 /* Places: the dots, the files, then for the root self and every process by its number. */
 static int proc_readdir(struct inode *dir, u64 *pos, readdir_fn fn, void *arg)
 {
-	int pid = pid_of(dir), next, err = 0;
+	int pid = proc_pid(dir), next, err = 0;
 	const struct proc_file *files = files_of(pid);
 	u64 n = count_files(files), tasks = DOTS + n + 1;
 	char name[12];
@@ -127,7 +127,7 @@ static int proc_readdir(struct inode *dir, u64 *pos, readdir_fn fn, void *arg)
 
 static const struct proc_file *proc_file_of(const struct inode *inode)
 {
-	return &files_of(pid_of(inode))[file_of(inode) - 1];
+	return &files_of(proc_pid(inode))[file_of(inode) - 1];
 }
 
 static int make_text(const struct inode *inode, struct text *t)
@@ -141,7 +141,7 @@ static int make_text(const struct inode *inode, struct text *t)
 		*t = (struct text){.buf = kmalloc(size), .size = size};
 		if (!t->buf)
 			return -ENOMEM;
-		p = pid_of(inode) ? process_find(pid_of(inode)) : current->process;
+		p = proc_pid(inode) ? process_find(proc_pid(inode)) : current->process;
 		if (p)
 			file->show(t, p);
 		if (p && (t->len < t->size || t->len > TEXT_MAX)) {
@@ -219,8 +219,10 @@ static int proc_read_inode(struct inode *inode)
 	if (file_of(inode) == SELF || (file_of(inode) && proc_file_of(inode)->link)) {
 		pseudo_inode(inode, S_IFLNK | 0777, &proc_ops);
 	} else if (file_of(inode)) {
-		pseudo_inode(inode, S_IFREG | 0444, &proc_ops);
-		inode->file_ops = &proc_file_ops;
+		const struct proc_file *file = proc_file_of(inode);
+
+		pseudo_inode(inode, S_IFREG | (file->ops ? 0600 : 0444), &proc_ops);
+		inode->file_ops = file->ops ? file->ops : &proc_file_ops;
 	} else {
 		pseudo_inode(inode, S_IFDIR | 0555, &proc_dir_ops);
 	}

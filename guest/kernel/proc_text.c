@@ -290,6 +290,7 @@ const struct proc_file proc_process_files[] = {
     {.name = "comm", .show = show_process_comm},
     {.name = "exe", .show = show_process_exe, .link = true},
     {.name = "maps", .show = show_process_maps},
+    {.name = "mem", .ops = &proc_mem_ops},
     {.name = "smaps", .show = show_process_smaps},
     {.name = "stat", .show = show_process_stat},
     {.name = "statm", .show = show_process_statm},

@@ -216,6 +216,8 @@ static s64 do_lseek(struct file *f, struct regs *regs)
 		return -EBADF;
 	if (!f->ops->seeks)
 		return -ESPIPE;
+	if (f->ops->by_address && regs->rdx > SEEK_CUR)
+		return -EINVAL;
 	switch (regs->rdx) {
 	case SEEK_SET:
 		break;
@@ -236,7 +238,7 @@ static s64 do_lseek(struct file *f, struct regs *regs)
 	default:
 		return -EINVAL;
 	}
-	if (pos < 0)
+	if (pos < 0 && !f->ops->by_address)
 		return -EINVAL;
 	f->pos = (u64)pos;
 	return pos;

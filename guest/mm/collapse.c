@@ -68,8 +68,7 @@ static int collapse(struct vma *vma, u64 haddr)
 	if (may_collapse(table)) {
 		move_pages(mm, haddr, table, head);
 		pmd_drop_table(&mm->pt, pmd);
-		huge_set(mm, pmd, head,
-			 page_phys(head) | flags | (vma->flags & VM_WRITE ? PTE_WRITE : 0));
+		huge_set(mm, pmd, head, vma_mkwrite(page_phys(head) | flags, vma));
 		flush_tlb_range(mm, haddr, haddr + PMD_SIZE);
 		fault_counters.thp_collapse++;
 		err = 0;

@@ -93,7 +93,14 @@ static struct vma *grow_stack(struct mm *mm, struct vma *vma, u64 address)
 	return vma;
 }
 
-/* The mapping that the access is meant for, a stack grown to it if need be; or NULL. */
+struct vma *vma_at(struct mm *mm, u64 address)
+{
+	struct vma *vma = find_vma(mm, address);
+
+	return vma && vma->start > address ? grow_stack(mm, vma, address) : vma;
+}
+
+/* The mapping that the access is meant for; or NULL. */
 static struct vma *lock_vma(struct mm *mm, const struct regs *regs, u64 address)
 {
 	struct vma *vma;
@@ -107,9 +114,7 @@ static struct vma *lock_vma(struct mm *mm, const struct regs *regs, u64 address)
 			return NULL;
 		down_read(&mm->lock);
 	}
-	vma = find_vma(mm, address);
-	if (vma && vma->start > address)
-		vma = grow_stack(mm, vma, address);
+	vma = vma_at(mm, address);
 	if (!vma)
 		up_read(&mm->lock);
 	return vma;

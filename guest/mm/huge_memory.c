@@ -288,7 +288,8 @@ static enum fault_result huge_write(struct fault *f)
 		return huge_fallback(f);
 	f->kind = FC_huge_page;
 	lru_add(page);
-	ret = install_huge(f, page, page_phys(page) | vma_pte_flags(vma) | PTE_WRITE | PTE_DIRTY);
+	ret = install_huge(f, page,
+			   vma_mkwrite(page_phys(page) | vma_pte_flags(vma) | PTE_DIRTY, vma));
 	if (ret != FAULT_RESOLVED)
 		put_page(page);
 	return ret == FAULT_FALLBACK ? huge_fallback(f) : ret;
@@ -309,7 +310,7 @@ static enum fault_result do_huge_wp(struct fault *f)
 	if (*f->ptep != f->orig_pte) {
 		f->kind = FC_raced;
 	} else if (page_is_sole(page)) {
-		set_pte(f->ptep, f->orig_pte | PTE_WRITE | PTE_DIRTY | PTE_ACCESSED);
+		set_pte(f->ptep, vma_mkwrite(f->orig_pte | PTE_DIRTY | PTE_ACCESSED, f->req->vma));
 		flush_tlb_range(mm, haddr, haddr + PMD_SIZE);
 	} else {
 		split_pmd(mm, f->ptep, haddr, 1);

@@ -237,7 +237,7 @@ static struct page *object_page(struct inode *inode, u64 index, bool reserved)
 static enum fault_result hugetlb_shared_page(struct fault *f)
 {
 	const struct vma *vma = f->req->vma;
-	pte_t pte = vma_pte_flags(vma) | PTE_DIRTY | (vma->flags & VM_WRITE ? PTE_WRITE : 0);
+	pte_t pte = vma_mkwrite(vma_pte_flags(vma) | PTE_DIRTY, vma);
 	u64 index = f->req->pgoff - ((f->req->page & ~PMD_MASK) >> PAGE_SHIFT);
 	struct page *page = object_page(vma->inode, index, !(vma->flags & VM_NORESERVE));
 

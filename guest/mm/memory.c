@@ -120,9 +120,7 @@ static enum fault_result install_own_page(struct fault *f)
 	struct vma *vma = f->req->vma;
 	pte_t pte = mk_pte(f->cow_page, vma_pte_flags(vma) | PTE_DIRTY);
 
-	if (vma->flags & VM_WRITE)
-		pte |= PTE_WRITE;
-	if (!install_pte(f, f->cow_page, pte))
+	if (!install_pte(f, f->cow_page, vma_mkwrite(pte, vma)))
 		put_page(f->cow_page);
 	return FAULT_RESOLVED;
 }
@@ -243,8 +241,8 @@ static enum fault_result do_shared_fault(struct fault *f)
 }
 
 /*
- * The entry loses its protection; nothing else changes. Of an own page only if it is nobody
- * else's; false: it is not.
+ * The entry loses its protection, if the mapping is not what protects it; nothing else changes. Of
+ * an own page only if it is nobody else's; false: it is not.
  */
 static bool wp_make_writable(struct fault *f, struct page *own)
 {
@@ -255,7 +253,7 @@ static bool wp_make_writable(struct fault *f, struct page *own)
 	if (*f->ptep == f->orig_pte && own && !page_is_sole(own)) {
 		shared = true;
 	} else if (*f->ptep == f->orig_pte) {
-		set_pte(f->ptep, f->orig_pte | PTE_WRITE | PTE_DIRTY | PTE_ACCESSED);
+		set_pte(f->ptep, vma_mkwrite(f->orig_pte | PTE_DIRTY | PTE_ACCESSED, f->req->vma));
 		invlpg(f->req->page);
 	} else {
 		f->kind = FC_raced;

@@ -80,8 +80,8 @@ static bool install_swapped(struct fault *f, u64 slot)
 		mm->rss[RSS_SWAP]--;
 		swap_put(slot);
 		swap_cache_drop(page, false);
-		if ((vma->flags & VM_WRITE) && page->refcount == 1)
-			pte |= PTE_WRITE;
+		if (page->refcount == 1)
+			pte = vma_mkwrite(pte, vma);
 		page_add_mapping(mm, page);
 		set_pte(f->ptep, pte);
 	}

@@ -217,6 +217,7 @@ int main(int argc, char **argv)
 	file_programs();
 	fork_programs();
 	signal_programs();
+	mem_programs();
 	thread_programs();
 	for (int i = 2; i < argc; i++) {
 		if (!strcmp(argv[i], "disk"))

@@ -17,6 +17,7 @@ void file_programs(void);      /* 6, 7, 14, 15, 17 */
 void disk_programs(void);      /* 8, 16: of a file on a disk's file system */
 void fork_programs(void);      /* 10 to 12 */
 void signal_programs(void);    /* 13 */
+void mem_programs(void);       /* 20 */
 void thread_programs(void);    /* 22 */
 void huge_programs(void);      /* 21 */
 
