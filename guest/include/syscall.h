@@ -104,6 +104,8 @@ bool syscall_by_exception(struct regs *regs);
 	X(121, getpgid) \
 	X(124, getsid) \
 	X(127, rt_sigpending) \
+	X(128, rt_sigtimedwait) \
+	X(129, rt_sigqueueinfo) \
 	X(130, rt_sigsuspend) \
 	X(131, sigaltstack) \
 	X(133, mknod) \
@@ -154,6 +156,7 @@ bool syscall_by_exception(struct regs *regs);
 	X(293, pipe2) \
 	X(295, preadv) \
 	X(296, pwritev) \
+	X(297, rt_tgsigqueueinfo) \
 	X(302, prlimit64) \
 	X(309, getcpu) \
 	X(316, renameat2) \

@@ -4,12 +4,11 @@
 #include "guest/include/process.h"
 #include "guest/include/syscall.h"
 #include "guest/include/task.h"
+#include "guest/include/timespec.h"
 #include "guest/include/uaccess.h"
 
-#define NSEC_PER_SEC  1000000000UL
 #define NSEC_PER_USEC 1000UL
 #define USEC_PER_SEC  1000000L
-#define SECONDS_MAX   (1UL << 32)
 
 #define ITIMER_REAL   0
 

@@ -20,6 +20,7 @@ struct process *process_create(void)
 	list_init(&p->sibling);
 	wait_queue_init(&p->thread_ended);
 	wait_queue_init(&p->child_news);
+	sigpending_init(&p->pending);
 	if (own) {
 		memcpy(p->name, own->name, sizeof(p->name));
 		memcpy(p->action, own->action, sizeof(p->action));
@@ -42,6 +43,7 @@ void process_free(struct process *p)
 	list_del(&p->all);
 	spin_unlock_irqrestore(&process_lock, irq);
 	list_del(&p->sibling);
+	signals_end(&p->pending);
 	kfree(p);
 }
 
@@ -230,6 +232,7 @@ void process_thread_ends(int status)
 		kernel_shutdown(p->exit_status);
 	add_faults(&p->ended_faults, t->faults);
 	left = remove_thread(p, t);
+	signals_end(&t->signals.pending);
 	wake_up(&p->thread_ended);
 	if (left)
 		return;
