@@ -71,7 +71,8 @@ struct sigaction {
 
 /* What a handler gets first; the rest of its 128 bytes is 0. */
 struct siginfo {
-	s32 signo, error, code, pad;
+	s32 signo, error, code;
+	s32 lasting; /* of one that was just taken: it is a timer's; to a program 0 */
 	union {
 		u64 raw[4]; /* as whoever queued it said */
 		u64 addr;   /* of a fault */
@@ -151,6 +152,16 @@ struct signals {
  */
 s64 signal_send(struct process *p, const struct siginfo *info);
 s64 signal_send_thread(struct task *t, const struct siginfo *info);
+/*
+ * A timer's, to the process or to its thread @tid, unless it is pending still. False: it is ignored,
+ * or there is no such thread. Any context.
+ */
+bool signal_send_lasting(struct process *p, int tid, struct sigqueued *q);
+/* It is not pending any more. */
+void signal_withdraw(struct sigqueued *q);
+/* Room for one that lasts, as long as its timer does; false: too many are queued. */
+bool signal_reserve(const struct process *p);
+void signal_unreserve(void);
 /* As the current process sends it. */
 struct siginfo signal_from(int sig, int code);
 /* To the current thread. */
@@ -194,6 +205,9 @@ void sigpending_init(struct sigpending *p);
  */
 s64 sigpending_add(struct sigpending *to, const struct siginfo *info, u64 limit,
 		   struct sigqueued **spare);
+/* Counts one more; false: that would be more than the limit. */
+bool sigpending_reserve(u64 limit);
+void sigpending_unreserve(void);
 /* A timer's record, which is not pending anywhere. */
 void sigpending_add_lasting(struct sigpending *to, struct sigqueued *q);
 /* A fault's: in place of one that others may have sent. */

@@ -130,6 +130,11 @@ bool syscall_by_exception(struct regs *regs);
 	X(217, getdents64) \
 	X(218, set_tid_address) \
 	X(221, fadvise64) \
+	X(222, timer_create) \
+	X(223, timer_settime) \
+	X(224, timer_gettime) \
+	X(225, timer_getoverrun) \
+	X(226, timer_delete) \
 	X(228, clock_gettime) \
 	X(229, clock_getres) \
 	X(230, clock_nanosleep) \

@@ -13,6 +13,11 @@ struct timespec {
 	s64 sec, nsec;
 };
 
+/* As timer_settime(2) and timerfd_settime(2) take it. */
+struct itimerspec {
+	struct timespec interval, value;
+};
+
 static inline bool timespec_valid(struct timespec t)
 {
 	return t.sec >= 0 && t.nsec >= 0 && t.nsec < (s64)NSEC_PER_SEC;

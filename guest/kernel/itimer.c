@@ -1,6 +1,7 @@
 /* Interval timers: setitimer, getitimer, alarm. */
 #include "guest/include/itimer.h"
 #include "guest/include/errno.h"
+#include "guest/include/ktimer.h"
 #include "guest/include/process.h"
 #include "guest/include/syscall.h"
 #include "guest/include/task.h"
@@ -20,90 +21,51 @@ struct itimerval {
 	struct timeval interval, value;
 };
 
-static u64 first = ~0UL; /* written under process_lock */
-
-u64 itimers_first(void)
+/* What has ended has no use for it. */
+static void fires(struct ktimer *kt)
 {
-	return READ_ONCE(first);
-}
-
-/* process_lock held. */
-static void find_first(void)
-{
-	u64 next = ~0UL;
-
-	for (struct process *p = process_next(NULL); p; p = process_next(p))
-		if (p->itimer.expires)
-			next = MIN(next, p->itimer.expires);
-	__atomic_store_n(&first, next, __ATOMIC_RELAXED);
-}
-
-/* process_lock held. What has ended has no use for it. */
-static void expire(struct process *p)
-{
+	struct process *p = container_of(kt, struct process, itimer.timer);
 	const struct siginfo info = {.signo = SIGALRM, .code = SI_KERNEL};
 
-	p->itimer.last = p->itimer.expires;
-	p->itimer.expires = 0;
+	interval_ended(&p->itimer, kt->expires);
 	if (!p->ending)
 		signal_send(p, &info);
 }
 
-void itimers_expire(u64 now)
+void itimer_init(struct process *p)
 {
-	u64 irq;
-
-	if (now < itimers_first())
-		return;
-	irq = spin_lock_irqsave(&process_lock);
-	for (struct process *p = process_next(NULL); p; p = process_next(p))
-		if (p->itimer.expires && p->itimer.expires <= now)
-			expire(p);
-	find_first();
-	spin_unlock_irqrestore(&process_lock, irq);
+	ktimer_init(&p->itimer.timer, fires);
 }
 
-/* The CPU's timer may have to come earlier from now on. */
-static void arm(struct itimer *it, u64 expires)
+void itimer_end(struct process *p)
 {
-	it->expires = expires;
-	find_first();
+	u64 irq = spin_lock_irqsave(&timers_lock);
+
+	ktimer_disarm(&p->itimer.timer);
+	spin_unlock_irqrestore(&timers_lock, irq);
 }
 
 void itimer_taken(void)
 {
-	struct itimer *it = &current->process->itimer;
-	u64 irq = spin_lock_irqsave(&process_lock), now = ktime_ns();
-	bool again = it->interval && !it->expires && it->last;
+	struct interval *it = &current->process->itimer;
+	u64 irq = spin_lock_irqsave(&timers_lock);
+	bool again = it->last;
 
-	if (again)
-		arm(it, it->last + ((now - it->last) / it->interval + 1) * it->interval);
-	spin_unlock_irqrestore(&process_lock, irq);
+	(void)interval_again(it, ktime_ns());
+	spin_unlock_irqrestore(&timers_lock, irq);
 	if (again)
 		sched_arm_timer();
-}
-
-/* Nanoseconds to its end, at least one while it is armed; 0: it is not. process_lock held. */
-static u64 left(const struct itimer *it)
-{
-	u64 now = ktime_ns();
-
-	if (!it->expires)
-		return 0;
-	return it->expires > now ? it->expires - now : 1;
 }
 
 /* From now on value and interval, in nanoseconds; what was left before, and *interval. */
 static u64 exchange(u64 value, u64 *interval)
 {
-	struct itimer *it = &current->process->itimer;
-	u64 irq = spin_lock_irqsave(&process_lock);
-	u64 old_value = left(it), old_interval = it->interval;
+	struct interval *it = &current->process->itimer;
+	u64 irq = spin_lock_irqsave(&timers_lock), now = ktime_ns();
+	u64 old_value = interval_left(it, now), old_interval = it->period;
 
-	it->interval = value ? *interval : 0;
-	it->last = 0;
-	arm(it, value ? ktime_ns() + value : 0);
-	spin_unlock_irqrestore(&process_lock, irq);
+	interval_set(it, value ? now + value : 0, *interval);
+	spin_unlock_irqrestore(&timers_lock, irq);
 	sched_arm_timer();
 	*interval = old_interval;
 	return old_value;
@@ -136,15 +98,15 @@ static s64 tell(u64 user, u64 value, u64 interval)
 
 SYSCALL(getitimer)
 {
-	const struct itimer *it = &current->process->itimer;
+	const struct interval *it = &current->process->itimer;
 	u64 value, interval, irq;
 
 	if ((int)regs->rdi != ITIMER_REAL)
 		return -EINVAL;
-	irq = spin_lock_irqsave(&process_lock);
-	value = left(it);
-	interval = it->interval;
-	spin_unlock_irqrestore(&process_lock, irq);
+	irq = spin_lock_irqsave(&timers_lock);
+	value = interval_left(it, ktime_ns());
+	interval = it->period;
+	spin_unlock_irqrestore(&timers_lock, irq);
 	return tell(regs->rsi, value, interval);
 }
 

@@ -1,7 +1,9 @@
 /* Processes come and go: made, ended, waited for. */
 #include "guest/include/process.h"
 #include "guest/include/errno.h"
+#include "guest/include/itimer.h"
 #include "guest/include/page.h"
+#include "guest/include/posix_timer.h"
 #include "guest/include/string.h"
 
 struct spinlock process_lock;
@@ -21,6 +23,8 @@ struct process *process_create(void)
 	wait_queue_init(&p->thread_ended);
 	wait_queue_init(&p->child_news);
 	sigpending_init(&p->pending);
+	list_init(&p->timers);
+	itimer_init(p);
 	if (own) {
 		memcpy(p->name, own->name, sizeof(p->name));
 		memcpy(p->action, own->action, sizeof(p->action));
@@ -237,6 +241,8 @@ void process_thread_ends(int status)
 	if (left)
 		return;
 	p->ending = true;
+	posix_timers_end(p);
+	itimer_end(p);
 	reparent_children(p);
 	tell_of_end(p);
 	wake_up(&any_exit);

@@ -1,12 +1,12 @@
 /*
  * The scheduler: one run queue for all CPUs, round robin, slices of 10 ms. A CPU's timer is armed
- * only for what is next: the end of the first sleeper or interval timer, or of the slice while
+ * only for what is next: the end of the first sleeper or timer, or of the slice while
  * others wait for a CPU. The queue's lock is held across the switch of stacks: who finds a task off
  * the CPU under it may run it.
  */
 #include "guest/include/sched.h"
 #include "guest/include/apic.h"
-#include "guest/include/itimer.h"
+#include "guest/include/ktimer.h"
 #include "guest/include/mm.h"
 #include "guest/include/printk.h"
 #include "guest/include/smp.h"
@@ -51,7 +51,7 @@ static void arm_timer(void)
 {
 	struct cpu *cpu = this_cpu();
 	bool waiting = !list_empty(&run_queue) && !cpu->need_resched;
-	u64 next = MIN(waiting ? cpu->slice_end : ~0UL, itimers_first());
+	u64 next = MIN(waiting ? cpu->slice_end : ~0UL, ktimers_first());
 	u64 now;
 
 	if (!list_empty(&sleepers))
@@ -124,7 +124,7 @@ void sched_tick(void)
 {
 	u64 now = ktime_ns();
 
-	itimers_expire(now);
+	ktimers_expire(now);
 	spin_lock(&rq_lock);
 	this_cpu()->armed = 0;
 	while (!list_empty(&sleepers)) {

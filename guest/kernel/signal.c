@@ -3,6 +3,7 @@
 #include "guest/include/errno.h"
 #include "guest/include/itimer.h"
 #include "guest/include/page.h"
+#include "guest/include/posix_timer.h"
 #include "guest/include/process.h"
 #include "guest/include/spinlock.h"
 #include "guest/include/string.h"
@@ -175,6 +176,63 @@ s64 signal_send_thread(struct task *t, const struct siginfo *info)
 	return err;
 }
 
+/* NULL: it has ended. signals_lock held. */
+static struct task *thread_of(const struct process *p, int tid)
+{
+	struct task *t;
+
+	list_for_each(t, &p->threads, in_process)
+	{
+		if (t->pid == tid)
+			return t;
+	}
+	return NULL;
+}
+
+bool signal_send_lasting(struct process *p, int tid, struct sigqueued *q)
+{
+	int sig = q->info.signo;
+	u64 irq = spin_lock_irqsave(&signals_lock), bit = signal_bit(sig);
+	struct task *t = tid ? thread_of(p, tid) : taker(p, bit);
+	bool lost = t ? !blocks(t, bit) && ignores(p, sig) : tid, end = false;
+
+	if (!lost && !q->from) {
+		sigpending_add_lasting(tid ? &t->signals.pending : &p->pending, q);
+		if (t && blocks(t, bit) && !(t->signals.waited & bit))
+			t = NULL;
+		end = wake_or_end(p, t, sig);
+	}
+	spin_unlock_irqrestore(&signals_lock, irq);
+	if (!lost)
+		after_sending(p, sig, end);
+	return !lost;
+}
+
+void signal_withdraw(struct sigqueued *q)
+{
+	u64 irq = spin_lock_irqsave(&signals_lock);
+
+	sigpending_withdraw(q);
+	spin_unlock_irqrestore(&signals_lock, irq);
+}
+
+bool signal_reserve(const struct process *p)
+{
+	u64 irq = spin_lock_irqsave(&signals_lock);
+	bool room = sigpending_reserve(p->rlimits[RLIMIT_SIGPENDING].cur);
+
+	spin_unlock_irqrestore(&signals_lock, irq);
+	return room;
+}
+
+void signal_unreserve(void)
+{
+	u64 irq = spin_lock_irqsave(&signals_lock);
+
+	sigpending_unreserve();
+	spin_unlock_irqrestore(&signals_lock, irq);
+}
+
 struct siginfo signal_from(int sig, int code)
 {
 	struct siginfo info = {.signo = sig, .code = code};
@@ -263,10 +321,14 @@ static int take(u64 set, struct siginfo *info)
 }
 
 /* What goes on once it is no longer pending. */
-static int taken(int sig)
+static int taken(int sig, struct siginfo *info)
 {
-	if (sig == SIGALRM)
+	if (sig && info->lasting)
+		posix_timer_taken(info);
+	else if (sig == SIGALRM)
 		itimer_taken();
+	if (sig)
+		info->lasting = 0;
 	return sig;
 }
 
@@ -276,7 +338,7 @@ int signal_take(u64 set, struct siginfo *info)
 	int sig = take(set, info);
 
 	spin_unlock_irqrestore(&signals_lock, irq);
-	return taken(sig);
+	return taken(sig, info);
 }
 
 int signal_take_or_wait(u64 set, struct siginfo *info)
@@ -286,7 +348,7 @@ int signal_take_or_wait(u64 set, struct siginfo *info)
 
 	current->signals.waited = sig ? 0 : set;
 	spin_unlock_irqrestore(&signals_lock, irq);
-	return taken(sig);
+	return taken(sig, info);
 }
 
 void signal_wait_ends(void)

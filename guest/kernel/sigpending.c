@@ -44,6 +44,19 @@ s64 sigpending_add(struct sigpending *to, const struct siginfo *info, u64 limit,
 	return 0;
 }
 
+bool sigpending_reserve(u64 limit)
+{
+	if (queued >= limit)
+		return false;
+	queued++;
+	return true;
+}
+
+void sigpending_unreserve(void)
+{
+	queued--;
+}
+
 void sigpending_add_lasting(struct sigpending *to, struct sigqueued *q)
 {
 	q->lasting = true;
@@ -100,6 +113,7 @@ int sigpending_take(struct sigpending *from, u64 set, struct siginfo *info)
 	} else {
 		q = find_more(from, sig);
 		*info = q->info;
+		info->lasting = q->lasting;
 		drop(q);
 	}
 	settle(from, sig);

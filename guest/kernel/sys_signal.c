@@ -250,6 +250,7 @@ static s64 siginfo_from_user(struct siginfo *info, int sig, u64 user, int to)
 		return -EFAULT;
 	memcpy(info, whole, sizeof(*info));
 	info->signo = sig;
+	info->lasting = 0;
 	return (info->code >= 0 || info->code == SI_TKILL) && to != current->pid ? -EPERM : 0;
 }
 

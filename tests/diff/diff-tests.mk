@@ -16,7 +16,7 @@ $(BUILD)/tests/diff/sequence: tests/diff/sequence_look.c
 
 # What the tests on /dev/kvm run of them, where they can be built.
 KVM_DIFF := $(if $(shell command -v musl-gcc),$(addprefix $(BUILD)/tests/diff/,hostile frames liars \
-	oracle queued self sequence threads timers touches))
+	oracle posix_timers queued self sequence threads timers touches))
 
 -include $(wildcard $(BUILD)/tests/diff/*.d)
 

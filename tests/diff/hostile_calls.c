@@ -1,5 +1,6 @@
 /* Which arguments each system call of the guest kernel takes, for tests/diff/hostile.c. */
 #include <fcntl.h>
+#include <signal.h>
 #include <stddef.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -33,10 +34,12 @@ enum {
 		.name = #call, .nr = NR_##call \
 	} /* why */
 
+#define EVENT	((long)&event)
 #define AT_ONCE ((long)&at_once)
 #define NOBODY	0x3ffffff
 
 static const struct timespec at_once;
+static const struct sigevent event = {.sigev_signo = 10};
 static const char link_path[] = "link", here[] = ".", new_path[] = "new", file_path[] = "file";
 
 #define LINK ((long)link_path)
@@ -152,6 +155,12 @@ const struct call hostile_calls[] = {
     CALL(getitimer, "xo"),
     CALL(setitimer, "xio"),
     CALL(alarm, "c"),
+    CALL(timer_create, "xio", 1),
+    CALL(timer_create, "x-o", 1, EVENT),
+    CALL(timer_settime, "cxio"),
+    CALL(timer_gettime, "co"),
+    CALL(timer_getoverrun, "c"),
+    CALL(timer_delete, "c"),
     /* tasks */
     CALL(wait4, "Poxo", -1),
     CALL(getpid, ""),

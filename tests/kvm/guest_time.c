@@ -12,6 +12,14 @@ START_TEST(timers)
 }
 END_TEST
 
+START_TEST(posix_timers)
+{
+	static const char *const cpus[] = {"1", "2"};
+
+	same_on_both("posix_timers", "", "", cpus[_i]);
+}
+END_TEST
+
 START_TEST(queued)
 {
 	static const char *const cpus[] = {"1", "2"};
@@ -33,6 +41,7 @@ Suite *guest_time_suite(void)
 
 	tcase_set_timeout(tc, TEST_LIMIT);
 	tcase_add_loop_test(tc, timers, 0, 2);
+	tcase_add_loop_test(tc, posix_timers, 0, 2);
 	tcase_add_loop_test(tc, queued, 0, 2);
 	tcase_add_test(tc, self);
 	suite_add_tcase(suite, tc);
