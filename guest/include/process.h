@@ -7,6 +7,7 @@
 #ifndef GUEST_PROCESS_H
 #define GUEST_PROCESS_H
 
+#include "guest/include/cputimer.h"
 #include "guest/include/ktimer.h"
 #include "guest/include/list.h"
 #include "guest/include/rlimit.h"
@@ -38,7 +39,8 @@ struct process {
 	struct sigaction action[NR_SIGNALS];
 	struct sigpending pending; /* for any thread; signals_lock */
 	struct interval itimer;	   /* timers_lock */
-	struct list timers;	   /* struct posix_timer */
+	struct cputimers cputimers;
+	struct list timers; /* struct posix_timer */
 	int next_timer;
 	struct rlimit rlimits[RLIM_NLIMITS];
 	struct fault_sums ended_faults;	   /* of threads that ended */

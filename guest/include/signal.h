@@ -30,6 +30,8 @@
 #define SIGTTIN	      21
 #define SIGTTOU	      22
 #define SIGURG	      23
+#define SIGVTALRM     26
+#define SIGPROF	      27
 #define SIGWINCH      28
 #define SIGRTMIN      32 /* the first of those that are queued */
 #define NR_SIGNALS    64
@@ -153,8 +155,8 @@ struct signals {
 s64 signal_send(struct process *p, const struct siginfo *info);
 s64 signal_send_thread(struct task *t, const struct siginfo *info);
 /*
- * A timer's, to the process or to its thread @tid, unless it is pending still. False: it is ignored,
- * or there is no such thread. Any context.
+ * A timer's, to the process or to its thread @tid, unless it is pending still. False: it is
+ * ignored, or there is no such thread. Any context.
  */
 bool signal_send_lasting(struct process *p, int tid, struct sigqueued *q);
 /* It is not pending any more. */

@@ -11,7 +11,7 @@
 #define NSEC_PER_USEC 1000UL
 #define USEC_PER_SEC  1000000L
 
-#define ITIMER_REAL   0
+enum { ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF };
 
 struct timeval {
 	s64 sec, usec;
@@ -71,6 +71,33 @@ static u64 exchange(u64 value, u64 *interval)
 	return old_value;
 }
 
+/* The same of any of the three. */
+static u64 exchange_any(int which, u64 value, u64 *interval)
+{
+	if (which == ITIMER_REAL)
+		return exchange(value, interval);
+	return cputimer_exchange(which - ITIMER_VIRTUAL + CPUTIMER_VIRTUAL, value, interval);
+}
+
+static u64 left_of_any(int which, u64 *interval)
+{
+	const struct interval *it = &current->process->itimer;
+	u64 irq, value;
+
+	if (which != ITIMER_REAL)
+		return cputimer_left(which - ITIMER_VIRTUAL + CPUTIMER_VIRTUAL, interval);
+	irq = spin_lock_irqsave(&timers_lock);
+	value = interval_left(it, ktime_ns());
+	*interval = it->period;
+	spin_unlock_irqrestore(&timers_lock, irq);
+	return value;
+}
+
+static bool is_timer(int which)
+{
+	return which >= ITIMER_REAL && which <= ITIMER_PROF;
+}
+
 static bool is_time(struct timeval t)
 {
 	return t.sec >= 0 && t.usec >= 0 && t.usec < USEC_PER_SEC;
@@ -98,15 +125,11 @@ static s64 tell(u64 user, u64 value, u64 interval)
 
 SYSCALL(getitimer)
 {
-	const struct interval *it = &current->process->itimer;
-	u64 value, interval, irq;
+	u64 value, interval;
 
-	if ((int)regs->rdi != ITIMER_REAL)
+	if (!is_timer((int)regs->rdi))
 		return -EINVAL;
-	irq = spin_lock_irqsave(&timers_lock);
-	value = interval_left(it, ktime_ns());
-	interval = it->period;
-	spin_unlock_irqrestore(&timers_lock, irq);
+	value = left_of_any((int)regs->rdi, &interval);
 	return tell(regs->rsi, value, interval);
 }
 
@@ -117,10 +140,10 @@ SYSCALL(setitimer)
 
 	if (regs->rsi && copy_from_user(&asked, regs->rsi, sizeof(asked)))
 		return -EFAULT;
-	if (!is_time(asked.value) || !is_time(asked.interval) || (int)regs->rdi != ITIMER_REAL)
+	if (!is_time(asked.value) || !is_time(asked.interval) || !is_timer((int)regs->rdi))
 		return -EINVAL;
 	interval = to_ns(asked.interval);
-	value = exchange(to_ns(asked.value), &interval);
+	value = exchange_any((int)regs->rdi, to_ns(asked.value), &interval);
 	return regs->rdx ? tell(regs->rdx, value, interval) : 0;
 }
 
