@@ -47,5 +47,7 @@ void interval_ended(struct interval *it, u64 expired);
 u64 interval_again(struct interval *it, u64 now);
 /* Nanoseconds to its end, at least one while it is armed; 0: it is not. */
 u64 interval_left(const struct interval *it, u64 now);
+/* The same, as if it had been armed again already. */
+u64 interval_left_going_on(const struct interval *it, u64 now);
 
 #endif

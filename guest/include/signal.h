@@ -178,7 +178,9 @@ int signal_take_or_wait(u64 set, struct siginfo *info);
 void signal_wait_ends(void);
 /* What is pending for the process goes, if it ignores that now. */
 void signal_ignored_now(struct process *p, int sig);
-/* What is sent to the current task or its process and blocked. */
+/* What is sent to the current task or its process. */
+u64 signals_pending(void);
+/* What of it is blocked. */
 u64 signals_waiting(void);
 /* Has the current task a signal that it does not block, or is it to end? */
 bool signal_pending(void);
@@ -219,6 +221,11 @@ int sigpending_take(struct sigpending *from, u64 set, struct siginfo *info);
 void sigpending_forget(struct sigpending *p, u64 set);
 /* A timer's record: wherever it is pending, it no longer is. */
 void sigpending_withdraw(struct sigqueued *q);
+
+/* --- kernel/signalfd.c --------------------------------------------------------------------- */
+
+/* A signal was sent: who reads them may have one. Any context. */
+void signalfd_notify(void);
 
 /* --- arch/signal_frame.c ------------------------------------------------------------------- */
 

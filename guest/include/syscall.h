@@ -157,6 +157,13 @@ bool syscall_by_exception(struct regs *regs);
 	X(273, set_robust_list) \
 	X(274, get_robust_list) \
 	X(280, utimensat) \
+	X(282, signalfd) \
+	X(283, timerfd_create) \
+	X(284, eventfd) \
+	X(286, timerfd_settime) \
+	X(287, timerfd_gettime) \
+	X(289, signalfd4) \
+	X(290, eventfd2) \
 	X(292, dup3) \
 	X(293, pipe2) \
 	X(295, preadv) \

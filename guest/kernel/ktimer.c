@@ -99,3 +99,8 @@ u64 interval_left(const struct interval *it, u64 now)
 		return 0;
 	return it->timer.expires > now ? it->timer.expires - now : 1;
 }
+
+u64 interval_left_going_on(const struct interval *it, u64 now)
+{
+	return it->last ? it->period - (now - it->last) % it->period : interval_left(it, now);
+}

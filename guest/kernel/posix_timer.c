@@ -211,9 +211,7 @@ static u64 left(const struct posix_timer *t)
 
 	if (t->notify == SIGEV_NONE)
 		return left_of_silent(it, now);
-	if (it->last)
-		return it->period - (now - it->last) % it->period;
-	return interval_left(it, now);
+	return interval_left_going_on(it, now);
 }
 
 static void set(struct posix_timer *t, u64 expires, u64 period)

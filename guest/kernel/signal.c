@@ -134,6 +134,7 @@ static bool wake_or_end(const struct process *p, struct task *taker, int sig)
 /* What goes on behind it. */
 static void after_sending(struct process *p, int sig, bool end)
 {
+	signalfd_notify();
 	if (sig == SIGCONT || sig == SIGKILL)
 		go_on(p);
 	if (end)
@@ -265,19 +266,19 @@ void signal_force(int sig, int code, u64 addr)
 	spin_unlock_irqrestore(&signals_lock, irq);
 }
 
-static u64 all_pending(void)
+u64 signals_pending(void)
 {
 	return READ_ONCE(current->signals.pending.set) | READ_ONCE(current->process->pending.set);
 }
 
 u64 signals_waiting(void)
 {
-	return all_pending() & current->signals.blocked;
+	return signals_pending() & current->signals.blocked;
 }
 
 bool signal_pending(void)
 {
-	return all_pending() & ~current->signals.blocked || current->dying ||
+	return signals_pending() & ~current->signals.blocked || current->dying ||
 	       READ_ONCE(current->process->stopped);
 }
 

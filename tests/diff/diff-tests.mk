@@ -15,7 +15,7 @@ $(BUILD)/tests/diff/oracle: $(wildcard tests/diff/oracle_*.c)
 $(BUILD)/tests/diff/sequence: tests/diff/sequence_look.c
 
 # What the tests on /dev/kvm run of them, where they can be built.
-KVM_DIFF := $(if $(shell command -v musl-gcc),$(addprefix $(BUILD)/tests/diff/,cputimers hostile frames liars \
+KVM_DIFF := $(if $(shell command -v musl-gcc),$(addprefix $(BUILD)/tests/diff/,cputimers events hostile frames liars \
 	oracle posix_timers queued self sequence threads timers touches))
 
 -include $(wildcard $(BUILD)/tests/diff/*.d)

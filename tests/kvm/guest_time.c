@@ -20,6 +20,14 @@ START_TEST(cputimers)
 }
 END_TEST
 
+START_TEST(events)
+{
+	static const char *const cpus[] = {"1", "2"};
+
+	same_on_both("events", "", "", cpus[_i]);
+}
+END_TEST
+
 START_TEST(posix_timers)
 {
 	static const char *const cpus[] = {"1", "2"};
@@ -50,6 +58,7 @@ Suite *guest_time_suite(void)
 	tcase_set_timeout(tc, TEST_LIMIT);
 	tcase_add_loop_test(tc, timers, 0, 2);
 	tcase_add_loop_test(tc, cputimers, 0, 2);
+	tcase_add_loop_test(tc, events, 0, 2);
 	tcase_add_loop_test(tc, posix_timers, 0, 2);
 	tcase_add_loop_test(tc, queued, 0, 2);
 	tcase_add_test(tc, self);
