@@ -55,6 +55,7 @@ bool syscall_by_exception(struct regs *regs);
 	X(37, alarm) \
 	X(38, setitimer) \
 	X(39, getpid) \
+	X(40, sendfile) \
 	X(56, clone) \
 	X(57, fork) \
 	X(58, vfork) \
@@ -92,16 +93,25 @@ bool syscall_by_exception(struct regs *regs);
 	X(100, times) \
 	X(102, getuid) \
 	X(104, getgid) \
+	X(105, setuid) \
+	X(106, setgid) \
 	X(107, geteuid) \
 	X(108, getegid) \
 	X(109, setpgid) \
 	X(110, getppid) \
 	X(111, getpgrp) \
 	X(112, setsid) \
+	X(113, setreuid) \
+	X(114, setregid) \
 	X(115, getgroups) \
+	X(116, setgroups) \
+	X(117, setresuid) \
 	X(118, getresuid) \
+	X(119, setresgid) \
 	X(120, getresgid) \
 	X(121, getpgid) \
+	X(122, setfsuid) \
+	X(123, setfsgid) \
 	X(124, getsid) \
 	X(127, rt_sigpending) \
 	X(128, rt_sigtimedwait) \

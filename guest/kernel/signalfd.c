@@ -127,16 +127,17 @@ static s64 make(u64 set, u32 flags)
 static s64 change(u64 fd, u64 set)
 {
 	struct file *f = fd_file(fd);
-	bool known;
+	s64 ret = (u32)fd;
 
 	if (!f)
 		return -EBADF;
-	known = f->ops == &signalfd_ops;
-	if (known)
+	if (f->ops == &signalfd_ops)
 		((struct signalfd *)f->private)->set = set;
+	else
+		ret = f->flags & O_PATH ? -EBADF : -EINVAL;
 	file_put(f);
 	signalfd_notify();
-	return known ? (s64)(u32)fd : -EINVAL;
+	return ret;
 }
 
 static s64 make_or_change(const struct regs *regs, u32 flags)

@@ -96,13 +96,17 @@ SYSCALL(timerfd_create)
 
 static s64 timerfd_file(u64 fd, struct file **f)
 {
+	s64 err = -EINVAL;
+
 	*f = fd_file(fd);
 	if (!*f)
 		return -EBADF;
 	if ((*f)->ops == &timerfd_ops)
 		return 0;
+	if ((*f)->flags & O_PATH)
+		err = -EBADF;
 	file_put(*f);
-	return -EINVAL;
+	return err;
 }
 
 /* timers_lock held. */
