@@ -42,7 +42,7 @@ struct frame {
 	u64 restorer;
 	struct ucontext uc;
 	struct siginfo info;
-	u8 rest_of_info[128 - sizeof(struct siginfo)];
+	u8 rest_of_info[SIGINFO_USER - sizeof(struct siginfo)];
 };
 
 static bool on_stack(const struct sigstack *stack, u64 sp)

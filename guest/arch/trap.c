@@ -114,6 +114,7 @@ void trap_dispatch(struct regs *regs)
 	} else if (regs->vector < VEC_EXCEPTIONS) {
 		exc_other(regs);
 	} else {
+		this_cpu()->irq_user = user_mode(regs);
 		this_cpu()->irq_depth++;
 		irq_dispatch((unsigned)regs->vector);
 		this_cpu()->irq_depth--;

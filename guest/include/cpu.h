@@ -124,6 +124,8 @@ struct cpu {
 	u32 irq_depth;		/* interrupt handlers running */
 	struct task *fpu_owner; /* whose state the FPU holds; the kernel never uses it */
 	u64 slice_end, armed;	/* ktime; armed 0: no timer */
+	u64 charged;		/* ktime: what its task ran before is counted, or nobody's */
+	bool irq_user;		/* the last interrupt came in user mode */
 	struct fault_counts faults;
 } __attribute__((aligned(64)));
 

@@ -97,6 +97,9 @@ struct file *fd_file(u64 fd);
 /* Takes the reference over: the lowest free descriptor from `from` on, or -EMFILE, and f is put. */
 int fd_install_from(struct file *f, u64 from, bool cloexec);
 int fd_install(struct file *f);
+/* A new file without an inode; private goes with it (release) if there is no memory or descriptor.
+ */
+int fd_install_new(u32 flags, const struct file_ops *ops, void *private);
 /* Replaces what fd was; f's reference is taken over. */
 int fd_replace(u64 fd, struct file *f, bool cloexec);
 int fd_close(u64 fd);

@@ -7,7 +7,8 @@
 #ifndef GUEST_PROCESS_H
 #define GUEST_PROCESS_H
 
-#include "guest/include/itimer.h"
+#include "guest/include/cputimer.h"
+#include "guest/include/ktimer.h"
 #include "guest/include/list.h"
 #include "guest/include/rlimit.h"
 #include "guest/include/sched.h"
@@ -37,13 +38,16 @@ struct process {
 
 	struct sigaction action[NR_SIGNALS];
 	struct sigpending pending; /* for any thread; signals_lock */
-	struct itimer itimer;	   /* process_lock */
+	struct interval itimer;	   /* timers_lock */
+	struct cputimers cputimers;
+	struct list timers; /* struct posix_timer */
+	int next_timer;
 	struct rlimit rlimits[RLIM_NLIMITS];
 	struct fault_sums ended_faults;	   /* of threads that ended */
 	struct fault_sums children_faults; /* of children waited for */
 };
 
-/* Guards the list of all, which interrupt handlers walk; before signals_lock. */
+/* Guards the list of all, which the terminal's interrupt walks; before signals_lock. */
 extern struct spinlock process_lock;
 
 /* Without a thread; of the current one, if it has a program, a copy. NULL without memory. */

@@ -129,6 +129,10 @@ u64 ktime_ns(void);
 /* The CPU's timer comes in time for what was armed. */
 void sched_arm_timer(void);
 
+/* What its threads' CPUs are to come by for has changed. */
+struct process;
+void sched_look_again(const struct process *p);
+
 /* Sleeps ns nanoseconds, or until there is a signal; what was left. Process context. */
 u64 sleep_ns(u64 ns);
 

@@ -55,6 +55,7 @@ bool syscall_by_exception(struct regs *regs);
 	X(37, alarm) \
 	X(38, setitimer) \
 	X(39, getpid) \
+	X(40, sendfile) \
 	X(56, clone) \
 	X(57, fork) \
 	X(58, vfork) \
@@ -92,18 +93,29 @@ bool syscall_by_exception(struct regs *regs);
 	X(100, times) \
 	X(102, getuid) \
 	X(104, getgid) \
+	X(105, setuid) \
+	X(106, setgid) \
 	X(107, geteuid) \
 	X(108, getegid) \
 	X(109, setpgid) \
 	X(110, getppid) \
 	X(111, getpgrp) \
 	X(112, setsid) \
+	X(113, setreuid) \
+	X(114, setregid) \
 	X(115, getgroups) \
+	X(116, setgroups) \
+	X(117, setresuid) \
 	X(118, getresuid) \
+	X(119, setresgid) \
 	X(120, getresgid) \
 	X(121, getpgid) \
+	X(122, setfsuid) \
+	X(123, setfsgid) \
 	X(124, getsid) \
 	X(127, rt_sigpending) \
+	X(128, rt_sigtimedwait) \
+	X(129, rt_sigqueueinfo) \
 	X(130, rt_sigsuspend) \
 	X(131, sigaltstack) \
 	X(133, mknod) \
@@ -128,6 +140,11 @@ bool syscall_by_exception(struct regs *regs);
 	X(217, getdents64) \
 	X(218, set_tid_address) \
 	X(221, fadvise64) \
+	X(222, timer_create) \
+	X(223, timer_settime) \
+	X(224, timer_gettime) \
+	X(225, timer_getoverrun) \
+	X(226, timer_delete) \
 	X(228, clock_gettime) \
 	X(229, clock_getres) \
 	X(230, clock_nanosleep) \
@@ -150,10 +167,18 @@ bool syscall_by_exception(struct regs *regs);
 	X(273, set_robust_list) \
 	X(274, get_robust_list) \
 	X(280, utimensat) \
+	X(282, signalfd) \
+	X(283, timerfd_create) \
+	X(284, eventfd) \
+	X(286, timerfd_settime) \
+	X(287, timerfd_gettime) \
+	X(289, signalfd4) \
+	X(290, eventfd2) \
 	X(292, dup3) \
 	X(293, pipe2) \
 	X(295, preadv) \
 	X(296, pwritev) \
+	X(297, rt_tgsigqueueinfo) \
 	X(302, prlimit64) \
 	X(309, getcpu) \
 	X(316, renameat2) \

@@ -56,6 +56,7 @@ struct task {
 	u64 fs_base, gs_base;
 	u64 clear_tid;	 /* user memory that is 0 once this one has ended, and woken on; 0: none */
 	u64 robust_list; /* user memory: locks that it may hold when it ends; 0: none */
+	u64 own_buffer; /* a page of the kernel's that stands for user memory; 0: none (sendfile) */
 	struct fault_sums faults;
 	struct cpu *fpu_cpu; /* whose FPU had its state last */
 	bool memory_lost;    /* a copy of user memory met a machine check */

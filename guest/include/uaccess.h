@@ -8,7 +8,7 @@
 
 #include "guest/include/types.h"
 
-/* Is all of it below the kernel, mapped or not? */
+/* Is all of it below the kernel, mapped or not, or the task's own_buffer? */
 bool user_range(u64 addr, size_t n);
 
 /* Bytes that could not be copied: 0 is success. */

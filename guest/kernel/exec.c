@@ -11,6 +11,7 @@
 #include "guest/include/file_rw.h"
 #include "guest/include/futex.h"
 #include "guest/include/mm.h"
+#include "guest/include/posix_timer.h"
 #include "guest/include/process.h"
 #include "guest/include/random.h"
 #include "guest/include/signal.h"
@@ -222,6 +223,7 @@ static void start_program(struct regs *regs, const struct image *im, const char 
 	wrmsr(MSR_FS_BASE, 0);
 	fpu_reset();
 	signals_exec();
+	posix_timers_end(current->process);
 	files_close_on_exec(current);
 	*regs = (struct regs){
 	    .rip = im->bias + im->eh.entry,

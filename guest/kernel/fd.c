@@ -134,6 +134,19 @@ int fd_install(struct file *f)
 	return fd_install_from(f, 0, f->flags & O_CLOEXEC);
 }
 
+int fd_install_new(u32 flags, const struct file_ops *ops, void *private)
+{
+	struct file *f = file_alloc(flags | O_RDWR, ops, private);
+
+	if (!f) {
+		struct file none = {.private = private};
+
+		ops->release(&none);
+		return -ENOMEM;
+	}
+	return fd_install(f);
+}
+
 int fd_replace(u64 wide, struct file *f, bool cloexec)
 {
 	struct files *files = current->files;

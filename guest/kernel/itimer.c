@@ -1,17 +1,17 @@
 /* Interval timers: setitimer, getitimer, alarm. */
 #include "guest/include/itimer.h"
 #include "guest/include/errno.h"
+#include "guest/include/ktimer.h"
 #include "guest/include/process.h"
 #include "guest/include/syscall.h"
 #include "guest/include/task.h"
+#include "guest/include/timespec.h"
 #include "guest/include/uaccess.h"
 
-#define NSEC_PER_SEC  1000000000UL
 #define NSEC_PER_USEC 1000UL
 #define USEC_PER_SEC  1000000L
-#define SECONDS_MAX   (1UL << 32)
 
-#define ITIMER_REAL   0
+enum { ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF };
 
 struct timeval {
 	s64 sec, usec;
@@ -21,93 +21,81 @@ struct itimerval {
 	struct timeval interval, value;
 };
 
-static u64 first = ~0UL; /* written under process_lock */
-
-u64 itimers_first(void)
+/* What has ended has no use for it. */
+static void fires(struct ktimer *kt)
 {
-	return READ_ONCE(first);
-}
-
-/* process_lock held. */
-static void find_first(void)
-{
-	u64 next = ~0UL;
-
-	for (struct process *p = process_next(NULL); p; p = process_next(p))
-		if (p->itimer.expires)
-			next = MIN(next, p->itimer.expires);
-	__atomic_store_n(&first, next, __ATOMIC_RELAXED);
-}
-
-/* process_lock held. What has ended has no use for it. */
-static void expire(struct process *p)
-{
+	struct process *p = container_of(kt, struct process, itimer.timer);
 	const struct siginfo info = {.signo = SIGALRM, .code = SI_KERNEL};
 
-	p->itimer.last = p->itimer.expires;
-	p->itimer.expires = 0;
+	interval_ended(&p->itimer, kt->expires);
 	if (!p->ending)
 		signal_send(p, &info);
 }
 
-void itimers_expire(u64 now)
+void itimer_init(struct process *p)
 {
-	u64 irq;
-
-	if (now < itimers_first())
-		return;
-	irq = spin_lock_irqsave(&process_lock);
-	for (struct process *p = process_next(NULL); p; p = process_next(p))
-		if (p->itimer.expires && p->itimer.expires <= now)
-			expire(p);
-	find_first();
-	spin_unlock_irqrestore(&process_lock, irq);
+	ktimer_init(&p->itimer.timer, fires);
 }
 
-/* The CPU's timer may have to come earlier from now on. */
-static void arm(struct itimer *it, u64 expires)
+void itimer_end(struct process *p)
 {
-	it->expires = expires;
-	find_first();
+	u64 irq = spin_lock_irqsave(&timers_lock);
+
+	ktimer_disarm(&p->itimer.timer);
+	spin_unlock_irqrestore(&timers_lock, irq);
 }
 
 void itimer_taken(void)
 {
-	struct itimer *it = &current->process->itimer;
-	u64 irq = spin_lock_irqsave(&process_lock), now = ktime_ns();
-	bool again = it->interval && !it->expires && it->last;
+	struct interval *it = &current->process->itimer;
+	u64 irq = spin_lock_irqsave(&timers_lock);
+	bool again = it->last;
 
-	if (again)
-		arm(it, it->last + ((now - it->last) / it->interval + 1) * it->interval);
-	spin_unlock_irqrestore(&process_lock, irq);
+	(void)interval_again(it, ktime_ns());
+	spin_unlock_irqrestore(&timers_lock, irq);
 	if (again)
 		sched_arm_timer();
-}
-
-/* Nanoseconds to its end, at least one while it is armed; 0: it is not. process_lock held. */
-static u64 left(const struct itimer *it)
-{
-	u64 now = ktime_ns();
-
-	if (!it->expires)
-		return 0;
-	return it->expires > now ? it->expires - now : 1;
 }
 
 /* From now on value and interval, in nanoseconds; what was left before, and *interval. */
 static u64 exchange(u64 value, u64 *interval)
 {
-	struct itimer *it = &current->process->itimer;
-	u64 irq = spin_lock_irqsave(&process_lock);
-	u64 old_value = left(it), old_interval = it->interval;
+	struct interval *it = &current->process->itimer;
+	u64 irq = spin_lock_irqsave(&timers_lock), now = ktime_ns();
+	u64 old_value = interval_left(it, now), old_interval = it->period;
 
-	it->interval = value ? *interval : 0;
-	it->last = 0;
-	arm(it, value ? ktime_ns() + value : 0);
-	spin_unlock_irqrestore(&process_lock, irq);
+	interval_set(it, value ? now + value : 0, *interval);
+	spin_unlock_irqrestore(&timers_lock, irq);
 	sched_arm_timer();
 	*interval = old_interval;
 	return old_value;
+}
+
+/* The same of any of the three. */
+static u64 exchange_any(int which, u64 value, u64 *interval)
+{
+	if (which == ITIMER_REAL)
+		return exchange(value, interval);
+	return cputimer_exchange(which - ITIMER_VIRTUAL + CPUTIMER_VIRTUAL, value, interval);
+}
+
+static u64 left_of_any(int which, u64 *interval)
+{
+	const struct interval *it = &current->process->itimer;
+	u64 irq, value;
+
+	if (which != ITIMER_REAL)
+		return cputimer_left(which - ITIMER_VIRTUAL + CPUTIMER_VIRTUAL, interval);
+	irq = spin_lock_irqsave(&timers_lock);
+	value = interval_left(it, ktime_ns());
+	*interval = it->period;
+	spin_unlock_irqrestore(&timers_lock, irq);
+	return value;
+}
+
+static bool is_timer(int which)
+{
+	return which >= ITIMER_REAL && which <= ITIMER_PROF;
 }
 
 static bool is_time(struct timeval t)
@@ -137,15 +125,11 @@ static s64 tell(u64 user, u64 value, u64 interval)
 
 SYSCALL(getitimer)
 {
-	const struct itimer *it = &current->process->itimer;
-	u64 value, interval, irq;
+	u64 value, interval;
 
-	if ((int)regs->rdi != ITIMER_REAL)
+	if (!is_timer((int)regs->rdi))
 		return -EINVAL;
-	irq = spin_lock_irqsave(&process_lock);
-	value = left(it);
-	interval = it->interval;
-	spin_unlock_irqrestore(&process_lock, irq);
+	value = left_of_any((int)regs->rdi, &interval);
 	return tell(regs->rsi, value, interval);
 }
 
@@ -156,10 +140,10 @@ SYSCALL(setitimer)
 
 	if (regs->rsi && copy_from_user(&asked, regs->rsi, sizeof(asked)))
 		return -EFAULT;
-	if (!is_time(asked.value) || !is_time(asked.interval) || (int)regs->rdi != ITIMER_REAL)
+	if (!is_time(asked.value) || !is_time(asked.interval) || !is_timer((int)regs->rdi))
 		return -EINVAL;
 	interval = to_ns(asked.interval);
-	value = exchange(to_ns(asked.value), &interval);
+	value = exchange_any((int)regs->rdi, to_ns(asked.value), &interval);
 	return regs->rdx ? tell(regs->rdx, value, interval) : 0;
 }
 

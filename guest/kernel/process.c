@@ -1,7 +1,9 @@
 /* Processes come and go: made, ended, waited for. */
 #include "guest/include/process.h"
 #include "guest/include/errno.h"
+#include "guest/include/itimer.h"
 #include "guest/include/page.h"
+#include "guest/include/posix_timer.h"
 #include "guest/include/string.h"
 
 struct spinlock process_lock;
@@ -20,6 +22,9 @@ struct process *process_create(void)
 	list_init(&p->sibling);
 	wait_queue_init(&p->thread_ended);
 	wait_queue_init(&p->child_news);
+	sigpending_init(&p->pending);
+	list_init(&p->timers);
+	itimer_init(p);
 	if (own) {
 		memcpy(p->name, own->name, sizeof(p->name));
 		memcpy(p->action, own->action, sizeof(p->action));
@@ -42,6 +47,7 @@ void process_free(struct process *p)
 	list_del(&p->all);
 	spin_unlock_irqrestore(&process_lock, irq);
 	list_del(&p->sibling);
+	signals_end(&p->pending);
 	kfree(p);
 }
 
@@ -230,10 +236,13 @@ void process_thread_ends(int status)
 		kernel_shutdown(p->exit_status);
 	add_faults(&p->ended_faults, t->faults);
 	left = remove_thread(p, t);
+	signals_end(&t->signals.pending);
 	wake_up(&p->thread_ended);
 	if (left)
 		return;
 	p->ending = true;
+	posix_timers_end(p);
+	itimer_end(p);
 	reparent_children(p);
 	tell_of_end(p);
 	wake_up(&any_exit);

@@ -1,14 +1,16 @@
 /*
  * The scheduler: one run queue for all CPUs, round robin, slices of 10 ms. A CPU's timer is armed
- * only for what is next: the end of the first sleeper or interval timer, or of the slice while
+ * only for what is next: the end of the first sleeper or timer, or of the slice while
  * others wait for a CPU. The queue's lock is held across the switch of stacks: who finds a task off
  * the CPU under it may run it.
  */
 #include "guest/include/sched.h"
 #include "guest/include/apic.h"
-#include "guest/include/itimer.h"
+#include "guest/include/cputimer.h"
+#include "guest/include/ktimer.h"
 #include "guest/include/mm.h"
 #include "guest/include/printk.h"
+#include "guest/include/process.h"
 #include "guest/include/smp.h"
 #include "guest/include/smp_lock.h"
 #include "guest/include/string.h"
@@ -51,9 +53,11 @@ static void arm_timer(void)
 {
 	struct cpu *cpu = this_cpu();
 	bool waiting = !list_empty(&run_queue) && !cpu->need_resched;
-	u64 next = MIN(waiting ? cpu->slice_end : ~0UL, itimers_first());
+	u64 next = MIN(waiting ? cpu->slice_end : ~0UL, ktimers_first());
 	u64 now;
 
+	if (cputime_counts(cpu->task))
+		next = MIN(next, cpu->charged + CPUTIMER_TICK);
 	if (!list_empty(&sleepers))
 		next = MIN(next, list_entry(sleepers.next, struct task, timer)->wake_at);
 	if (next == ~0UL || (cpu->armed && cpu->armed <= next))
@@ -120,11 +124,30 @@ void sched_arm_timer(void)
 	spin_unlock_irqrestore(&rq_lock, irq);
 }
 
+void sched_look_again(const struct process *p)
+{
+	u64 irq = spin_lock_irqsave(&rq_lock);
+	const struct task *t;
+
+	arm_timer();
+	list_for_each(t, &p->threads, in_process)
+	{
+		struct cpu *cpu = t->on_cpu;
+
+		if (!cpu || cpu == this_cpu())
+			continue;
+		cpu->need_resched = true;
+		smp_send_reschedule(cpu);
+	}
+	spin_unlock_irqrestore(&rq_lock, irq);
+}
+
 void sched_tick(void)
 {
 	u64 now = ktime_ns();
 
-	itimers_expire(now);
+	cputime_charge(this_cpu()->irq_user);
+	ktimers_expire(now);
 	spin_lock(&rq_lock);
 	this_cpu()->armed = 0;
 	while (!list_empty(&sleepers)) {
@@ -172,6 +195,8 @@ static void switch_to(struct task *prev, struct task *next)
 		mm_activate(next->mm);
 		wrmsr(MSR_FS_BASE, next->fs_base);
 	}
+	if (cputime_counts(next))
+		arm_timer();
 	switch_stacks(&prev->kernel_rsp, next->kernel_rsp);
 	finish_switch();
 }
@@ -183,8 +208,10 @@ void schedule(void)
 	u64 irq;
 
 	BUG_ON(this_cpu()->irq_depth);
+	irq = local_irq_save();
+	cputime_charge(true);
 	release_kernel_lock(prev);
-	irq = spin_lock_irqsave(&rq_lock);
+	spin_lock(&rq_lock);
 	cpu = this_cpu();
 	next = cpu->idle;
 	cpu->need_resched = false;
@@ -193,7 +220,8 @@ void schedule(void)
 	if (!list_empty(&run_queue)) {
 		next = list_entry(run_queue.next, struct task, run);
 		list_del(&next->run);
-		cpu->slice_end = ktime_ns() + SLICE_NS;
+		cpu->charged = ktime_ns();
+		cpu->slice_end = cpu->charged + SLICE_NS;
 		arm_timer();
 	}
 	if (next != prev)

@@ -3,6 +3,7 @@
 #include "guest/include/errno.h"
 #include "guest/include/itimer.h"
 #include "guest/include/page.h"
+#include "guest/include/posix_timer.h"
 #include "guest/include/process.h"
 #include "guest/include/spinlock.h"
 #include "guest/include/string.h"
@@ -44,8 +45,8 @@ static void forget(struct process *p, u64 set)
 {
 	struct task *t;
 
-	p->pending.set &= ~set;
-	list_for_each(t, &p->threads, in_process) t->signals.pending.set &= ~set;
+	sigpending_forget(&p->pending, set);
+	list_for_each(t, &p->threads, in_process) sigpending_forget(&t->signals.pending, set);
 }
 
 /* What one of the two means the other one is no more. */
@@ -80,17 +81,24 @@ static void go_on(struct process *p)
 	tell_parent(p, CLD_CONTINUED, SIGCONT);
 }
 
-/* signals_lock held. It is pending now, once; @blocked: by whom it is meant for. */
-static void queue(const struct process *p, struct sigpending *to, const struct siginfo *info,
-		  bool blocked)
+/* What one more of a real-time signal is kept in; the first needs none. */
+static struct sigqueued *spare_for(const struct siginfo *info)
 {
-	u64 bit = signal_bit(info->signo);
+	return info->signo >= SIGRTMIN ? kmalloc(sizeof(struct sigqueued)) : NULL;
+}
 
+/* signals_lock held. It is pending now; @blocked: by whom it is meant for. */
+static s64 queue(const struct process *p, struct sigpending *to, const struct siginfo *info,
+		 bool blocked, struct sigqueued **spare)
+{
 	if (!blocked && ignores(p, info->signo))
-		return;
-	if (!(to->set & bit))
-		to->info[info->signo - 1] = *info;
-	to->set |= bit;
+		return 0;
+	return sigpending_add(to, info, p->rlimits[RLIMIT_SIGPENDING].cur, spare);
+}
+
+static bool blocks(const struct task *t, u64 bit)
+{
+	return READ_ONCE(t->signals.blocked) & bit;
 }
 
 /* A thread that takes it, the first if it does; NULL: all block it. signals_lock held. */
@@ -100,54 +108,130 @@ static struct task *taker(const struct process *p, u64 bit)
 
 	list_for_each(t, &p->threads, in_process)
 	{
-		if (!(READ_ONCE(t->signals.blocked) & bit))
+		if (!blocks(t, bit) || t->signals.waited & bit)
 			return t;
 	}
 	return NULL;
 }
 
-/* signals_lock held, so the taker is still there: it hears of it, unless all are to end by it. */
+/*
+ * signals_lock held, so the taker is still there: it hears of it, unless all are to end by it. Who
+ * waits for it takes one; the next one is another's, unless this one waits again.
+ */
 static bool wake_or_end(const struct process *p, struct task *taker, int sig)
 {
-	bool end = taker && ends(p, sig) && !ignores(p, sig);
+	u64 bit = signal_bit(sig);
+	bool end = taker && !blocks(taker, bit) && ends(p, sig) && !ignores(p, sig);
 
-	if (taker && !end)
+	if (taker && !end) {
+		if (taker->signals.waited & bit)
+			taker->signals.waited = 0;
 		task_wake(taker);
+	}
 	return end;
 }
 
 /* What goes on behind it. */
 static void after_sending(struct process *p, int sig, bool end)
 {
+	signalfd_notify();
 	if (sig == SIGCONT || sig == SIGKILL)
 		go_on(p);
 	if (end)
 		process_end(p, sig);
 }
 
-void signal_send(struct process *p, const struct siginfo *info)
+s64 signal_send(struct process *p, const struct siginfo *info)
 {
-	u64 irq = spin_lock_irqsave(&signals_lock);
-	struct task *t = taker(p, signal_bit(info->signo));
-	bool end;
+	struct sigqueued *spare = spare_for(info);
+	u64 irq = spin_lock_irqsave(&signals_lock), bit = signal_bit(info->signo);
+	struct task *t = taker(p, bit);
+	bool end = false;
+	s64 err;
 
 	cancel_opposite(p, info->signo);
-	queue(p, &p->pending, info, !t);
-	end = wake_or_end(p, t, info->signo);
+	err = queue(p, &p->pending, info, !t || blocks(t, bit), &spare);
+	if (!err)
+		end = wake_or_end(p, t, info->signo);
 	spin_unlock_irqrestore(&signals_lock, irq);
+	kfree(spare);
 	after_sending(p, info->signo, end);
+	return err;
 }
 
-void signal_send_thread(struct task *t, const struct siginfo *info)
+s64 signal_send_thread(struct task *t, const struct siginfo *info)
 {
-	u64 irq = spin_lock_irqsave(&signals_lock);
-	bool blocked = t->signals.blocked & signal_bit(info->signo), end;
+	struct sigqueued *spare = spare_for(info);
+	u64 irq = spin_lock_irqsave(&signals_lock), bit = signal_bit(info->signo);
+	bool blocked = blocks(t, bit), end = false;
+	s64 err;
 
 	cancel_opposite(t->process, info->signo);
-	queue(t->process, &t->signals.pending, info, blocked);
-	end = wake_or_end(t->process, blocked ? NULL : t, info->signo);
+	err = queue(t->process, &t->signals.pending, info, blocked, &spare);
+	if (!err)
+		end = wake_or_end(t->process, blocked && !(t->signals.waited & bit) ? NULL : t,
+				  info->signo);
 	spin_unlock_irqrestore(&signals_lock, irq);
+	kfree(spare);
 	after_sending(t->process, info->signo, end);
+	return err;
+}
+
+/* NULL: it has ended. signals_lock held. */
+static struct task *thread_of(const struct process *p, int tid)
+{
+	struct task *t;
+
+	list_for_each(t, &p->threads, in_process)
+	{
+		if (t->pid == tid)
+			return t;
+	}
+	return NULL;
+}
+
+bool signal_send_lasting(struct process *p, int tid, struct sigqueued *q)
+{
+	int sig = q->info.signo;
+	u64 irq = spin_lock_irqsave(&signals_lock), bit = signal_bit(sig);
+	struct task *t = tid ? thread_of(p, tid) : taker(p, bit);
+	bool lost = t ? !blocks(t, bit) && ignores(p, sig) : tid, end = false;
+
+	if (!lost && !q->from) {
+		sigpending_add_lasting(tid ? &t->signals.pending : &p->pending, q);
+		if (t && blocks(t, bit) && !(t->signals.waited & bit))
+			t = NULL;
+		end = wake_or_end(p, t, sig);
+	}
+	spin_unlock_irqrestore(&signals_lock, irq);
+	if (!lost)
+		after_sending(p, sig, end);
+	return !lost;
+}
+
+void signal_withdraw(struct sigqueued *q)
+{
+	u64 irq = spin_lock_irqsave(&signals_lock);
+
+	sigpending_withdraw(q);
+	spin_unlock_irqrestore(&signals_lock, irq);
+}
+
+bool signal_reserve(const struct process *p)
+{
+	u64 irq = spin_lock_irqsave(&signals_lock);
+	bool room = sigpending_reserve(p->rlimits[RLIMIT_SIGPENDING].cur);
+
+	spin_unlock_irqrestore(&signals_lock, irq);
+	return room;
+}
+
+void signal_unreserve(void)
+{
+	u64 irq = spin_lock_irqsave(&signals_lock);
+
+	sigpending_unreserve();
+	spin_unlock_irqrestore(&signals_lock, irq);
 }
 
 struct siginfo signal_from(int sig, int code)
@@ -162,11 +246,12 @@ void signal_send_self(int sig, int code)
 {
 	const struct siginfo info = signal_from(sig, code);
 
-	signal_send_thread(current, &info);
+	(void)signal_send_thread(current, &info);
 }
 
 void signal_force(int sig, int code, u64 addr)
 {
+	struct siginfo info = {.signo = sig, .code = code, .addr = addr};
 	struct signals *s = &current->signals;
 	struct sigaction *a = &current->process->action[sig - 1];
 	u64 irq = spin_lock_irqsave(&signals_lock);
@@ -175,26 +260,25 @@ void signal_force(int sig, int code, u64 addr)
 		s->blocked &= ~signal_bit(sig);
 		a->handler = SIG_DFL;
 	}
-	s->pending.info[sig - 1] = (struct siginfo){.signo = sig, .code = code, .addr = addr};
 	if (sig == SIGBUS && code == BUS_MCEERR_AR)
-		s->pending.info[sig - 1].memory.lsb = PAGE_SHIFT;
-	s->pending.set |= signal_bit(sig);
+		info.memory.lsb = PAGE_SHIFT;
+	sigpending_force(&s->pending, &info);
 	spin_unlock_irqrestore(&signals_lock, irq);
 }
 
-static u64 all_pending(void)
+u64 signals_pending(void)
 {
 	return READ_ONCE(current->signals.pending.set) | READ_ONCE(current->process->pending.set);
 }
 
 u64 signals_waiting(void)
 {
-	return all_pending() & current->signals.blocked;
+	return signals_pending() & current->signals.blocked;
 }
 
 bool signal_pending(void)
 {
-	return all_pending() & ~current->signals.blocked || current->dying ||
+	return signals_pending() & ~current->signals.blocked || current->dying ||
 	       READ_ONCE(current->process->stopped);
 }
 
@@ -207,7 +291,8 @@ bool signal_unhandled(int sig)
 void signals_fork(struct task *child, bool thread)
 {
 	child->signals = current->signals;
-	child->signals.pending.set = 0;
+	sigpending_init(&child->signals.pending);
+	child->signals.waited = 0;
 	child->signals.suspends = false;
 	if (thread)
 		child->signals.stack = (struct sigstack){0};
@@ -225,35 +310,71 @@ void signals_exec(void)
 
 /* --- on the way to user mode ------------------------------------------------------------------ */
 
-/* One of @from that is in @set, no longer pending; 0: none. signals_lock held. */
-static int take_from(struct sigpending *from, u64 set, struct siginfo *info)
+/* signals_lock held. */
+static int take(u64 set, struct siginfo *info)
 {
-	int sig;
+	struct sigpending *own = &current->signals.pending;
+	int sig = sigpending_take(own, set & FAULTS, info);
 
-	set &= from->set;
-	if (!set)
-		return 0;
-	sig = __builtin_ctzl(set) + 1;
-	*info = from->info[sig - 1];
-	from->set &= ~signal_bit(sig);
+	if (!sig)
+		sig = sigpending_take(own, set, info);
+	return sig ? sig : sigpending_take(&current->process->pending, set, info);
+}
+
+/* What goes on once it is no longer pending. */
+static int taken(int sig, struct siginfo *info)
+{
+	if (sig && info->lasting)
+		posix_timer_taken(info);
+	else if (sig == SIGALRM)
+		itimer_taken();
+	if (sig)
+		info->lasting = 0;
 	return sig;
 }
 
-/* The next one that is not blocked, no longer pending; 0: none. */
-static int take(struct siginfo *info)
+int signal_take(u64 set, struct siginfo *info)
 {
-	struct sigpending *own = &current->signals.pending;
-	u64 irq = spin_lock_irqsave(&signals_lock), open = ~current->signals.blocked;
-	int sig = take_from(own, open & FAULTS, info);
+	u64 irq = spin_lock_irqsave(&signals_lock);
+	int sig = take(set, info);
 
-	if (!sig)
-		sig = take_from(own, open, info);
-	if (!sig)
-		sig = take_from(&current->process->pending, open, info);
 	spin_unlock_irqrestore(&signals_lock, irq);
-	if (sig == SIGALRM)
-		itimer_taken();
-	return sig;
+	return taken(sig, info);
+}
+
+int signal_take_or_wait(u64 set, struct siginfo *info)
+{
+	u64 irq = spin_lock_irqsave(&signals_lock);
+	int sig = take(set, info);
+
+	current->signals.waited = sig ? 0 : set;
+	spin_unlock_irqrestore(&signals_lock, irq);
+	return taken(sig, info);
+}
+
+void signal_wait_ends(void)
+{
+	u64 irq = spin_lock_irqsave(&signals_lock);
+
+	current->signals.waited = 0;
+	spin_unlock_irqrestore(&signals_lock, irq);
+}
+
+void signal_ignored_now(struct process *p, int sig)
+{
+	u64 irq = spin_lock_irqsave(&signals_lock);
+
+	if (ignores(p, sig))
+		forget(p, signal_bit(sig));
+	spin_unlock_irqrestore(&signals_lock, irq);
+}
+
+void signals_end(struct sigpending *p)
+{
+	u64 irq = spin_lock_irqsave(&signals_lock);
+
+	sigpending_forget(p, ~0UL);
+	spin_unlock_irqrestore(&signals_lock, irq);
 }
 
 /* All of its threads come here, one after the other. */
@@ -342,7 +463,7 @@ void signals_deliver(struct regs *regs)
 	while (!current->dying) {
 		if (current->process->stopped)
 			wait_while_stopped();
-		else if (take(&info))
+		else if (signal_take(~s->blocked, &info))
 			deliver(regs, &info);
 		else
 			break;

@@ -1,21 +1,27 @@
 /* getrlimit, setrlimit, prlimit64. Everyone is root, so a hard limit can be raised, too. */
 #include "guest/include/errno.h"
 #include "guest/include/file.h"
+#include "guest/include/page.h"
 #include "guest/include/process.h"
 #include "guest/include/rlimit.h"
 #include "guest/include/syscall.h"
 #include "guest/include/task.h"
 #include "guest/include/uaccess.h"
 
-#define STACK_DEFAULT	(8UL << 20)
-#define MEMLOCK_DEFAULT (8UL << 20)
+#define STACK_DEFAULT	 (8UL << 20)
+#define SIGPENDING_SHIFT 4 /* one for each 64 KiB of memory */
+#define SIGPENDING_MIN	 64UL
+#define MEMLOCK_DEFAULT	 (8UL << 20)
 
 void rlimits_init(struct process *p)
 {
+	const u64 sigpending = MAX(nr_total_pages() >> SIGPENDING_SHIFT, SIGPENDING_MIN);
+
 	for (unsigned i = 0; i < RLIM_NLIMITS; i++)
 		p->rlimits[i] = (struct rlimit){RLIM_INFINITY, RLIM_INFINITY};
 	p->rlimits[RLIMIT_STACK].cur = STACK_DEFAULT;
 	p->rlimits[RLIMIT_NOFILE] = (struct rlimit){FILES_MAX, FILES_MAX};
+	p->rlimits[RLIMIT_SIGPENDING] = (struct rlimit){sigpending, sigpending};
 	p->rlimits[RLIMIT_MEMLOCK] = (struct rlimit){MEMLOCK_DEFAULT, MEMLOCK_DEFAULT};
 }
 

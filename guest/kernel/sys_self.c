@@ -66,6 +66,76 @@ SYSCALL(getresgid)
 	return tell_ids(regs);
 }
 
+#define NO_ID	   0xffffffffU /* as it is */
+#define GROUPS_MAX 65536
+
+/* What everyone is already. */
+static s64 stay(u64 id)
+{
+	return (u32)id == NO_ID ? -EINVAL : (u32)id ? -EPERM : 0;
+}
+
+static s64 stay_or_keep(u64 id)
+{
+	return (u32)id && (u32)id != NO_ID ? -EPERM : 0;
+}
+
+SYSCALL(setuid)
+{
+	return stay(regs->rdi);
+}
+
+SYSCALL(setgid)
+{
+	return stay(regs->rdi);
+}
+
+SYSCALL(setreuid)
+{
+	return stay_or_keep(regs->rdi) ? -EPERM : stay_or_keep(regs->rsi);
+}
+
+SYSCALL(setregid)
+{
+	return sys_setreuid(regs);
+}
+
+SYSCALL(setresuid)
+{
+	return sys_setreuid(regs) ? -EPERM : stay_or_keep(regs->rdx);
+}
+
+SYSCALL(setresgid)
+{
+	return sys_setresuid(regs);
+}
+
+/* What it was before, whatever is asked for. */
+SYSCALL(setfsuid)
+{
+	(void)regs;
+	return 0;
+}
+
+SYSCALL(setfsgid)
+{
+	(void)regs;
+	return 0;
+}
+
+/* To be in none is all that can be asked for. */
+SYSCALL(setgroups)
+{
+	u32 n = (u32)regs->rdi, id;
+
+	if (n > GROUPS_MAX)
+		return -EINVAL;
+	for (u32 i = 0; i < n; i++)
+		if (copy_from_user(&id, regs->rsi + i * sizeof(id), sizeof(id)))
+			return -EFAULT;
+	return n ? -EPERM : 0;
+}
+
 SYSCALL(getcpu)
 {
 	static const u32 node;

@@ -2,8 +2,10 @@
 #include "guest/include/errno.h"
 #include "guest/include/process.h"
 #include "guest/include/signal.h"
+#include "guest/include/string.h"
 #include "guest/include/syscall.h"
 #include "guest/include/task.h"
+#include "guest/include/timespec.h"
 #include "guest/include/uaccess.h"
 
 #define INT_MIN	       (-0x7fffffff - 1)
@@ -32,6 +34,7 @@ SYSCALL(rt_sigaction)
 			return -EFAULT;
 		new.mask &= ~SIGNALS_HARD;
 		*a = new;
+		signal_ignored_now(current->process, sig);
 	}
 	return regs->rdx && copy_to_user(regs->rdx, &old, sizeof(old)) ? -EFAULT : 0;
 }
@@ -103,6 +106,52 @@ SYSCALL(rt_sigsuspend)
 	return err ? err : wait_for_signal();
 }
 
+/* Blocked or not: one that is waited for here does nothing else. */
+static int wait_for_one(u64 set, u64 deadline, struct siginfo *info)
+{
+	static struct wait_queue never = WAIT_QUEUE_INIT(never);
+	int sig = signal_take_or_wait(set, info);
+
+	if (!sig)
+		wait_event_until(never, (sig = signal_take_or_wait(set, info)) || signal_pending(),
+				 deadline);
+	if (!sig)
+		sig = signal_take(set, info); /* it came with the end of the wait */
+	signal_wait_ends();
+	return sig;
+}
+
+static s64 siginfo_to_user(u64 user, const struct siginfo *info)
+{
+	u8 whole[SIGINFO_USER] = {0};
+
+	memcpy(whole, info, sizeof(*info));
+	return copy_to_user(user, whole, sizeof(whole)) ? -EFAULT : 0;
+}
+
+SYSCALL(rt_sigtimedwait)
+{
+	u64 set, ns = 0, deadline = ~0UL, now = ktime_ns();
+	struct siginfo info;
+	s64 err = 0;
+	int sig;
+
+	if (regs->r10 != SET_SIZE)
+		return -EINVAL;
+	if (copy_from_user(&set, regs->rdi, sizeof(set)))
+		return -EFAULT;
+	if (regs->rdx)
+		err = timespec_read(regs->rdx, &ns);
+	if (err)
+		return err;
+	if (regs->rdx)
+		deadline = now + ns;
+	sig = wait_for_one(set & ~SIGNALS_HARD, deadline, &info);
+	if (!sig)
+		return signal_pending() ? -EINTR : -EAGAIN;
+	return regs->rsi && siginfo_to_user(regs->rsi, &info) ? -EFAULT : sig;
+}
+
 SYSCALL(pause)
 {
 	(void)regs;
@@ -165,30 +214,72 @@ SYSCALL(kill)
 }
 
 /* pid 0: whatever process has that thread. */
-static s64 send_to_thread(int pid, int tid, int sig)
+static s64 send_to_thread(int pid, int tid, const struct siginfo *info)
 {
-	const struct siginfo info = signal_from(sig, SI_TKILL);
 	struct task *t = task_find(tid);
 
 	if (!t || (pid && t->process->pid != pid))
 		return -ESRCH;
-	if (sig < 0 || sig > NR_SIGNALS)
+	if (info->signo < 0 || info->signo > NR_SIGNALS)
 		return -EINVAL;
-	if (sig)
-		signal_send_thread(t, &info);
-	return 0;
+	return info->signo ? signal_send_thread(t, info) : 0;
 }
 
 SYSCALL(tkill)
 {
+	const struct siginfo info = signal_from((int)regs->rsi, SI_TKILL);
 	int tid = (int)regs->rdi;
 
-	return tid <= 0 ? -EINVAL : send_to_thread(0, tid, (int)regs->rsi);
+	return tid <= 0 ? -EINVAL : send_to_thread(0, tid, &info);
 }
 
 SYSCALL(tgkill)
 {
+	const struct siginfo info = signal_from((int)regs->rdx, SI_TKILL);
 	int pid = (int)regs->rdi, tid = (int)regs->rsi;
 
-	return pid <= 0 || tid <= 0 ? -EINVAL : send_to_thread(pid, tid, (int)regs->rdx);
+	return pid <= 0 || tid <= 0 ? -EINVAL : send_to_thread(pid, tid, &info);
+}
+
+/* What the caller says of it; to others it cannot say that the kernel, or kill(2), sent it. */
+static s64 siginfo_from_user(struct siginfo *info, int sig, u64 user, int to)
+{
+	u8 whole[SIGINFO_USER];
+
+	if (copy_from_user(whole, user, sizeof(whole)))
+		return -EFAULT;
+	memcpy(info, whole, sizeof(*info));
+	info->signo = sig;
+	info->lasting = 0;
+	return (info->code >= 0 || info->code == SI_TKILL) && to != current->pid ? -EPERM : 0;
+}
+
+SYSCALL(rt_sigqueueinfo)
+{
+	int pid = (int)regs->rdi, sig = (int)regs->rsi;
+	struct siginfo info;
+	s64 err = siginfo_from_user(&info, sig, regs->rdx, pid);
+	struct process *p;
+
+	if (err)
+		return err;
+	p = process_find(pid);
+	if (!p)
+		return -ESRCH;
+	if (sig < 0 || sig > NR_SIGNALS)
+		return -EINVAL;
+	return sig ? signal_send(p, &info) : 0;
+}
+
+SYSCALL(rt_tgsigqueueinfo)
+{
+	int pid = (int)regs->rdi, tid = (int)regs->rsi;
+	struct siginfo info;
+	s64 err = siginfo_from_user(&info, (int)regs->rdx, regs->r10, tid);
+
+	if (err == -EFAULT)
+		return err;
+	if (pid <= 0 || tid <= 0)
+		return -EINVAL;
+	return err ? err : send_to_thread(pid, tid, &info);
 }

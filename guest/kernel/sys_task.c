@@ -8,6 +8,7 @@
 #include "guest/include/string.h"
 #include "guest/include/syscall.h"
 #include "guest/include/task.h"
+#include "guest/include/timespec.h"
 #include "guest/include/uaccess.h"
 
 #define ARCH_SET_FS	 0x1002
@@ -18,8 +19,6 @@
 #define REBOOT_HALT	 0xcdef0123U
 #define REBOOT_RESTART	 0x01234567U
 
-#define NSEC_PER_SEC	 1000000000UL
-#define SLEEP_MAX_S	 (1UL << 32)
 #define CLOCKS		 12
 #define TIMER_ABSTIME	 1
 
@@ -28,10 +27,6 @@
 #define RANDOM_WHOLE	 256 /* bytes that a signal does not make fewer */
 
 enum { RUSAGE_CHILDREN = -1, RUSAGE_SELF = 0, RUSAGE_THREAD = 1 };
-
-struct timespec {
-	s64 sec, nsec;
-};
 
 struct rusage {
 	s64 utime[2], stime[2];
@@ -282,7 +277,7 @@ SYSCALL(arch_prctl)
 SYSCALL(clock_gettime)
 {
 	u64 now = ktime_ns();
-	struct timespec ts = {(s64)(now / NSEC_PER_SEC), (s64)(now % NSEC_PER_SEC)};
+	const struct timespec ts = timespec_from_ns(now);
 
 	if (regs->rdi >= CLOCKS)
 		return -EINVAL;
@@ -307,17 +302,15 @@ static s64 sleep_as_asked(u64 user_time, u64 user_left, bool absolute)
 {
 	struct timespec ts;
 	u64 ns, now, left;
+	s64 err = timespec_read(user_time, &ns);
 
-	if (copy_from_user(&ts, user_time, sizeof(ts)))
-		return -EFAULT;
-	if (ts.sec < 0 || ts.nsec < 0 || ts.nsec >= (s64)NSEC_PER_SEC)
-		return -EINVAL;
-	ns = MIN((u64)ts.sec, SLEEP_MAX_S) * NSEC_PER_SEC + (u64)ts.nsec;
+	if (err)
+		return err;
 	now = absolute ? ktime_ns() : 0;
 	left = ns > now ? sleep_ns(ns - now) : 0;
 	if (!left)
 		return 0;
-	ts = (struct timespec){(s64)(left / NSEC_PER_SEC), (s64)(left % NSEC_PER_SEC)};
+	ts = timespec_from_ns(left);
 	if (user_left && !absolute && copy_to_user(user_left, &ts, sizeof(ts)))
 		return -EFAULT;
 	return -EINTR;

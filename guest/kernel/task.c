@@ -50,6 +50,7 @@ static struct task *task_alloc(const char *name)
 	memcpy(t->name, name, MIN(strlen(name), sizeof(t->name) - 1));
 	list_init(&t->run);
 	list_init(&t->timer);
+	sigpending_init(&t->signals.pending);
 	return t;
 }
 

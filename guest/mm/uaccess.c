@@ -39,9 +39,18 @@ bool fixup_exception(struct regs *regs)
 	return true;
 }
 
+/* What the kernel itself gives to a file's read and write in place of user memory. */
+static bool own_range(u64 addr, size_t n)
+{
+	u64 own = current->own_buffer;
+
+	return unlikely(own) && addr >= own && addr - own <= PAGE_SIZE &&
+	       n <= PAGE_SIZE - (addr - own);
+}
+
 bool user_range(u64 addr, size_t n)
 {
-	return n <= USER_END && addr <= USER_END - n;
+	return (n <= USER_END && addr <= USER_END - n) || own_range(addr, n);
 }
 
 /*

@@ -15,8 +15,8 @@ $(BUILD)/tests/diff/oracle: $(wildcard tests/diff/oracle_*.c)
 $(BUILD)/tests/diff/sequence: tests/diff/sequence_look.c
 
 # What the tests on /dev/kvm run of them, where they can be built.
-KVM_DIFF := $(if $(shell command -v musl-gcc),$(addprefix $(BUILD)/tests/diff/,hostile frames liars \
-	oracle self sequence threads timers touches))
+KVM_DIFF := $(if $(shell command -v musl-gcc),$(addprefix $(BUILD)/tests/diff/,cputimers events hostile frames liars \
+	oracle posix_timers queued self sequence threads timers touches))
 
 -include $(wildcard $(BUILD)/tests/diff/*.d)
 

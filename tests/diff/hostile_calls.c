@@ -1,5 +1,6 @@
 /* Which arguments each system call of the guest kernel takes, for tests/diff/hostile.c. */
 #include <fcntl.h>
+#include <signal.h>
 #include <stddef.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -33,10 +34,12 @@ enum {
 		.name = #call, .nr = NR_##call \
 	} /* why */
 
+#define EVENT	((long)&event)
 #define AT_ONCE ((long)&at_once)
 #define NOBODY	0x3ffffff
 
 static const struct timespec at_once;
+static const struct sigevent event = {.sigev_signo = 10};
 static const char link_path[] = "link", here[] = ".", new_path[] = "new", file_path[] = "file";
 
 #define LINK ((long)link_path)
@@ -48,6 +51,7 @@ const struct call hostile_calls[] = {
     /* files */
     TELLS(read, "fob", 0, 0, 8),
     TELLS(write, "fib", 0, 0, 8),
+    TELLS(sendfile, "ffob", 0, 0, 0, 8),
     TELLS(pread64, "fob@", 0, 0, 8),
     TELLS(pwrite64, "fib@", 0, 0, 8),
     TELLS(readv, "fic", 0, 0, 1),
@@ -79,6 +83,14 @@ const struct call hostile_calls[] = {
     CALL(select, "cooo-", 4, 0, 0, 0, AT_ONCE),
     CALL(pselect6, "cooo-i", 4, 0, 0, 0, AT_ONCE),
     CALL(close, "c", 77),
+    CALL(eventfd, "c"),
+    CALL(eventfd2, "cx"),
+    CALL(timerfd_create, "xx", 1),
+    CALL(timerfd_settime, "fxio"),
+    CALL(timerfd_gettime, "fo"),
+    CALL(signalfd, "fix", 0, 0, 8),
+    CALL(signalfd4, "fixx", 0, 0, 8),
+    CALL(signalfd4, "-ixx", -1, 0, 8),
     /* paths */
     CALL(open, "p--"),
     CALL(openat, "ap--"),
@@ -143,11 +155,21 @@ const struct call hostile_calls[] = {
     CALL(kill, "Ps", NOBODY),
     CALL(tkill, "Ps", NOBODY),
     CALL(tgkill, "PPs", NOBODY, NOBODY),
+    CALL(rt_sigtimedwait, "io--", 0, 0, AT_ONCE, 8),
+    WAITS(rt_sigtimedwait, "--ix", BAD, 0, 0, 8),
+    CALL(rt_sigqueueinfo, "Psi", NOBODY),
+    CALL(rt_tgsigqueueinfo, "PPsi", NOBODY, NOBODY),
     LEFT_OUT(rt_sigreturn, "tests/diff/frames.c"),
     LEFT_OUT(pause, "no arguments, no end"),
     CALL(getitimer, "xo"),
     CALL(setitimer, "xio"),
     CALL(alarm, "c"),
+    CALL(timer_create, "xio", 1),
+    CALL(timer_create, "x-o", 1, EVENT),
+    CALL(timer_settime, "cxio"),
+    CALL(timer_gettime, "co"),
+    CALL(timer_getoverrun, "c"),
+    CALL(timer_delete, "c"),
     /* tasks */
     CALL(wait4, "Poxo", -1),
     CALL(getpid, ""),
@@ -162,6 +184,16 @@ const struct call hostile_calls[] = {
     TELLS(geteuid, ""),
     TELLS(getegid, ""),
     CALL(getgroups, "co"),
+    CALL(setuid, "-", -1),
+    CALL(setgid, "-", -1),
+    CALL(setreuid, "--", -1, -1),
+    CALL(setregid, "--", -1, -1),
+    CALL(setresuid, "---", -1, -1, -1),
+    CALL(setresgid, "---", -1, -1, -1),
+    TELLS(setfsuid, "-", -1),
+    TELLS(setfsgid, "-", -1),
+    WAITS(setgroups, "-i", 1),
+    CALL(setgroups, "-i", 70000),
     CALL(getresuid, "ooo"),
     CALL(getresgid, "ooo"),
     CALL(prctl, "xi", PR_SET_NAME),
