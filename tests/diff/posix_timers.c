@@ -17,7 +17,7 @@
 #define TICK_NS	  10000000L
 #define LONG_AWAY 10000 /* seconds */
 
-#ifndef sigev_notify_thread_id /* musl has it */ /* musl has it */
+#ifndef sigev_notify_thread_id /* musl has it */
 #	define sigev_notify_thread_id _sigev_un._tid
 #endif
 
