@@ -245,8 +245,8 @@ SYSCALL(timer_settime)
 	if (!timespec_valid(new.value) || !timespec_valid(new.interval) || !t)
 		return -EINVAL;
 	value = timespec_ns(new.value);
-	signal_withdraw(&t->signal);
 	irq = spin_lock_irqsave(&timers_lock);
+	signal_withdraw(&t->signal);
 	old = now_of(t);
 	if (value && !(regs->rsi & TIMER_ABSTIME))
 		value += ktime_ns();

@@ -232,17 +232,22 @@ void process_thread_ends(int status)
 	/* As on Linux: what its first thread ended with, if nothing ended all of them. */
 	if (!p->ending && t->pid == p->pid)
 		p->exit_status = status;
-	if (p->nr_threads == 1 && p == init_process)
+	if (p->nr_threads == 1) {
+		posix_timers_end(p);
+		itimer_end(p);
+	}
+	if (p->nr_threads == 1 && p == init_process) {
+		signals_end(&t->signals.pending);
+		signals_end(&p->pending);
 		kernel_shutdown(p->exit_status);
+	}
 	add_faults(&p->ended_faults, t->faults);
 	left = remove_thread(p, t);
-	signals_end(&t->signals.pending);
+	signals_end(&t->signals.pending); /* what was sent until now */
 	wake_up(&p->thread_ended);
 	if (left)
 		return;
 	p->ending = true;
-	posix_timers_end(p);
-	itimer_end(p);
 	reparent_children(p);
 	tell_of_end(p);
 	wake_up(&any_exit);

@@ -1,45 +1,14 @@
-/* Signals: sent, blocked, ignored, and what becomes of them on the way to user mode. */
+/* Signals: sent, blocked, ignored. What becomes of them is in signal_deliver.c. */
 #include "guest/include/signal.h"
 #include "guest/include/errno.h"
-#include "guest/include/itimer.h"
 #include "guest/include/page.h"
-#include "guest/include/posix_timer.h"
 #include "guest/include/process.h"
 #include "guest/include/spinlock.h"
-#include "guest/include/string.h"
 #include "guest/include/task.h"
-#include "guest/include/trap.h"
-
-/* What no handler says otherwise about. */
-#define IGNORED \
-	(signal_bit(SIGCHLD) | signal_bit(SIGCONT) | signal_bit(SIGURG) | signal_bit(SIGWINCH))
-#define STOPPING \
-	(signal_bit(SIGSTOP) | signal_bit(SIGTSTP) | signal_bit(SIGTTIN) | signal_bit(SIGTTOU))
-/* Of the instruction that comes next: before what others sent. */
-#define FAULTS \
-	(signal_bit(SIGSEGV) | signal_bit(SIGBUS) | signal_bit(SIGILL) | signal_bit(SIGTRAP) | \
-	 signal_bit(SIGFPE))
+#include "guest/kernel/signal_rules.h"
 
 struct spinlock signals_lock;
-static struct wait_queue continued = WAIT_QUEUE_INIT(continued);
-
-static u64 handler_of(const struct process *p, int sig)
-{
-	return p->action[sig - 1].handler;
-}
-
-/* Nothing ends init that it did not ask for, but its own faults. */
-static bool ignores(const struct process *p, int sig)
-{
-	if (handler_of(p, sig) == SIG_DFL)
-		return signal_bit(sig) & IGNORED || p->pid == INIT_PID;
-	return handler_of(p, sig) == SIG_IGN;
-}
-
-static bool ends(const struct process *p, int sig)
-{
-	return handler_of(p, sig) == SIG_DFL && !(signal_bit(sig) & (IGNORED | STOPPING));
-}
+struct wait_queue signal_continued = WAIT_QUEUE_INIT(signal_continued);
 
 static void forget(struct process *p, u64 set)
 {
@@ -53,12 +22,12 @@ static void forget(struct process *p, u64 set)
 static void cancel_opposite(struct process *p, int sig)
 {
 	if (sig == SIGCONT)
-		forget(p, STOPPING);
-	else if (signal_bit(sig) & STOPPING)
+		forget(p, SIGNALS_STOPPING);
+	else if (signal_bit(sig) & SIGNALS_STOPPING)
 		forget(p, signal_bit(SIGCONT));
 }
 
-static void tell_parent(struct process *p, int code, int status)
+void signal_tell_parent(struct process *p, int code, int status)
 {
 	struct siginfo info = {.signo = SIGCHLD, .code = code};
 
@@ -77,8 +46,8 @@ static void go_on(struct process *p)
 		return;
 	p->stopped = 0;
 	p->report = REPORT_CONTINUED;
-	wake_up(&continued);
-	tell_parent(p, CLD_CONTINUED, SIGCONT);
+	wake_up(&signal_continued);
+	signal_tell_parent(p, CLD_CONTINUED, SIGCONT);
 }
 
 /* What one more of a real-time signal is kept in; the first needs none. */
@@ -288,83 +257,12 @@ bool signal_unhandled(int sig)
 	       current->signals.blocked & signal_bit(sig);
 }
 
-void signals_fork(struct task *child, bool thread)
-{
-	child->signals = current->signals;
-	sigpending_init(&child->signals.pending);
-	child->signals.waited = 0;
-	child->signals.suspends = false;
-	if (thread)
-		child->signals.stack = (struct sigstack){0};
-}
-
-void signals_exec(void)
-{
-	for (int i = 0; i < NR_SIGNALS; i++) {
-		struct sigaction *a = &current->process->action[i];
-
-		*a = (struct sigaction){.handler = a->handler == SIG_IGN ? SIG_IGN : SIG_DFL};
-	}
-	current->signals.stack = (struct sigstack){0};
-}
-
-/* --- on the way to user mode ------------------------------------------------------------------ */
-
-/* signals_lock held. */
-static int take(u64 set, struct siginfo *info)
-{
-	struct sigpending *own = &current->signals.pending;
-	int sig = sigpending_take(own, set & FAULTS, info);
-
-	if (!sig)
-		sig = sigpending_take(own, set, info);
-	return sig ? sig : sigpending_take(&current->process->pending, set, info);
-}
-
-/* What goes on once it is no longer pending. */
-static int taken(int sig, struct siginfo *info)
-{
-	if (sig && info->lasting)
-		posix_timer_taken(info);
-	else if (sig == SIGALRM)
-		itimer_taken();
-	if (sig)
-		info->lasting = 0;
-	return sig;
-}
-
-int signal_take(u64 set, struct siginfo *info)
-{
-	u64 irq = spin_lock_irqsave(&signals_lock);
-	int sig = take(set, info);
-
-	spin_unlock_irqrestore(&signals_lock, irq);
-	return taken(sig, info);
-}
-
-int signal_take_or_wait(u64 set, struct siginfo *info)
-{
-	u64 irq = spin_lock_irqsave(&signals_lock);
-	int sig = take(set, info);
-
-	current->signals.waited = sig ? 0 : set;
-	spin_unlock_irqrestore(&signals_lock, irq);
-	return taken(sig, info);
-}
-
-void signal_wait_ends(void)
-{
-	u64 irq = spin_lock_irqsave(&signals_lock);
-
-	current->signals.waited = 0;
-	spin_unlock_irqrestore(&signals_lock, irq);
-}
-
 void signal_ignored_now(struct process *p, int sig)
 {
 	u64 irq = spin_lock_irqsave(&signals_lock);
 
-	if (ignores(p, sig))
+	if (handler_of(p, sig) == SIG_IGN ||
+	    (handler_of(p, sig) == SIG_DFL && signal_bit(sig) & SIGNALS_IGNORED))
 		forget(p, signal_bit(sig));
 	spin_unlock_irqrestore(&signals_lock, irq);
 }
@@ -375,103 +273,4 @@ void signals_end(struct sigpending *p)
 
 	sigpending_forget(p, ~0UL);
 	spin_unlock_irqrestore(&signals_lock, irq);
-}
-
-/* All of its threads come here, one after the other. */
-static void stop(int sig)
-{
-	struct process *p = current->process;
-	struct task *t;
-	u64 irq = spin_lock_irqsave(&signals_lock);
-
-	p->stopped = sig;
-	p->report = REPORT_STOPPED;
-	list_for_each(t, &p->threads, in_process)
-	{
-		if (t != current)
-			task_wake(t);
-	}
-	spin_unlock_irqrestore(&signals_lock, irq);
-	tell_parent(p, CLD_STOPPED, sig);
-}
-
-static void wait_while_stopped(void)
-{
-	const struct process *p = current->process;
-
-	(void)wait_event_killable(continued, !READ_ONCE(p->stopped));
-}
-
-static bool restarts(const struct regs *regs)
-{
-	s64 result = (s64)regs->rax;
-
-	return regs->vector == VECTOR_SYSCALL &&
-	       (result == -ERESTARTSYS || result == -ERESTARTNOHAND);
-}
-
-/* The call is made again: SYSCALL is two bytes long. */
-static void make_again(struct regs *regs)
-{
-	regs->rax = regs->error;
-	regs->rip -= 2;
-	regs->vector = 0;
-}
-
-static void handle(struct regs *regs, const struct siginfo *info)
-{
-	struct signals *s = &current->signals;
-	struct sigaction *a = &current->process->action[info->signo - 1], now = *a;
-	u64 blocked = s->suspends ? s->suspended : s->blocked;
-
-	if (restarts(regs) && (s64)regs->rax == -ERESTARTSYS && now.flags & SA_RESTART)
-		make_again(regs);
-	else if (restarts(regs))
-		regs->rax = (u64)-EINTR;
-	regs->vector = 0;
-	s->suspends = false;
-	if (now.flags & SA_RESETHAND)
-		a->handler = SIG_DFL;
-	if (!signal_frame_push(regs, &now, info, blocked)) {
-		current->process->action[SIGSEGV - 1].handler = SIG_DFL;
-		signal_force(SIGSEGV, SI_KERNEL, 0);
-		return;
-	}
-	s->blocked |= now.mask | (now.flags & SA_NODEFER ? 0 : signal_bit(info->signo));
-	s->blocked &= ~SIGNALS_HARD;
-}
-
-/* What becomes of one that was taken. */
-static void deliver(struct regs *regs, const struct siginfo *info)
-{
-	struct process *p = current->process;
-	int sig = info->signo;
-
-	if (handler_of(p, sig) > SIG_IGN)
-		handle(regs, info);
-	else if (ends(p, sig))
-		process_end(p, sig);
-	else if (handler_of(p, sig) == SIG_DFL && signal_bit(sig) & STOPPING)
-		stop(sig);
-}
-
-void signals_deliver(struct regs *regs)
-{
-	struct signals *s = &current->signals;
-	struct siginfo info;
-
-	while (!current->dying) {
-		if (current->process->stopped)
-			wait_while_stopped();
-		else if (signal_take(~s->blocked, &info))
-			deliver(regs, &info);
-		else
-			break;
-	}
-	if (restarts(regs))
-		make_again(regs);
-	if (s->suspends) {
-		s->blocked = s->suspended;
-		s->suspends = false;
-	}
 }

@@ -17,8 +17,8 @@
 #define TICK_NS	  10000000L
 #define LONG_AWAY 10000 /* seconds */
 
-#ifndef sigev_notify_thread_id
-#	define sigev_notify_thread_id __sev_fields.sigev_notify_thread_id
+#ifndef sigev_notify_thread_id /* musl has it */
+#	define sigev_notify_thread_id _sigev_un._tid
 #endif
 
 /* The kernel's own calls and numbers: the C library has SIGEV_THREAD of its own. */
