@@ -16,7 +16,7 @@
 #define RT    (SIGRTMIN + 1)
 #define MOST  64
 #define LIMIT 10
-#define MORE  2000
+#define MORE  500
 
 static struct {
 	int sig, code, value, own;
