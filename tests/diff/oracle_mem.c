@@ -202,7 +202,7 @@ static void forked(void)
 /* The parent looks into a child that waits, and writes there. */
 static void of_another(void)
 {
-	int to[2], from[2], status = -1;
+	int to[2] = {-1, -1}, from[2] = {-1, -1}, status = -1;
 	char path[64], byte = 8;
 	unsigned sum = 0;
 	long done = 0;
