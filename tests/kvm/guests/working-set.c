@@ -10,10 +10,8 @@
 
 #define STEP 4099UL /* prime: every page once a pass */
 
-static void wait_for_a_character(const char *text, const char *option)
+static void wait_for_a_character(const char *text)
 {
-	if (!param(option, 0))
-		return;
 	out8(FOAL_PORT_COM1 + 4, 0x0b); /* DTR, RTS, OUT2: input is welcome */
 	say(text);
 	while (heard() < 0)
@@ -27,10 +25,13 @@ unsigned guest_main(const struct start_info *info)
 	uint64_t pages = param("pages", 64), passes = param("passes", 2), ready = param("ready", 0);
 
 	(void)info;
-	wait_for_a_character("ready\n", "wait");
+	/* Asked for once: what goes over the pages is to need no page besides them. */
+	bool wait = param("wait", 0), between = param("between", 0);
+	if (wait)
+		wait_for_a_character("ready\n");
 	for (uint64_t pass = 0; pass < passes; pass++) {
-		if (pass)
-			wait_for_a_character("pass\n", "between");
+		if (pass && between)
+			wait_for_a_character("pass\n");
 		for (uint64_t i = 0, n = 0; i < pages; i++, n = (n + STEP) % pages) {
 			uint64_t was = is_file ? FILE_PATTERN(n) : pass ? GUEST_PATTERN(n) : 0;
 
@@ -44,6 +45,7 @@ unsigned guest_main(const struct start_info *info)
 	}
 	if (param_is("flush", "1"))
 		expect(pmem_flush() == 0, GUEST_BAD_DEVICE);
-	wait_for_a_character("done\n", "wait");
+	if (wait)
+		wait_for_a_character("done\n");
 	return GUEST_OK;
 }
