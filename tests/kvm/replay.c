@@ -138,7 +138,7 @@ END_TEST
 /* After which all that a restore brings ahead is there, also on a busy host. */
 #define REST_US 300000
 
-#define PASSES	"pages=2048 passes=2 wait=1 between=1"
+#define PASSES	"pages=2048 passes=2 wait=2"
 
 /* A guest that has gone over its pages once, and waits, in @dir. */
 static void between_passes(const char *dir)
