@@ -203,8 +203,14 @@ START_TEST(of_a_restore)
 		ck_assert_str_eq(json_string_value(json_object_get(to, "prefetch")),
 				 how[i].prefetch);
 		ck_assert_uint_gt(number(json_object_get(said, "recorded"), "faults"), 2048);
-		expect_near(how[i].prefetch, number(json_object_get(said, "least"), "faults"),
-			    sum(real, "faults") - number(by, "loader"));
+		uint64_t predicted = number(json_object_get(said, "least"), "faults");
+		uint64_t faults = sum(real, "faults") - number(by, "loader");
+		if (i == 0)
+			expect_near(how[i].prefetch, predicted, faults);
+		else
+			ck_assert_msg(predicted <= FIRST_PAGES && faults <= FIRST_PAGES,
+				      "%s: %lu predicted, %lu in the run", how[i].prefetch,
+				      (unsigned long)predicted, (unsigned long)faults);
 		json_decref(real);
 		json_decref(said);
 	}
