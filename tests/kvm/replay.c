@@ -136,9 +136,11 @@ END_TEST
 /* --- of a restore ------------------------------------------------------------------------- */
 
 /* After which all that a restore brings ahead is there, also on a busy host. */
-#define REST_US 300000
+#define REST_US	    300000
+/* Of the guest itself: it asks for them at once, and races what is brought ahead. */
+#define FIRST_PAGES 10U
 
-#define PASSES	"pages=2048 passes=2 wait=2"
+#define PASSES	    "pages=2048 passes=2 wait=2"
 
 /* A guest that has gone over its pages once, and waits, in @dir. */
 static void between_passes(const char *dir)
