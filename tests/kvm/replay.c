@@ -216,7 +216,7 @@ START_TEST(of_a_restore)
 		json_decref(real);
 		json_decref(said);
 	}
-	expect_command(ARGS("replay", scratch("set.trace")), 0, "all figures are lower bounds");
+	expect_command(ARGS("replay", scratch("all.trace")), 0, "all figures are lower bounds");
 }
 END_TEST
 
